@@ -1,0 +1,27 @@
+/** A cell with one writer and many readers. Readers pull the value, or subscribe to be told of later ones. */
+export interface Watch<T> {
+  get(): T | undefined;
+  set(value: T): void;
+  /** Calls `listener` at once with the value held, if any, then with each later one. Returns the way to stop. */
+  subscribe(listener: (value: T) => void): () => void;
+}
+
+export function createWatch<T>(initial?: T): Watch<T> {
+  const listeners = new Set<(value: T) => void>();
+  let held = initial;
+  return {
+    get: () => held,
+    set(value) {
+      held = value;
+      // A listener may unsubscribe itself or others while it runs.
+      for (const listener of [...listeners]) if (listeners.has(listener)) listener(value);
+    },
+    subscribe(listener) {
+      // A wrapper, so that subscribing the same function twice gives two subscriptions.
+      const own = (value: T): void => listener(value);
+      listeners.add(own);
+      if (held !== undefined) own(held);
+      return () => listeners.delete(own);
+    },
+  };
+}

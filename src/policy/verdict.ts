@@ -1,0 +1,24 @@
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
+import { PEER_PROBLEMS } from '../spiffe/peer-problems.ts';
+
+/** Why a connection was refused. One closed set: the metric label, the log field, the status page and the docs all read this list. */
+export const DENY_REASONS = [
+  ...PEER_PROBLEMS,
+  'not_allowed',
+  'denied',
+  'identity_not_ready',
+  'handshake_timeout',
+  'protocol_error',
+] as const;
+export type DenyReason = (typeof DENY_REASONS)[number];
+
+export type Verdict =
+  | { readonly allowed: true; readonly peer: SpiffeId; /** The allow-list entry that admitted the peer, as written. */ readonly rule: string }
+  | {
+      readonly allowed: false;
+      /** Present once the peer was authenticated. */
+      readonly peer: SpiffeId | undefined;
+      readonly reason: DenyReason;
+      /** A sentence for the log: what was wrong, with the value. */
+      readonly detail: string;
+    };
