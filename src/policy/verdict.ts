@@ -13,7 +13,11 @@ export const DENY_REASONS = [
 export type DenyReason = (typeof DENY_REASONS)[number];
 
 export type Verdict =
-  | { readonly allowed: true; readonly peer: SpiffeId; /** The allow-list entry that admitted the peer, as written. */ readonly rule: string }
+  | {
+      readonly allowed: true;
+      readonly peer: SpiffeId;
+      /** The allow-list entry that admitted the peer, as written. */ readonly rule: string;
+    }
   | {
       readonly allowed: false;
       /** Present once the peer was authenticated. */

@@ -27,7 +27,14 @@ export const CLOSE_REASONS = [
 export type CloseReason = (typeof CLOSE_REASONS)[number];
 
 /** Why a connection was dropped before anything was read from it. */
-export const REFUSED_ACCEPT_REASONS = ['connection_limit', 'handshake_limit', 'file_limit', 'accept_error', 'draining', 'identity_not_ready'] as const;
+export const REFUSED_ACCEPT_REASONS = [
+  'connection_limit',
+  'handshake_limit',
+  'file_limit',
+  'accept_error',
+  'draining',
+  'identity_not_ready',
+] as const;
 export type RefusedAcceptReason = (typeof REFUSED_ACCEPT_REASONS)[number];
 
 /** Counted on the data path in plain integers and read when metrics are scraped. One a listener; the listener is its only writer. */
