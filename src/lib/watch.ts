@@ -14,7 +14,8 @@ export function createWatch<T>(initial?: T): Watch<T> {
     set(value) {
       held = value;
       // A listener may unsubscribe itself or others while it runs.
-      for (const listener of [...listeners]) if (listeners.has(listener)) listener(value);
+      const told = [...listeners];
+      for (const listener of told) if (listeners.has(listener)) listener(value);
     },
     subscribe(listener) {
       // A wrapper, so that subscribing the same function twice gives two subscriptions.
