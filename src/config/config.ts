@@ -1,0 +1,82 @@
+import type { SvidChoice } from '../identity/snapshot.ts';
+import type { AllowList } from '../policy/rules.ts';
+import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import type { Address } from './units.ts';
+
+/** A valid configuration: defaults filled in, everything parsed, deep-frozen. `schema.ts` makes it, and has the description of each field. */
+export interface Config {
+  /** `unix:///path` or `tcp://IP:PORT`. */
+  readonly workloadApi: { readonly endpoint: string };
+  readonly inbound: readonly InboundConfig[];
+  readonly outbound: readonly OutboundConfig[];
+  /** Undefined: not served. */
+  readonly metrics: MetricsConfig | undefined;
+  /** Undefined: not served. */
+  readonly admin: AdminConfig | undefined;
+  readonly log: { readonly level: LogLevel; readonly format: LogFormat };
+  /** How long a stop waits for open connections; 0 closes them at once. */
+  readonly drainTimeoutMs: number;
+}
+
+export const LOG_LEVELS = ['error', 'warn', 'info', 'debug', 'trace'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** `auto` is pretty on a terminal, JSON elsewhere. */
+export const LOG_FORMATS = ['auto', 'json', 'pretty'] as const;
+export type LogFormat = (typeof LOG_FORMATS)[number];
+
+/** Where a socket is bound, and who may use it if it is a Unix socket. */
+export interface SocketConfig {
+  readonly listen: Address;
+  /** Permission bits of a Unix socket. */
+  readonly socketMode: number;
+  /** The group that owns a Unix socket; that of the process if undefined. */
+  readonly socketGid: number | undefined;
+}
+
+interface ListenerConfig extends SocketConfig {
+  /** Unique over all listeners. */
+  readonly name: string;
+  readonly to: Address;
+  /** Offered in this order; empty: no ALPN. */
+  readonly alpn: readonly string[];
+  readonly identity: SvidChoice;
+  readonly limits: Limits;
+}
+
+/** TLS in, plain text to the application. */
+export interface InboundConfig extends ListenerConfig {
+  readonly protocol: 'tcp';
+  readonly allow: AllowList;
+}
+
+/** Plain text in, TLS to a server. */
+export interface OutboundConfig extends ListenerConfig {
+  /** Who the server must be. Never empty; a whole trust domain only with `unsafeAllowAnyInTrustDomain`. */
+  readonly expect: AllowList;
+  readonly unsafeAllowAnyInTrustDomain: TrustDomain | undefined;
+  /** For SNI instead of the host of `to`. */
+  readonly serverName: string | undefined;
+}
+
+export interface Limits {
+  readonly connectTimeoutMs: number;
+  readonly handshakeTimeoutMs: number;
+  /** Undefined: no limit. */
+  readonly idleTimeoutMs: number | undefined;
+  /** Undefined: no limit. */
+  readonly maxLifetimeMs: number | undefined;
+  readonly maxConnections: number;
+  readonly maxHandshakes: number;
+  readonly maxWaiting: number;
+  /** Undefined: no probes. */
+  readonly tcpKeepAliveMs: number | undefined;
+}
+
+export interface MetricsConfig extends SocketConfig {
+  readonly allowedHosts: readonly string[];
+}
+
+export interface AdminConfig extends SocketConfig {
+  readonly allowedHosts: readonly string[];
+}

@@ -1,0 +1,142 @@
+/** What a configuration must fulfil over and above its single fields. These checks also run on what is incomplete, so that all problems come at once. */
+import type { z } from 'zod';
+import { addressesOverlap, formatAddress, isLocal, type Address } from './units.ts';
+
+type Report = Pick<z.RefinementCtx, 'addIssue'>;
+
+/** For `superRefine`: fields with problems of their own may be missing or hold anything, so the checks look before they use one. */
+export const evenIfIncomplete = { when: () => true };
+
+/** A Unix socket alone has a mode and a group. */
+export function checkSocket(entry: unknown, report: Report): void {
+  const listen = addressAt(entry, 'listen');
+  if (listen?.kind !== 'tcp') return;
+  for (const key of ['socketMode', 'socketGroup']) {
+    if (at(entry, key) !== undefined) problem(report, [key], 'is for Unix sockets, and this listens on TCP');
+  }
+}
+
+export function checkInbound(entry: unknown, report: Report): void {
+  checkSocket(entry, report);
+  checkLoop(entry, report);
+  const to = addressAt(entry, 'to');
+  if (to !== undefined && !isLocal(to) && at(entry, 'unsafeTarget') !== true) {
+    problem(
+      report,
+      ['to'],
+      `${formatAddress(to)} is not on this machine, and plain text would leave it: use a loopback address or a Unix socket, or set unsafeTarget`,
+    );
+  }
+}
+
+export function checkOutbound(entry: unknown, report: Report): void {
+  checkSocket(entry, report);
+  checkLoop(entry, report);
+  const listen = addressAt(entry, 'listen');
+  if (listen !== undefined && !isLocal(listen) && at(entry, 'unsafeListen') !== true) {
+    problem(
+      report,
+      ['listen'],
+      `${formatAddress(listen)} would lend this identity to other machines: use a Unix socket or a loopback address, or set unsafeListen`,
+    );
+  }
+  checkExpect(entry, report);
+}
+
+function checkExpect(entry: unknown, report: Report): void {
+  const expect = at(entry, 'expect');
+  const anyIn = at(entry, 'unsafeAllowAnyInTrustDomain');
+  if (expect !== undefined && anyIn !== undefined) {
+    problem(report, ['unsafeAllowAnyInTrustDomain'], 'replaces expect: set one of the two');
+  }
+  if (expect === undefined && anyIn === undefined) {
+    problem(report, ['expect'], 'is required: the SPIFFE IDs that the server must have');
+  }
+  const entries = at(expect, 'entries');
+  if (!Array.isArray(entries)) return;
+  if (entries.length === 0) problem(report, ['expect'], 'is empty, and no server could ever be reached');
+  for (const [index, pattern] of entries.entries()) {
+    if (typeof pattern === 'string' && /^spiffe:\/\/[^/]+\/\*\*$/.test(pattern)) {
+      problem(
+        report,
+        ['expect', index],
+        `${JSON.stringify(pattern)} is any server of the trust domain: if that is meant, set unsafeAllowAnyInTrustDomain instead`,
+      );
+    }
+  }
+}
+
+/** Checks that need to see all listeners: names and addresses are unique, and there is something to do. */
+export function checkListeners(config: unknown, report: Report): void {
+  const inbound = listAt(config, 'inbound');
+  const outbound = listAt(config, 'outbound');
+  if (inbound?.length === 0 && outbound?.length === 0)
+    problem(report, [], 'has no listener: it needs at least one inbound or outbound entry');
+  if (at(at(config, 'workloadApi'), 'endpoint') === undefined) {
+    problem(report, ['workloadApi', 'endpoint'], 'is required, unless SPIFFE_ENDPOINT_SOCKET is set');
+  }
+
+  const names = new Map<string, string>();
+  const bound: { readonly address: Address; readonly label: string }[] = [];
+  const see = (entry: unknown, path: readonly (string | number)[], label: string): void => {
+    const listen = addressAt(entry, 'listen');
+    if (listen === undefined) return;
+    const other = bound.find(({ address }) => addressesOverlap(address, listen));
+    if (other !== undefined)
+      problem(
+        report,
+        [...path, 'listen'],
+        `${formatAddress(listen)} is taken by ${other.label}, which listens on ${formatAddress(other.address)}`,
+      );
+    bound.push({ address: listen, label });
+  };
+  for (const [direction, entries] of [
+    ['inbound', inbound ?? []],
+    ['outbound', outbound ?? []],
+  ] as const) {
+    for (const [index, entry] of entries.entries()) {
+      const label = `${direction}[${index}]`;
+      const own = at(entry, 'name');
+      const name = typeof own === 'string' ? own : `${direction}-${index}`;
+      const other = names.get(name);
+      if (other === undefined) names.set(name, label);
+      else
+        problem(
+          report,
+          own === undefined ? [direction, index] : [direction, index, 'name'],
+          `the name ${JSON.stringify(name)} is taken by ${other}`,
+        );
+      see(entry, [direction, index], label);
+    }
+  }
+  for (const key of ['metrics', 'admin']) see(at(config, key), [key], key);
+}
+
+/** A listener that forwards to itself would open connections until something gives way. */
+function checkLoop(entry: unknown, report: Report): void {
+  const listen = addressAt(entry, 'listen');
+  const to = addressAt(entry, 'to');
+  if (listen !== undefined && to !== undefined && addressesOverlap(listen, to)) {
+    problem(report, ['to'], `${formatAddress(to)} is this listener itself`);
+  }
+}
+
+function problem(report: Report, path: (string | number)[], message: string): void {
+  report.addIssue({ code: 'custom', path, message });
+}
+
+function at(value: unknown, key: string): unknown {
+  return typeof value === 'object' && value !== null && Object.hasOwn(value, key) ? Reflect.get(value, key) : undefined;
+}
+
+function listAt(value: unknown, key: string): readonly unknown[] | undefined {
+  const list = at(value, key);
+  return Array.isArray(list) ? list : undefined;
+}
+
+/** The address at `key`, if its own schema accepted it. */
+function addressAt(value: unknown, key: string): Address | undefined {
+  const address = at(value, key);
+  const kind = at(address, 'kind');
+  return kind === 'tcp' || kind === 'unix' ? (address as Address) : undefined;
+}

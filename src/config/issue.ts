@@ -1,0 +1,148 @@
+import type { z } from 'zod';
+import { err, ok, type Result } from '../lib/result.ts';
+
+/** One thing that is wrong with a configuration, and where. */
+export interface ConfigIssue {
+  /** The file as it was named, or `command line` or `environment`. */
+  readonly source: string;
+  /** From 1, as editors count; undefined where there is no text to point at. */
+  readonly line: number | undefined;
+  readonly column: number | undefined;
+  /** As in `inbound[0].allow`; empty for the whole. */
+  readonly path: string;
+  readonly message: string;
+}
+
+export type IssuePath = readonly PropertyKey[];
+
+/** A parsed but unjudged configuration, and where its parts came from. */
+export interface RawConfig {
+  readonly value: unknown;
+  /** Where the value at `path` is written, or, with `key`, its key. What is missing is located at the nearest thing around it. */
+  locate(path: IssuePath, target: 'key' | 'value'): Pick<ConfigIssue, 'source' | 'line' | 'column'>;
+}
+
+/** Judges a raw configuration by a schema. The value comes out deep-frozen; the issues in the order of the text. */
+export function judge<T>(schema: z.ZodType<T>, raw: RawConfig): Result<T, readonly ConfigIssue[]> {
+  const judged = schema.safeParse(raw.value, { reportInput: false });
+  if (judged.success) return ok(deepFreeze(judged.data));
+  const issues = judged.error.issues.flatMap((issue): ConfigIssue[] => {
+    if (issue.code !== 'unrecognized_keys') {
+      return [{ ...raw.locate(issue.path, 'value'), path: formatPath(issue.path), message: sentence(issue) }];
+    }
+    const known = knownKeys(schema, issue.path);
+    return issue.keys.map((key) => {
+      const path = [...issue.path, key];
+      return { ...raw.locate(path, 'key'), path: formatPath(path), message: unknownKey(key, known) };
+    });
+  });
+  return err(issues.toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0)));
+}
+
+/** `scute.yaml:12:5 inbound[0].allow: …`, one issue a line. */
+export function formatIssues(issues: readonly ConfigIssue[]): string {
+  return issues
+    .map(({ source, line, column, path, message }) => {
+      const place = line === undefined ? source : `${source}:${line}:${column ?? 1}`;
+      return path === '' ? `${place}: ${message}` : `${place} ${path}: ${message}`;
+    })
+    .join('\n');
+}
+
+function formatPath(path: IssuePath): string {
+  let text = '';
+  for (const part of path) {
+    if (typeof part === 'number') text += `[${part}]`;
+    else text += `${text === '' ? '' : '.'}${printable(String(part))}`;
+  }
+  return text;
+}
+
+function sentence(issue: z.core.$ZodIssue): string {
+  switch (issue.code) {
+    case 'invalid_type':
+      return issue.message === 'Invalid input: expected nonoptional, received undefined' || /received undefined$/.test(issue.message)
+        ? 'is required'
+        : lowerFirst(issue.message.replace(/^Invalid input: /, ''));
+    case 'invalid_value':
+      return `must be ${issue.values.length === 1 ? '' : 'one of '}${issue.values.map(String).join(', ')}`;
+    case 'invalid_union':
+      return 'must be text or a whole number';
+    case 'too_small':
+      return `must be at least ${issue.minimum}`;
+    case 'too_big':
+      return `must be at most ${issue.maximum}`;
+    case 'custom':
+    case 'invalid_format':
+      return issue.message;
+    default:
+      return lowerFirst(issue.message);
+  }
+}
+
+function unknownKey(key: string, known: readonly string[]): string {
+  const close = known.map((candidate) => ({ candidate, distance: editDistance(key.toLowerCase(), candidate.toLowerCase()) }));
+  const best = close.filter(({ distance }) => distance <= 2).toSorted((a, b) => a.distance - b.distance)[0];
+  if (best !== undefined) return `is not known here: did you mean ${best.candidate}?`;
+  return known.length === 0 ? 'is not known here' : `is not known here: there is ${known.join(', ')}`;
+}
+
+/** The keys that the schema has at `path`. */
+function knownKeys(schema: z.ZodType, path: IssuePath): readonly string[] {
+  let at: unknown = schema;
+  for (const part of path) {
+    const inner = unwrap(at);
+    if (typeof part === 'number') at = inner?.element;
+    else at = inner?.shape?.[String(part)];
+  }
+  return Object.keys(unwrap(at)?.shape ?? {});
+}
+
+interface Definition {
+  readonly shape?: Readonly<Record<string, unknown>>;
+  readonly element?: unknown;
+  readonly innerType?: unknown;
+  readonly in?: unknown;
+}
+
+/** The definition below `optional`, `prefault` and transforms. */
+function unwrap(schema: unknown): Definition | undefined {
+  let definition = (schema as { _zod?: { def?: Definition } } | undefined)?._zod?.def;
+  while (definition !== undefined && definition.shape === undefined && definition.element === undefined) {
+    const inner = definition.innerType ?? definition.in;
+    if (inner === undefined) return undefined;
+    definition = (inner as { _zod?: { def?: Definition } })._zod?.def;
+  }
+  return definition;
+}
+
+function editDistance(a: string, b: string): number {
+  if (Math.abs(a.length - b.length) > 2) return Infinity;
+  let previous = Array.from({ length: b.length + 1 }, (_, column) => column);
+  for (let row = 1; row <= a.length; row += 1) {
+    const current = [row];
+    for (let column = 1; column <= b.length; column += 1) {
+      const replaced = (previous[column - 1] ?? 0) + (a[row - 1] === b[column - 1] ? 0 : 1);
+      current.push(Math.min(replaced, (previous[column] ?? 0) + 1, (current[column - 1] ?? 0) + 1));
+    }
+    previous = current;
+  }
+  return previous[b.length] ?? Infinity;
+}
+
+/** Text of a file that goes to a terminal: no control characters, bounded. */
+function printable(text: string): string {
+  const plain = /^[\w.-]{1,100}$/.test(text) ? text : JSON.stringify(text.slice(0, 100));
+  // oxlint-disable-next-line no-control-regex -- JSON.stringify leaves DEL and the C1 controls
+  return plain.replace(/[\u007f-\u009f]/g, '?');
+}
+
+function lowerFirst(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value;
+  for (const inner of Object.values(value)) deepFreeze(inner);
+  return Object.freeze(value);
+}

@@ -1,0 +1,313 @@
+/** The one description of a configuration: checks, defaults, JSON Schema and the reference table all come from it. Pure. */
+import { z } from 'zod';
+import type { SvidChoice } from '../identity/snapshot.ts';
+import { compileAllowList, type AllowList } from '../policy/rules.ts';
+import { LOG_FORMATS, LOG_LEVELS, type Config, type InboundConfig, type Limits, type OutboundConfig, type SocketConfig } from './config.ts';
+import { checkInbound, checkListeners, checkOutbound, checkSocket, evenIfIncomplete } from './consistency.ts';
+import * as field from './fields.ts';
+
+/** What the schema must ask the system about. */
+export interface Lookups {
+  /** The number of a group, or undefined if there is none such. */
+  groupId(name: string): number | undefined;
+}
+
+const DEFAULT_SOCKET_MODE = 0o600;
+
+const limitFields = {
+  connectTimeout: {
+    schema: field.positiveDuration,
+    default: '5s',
+    pattern: field.durationPattern,
+    description: 'time to connect to `to`, DNS included',
+  },
+  handshakeTimeout: {
+    schema: field.positiveDuration,
+    default: '5s',
+    pattern: field.durationPattern,
+    description: 'time for the TLS handshake, from accepting or connecting to the verdict',
+  },
+  idleTimeout: {
+    schema: field.durationOrOff,
+    default: '1h',
+    pattern: field.durationOrOffPattern,
+    description: 'a connection without a byte in either direction for this long is closed; `off`: never',
+  },
+  maxLifetime: {
+    schema: field.durationOrOff,
+    default: 'off',
+    pattern: field.durationOrOffPattern,
+    description: 'a connection is closed when it is this old; `off`: never',
+  },
+  tcpKeepAlive: {
+    schema: field.durationOrOff,
+    default: '60s',
+    pattern: field.durationOrOffPattern,
+    description: 'silence before TCP keep-alive probes are sent; `off`: none',
+  },
+} as const;
+
+const countFields = {
+  maxConnections: { default: 10_000, description: 'open connections of the listener; further ones wait' },
+  maxHandshakes: { default: 1000, description: 'TLS handshakes under way, of peers not yet authenticated; further ones wait' },
+  maxWaiting: {
+    default: 16_384,
+    description: 'accepted connections that wait, unread, for one of the places above; further ones are reset',
+  },
+} as const;
+
+const count = z.int().min(1).max(1_000_000);
+
+/** The top-level `limits`: every field has a default. */
+const defaultLimits = z
+  .strictObject({
+    connectTimeout: withDefault(limitFields.connectTimeout),
+    handshakeTimeout: withDefault(limitFields.handshakeTimeout),
+    idleTimeout: withDefault(limitFields.idleTimeout),
+    maxLifetime: withDefault(limitFields.maxLifetime),
+    tcpKeepAlive: withDefault(limitFields.tcpKeepAlive),
+    maxConnections: count.prefault(countFields.maxConnections.default).meta({ description: countFields.maxConnections.description }),
+    maxHandshakes: count.prefault(countFields.maxHandshakes.default).meta({ description: countFields.maxHandshakes.description }),
+    maxWaiting: count.prefault(countFields.maxWaiting.default).meta({ description: countFields.maxWaiting.description }),
+  })
+  .prefault({})
+  .meta({ description: 'limits of every listener that does not set its own' });
+
+/** A listener's own `limits`: what it leaves out comes from the top-level ones. */
+const ownLimits = z
+  .strictObject({
+    connectTimeout: withoutDefault(limitFields.connectTimeout),
+    handshakeTimeout: withoutDefault(limitFields.handshakeTimeout),
+    idleTimeout: withoutDefault(limitFields.idleTimeout),
+    maxLifetime: withoutDefault(limitFields.maxLifetime),
+    tcpKeepAlive: withoutDefault(limitFields.tcpKeepAlive),
+    maxConnections: count.optional().meta({ description: countFields.maxConnections.description }),
+    maxHandshakes: count.optional().meta({ description: countFields.maxHandshakes.description }),
+    maxWaiting: count.optional().meta({ description: countFields.maxWaiting.description }),
+  })
+  .prefault({})
+  .meta({ description: 'limits of this listener; what is left out comes from the top-level `limits`' });
+
+const identity = z
+  .strictObject({
+    id: field.spiffeId.optional().meta({ description: 'the SVID with this SPIFFE ID' }),
+    hint: z.string().min(1).max(1024).optional().meta({ description: 'the SVID with this hint' }),
+  })
+  .refine((choice) => (choice.id === undefined) !== (choice.hint === undefined), 'needs either id or hint')
+  .transform((choice): SvidChoice => {
+    if (choice.id !== undefined) return { by: 'id', id: choice.id };
+    return choice.hint === undefined ? { by: 'default' } : { by: 'hint', hint: choice.hint };
+  })
+  .optional()
+  .meta({ description: 'which of several SVIDs to present; the first that the Workload API gives if left out. Never another one instead' });
+
+const alpn = z
+  .array(field.alpnProtocol)
+  .refine((protocols) => new Set(protocols).size === protocols.length, 'has a protocol twice')
+  .prefault([])
+  .meta({ description: 'ALPN protocols, best first, such as `[h2]`; none if left out' });
+
+const name = (direction: string) =>
+  field.listenerName
+    .optional()
+    .meta({
+      description: `name in logs and metrics, unique over all listeners; \`${direction}-0\`, \`${direction}-1\` … by position if left out`,
+    });
+
+const allowedHosts = z
+  .array(field.hostName)
+  .prefault([])
+  .meta({ description: 'host names that a request may be addressed to, besides `localhost` and IP addresses' });
+
+const unsafe = (description: string) => z.boolean().prefault(false).meta({ description });
+
+/** The whole schema. Its input is what a YAML file gives. */
+export function createConfigSchema(lookups: Lookups) {
+  const socketFields = {
+    socketMode: field.socketMode
+      .optional()
+      .meta({ description: 'permission bits of a Unix socket, in quotes; `"0600"` if left out', pattern: '^0?[0-7]{3}$' }),
+    socketGroup: z
+      .union([z.int().min(0).max(4_294_967_294), z.string().min(1)])
+      .transform((group, context) => {
+        const gid = typeof group === 'number' ? group : lookups.groupId(group);
+        if (gid !== undefined) return gid;
+        context.addIssue({ code: 'custom', message: `there is no group ${JSON.stringify(group)}`, input: group });
+        return z.NEVER;
+      })
+      .optional()
+      .meta({ description: 'group of a Unix socket, name or number; that of the process if left out' }),
+  };
+
+  const inbound = z
+    .strictObject({
+      name: name('inbound'),
+      listen: field.listenAddress.meta({ description: 'where peers connect with TLS: `IP:PORT`, `[IPV6]:PORT` or `unix:///path`' }),
+      ...socketFields,
+      to: field.targetAddress.meta({ description: 'the application, in plain text: a loopback address or `unix:///path`' }),
+      allow: field.allowList.meta({
+        description:
+          'who may connect: SPIFFE IDs; `*` is one path segment, `**` at the end one or more, `spiffe://DOMAIN/**` a whole trust domain. No default; an empty list admits nobody',
+      }),
+      protocol: z.literal('tcp').prefault('tcp').meta({ description: 'how to forward: `tcp` as bytes' }),
+      alpn,
+      identity,
+      limits: ownLimits,
+      unsafeTarget: unsafe('let `to` be an address outside this machine, where anybody on the way reads and changes the plain text'),
+    })
+    .superRefine(checkInbound, evenIfIncomplete);
+
+  const outbound = z
+    .strictObject({
+      name: name('outbound'),
+      listen: field.listenAddress.meta({
+        description:
+          'where the application connects in plain text: `unix:///path` (better) or a loopback address, which lends the identity to every local user',
+      }),
+      ...socketFields,
+      to: field.targetAddress.meta({ description: 'the server, reached with TLS: `HOST:PORT` or `unix:///path`' }),
+      expect: field.allowList
+        .optional()
+        .meta({ description: 'who the server must be: SPIFFE IDs and patterns as in `allow`, but not a whole trust domain. Required' }),
+      serverName: field.serverName
+        .optional()
+        .meta({ description: 'name to send in SNI; the host of `to`, if that is a name, if left out' }),
+      alpn,
+      identity,
+      limits: ownLimits,
+      unsafeAllowAnyInTrustDomain: field.trustDomain
+        .optional()
+        .meta({ description: 'instead of `expect`: accept any server of this trust domain' }),
+      unsafeListen: unsafe('let `listen` be an address that other machines reach, which lends the identity to all of them'),
+    })
+    .superRefine(checkOutbound, evenIfIncomplete);
+
+  const metrics = z
+    .strictObject({
+      listen: field.listenAddress.meta({ description: 'where to serve `/metrics`, `/livez` and `/readyz`: any address' }),
+      ...socketFields,
+      allowedHosts,
+    })
+    .superRefine(checkSocket, evenIfIncomplete)
+    .optional()
+    .meta({ description: 'metrics and probes; not served if left out' });
+
+  const admin = z
+    .strictObject({
+      listen: field.localListenAddress.meta({ description: 'where to serve the admin API: `unix:///path` or a loopback address' }),
+      ...socketFields,
+      allowedHosts,
+    })
+    .superRefine(checkSocket, evenIfIncomplete)
+    .optional()
+    .meta({ description: 'the admin API; not served if left out' });
+
+  return z
+    .strictObject({
+      workloadApi: z
+        .strictObject({
+          endpoint: field.endpoint
+            .optional()
+            .meta({ description: '`unix:///path` or `tcp://IP:PORT`; `SPIFFE_ENDPOINT_SOCKET` goes before it' }),
+        })
+        .prefault({})
+        .meta({ description: 'where identity comes from: a SPIFFE Workload API, such as that of a SPIRE agent' }),
+      inbound: z.array(inbound).prefault([]).meta({ description: 'listeners towards the application' }),
+      outbound: z.array(outbound).prefault([]).meta({ description: 'listeners away from the application' }),
+      limits: defaultLimits,
+      metrics,
+      admin,
+      log: z
+        .strictObject({
+          level: z
+            .enum(LOG_LEVELS)
+            .prefault('info')
+            .meta({ description: 'the least severe level that is written; `SCUTE_LOG_LEVEL` goes before it' }),
+          format: z
+            .enum(LOG_FORMATS)
+            .prefault('auto')
+            .meta({ description: '`json`, `pretty`, or `auto`: pretty on a terminal, else JSON' }),
+        })
+        .prefault({})
+        .meta({ description: 'the log, on standard error' }),
+      drainTimeout: field.duration
+        .prefault('30s')
+        .meta({
+          description: 'after the first signal, how long open connections may go on; `0s` closes them at once',
+          pattern: field.durationPattern,
+        }),
+    })
+    .superRefine(checkListeners, evenIfIncomplete)
+    .transform((raw): Config => {
+      const limitsOf = (own: z.output<typeof ownLimits>): Limits => ({
+        connectTimeoutMs: own.connectTimeout ?? raw.limits.connectTimeout,
+        handshakeTimeoutMs: own.handshakeTimeout ?? raw.limits.handshakeTimeout,
+        idleTimeoutMs: unlessOff(own.idleTimeout ?? raw.limits.idleTimeout),
+        maxLifetimeMs: unlessOff(own.maxLifetime ?? raw.limits.maxLifetime),
+        maxConnections: own.maxConnections ?? raw.limits.maxConnections,
+        maxHandshakes: own.maxHandshakes ?? raw.limits.maxHandshakes,
+        maxWaiting: own.maxWaiting ?? raw.limits.maxWaiting,
+        tcpKeepAliveMs: unlessOff(own.tcpKeepAlive ?? raw.limits.tcpKeepAlive),
+      });
+      return {
+        workloadApi: { endpoint: raw.workloadApi.endpoint ?? '' },
+        inbound: raw.inbound.map((entry, index): InboundConfig => ({
+          name: entry.name ?? `inbound-${index}`,
+          ...socketOf(entry),
+          to: entry.to,
+          allow: entry.allow,
+          protocol: entry.protocol,
+          alpn: entry.alpn,
+          identity: entry.identity ?? { by: 'default' },
+          limits: limitsOf(entry.limits),
+        })),
+        outbound: raw.outbound.map((entry, index): OutboundConfig => ({
+          name: entry.name ?? `outbound-${index}`,
+          ...socketOf(entry),
+          to: entry.to,
+          expect: entry.expect ?? anyIn(entry.unsafeAllowAnyInTrustDomain),
+          unsafeAllowAnyInTrustDomain: entry.unsafeAllowAnyInTrustDomain,
+          serverName: entry.serverName,
+          alpn: entry.alpn,
+          identity: entry.identity ?? { by: 'default' },
+          limits: limitsOf(entry.limits),
+        })),
+        metrics: raw.metrics && { ...socketOf(raw.metrics), allowedHosts: raw.metrics.allowedHosts },
+        admin: raw.admin && { ...socketOf(raw.admin), allowedHosts: raw.admin.allowedHosts },
+        log: raw.log,
+        drainTimeoutMs: raw.drainTimeout,
+      };
+    });
+}
+
+export type ConfigSchema = ReturnType<typeof createConfigSchema>;
+
+interface LimitField<S extends z.ZodType<unknown, string>> {
+  readonly schema: S;
+  readonly default: string;
+  readonly pattern: string;
+  readonly description: string;
+}
+
+function withDefault<S extends z.ZodType<unknown, string>>({ schema, default: text, pattern, description }: LimitField<S>) {
+  return z.prefault(schema, text as z.input<S>).meta({ description, pattern });
+}
+
+function withoutDefault<S extends z.ZodType<unknown, string>>({ schema, pattern, description }: LimitField<S>) {
+  return z.optional(schema).meta({ description, pattern });
+}
+
+function unlessOff(limit: number | 'off'): number | undefined {
+  return limit === 'off' ? undefined : limit;
+}
+
+function socketOf(raw: Pick<SocketConfig, 'listen'> & { socketMode?: number | undefined; socketGroup?: number | undefined }): SocketConfig {
+  return { listen: raw.listen, socketMode: raw.socketMode ?? DEFAULT_SOCKET_MODE, socketGid: raw.socketGroup };
+}
+
+/** The list for `unsafeAllowAnyInTrustDomain`. The checks have seen to it that one of the two is there: no list admits nobody. */
+function anyIn(domain: string | undefined): AllowList {
+  const compiled = compileAllowList(domain === undefined ? [] : [`spiffe://${domain}/**`]);
+  if (!compiled.ok) throw new Error(`no pattern for trust domain ${JSON.stringify(domain)}`);
+  return compiled.value;
+}

@@ -1,0 +1,56 @@
+import { isAlias, isCollection, isMap, isNode, isScalar, LineCounter, parseDocument, type Document, type Node } from 'yaml';
+import { err, ok, type Result } from '../lib/result.ts';
+import type { ConfigIssue, IssuePath, RawConfig } from './issue.ts';
+
+/** How often aliases may stand for something, counted with what they contain: "billion laughs" stops here. */
+const MAX_ALIAS_COUNT = 100;
+
+/** Parses YAML 1.2 (or JSON) text, keeping where each value is written. `source` is the name for messages. */
+export function parseYaml(text: string, source: string): Result<RawConfig, readonly ConfigIssue[]> {
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, strict: true, uniqueKeys: true, stringKeys: true });
+  const problems = [...document.errors, ...document.warnings];
+  const at = (offset: number): Pick<ConfigIssue, 'source' | 'line' | 'column'> => {
+    const { line, col } = lines.linePos(offset);
+    return { source, line, column: col };
+  };
+  if (problems.length > 0) {
+    return err(problems.map((problem) => ({ ...at(problem.pos[0]), path: '', message: `not valid YAML: ${problem.message}` })));
+  }
+  let value: unknown;
+  try {
+    value = document.toJS({ maxAliasCount: MAX_ALIAS_COUNT });
+  } catch (cause) {
+    return err([{ ...at(0), path: '', message: `not valid YAML: ${cause instanceof Error ? cause.message : String(cause)}` }]);
+  }
+  if (value === null || value === undefined) return err([{ ...at(0), path: '', message: 'is empty' }]);
+  return ok({
+    value,
+    locate: (path, target) => at(offsetOf(document, path, target)),
+  });
+}
+
+/** Where `path` is written; as much of it as there is. */
+function offsetOf(document: Document, path: IssuePath, target: 'key' | 'value'): number {
+  let offset = document.contents?.range?.[0] ?? 0;
+  let node: unknown = document.contents;
+  for (const [depth, part] of path.entries()) {
+    const resolved: unknown = isAlias(node) ? node.resolve(document) : node;
+    if (!isCollection(resolved)) return offset;
+    if (isMap(resolved)) {
+      const pair = resolved.items.find(({ key }) => (isScalar(key) ? String(key.value) : String(key)) === String(part));
+      if (pair === undefined) return offset;
+      const wanted = (target === 'key' && depth === path.length - 1) || !isNode(pair.value) ? pair.key : pair.value;
+      offset = startOf(wanted) ?? offset;
+      node = pair.value;
+    } else {
+      node = resolved.get(Number(part), true);
+      offset = startOf(node) ?? offset;
+    }
+  }
+  return offset;
+}
+
+function startOf(node: unknown): number | undefined {
+  return isNode(node) ? (node as Node).range?.[0] : undefined;
+}
