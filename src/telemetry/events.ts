@@ -1,5 +1,8 @@
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
+import type { Clock } from '../lib/clock.ts';
 import type { DenyReason } from '../policy/verdict.ts';
+import type { LogFields, Logger } from './logger.ts';
+import type { ListenerMetrics, Metrics } from './metrics.ts';
 
 export type Direction = 'inbound' | 'outbound';
 
@@ -83,6 +86,7 @@ export interface ConnectionRecord {
 
 /** One function for each thing that happens: the metric and the log line together, so that they cannot disagree. */
 export interface Events {
+  started(version: string): void;
   /** The counters of one listener; call once a listener, when it is made. */
   registerListener(listener: ListenerRef): ListenerCounters;
   listenerBound(listener: ListenerRef, address: string): void;
@@ -106,4 +110,212 @@ export interface Events {
   configReloadFailed(problems: readonly string[]): void;
   stopping(reason: string, openConnections: number): void;
   stopped(drained: boolean, forcedConnections: number): void;
+}
+
+export interface EventsOptions {
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  readonly clock: Clock;
+}
+
+/** Of lines that an attacker or a broken agent could repeat at will, one of each kind is written in this time. */
+const REPEAT_LOG_MS = 5000;
+
+type LineLevel = 'debug' | 'info' | 'warn' | 'error';
+
+/** How loud the line of an ended connection is. What a stranger can cause is never louder than `info`. */
+const CLOSE_LEVELS: Readonly<Record<CloseReason, LineLevel>> = {
+  finished: 'info',
+  downstream_reset: 'info',
+  upstream_reset: 'info',
+  upstream_refused: 'warn',
+  upstream_timeout: 'warn',
+  upstream_unresolved: 'warn',
+  upstream_denied: 'warn',
+  upstream_tls_failed: 'warn',
+  idle_timeout: 'info',
+  lifetime: 'info',
+  authority_removed: 'info',
+  revoked: 'info',
+  policy: 'info',
+  identity_withdrawn: 'info',
+  denied: 'info',
+  handshake_failed: 'info',
+  shutdown: 'info',
+  internal_error: 'error',
+};
+
+/** The one place where metrics are counted and lines are written. */
+export function createEvents({ logger, metrics, clock }: EventsOptions): Events {
+  // A WeakMap look-up by the listener object itself is all that a hot call pays to find its numbers.
+  const known = new WeakMap<ListenerRef, ListenerMetrics>();
+  const numbersOf = (listener: ListenerRef): ListenerMetrics => {
+    let numbers = known.get(listener);
+    if (numbers === undefined) {
+      numbers = metrics.listener(listener);
+      known.set(listener, numbers);
+    }
+    return numbers;
+  };
+  const repeated = createRepeatFilter(clock);
+
+  return {
+    started(version) {
+      logger.info({ version, node: process.versions.node, openssl: process.versions.openssl, pid: process.pid }, 'started');
+    },
+    registerListener: (listener) => numbersOf(listener).counters,
+    listenerBound(listener, address) {
+      logger.info({ direction: listener.direction, listener: listener.name, address }, 'listening');
+    },
+    acceptRefused(listener, reason, detail) {
+      numbersOf(listener).refusedAccepts[reason] += 1;
+      repeated(`accept ${listener.direction} ${listener.name} ${reason}`, (count) =>
+        logger.warn({ direction: listener.direction, listener: listener.name, reason, detail, count }, 'connections refused unread'),
+      );
+    },
+    handshakeFinished(listener, reason, durationMs) {
+      const numbers = numbersOf(listener);
+      numbers.handshakes[reason] += 1;
+      numbers.observeHandshake(durationMs);
+    },
+    authorised(listener, decision, rule) {
+      const numbers = numbersOf(listener);
+      if (decision === 'allow') numbers.allowed.add(rule);
+      else numbers.denied += 1;
+    },
+    connectionClosed(listener, record) {
+      numbersOf(listener).closes[record.closeReason] += 1;
+      // A load balancer's probe connects and hangs up; nobody wants a line for each.
+      const isProbe = record.closeReason === 'downstream_reset' && record.verdict === 'none';
+      const level = isProbe ? 'debug' : CLOSE_LEVELS[record.closeReason];
+      if (logger.isLevelEnabled(level)) logger[level](connectionFields(listener, record), 'connection closed');
+    },
+    applicationExposed(listener, addresses) {
+      metrics.setApplicationExposed(listener, addresses.length > 0);
+      const fields = { direction: listener.direction, listener: listener.name, addresses };
+      if (addresses.length > 0) logger.warn(fields, 'the application can be reached around Scute');
+      else logger.info(fields, 'the application can be reached through Scute only');
+    },
+
+    workloadApiConnected(endpoint) {
+      metrics.setWorkloadApiConnected(true);
+      logger.info({ endpoint }, 'Workload API connected');
+    },
+    workloadApiStreamFailed(error, retryInMs) {
+      metrics.setWorkloadApiConnected(false);
+      metrics.workloadApiErrors.add(error.code);
+      repeated(`workload-api ${error.code}`, (count) =>
+        logger.warn({ code: error.code, detail: error.message, retry_in_ms: Math.round(retryInMs), count }, 'Workload API stream failed'),
+      );
+    },
+    identityUpdated(snapshot) {
+      metrics.setIdentity(snapshot);
+      metrics.identityUpdates.ok.add(snapshot.kind === 'held' ? 'ok' : 'no_identity');
+      if (snapshot.kind === 'held') logger.info(identityFields(snapshot), 'identity updated');
+      else logger.warn({ generation: snapshot.generation, reason: snapshot.reason }, 'identity withdrawn');
+    },
+    identityUpdateRejected(problem) {
+      metrics.identityUpdates.rejected.add(problem.code);
+      repeated(`update ${problem.code}`, (count) =>
+        logger.warn({ code: problem.code, detail: problem.message, count }, 'identity update rejected; the last good one stays in force'),
+      );
+    },
+
+    configReloaded(differences, needRestart) {
+      metrics.configReloads.ok += 1;
+      logger.info({ differences }, 'configuration reloaded');
+      if (needRestart.length > 0) logger.warn({ settings: needRestart }, 'some settings take effect only after a restart');
+    },
+    configReloadFailed(problems) {
+      metrics.configReloads.failed += 1;
+      logger.error({ problems }, 'configuration not reloaded; the old one stays in force');
+    },
+    stopping(reason, openConnections) {
+      logger.info({ reason, open_connections: openConnections }, 'stopping');
+    },
+    stopped(drained, forcedConnections) {
+      logger.info({ drained, forced_connections: forcedConnections }, 'stopped');
+    },
+  };
+}
+
+function connectionFields(listener: ListenerRef, record: ConnectionRecord): LogFields {
+  return {
+    direction: listener.direction,
+    listener: listener.name,
+    connection: record.id,
+    downstream_address: record.downstreamAddress,
+    upstream_address: record.upstreamAddress,
+    peer_id: record.peerId,
+    issuer_key_id: record.issuerKeyId,
+    serial: record.serial,
+    tls_version: record.tlsVersion,
+    alpn: record.alpn,
+    verdict: record.verdict,
+    reason: record.reason,
+    close_reason: record.closeReason,
+    detail: record.detail,
+    rule: record.rule,
+    bytes_from_downstream: record.bytesFromDownstream,
+    bytes_to_downstream: record.bytesToDownstream,
+    duration_ms: toTenths(record.durationMs),
+    handshake_ms: record.handshakeMs === undefined ? undefined : toTenths(record.handshakeMs),
+  };
+}
+
+function identityFields(snapshot: IdentitySnapshot & { readonly kind: 'held' }): LogFields {
+  return {
+    generation: snapshot.generation,
+    svids: snapshot.svids.map((svid) => {
+      const [leaf] = svid.chain;
+      return {
+        spiffe_id: svid.id,
+        hint: svid.hint,
+        serial: leaf?.serial,
+        issuer_key_id: leaf?.authorityKeyId,
+        expires_at: leaf === undefined ? undefined : isoTime(leaf.notAfterMs),
+      };
+    }),
+    trust_domains: [...snapshot.bundles.keys()],
+  };
+}
+
+/** Certificates may carry dates that JavaScript cannot write. */
+function isoTime(ms: number): string {
+  const date = new Date(ms);
+  return Number.isNaN(date.getTime()) ? 'unknown' : date.toISOString();
+}
+
+function toTenths(ms: number): number {
+  return Math.round(ms * 10) / 10;
+}
+
+/** Calls `log(1)` for the first of a kind; those that follow are gathered, and told with their number each time the window is over. */
+function createRepeatFilter(clock: Clock): (kind: string, log: (count: number) => void) => void {
+  const windows = new Map<string, { count: number; log: (count: number) => void }>();
+  const open = (kind: string): void => {
+    clock.after(REPEAT_LOG_MS, () => {
+      const window = windows.get(kind);
+      if (window === undefined) return;
+      if (window.count === 0) {
+        windows.delete(kind);
+        return;
+      }
+      const { count, log } = window;
+      window.count = 0;
+      log(count);
+      open(kind);
+    });
+  };
+  return (kind, log) => {
+    const window = windows.get(kind);
+    if (window !== undefined) {
+      window.count += 1;
+      window.log = log;
+      return;
+    }
+    windows.set(kind, { count: 0, log });
+    log(1);
+    open(kind);
+  };
 }

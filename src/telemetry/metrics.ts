@@ -1,0 +1,346 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { IdentitySnapshot } from '../identity/snapshot.ts';
+import { DENY_REASONS, type DenyReason } from '../policy/verdict.ts';
+import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS } from './events.ts';
+import type { CloseReason, ListenerCounters, ListenerRef, RefusedAcceptReason } from './events.ts';
+import { registerProcessMetrics } from './process-metrics.ts';
+
+export interface MetricsOptions {
+  readonly version: string;
+  /** How TLS is set up: facts of the build, shown as labels of one series that is always 1. */
+  readonly tls?: { readonly versions: string; readonly groups: string; readonly ciphers: string } | undefined;
+  /** Read at each scrape. */
+  readonly droppedLogLines?: (() => number) | undefined;
+}
+
+/**
+ * What the data path counts for one listener, in plain integers: a connection costs a few additions, and prom-client
+ * (which hashes labels at each increment) sees them only when somebody scrapes.
+ */
+export interface ListenerMetrics {
+  readonly listener: ListenerRef;
+  readonly counters: ListenerCounters;
+  readonly refusedAccepts: Record<RefusedAcceptReason, number>;
+  readonly handshakes: Record<'ok' | DenyReason, number>;
+  readonly closes: Record<CloseReason, number>;
+  /** By allow-list entry. */
+  readonly allowed: Tally;
+  denied: number;
+  observeHandshake(durationMs: number): void;
+}
+
+/** Counts by a name that is bounded in practice (configuration, error codes): beyond the limit all new names count as `other`. */
+export interface Tally {
+  add(name: string): void;
+  entries(): Iterable<readonly [string, number]>;
+}
+
+export interface ReadinessSeries {
+  readonly name: string;
+  readonly ok: boolean;
+}
+
+/** The metrics of one application, in a registry of their own. Written through `Events`, read through `render`. */
+export interface Metrics {
+  /** The numbers of one listener; the same object for the same listener. */
+  listener(listener: ListenerRef): ListenerMetrics;
+  readonly identityUpdates: { readonly ok: Tally; readonly rejected: Tally };
+  readonly workloadApiErrors: Tally;
+  readonly configReloads: { ok: number; failed: number };
+  setWorkloadApiConnected(connected: boolean): void;
+  /** Replaces everything that is said of certificates: series of vanished ones go. */
+  setIdentity(snapshot: IdentitySnapshot): void;
+  setApplicationExposed(listener: ListenerRef, exposed: boolean): void;
+  /** `checks` is asked at each scrape. */
+  setReadinessSource(checks: () => readonly ReadinessSeries[]): void;
+  /** The Prometheus text format. */
+  render(): Promise<{ readonly contentType: string; readonly body: string }>;
+}
+
+/** Connections that Scute ended by itself although both sides were well. */
+const DRAIN_REASONS = ['lifetime', 'idle_timeout', 'authority_removed', 'revoked', 'policy', 'identity_withdrawn', 'shutdown'] as const;
+const HANDSHAKE_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
+const LISTENER = ['direction', 'listener'] as const;
+/** More series than this for one set of names would be a burden for whoever stores them. */
+const MAX_TALLY_NAMES = 500;
+
+export function createMetrics(options: MetricsOptions): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  const listeners = new Map<string, ListenerMetrics>();
+
+  type Add = (labels: Record<string, string>, value: number) => void;
+  /** A counter whose series are made anew from plain integers at each scrape. */
+  const counter = (name: string, help: string, labelNames: readonly string[], collect: (add: Add) => void): void => {
+    const made: Counter = new Counter({
+      name: `scute_${name}`,
+      help,
+      labelNames: [...labelNames],
+      registers,
+      collect() {
+        made.reset();
+        collect((labels, value) => made.inc(labels, value));
+      },
+    });
+  };
+  const gauge = (name: string, help: string, labelNames: readonly string[] = [], collect?: (add: Add) => void): Gauge => {
+    const made: Gauge = new Gauge({
+      name: `scute_${name}`,
+      help,
+      labelNames: [...labelNames],
+      registers,
+      ...(collect === undefined
+        ? {}
+        : {
+            collect() {
+              made.reset();
+              collect((labels, value) => made.set(labels, value));
+            },
+          }),
+    });
+    return made;
+  };
+  /** One counter or gauge over all listeners. */
+  const each =
+    (visit: (metrics: ListenerMetrics, labels: { direction: string; listener: string }, add: Add) => void) =>
+    (add: Add): void => {
+      for (const metrics of listeners.values()) {
+        visit(metrics, { direction: metrics.listener.direction, listener: metrics.listener.name }, add);
+      }
+    };
+  const byReason = (counts: Record<string, number>, reasons: readonly string[], labels: Record<string, string>, add: Add): void => {
+    for (const reason of reasons) add({ ...labels, reason }, counts[reason] ?? 0);
+  };
+
+  gauge('build_info', 'What is running; always 1', ['version', 'node', 'openssl']).set(
+    { version: options.version, node: process.versions.node, openssl: process.versions.openssl },
+    1,
+  );
+  if (options.tls !== undefined)
+    gauge('tls_info', 'How TLS is set up; always 1', ['versions', 'groups', 'ciphers']).set({ ...options.tls }, 1);
+
+  // Of the four series of bytes, `peer` says which side, as linkerd does: src connected to us, dst we connected to.
+  const tcp = [...LISTENER, 'peer'];
+  counter(
+    'tcp_open_total',
+    'Connections accepted',
+    tcp,
+    each((m, labels, add) => add({ ...labels, peer: 'src' }, m.counters.opened)),
+  );
+  gauge(
+    'tcp_open_connections',
+    'Connections open now',
+    tcp,
+    each((m, labels, add) => add({ ...labels, peer: 'src' }, m.counters.open)),
+  );
+  counter(
+    'tcp_close_total',
+    'Connections ended, by reason',
+    [...tcp, 'reason'],
+    each((m, labels, add) => byReason(m.closes, CLOSE_REASONS, { ...labels, peer: 'src' }, add)),
+  );
+  counter(
+    'tcp_read_bytes_total',
+    'Application bytes read from that side',
+    tcp,
+    each((m, labels, add) => {
+      add({ ...labels, peer: 'src' }, m.counters.downstreamReadBytes);
+      add({ ...labels, peer: 'dst' }, m.counters.upstreamReadBytes);
+    }),
+  );
+  counter(
+    'tcp_write_bytes_total',
+    'Application bytes written to that side',
+    tcp,
+    each((m, labels, add) => {
+      add({ ...labels, peer: 'src' }, m.counters.downstreamWrittenBytes);
+      add({ ...labels, peer: 'dst' }, m.counters.upstreamWrittenBytes);
+    }),
+  );
+  gauge(
+    'tcp_waiting_connections',
+    'Connections accepted that wait unread for a place',
+    LISTENER,
+    each((m, labels, add) => add(labels, m.counters.waiting)),
+  );
+  gauge(
+    'tls_handshaking_connections',
+    'TLS handshakes under way',
+    LISTENER,
+    each((m, labels, add) => add(labels, m.counters.handshaking)),
+  );
+  counter(
+    'accept_refused_total',
+    'Connections dropped before anything was read from them',
+    [...LISTENER, 'reason'],
+    each((m, labels, add) => byReason(m.refusedAccepts, REFUSED_ACCEPT_REASONS, labels, add)),
+  );
+  counter(
+    'connections_drained_total',
+    'Connections that Scute ended by itself',
+    [...LISTENER, 'reason'],
+    each((m, labels, add) => byReason(m.closes, DRAIN_REASONS, labels, add)),
+  );
+  counter(
+    'tls_handshakes_total',
+    'TLS handshakes and authentications finished; the reason is ok or why they failed',
+    [...LISTENER, 'result', 'reason'],
+    each((m, labels, add) => {
+      add({ ...labels, result: 'ok', reason: 'ok' }, m.handshakes.ok);
+      byReason(m.handshakes, DENY_REASONS, { ...labels, result: 'error' }, add);
+    }),
+  );
+  const handshakeSeconds = new Histogram({
+    name: 'scute_tls_handshake_duration_seconds',
+    help: 'Time from the first byte to the verdict of authentication',
+    labelNames: LISTENER,
+    buckets: HANDSHAKE_SECONDS,
+    registers,
+  });
+  counter(
+    'authorization_total',
+    'Verdicts on authenticated peers; rule is the allow-list entry, empty if none admits the peer',
+    [...LISTENER, 'decision', 'mode', 'rule'],
+    each((m, labels, add) => {
+      add({ ...labels, decision: 'deny', mode: 'enforce', rule: '' }, m.denied);
+      for (const [rule, count] of m.allowed.entries()) add({ ...labels, decision: 'allow', mode: 'enforce', rule }, count);
+    }),
+  );
+
+  const expiration = gauge('x509_svid_expiration_timestamp_seconds', 'When each SVID of ours expires', [
+    'spiffe_id',
+    'hint',
+    'issuer_key_id',
+  ]);
+  const notBefore = gauge('x509_svid_not_before_timestamp_seconds', 'When each SVID of ours begins', [
+    'spiffe_id',
+    'hint',
+    'issuer_key_id',
+  ]);
+  const authorityExpiration = gauge('x509_authority_expiration_timestamp_seconds', 'When each authority expires', [
+    'trust_domain',
+    'subject_key_id',
+  ]);
+  const generation = gauge('identity_generation', 'The number of the identity snapshot in force; 0 before the first');
+  const identityUpdates = { ok: createTally(['ok', 'no_identity']), rejected: createTally([]) };
+  counter('x509_svid_updates_total', 'Answers of the Workload API: taken, or rejected as unusable', ['result', 'reason'], (add) => {
+    for (const [reason, count] of identityUpdates.ok.entries()) add({ result: 'ok', reason }, count);
+    for (const [reason, count] of identityUpdates.rejected.entries()) add({ result: 'rejected', reason }, count);
+  });
+  const connected = gauge('workload_api_connected', '1 while the stream to the Workload API is open');
+  const lastUpdate = gauge(
+    'workload_api_last_update_timestamp_seconds',
+    'When the last usable answer of the Workload API came; 0 before the first',
+  );
+  const workloadApiErrors = createTally(['UNAVAILABLE', 'PERMISSION_DENIED']);
+  counter('workload_api_errors_total', 'Streams to the Workload API that failed, by gRPC status', ['code'], (add) => {
+    for (const [code, count] of workloadApiErrors.entries()) add({ code }, count);
+  });
+  const configReloads = { ok: 0, failed: 0 };
+  counter('config_reloads_total', 'Reloads of the configuration', ['result'], (add) => {
+    add({ result: 'ok' }, configReloads.ok);
+    add({ result: 'failed' }, configReloads.failed);
+  });
+  const applicationExposed = gauge('application_exposed', '1 if the application of that listener can also be reached around Scute', [
+    'listener',
+  ]);
+  let readiness = noChecks;
+  gauge('ready', '1 for each readiness check that holds', ['check'], (add) => {
+    for (const check of readiness()) add({ check: check.name }, check.ok ? 1 : 0);
+  });
+  counter('log_dropped_total', 'Log lines thrown away because standard output did not take them', [], (add) =>
+    add({}, options.droppedLogLines?.() ?? 0),
+  );
+  registerProcessMetrics(registry);
+
+  return {
+    listener(listener) {
+      const key = `${listener.direction} ${listener.name}`;
+      const known = listeners.get(key);
+      if (known !== undefined) return known;
+      const labels = { direction: listener.direction, listener: listener.name };
+      handshakeSeconds.zero(labels);
+      const made: ListenerMetrics = {
+        listener,
+        counters: emptyCounters(),
+        refusedAccepts: zeroes(REFUSED_ACCEPT_REASONS),
+        handshakes: zeroes(['ok', ...DENY_REASONS]),
+        closes: zeroes(CLOSE_REASONS),
+        allowed: createTally([]),
+        denied: 0,
+        observeHandshake: (durationMs) => handshakeSeconds.observe(labels, durationMs / 1000),
+      };
+      listeners.set(key, made);
+      return made;
+    },
+    identityUpdates,
+    workloadApiErrors,
+    configReloads,
+    setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
+    setIdentity(snapshot) {
+      generation.set(snapshot.generation);
+      lastUpdate.set(snapshot.receivedAtMs / 1000);
+      expiration.reset();
+      notBefore.reset();
+      authorityExpiration.reset();
+      // Backwards, so that of two SVIDs with the same labels the preferred one is shown.
+      for (const svid of snapshot.kind === 'held' ? snapshot.svids.toReversed() : []) {
+        const [leaf] = svid.chain;
+        if (leaf === undefined) continue;
+        const labels = { spiffe_id: svid.id, hint: svid.hint, issuer_key_id: leaf.authorityKeyId ?? '' };
+        expiration.set(labels, leaf.notAfterMs / 1000);
+        notBefore.set(labels, leaf.notBeforeMs / 1000);
+      }
+      for (const bundle of snapshot.bundles.values()) {
+        for (const authority of bundle.authorities) {
+          authorityExpiration.set(
+            { trust_domain: bundle.trustDomain, subject_key_id: authority.subjectKeyId ?? '' },
+            authority.notAfterMs / 1000,
+          );
+        }
+      }
+    },
+    setApplicationExposed: (listener, exposed) => applicationExposed.set({ listener: listener.name }, exposed ? 1 : 0),
+    setReadinessSource(checks) {
+      readiness = checks;
+    },
+    async render() {
+      return { contentType: registry.contentType, body: await registry.metrics() };
+    },
+  };
+}
+
+function noChecks(): readonly ReadinessSeries[] {
+  return [];
+}
+
+function emptyCounters(): ListenerCounters {
+  return {
+    opened: 0,
+    open: 0,
+    handshaking: 0,
+    waiting: 0,
+    downstreamReadBytes: 0,
+    downstreamWrittenBytes: 0,
+    upstreamReadBytes: 0,
+    upstreamWrittenBytes: 0,
+  };
+}
+
+function zeroes<K extends string>(names: readonly K[]): Record<K, number> {
+  return Object.fromEntries(names.map((name) => [name, 0])) as Record<K, number>;
+}
+
+/** `known` are there from the start, at 0. */
+export function createTally(known: readonly string[]): Tally {
+  const counts = new Map<string, number>(known.map((name) => [name, 0]));
+  return {
+    add(name) {
+      const count = counts.get(name);
+      if (count !== undefined) counts.set(name, count + 1);
+      else if (counts.size < MAX_TALLY_NAMES) counts.set(name, 1);
+      else counts.set('other', (counts.get('other') ?? 0) + 1);
+    },
+    entries: () => counts,
+  };
+}
