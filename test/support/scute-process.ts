@@ -57,9 +57,11 @@ export async function startScute({ config, args = ['run'], env = {}, entry = 'so
   const options: ChildOptions = { env: { PATH: process.env['PATH'] ?? '', ...env } };
   const argv = ['--disable-sigusr1', '--disable-warning=ExperimentalWarning', entries[entry], ...args];
   const child = await startChild([process.execPath, ...argv, ...(configFile === undefined ? [] : ['-c', configFile])], options);
-  const exited = child.exited.finally(async () => {
+  const exited = (async () => {
+    const exit = await child.exited;
     if (folder !== undefined) await rm(folder, { recursive: true, force: true });
-  });
+    return exit;
+  })();
 
   const logged: ScuteProcess['logged'] = async (fits, waiting = {}) => {
     const { text } = await child.line(
