@@ -19,7 +19,7 @@ export interface ScuteOptions {
 }
 
 /** One line of the JSON log. */
-export type LogLine = Readonly<Record<string, unknown>> & { readonly msg: string };
+export type LogLine = Readonly<Record<string, unknown>> & { readonly message: string };
 
 /** A running `scute`. */
 export interface ScuteProcess extends AsyncDisposable {
@@ -75,7 +75,7 @@ export async function startScute({ config, args = ['run'], env = {}, entry = 'so
   };
 
   const address: ScuteProcess['address'] = async (listener) => {
-    const line = await logged(({ msg, listener: name }) => msg === 'listener bound' && name === listener);
+    const line = await logged(({ message, listener: name }) => message === 'listening' && name === listener);
     return String(line['address']);
   };
 
@@ -93,7 +93,7 @@ export async function startScute({ config, args = ['run'], env = {}, entry = 'so
       return port;
     },
     async ready(...listeners) {
-      await logged(({ msg }) => msg === 'identity updated');
+      await logged(({ message }) => message === 'identity updated');
       for (const listener of listeners) await address(listener);
     },
     async stop(how) {
@@ -133,7 +133,7 @@ function parseLogLine(line: string): LogLine | undefined {
   if (!line.startsWith('{')) return undefined;
   try {
     const parsed: unknown = JSON.parse(line);
-    return typeof parsed === 'object' && parsed !== null && 'msg' in parsed && typeof parsed.msg === 'string'
+    return typeof parsed === 'object' && parsed !== null && 'message' in parsed && typeof parsed.message === 'string'
       ? (parsed as LogLine)
       : undefined;
   } catch {
