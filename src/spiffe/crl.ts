@@ -1,7 +1,163 @@
-/** One certificate revocation list, its signature already checked against the authority named by its issuer. Immutable. */
+import { err, ok, type Result } from '../lib/result.ts';
+import { messageOf } from '../lib/errors.ts';
+import { decodeSignatureAlgorithm, signatureHolds } from './algorithms.ts';
+import type { Certificate } from './certificate.ts';
+import {
+  contextTag,
+  decodeIntegerHex,
+  decodeOctetBits,
+  decodeSmallInteger,
+  decodeTime,
+  DerError,
+  DerReader,
+  enterOnly,
+  readOnly,
+  Tag,
+} from './der.ts';
+import { decodeAuthorityKeyId, decodeExtensionList } from './extensions.ts';
+import { decodeName } from './names.ts';
+import type { TrustBundle } from './trust-bundle.ts';
+
+/**
+ * One certificate revocation list (RFC 5280 5). Immutable. What it lists is revoked; that a certificate is not listed
+ * proves nothing, since having lists at all is up to the agent. So a list past its nextUpdate, or one that covers only a
+ * part (a delta, a distribution point), goes on revoking what it lists; `notes` and `nextUpdateMs` are there to be reported.
+ */
 export interface Crl {
+  /** RFC 4514-like text, for sentences. */
+  readonly issuer: string;
   readonly issuerDer: string;
+  /** Lower-case hex. */
+  readonly authorityKeyId: string | undefined;
   readonly thisUpdateMs: number;
   readonly nextUpdateMs: number | undefined;
+  /** What is odd about it, for the log. */
+  readonly notes: readonly string[];
   isRevoked(serial: string): boolean;
+  /** Whether the signature is by the key of `issuer`, with an algorithm that we accept. */
+  isSignedBy(issuer: Certificate): boolean;
+}
+
+const OID_AUTHORITY_KEY_ID = '2.5.29.35';
+const OID_REASON_CODE = '2.5.29.21';
+const OID_CERTIFICATE_ISSUER = '2.5.29.29';
+const REASON_REMOVE_FROM_CRL = 8;
+const CRL_EXTENSIONS = contextTag(0, 'constructed');
+
+/** Parses one CRL, which must be all of `der`. Its signature is not checked here. Never throws. */
+export function parseCrl(der: Uint8Array): Result<Crl, string> {
+  try {
+    return ok(readCrl(Uint8Array.from(der)));
+  } catch (thrown) {
+    return err(`not a well-formed revocation list: ${messageOf(thrown)}`);
+  }
+}
+
+export type Revocation =
+  | { readonly revoked: true; readonly detail: string }
+  /** `validUntilMs`: the earliest nextUpdate of the lists consulted that is still ahead; Infinity if there is none. */
+  | { readonly revoked: false; readonly validUntilMs: number };
+
+/**
+ * Judges every certificate of `path` (leaf first, authority last) by the lists of its bundle. Lists go by the name of the
+ * issuer, not by its key: an authority that changed its key revokes with the new one what it issued with the old.
+ */
+export function revocationOf(path: readonly Certificate[], bundle: TrustBundle, nowMs: number): Revocation {
+  let validUntilMs = Infinity;
+  for (const [index, certificate] of path.slice(0, -1).entries()) {
+    const issuer = path[index + 1];
+    const lists = bundle.crls.filter((crl) => crl.issuerDer === certificate.issuerDer);
+    for (const crl of bundle.unmatchedCrls) {
+      if (issuer === undefined || crl.issuerDer !== issuer.subjectDer) continue;
+      // The list of another key under the same name.
+      if (crl.authorityKeyId !== undefined && issuer.subjectKeyId !== undefined && crl.authorityKeyId !== issuer.subjectKeyId) continue;
+      // It claims to be this issuer's: if that cannot be shown, it cannot be known what it would have revoked.
+      if (!crl.isSignedBy(issuer))
+        return { revoked: true, detail: `the revocation list of ${JSON.stringify(crl.issuer)} has a bad signature` };
+      lists.push(crl);
+    }
+    for (const crl of lists) {
+      if (crl.isRevoked(certificate.serial))
+        return { revoked: true, detail: `serial ${certificate.serial} is on the revocation list of ${JSON.stringify(crl.issuer)}` };
+      if (crl.nextUpdateMs !== undefined && crl.nextUpdateMs > nowMs) validUntilMs = Math.min(validUntilMs, crl.nextUpdateMs);
+    }
+  }
+  return { revoked: false, validUntilMs };
+}
+
+function readCrl(der: Uint8Array): Crl {
+  const outer = enterOnly(der, Tag.sequence);
+  const signed = outer.read(Tag.sequence);
+  const outerAlgorithm = outer.read(Tag.sequence);
+  const signature = decodeOctetBits(outer.read(Tag.bitString));
+  outer.finish();
+
+  const tbs = new DerReader(signed.content);
+  const version = tbs.optional(Tag.integer);
+  if (version !== undefined && decodeSmallInteger(version) !== 1) throw new DerError('a version other than 2');
+  const innerAlgorithm = tbs.read(Tag.sequence);
+  if (Buffer.compare(innerAlgorithm.whole, outerAlgorithm.whole) !== 0) throw new DerError('two different signature algorithms');
+  const issuer = decodeName(tbs.read(Tag.sequence));
+  const thisUpdateMs = decodeTime(tbs.any());
+  const nextUpdate = tbs.optional(Tag.utcTime) ?? tbs.optional(Tag.generalizedTime);
+  const entries = tbs.optional(Tag.sequence);
+  const extensionField = tbs.optional(CRL_EXTENSIONS);
+  tbs.finish();
+
+  const notes: string[] = [];
+  const extensions = extensionField === undefined ? [] : decodeExtensionList(new DerReader(extensionField.content));
+  for (const { oid, critical } of extensions)
+    if (critical) notes.push(`has the critical extension ${oid}: it may not list all that is revoked`);
+  const keyId = extensions.find((extension) => extension.oid === OID_AUTHORITY_KEY_ID);
+  const serials = entries === undefined ? new Set<string>() : readEntries(new DerReader(entries.content), notes);
+  const { oid, algorithm } = decodeSignatureAlgorithm(outerAlgorithm);
+  if (algorithm === undefined) notes.push(`is signed with the algorithm ${oid}, which is not accepted`);
+
+  // A list may be asked about on every handshake; its signature needs checking once for each issuer.
+  const checked = new Map<string, boolean>();
+  return Object.freeze({
+    issuer: issuer.text,
+    issuerDer: issuer.der,
+    authorityKeyId: keyId === undefined ? undefined : decodeAuthorityKeyId(keyId),
+    thisUpdateMs,
+    nextUpdateMs: nextUpdate === undefined ? undefined : decodeTime(nextUpdate),
+    notes: Object.freeze(notes),
+    isRevoked: (serial: string) => serials.has(serial),
+    isSignedBy(certificate: Certificate) {
+      const known = checked.get(certificate.sha256);
+      if (known !== undefined) return known;
+      const holds =
+        algorithm !== undefined &&
+        certificate.keyProblem === undefined &&
+        signatureHolds(algorithm, signed.whole, signature, certificate.publicKey);
+      checked.set(certificate.sha256, holds);
+      return holds;
+    },
+  });
+}
+
+/** The serial numbers that are revoked. Entries that take back an earlier one, or speak for another issuer, are left out. */
+function readEntries(entries: DerReader, notes: string[]): ReadonlySet<string> {
+  const serials = new Set<string>();
+  while (!entries.done) {
+    const entry = entries.enter(Tag.sequence);
+    const serial = decodeIntegerHex(entry.read(Tag.integer));
+    decodeTime(entry.any());
+    let isForeign = false;
+    let isTakenBack = false;
+    if (!entry.done) {
+      for (const { oid, value } of decodeExtensionList(new DerReader(entry.read(Tag.sequence).whole))) {
+        if (oid === OID_CERTIFICATE_ISSUER) isForeign = true;
+        if (oid === OID_REASON_CODE) isTakenBack = readOnly(value, Tag.enumerated).content[0] === REASON_REMOVE_FROM_CRL;
+      }
+      entry.finish();
+    }
+    if (isForeign) {
+      // RFC 5280 5.3.3: from here on the entries are another issuer's. No list for SVIDs needs that.
+      notes.push('is an indirect list: entries of other issuers are not read');
+      break;
+    }
+    if (!isTakenBack) serials.add(serial);
+  }
+  return serials;
 }

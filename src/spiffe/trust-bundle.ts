@@ -1,11 +1,73 @@
-import type { Certificate } from './certificate.ts';
-import type { Crl } from './crl.ts';
+import { err, ok, type Result } from '../lib/result.ts';
+import { parseCertificate, splitCertificates, type Certificate } from './certificate.ts';
+import { parseCrl, type Crl } from './crl.ts';
 import type { TrustDomain } from './trust-domain.ts';
 
 /** The X.509 authorities of one trust domain, and the revocation lists that they signed. Empty means that nobody of it is trusted. */
 export interface TrustBundle {
   readonly trustDomain: TrustDomain;
+  /** Need not be self-signed. */
   readonly authorities: readonly Certificate[];
-  /** Those of the Workload API's lists whose issuer and signature match an authority above, or an intermediate that one of them signed (spec C.5). */
+  /** Those of the Workload API's lists whose issuer and signature match an authority above (spec C.5). */
   readonly crls: readonly Crl[];
+  /**
+   * The other lists: of another trust domain, or of an intermediate, which is known only when a peer sends it. `verifyPeer`
+   * applies one to a path whose intermediate signed it.
+   */
+  readonly unmatchedCrls: readonly Crl[];
+}
+
+export interface BundleProblem {
+  readonly code: 'bad_authority' | 'bad_crl';
+  /** A sentence with the offending value. */
+  readonly message: string;
+}
+
+/**
+ * Builds the bundle of `domain` from concatenated DER certificates; none is legal and means that nobody is trusted.
+ * `crlsDer` are the lists of the whole message, of any trust domain. A list that is not well-formed, or that carries the
+ * name of an authority but not its signature, refuses the bundle: it may well be the one that revokes somebody.
+ */
+export function buildTrustBundle(
+  domain: TrustDomain,
+  concatenatedDer: Uint8Array,
+  crlsDer: readonly Uint8Array[] = [],
+): Result<TrustBundle, BundleProblem> {
+  const parts = splitCertificates(concatenatedDer);
+  if (!parts.ok) return err({ code: 'bad_authority', message: `bundle of ${domain}: ${parts.error}` });
+  const authorities = new Map<string, Certificate>();
+  for (const [index, der] of parts.value.entries()) {
+    const parsed = parseCertificate(der);
+    if (!parsed.ok) return err({ code: 'bad_authority', message: `bundle of ${domain}, authority ${index + 1}: ${parsed.error}` });
+    authorities.set(parsed.value.sha256, parsed.value);
+  }
+
+  const crls: Crl[] = [];
+  const unmatchedCrls: Crl[] = [];
+  for (const [index, der] of crlsDer.entries()) {
+    const parsed = parseCrl(der);
+    if (!parsed.ok) return err({ code: 'bad_crl', message: `revocation list ${index + 1}: ${parsed.error}` });
+    const crl = parsed.value;
+    const named = [...authorities.values()].filter((authority) => authority.subjectDer === crl.issuerDer);
+    if (named.some((authority) => crl.isSignedBy(authority))) crls.push(crl);
+    else if (named.some((authority) => mayBeOf(crl, authority)))
+      return err({
+        code: 'bad_crl',
+        message: `revocation list ${index + 1} of ${JSON.stringify(crl.issuer)} has no good signature of that authority`,
+      });
+    else unmatchedCrls.push(crl);
+  }
+  return ok(
+    Object.freeze({
+      trustDomain: domain,
+      authorities: Object.freeze([...authorities.values()]),
+      crls: Object.freeze(crls),
+      unmatchedCrls: Object.freeze(unmatchedCrls),
+    }),
+  );
+}
+
+/** Authorities of one name are common; a list that names another key than this one's is of another authority. */
+function mayBeOf(crl: Crl, authority: Certificate): boolean {
+  return crl.authorityKeyId === undefined || authority.subjectKeyId === undefined || crl.authorityKeyId === authority.subjectKeyId;
 }

@@ -1,7 +1,10 @@
-import type { Certificate } from './certificate.ts';
+import { err, ok, type Result } from '../lib/result.ts';
+import { parseCertificate, type Certificate } from './certificate.ts';
+import { revocationOf } from './crl.ts';
+import { checkLeafProfile, claimedIdOf } from './leaf-profile.ts';
+import { findPath } from './path.ts';
 import type { PeerProblem } from './peer-problems.ts';
-import type { Result } from '../lib/result.ts';
-import type { SpiffeId } from './spiffe-id.ts';
+import { trustDomainOf, type SpiffeId } from './spiffe-id.ts';
 import type { TrustBundle } from './trust-bundle.ts';
 import type { TrustDomain } from './trust-domain.ts';
 
@@ -9,6 +12,8 @@ import type { TrustDomain } from './trust-domain.ts';
 export interface AuthenticatedPeer {
   readonly id: SpiffeId;
   readonly leaf: Certificate;
+  /** The certificates as sent: leaf first, the rest in the peer's order, needed or not. */
+  readonly chain: readonly Certificate[];
   /** Leaf first, authority last: the path that our own walk found. */
   readonly path: readonly Certificate[];
   /** The X.509 authority of the peer's own trust domain that the path ends in. */
@@ -25,8 +30,63 @@ export interface PeerRefusal {
   readonly claimedId: SpiffeId | undefined;
 }
 
-export declare function verifyPeer(
+/** Certificates that a peer may send. */
+const MAX_CHAIN_LENGTH = 8;
+
+/**
+ * Who a peer is, from the certificates that it sent (leaf first, the rest in any order), each one whole DER: X509-SVID
+ * standard, section 5. The chain is verified against the bundle of the trust domain named in the leaf's own SPIFFE ID and
+ * nothing else, then the revocation lists of that bundle. `nowMs` is wall time, milliseconds since 1970. Whatever the
+ * bytes are, the answer is a value; it never throws.
+ */
+export function verifyPeer(
   chainDer: readonly Uint8Array[],
   bundles: ReadonlyMap<TrustDomain, TrustBundle>,
   nowMs: number,
-): Result<AuthenticatedPeer, PeerRefusal>;
+): Result<AuthenticatedPeer, PeerRefusal> {
+  const [leafDer, ...poolDer] = chainDer;
+  if (leafDer === undefined) return refuse('no_certificate', 'the peer sent no certificate');
+  if (chainDer.length > MAX_CHAIN_LENGTH)
+    return refuse('bad_certificate', `the peer sent ${chainDer.length} certificates, more than ${MAX_CHAIN_LENGTH}`);
+  const leaf = parseCertificate(leafDer);
+  if (!leaf.ok) return refuse('bad_certificate', `leaf: ${leaf.error}`);
+  const claimedId = claimedIdOf(leaf.value);
+
+  const pool: Certificate[] = [];
+  for (const [index, der] of poolDer.entries()) {
+    const parsed = parseCertificate(der);
+    if (!parsed.ok) return refuse('bad_certificate', `certificate ${index + 2}: ${parsed.error}`, claimedId);
+    pool.push(parsed.value);
+  }
+
+  const profile = checkLeafProfile(leaf.value);
+  if (!profile.ok) return refuse('not_an_svid', profile.error, claimedId);
+  const id = profile.value;
+
+  const bundle = bundles.get(trustDomainOf(id));
+  if (bundle === undefined) return refuse('unknown_trust_domain', `no bundle for the trust domain of ${id}`, id);
+
+  const path = findPath(leaf.value, pool, bundle, nowMs);
+  if (!path.ok) return refuse(path.error.problem, path.error.detail, id);
+  const authority = path.value.at(-1);
+  if (authority === undefined) return refuse('untrusted_chain', `no authority for ${id}`, id);
+
+  const revocation = revocationOf(path.value, bundle, nowMs);
+  if (revocation.revoked) return refuse('revoked', revocation.detail, id);
+
+  const validUntilMs = Math.min(revocation.validUntilMs, ...path.value.map((certificate) => certificate.notAfterMs));
+  return ok(
+    Object.freeze({
+      id,
+      leaf: leaf.value,
+      chain: Object.freeze([leaf.value, ...pool]),
+      path: Object.freeze(path.value),
+      authority,
+      validUntilMs,
+    }),
+  );
+}
+
+function refuse(problem: PeerProblem, detail: string, claimedId?: SpiffeId): Result<never, PeerRefusal> {
+  return err({ problem, detail, claimedId });
+}

@@ -1,6 +1,11 @@
-import type { KeyObject } from 'node:crypto';
-import type { Certificate } from './certificate.ts';
+import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
+import { err, ok, type Result } from '../lib/result.ts';
+import { splitCertificates, type Certificate } from './certificate.ts';
+import { readOnly, Tag } from './der.ts';
+import type { PeerProblem } from './peer-problems.ts';
 import type { SpiffeId } from './spiffe-id.ts';
+import type { TrustBundle } from './trust-bundle.ts';
+import { verifyPeer } from './verify.ts';
 
 /** One of our own identities: a SPIFFE certificate with its chain and private key (X509-SVID standard). */
 export interface X509Svid {
@@ -13,4 +18,48 @@ export interface X509Svid {
   readonly key: KeyObject;
   /** The authority that the chain ends in, found by verifying our own SVID as we would a peer's. */
   readonly authority: Certificate;
+}
+
+/** What the Workload API's X509SVID message says. */
+export interface X509SvidMaterial {
+  readonly spiffeId: string;
+  /** Leaf first, concatenated. */
+  readonly chainDer: Uint8Array;
+  /** PKCS #8. */
+  readonly keyDer: Uint8Array;
+  readonly hint: string;
+}
+
+export interface SvidProblem {
+  readonly code: PeerProblem | 'bad_private_key' | 'key_mismatch' | 'wrong_spiffe_id';
+  /** A sentence; never key material. */
+  readonly message: string;
+}
+
+/** Builds an identity of ours, verified against the bundle of its own trust domain by the very code that judges peers. */
+export function buildX509Svid(material: X509SvidMaterial, bundle: TrustBundle, nowMs: number): Result<X509Svid, SvidProblem> {
+  const { spiffeId, chainDer, keyDer, hint } = material;
+  const parts = splitCertificates(chainDer);
+  if (!parts.ok) return err({ code: 'bad_certificate', message: `${JSON.stringify(spiffeId)}: ${parts.error}` });
+  const verified = verifyPeer(parts.value, new Map([[bundle.trustDomain, bundle]]), nowMs);
+  if (!verified.ok) return err({ code: verified.error.problem, message: `${JSON.stringify(spiffeId)}: ${verified.error.detail}` });
+  const { id, leaf, authority, chain } = verified.value;
+  if (id !== spiffeId)
+    return err({ code: 'wrong_spiffe_id', message: `the agent says ${JSON.stringify(spiffeId)}, the certificate ${JSON.stringify(id)}` });
+
+  const key = parsePrivateKey(keyDer);
+  if (key === undefined) return err({ code: 'bad_private_key', message: `the private key of ${id} is not a PKCS #8 key` });
+  if (!createPublicKey(key).equals(leaf.publicKey))
+    return err({ code: 'key_mismatch', message: `the private key of ${id} is not that of its certificate` });
+  return ok(Object.freeze({ id, hint, chain, key, authority }));
+}
+
+function parsePrivateKey(keyDer: Uint8Array): KeyObject | undefined {
+  try {
+    readOnly(keyDer, Tag.sequence);
+    return createPrivateKey({ key: Buffer.from(keyDer), format: 'der', type: 'pkcs8' });
+  } catch {
+    // The cause is dropped on purpose: nothing about key bytes goes into a message.
+    return undefined;
+  }
 }

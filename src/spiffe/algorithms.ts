@@ -1,0 +1,95 @@
+import { constants, verify, type KeyObject } from 'node:crypto';
+import { contextTag, decodeOid, decodeSmallInteger, DerError, DerReader, Tag, type DerElement } from './der.ts';
+
+/** A signature algorithm that we accept: no MD5, SHA-1 or SHA-224. */
+export interface SignatureAlgorithm {
+  readonly keyType: 'ec' | 'rsa' | 'ed25519';
+  /** Undefined for Ed25519, which hashes by itself. */
+  readonly hash: 'sha256' | 'sha384' | 'sha512' | undefined;
+  /** Set for RSASSA-PSS. */
+  readonly pssSaltLength: number | undefined;
+}
+
+const SIMPLE: Readonly<Record<string, SignatureAlgorithm>> = {
+  '1.2.840.10045.4.3.2': { keyType: 'ec', hash: 'sha256', pssSaltLength: undefined },
+  '1.2.840.10045.4.3.3': { keyType: 'ec', hash: 'sha384', pssSaltLength: undefined },
+  '1.2.840.10045.4.3.4': { keyType: 'ec', hash: 'sha512', pssSaltLength: undefined },
+  '1.2.840.113549.1.1.11': { keyType: 'rsa', hash: 'sha256', pssSaltLength: undefined },
+  '1.2.840.113549.1.1.12': { keyType: 'rsa', hash: 'sha384', pssSaltLength: undefined },
+  '1.2.840.113549.1.1.13': { keyType: 'rsa', hash: 'sha512', pssSaltLength: undefined },
+  '1.3.101.112': { keyType: 'ed25519', hash: undefined, pssSaltLength: undefined },
+};
+const RSASSA_PSS = '1.2.840.113549.1.1.10';
+const MGF1 = '1.2.840.113549.1.1.8';
+const HASHES: Readonly<Record<string, 'sha256' | 'sha384' | 'sha512'>> = {
+  '2.16.840.1.101.3.4.2.1': 'sha256',
+  '2.16.840.1.101.3.4.2.2': 'sha384',
+  '2.16.840.1.101.3.4.2.3': 'sha512',
+};
+const CURVES: readonly (string | undefined)[] = ['prime256v1', 'secp384r1', 'secp521r1'];
+
+const MIN_RSA_BITS = 2048;
+/** A signature check costs with the square of the modulus and with the length of the exponent, and a stranger chooses both. */
+const MAX_RSA_BITS = 8192;
+const MAX_RSA_EXPONENT = 0xffff_ffffn;
+
+/** AlgorithmIdentifier. The OID is always readable; `algorithm` is undefined for one that we do not accept. Throws DerError. */
+export function decodeSignatureAlgorithm(element: DerElement): { oid: string; algorithm: SignatureAlgorithm | undefined } {
+  if (element.tag !== Tag.sequence) throw new DerError('an algorithm that is not a sequence');
+  const reader = new DerReader(element.content);
+  const oid = decodeOid(reader.read(Tag.oid));
+  if (oid !== RSASSA_PSS) return { oid, algorithm: SIMPLE[oid] };
+  const parameters = reader.done ? undefined : reader.enter(Tag.sequence);
+  reader.finish();
+  return { oid, algorithm: parameters === undefined ? undefined : decodePss(parameters) };
+}
+
+/** Whether `signature` over `signed` is by `key`. False for anything malformed; never throws. */
+export function signatureHolds(algorithm: SignatureAlgorithm, signed: Uint8Array, signature: Uint8Array, key: KeyObject): boolean {
+  if (key.asymmetricKeyType !== algorithm.keyType) return false;
+  try {
+    if (algorithm.pssSaltLength === undefined) return verify(algorithm.hash, signed, key, signature);
+    const padding = constants.RSA_PKCS1_PSS_PADDING;
+    return verify(algorithm.hash, signed, { key, padding, saltLength: algorithm.pssSaltLength }, signature);
+  } catch {
+    // OpenSSL throws on some signatures that cannot even be decoded.
+    return false;
+  }
+}
+
+/** What is wrong with a public key, whoever holds it: RSA of 2048 to 8192 bits, P-256, P-384, P-521 and Ed25519 are accepted. */
+export function keyProblem(key: KeyObject): string | undefined {
+  const details = key.asymmetricKeyDetails ?? {};
+  switch (key.asymmetricKeyType) {
+    case 'rsa': {
+      const bits = details.modulusLength ?? 0;
+      if (bits < MIN_RSA_BITS) return `has an RSA key of ${bits} bits, fewer than ${MIN_RSA_BITS}`;
+      if (bits > MAX_RSA_BITS) return `has an RSA key of ${bits} bits, more than ${MAX_RSA_BITS}`;
+      if ((details.publicExponent ?? 0n) > MAX_RSA_EXPONENT) return 'has an RSA key with a huge exponent';
+      return undefined;
+    }
+    case 'ec':
+      return CURVES.includes(details.namedCurve) ? undefined : `has a key on the curve ${details.namedCurve ?? 'without a name'}`;
+    case 'ed25519':
+      return undefined;
+    default:
+      return `has a key of the kind ${key.asymmetricKeyType ?? 'unknown'}`;
+  }
+}
+
+/** RSASSA-PSS-params (RFC 4055 3.1). Every default is SHA-1, so a missing field is not accepted; MGF1 must use the same hash. */
+function decodePss(reader: DerReader): SignatureAlgorithm | undefined {
+  const hash = reader.optional(contextTag(0, 'constructed'));
+  const mask = reader.optional(contextTag(1, 'constructed'));
+  const salt = reader.optional(contextTag(2, 'constructed'));
+  const trailer = reader.optional(contextTag(3, 'constructed'));
+  reader.finish();
+  if (hash === undefined || mask === undefined || salt === undefined || trailer !== undefined) return undefined;
+  const hashName = HASHES[decodeOid(new DerReader(hash.content).enter(Tag.sequence).read(Tag.oid))];
+  const generator = new DerReader(mask.content).enter(Tag.sequence);
+  if (decodeOid(generator.read(Tag.oid)) !== MGF1) return undefined;
+  const maskHash = HASHES[decodeOid(generator.enter(Tag.sequence).read(Tag.oid))];
+  const pssSaltLength = decodeSmallInteger(new DerReader(salt.content).read(Tag.integer));
+  if (hashName === undefined || maskHash !== hashName || pssSaltLength > 64) return undefined;
+  return { keyType: 'rsa', hash: hashName, pssSaltLength };
+}

@@ -1,0 +1,168 @@
+import {
+  contextTag,
+  decodeBoolean,
+  decodeNamedBits,
+  decodeOid,
+  decodeSmallInteger,
+  DerError,
+  DerReader,
+  enterOnly,
+  readOnly,
+  Tag,
+  toHex,
+} from './der.ts';
+import { decodeGeneralName, decodeGeneralNames, type GeneralName } from './names.ts';
+
+/** The extensions of a certificate that path validation and the X.509-SVID rules look at (RFC 5280 4.2). */
+export interface Extensions {
+  readonly basicConstraints: { readonly isCa: boolean; readonly pathLength: number | undefined } | undefined;
+  readonly keyUsage: KeyUsage | undefined;
+  /** OIDs. */
+  readonly extendedKeyUsage: readonly string[] | undefined;
+  readonly subjectAltName: { readonly critical: boolean; readonly names: readonly GeneralName[] } | undefined;
+  readonly nameConstraints: NameConstraints | undefined;
+  /** Lower-case hex. */
+  readonly subjectKeyId: string | undefined;
+  readonly authorityKeyId: string | undefined;
+  /** OIDs of critical extensions that are not understood here. A certificate that has one must not be relied on. */
+  readonly unknownCritical: readonly string[];
+}
+
+export interface KeyUsage {
+  readonly critical: boolean;
+  readonly digitalSignature: boolean;
+  readonly keyCertSign: boolean;
+  readonly crlSign: boolean;
+}
+
+export interface NameConstraints {
+  readonly critical: boolean;
+  readonly permitted: readonly GeneralName[];
+  readonly excluded: readonly GeneralName[];
+}
+
+export const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
+export const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
+
+const OID = {
+  subjectKeyId: '2.5.29.14',
+  keyUsage: '2.5.29.15',
+  subjectAltName: '2.5.29.17',
+  basicConstraints: '2.5.29.19',
+  nameConstraints: '2.5.29.30',
+  certificatePolicies: '2.5.29.32',
+  authorityKeyId: '2.5.29.35',
+  extendedKeyUsage: '2.5.29.37',
+} as const;
+
+export interface RawExtension {
+  readonly oid: string;
+  readonly critical: boolean;
+  /** The DER inside the OCTET STRING. */
+  readonly value: Uint8Array;
+}
+
+/** Extensions ::= SEQUENCE SIZE (1..MAX) OF Extension. A second one of the same OID is an error (RFC 5280 4.2). Throws DerError. */
+export function decodeExtensionList(reader: DerReader): readonly RawExtension[] {
+  const list = reader.enter(Tag.sequence);
+  reader.finish();
+  const found: RawExtension[] = [];
+  const seen = new Set<string>();
+  do {
+    const extension = list.enter(Tag.sequence);
+    const oid = decodeOid(extension.read(Tag.oid));
+    const criticality = extension.optional(Tag.boolean);
+    const value = extension.read(Tag.octetString).content;
+    extension.finish();
+    if (seen.has(oid)) throw new DerError(`two extensions ${oid}`);
+    seen.add(oid);
+    found.push({ oid, critical: criticality !== undefined && decodeBoolean(criticality), value });
+  } while (!list.done);
+  return found;
+}
+
+/** Throws DerError if a known extension is malformed: it is not known then what it would have forbidden. */
+export function decodeExtensions(raw: readonly RawExtension[]): Extensions {
+  const byOid = new Map(raw.map((extension) => [extension.oid, extension]));
+  const known: ReadonlySet<string> = new Set(Object.values(OID));
+  const read = <T>(oid: string, decode: (extension: RawExtension) => T): T | undefined => {
+    const extension = byOid.get(oid);
+    return extension === undefined ? undefined : decode(extension);
+  };
+  return {
+    basicConstraints: read(OID.basicConstraints, decodeBasicConstraints),
+    keyUsage: read(OID.keyUsage, decodeKeyUsage),
+    extendedKeyUsage: read(OID.extendedKeyUsage, decodeExtendedKeyUsage),
+    subjectAltName: read(OID.subjectAltName, ({ critical, value }) => ({ critical, names: decodeGeneralNames(value) })),
+    nameConstraints: read(OID.nameConstraints, decodeNameConstraints),
+    subjectKeyId: read(OID.subjectKeyId, ({ value }) => toHex(readOnly(value, Tag.octetString).content)),
+    authorityKeyId: read(OID.authorityKeyId, decodeAuthorityKeyId),
+    // certificatePolicies counts as understood: we ask for no policy, so whatever it lists forbids nothing (RFC 5280 6.1).
+    unknownCritical: raw.filter((extension) => extension.critical && !known.has(extension.oid)).map((extension) => extension.oid),
+  };
+}
+
+export const NO_EXTENSIONS: Extensions = {
+  basicConstraints: undefined,
+  keyUsage: undefined,
+  extendedKeyUsage: undefined,
+  subjectAltName: undefined,
+  nameConstraints: undefined,
+  subjectKeyId: undefined,
+  authorityKeyId: undefined,
+  unknownCritical: [],
+};
+
+function decodeBasicConstraints({ value }: RawExtension): { isCa: boolean; pathLength: number | undefined } {
+  const reader = enterOnly(value, Tag.sequence);
+  const ca = reader.optional(Tag.boolean);
+  const length = reader.optional(Tag.integer);
+  reader.finish();
+  const isCa = ca !== undefined && decodeBoolean(ca);
+  if (length !== undefined && !isCa) throw new DerError('a path length without the CA flag');
+  return { isCa, pathLength: length === undefined ? undefined : decodeSmallInteger(length) };
+}
+
+function decodeKeyUsage({ critical, value }: RawExtension): KeyUsage {
+  const bits = decodeNamedBits(readOnly(value, Tag.bitString));
+  return { critical, digitalSignature: bits.has(0), keyCertSign: bits.has(5), crlSign: bits.has(6) };
+}
+
+function decodeExtendedKeyUsage({ value }: RawExtension): readonly string[] {
+  const reader = enterOnly(value, Tag.sequence);
+  const usages: string[] = [];
+  do usages.push(decodeOid(reader.read(Tag.oid)));
+  while (!reader.done);
+  return usages;
+}
+
+/** The key identifier alone; issuer name and serial number, rarely there, identify nothing that names and signatures do not. */
+export function decodeAuthorityKeyId({ value }: RawExtension): string | undefined {
+  const reader = enterOnly(value, Tag.sequence);
+  const keyId = reader.optional(contextTag(0, 'primitive'));
+  reader.optional(contextTag(1, 'constructed'));
+  reader.optional(contextTag(2, 'primitive'));
+  reader.finish();
+  return keyId === undefined ? undefined : toHex(keyId.content);
+}
+
+function decodeNameConstraints({ critical, value }: RawExtension): NameConstraints {
+  const reader = enterOnly(value, Tag.sequence);
+  const permitted = reader.optional(contextTag(0, 'constructed'));
+  const excluded = reader.optional(contextTag(1, 'constructed'));
+  reader.finish();
+  return { critical, permitted: decodeSubtrees(permitted?.content), excluded: decodeSubtrees(excluded?.content) };
+}
+
+/** GeneralSubtrees; minimum and maximum are never used in RFC 5280, so a subtree that has one is not understood. */
+function decodeSubtrees(content: Uint8Array | undefined): readonly GeneralName[] {
+  if (content === undefined) return [];
+  const reader = new DerReader(content);
+  const bases: GeneralName[] = [];
+  do {
+    const subtree = reader.enter(Tag.sequence);
+    bases.push(decodeGeneralName(subtree.any()));
+    subtree.finish();
+  } while (!reader.done);
+  return bases;
+}

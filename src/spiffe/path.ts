@@ -1,0 +1,181 @@
+import type { Certificate } from './certificate.ts';
+import { CLIENT_AUTH, SERVER_AUTH } from './extensions.ts';
+import { nameConstraintProblem } from './name-constraints.ts';
+import { parseSpiffeId, trustDomainId } from './spiffe-id.ts';
+import type { TrustBundle } from './trust-bundle.ts';
+import type { TrustDomain } from './trust-domain.ts';
+import { err, ok, type Result } from '../lib/result.ts';
+
+/** Signature checks for one chain. An honest chain of eight needs seven, and a few more for twins. */
+const MAX_SIGNATURE_CHECKS = 64;
+/** Steps for one chain. Checked signatures are remembered, so cross-signed loops could else be walked for long without a new check. */
+const MAX_STEPS = 512;
+
+export type PathProblem = 'untrusted_chain' | 'expired' | 'not_yet_valid';
+
+export interface PathRefusal {
+  readonly problem: PathProblem;
+  readonly detail: string;
+}
+
+/**
+ * Walks from `leaf` to an authority of `bundle` through `pool`, the certificates that the peer sent: untrusted and in any
+ * order. Returns the first path on which every step holds, leaf first. Names are compared byte for byte; key identifiers
+ * only say what to try first, since nothing binds them to the key. When no path holds, a path that fails by its dates
+ * alone is what is reported.
+ */
+export function findPath(
+  leaf: Certificate,
+  pool: readonly Certificate[],
+  bundle: TrustBundle,
+  nowMs: number,
+): Result<readonly Certificate[], PathRefusal> {
+  const leafProblem = certificateProblem(leaf);
+  if (leafProblem !== undefined) return err(untrusted(`${nameOf(leaf)} ${leafProblem}`));
+
+  const signatures = new Map<string, boolean>();
+  let steps = 0;
+  let exhausted = false;
+  let timeRefusal: PathRefusal | undefined;
+  let stepRefusal: PathRefusal | undefined;
+
+  const isSigned = (subject: Certificate, issuer: Certificate): boolean => {
+    const key = `${subject.sha256}${issuer.sha256}`;
+    const known = signatures.get(key);
+    if (known !== undefined) return known;
+    if (signatures.size >= MAX_SIGNATURE_CHECKS) {
+      exhausted = true;
+      return false;
+    }
+    const holds = subject.isSignedBy(issuer);
+    signatures.set(key, holds);
+    return holds;
+  };
+
+  /** The rest of a path whose last certificate so far is `path.at(-1)`, every step of which holds but perhaps for its dates. */
+  const walk = (path: readonly Certificate[], subject: Certificate): readonly Certificate[] | undefined => {
+    steps += 1;
+    if (steps > MAX_STEPS) exhausted = true;
+    if (exhausted) return undefined;
+    for (const authority of candidates(bundle.authorities, subject, nowMs)) {
+      if (!isSigned(subject, authority)) continue;
+      const whole = [...path, authority];
+      const problem = issuerProblem(authority, path.length, bundle.trustDomain, 'authority') ?? constraintsProblem(whole);
+      if (problem !== undefined) {
+        stepRefusal ??= untrusted(problem);
+        continue;
+      }
+      const dates = datesProblem(whole, nowMs);
+      if (dates === undefined) return whole;
+      timeRefusal ??= dates;
+    }
+    for (const issuer of candidates(pool, subject, nowMs)) {
+      // A path never holds one key under one name twice: that is a loop, however often it was re-issued.
+      if (path.some((other) => other.subjectDer === issuer.subjectDer && other.publicKey.equals(issuer.publicKey))) continue;
+      if (!isSigned(subject, issuer)) continue;
+      const problem = issuerProblem(issuer, path.length, bundle.trustDomain, 'intermediate');
+      if (problem !== undefined) {
+        stepRefusal ??= untrusted(problem);
+        continue;
+      }
+      const whole = walk([...path, issuer], issuer);
+      if (whole !== undefined) return whole;
+    }
+    return undefined;
+  };
+
+  const found = walk([leaf], leaf);
+  if (found !== undefined) return ok(found);
+  if (exhausted) return err(untrusted(`the chain of ${nameOf(leaf)} takes too many checks`));
+  return err(
+    timeRefusal ??
+      stepRefusal ??
+      untrusted(
+        `no path from ${nameOf(leaf)}, issued by ${JSON.stringify(leaf.issuer)}, to one of the ${bundle.authorities.length} authorities of ${bundle.trustDomain}`,
+      ),
+  );
+}
+
+/** Those named as the issuer of `subject`, the likeliest first: valid now, then with the key identifier that it names. */
+function candidates(from: readonly Certificate[], subject: Certificate, nowMs: number): readonly Certificate[] {
+  const named = from.filter((candidate) => candidate.subjectDer === subject.issuerDer);
+  if (named.length < 2) return named;
+  const rank = (candidate: Certificate): number =>
+    (datesProblem([candidate], nowMs) === undefined ? 0 : 2) + (candidate.subjectKeyId === subject.authorityKeyId ? 0 : 1);
+  return named.toSorted((one, other) => rank(one) - rank(other));
+}
+
+/** Rules for every certificate of a path, whatever its place. */
+function certificateProblem(certificate: Certificate): string | undefined {
+  if (certificate.keyProblem !== undefined) return certificate.keyProblem;
+  const [unknown] = certificate.extensions.unknownCritical;
+  if (unknown !== undefined) return `has the critical extension ${unknown}, which is not understood`;
+  return certificate.signatureProblem;
+}
+
+/**
+ * Rules for a certificate that issued the one at `position - 1` of a path (the leaf is at 0). `role` is where it came from:
+ * an authority's own signature means nothing (RFC 5280 6.1: an anchor is a name and a key), so its algorithm is not
+ * judged, and it may lack keyUsage, which RFC 5280 does not ask of an anchor; what it has must allow signing.
+ */
+function issuerProblem(issuer: Certificate, position: number, domain: TrustDomain, role: 'authority' | 'intermediate'): string | undefined {
+  const { basicConstraints, keyUsage, extendedKeyUsage } = issuer.extensions;
+  const say = (problem: string): string => `${role} ${nameOf(issuer)} ${problem}`;
+  const general = certificateProblem(issuer);
+  if (general !== undefined && !(role === 'authority' && general === issuer.signatureProblem)) return say(general);
+  if (basicConstraints?.isCa !== true) return say('is no CA (X509-SVID 4.1)');
+  if (keyUsage === undefined ? role === 'intermediate' : !keyUsage.keyCertSign)
+    return say('may not sign certificates (keyCertSign, X509-SVID 4.3)');
+  // Certificates between this one and the leaf. Self-issued ones count too, which is stricter than RFC 5280 4.2.1.9.
+  const below = position - 1;
+  if (basicConstraints.pathLength !== undefined && below > basicConstraints.pathLength)
+    return say(`allows ${basicConstraints.pathLength} intermediates below it, and has ${below}`);
+  if (extendedKeyUsage !== undefined && !(extendedKeyUsage.includes(SERVER_AUTH) && extendedKeyUsage.includes(CLIENT_AUTH)))
+    return say('may not issue for both TLS servers and clients (extended key usage)');
+  for (const uri of issuer.uriSans) {
+    // X509-SVID 3.2: an authority needs no SPIFFE ID, but one that it has is its trust domain's.
+    if (/^spiffe:/i.test(uri) && !isIdOf(uri, domain))
+      return say(`has the SPIFFE ID ${JSON.stringify(uri)}, which is not ${trustDomainId(domain)}`);
+  }
+  return undefined;
+}
+
+function isIdOf(uri: string, domain: TrustDomain): boolean {
+  const id = parseSpiffeId(uri);
+  return id.ok && id.value === trustDomainId(domain);
+}
+
+/** Name constraints of every issuer, over everything below it. Judged last, when all signatures are known to hold: it costs most. */
+function constraintsProblem(path: readonly Certificate[]): string | undefined {
+  for (const [index, certificate] of path.entries()) {
+    const constraints = certificate.extensions.nameConstraints;
+    if (constraints === undefined || index === 0) continue;
+    const problem = nameConstraintProblem(constraints, path.slice(0, index));
+    if (problem !== undefined) return `${nameOf(certificate)} ${problem}`;
+  }
+  return undefined;
+}
+
+/** The first certificate that is not valid now, both ends of validity included (RFC 5280 4.1.2.5). */
+function datesProblem(path: readonly Certificate[], nowMs: number): PathRefusal | undefined {
+  for (const certificate of path) {
+    // Written so that a time that is no number is outside of every validity.
+    if (!(nowMs <= certificate.notAfterMs))
+      return { problem: 'expired', detail: `${nameOf(certificate)} expired at ${new Date(certificate.notAfterMs).toISOString()}` };
+    if (!(nowMs >= certificate.notBeforeMs))
+      return {
+        problem: 'not_yet_valid',
+        detail: `${nameOf(certificate)} is not valid before ${new Date(certificate.notBeforeMs).toISOString()}`,
+      };
+  }
+  return undefined;
+}
+
+function untrusted(detail: string): PathRefusal {
+  return { problem: 'untrusted_chain', detail };
+}
+
+function nameOf(certificate: Certificate): string {
+  const name = certificate.subjectName.isEmpty ? (certificate.uriSans[0] ?? '') : certificate.subject;
+  return `${JSON.stringify(name.slice(0, 200))} (serial ${certificate.serial.slice(0, 48)})`;
+}
