@@ -100,7 +100,8 @@ export const allowList = z.array(z.string()).transform((entries, context): Allow
   if (compiled.ok) return compiled.value;
   for (const problem of compiled.error) {
     for (const [index, entry] of entries.entries()) {
-      if (entry === problem.entry) context.addIssue({ code: 'custom', message: problem.message, path: [index], input: entry });
+      if (entry === problem.entry)
+        context.addIssue({ code: 'custom', message: `${JSON.stringify(entry)}: ${problem.message}`, path: [index], input: entry });
     }
   }
   return z.NEVER;

@@ -1,34 +1,50 @@
 import { open, readFile } from 'node:fs/promises';
+import type { z } from 'zod';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { Config } from './config.ts';
 import { judge, type ConfigIssue, type RawConfig } from './issue.ts';
 import { overlay, type Environment } from './precedence.ts';
 import { createConfigSchema, type Lookups } from './schema.ts';
-import { parseYaml } from './yaml.ts';
 
 /** A configuration is written by hand; what is larger is not one. */
 export const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
 
-/** Where a configuration comes from: a file, or the flags of the command line in the shape that a file has. Never both in one place. */
+/** Where a configuration comes from: a file, flags, or both. */
 export interface ConfigSources {
   readonly file: string | undefined;
-  /** In the shape of a file. Goes before the environment, which goes before the file. */
+  /** In the shape of a file. */
   readonly flags: Readonly<Record<string, unknown>>;
   readonly env: Environment;
 }
 
 /** Reads, parses and judges a configuration. All problems come at once, in the order of the file. */
-export async function loadConfig({ file, flags, env }: ConfigSources): Promise<Result<Config, readonly ConfigIssue[]>> {
+export async function loadConfig(sources: ConfigSources): Promise<Result<Config, readonly ConfigIssue[]>> {
+  if (sources.file === undefined) return parseConfig(undefined, sources);
+  const text = await readConfigFile(sources.file);
+  return text.ok ? parseConfig(text.value, sources) : text;
+}
+
+/** As `loadConfig`, for the text that the file holds. */
+export async function parseConfig(text: string | undefined, sources: ConfigSources): Promise<Result<Config, readonly ConfigIssue[]>> {
   let raw: RawConfig = { value: {}, locate: () => ({ source: 'command line', line: undefined, column: undefined }) };
-  if (file !== undefined) {
-    const read = await readConfigFile(file);
-    if (!read.ok) return read;
-    const parsed = parseYaml(read.value, file);
+  if (text !== undefined) {
+    // Parsed only when there is something to parse, because loading the parser takes a while.
+    const { parseYaml } = await import('./yaml.ts');
+    const parsed = parseYaml(text, sources.file ?? 'configuration');
     if (!parsed.ok) return parsed;
     raw = parsed.value;
   }
-  return judge(createConfigSchema(await systemLookups()), overlay(raw, { flags, env }));
+  return judge(createConfigSchema(await systemLookups()), overlay(raw, sources));
+}
+
+/** Reads, parses and judges a file by another schema, with the same care and the same messages. */
+export async function loadYaml<T>(file: string, schema: z.ZodType<T>): Promise<Result<T, readonly ConfigIssue[]>> {
+  const text = await readConfigFile(file);
+  if (!text.ok) return text;
+  const { parseYaml } = await import('./yaml.ts');
+  const parsed = parseYaml(text.value, file);
+  return parsed.ok ? judge(schema, parsed.value) : parsed;
 }
 
 /** The text of a configuration file, bounded, and UTF-8 or refused. */

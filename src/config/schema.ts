@@ -108,11 +108,9 @@ const alpn = z
   .meta({ description: 'ALPN protocols, best first, such as `[h2]`; none if left out' });
 
 const name = (direction: string) =>
-  field.listenerName
-    .optional()
-    .meta({
-      description: `name in logs and metrics, unique over all listeners; \`${direction}-0\`, \`${direction}-1\` … by position if left out`,
-    });
+  field.listenerName.optional().meta({
+    description: `name in logs and metrics, unique over all listeners; \`${direction}-0\`, \`${direction}-1\` … by position if left out`,
+  });
 
 const allowedHosts = z
   .array(field.hostName)
@@ -229,13 +227,11 @@ export function createConfigSchema(lookups: Lookups) {
             .meta({ description: '`json`, `pretty`, or `auto`: pretty on a terminal, else JSON' }),
         })
         .prefault({})
-        .meta({ description: 'the log, on standard error' }),
-      drainTimeout: field.duration
-        .prefault('30s')
-        .meta({
-          description: 'after the first signal, how long open connections may go on; `0s` closes them at once',
-          pattern: field.durationPattern,
-        }),
+        .meta({ description: 'the log, on standard output' }),
+      drainTimeout: field.duration.prefault('30s').meta({
+        description: 'after the first signal, how long open connections may go on; `0s` closes them at once',
+        pattern: field.durationPattern,
+      }),
     })
     .superRefine(checkListeners, evenIfIncomplete)
     .transform((raw): Config => {

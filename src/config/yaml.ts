@@ -1,4 +1,5 @@
 import { isAlias, isCollection, isMap, isNode, isScalar, LineCounter, parseDocument, type Document, type Node } from 'yaml';
+import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { ConfigIssue, IssuePath, RawConfig } from './issue.ts';
 
@@ -8,20 +9,21 @@ const MAX_ALIAS_COUNT = 100;
 /** Parses YAML 1.2 (or JSON) text, keeping where each value is written. `source` is the name for messages. */
 export function parseYaml(text: string, source: string): Result<RawConfig, readonly ConfigIssue[]> {
   const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, strict: true, uniqueKeys: true, stringKeys: true });
-  const problems = [...document.errors, ...document.warnings];
   const at = (offset: number): Pick<ConfigIssue, 'source' | 'line' | 'column'> => {
     const { line, col } = lines.linePos(offset);
     return { source, line, column: col };
   };
-  if (problems.length > 0) {
-    return err(problems.map((problem) => ({ ...at(problem.pos[0]), path: '', message: `not valid YAML: ${problem.message}` })));
-  }
+  let document: Document;
   let value: unknown;
   try {
+    document = parseDocument(text, { lineCounter: lines, prettyErrors: false, strict: true, uniqueKeys: true, stringKeys: true });
+    const problems = [...document.errors, ...document.warnings];
+    if (problems.length > 0)
+      return err(problems.map(({ pos, message }) => ({ ...at(pos[0]), path: '', message: `not valid YAML: ${message}` })));
     value = document.toJS({ maxAliasCount: MAX_ALIAS_COUNT });
   } catch (cause) {
-    return err([{ ...at(0), path: '', message: `not valid YAML: ${cause instanceof Error ? cause.message : String(cause)}` }]);
+    // Too many aliases, or nested so deep that the parser runs out of stack.
+    return err([{ ...at(0), path: '', message: `not valid YAML: ${messageOf(cause)}` }]);
   }
   if (value === null || value === undefined) return err([{ ...at(0), path: '', message: 'is empty' }]);
   return ok({

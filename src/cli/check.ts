@@ -1,0 +1,67 @@
+import type { Config, InboundConfig, OutboundConfig, SocketConfig } from '../config/config.ts';
+import { formatIssues } from '../config/issue.ts';
+import { loadConfig } from '../config/load.ts';
+import { formatAddress } from '../config/units.ts';
+import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
+
+/** `scute check`: every problem of a configuration, or what it means. */
+export async function check(file: string, { env, stdout, stderr }: CommandEnvironment): Promise<number> {
+  const loaded = await loadConfig({ file, flags: {}, env });
+  if (!loaded.ok) {
+    stderr(`${formatIssues(loaded.error)}\n`);
+    return EXIT_USAGE;
+  }
+  stdout(`${file} is valid\n${describeConfig(loaded.value)}`);
+  return EXIT_OK;
+}
+
+/** What would listen where, and who is admitted. */
+export function describeConfig(config: Config): string {
+  const lines = [`workload API  ${config.workloadApi.endpoint}`];
+  for (const listener of config.inbound) lines.push(...describeInbound(listener));
+  for (const listener of config.outbound) lines.push(...describeOutbound(listener));
+  if (config.metrics !== undefined) lines.push(`metrics  ${describeSocket(config.metrics)}`);
+  if (config.admin !== undefined) lines.push(`admin  ${describeSocket(config.admin)}`);
+  return `${lines.join('\n')}\n`;
+}
+
+function describeInbound(listener: InboundConfig): string[] {
+  const { entries } = listener.allow;
+  return [
+    `inbound ${listener.name}  ${describeSocket(listener)} (mTLS) to ${formatAddress(listener.to)} (plain)`,
+    ...describeIdentity(listener),
+    ...(entries.length === 0 ? ['  admits nobody: the allow list is empty'] : entries.map((entry) => `  admits ${describeEntry(entry)}`)),
+  ];
+}
+
+function describeOutbound(listener: OutboundConfig): string[] {
+  return [
+    `outbound ${listener.name}  ${describeSocket(listener)} (plain) to ${formatAddress(listener.to)} (mTLS)`,
+    ...describeIdentity(listener),
+    ...listener.expect.entries.map((entry) => `  expects ${describeEntry(entry)}`),
+    ...(listener.listen.kind === 'tcp'
+      ? ['  note: whoever reaches this address acts with this identity; a Unix socket can be kept to one user or group']
+      : []),
+  ];
+}
+
+function describeIdentity({ identity }: InboundConfig | OutboundConfig): string[] {
+  switch (identity.by) {
+    case 'default':
+      return [];
+    case 'id':
+      return [`  presents ${identity.id}`];
+    case 'hint':
+      return [`  presents the SVID with hint ${JSON.stringify(identity.hint)}`];
+  }
+}
+
+function describeSocket({ listen, socketMode, socketGid }: SocketConfig): string {
+  if (listen.kind === 'tcp') return formatAddress(listen);
+  const group = socketGid === undefined ? '' : `, group ${socketGid}`;
+  return `${formatAddress(listen)} (mode 0${socketMode.toString(8)}${group})`;
+}
+
+function describeEntry(entry: string): string {
+  return /^spiffe:\/\/[^/]+\/\*\*$/.test(entry) ? `${entry} (the whole trust domain)` : entry;
+}

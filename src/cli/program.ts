@@ -1,0 +1,151 @@
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { createListenerFlags } from './listener-flags.ts';
+import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
+
+const PRECEDENCE = `
+Flags go before the environment (SPIFFE_ENDPOINT_SOCKET, SCUTE_LOG_LEVEL), the environment before the file, the file before the defaults.`;
+
+const EXIT_CODES = `
+Exit codes: 0 done; 1 failed, or connections were cut at the end of the drain; 64 wrong usage or configuration.`;
+
+interface RunFlags {
+  readonly config?: string;
+  readonly workloadApi?: string;
+  readonly metrics?: string;
+  readonly admin?: string;
+  readonly logLevel?: string;
+}
+
+/** Parses the arguments (without `node` and the script) and runs the command. Resolves to the exit code. What a command needs is loaded when it runs, so that each starts fast. */
+export async function runCommandLine(args: readonly string[], environment: CommandEnvironment, signal: AbortSignal): Promise<number> {
+  let exitCode = EXIT_OK;
+  const program = new Command('scute')
+    .description('An mTLS sidecar proxy for SPIFFE: nothing gets in or out without a verified, allowed SPIFFE ID.')
+    .configureOutput({
+      writeOut: environment.stdout,
+      writeErr: environment.stderr,
+      outputError: (text, write) => write(text.replace(/^error: /, 'scute: ')),
+    })
+    .exitOverride()
+    .helpCommand('help [command]', 'show the help of a command')
+    .addHelpText('after', `${EXIT_CODES}\n\nExample:\n  scute demo`);
+
+  const flags = createListenerFlags();
+  program
+    .command('run')
+    .description('run the proxy, until SIGINT or SIGTERM; a second one ends it at once, and SIGHUP reads the file again')
+    .option('-c, --config <file>', 'configuration file (YAML); or describe listeners by the flags below')
+    .addOption(listenerOption('--inbound <address>', 'accept TLS here', (address) => flags.listener('inbound', address)))
+    .addOption(listenerOption('--outbound <address>', 'accept plain text here', (address) => flags.listener('outbound', address)))
+    .addOption(listenerOption('--to <address>', 'where the listener before it forwards to', (address) => flags.to(address)))
+    .addOption(
+      listenerOption('--allow <id...>', 'SPIFFE IDs or patterns that the inbound listener before it admits', (id) =>
+        flags.peer('allow', id),
+      ),
+    )
+    .addOption(
+      listenerOption('--expect <id...>', 'SPIFFE IDs or patterns that the server behind the outbound listener before it must have', (id) =>
+        flags.peer('expect', id),
+      ),
+    )
+    .option('--metrics <address>', 'serve metrics and probes here')
+    .option('--admin <address>', 'serve the admin API here (Unix socket or loopback)')
+    .option('--workload-api <address>', 'unix:///path or tcp://IP:PORT of the Workload API')
+    .option('--log-level <level>', 'error, warn, info, debug or trace')
+    .addHelpText(
+      'after',
+      `${PRECEDENCE}
+
+Examples:
+  scute run -c scute.yaml
+  scute run --workload-api unix:///run/spire/agent.sock \\
+    --inbound 0.0.0.0:8443 --to 127.0.0.1:8080 --allow spiffe://example.org/web \\
+    --outbound unix:///run/scute/db.sock --to db.internal:5432 --expect spiffe://example.org/db`,
+    )
+    .action(async ({ config, ...rest }: RunFlags) => {
+      const listeners = flags.collected();
+      const described = listeners.inbound !== undefined || listeners.outbound !== undefined;
+      if (config !== undefined && described)
+        program.error('scute: listeners come from a file (-c) or from --inbound and --outbound, not from both', { exitCode: EXIT_USAGE });
+      if (config === undefined && !described)
+        program.error('scute: nothing to run: give a file (-c), or --inbound or --outbound; see scute run --help', {
+          exitCode: EXIT_USAGE,
+        });
+      const { run } = await import('./run.ts');
+      exitCode = await run({ file: config, flags: { ...listeners, ...rawFlags(rest) } }, environment, signal);
+    });
+
+  program
+    .command('check')
+    .description('check a configuration: every problem at once, or what would listen where and who is admitted')
+    .requiredOption('-c, --config <file>', 'configuration file (YAML)')
+    .addHelpText('after', `${PRECEDENCE}\n\nExample:\n  scute check -c scute.yaml`)
+    .action(async ({ config }: { readonly config: string }) => {
+      const { check } = await import('./check.ts');
+      exitCode = await check(config, environment);
+    });
+
+  program
+    .command('dev')
+    .description('run a trust domain of its own, with a Workload API socket a workload: to try and to test, never in production')
+    .option('-c, --config <file>', 'what to issue to whom (YAML)')
+    .addHelpText('after', '\nExample:\n  scute dev -c dev.yaml')
+    .action(async (options: { readonly config?: string }) => {
+      const { runDev } = await import('./dev.ts');
+      exitCode = await runDev({ config: options.config }, signal);
+    });
+
+  program
+    .command('demo')
+    .description('run a trust domain, an application, a sidecar before it and one for a caller, and print commands to try')
+    .addHelpText('after', '\nExample:\n  scute demo')
+    .action(async () => {
+      const { runDemo } = await import('./demo.ts');
+      exitCode = await runDemo({}, signal);
+    });
+
+  program
+    .command('harness')
+    .description('speak the protocol of the SPIFFE conformance suite on standard input and output')
+    .addHelpText('after', '\nExample:\n  scute harness')
+    .action(async () => {
+      const { runHarness } = await import('./harness.ts');
+      exitCode = await runHarness(signal);
+    });
+
+  program
+    .command('version')
+    .description('print the version')
+    .addHelpText('after', '\nExample:\n  scute version')
+    .action(async () => {
+      const { describeVersion } = await import('./version.ts');
+      environment.stdout(`${describeVersion()}\n`);
+    });
+
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return exitCode;
+  } catch (thrown) {
+    // Commander has said what is wrong, or has shown the help that was asked for.
+    if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT_OK : EXIT_USAGE;
+    throw thrown;
+  }
+}
+
+/** An option whose place among the others matters, so it is taken in when it is parsed. */
+function listenerOption(syntax: string, description: string, take: (value: string) => string | void): Option {
+  return new Option(syntax, description).argParser((value: string) => {
+    const problem = take(value);
+    if (typeof problem === 'string') throw new InvalidArgumentError(problem);
+    return value;
+  });
+}
+
+function rawFlags({ workloadApi, metrics, admin, logLevel }: Omit<RunFlags, 'config'>): Record<string, unknown> {
+  return {
+    ...(workloadApi !== undefined && { workloadApi: { endpoint: workloadApi } }),
+    ...(metrics !== undefined && { metrics: { listen: metrics } }),
+    ...(admin !== undefined && { admin: { listen: admin } }),
+    ...(logLevel !== undefined && { log: { level: logLevel } }),
+  };
+}

@@ -1,0 +1,51 @@
+/** The process: its arguments, its environment, its signals and its exit code. */
+import { constants } from 'node:os';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { refusals } from './cli/guard.ts';
+
+// Node opens its inspector, through which keys can be read, when it gets SIGUSR1. A handler takes that away, where
+// --disable-sigusr1 has not already; the guard below sees an inspector that was opened before this line.
+process.on('SIGUSR1', () => {});
+
+/** How long what was left open may hold the process back, once its work is done. */
+const LAST_RESORT_MS = 2000;
+
+const stop = new AbortController();
+for (const name of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(name, () => {
+    // The second signal ends the process even where it is PID 1, for which signals have no default action.
+    // oxlint-disable-next-line unicorn/no-process-exit -- asked for by the user, and nothing is waited for
+    if (stop.signal.aborted) process.exit(128 + constants.signals[name]);
+    stop.abort(name);
+  });
+}
+
+async function main(): Promise<number> {
+  // A SIGUSR1 that came before the handler takes effect in the next turn of the event loop.
+  await nextTurn();
+  const { env, execArgv, version } = process;
+  const inspectorUrl = process.getBuiltinModule('node:inspector').url();
+  const problems = refusals({ env, execArgv, nodeVersion: version, inspectorUrl });
+  if (problems.length > 0) {
+    process.stderr.write(problems.map((problem) => `scute: will not start: ${problem}\n`).join(''));
+    return 1;
+  }
+  const { runCommandLine } = await import('./cli/program.ts');
+  return runCommandLine(
+    process.argv.slice(2),
+    {
+      env,
+      stdout: (text) => process.stdout.write(text),
+      stderr: (text) => process.stderr.write(text),
+      onHangup(listener) {
+        process.on('SIGHUP', listener);
+        return () => process.off('SIGHUP', listener);
+      },
+    },
+    stop.signal,
+  );
+}
+
+process.exitCode = await main();
+// oxlint-disable-next-line unicorn/no-process-exit -- the last resort: the exit code is set, and the event loop should have emptied
+setTimeout(() => process.exit(), LAST_RESORT_MS).unref();
