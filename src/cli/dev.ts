@@ -1,0 +1,97 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { isAbsolute, join } from 'node:path';
+import { parse as parseYaml } from 'yaml';
+import { type DevConfig, type DevConfigInput, devConfigSchema } from '../devdomain/config.ts';
+import { createDevDomain } from '../devdomain/dev-domain.ts';
+import { systemClock } from '../lib/clock.ts';
+import { messageOf } from '../lib/errors.ts';
+import { err, ok, type Result } from '../lib/result.ts';
+
+const WARNING =
+  'WARNING: this is a development trust domain. Whoever can open its sockets holds its identities. Never use it in production.';
+const STOP_WITHIN_MS = 5000;
+/** sysexits.h: EX_USAGE, as for every wrong configuration. */
+const EXIT_BAD_CONFIG = 64;
+
+/**
+ * `scute dev`: the embedded trust domain alone. Prints one line a socket, then READY, and serves until `signal` aborts.
+ * Resolves to the exit code.
+ */
+export async function runDev(options: { readonly config: string | undefined }, signal: AbortSignal): Promise<number> {
+  const folder = options.config === undefined ? await defaultFolder() : undefined;
+  try {
+    const config = options.config === undefined ? ok(defaultConfig(folder?.path ?? tmpdir())) : await loadDevConfig(options.config);
+    if (!config.ok) {
+      process.stderr.write(`${config.error.join('\n')}\n`);
+      return EXIT_BAD_CONFIG;
+    }
+    return await serve(config.value, signal);
+  } finally {
+    await folder?.remove();
+  }
+}
+
+/** Reads the file of `scute dev -c`. All problems at once, each with the file and the place in it. */
+export async function loadDevConfig(file: string): Promise<Result<DevConfig, readonly string[]>> {
+  let value: unknown;
+  try {
+    value = parseYaml(await readFile(file, 'utf8'));
+  } catch (cause) {
+    return err([`${file}: ${messageOf(cause)}`]);
+  }
+  const parsed = devConfigSchema.safeParse(value);
+  if (parsed.success) return ok(parsed.data);
+  return err(parsed.error.issues.map(({ path, message }) => `${file}: ${path.join('.')}: ${message}`));
+}
+
+async function serve(config: DevConfig, signal: AbortSignal): Promise<number> {
+  const domain = createDevDomain(config, {
+    clock: systemClock,
+    onFailure: (failure) => process.stderr.write(`rotation failed: ${messageOf(failure)}\n`),
+  });
+  try {
+    await domain.start(signal);
+  } catch (cause) {
+    process.stderr.write(`scute dev could not start: ${messageOf(cause)}\n`);
+    return 1;
+  }
+  process.stderr.write(`${WARNING}\n`);
+  for (const { endpoint, ids } of domain.workloads())
+    process.stdout.write(`SPIFFE_ENDPOINT_SOCKET=${endpoint}  ${ids.join(' ') || '(no identity)'}\n`);
+  process.stdout.write('READY\n');
+  await aborted(signal);
+  await domain.stop(AbortSignal.timeout(STOP_WITHIN_MS));
+  return 0;
+}
+
+/** What `scute dev` serves without a file: one trust domain with two workloads. */
+function defaultConfig(folder: string): DevConfig {
+  const workload = (name: string) => ({ socket: join(folder, `${name}.sock`), ids: [`spiffe://example.org/${name}`] });
+  const input: DevConfigInput = { trustDomains: [{ name: 'example.org', workloads: [workload('web'), workload('api')] }] };
+  return devConfigSchema.parse(input);
+}
+
+/**
+ * `$XDG_RUNTIME_DIR` belongs to this user alone, so the path there can be the same each time. In the common temporary
+ * folder a known name could be taken by anybody first.
+ */
+async function defaultFolder(): Promise<{ readonly path: string; remove(): Promise<void> }> {
+  const runtime = process.env['XDG_RUNTIME_DIR'];
+  if (runtime !== undefined && isAbsolute(runtime)) return { path: join(runtime, 'scute-dev'), remove: async () => {} };
+  const path = await mkdtemp(join(tmpdir(), 'scute-dev-'));
+  return { path, remove: () => rm(path, { recursive: true, force: true }) };
+}
+
+/** Keeps the process alive meanwhile: a trust domain without workloads has no sockets that would. */
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const alive = setInterval(() => {}, 3_600_000);
+    const finish = (): void => {
+      clearInterval(alive);
+      resolve();
+    };
+    signal.addEventListener('abort', finish, { once: true });
+  });
+}
