@@ -1,0 +1,147 @@
+import { stat } from 'node:fs/promises';
+import { Client, connectivityState, credentials, Metadata, type ChannelOptions, type ClientReadableStream } from '@grpc/grpc-js';
+import type { Address } from '../config/units.ts';
+import type { Clock, Timer } from '../lib/clock.ts';
+import { formatEndpoint, grpcTarget } from './endpoint.ts';
+import { WorkloadApiError } from './errors.ts';
+
+/** Opens streams to the Workload API. It knows gRPC and nothing of what the messages mean. */
+export interface WorkloadApiClient {
+  /** For logs: `unix:///run/agent.sock`. */
+  readonly endpoint: string;
+  /**
+   * One `FetchX509SVID` stream, on a connection of its own: yields each message as it came, undecoded. Ends when the agent ends it, throws
+   * WorkloadApiError when it breaks, and ends when `signal` aborts. Connecting, too, happens at once or fails.
+   */
+  watchX509Svids(signal: AbortSignal): AsyncIterable<Uint8Array>;
+  /** The same with `FetchX509Bundles`. */
+  watchX509Bundles(signal: AbortSignal): AsyncIterable<Uint8Array>;
+}
+
+export interface ClientOptions {
+  readonly endpoint: Address;
+  readonly clock: Clock;
+}
+
+/** Far above what an agent sends (a bundle of 50 authorities is under 100 KB), far below what decoding could not bear on one thread. */
+export const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
+
+/** A healthy agent on the same machine accepts within milliseconds; a dead address over TCP never answers. */
+const CONNECT_TIMEOUT_MS = 5000;
+const INODE_POLL_MS = 1000;
+
+const CHANNEL_OPTIONS: ChannelOptions = {
+  // A pooled subchannel would keep the back-off, and the socket, of an attempt that failed.
+  'grpc.use_local_subchannel_pool': 1,
+  // The source retries; gRPC's own retries would multiply calls and hide failures.
+  'grpc.enable_retries': 0,
+  'grpc.service_config_disable_resolution': 1,
+  'grpc.initial_reconnect_backoff_ms': 100,
+  'grpc.max_reconnect_backoff_ms': 1000,
+  // HTTP_PROXY is meant for the application. The Workload API is local.
+  'grpc.enable_http_proxy': 0,
+  // To notice a TCP peer that died silently. gRPC servers in Go end connections that ping more often than every five minutes.
+  'grpc.keepalive_time_ms': 310_000,
+  'grpc.keepalive_timeout_ms': 20_000,
+  'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
+};
+
+export function createWorkloadApiClient({ endpoint, clock }: ClientOptions): WorkloadApiClient {
+  const open = (method: string, signal: AbortSignal): AsyncIterable<Uint8Array> => watch(endpoint, method, clock, signal);
+  return {
+    endpoint: formatEndpoint(endpoint),
+    watchX509Svids: (signal) => open('FetchX509SVID', signal),
+    watchX509Bundles: (signal) => open('FetchX509Bundles', signal),
+  };
+}
+
+async function* watch(endpoint: Address, method: string, clock: Clock, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  // Before connecting: if the socket is replaced in between, we reconnect once for nothing, and never miss it.
+  const identity = endpoint.kind === 'unix' ? await socketIdentity(endpoint.path) : undefined;
+  if (signal.aborted) return;
+  // A channel for each attempt: what an earlier one learned about a socket (refused, absent, another inode) is of no use.
+  const client = new Client(grpcTarget(endpoint), credentials.createInsecure(), CHANNEL_OPTIONS);
+  const metadata = new Metadata();
+  metadata.set('workload.spiffe.io', 'true');
+  const call = client.makeServerStreamRequest<undefined, Uint8Array>(
+    `/SpiffeWorkloadAPI/${method}`,
+    () => Buffer.alloc(0), // both requests are empty messages
+    (bytes) => bytes,
+    undefined,
+    metadata,
+  );
+  const guards = new Guards(call, clock);
+  const cancel = (): void => call.cancel();
+  signal.addEventListener('abort', cancel, { once: true });
+  guards.limitConnecting(client);
+  if (endpoint.kind === 'unix') guards.watchSocket(endpoint.path, identity);
+  try {
+    for await (const bytes of call) yield bytes as Uint8Array;
+  } catch (thrown) {
+    if (signal.aborted) return;
+    throw guards.problem ?? WorkloadApiError.from(thrown);
+  } finally {
+    signal.removeEventListener('abort', cancel);
+    guards.stop();
+    // gRPC may report the cancelled status after the iteration has ended.
+    call.on('error', () => {});
+    call.cancel();
+    client.close();
+  }
+}
+
+/** Ends a call for reasons that gRPC does not see. */
+class Guards {
+  /** Why the call was ended, if it was ended here. */
+  problem: WorkloadApiError | undefined;
+  readonly #call: ClientReadableStream<Uint8Array>;
+  readonly #clock: Clock;
+  #connecting: Timer | undefined;
+  #polling: Timer | undefined;
+  #stopped = false;
+
+  constructor(call: ClientReadableStream<Uint8Array>, clock: Clock) {
+    this.#call = call;
+    this.#clock = clock;
+  }
+
+  limitConnecting(client: Client): void {
+    this.#connecting = this.#clock.after(CONNECT_TIMEOUT_MS, () => {
+      if (client.getChannel().getConnectivityState(false) === connectivityState.READY) return;
+      this.#end(new WorkloadApiError(`no connection within ${CONNECT_TIMEOUT_MS} ms`, { endCode: 'TRANSPORT' }));
+    });
+  }
+
+  /** An agent may be replaced while the old one's connection stays open: then nothing more would ever come on it. */
+  watchSocket(path: string, connectedTo: string | undefined): void {
+    this.#polling = this.#clock.after(INODE_POLL_MS, () => {
+      void socketIdentity(path).then((found) => {
+        if (this.#stopped) return;
+        // No socket at the path: it is being replaced, or the agent's connection outlives its name. The open stream is what counts.
+        if (found === undefined || found === connectedTo) this.watchSocket(path, connectedTo);
+        else this.#end(new WorkloadApiError(`another socket took the place of ${path}`, { endCode: 'SOCKET_REPLACED' }));
+      });
+    });
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#connecting?.cancel();
+    this.#polling?.cancel();
+  }
+
+  #end(problem: WorkloadApiError): void {
+    this.problem ??= problem;
+    this.#call.cancel();
+  }
+}
+
+/** What tells one socket from its successor at the same path; undefined if there is none. Inode numbers alone are used again. */
+async function socketIdentity(path: string): Promise<string | undefined> {
+  try {
+    const found = await stat(path, { bigint: true });
+    return `${found.dev}:${found.ino}:${found.birthtimeNs === 0n ? found.ctimeNs : found.birthtimeNs}`;
+  } catch {
+    return undefined;
+  }
+}

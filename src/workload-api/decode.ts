@@ -1,0 +1,201 @@
+import { createHash } from 'node:crypto';
+import { fromBinary, toBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
+import { X509BundlesResponseSchema, X509SVIDResponseSchema, type X509SVID } from '../gen/workload_pb.ts';
+import { readOnlyMap } from '../identity/read-only-map.ts';
+import type { HeldIdentity } from '../identity/snapshot.ts';
+import { messageOf } from '../lib/errors.ts';
+import { err, ok, type Result } from '../lib/result.ts';
+import { parseSpiffeId, pathOf, trustDomainOf } from '../spiffe/spiffe-id.ts';
+import { buildTrustBundle, type BundleProblem, type TrustBundle } from '../spiffe/trust-bundle.ts';
+import { parseTrustDomain, type TrustDomain } from '../spiffe/trust-domain.ts';
+import { buildX509Svid, type SvidProblem, type X509Svid } from '../spiffe/x509-svid.ts';
+
+/** Why a message was refused as a whole. One closed set: the label of the metric and the log field. */
+export type UpdateProblemCode =
+  | 'undecodable' // not a message of the Workload API
+  | 'missing_field' // no SVID, or one without something that it must have
+  | 'bad_spiffe_id'
+  | 'bad_hint'
+  | 'bad_trust_domain' // a key of a bundle map
+  | 'conflicting_bundles'
+  | BundleProblem['code']
+  | SvidProblem['code'];
+
+export interface UpdateProblem {
+  readonly code: UpdateProblemCode;
+  /** A sentence with the offending value; never key material. */
+  readonly message: string;
+}
+
+export type Bundles = ReadonlyMap<TrustDomain, TrustBundle>;
+
+/** What one accepted message says: the whole of what we hold from then on. */
+export interface Decoded<T> {
+  /** Equal for messages that say the same, whatever order their maps were written in. */
+  readonly fingerprint: string;
+  /** Judges the content; not done where the fingerprint tells that it was judged before. */
+  build(nowMs: number): Result<T, UpdateProblem>;
+}
+
+/** SPIFFE Workload API, section 5.1. */
+const MAX_HINT_BYTES = 1024;
+
+/** Decodes a FetchX509SVID message. Building it gives each SVID verified as a peer's would be, and the bundles; a bad part refuses the whole. */
+export function decodeX509Svids(bytes: Uint8Array): Result<Decoded<Pick<HeldIdentity, 'svids' | 'bundles'>>, UpdateProblem> {
+  const decoded = decode(X509SVIDResponseSchema, bytes);
+  if (!decoded.ok) return decoded;
+  const message = decoded.value;
+  return ok({
+    fingerprint: fingerprintOf(X509SVIDResponseSchema, { ...message, federatedBundles: inOrder(message.federatedBundles) }),
+    build: (nowMs) => guarded(() => buildSvids(message, nowMs)),
+  });
+}
+
+/** Decodes a FetchX509Bundles message. */
+export function decodeX509Bundles(bytes: Uint8Array): Result<Decoded<Bundles>, UpdateProblem> {
+  const decoded = decode(X509BundlesResponseSchema, bytes);
+  if (!decoded.ok) return decoded;
+  const message = decoded.value;
+  return ok({
+    fingerprint: fingerprintOf(X509BundlesResponseSchema, { ...message, bundles: inOrder(message.bundles) }),
+    build: () =>
+      guarded(() => {
+        const bundles = new BundleCollection(message.crl);
+        const problem = bundles.addMap(message.bundles, new Set());
+        return problem === undefined ? ok(bundles.finish()) : err(problem);
+      }),
+  });
+}
+
+function buildSvids(
+  message: MessageShape<typeof X509SVIDResponseSchema>,
+  nowMs: number,
+): Result<Pick<HeldIdentity, 'svids' | 'bundles'>, UpdateProblem> {
+  const bundles = new BundleCollection(message.crl);
+  const svids: X509Svid[] = [];
+  const ownDomains = new Set<TrustDomain>();
+  const hints = new Set<string>();
+  for (const [index, entry] of message.svids.entries()) {
+    const domain = checkEntry(entry, index);
+    if (!domain.ok) return domain;
+    ownDomains.add(domain.value);
+    const bundle = bundles.add(domain.value, entry.bundle);
+    if (!bundle.ok) return bundle;
+    // Section 5.1: of several with one hint the first counts. The bundle of a later one is still a statement about its trust domain.
+    if (entry.hint !== '' && hints.has(entry.hint)) continue;
+    hints.add(entry.hint);
+    const material = { spiffeId: entry.spiffeId, chainDer: entry.x509Svid, keyDer: entry.x509SvidKey, hint: entry.hint };
+    const svid = buildX509Svid(material, bundle.value, nowMs);
+    if (!svid.ok) return err({ code: svid.error.code, message: `SVID ${index + 1}: ${svid.error.message}` });
+    svids.push(svid.value);
+  }
+  const [first, ...others] = svids;
+  if (first === undefined) return err({ code: 'missing_field', message: 'the message has no SVID' });
+  // What our own SVID came with is the authority on our own trust domain: a federated entry of that name is passed over.
+  const problem = bundles.addMap(message.federatedBundles, ownDomains);
+  if (problem !== undefined) return err(problem);
+  return ok({ svids: Object.freeze([first, ...others] as const), bundles: bundles.finish() });
+}
+
+/** The mandatory fields of section 5.1, and the trust domain that the SVID's bundle belongs to. */
+function checkEntry(entry: X509SVID, index: number): Result<TrustDomain, UpdateProblem> {
+  const missing = (field: string): Result<never, UpdateProblem> =>
+    err({ code: 'missing_field', message: `SVID ${index + 1} has no ${field}` });
+  if (entry.spiffeId === '') return missing('spiffe_id');
+  if (entry.x509Svid.length === 0) return missing('x509_svid');
+  if (entry.x509SvidKey.length === 0) return missing('x509_svid_key');
+  if (entry.bundle.length === 0) return missing('bundle');
+  const id = parseSpiffeId(entry.spiffeId);
+  if (!id.ok)
+    return err({ code: 'bad_spiffe_id', message: `SVID ${index + 1}: ${quoted(entry.spiffeId)} is not a SPIFFE ID: ${id.error}` });
+  const hintBytes = Buffer.byteLength(entry.hint);
+  if (hintBytes > MAX_HINT_BYTES) {
+    return err({
+      code: 'bad_hint',
+      message: `SVID ${index + 1}: the hint ${quoted(entry.hint)} has ${hintBytes} bytes, more than ${MAX_HINT_BYTES}`,
+    });
+  }
+  return ok(trustDomainOf(id.value));
+}
+
+/** The bundles of one message. Two different ones of the same trust domain refuse the message: to choose is to guess whom the agent withdrew. */
+class BundleCollection {
+  readonly #crls: readonly Uint8Array[];
+  readonly #bundles = new Map<TrustDomain, TrustBundle>();
+
+  constructor(crls: readonly Uint8Array[]) {
+    this.#crls = crls;
+  }
+
+  add(domain: TrustDomain, der: Uint8Array): Result<TrustBundle, UpdateProblem> {
+    const built = buildTrustBundle(domain, der, this.#crls);
+    if (!built.ok) return built;
+    const held = this.#bundles.get(domain);
+    if (held === undefined) {
+      this.#bundles.set(domain, built.value);
+      return built;
+    }
+    if (sameAuthorities(held, built.value)) return ok(held);
+    return err({ code: 'conflicting_bundles', message: `the message has two different bundles of ${domain}` });
+  }
+
+  /** Keys are the trust domain's SPIFFE ID (section 5.1), or its bare name, as some agents write it. */
+  addMap(map: Readonly<Record<string, Uint8Array>>, except: ReadonlySet<TrustDomain>): UpdateProblem | undefined {
+    for (const [key, der] of Object.entries(map)) {
+      const domain = parseKey(key);
+      if (!domain.ok) return domain.error;
+      if (except.has(domain.value)) continue;
+      const added = this.add(domain.value, der);
+      if (!added.ok) return added.error;
+    }
+    return undefined;
+  }
+
+  finish(): Bundles {
+    return readOnlyMap(this.#bundles);
+  }
+}
+
+function parseKey(key: string): Result<TrustDomain, UpdateProblem> {
+  const id = parseSpiffeId(key);
+  if (id.ok && pathOf(id.value) === '') return ok(trustDomainOf(id.value));
+  const domain = parseTrustDomain(key);
+  if (domain.ok) return domain;
+  return err({ code: 'bad_trust_domain', message: `the bundle key ${quoted(key)} is not a trust domain` });
+}
+
+function sameAuthorities(a: TrustBundle, b: TrustBundle): boolean {
+  const known = new Set(a.authorities.map((authority) => authority.sha256));
+  return a.authorities.length === b.authorities.length && b.authorities.every((authority) => known.has(authority.sha256));
+}
+
+function decode<Desc extends DescMessage>(schema: Desc, bytes: Uint8Array): Result<MessageShape<Desc>, UpdateProblem> {
+  try {
+    return ok(fromBinary(schema, bytes));
+  } catch (thrown) {
+    return err({ code: 'undecodable', message: `${bytes.length} bytes are not a ${schema.typeName}: ${messageOf(thrown)}` });
+  }
+}
+
+/** Nothing that the agent sends may end the process, not even by way of a mistake in what parses it. */
+function guarded<T>(build: () => Result<T, UpdateProblem>): Result<T, UpdateProblem> {
+  try {
+    return build();
+  } catch (thrown) {
+    return err({ code: 'undecodable', message: messageOf(thrown) });
+  }
+}
+
+/** A digest, so that no copy of the message, which has the private keys, needs to be kept. */
+function fingerprintOf<Desc extends DescMessage>(schema: Desc, message: MessageShape<Desc>): string {
+  return createHash('sha256').update(toBinary(schema, message)).digest('hex');
+}
+
+/** Agents written in Go send maps in random order. */
+function inOrder(map: Readonly<Record<string, Uint8Array>>): Record<string, Uint8Array> {
+  return Object.fromEntries(Object.entries(map).toSorted(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function quoted(text: string): string {
+  return JSON.stringify(text.length > 200 ? `${text.slice(0, 200)}…` : text);
+}

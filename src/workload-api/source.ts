@@ -1,0 +1,195 @@
+import { createBackoff, type Backoff, type BackoffOptions } from '../lib/backoff.ts';
+import type { Clock, Timer } from '../lib/clock.ts';
+import type { Service } from '../lib/service.ts';
+import type { HeldIdentity, IdentitySnapshot, NoIdentity } from '../identity/snapshot.ts';
+import type { IdentityPublisher } from '../identity/store.ts';
+import type { Events } from '../telemetry/events.ts';
+import { Ageing } from './ageing.ts';
+import type { WorkloadApiClient } from './client.ts';
+import { ClockWatch } from './clock-watch.ts';
+import { decodeX509Bundles, decodeX509Svids, type Bundles, type UpdateProblem } from './decode.ts';
+import { WorkloadApiError } from './errors.ts';
+import { StreamKeeper, type Reception } from './stream.ts';
+
+export interface SourceDeps {
+  readonly client: WorkloadApiClient;
+  readonly publisher: IdentityPublisher;
+  readonly events: Pick<Events, 'workloadApiConnected' | 'workloadApiStreamFailed' | 'identityUpdated' | 'identityUpdateRejected'>;
+  readonly clock: Clock;
+  /** Uniform in [0, 1), for the jitter of the back-off. */
+  readonly random: () => number;
+}
+
+const RETRY: Omit<BackoffOptions, 'random'> = { initialMs: 100, maxMs: 30_000 };
+/** How often to look for a clock that jumped and an SVID that ages. */
+const TICK_MS = 2000;
+
+/** Keeps the identity store up to date from the Workload API. The only writer of identity. `start` does not wait for a first SVID. */
+export function createWorkloadApiSource(deps: SourceDeps): Service {
+  return new WorkloadApiSource(deps);
+}
+
+class WorkloadApiSource implements Service {
+  readonly name = 'workload-api';
+  readonly #deps: SourceDeps;
+  readonly #stopping = new AbortController();
+  readonly #running = new Set<Promise<void>>();
+  readonly #svids: StreamKeeper;
+  readonly #clockWatch: ClockWatch;
+  readonly #ageing: Ageing;
+  #held: IdentitySnapshot | undefined;
+  #svidsFingerprint: string | undefined;
+  #bundlesFingerprint: string | undefined;
+  #endBundles: AbortController | undefined;
+  #tick: Timer | undefined;
+
+  constructor(deps: SourceDeps) {
+    this.#deps = deps;
+    this.#clockWatch = new ClockWatch(deps.clock);
+    this.#ageing = new Ageing(deps.clock, deps.random);
+    this.#svids = new StreamKeeper(
+      {
+        open: (signal) => deps.client.watchX509Svids(signal),
+        connected: () => deps.events.workloadApiConnected(deps.client.endpoint),
+        receive: (message) => this.#receiveSvids(message),
+        ended: (error, retryInMs) => {
+          if (error.meansNoIdentity()) this.#withdraw(error);
+          this.#report(error, retryInMs);
+        },
+      },
+      deps.clock,
+      this.#backoff(),
+    );
+  }
+
+  start(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return Promise.reject(signal.reason);
+    this.#run(this.#svids, this.#stopping.signal);
+    this.#armTick();
+    return Promise.resolve();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    this.#endBundles?.abort();
+    this.#tick?.cancel();
+    await Promise.all(this.#running);
+  }
+
+  #receiveSvids(message: Uint8Array): Reception {
+    const decoded = decodeX509Svids(message);
+    if (!decoded.ok) return this.#reject(decoded.error);
+    if (decoded.value.fingerprint === this.#svidsFingerprint) return 'same';
+    const built = decoded.value.build(this.#deps.clock.now());
+    if (!built.ok) return this.#reject(built.error);
+    this.#leaveBundles();
+    this.#publish<HeldIdentity>({ kind: 'held', ...built.value });
+    this.#svidsFingerprint = decoded.value.fingerprint;
+    this.#ageing.renewed(built.value.svids[0]);
+    return 'new';
+  }
+
+  /** PermissionDenied: everything is withdrawn; authorities alone may still be had from FetchX509Bundles. */
+  #withdraw(error: WorkloadApiError): void {
+    if (this.#held?.kind === 'none') return;
+    this.#svidsFingerprint = undefined;
+    this.#ageing.renewed(undefined);
+    this.#publishNone(new Map(), `the Workload API gives us no identity: ${error.message}`);
+    this.#watchBundles();
+  }
+
+  #watchBundles(): void {
+    const { client, clock } = this.#deps;
+    const end = new AbortController();
+    const keeper = new StreamKeeper(
+      {
+        open: (signal) => client.watchX509Bundles(signal),
+        connected: () => {},
+        receive: (message) => this.#receiveBundles(message),
+        ended: (error, retryInMs) => {
+          // That we have no identity is known, and reported, from the stream of SVIDs.
+          if (!error.meansNoIdentity()) this.#report(error, retryInMs);
+          else this.#keepBundles(new Map(), undefined);
+        },
+      },
+      clock,
+      this.#backoff(),
+    );
+    this.#endBundles = end;
+    this.#run(keeper, end.signal);
+  }
+
+  #receiveBundles(message: Uint8Array): Reception {
+    const decoded = decodeX509Bundles(message);
+    if (!decoded.ok) return this.#reject(decoded.error);
+    if (decoded.value.fingerprint === this.#bundlesFingerprint) return 'same';
+    const built = decoded.value.build(this.#deps.clock.now());
+    if (!built.ok) return this.#reject(built.error);
+    this.#keepBundles(built.value, decoded.value.fingerprint);
+    return 'new';
+  }
+
+  #keepBundles(bundles: Bundles, fingerprint: string | undefined): void {
+    if (this.#held?.kind !== 'none') return;
+    this.#bundlesFingerprint = fingerprint;
+    if (bundles.size > 0 || this.#held.bundles.size > 0) this.#publishNone(bundles, this.#held.reason);
+  }
+
+  #leaveBundles(): void {
+    this.#endBundles?.abort();
+    this.#endBundles = undefined;
+    this.#bundlesFingerprint = undefined;
+  }
+
+  #publishNone(bundles: Bundles, reason: string): void {
+    this.#publish<NoIdentity>({ kind: 'none', reason, bundles });
+  }
+
+  #publish<S extends IdentitySnapshot>(content: Omit<S, 'generation' | 'receivedAtMs'>): void {
+    const generation = (this.#held?.generation ?? 0) + 1;
+    const snapshot = Object.freeze({ ...content, generation, receivedAtMs: this.#deps.clock.now() }) as unknown as S;
+    this.#held = snapshot;
+    this.#deps.publisher.publish(snapshot);
+    this.#deps.events.identityUpdated(snapshot);
+  }
+
+  #reject(problem: UpdateProblem): Reception {
+    this.#deps.events.identityUpdateRejected(problem);
+    return 'rejected';
+  }
+
+  #report(error: WorkloadApiError, retryInMs: number): void {
+    this.#deps.events.workloadApiStreamFailed({ code: error.endCode, message: error.message }, retryInMs);
+  }
+
+  #armTick(): void {
+    this.#tick = this.#deps.clock.after(TICK_MS, () => {
+      this.#look();
+      if (!this.#stopping.signal.aborted) this.#armTick();
+    });
+  }
+
+  /** A stream that is silent because nothing changed looks like one that is dead. Two signs make us ask again. */
+  #look(): void {
+    const jumpedMs = this.#clockWatch.jumpedByMs();
+    if (jumpedMs !== 0) {
+      // What is valid now is another question than before: the next message is judged afresh, even if it says the same.
+      this.#svidsFingerprint = undefined;
+      const text = `the wall clock jumped by ${Math.round(jumpedMs / 1000)} s: asking for the current identity`;
+      this.#svids.reconnect(new WorkloadApiError(text, { endCode: 'CLOCK_JUMPED' }));
+    } else if (this.#svids.streaming && this.#ageing.isDue()) {
+      const text = 'two thirds of the life of the default SVID are over and no newer one came: asking for it';
+      this.#svids.reconnect(new WorkloadApiError(text, { endCode: 'SVID_AGEING' }));
+    }
+  }
+
+  #run(keeper: StreamKeeper, signal: AbortSignal): void {
+    // Streams that fail are the keeper's daily work. Should it fail itself, that is a mistake of ours, and ends the process.
+    const running = keeper.run(signal).finally(() => this.#running.delete(running));
+    this.#running.add(running);
+  }
+
+  #backoff(): Backoff {
+    return createBackoff({ ...RETRY, random: this.#deps.random });
+  }
+}
