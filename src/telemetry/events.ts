@@ -1,3 +1,4 @@
+import type { LogLevel } from '../config/config.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { DenyReason } from '../policy/verdict.ts';
@@ -106,6 +107,7 @@ export interface Events {
   identityUpdated(snapshot: IdentitySnapshot): void;
   identityUpdateRejected(problem: { readonly code: string; readonly message: string }): void;
 
+  logLevelChanged(from: LogLevel, to: LogLevel): void;
   configReloaded(differences: readonly string[], needRestart: readonly string[]): void;
   configReloadFailed(problems: readonly string[]): void;
   stopping(reason: string, openConnections: number): void;
@@ -158,6 +160,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     return numbers;
   };
   const repeated = createRepeatFilter(clock);
+  const exposed = new Set<string>();
 
   return {
     started(version) {
@@ -192,9 +195,12 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     },
     applicationExposed(listener, addresses) {
       metrics.setApplicationExposed(listener, addresses.length > 0);
-      const fields = { direction: listener.direction, listener: listener.name, addresses };
-      if (addresses.length > 0) logger.warn(fields, 'the application can be reached around Scute');
-      else logger.info(fields, 'the application can be reached through Scute only');
+      if (addresses.length > 0) {
+        exposed.add(listener.name);
+        logger.warn({ direction: listener.direction, listener: listener.name, addresses }, 'the application can be reached around Scute');
+      } else if (exposed.delete(listener.name)) {
+        logger.info({ direction: listener.direction, listener: listener.name }, 'the application can no longer be reached around Scute');
+      }
     },
 
     workloadApiConnected(endpoint) {
@@ -221,6 +227,9 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       );
     },
 
+    logLevelChanged(from, to) {
+      logger.warn({ from, to }, 'log level changed');
+    },
     configReloaded(differences, needRestart) {
       metrics.configReloads.ok += 1;
       logger.info({ differences }, 'configuration reloaded');

@@ -1,9 +1,8 @@
 import { createRequire } from 'node:module';
 import { pino } from 'pino';
+import type { LogFormat, LogLevel } from '../config/config.ts';
 import { createLogOutput, type LogOutput } from './log-output.ts';
 
-export const LOG_LEVELS = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
 export type LogFields = Readonly<Record<string, unknown>>;
 
 /** Constant text and snake_case fields: `log.info({ peer_id }, 'peer denied')`. Never key material. */
@@ -27,7 +26,7 @@ export interface LogDestination {
 export interface LoggerOptions {
   readonly level: LogLevel;
   /** `auto` is pretty on a terminal, JSON elsewhere. */
-  readonly format: 'auto' | 'json' | 'pretty';
+  readonly format: LogFormat;
   /** Standard output if absent. */
   readonly destination?: LogDestination | undefined;
 }

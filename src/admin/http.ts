@@ -1,0 +1,255 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { isIPv4, isIPv6, type Socket } from 'node:net';
+import type { SocketConfig } from '../config/config.ts';
+import { formatAddress, type Address } from '../config/units.ts';
+import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
+import type { Service } from '../lib/service.ts';
+import { prepareUnixSocket, type PreparedUnixSocket } from '../transport/unix-socket.ts';
+
+export interface Reply {
+  readonly status: number;
+  readonly body: string;
+  /** `text/plain; charset=utf-8` if absent. */
+  readonly contentType?: string | undefined;
+}
+
+/** What a route may know of a request that was let through. */
+export interface Query {
+  readonly search: URLSearchParams;
+  /** The parsed JSON body; undefined for an empty one, and for GET. */
+  readonly body: unknown;
+}
+
+export type Respond = (query: Query) => Reply | Promise<Reply>;
+
+/** By path, then by method. GET answers HEAD too. All but GET change state, and are guarded as such. */
+export type Routes = Readonly<Record<string, Readonly<Partial<Record<'GET' | 'POST' | 'PUT', Respond>>>>>;
+
+export interface HttpServiceOptions {
+  readonly name: string;
+  readonly socket: SocketConfig;
+  /** Names that requests may be addressed to, besides IP literals and `localhost`. */
+  readonly allowedHosts: readonly string[];
+  readonly routes: Routes;
+}
+
+export interface HttpService extends Service {
+  /** Where it is bound; undefined before `start`. A port of 0 has become the real one. */
+  address(): Address | undefined;
+}
+
+/** A status listener could not be bound. */
+export class HttpListenError extends ScuteError {
+  override name = 'HttpListenError';
+  readonly code = 'ERR_HTTP_LISTEN';
+}
+
+const MAX_BODY_BYTES = 16_384;
+const MAX_HEADER_BYTES = 8192;
+const HEADERS_TIMEOUT_MS = 5000;
+const REQUEST_TIMEOUT_MS = 10_000;
+/** Also for a client that does not read its answer. */
+const IDLE_TIMEOUT_MS = 15_000;
+const MAX_CONNECTIONS = 128;
+
+/** A small HTTP server for status and control. It trusts neither the network nor the user's own browser. */
+export function createHttpService(options: HttpServiceOptions): HttpService {
+  const allowedHosts = new Set(options.allowedHosts.map((host) => host.toLowerCase()));
+  let server: Server | undefined;
+  let unixSocket: PreparedUnixSocket | undefined;
+  let bound: Address | undefined;
+  let stopped: Promise<void> | undefined;
+
+  const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    if (stopped !== undefined) response.setHeader('connection', 'close');
+    const reply = await answer(request, response, options.routes, allowedHosts).catch((): Reply => plain(500, 'internal error'));
+    send(request, response, reply);
+  };
+
+  return {
+    name: options.name,
+    address: () => bound,
+    async start(signal) {
+      signal.throwIfAborted();
+      const { listen } = options.socket;
+      server = createServer({
+        maxHeaderSize: MAX_HEADER_BYTES,
+        headersTimeout: HEADERS_TIMEOUT_MS,
+        requestTimeout: REQUEST_TIMEOUT_MS,
+        connectionsCheckingInterval: HEADERS_TIMEOUT_MS,
+        keepAliveTimeout: IDLE_TIMEOUT_MS,
+        // Answered by us, with the other rules on Host.
+        requireHostHeader: false,
+      });
+      server.setTimeout(IDLE_TIMEOUT_MS);
+      server.on('request', (request, response) => void handle(request, response));
+      keepNewest(server);
+      try {
+        if (listen.kind === 'unix') {
+          unixSocket = await prepareUnixSocket(listen.path, { mode: options.socket.socketMode, gid: options.socket.socketGid });
+          await listening(server, { path: unixSocket.bindPath });
+          await unixSocket.publish();
+          bound = listen;
+        } else {
+          await listening(server, { host: listen.host, port: listen.port });
+          const address = server.address();
+          bound = { ...listen, port: typeof address === 'object' && address !== null ? address.port : listen.port };
+        }
+      } catch (cause) {
+        await closeServer(server, unixSocket, AbortSignal.abort());
+        const why = codeOf(cause) === 'EADDRINUSE' ? 'the address is in use' : messageOf(cause);
+        throw new HttpListenError(`${options.name} cannot listen on ${formatAddress(listen)}: ${why}`, { cause });
+      }
+      // Failing to accept one (no file descriptor left) is no reason to stop; the next may work.
+      server.on('error', () => undefined);
+    },
+    stop(deadline) {
+      stopped ??= server === undefined ? Promise.resolve() : closeServer(server, unixSocket, deadline);
+      return stopped;
+    },
+  };
+}
+
+function listening(server: Server, where: { path: string } | { host: string; port: number }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(where, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+async function closeServer(server: Server, unixSocket: PreparedUnixSocket | undefined, deadline: AbortSignal): Promise<void> {
+  await unixSocket?.release();
+  if (!server.listening) return;
+  const force = (): void => server.closeAllConnections();
+  await new Promise<void>((resolve) => {
+    server.close(() => resolve());
+    server.closeIdleConnections();
+    if (deadline.aborted) force();
+    else deadline.addEventListener('abort', force, { once: true });
+  });
+  deadline.removeEventListener('abort', force);
+}
+
+/** Beyond the limit the oldest connection goes, so that idle strangers cannot keep a health probe out. */
+function keepNewest(server: Server): void {
+  const open = new Set<Socket>();
+  server.on('connection', (socket) => {
+    for (const oldest of open) {
+      if (open.size < MAX_CONNECTIONS) break;
+      open.delete(oldest);
+      oldest.destroy();
+    }
+    open.add(socket);
+    socket.once('close', () => open.delete(socket));
+  });
+}
+
+/** Every reason not to answer, in order; then the route's own answer. */
+async function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  routes: Routes,
+  allowedHosts: ReadonlySet<string>,
+): Promise<Reply> {
+  const hosts = request.headersDistinct.host ?? [];
+  const [host] = hosts;
+  if (host === undefined || hosts.length > 1) return plain(400, 'exactly one Host header is needed');
+  // A page whose name was made to point here (DNS rebinding) has its own name in Host.
+  if (!isHostAllowed(host, allowedHosts))
+    return plain(421, `host ${JSON.stringify(host)} is not served here: use an IP address, localhost or a name in allowedHosts`);
+  const target = request.url ?? '';
+  if (!target.startsWith('/')) return plain(400, 'the request target must be a path');
+  const [path = '', search = ''] = target.split('?', 2);
+  const route = Object.hasOwn(routes, path) ? routes[path] : undefined;
+  if (route === undefined) return plain(404, 'not found');
+  const method = request.method === 'HEAD' ? 'GET' : request.method;
+  const respond = method === 'GET' || method === 'POST' || method === 'PUT' ? route[method] : undefined;
+  if (respond === undefined) {
+    response.setHeader(
+      'allow',
+      Object.keys(route)
+        .flatMap((name) => (name === 'GET' ? ['GET', 'HEAD'] : [name]))
+        .join(', '),
+    );
+    return plain(405, 'method not allowed');
+  }
+  const query = { search: new URLSearchParams(search), body: undefined };
+  if (method === 'GET') return respond(query);
+
+  const problem = crossSiteProblem(request, host);
+  if (problem !== undefined) return plain(403, problem);
+  // A form or a simple cross-origin request cannot have this type, so a page of another origin would need our leave first.
+  const [contentType] = (request.headers['content-type'] ?? '').split(';', 1);
+  if (contentType?.trim().toLowerCase() !== 'application/json') return plain(415, 'content-type must be application/json');
+  const text = await readBody(request);
+  if (text === undefined) {
+    response.setHeader('connection', 'close');
+    return plain(413, `the body is longer than ${MAX_BODY_BYTES} bytes`);
+  }
+  const body = parseJson(text);
+  if (!body.ok) return plain(400, 'the body is not JSON');
+  return respond({ ...query, body: body.value });
+}
+
+function send(request: IncomingMessage, response: ServerResponse, reply: Reply): void {
+  if (response.destroyed) return;
+  response.writeHead(reply.status, {
+    'content-type': reply.contentType ?? 'text/plain; charset=utf-8',
+    'content-length': Buffer.byteLength(reply.body),
+    'cache-control': 'no-store',
+    'x-content-type-options': 'nosniff',
+    'cross-origin-resource-policy': 'same-origin',
+  });
+  response.end(request.method === 'HEAD' ? undefined : reply.body);
+}
+
+export function plain(status: number, text: string): Reply {
+  return { status, body: `${text}\n` };
+}
+
+export function json(status: number, value: unknown): Reply {
+  return { status, body: `${JSON.stringify(value, null, 2)}\n`, contentType: 'application/json' };
+}
+
+/** An IP literal, `localhost` or one of the names, each with or without a port. */
+export function isHostAllowed(host: string, allowedHosts: ReadonlySet<string>): boolean {
+  const [, bracketed, name] = /^(?:\[([0-9a-f:.]+)\]|([^:[\]@/\s]+))(?::\d{1,5})?$/i.exec(host) ?? [];
+  if (bracketed !== undefined) return isIPv6(bracketed);
+  if (name === undefined) return false;
+  return isIPv4(name) || name.toLowerCase() === 'localhost' || allowedHosts.has(name.toLowerCase());
+}
+
+/** Browsers say where a request comes from; programs say nothing. */
+function crossSiteProblem(request: IncomingMessage, host: string): string | undefined {
+  const { origin } = request.headers;
+  if (origin !== undefined && origin.toLowerCase() !== `http://${host.toLowerCase()}`)
+    return `origin ${JSON.stringify(origin)} may not do this`;
+  const site = request.headers['sec-fetch-site'];
+  if (site !== undefined && site !== 'same-origin' && site !== 'none') return 'a page of another site may not do this';
+  return undefined;
+}
+
+/** Undefined if it is too long. */
+async function readBody(request: IncomingMessage): Promise<string | undefined> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  // Left early, the connection must stay for the answer.
+  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > MAX_BODY_BYTES) return undefined;
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString('utf8');
+}
+
+function parseJson(text: string): { readonly ok: true; readonly value: unknown } | { readonly ok: false } {
+  if (text.trim() === '') return { ok: true, value: undefined };
+  try {
+    return { ok: true, value: JSON.parse(text) };
+  } catch {
+    return { ok: false };
+  }
+}

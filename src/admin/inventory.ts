@@ -1,0 +1,172 @@
+import { KeyObject } from 'node:crypto';
+import { formatAddress, type Address } from '../config/units.ts';
+import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
+import type { Certificate } from '../spiffe/certificate.ts';
+import type { Crl } from '../spiffe/crl.ts';
+import type { ListenerCounters, ListenerRef } from '../telemetry/events.ts';
+
+/** One listener as status pages show it. */
+export interface ListenerStatus {
+  readonly listener: ListenerRef;
+  /** Undefined until it is bound. */
+  readonly address: Address | undefined;
+  readonly to: Address;
+  readonly identity: SvidChoice;
+  readonly counters: ListenerCounters;
+}
+
+export interface ReloadStatus {
+  readonly atMs: number;
+  readonly ok: boolean;
+  readonly differences: readonly string[];
+  readonly needRestart: readonly string[];
+  readonly problems: readonly string[];
+}
+
+/** Everything that `/config_dump` shows, as functions, so that it is read when asked for. */
+export interface StatusSource {
+  readonly version: string;
+  readonly startedAtMs: number;
+  now(): number;
+  /** The configuration in force. */
+  config(): unknown;
+  identity(): IdentitySnapshot | undefined;
+  listeners(): readonly ListenerStatus[];
+  /** By listener name: where its application can be reached around Scute. */
+  exposed(): ReadonlyMap<string, readonly string[]>;
+  lastReload(): ReloadStatus | undefined;
+}
+
+/** The status of the whole process as plain JSON values. Private keys are not in it: a KeyObject is never looked into. */
+export function buildConfigDump(source: StatusSource): unknown {
+  const snapshot = source.identity();
+  const listeners = source.listeners();
+  return {
+    version: source.version,
+    node: process.versions.node,
+    openssl: process.versions.openssl,
+    started_at: isoTime(source.startedAtMs),
+    now: isoTime(source.now()),
+    live_connections: listeners.reduce((total, { counters }) => total + counters.open, 0),
+    listeners: listeners.map((status) => describeListener(status, snapshot, source.exposed())),
+    identity: describeIdentity(snapshot, listeners, source.now()),
+    last_reload: describeReload(source.lastReload()),
+    config: withoutSecrets(source.config()),
+  };
+}
+
+function describeListener(
+  status: ListenerStatus,
+  snapshot: IdentitySnapshot | undefined,
+  exposed: ReadonlyMap<string, readonly string[]>,
+): object {
+  const { counters } = status;
+  return {
+    name: status.listener.name,
+    direction: status.listener.direction,
+    address: status.address === undefined ? null : formatAddress(status.address),
+    to: formatAddress(status.to),
+    identity: status.identity,
+    presents: chooseSvid(snapshot, status.identity)?.id ?? null,
+    exposed_at: exposed.get(status.listener.name) ?? [],
+    connections: { opened: counters.opened, open: counters.open, waiting: counters.waiting, handshaking: counters.handshaking },
+    bytes: {
+      downstream_read: counters.downstreamReadBytes,
+      downstream_written: counters.downstreamWrittenBytes,
+      upstream_read: counters.upstreamReadBytes,
+      upstream_written: counters.upstreamWrittenBytes,
+    },
+  };
+}
+
+/** All that is known of identity: each SVID with where it is used, each authority of each trust domain, each revocation list. */
+export function describeIdentity(snapshot: IdentitySnapshot | undefined, listeners: readonly ListenerStatus[], nowMs: number): unknown {
+  if (snapshot === undefined) return { kind: 'waiting' };
+  const svids = snapshot.kind === 'held' ? snapshot.svids : [];
+  return {
+    kind: snapshot.kind,
+    ...(snapshot.kind === 'none' ? { reason: snapshot.reason } : {}),
+    generation: snapshot.generation,
+    received_at: isoTime(snapshot.receivedAtMs),
+    svids: svids.map((svid, index) => ({
+      spiffe_id: svid.id,
+      hint: svid.hint,
+      is_default: index === 0,
+      used_by: listeners.filter((status) => chooseSvid(snapshot, status.identity) === svid).map((status) => status.listener.name),
+      chain: svid.chain.map((certificate) => describeCertificate(certificate, nowMs)),
+      authority_sha256: svid.authority.sha256,
+    })),
+    bundles: [...snapshot.bundles.values()].map((bundle) => ({
+      trust_domain: bundle.trustDomain,
+      authorities: bundle.authorities.map((certificate) => ({
+        ...describeCertificate(certificate, nowMs),
+        issued: svids.filter((svid) => svid.authority.sha256 === certificate.sha256).map((svid) => svid.id),
+      })),
+      crls: bundle.crls.map((crl) => describeCrl(crl, bundle.authorities)),
+    })),
+  };
+}
+
+function describeCertificate(certificate: Certificate, nowMs: number): object {
+  return {
+    subject: certificate.subject,
+    issuer: certificate.issuer,
+    serial: certificate.serial,
+    subject_key_id: certificate.subjectKeyId ?? null,
+    issuer_key_id: certificate.authorityKeyId ?? null,
+    not_before: isoTime(certificate.notBeforeMs),
+    not_after: isoTime(certificate.notAfterMs),
+    is_valid_now: certificate.notBeforeMs <= nowMs && nowMs <= certificate.notAfterMs,
+    key_type: keyType(certificate.publicKey),
+    sha256: certificate.sha256,
+  };
+}
+
+function describeCrl(crl: Crl, authorities: readonly Certificate[]): object {
+  return {
+    issuer: authorities.find((authority) => authority.subjectDer === crl.issuerDer)?.subject ?? null,
+    this_update: isoTime(crl.thisUpdateMs),
+    next_update: crl.nextUpdateMs === undefined ? null : isoTime(crl.nextUpdateMs),
+  };
+}
+
+function describeReload(reload: ReloadStatus | undefined): object | null {
+  if (reload === undefined) return null;
+  return {
+    at: isoTime(reload.atMs),
+    result: reload.ok ? 'ok' : 'failed',
+    differences: reload.differences,
+    need_restart: reload.needRestart,
+    problems: reload.problems,
+  };
+}
+
+/** Such as `ec prime256v1`, `rsa 2048`, `ed25519`. */
+function keyType(key: KeyObject): string {
+  const detail = key.asymmetricKeyDetails?.namedCurve ?? key.asymmetricKeyDetails?.modulusLength;
+  return `${key.asymmetricKeyType ?? 'unknown'}${detail === undefined ? '' : ` ${detail}`}`;
+}
+
+/** Certificates may carry dates that JavaScript cannot write. */
+function isoTime(ms: number): string | null {
+  const date = new Date(ms);
+  return Number.isNaN(date.getTime()) ? null : date.toISOString();
+}
+
+const SECRET_NAME = /key(?:pem)?$|secret|password|passphrase|token/i;
+
+/** A copy in plain JSON values. Key objects, bytes, and text in fields that are named like secrets do not come through. */
+function withoutSecrets(value: unknown): unknown {
+  if (value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') return value;
+  if (typeof value === 'bigint') return value.toString();
+  if (typeof value !== 'object') return undefined;
+  if (value instanceof KeyObject || ArrayBuffer.isView(value)) return '[redacted]';
+  if (value instanceof Map) return withoutSecrets(Object.fromEntries(value));
+  if (Array.isArray(value) || value instanceof Set) return [...value].map(withoutSecrets);
+  return Object.fromEntries(
+    Object.entries(value).map(([name, inner]) => [
+      name,
+      typeof inner === 'string' && SECRET_NAME.test(name) ? '[redacted]' : withoutSecrets(inner),
+    ]),
+  );
+}

@@ -1,0 +1,95 @@
+import { LOG_LEVELS, type AdminConfig, type LogLevel, type MetricsConfig } from '../config/config.ts';
+import type { Events } from '../telemetry/events.ts';
+import type { Log } from '../telemetry/logger.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { createHttpService, json, plain, type HttpService, type Reply, type Routes } from './http.ts';
+import { buildConfigDump, type StatusSource } from './inventory.ts';
+import { formatReadiness, formatReadinessVerbose, type Readiness } from './readiness.ts';
+
+export interface MetricsServerOptions {
+  readonly config: MetricsConfig;
+  readonly metrics: Metrics;
+  readonly readiness: Readiness;
+}
+
+export interface AdminServerOptions {
+  readonly config: AdminConfig;
+  readonly metrics: Metrics;
+  readonly readiness: Readiness;
+  readonly status: StatusSource;
+  readonly log: Pick<Log, 'level' | 'setLevel'>;
+  readonly events: Pick<Events, 'logLevelChanged'>;
+  /** Begins to drain; returns at once. Called again if asked again. */
+  readonly shutdown: () => void;
+}
+
+/** `/metrics`, `/livez` and `/readyz`: nothing that tells a secret or changes anything, so it may be bound anywhere. */
+export function createMetricsServer({ config, metrics, readiness }: MetricsServerOptions): HttpService {
+  return createHttpService({ name: 'metrics', socket: config, allowedHosts: config.allowedHosts, routes: probeRoutes(metrics, readiness) });
+}
+
+/** The same, and control: for a Unix socket or loopback only. */
+export function createAdminServer(options: AdminServerOptions): HttpService {
+  return createHttpService({
+    name: 'admin',
+    socket: options.config,
+    allowedHosts: options.config.allowedHosts,
+    routes: {
+      ...probeRoutes(options.metrics, options.readiness),
+      '/config_dump': { GET: () => dump(options.status) },
+      '/shutdown': {
+        POST() {
+          options.shutdown();
+          return json(202, { status: 'stopping' });
+        },
+      },
+      '/loglevel': {
+        GET: () => json(200, { level: options.log.level() }),
+        PUT({ body }) {
+          const level = readLevel(body);
+          if (level === undefined) return plain(400, `the body must be {"level": LEVEL} with one of ${LOG_LEVELS.join(', ')}`);
+          const before = options.log.level();
+          // The line is a warning: it is written while the level lets it through.
+          if (level === 'error') options.events.logLevelChanged(before, level);
+          options.log.setLevel(level);
+          if (level !== 'error') options.events.logLevelChanged(before, level);
+          return json(200, { level });
+        },
+      },
+    },
+  });
+}
+
+function probeRoutes(metrics: Metrics, readiness: Readiness): Routes {
+  // Those who scrape at the same moment share the work.
+  let rendering: ReturnType<Metrics['render']> | undefined;
+  return {
+    '/metrics': {
+      async GET() {
+        rendering ??= metrics.render().finally(() => {
+          rendering = undefined;
+        });
+        const { contentType, body } = await rendering;
+        return { status: 200, body, contentType };
+      },
+    },
+    '/livez': { GET: () => plain(200, 'ok') },
+    '/readyz': {
+      GET({ search }) {
+        const report = readiness.evaluate();
+        return { status: report.ready ? 200 : 503, body: search.has('verbose') ? formatReadinessVerbose(report) : formatReadiness(report) };
+      },
+    },
+  };
+}
+
+function dump(status: StatusSource): Reply {
+  const reply = json(200, buildConfigDump(status));
+  // Nothing above puts a key in; if something ever does, nobody gets to see it.
+  return reply.body.includes('PRIVATE KEY') ? plain(500, 'internal error') : reply;
+}
+
+function readLevel(body: unknown): LogLevel | undefined {
+  if (typeof body !== 'object' || body === null || !('level' in body) || Object.keys(body).length !== 1) return undefined;
+  return LOG_LEVELS.find((level) => level === body.level);
+}
