@@ -60,7 +60,25 @@ export function publicKeyDer(key: KeyObject): Der {
   return key.export({ type: 'spki', format: 'der' });
 }
 
-/** Key identifier for SKI and AKI: 160 bits of SHA-256 over SubjectPublicKeyInfo. Any unique value will do (RFC 5280, section 4.2.1.2). */
+/** Key identifier for SKI and AKI: 160 bits of SHA-256 over the public key's bits (RFC 7093, section 2, method 1). */
 export function keyIdentifier(key: KeyObject): Uint8Array {
-  return createHash('sha256').update(publicKeyDer(key)).digest().subarray(0, 20);
+  return createHash('sha256').update(publicKeyBits(key)).digest().subarray(0, 20);
+}
+
+/** What the BIT STRING of SubjectPublicKeyInfo holds. */
+function publicKeyBits(key: KeyObject): Uint8Array {
+  const info = publicKeyDer(key);
+  const algorithm = contentOf(info, 0).start;
+  const bits = contentOf(info, contentOf(info, algorithm).end);
+  // The first octet counts unused bits: none.
+  return info.subarray(bits.start + 1, bits.end);
+}
+
+/** Where the content of the DER value at `offset` begins and ends. Only for what node:crypto wrote. */
+function contentOf(der: Uint8Array, offset: number): { readonly start: number; readonly end: number } {
+  const first = der[offset + 1] ?? 0;
+  const octets = first < 0x80 ? 0 : first & 0x7f;
+  const start = offset + 2 + octets;
+  const length = octets === 0 ? first : der.subarray(offset + 2, start).reduce((sum, octet) => sum * 256 + octet, 0);
+  return { start, end: start + length };
 }
