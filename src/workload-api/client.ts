@@ -114,14 +114,15 @@ class Guards {
 
   /** An agent may be replaced while the old one's connection stays open: then nothing more would ever come on it. */
   watchSocket(path: string, connectedTo: string | undefined): void {
-    this.#polling = this.#clock.after(INODE_POLL_MS, () => {
-      void socketIdentity(path).then((found) => {
-        if (this.#stopped) return;
-        // No socket at the path: it is being replaced, or the agent's connection outlives its name. The open stream is what counts.
-        if (found === undefined || found === connectedTo) this.watchSocket(path, connectedTo);
-        else this.#end(new WorkloadApiError(`another socket took the place of ${path}`, { endCode: 'SOCKET_REPLACED' }));
-      });
-    });
+    this.#polling = this.#clock.after(INODE_POLL_MS, () => void this.#compareSocket(path, connectedTo));
+  }
+
+  async #compareSocket(path: string, connectedTo: string | undefined): Promise<void> {
+    const found = await socketIdentity(path);
+    if (this.#stopped) return;
+    // No socket at the path: it is being replaced, or the agent's connection outlives its name. The open stream is what counts.
+    if (found === undefined || found === connectedTo) this.watchSocket(path, connectedTo);
+    else this.#end(new WorkloadApiError(`another socket took the place of ${path}`, { endCode: 'SOCKET_REPLACED' }));
   }
 
   stop(): void {

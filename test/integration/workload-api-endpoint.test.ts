@@ -34,7 +34,7 @@ test('EP-2: every call carries workload.spiffe.io: true', async (t) => {
 });
 
 test('EP-3: a TCP endpoint works', async (t) => {
-  await using api = await FakeWorkloadApi.start({ at: 'tcp' });
+  await using api = await FakeWorkloadApi.start({ tcp: true });
   api.setX509([entry]);
 
   const source = await startSource(t, api.endpoint);

@@ -6,7 +6,7 @@ import { mkdtemp, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
-import { Server, ServerCredentials, status, type Metadata, type ServerWritableStream } from '@grpc/grpc-js';
+import { Server, ServerCredentials, status, type Metadata, type MethodDefinition, type ServerWritableStream } from '@grpc/grpc-js';
 import { X509BundlesResponseSchema, X509SVIDResponseSchema, type X509SVIDSchema } from '../../src/gen/workload_pb.ts';
 import type { TestAuthority, TestCertificate } from './pki.ts';
 
@@ -25,13 +25,15 @@ export interface RecordedCall {
 }
 
 export interface WorkloadApiOptions {
-  /** Where to listen: a Unix socket at this path; by default one in a new temporary folder; `tcp` for 127.0.0.1 with any port. */
-  readonly at?: string | 'tcp';
+  /** A Unix socket at this path; by default one in a new temporary folder. */
+  readonly path?: string;
+  /** 127.0.0.1 and any port instead. */
+  readonly tcp?: boolean;
 }
 
 /** What a test says that an SVID is: the entry of `leaf`, issued under `authority`. Fields given in `changes` replace what belongs there. */
 export function svidEntry(authority: TestAuthority, leaf: TestCertificate, id: string, changes: Partial<SvidEntry> = {}): SvidEntry {
-  return { spiffeId: id, x509Svid: leaf.chainDer, x509SvidKey: leaf.keyDer, bundle: authority.der, hint: '', ...changes } as SvidEntry;
+  return { spiffeId: id, x509Svid: leaf.chainDer, x509SvidKey: leaf.keyDer, bundle: authority.der, hint: '', ...changes };
 }
 
 export class FakeWorkloadApi {
@@ -59,9 +61,9 @@ export class FakeWorkloadApi {
   }
 
   /** Does not listen yet: `endpoint` is where it will be. Unix sockets only. */
-  static async prepare({ at }: WorkloadApiOptions = {}): Promise<FakeWorkloadApi> {
-    if (at === 'tcp') return new FakeWorkloadApi(`tcp:127.0.0.1:${await freePort()}`, undefined);
-    if (at !== undefined) return new FakeWorkloadApi(at, undefined);
+  static async prepare({ path, tcp = false }: WorkloadApiOptions = {}): Promise<FakeWorkloadApi> {
+    if (tcp) return new FakeWorkloadApi(`tcp:127.0.0.1:${await freePort()}`, undefined);
+    if (path !== undefined) return new FakeWorkloadApi(path, undefined);
     const folder = await mkdtemp(join(tmpdir(), 'scute-agent-'));
     return new FakeWorkloadApi(join(folder, 'api.sock'), folder);
   }
@@ -92,8 +94,8 @@ export class FakeWorkloadApi {
 
   /** Ends the open streams of `method` with a gRPC status, and answers the next `times` calls with it (by default all); after that as before. */
   failWith(method: Method, code: status, { times = Number.POSITIVE_INFINITY }: { times?: number } = {}): void {
-    const then = this.#answers.get(method);
-    this.#answers.set(method, { kind: 'failure', code, times, then: then?.kind === 'failure' ? then.then : then });
+    const held = this.#answers.get(method);
+    this.#answers.set(method, { kind: 'failure', code, times, before: held?.kind === 'failure' ? held.before : held });
     this.endStreams(method, code);
   }
 
@@ -114,15 +116,6 @@ export class FakeWorkloadApi {
   async listen(): Promise<void> {
     const server = new Server();
     const handle = (method: Method) => (stream: Stream) => this.#serve(method, stream);
-    const definition = (method: Method) => ({
-      path: `/SpiffeWorkloadAPI/${method}`,
-      requestStream: false,
-      responseStream: true,
-      requestSerialize: (bytes: Buffer) => bytes,
-      requestDeserialize: (bytes: Buffer) => bytes,
-      responseSerialize: (bytes: Uint8Array) => Buffer.from(bytes),
-      responseDeserialize: (bytes: Buffer) => bytes,
-    });
     server.addService(
       { FetchX509SVID: definition('FetchX509SVID'), FetchX509Bundles: definition('FetchX509Bundles') },
       { FetchX509SVID: handle('FetchX509SVID'), FetchX509Bundles: handle('FetchX509Bundles') },
@@ -171,8 +164,8 @@ export class FakeWorkloadApi {
     if (answer?.kind === 'failure') {
       const times = answer.times - 1;
       if (times > 0) this.#answers.set(method, { ...answer, times });
-      else if (answer.then === undefined) this.#answers.delete(method);
-      else this.#answers.set(method, answer.then);
+      else if (answer.before === undefined) this.#answers.delete(method);
+      else this.#answers.set(method, answer.before);
       finish(stream, answer.code);
       return;
     }
@@ -188,7 +181,19 @@ export class FakeWorkloadApi {
 type Stream = ServerWritableStream<Buffer, Uint8Array>;
 type Answer =
   | { readonly kind: 'message'; readonly message: Uint8Array }
-  | { readonly kind: 'failure'; readonly code: status; readonly times: number; readonly then: Answer | undefined };
+  | { readonly kind: 'failure'; readonly code: status; readonly times: number; readonly before: Answer | undefined };
+
+function definition(method: Method): MethodDefinition<Buffer, Uint8Array> {
+  return {
+    path: `/SpiffeWorkloadAPI/${method}`,
+    requestStream: false,
+    responseStream: true,
+    requestSerialize: (bytes) => bytes,
+    requestDeserialize: (bytes) => bytes,
+    responseSerialize: (bytes) => Buffer.from(bytes),
+    responseDeserialize: (bytes) => bytes,
+  };
+}
 
 function finish(stream: Stream, code: status): void {
   if (code === status.OK) stream.end();
