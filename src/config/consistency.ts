@@ -1,5 +1,5 @@
 /** What a configuration must fulfil over and above its single fields. These checks also run on what is incomplete, so that all problems come at once. */
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { addressesOverlap, formatAddress, isLocal, type Address } from './units.ts';
 
 type Report = Pick<z.RefinementCtx, 'addIssue'>;

@@ -1,5 +1,5 @@
 /** The kinds of value that a configuration has, each a zod schema from what is written to what the program uses. */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Result } from '../lib/result.ts';
 import { compileAllowList, type AllowList } from '../policy/rules.ts';
 import { parseSpiffeId, type SpiffeId } from '../spiffe/spiffe-id.ts';

@@ -1,4 +1,4 @@
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { err, ok, type Result } from '../lib/result.ts';
 
 /** One thing that is wrong with a configuration, and where. */

@@ -1,5 +1,5 @@
 import { open, readFile } from 'node:fs/promises';
-import type { z } from 'zod';
+import type * as z from 'zod';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { Config } from './config.ts';

@@ -1,5 +1,5 @@
 /** The one description of a configuration: checks, defaults, JSON Schema and the reference table all come from it. Pure. */
-import { z } from 'zod';
+import * as z from 'zod';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import { compileAllowList, type AllowList } from '../policy/rules.ts';
 import { LOG_FORMATS, LOG_LEVELS, type Config, type InboundConfig, type Limits, type OutboundConfig, type SocketConfig } from './config.ts';
@@ -121,6 +121,8 @@ const unsafe = (description: string) => z.boolean().prefault(false).meta({ descr
 
 /** The whole schema. Its input is what a YAML file gives. */
 export function createConfigSchema(lookups: Lookups) {
+  // Zod would compile each object with `new Function`, which takes longer than to interpret them once.
+  z.config({ jitless: true });
   const socketFields = {
     socketMode: field.socketMode
       .optional()
