@@ -1,0 +1,145 @@
+import type { Clock } from '../lib/clock.ts';
+import type { IdentityView } from '../identity/store.ts';
+import { authorise } from '../policy/judge.ts';
+import type { AllowList } from '../policy/rules.ts';
+import type { DenyReason } from '../policy/verdict.ts';
+import type { Events, ListenerRef } from '../telemetry/events.ts';
+import { describeLeaf, type PeerJudge, type PeerRole, type ProvenPeer } from '../tls/peer.ts';
+import type { HandshakeInProgress, HandshakeOutcome, SecureConnection } from '../transport/connection.ts';
+import type { Gate } from './gate.ts';
+import { handshakeProblem } from './outcome.ts';
+import type { Session } from './session.ts';
+
+export interface AdmissionOptions {
+  readonly ref: ListenerRef;
+  readonly identity: IdentityView;
+  readonly judge: PeerJudge;
+  readonly events: Events;
+  readonly clock: Clock;
+  readonly gate: Gate;
+  /** Inbound: who may connect. Outbound: who the server must be. Asked for each verdict. */
+  allow(): AllowList;
+  /** The session is over: what it had open was dropped. */
+  finish(session: Session): void;
+  /** The peer is admitted and has its place: the session is a live connection from here on. */
+  admitted(session: Session): void;
+}
+
+export interface HandshakeOptions {
+  readonly session: Session;
+  readonly role: PeerRole;
+  readonly timeoutMs: number;
+  begin(done: (outcome: HandshakeOutcome) => void): HandshakeInProgress;
+  /** Drops what else the session has open. */
+  dropRest(): void;
+  /** Go on: nothing has been read from the connection yet. */
+  admitted(connection: SecureConnection): void;
+}
+
+/** From the first byte of a TLS handshake to the verdict on the peer, the same for both directions. */
+export class Admission {
+  readonly #options: AdmissionOptions;
+
+  constructor(options: AdmissionOptions) {
+    this.#options = options;
+  }
+
+  handshake(options: HandshakeOptions): void {
+    const { events, clock, ref, finish } = this.#options;
+    const { session, role, timeoutMs } = options;
+    const begunAtMs = clock.monotonic();
+    const failed = (reason: DenyReason, detail: string): void => {
+      session.denied = reason;
+      session.because(role === 'client' ? 'handshake_failed' : 'upstream_tls_failed', detail);
+      events.handshakeFinished(ref, reason, clock.monotonic() - begunAtMs);
+    };
+    const timer = clock.after(timeoutMs, () => {
+      failed('handshake_timeout', `no handshake within ${timeoutMs} ms`);
+      session.drop();
+    });
+    const inProgress = options.begin((outcome) => {
+      timer.cancel();
+      session.handshakeMs = clock.monotonic() - begunAtMs;
+      if (outcome.ok) {
+        this.#judged(options, outcome.connection);
+        return;
+      }
+      failed(handshakeProblem(outcome.code), `${outcome.code}: ${outcome.message}`);
+      options.dropRest();
+      finish(session);
+    });
+    session.drop = () => {
+      timer.cancel();
+      inProgress.abort();
+      options.dropRest();
+      finish(session);
+    };
+  }
+
+  #judged(options: HandshakeOptions, connection: SecureConnection): void {
+    const { events, ref, finish } = this.#options;
+    const { session } = options;
+    session.tlsVersion = connection.tlsVersion;
+    session.alpn = connection.alpn;
+    session.drop = () => {
+      connection.abort();
+      options.dropRest();
+      finish(session);
+    };
+    const proven = this.#judge(options, connection);
+    const authenticated = session.peer?.peerId !== undefined;
+    events.handshakeFinished(ref, authenticated ? 'ok' : (session.denied ?? 'ok'), session.handshakeMs ?? 0);
+    if (authenticated) events.authorised(ref, proven === undefined ? 'deny' : 'allow', session.rule ?? '');
+    if (proven === undefined) session.drop();
+    else this.#place(options, connection, proven);
+  }
+
+  /** Waits for a place among the connections if there is none; whoever waited is judged anew. */
+  #place(options: HandshakeOptions, connection: SecureConnection, proven: ProvenPeer): void {
+    const { gate } = this.#options;
+    const { session } = options;
+    const again = (): void => {
+      if (session.ended) return;
+      const anew = this.#judge(options, connection);
+      if (anew === undefined) session.drop();
+      else this.#place(options, connection, anew);
+    };
+    if (!gate.takePlace(again)) {
+      const { drop } = session;
+      session.drop = () => {
+        gate.forget(again);
+        drop();
+      };
+      return;
+    }
+    session.proven = proven;
+    this.#options.admitted(session);
+    options.admitted(connection);
+  }
+
+  /** The verdict, over the newest snapshot and allow list. What it finds is noted in the session. */
+  #judge({ session, role }: HandshakeOptions, connection: SecureConnection): ProvenPeer | undefined {
+    const { identity, judge, clock } = this.#options;
+    const snapshot = identity.current();
+    if (snapshot?.kind !== 'held') {
+      return deny(session, role, 'identity_not_ready', snapshot?.reason ?? 'no SVID has come from the Workload API yet');
+    }
+    const authenticated = judge.authenticate(connection, role, snapshot, clock.now());
+    if (!authenticated.ok) {
+      const { problem, detail, claimedId } = authenticated.error;
+      session.peer = { peerId: undefined, ...describeLeaf(connection.readPeerEvidence().chainDer) };
+      return deny(session, role, problem, claimedId === undefined ? detail : `${detail} (claims to be ${claimedId})`);
+    }
+    const { id, leaf } = authenticated.value.authenticated;
+    session.peer = { peerId: id, issuerKeyId: leaf.authorityKeyId, serial: leaf.serial };
+    const verdict = authorise(id, this.#options.allow());
+    if (!verdict.allowed) return deny(session, role, verdict.reason, verdict.detail);
+    session.rule = verdict.rule;
+    return authenticated.value;
+  }
+}
+
+function deny(session: Session, role: PeerRole, reason: DenyReason, detail: string): undefined {
+  session.denied = reason;
+  session.because(role === 'client' ? 'denied' : 'upstream_denied', detail);
+}

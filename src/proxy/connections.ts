@@ -1,0 +1,145 @@
+import type { Clock, Timer } from '../lib/clock.ts';
+import type { IdentitySnapshot } from '../identity/snapshot.ts';
+import type { AllowList } from '../policy/rules.ts';
+import { authenticateAgain } from '../tls/peer.ts';
+import type { CloseReason } from '../telemetry/events.ts';
+import type { Session } from './session.ts';
+
+export interface ConnectionLimits {
+  readonly idleTimeoutMs: number | undefined;
+  readonly maxLifetimeMs: number | undefined;
+}
+
+/** How many live connections are judged again before others get a turn: one may take a fraction of a millisecond. */
+const JUDGED_PER_TURN = 64;
+const LONGEST_SWEEP_MS = 1000;
+const SHORTEST_SWEEP_MS = 10;
+
+/** The live connections of one listener: their age and idleness, judging them again, and draining them. */
+export class Connections {
+  /** Counts sweeps; sessions note it when a byte moves, which costs less than asking a clock. */
+  tick = 0;
+  readonly #clock: Clock;
+  readonly #limits: () => ConnectionLimits;
+  readonly #live = new Set<Session>();
+  #timer: Timer | undefined;
+  #sweepMs = LONGEST_SWEEP_MS;
+  #judging = 0;
+  #whenEmpty: (() => void) | undefined;
+
+  constructor(clock: Clock, limits: () => ConnectionLimits) {
+    this.#clock = clock;
+    this.#limits = limits;
+  }
+
+  get size(): number {
+    return this.#live.size;
+  }
+
+  add(session: Session): void {
+    session.lastActiveTick = this.tick;
+    this.#live.add(session);
+    this.#arm();
+  }
+
+  delete(session: Session): void {
+    this.#live.delete(session);
+    if (this.#live.size === 0) this.#whenEmpty?.();
+  }
+
+  /** Limits changed: the next sweep comes as soon as the new ones need. */
+  limitsChanged(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    this.#arm();
+  }
+
+  /**
+   * Judges every admitted peer against a newer snapshot and allow list, and drops those that would not be let in now. A
+   * certificate that merely expired since its handshake is let be. A later call overtakes one that is still at work.
+   */
+  judgeAgain(snapshot: IdentitySnapshot, allow: AllowList): void {
+    const round = ++this.#judging;
+    const ownIds = snapshot.kind === 'held' ? new Set(snapshot.svids.map((svid) => svid.id)) : undefined;
+    const sessions = this.#live.values();
+    const some = (): void => {
+      if (round !== this.#judging) return;
+      for (let judged = 0; judged < JUDGED_PER_TURN; judged++) {
+        const next = sessions.next();
+        if (next.done === true) return;
+        const session = next.value;
+        const problem = this.#problemOf(session, snapshot, ownIds, allow);
+        if (problem !== undefined) drop(session, problem.reason, problem.detail);
+      }
+      setImmediate(some);
+    };
+    some();
+  }
+
+  /** Resolves to the number of connections that had to be dropped: none, if all ended before `deadline` aborted. */
+  async drain(deadline: AbortSignal): Promise<number> {
+    if (this.#live.size > 0 && !deadline.aborted) {
+      await new Promise<void>((resolve) => {
+        const finish = (): void => {
+          deadline.removeEventListener('abort', finish);
+          this.#whenEmpty = undefined;
+          resolve();
+        };
+        this.#whenEmpty = finish;
+        deadline.addEventListener('abort', finish, { once: true });
+      });
+    }
+    const rest = [...this.#live];
+    for (const session of rest) drop(session, 'shutdown', 'still open at the drain deadline');
+    this.#timer?.cancel();
+    return rest.length;
+  }
+
+  #problemOf(
+    session: Session,
+    snapshot: IdentitySnapshot,
+    ownIds: ReadonlySet<string> | undefined,
+    allow: AllowList,
+  ): { reason: CloseReason; detail: string } | undefined {
+    const { proven, ownId } = session;
+    if (proven === undefined || ownId === undefined) return undefined;
+    if (ownIds === undefined || !ownIds.has(ownId)) {
+      return { reason: 'identity_withdrawn', detail: `the Workload API no longer gives us ${ownId}` };
+    }
+    const again = authenticateAgain(proven, snapshot, this.#clock.now());
+    if (!again.ok) {
+      return { reason: again.error.problem === 'revoked' ? 'revoked' : 'authority_removed', detail: again.error.detail };
+    }
+    if (allow.match(again.value.id) === undefined) return { reason: 'policy', detail: `${again.value.id} is no longer allowed` };
+    return undefined;
+  }
+
+  #arm(): void {
+    if (this.#timer !== undefined || this.#live.size === 0) return;
+    const { idleTimeoutMs, maxLifetimeMs } = this.#limits();
+    const shortest = Math.min(idleTimeoutMs ?? Infinity, maxLifetimeMs ?? Infinity);
+    if (shortest === Infinity) return;
+    this.#sweepMs = Math.min(Math.max(shortest / 4, SHORTEST_SWEEP_MS), LONGEST_SWEEP_MS);
+    this.#timer = this.#clock.after(this.#sweepMs, () => {
+      this.#timer = undefined;
+      this.#sweep();
+      this.#arm();
+    });
+  }
+
+  #sweep(): void {
+    this.tick += 1;
+    const { idleTimeoutMs, maxLifetimeMs } = this.#limits();
+    const oldestTick = idleTimeoutMs === undefined ? -Infinity : this.tick - Math.ceil(idleTimeoutMs / this.#sweepMs);
+    const oldestStartMs = maxLifetimeMs === undefined ? -Infinity : this.#clock.monotonic() - maxLifetimeMs;
+    for (const session of this.#live) {
+      if (session.startedAtMs < oldestStartMs) drop(session, 'lifetime', `open for more than ${maxLifetimeMs} ms`);
+      else if (session.lastActiveTick < oldestTick) drop(session, 'idle_timeout', `no byte moved for ${idleTimeoutMs} ms`);
+    }
+  }
+}
+
+function drop(session: Session, reason: CloseReason, detail: string): void {
+  session.because(reason, detail);
+  session.drop();
+}

@@ -1,0 +1,212 @@
+import type { InboundConfig, Limits, OutboundConfig } from '../config/config.ts';
+import { codeOf, messageOf } from '../lib/errors.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Service } from '../lib/service.ts';
+import type { IdentityView } from '../identity/store.ts';
+import type { AllowList } from '../policy/rules.ts';
+import type { Direction, Events, ListenerCounters, ListenerRef } from '../telemetry/events.ts';
+import type { OwnIdentity, TlsContexts } from '../tls/contexts.ts';
+import type { PeerJudge } from '../tls/peer.ts';
+import type { AcceptedConnection, BoundListener, Connection } from '../transport/connection.ts';
+import { listen } from '../transport/node.ts';
+import { Admission } from './admission.ts';
+import { Connections } from './connections.ts';
+import type { FileBudget } from './file-budget.ts';
+import { Gate } from './gate.ts';
+import { brokenProblem } from './outcome.ts';
+import { Session } from './session.ts';
+import { forwardBytes } from './tcp-forwarder.ts';
+
+export interface ListenerDeps {
+  readonly identity: IdentityView;
+  readonly contexts: TlsContexts;
+  readonly judge: PeerJudge;
+  readonly events: Events;
+  readonly clock: Clock;
+  readonly files: FileBudget;
+}
+
+/** What is the same for both directions: binding, limits, the verdict on the TLS peer, forwarding, reload, drain. */
+export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = InboundConfig | OutboundConfig> implements Service {
+  readonly name: string;
+  readonly ref: ListenerRef;
+  readonly counters: ListenerCounters;
+  protected readonly deps: ListenerDeps;
+  protected readonly admission: Admission;
+  protected config: C;
+  readonly #gate: Gate;
+  readonly #connections: Connections;
+  /** Handshakes and upstream connections under way, with what drops them. */
+  readonly #pending = new Set<Session>();
+  #bound: BoundListener | undefined;
+  #draining = false;
+  #unsubscribe: (() => void) | undefined;
+  #forced = 0;
+
+  protected constructor(direction: Direction, config: C, deps: ListenerDeps) {
+    this.name = `${direction} ${config.name}`;
+    this.ref = { name: config.name, direction };
+    this.config = config;
+    this.deps = deps;
+    this.counters = deps.events.registerListener(this.ref);
+    this.#connections = new Connections(deps.clock, () => this.limits);
+    this.#gate = new Gate({
+      clock: deps.clock,
+      counters: this.counters,
+      clientSpeaksFirst: direction === 'inbound',
+      limits: () => this.limits,
+      begin: (accepted) => this.#begin(accepted),
+      refuse: (accepted, reason, detail) => {
+        accepted.abort();
+        deps.files.give(FILES_A_CONNECTION);
+        if (reason === 'handshake_timeout') deps.events.handshakeFinished(this.ref, reason, this.limits.handshakeTimeoutMs);
+        else deps.events.acceptRefused(this.ref, reason, detail);
+      },
+      left: () => {
+        deps.files.give(FILES_A_CONNECTION);
+        deps.events.handshakeFinished(this.ref, 'protocol_error', 0);
+      },
+    });
+    this.admission = new Admission({
+      ...deps,
+      ref: this.ref,
+      gate: this.#gate,
+      allow: () => this.allow,
+      finish: (session) => this.finish(session),
+      admitted: (session) => {
+        this.#pending.delete(session);
+        this.#connections.add(session);
+        this.#gate.handshakeEnded();
+      },
+    });
+  }
+
+  /** The bound address, or undefined while not listening. */
+  get address(): string | undefined {
+    return this.#bound?.address;
+  }
+
+  /** Connections that had to be dropped when the listener stopped. */
+  get forced(): number {
+    return this.#forced;
+  }
+
+  get openConnections(): number {
+    return this.#connections.size + this.#pending.size;
+  }
+
+  get limits(): Limits {
+    return this.config.limits;
+  }
+
+  /** Why the listener has nothing to present at the moment, or undefined if it has. */
+  notReady(): string | undefined {
+    const own = this.deps.contexts.own(this.config.identity, this.deps.clock.now());
+    return 'detail' in own ? own.detail : undefined;
+  }
+
+  async start(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const { config, deps } = this;
+    this.#bound = await listen({
+      endpoint: config.listen,
+      mode: config.socketMode,
+      gid: config.socketGid,
+      keepAliveMs: config.limits.tcpKeepAliveMs ?? 0,
+      accept: (accepted) => this.#accept(accepted),
+      acceptFailed: (error) => deps.events.acceptRefused(this.ref, 'accept_error', messageOf(error)),
+    });
+    this.#unsubscribe = deps.identity.subscribe((snapshot) => this.#connections.judgeAgain(snapshot, this.allow));
+    deps.events.listenerBound(this.ref, this.#bound.address);
+  }
+
+  /** Takes over allow lists and limits. What it listens on and leads to stays. */
+  reload(config: C): void {
+    this.config = config;
+    this.#gate.limitsChanged();
+    this.#connections.limitsChanged();
+    const snapshot = this.deps.identity.current();
+    if (snapshot !== undefined) this.#connections.judgeAgain(snapshot, this.allow);
+  }
+
+  async stop(deadline: AbortSignal): Promise<void> {
+    this.#draining = true;
+    const bound = this.#bound;
+    this.#bound = undefined;
+    await bound?.close();
+    this.#gate.close('draining', 'the listener is closing');
+    // A handshake under way belongs to nobody yet.
+    for (const session of this.#pending) {
+      session.because('shutdown', 'not yet admitted when the listener closed');
+      session.drop();
+    }
+    this.#forced += await this.#connections.drain(deadline);
+    this.#unsubscribe?.();
+  }
+
+  /** Inbound: who may connect. Outbound: who the server must be. */
+  protected abstract get allow(): AllowList;
+
+  /** The session has a place among the handshakes: goes on to `admission`, or to `finish`. */
+  protected abstract begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void;
+
+  protected forward(session: Session, downstream: Connection, upstream: Connection): void {
+    forwardBytes({
+      downstream,
+      upstream,
+      session,
+      counters: this.counters,
+      ticker: this.#connections,
+      broken: (side, error) =>
+        session.because(brokenProblem(this.ref.direction, side, codeOf(error)), error && `${side}: ${error.message}`),
+      done: () => this.finish(session),
+    });
+  }
+
+  /** Writes the session's line and gives back what it held. Whatever was open has been dropped or is closed. */
+  protected finish(session: Session): void {
+    if (!session.end()) return;
+    if (this.#pending.delete(session)) {
+      this.#gate.handshakeEnded();
+    } else {
+      this.#connections.delete(session);
+      this.#gate.placeFree();
+    }
+    this.deps.files.give(FILES_A_CONNECTION);
+    this.deps.events.connectionClosed(this.ref, session.record(this.deps.clock));
+  }
+
+  #accept(accepted: AcceptedConnection): void {
+    const { deps } = this;
+    if (!deps.files.take(FILES_A_CONNECTION)) {
+      accepted.abort();
+      deps.events.acceptRefused(this.ref, 'file_limit', 'no file descriptors are left for connections');
+      return;
+    }
+    if (this.#draining) this.#refuse(accepted, 'draining', 'the listener is closing');
+    else this.#gate.arrive(accepted);
+  }
+
+  #begin(accepted: AcceptedConnection): void {
+    const { deps } = this;
+    const own = deps.contexts.own(this.config.identity, deps.clock.now());
+    if ('detail' in own) {
+      this.#gate.handshakeEnded();
+      this.#refuse(accepted, 'identity_not_ready', own.detail);
+      return;
+    }
+    const session = new Session(accepted.remoteAddress, deps.clock.monotonic());
+    this.#pending.add(session);
+    session.ownId = own.svid.id;
+    this.begin(session, accepted, own);
+  }
+
+  #refuse(accepted: AcceptedConnection, reason: 'draining' | 'identity_not_ready', detail: string): void {
+    accepted.abort();
+    this.deps.files.give(FILES_A_CONNECTION);
+    this.deps.events.acceptRefused(this.ref, reason, detail);
+  }
+}
+
+/** The accepted socket and the one to the other side. */
+const FILES_A_CONNECTION = 2;

@@ -1,0 +1,88 @@
+import type { Clock } from '../lib/clock.ts';
+import type { DenyReason } from '../policy/verdict.ts';
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
+import type { CloseReason, ConnectionRecord } from '../telemetry/events.ts';
+import type { ProvenPeer } from '../tls/peer.ts';
+
+let lastId = 0;
+
+/** What is known of the TLS peer while or after it was judged. */
+export interface JudgedPeer {
+  readonly peerId: SpiffeId | undefined;
+  readonly issuerKeyId: string | undefined;
+  readonly serial: string | undefined;
+}
+
+/** One connection through a listener, from accept to its log line. The listener fills it in as it learns. */
+export class Session {
+  readonly id = ++lastId;
+  readonly downstreamAddress: string;
+  upstreamAddress = '';
+  readonly startedAtMs: number;
+  handshakeMs: number | undefined;
+  tlsVersion: string | undefined;
+  alpn: string | undefined;
+  peer: JudgedPeer | undefined;
+  /** Set once the peer was admitted: judged again from this. */
+  proven: ProvenPeer | undefined;
+  /** The SPIFFE ID that we presented. */
+  ownId: SpiffeId | undefined;
+  rule: string | undefined;
+  denied: DenyReason | undefined;
+  bytesFromDownstream = 0;
+  bytesToDownstream = 0;
+  /** The connections' tick when a byte last moved. */
+  lastActiveTick = 0;
+  /** Drops whatever is open at the moment. Replaced as the session goes on. */
+  drop: () => void = () => undefined;
+  #closeReason: CloseReason | undefined;
+  #detail: string | undefined;
+  #ended = false;
+
+  constructor(downstreamAddress: string, startedAtMs: number) {
+    this.downstreamAddress = downstreamAddress;
+    this.startedAtMs = startedAtMs;
+  }
+
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** The first reason given is the one that is told. */
+  because(reason: CloseReason, detail?: string): void {
+    if (this.#closeReason !== undefined) return;
+    this.#closeReason = reason;
+    this.#detail = detail;
+  }
+
+  /** True the first time: then the caller writes the record and gives back what the session held. */
+  end(): boolean {
+    if (this.#ended) return false;
+    this.#ended = true;
+    this.drop = () => undefined;
+    return true;
+  }
+
+  record(clock: Clock): ConnectionRecord {
+    const closeReason = this.#closeReason ?? 'finished';
+    return {
+      id: this.id,
+      downstreamAddress: this.downstreamAddress,
+      upstreamAddress: this.upstreamAddress,
+      peerId: this.peer?.peerId,
+      issuerKeyId: this.peer?.issuerKeyId,
+      serial: this.peer?.serial,
+      tlsVersion: this.tlsVersion,
+      alpn: this.alpn,
+      verdict: this.denied !== undefined ? 'deny' : this.rule !== undefined ? 'allow' : 'none',
+      reason: this.denied ?? closeReason,
+      closeReason,
+      detail: this.#detail,
+      rule: this.rule,
+      bytesFromDownstream: this.bytesFromDownstream,
+      bytesToDownstream: this.bytesToDownstream,
+      durationMs: clock.monotonic() - this.startedAtMs,
+      handshakeMs: this.handshakeMs,
+    };
+  }
+}

@@ -1,0 +1,79 @@
+import { createTlsContext } from '../transport/node.ts';
+import type { TlsContext } from '../transport/connection.ts';
+import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
+import type { IdentityView } from '../identity/store.ts';
+import type { X509Svid } from '../spiffe/x509-svid.ts';
+
+/** All that one handshake needs to know of our side, from one snapshot: it cannot pair an SVID with another update's bundles. */
+export interface OwnIdentity {
+  readonly snapshot: IdentitySnapshot;
+  readonly svid: X509Svid;
+  readonly context: TlsContext;
+}
+
+/** Why there is nothing to present. */
+export interface NotReady {
+  readonly detail: string;
+}
+
+export interface TlsContexts {
+  /** What a listener presents now; never an SVID that is expired or not yet valid, and never another one than asked for. */
+  own(choice: SvidChoice, nowMs: number): OwnIdentity | NotReady;
+}
+
+/** One TLS context for each SVID and generation, made when it is first needed (making one takes over a millisecond). */
+export function createTlsContexts(identity: IdentityView): TlsContexts {
+  let generation = -1;
+  let made = new Map<X509Svid, OwnIdentity>();
+  return {
+    own(choice, nowMs) {
+      const snapshot = identity.current();
+      const svid = chooseSvid(snapshot, choice);
+      if (snapshot === undefined || svid === undefined) return { detail: whyNone(snapshot, choice) };
+      for (const certificate of svid.chain) {
+        if (nowMs >= certificate.notAfterMs) return { detail: `our SVID ${svid.id} expired at ${isoTime(certificate.notAfterMs)}` };
+        if (nowMs < certificate.notBeforeMs)
+          return { detail: `our SVID ${svid.id} is not valid before ${isoTime(certificate.notBeforeMs)}` };
+      }
+      if (snapshot.generation !== generation) {
+        generation = snapshot.generation;
+        made = new Map();
+      }
+      let own = made.get(svid);
+      if (own === undefined) {
+        own = { snapshot, svid, context: buildContext(snapshot, svid) };
+        made.set(svid, own);
+      }
+      return own;
+    },
+  };
+}
+
+function buildContext(snapshot: IdentitySnapshot, svid: X509Svid): TlsContext {
+  // With a leaf alone OpenSSL would search and verify a chain for our own certificate in every handshake, and send what it
+  // finds: the authority. Sent by us, it costs nothing.
+  const sent = svid.chain.length === 1 ? [...svid.chain, svid.authority] : svid.chain;
+  const authorities = [...snapshot.bundles.values()].flatMap((bundle) => bundle.authorities);
+  return createTlsContext({
+    chainPem: sent.map((certificate) => certificate.pem()).join(''),
+    keyPem: svid.key.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    authoritiesPem: authorities.map((authority) => authority.pem()),
+  });
+}
+
+function whyNone(snapshot: IdentitySnapshot | undefined, choice: SvidChoice): string {
+  if (snapshot === undefined) return 'no SVID has come from the Workload API yet';
+  if (snapshot.kind === 'none') return `we hold no identity: ${snapshot.reason}`;
+  switch (choice.by) {
+    case 'default':
+      return 'the Workload API gave no default SVID';
+    case 'id':
+      return `the Workload API gives no SVID with the SPIFFE ID ${choice.id}`;
+    case 'hint':
+      return `the Workload API gives no SVID with the hint ${JSON.stringify(choice.hint)}`;
+  }
+}
+
+function isoTime(ms: number): string {
+  return new Date(ms).toISOString();
+}

@@ -1,0 +1,102 @@
+/**
+ * The data path's only sight of sockets. Everything that judges, forwards or parses is written against these
+ * interfaces; `transport/node.ts` is the adapter to Node, and tests may split bytes wherever they like.
+ */
+
+/** Where to listen or connect. A tcp host is a name or an IP literal without brackets. */
+export type Endpoint =
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | { readonly kind: 'unix'; readonly path: string };
+
+/** What a connection tells its owner. No call comes before `start`, none after `closed`. */
+export interface ConnectionHandler {
+  /** The bytes are the transport's: pass them on with `write` before returning, or copy them. */
+  data(chunk: Uint8Array): void;
+  /** The other side has finished writing; it may still read. */
+  ended(): void;
+  /** All that was written has been handed over: go on after a `write` that returned false. */
+  drained(): void;
+  /** Nothing more can happen. `error` if the connection did not end in order. */
+  closed(error: Error | undefined): void;
+}
+
+/** An open byte stream that both sides can half-close. */
+export interface Connection {
+  /** `203.0.113.7:40112`, or `unix` for a Unix socket. */
+  readonly remoteAddress: string;
+  /** Begins delivery; nothing is read before. An error that came earlier is delivered as `closed`. */
+  start(handler: ConnectionHandler): void;
+  /** Queues bytes. False asks the caller to stop until `drained`. */
+  write(chunk: Uint8Array): boolean;
+  /** Half-closes: what was written is sent, then the other side sees the end (in TLS, close_notify first). */
+  endWrite(): void;
+  pause(): void;
+  resume(): void;
+  /** Drops the connection at once; the other side sees a reset, so that it cannot take what it has for the whole. */
+  abort(): void;
+}
+
+/** What the TLS library found out about the other side of a finished handshake. */
+export interface PeerEvidence {
+  /** Undefined: the chain leads to an authority of the pool. Else the library's code, such as `CERT_HAS_EXPIRED`. */
+  readonly libraryProblem: string | undefined;
+  /** The certificates as the peer sent them, leaf first by TLS's rule, the rest unordered and unchecked. Empty if it sent none. */
+  readonly chainDer: readonly Uint8Array[];
+}
+
+/** A connection after its TLS handshake. Nothing has been read or written, and nobody has been judged. */
+export interface SecureConnection extends Connection {
+  /** Such as `TLSv1.3`. */
+  readonly tlsVersion: string;
+  /** The negotiated ALPN protocol, or undefined. */
+  readonly alpn: string | undefined;
+  /** Throws if the TLS library's verdict cannot be read: then nobody may be let in. */
+  readPeerEvidence(): PeerEvidence;
+}
+
+/** A connection that was accepted and not yet touched. Exactly one of the methods is called, once. */
+export interface AcceptedConnection {
+  readonly remoteAddress: string;
+  /** Use it as it is. */
+  open(): Connection;
+  /** Answer as a TLS server. */
+  openTls(options: TlsServerOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress;
+  /** Calls back at the first byte, or with false when the other side left before it. Then use one of the other methods. */
+  waitForBytes(seen: (arrived: boolean) => void): void;
+  abort(): void;
+}
+
+/** An opaque TLS context, made by `transport/node.ts`: certificate, key, pool of authorities, and every TLS setting. */
+export interface TlsContext {
+  readonly native: unknown;
+}
+
+export interface TlsServerOptions {
+  readonly context: TlsContext;
+  /** Empty: none is negotiated. */
+  readonly alpn: readonly string[];
+}
+
+export interface TlsClientOptions extends TlsServerOptions {
+  /** Server name to indicate; undefined for none (IP literals may not be sent). */
+  readonly serverName: string | undefined;
+}
+
+export type HandshakeOutcome =
+  | { readonly ok: true; readonly connection: SecureConnection }
+  | { readonly ok: false; readonly code: string; readonly message: string };
+
+export interface HandshakeInProgress {
+  /** Gives up; `done` is not called. */
+  abort(): void;
+}
+
+/** Handed to a listener's owner for each accepted connection. */
+export type AcceptHandler = (accepted: AcceptedConnection) => void;
+
+export interface BoundListener {
+  /** `127.0.0.1:8443`, `[::1]:8443` or `unix:///path`. */
+  readonly address: string;
+  /** Stops accepting; connections already accepted are not touched. Resolves when the address is free. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,386 @@
+import { constants } from 'node:crypto';
+import { lookup } from 'node:dns/promises';
+import { connect as netConnect, createServer, isIP, type Server, type Socket } from 'node:net';
+import { connect as tlsConnect, createSecureContext, TLSSocket, type SecureContext } from 'node:tls';
+import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
+import type {
+  AcceptedConnection,
+  AcceptHandler,
+  BoundListener,
+  Connection,
+  Endpoint,
+  HandshakeInProgress,
+  HandshakeOutcome,
+  TlsClientOptions,
+  TlsContext,
+  TlsServerOptions,
+} from './connection.ts';
+import { reset, resetBelowTls, sharedOnRead, SocketConnection, TlsSocketConnection } from './socket-connection.ts';
+import { prepareUnixSocket } from './unix-socket.ts';
+
+export interface ListenOptions {
+  readonly endpoint: Endpoint;
+  /** Unix sockets: permission bits and group of the file. */
+  readonly mode: number;
+  readonly gid?: number | undefined;
+  /** Idle time before TCP keep-alive probes begin; 0 for none. */
+  readonly keepAliveMs: number;
+  readonly accept: AcceptHandler;
+  /** The listener itself failed to accept, for want of file descriptors or memory; it goes on listening. */
+  readonly acceptFailed: (error: Error) => void;
+}
+
+/** Pending connections that the kernel may hold for us. */
+const BACKLOG = 4096;
+
+/** Binds and accepts. Accepted connections are not read from until their owner says how. Rejects if the address cannot be bound. */
+export async function listen(options: ListenOptions): Promise<BoundListener> {
+  const keepAlive = options.keepAliveMs > 0 ? { keepAlive: true, keepAliveInitialDelay: options.keepAliveMs } : {};
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true, ...keepAlive }, (socket) => {
+    options.accept(new AcceptedSocket(socket));
+  });
+  const { endpoint } = options;
+  if (endpoint.kind === 'tcp') {
+    await bind(server, { host: endpoint.host, port: endpoint.port, backlog: BACKLOG });
+    server.on('error', options.acceptFailed);
+    const bound = server.address();
+    if (bound === null || typeof bound === 'string') throw new Error(`${endpoint.host}:${endpoint.port} was bound to no address`);
+    return { address: formatHostPort(bound.address, bound.port), close: () => closeServer(server) };
+  }
+  const prepared = await prepareUnixSocket(endpoint.path, { mode: options.mode, gid: options.gid });
+  try {
+    await bind(server, { path: prepared.bindPath, backlog: BACKLOG });
+    server.on('error', options.acceptFailed);
+    await prepared.publish();
+  } catch (cause) {
+    await prepared.release();
+    await closeServer(server);
+    throw cause;
+  }
+  return {
+    address: `unix://${endpoint.path}`,
+    async close() {
+      await prepared.release();
+      await closeServer(server);
+    },
+  };
+}
+
+/** An address could not be reached. `code` is the system's, such as `ECONNREFUSED`, or `ETIMEDOUT` after our own time limit. */
+export class ConnectError extends ScuteError {
+  override name = 'ConnectError';
+  readonly code: string;
+
+  constructor(code: string, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+  }
+
+  override shouldRetry(): boolean {
+    return true;
+  }
+}
+
+export interface ConnectOptions {
+  readonly endpoint: Endpoint;
+  /** For resolving and trying all addresses, together. */
+  readonly timeoutMs: number;
+  /** Idle time before TCP keep-alive probes begin; 0 for none. */
+  readonly keepAliveMs: number;
+  /** Which of `open` and `openTls` will be called. */
+  readonly use: 'plain' | 'tls';
+}
+
+/** A plain connection that was opened and not yet used. */
+export interface OpenedConnection {
+  /** Such as `10.0.0.7:5432`: where it leads, after name resolution. */
+  readonly address: string;
+  open(): Connection;
+  openTls(options: TlsClientOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress;
+  abort(): void;
+}
+
+export type ConnectOutcome =
+  | { readonly ok: true; readonly opened: OpenedConnection }
+  | { readonly ok: false; readonly error: ConnectError };
+
+/**
+ * Opens a plain connection. A name is resolved now, and each of its addresses tried in turn until one accepts; `done` is
+ * told once, with what happened at the last of them. Returns the way to give up, after which `done` is not called.
+ */
+export function connect(options: ConnectOptions, done: (outcome: ConnectOutcome) => void): { abort(): void } {
+  const { endpoint, timeoutMs, keepAliveMs } = options;
+  const common = {
+    allowHalfOpen: true,
+    noDelay: true,
+    ...(keepAliveMs > 0 ? { keepAlive: true, keepAliveInitialDelay: keepAliveMs } : {}),
+    ...(options.use === 'plain' ? { onread: sharedOnRead } : {}),
+  };
+  let socket: Socket | undefined;
+  let finished = false;
+  const finish = (outcome: ConnectOutcome): void => {
+    if (finished) return;
+    finished = true;
+    clearTimeout(timer);
+    done(outcome);
+  };
+  const giveUp = (): void => {
+    finished = true;
+    clearTimeout(timer);
+    socket?.destroy();
+  };
+  const timer = setTimeout(() => {
+    const text = endpoint.kind === 'unix' ? endpoint.path : formatHostPort(endpoint.host, endpoint.port);
+    const error = new ConnectError('ETIMEDOUT', `${text} did not accept within ${timeoutMs} ms`);
+    finish({ ok: false, error });
+    socket?.destroy();
+  }, timeoutMs);
+  const attempt = (targets: readonly Target[]): void => {
+    const [target, ...others] = targets;
+    if (target === undefined || finished) return;
+    const tried = netConnect({ ...target.options, ...common });
+    socket = tried;
+    // Nothing is read until the owner has said whether it wants bytes or TLS.
+    tried.pause();
+    const onError = (cause: Error): void => {
+      if (others.length > 0) {
+        attempt(others);
+        return;
+      }
+      finish({ ok: false, error: new ConnectError(codeOf(cause) ?? 'EUNKNOWN', `${target.address}: ${cause.message}`, { cause }) });
+    };
+    tried.on('error', onError);
+    tried.once('connect', () => {
+      tried.off('error', onError);
+      finish({ ok: true, opened: new OpenedSocket(tried, target.address) });
+    });
+  };
+  if (endpoint.kind === 'unix') {
+    attempt([{ address: `unix://${endpoint.path}`, options: { path: endpoint.path } }]);
+  } else if (isIP(endpoint.host) !== 0) {
+    attempt([tcpTarget(endpoint.host, endpoint.port)]);
+  } else {
+    // The system's resolver, in its order. It cannot be cancelled: an answer that comes too late is dropped.
+    lookup(endpoint.host, { all: true, order: 'verbatim' }).then(
+      (found) => attempt(found.map(({ address }) => tcpTarget(address, endpoint.port))),
+      (cause: unknown) => {
+        const message = `${JSON.stringify(endpoint.host)} cannot be resolved: ${messageOf(cause)}`;
+        finish({ ok: false, error: new ConnectError(codeOf(cause) ?? 'ENOTFOUND', message, { cause }) });
+      },
+    );
+  }
+  return { abort: giveUp };
+}
+
+interface Target {
+  readonly address: string;
+  readonly options: { readonly host: string; readonly port: number } | { readonly path: string };
+}
+
+function tcpTarget(host: string, port: number): Target {
+  return { address: formatHostPort(host, port), options: { host, port } };
+}
+
+function ignore(): void {
+  // The reason was reported already.
+}
+
+class AcceptedSocket implements AcceptedConnection {
+  readonly remoteAddress: string;
+  readonly #socket: Socket;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    this.remoteAddress = socket.remoteAddress === undefined ? 'unix' : formatHostPort(socket.remoteAddress, socket.remotePort ?? 0);
+    // While it waits, a reset must not end the process. Whoever opens it later sees the socket destroyed.
+    socket.on('error', ignore);
+  }
+
+  open(): Connection {
+    return new SocketConnection(this.#socket, this.remoteAddress, false);
+  }
+
+  openTls({ context, alpn }: TlsServerOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress {
+    const tls = new TLSSocket(this.#socket, {
+      isServer: true,
+      secureContext: context.native as SecureContext,
+      requestCert: true,
+      // Sends the alert that clients expect when no certificate comes. On a raw socket it verifies nothing (see readLibraryProblem).
+      rejectUnauthorized: true,
+      ...(alpn.length === 0 ? {} : { ALPNProtocols: [...alpn] }),
+    });
+    return awaitHandshake(tls, this.#socket, 'secure', this.remoteAddress, done);
+  }
+
+  waitForBytes(seen: (arrived: boolean) => void): void {
+    const socket = this.#socket;
+    const finish = (): void => {
+      socket.off('readable', finish);
+      socket.off('close', finish);
+      seen(!socket.destroyed && socket.readableLength > 0);
+    };
+    socket.on('readable', finish);
+    socket.on('close', finish);
+    socket.read(0);
+  }
+
+  abort(): void {
+    reset(this.#socket);
+  }
+}
+
+class OpenedSocket implements OpenedConnection {
+  readonly address: string;
+  readonly #socket: Socket;
+
+  constructor(socket: Socket, address: string) {
+    this.address = address;
+    this.#socket = socket;
+  }
+
+  open(): Connection {
+    return new SocketConnection(this.#socket, this.address, true);
+  }
+
+  openTls({ context, alpn, serverName }: TlsClientOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress {
+    const tls = tlsConnect({
+      socket: this.#socket,
+      secureContext: context.native as SecureContext,
+      // The peer is judged after the handshake by our own rules; Node's, which compare host names, do not apply to SPIFFE.
+      rejectUnauthorized: false,
+      checkServerIdentity: () => undefined,
+      ...(serverName === undefined ? {} : { servername: serverName }),
+      ...(alpn.length === 0 ? {} : { ALPNProtocols: [...alpn] }),
+    });
+    return awaitHandshake(tls, this.#socket, 'secureConnect', this.address, done);
+  }
+
+  abort(): void {
+    this.#socket.on('error', ignore);
+    reset(this.#socket);
+  }
+}
+
+function awaitHandshake(
+  tls: TLSSocket,
+  transport: Socket,
+  event: 'secure' | 'secureConnect',
+  remoteAddress: string,
+  done: (outcome: HandshakeOutcome) => void,
+): HandshakeInProgress {
+  let failure: unknown;
+  const onSecure = (): void => {
+    cleanUp();
+    done({ ok: true, connection: new TlsSocketConnection(tls, transport, remoteAddress) });
+  };
+  const onError = (cause: unknown): void => {
+    failure ??= cause;
+  };
+  const onClose = (): void => {
+    cleanUp();
+    const code = codeOf(failure) ?? 'ECONNRESET';
+    done({
+      ok: false,
+      code,
+      message: failure === undefined ? 'the connection closed during the handshake' : firstLine(messageOf(failure)),
+    });
+  };
+  const onEnd = (): void => {
+    tls.destroy();
+  };
+  const cleanUp = (): void => {
+    tls.off(event, onSecure);
+    tls.off('error', onError);
+    tls.off('close', onClose);
+    tls.off('end', onEnd);
+  };
+  tls.on(event, onSecure);
+  tls.on('error', onError);
+  tls.on('close', onClose);
+  tls.on('end', onEnd);
+  return {
+    abort() {
+      cleanUp();
+      tls.on('error', ignore);
+      resetBelowTls(tls, transport);
+    },
+  };
+}
+
+/** OpenSSL's texts name the thread and its source file: only the words are of use. */
+function firstLine(message: string): string {
+  const words = /^[0-9A-F]+:error:[0-9A-F]+:[^:]*:[^:]*:([^:\n]+)/.exec(message)?.[1];
+  return words ?? message.split('\n', 1)[0] ?? message;
+}
+
+export interface TlsContextOptions {
+  /** PEM of the chain that we present, leaf first. */
+  readonly chainPem: string;
+  readonly keyPem: string;
+  /** PEM of every authority of every trust domain: OpenSSL's pool. May be empty, which trusts nobody. */
+  readonly authoritiesPem: readonly string[];
+}
+
+/**
+ * The one place where TLS is configured, for both roles: TLS 1.2 with ECDHE and AEAD only, or 1.3; hybrid key exchange
+ * first; no resumption and no renegotiation, so that nothing a peer showed once outlives the verdict on it.
+ */
+export function createTlsContext({ chainPem, keyPem, authoritiesPem }: TlsContextOptions): TlsContext {
+  const native = createSecureContext({
+    cert: chainPem,
+    key: keyPem,
+    // Never undefined: that would mean the public web's authorities.
+    ca: [...authoritiesPem],
+    // An authority of a trust bundle need not be self-signed.
+    allowPartialTrustChain: true,
+    minVersion: 'TLSv1.2',
+    ciphers: TLS_CIPHERS,
+    honorCipherOrder: true,
+    ecdhCurve: TLS_GROUPS,
+    secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
+  });
+  return { native };
+}
+
+export const TLS_VERSIONS = 'TLSv1.2,TLSv1.3';
+/** OpenSSL's tuples: the server takes a group of an earlier tuple if the client has it, and a client sends key shares for both first ones. */
+export const TLS_GROUPS = '*X25519MLKEM768/*X25519:P-256:P-384';
+export const TLS_CIPHERS = [
+  'TLS_AES_128_GCM_SHA256',
+  'TLS_AES_256_GCM_SHA384',
+  'TLS_CHACHA20_POLY1305_SHA256',
+  'ECDHE-ECDSA-AES128-GCM-SHA256',
+  'ECDHE-RSA-AES128-GCM-SHA256',
+  'ECDHE-ECDSA-AES256-GCM-SHA384',
+  'ECDHE-RSA-AES256-GCM-SHA384',
+  'ECDHE-ECDSA-CHACHA20-POLY1305',
+  'ECDHE-RSA-CHACHA20-POLY1305',
+].join(':');
+
+/** `127.0.0.1:8443` or `[::1]:8443`. */
+export function formatHostPort(host: string, port: number): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+function bind(server: Server, options: { host: string; port: number; backlog: number } | { path: string; backlog: number }): Promise<void> {
+  return new Promise((fulfil, reject) => {
+    server.once('error', reject);
+    server.listen(options, () => {
+      server.off('error', reject);
+      fulfil();
+    });
+  });
+}
+
+/** Resolves once the address is free. Connections live on: they have owners of their own. */
+function closeServer(server: Server): Promise<void> {
+  return new Promise((fulfil) => {
+    if (!server.listening) {
+      fulfil();
+      return;
+    }
+    server.close();
+    // `close` calls back only after the last connection; the handle itself is gone in the next turn.
+    setImmediate(fulfil);
+  });
+}

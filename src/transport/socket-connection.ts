@@ -1,0 +1,179 @@
+import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import type { Connection, ConnectionHandler, PeerEvidence, SecureConnection } from './connection.ts';
+
+/**
+ * Plain sockets that we open read into this one buffer, all of them: a read is handed on before the next one begins.
+ * It saves an allocation a read, and the buffer that each idle connection would otherwise hold.
+ */
+const sharedReadBuffer = Buffer.allocUnsafeSlow(64 * 1024);
+
+const kConnection = Symbol('connection');
+type OwnedSocket = Socket & { [kConnection]?: SocketConnection };
+
+/** For `net.connect`: read into the shared buffer instead of emitting `data`. */
+export const sharedOnRead = {
+  buffer: sharedReadBuffer,
+  callback: onSharedRead as (this: void, bytesWritten: number, buffer: Uint8Array) => boolean,
+};
+
+// Listeners are these few functions for all connections, not closures: memory a connection counts.
+function onSharedRead(this: OwnedSocket, bytesWritten: number, buffer: Uint8Array): boolean {
+  this[kConnection]?.handler?.data(buffer.subarray(0, bytesWritten));
+  return true;
+}
+function onData(this: OwnedSocket, chunk: Uint8Array): void {
+  this[kConnection]?.handler?.data(chunk);
+}
+function onEnd(this: OwnedSocket): void {
+  this[kConnection]?.handler?.ended();
+}
+function onDrain(this: OwnedSocket): void {
+  this[kConnection]?.handler?.drained();
+}
+function onError(this: OwnedSocket, error: Error): void {
+  const connection = this[kConnection];
+  if (connection !== undefined) connection.failure ??= error;
+}
+function onClose(this: OwnedSocket): void {
+  this[kConnection]?.finish();
+}
+
+/** Drops a socket so that the other side sees an error rather than an end. Unix sockets know no reset: there it is an end. */
+export function reset(socket: Socket): void {
+  if (socket.remoteFamily === undefined) socket.destroy();
+  else socket.resetAndDestroy();
+}
+
+/**
+ * Drops a TLS connection without a close_notify, by resetting the socket that carries it; the TLS socket closes with it.
+ * Never both: resetting the one and destroying the other during `secure` crashes Node 26.10 (a use after free).
+ */
+export function resetBelowTls(tls: TLSSocket, transport: Socket): void {
+  if (transport.remoteFamily === undefined) tls.destroy();
+  else transport.resetAndDestroy();
+}
+
+/** A Node socket as a `Connection`. */
+export class SocketConnection implements Connection {
+  readonly remoteAddress: string;
+  handler: ConnectionHandler | undefined;
+  failure: Error | undefined;
+  protected readonly socket: OwnedSocket;
+  readonly #readsShared: boolean;
+  #closed = false;
+
+  constructor(socket: Socket, remoteAddress: string, readsShared: boolean) {
+    this.socket = socket;
+    this.remoteAddress = remoteAddress;
+    this.#readsShared = readsShared;
+    this.socket[kConnection] = this;
+    // A socket whose errors nobody hears ends the process, so these two are there from the first moment.
+    socket.on('error', onError);
+    socket.on('close', onClose);
+    // Likewise a TLS socket reads on its own: the end may come while its owner still connects elsewhere.
+    socket.on('end', onEnd);
+  }
+
+  start(handler: ConnectionHandler): void {
+    this.handler = handler;
+    if (this.#closed) {
+      handler.closed(this.failure);
+      return;
+    }
+    this.socket.on('drain', onDrain);
+    if (!this.#readsShared) this.socket.on('data', onData);
+    if (this.socket.readableEnded) handler.ended();
+    this.socket.resume();
+  }
+
+  write(chunk: Uint8Array): boolean {
+    const { socket } = this;
+    // A closing socket would answer with an error event later; the close is on its way already.
+    if (socket.destroyed || socket.writableEnded) return true;
+    // An idle socket consumes the bytes before `write` returns (TLS encrypts them, the kernel takes them, or libuv queues
+    // them); but only TLS never keeps a reference, so any other write of shared bytes is of a copy.
+    const borrowed = chunk.buffer === sharedReadBuffer.buffer;
+    return socket.write(borrowed && !this.consumesWritesAtOnce() ? Buffer.from(chunk) : chunk);
+  }
+
+  endWrite(): void {
+    if (!this.socket.destroyed) this.socket.end();
+  }
+
+  pause(): void {
+    this.socket.pause();
+  }
+
+  resume(): void {
+    this.socket.resume();
+  }
+
+  abort(): void {
+    reset(this.socket);
+  }
+
+  finish(): void {
+    this.#closed = true;
+    this.handler?.closed(this.failure);
+  }
+
+  protected consumesWritesAtOnce(): boolean {
+    return false;
+  }
+}
+
+/** A TLS socket after its handshake. */
+export class TlsSocketConnection extends SocketConnection implements SecureConnection {
+  readonly tlsVersion: string;
+  readonly alpn: string | undefined;
+  readonly #tls: TLSSocket;
+  readonly #transport: Socket;
+  #evidence: PeerEvidence | undefined;
+
+  /** `transport` is the socket below TLS. */
+  constructor(socket: TLSSocket, transport: Socket, remoteAddress: string) {
+    super(socket, remoteAddress, false);
+    this.#tls = socket;
+    this.#transport = transport;
+    this.tlsVersion = socket.getProtocol() ?? 'unknown';
+    this.alpn = typeof socket.alpnProtocol === 'string' ? socket.alpnProtocol : undefined;
+  }
+
+  readPeerEvidence(): PeerEvidence {
+    this.#evidence ??= readEvidence(this.#tls);
+    return this.#evidence;
+  }
+
+  override abort(): void {
+    resetBelowTls(this.#tls, this.#transport);
+  }
+
+  protected override consumesWritesAtOnce(): boolean {
+    // TLSWrap encrypts a buffer, or copies it, within the call; but a socket with a write under way queues the reference.
+    return this.socket.writableLength === 0;
+  }
+}
+
+function readEvidence(socket: TLSSocket): PeerEvidence {
+  const chainDer: Uint8Array[] = [];
+  // Lists the certificates as sent: it says nothing about trust. Read once: a second call on one socket may lose the chain.
+  for (let sent = socket.getPeerX509Certificate(); sent !== undefined; sent = sent.issuerCertificate) chainDer.push(sent.raw);
+  return { libraryProblem: readLibraryProblem(socket), chainDer };
+}
+
+/**
+ * The only reader of OpenSSL's verification result. A raw server-side TLSSocket ignores `rejectUnauthorized` and never
+ * sets `authorized`: its handle alone knows. Throws where the handle cannot tell, so that a Node that changes this lets
+ * nobody in.
+ */
+function readLibraryProblem(socket: TLSSocket): string | undefined {
+  const handle: unknown = (socket as unknown as { _handle?: unknown })._handle;
+  if (typeof handle !== 'object' || handle === null || !('verifyError' in handle) || typeof handle.verifyError !== 'function') {
+    throw new Error('the TLS library does not say whether it verified the peer');
+  }
+  const problem: unknown = handle.verifyError();
+  if (problem === null) return undefined;
+  if (problem instanceof Error && 'code' in problem && typeof problem.code === 'string') return problem.code;
+  throw new Error(`the TLS library gave a verification result that cannot be read: ${typeof problem}`);
+}
