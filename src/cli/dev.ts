@@ -1,18 +1,18 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
-import { parse as parseYaml } from 'yaml';
+import { formatIssues } from '../config/issue.ts';
+import { loadYaml } from '../config/load.ts';
 import { type DevConfig, type DevConfigInput, devConfigSchema } from '../devdomain/config.ts';
 import { createDevDomain } from '../devdomain/dev-domain.ts';
 import { systemClock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
-import { err, ok, type Result } from '../lib/result.ts';
+import { ok } from '../lib/result.ts';
+import { EXIT_USAGE } from './environment.ts';
 
 const WARNING =
   'WARNING: this is a development trust domain. Whoever can open its sockets holds its identities. Never use it in production.';
 const STOP_WITHIN_MS = 5000;
-/** sysexits.h: EX_USAGE, as for every wrong configuration. */
-const EXIT_BAD_CONFIG = 64;
 
 /**
  * `scute dev`: the embedded trust domain alone. Prints one line a socket, then READY, and serves until `signal` aborts.
@@ -21,28 +21,16 @@ const EXIT_BAD_CONFIG = 64;
 export async function runDev(options: { readonly config: string | undefined }, signal: AbortSignal): Promise<number> {
   const folder = options.config === undefined ? await defaultFolder() : undefined;
   try {
-    const config = options.config === undefined ? ok(defaultConfig(folder?.path ?? tmpdir())) : await loadDevConfig(options.config);
+    const config =
+      options.config === undefined ? ok(defaultConfig(folder?.path ?? tmpdir())) : await loadYaml(options.config, devConfigSchema);
     if (!config.ok) {
-      process.stderr.write(`${config.error.join('\n')}\n`);
-      return EXIT_BAD_CONFIG;
+      process.stderr.write(`${formatIssues(config.error)}\n`);
+      return EXIT_USAGE;
     }
     return await serve(config.value, signal);
   } finally {
     await folder?.remove();
   }
-}
-
-/** Reads the file of `scute dev -c`. All problems at once, each with the file and the place in it. */
-export async function loadDevConfig(file: string): Promise<Result<DevConfig, readonly string[]>> {
-  let value: unknown;
-  try {
-    value = parseYaml(await readFile(file, 'utf8'));
-  } catch (cause) {
-    return err([`${file}: ${messageOf(cause)}`]);
-  }
-  const parsed = devConfigSchema.safeParse(value);
-  if (parsed.success) return ok(parsed.data);
-  return err(parsed.error.issues.map(({ path, message }) => `${file}: ${path.join('.')}: ${message}`));
 }
 
 async function serve(config: DevConfig, signal: AbortSignal): Promise<number> {
