@@ -16,14 +16,10 @@ import { systemClock } from '../../src/lib/clock.ts';
 import { startDevDomain, startDevDomainWith } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { workloadApiClient } from '../support/workload-api-client.ts';
+import { hasStatus, workloadApiClient } from '../support/workload-api-client.ts';
 
 const WEB = 'spiffe://example.org/web';
 const API = 'spiffe://example.org/api';
-
-function hasStatus(code: status): (thrown: unknown) => boolean {
-  return (thrown) => typeof thrown === 'object' && thrown !== null && 'code' in thrown && thrown.code === code;
-}
 
 test('FetchX509SVID gives the current SVIDs at once, in the order of the configuration, with hints', async (t) => {
   const spiffe = await startDevDomain(t, { name: 'example.org', workloads: { web: [{ id: WEB, hint: 'external' }, API] } });

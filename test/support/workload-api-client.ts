@@ -1,6 +1,6 @@
 // A bare gRPC client of the Workload API, which sends what a test tells it to.
 import { type DescMethod, fromBinary, type MessageInitShape, type MessageShape, toBinary, create } from '@bufbuild/protobuf';
-import { Client, credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
+import { Client, credentials, Metadata, type ServiceError, type status } from '@grpc/grpc-js';
 import type { TestContext } from 'node:test';
 import { SpiffeWorkloadAPI } from '../../src/gen/workload_pb.ts';
 
@@ -77,4 +77,9 @@ export function workloadApiClient(t: TestContext, endpoint: string, headers: rea
 
 function pathOf(method: DescMethod): string {
   return `/${SpiffeWorkloadAPI.typeName}/${method.name}`;
+}
+
+/** For `assert.rejects`: an error with this gRPC status. */
+export function hasStatus(code: status): (thrown: unknown) => boolean {
+  return (thrown) => typeof thrown === 'object' && thrown !== null && 'code' in thrown && thrown.code === code;
 }
