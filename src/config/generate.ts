@@ -1,0 +1,88 @@
+/** Writes what is generated from the schema: `configs/scute.schema.json` and the tables of `docs/configuration.md`. `npm run gen` runs this. */
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as z from 'zod';
+import { durationOrOffPattern, durationPattern } from './fields.ts';
+import { ENVIRONMENT_KEYS } from './precedence.ts';
+import { createConfigSchema } from './schema.ts';
+
+const root = join(import.meta.dirname, '..', '..');
+const START = '<!-- generated from src/config/schema.ts by `npm run gen`; do not edit below -->';
+
+interface JsonSchema {
+  readonly type?: string;
+  readonly description?: string;
+  readonly default?: unknown;
+  readonly enum?: readonly unknown[];
+  readonly const?: unknown;
+  readonly pattern?: string;
+  readonly properties?: Readonly<Record<string, JsonSchema>>;
+  readonly required?: readonly string[];
+  readonly items?: JsonSchema;
+  readonly anyOf?: readonly JsonSchema[];
+}
+
+/** Each generated file with what it must hold: a path from the root of the project, and the text. */
+export async function generate(): Promise<ReadonlyMap<string, string>> {
+  const schema = z.toJSONSchema(createConfigSchema({ groupId: () => undefined }), { io: 'input' }) as JsonSchema;
+  const titled = { $id: 'scute.schema.json', title: 'Scute configuration', ...schema };
+  const written = await readFile(join(root, 'docs/configuration.md'), 'utf8');
+  const introduction = written.split(START)[0] ?? '';
+  return new Map([
+    ['configs/scute.schema.json', `${JSON.stringify(titled, undefined, 2)}\n`],
+    ['docs/configuration.md', `${introduction}${START}\n\n${referenceOf(schema)}`],
+  ]);
+}
+
+function referenceOf(schema: JsonSchema): string {
+  const variables = Object.entries(ENVIRONMENT_KEYS).map(([variable, path]) => `| \`${variable}\` | \`${path.join('.')}\` |`);
+  const environment = ['## Environment', '', '| variable | key |', '|---|---|', ...variables, ''];
+  return [...environment, ...sections('', schema)].join('\n');
+}
+
+/** One table an object, the objects within it after it. */
+function sections(path: string, schema: JsonSchema): string[] {
+  const lines = [path === '' ? '## Keys' : `## \`${path}\``, '', '| key | type | default | meaning |', '|---|---|---|---|'];
+  const within: string[] = [];
+  for (const [key, field] of Object.entries(schema.properties ?? {})) {
+    const isRequired = schema.required?.includes(key) === true;
+    lines.push(`| \`${key}\` | ${typeOf(field)} | ${isRequired ? 'required' : defaultOf(field)} | ${cell(field.description ?? '')} |`);
+    const inner = field.items?.properties === undefined ? field : field.items;
+    const innerPath = `${path === '' ? '' : `${path}.`}${key}${inner === field ? '' : '[]'}`;
+    // The limits of a listener are those at the top level once more.
+    if (inner.properties !== undefined && !innerPath.endsWith('].limits')) within.push(...sections(innerPath, inner));
+  }
+  return [...lines, '', ...within];
+}
+
+function typeOf(field: JsonSchema): string {
+  if (field.const !== undefined) return `\`${String(field.const)}\``;
+  if (field.enum !== undefined) return field.enum.map((value) => `\`${String(value)}\``).join(', ');
+  if (field.anyOf !== undefined) return field.anyOf.map(typeOf).join(' or ');
+  if (field.type === 'array') return `list of ${field.items?.type === 'object' ? 'listeners' : typeOf(field.items ?? {})}`;
+  if (field.pattern === durationPattern) return 'duration';
+  if (field.pattern === durationOrOffPattern) return 'duration or `off`';
+  switch (field.type) {
+    case 'object':
+      return 'section';
+    case 'integer':
+      return 'whole number';
+    case 'boolean':
+      return 'true or false';
+    default:
+      return 'text';
+  }
+}
+
+function defaultOf({ default: value }: JsonSchema): string {
+  if (value === undefined || (typeof value === 'object' && value !== null && !Array.isArray(value))) return '';
+  return `\`${typeof value === 'string' ? value : JSON.stringify(value)}\``;
+}
+
+function cell(text: string): string {
+  return text.replaceAll('|', '\\|');
+}
+
+if (import.meta.main) {
+  for (const [path, text] of await generate()) await writeFile(join(root, path), text);
+}
