@@ -57,9 +57,9 @@ export class DerReader {
 
   /** The next element, which must have `tag`. */
   read(tag: number): DerElement {
-    const element = this.any();
-    if (element.tag !== tag) throw new DerError(`expected tag 0x${tag.toString(16)}, found 0x${element.tag.toString(16)}`);
-    return element;
+    const found = this.#byte(this.#offset);
+    if (found !== tag) throw new DerError(`expected tag 0x${tag.toString(16)}, found 0x${found.toString(16)}`);
+    return this.any();
   }
 
   /** The next element if it has `tag`; an OPTIONAL field. */

@@ -11,6 +11,8 @@ const MAX_SIGNATURE_CHECKS = 64;
 /** Steps for one chain. Checked signatures are remembered, so cross-signed loops could else be walked for long without a new check. */
 const MAX_STEPS = 512;
 
+type Role = 'authority' | 'intermediate';
+
 export type PathProblem = 'untrusted_chain' | 'expired' | 'not_yet_valid';
 
 export interface PathRefusal {
@@ -52,13 +54,20 @@ export function findPath(
     return holds;
   };
 
+  /** Asked before any signature is checked with the key: a stranger may have made it so large that one check is slow. */
+  const hasUsableKey = (issuer: Certificate, role: Role): boolean => {
+    if (issuer.keyProblem === undefined) return true;
+    stepRefusal ??= untrusted(`${role} ${nameOf(issuer)} ${issuer.keyProblem}`);
+    return false;
+  };
+
   /** The rest of a path whose last certificate so far is `path.at(-1)`, every step of which holds but perhaps for its dates. */
   const walk = (path: readonly Certificate[], subject: Certificate): readonly Certificate[] | undefined => {
     steps += 1;
     if (steps > MAX_STEPS) exhausted = true;
     if (exhausted) return undefined;
     for (const authority of candidates(bundle.authorities, subject, nowMs)) {
-      if (!isSigned(subject, authority)) continue;
+      if (!hasUsableKey(authority, 'authority') || !isSigned(subject, authority)) continue;
       const whole = [...path, authority];
       const problem = issuerProblem(authority, path.length, bundle.trustDomain, 'authority') ?? constraintsProblem(whole);
       if (problem !== undefined) {
@@ -72,7 +81,7 @@ export function findPath(
     for (const issuer of candidates(pool, subject, nowMs)) {
       // A path never holds one key under one name twice: that is a loop, however often it was re-issued.
       if (path.some((other) => other.subjectDer === issuer.subjectDer && other.publicKey.equals(issuer.publicKey))) continue;
-      if (!isSigned(subject, issuer)) continue;
+      if (!hasUsableKey(issuer, 'intermediate') || !isSigned(subject, issuer)) continue;
       const problem = issuerProblem(issuer, path.length, bundle.trustDomain, 'intermediate');
       if (problem !== undefined) {
         stepRefusal ??= untrusted(problem);
@@ -118,7 +127,7 @@ function certificateProblem(certificate: Certificate): string | undefined {
  * an authority's own signature means nothing (RFC 5280 6.1: an anchor is a name and a key), so its algorithm is not
  * judged, and it may lack keyUsage, which RFC 5280 does not ask of an anchor; what it has must allow signing.
  */
-function issuerProblem(issuer: Certificate, position: number, domain: TrustDomain, role: 'authority' | 'intermediate'): string | undefined {
+function issuerProblem(issuer: Certificate, position: number, domain: TrustDomain, role: Role): string | undefined {
   const { basicConstraints, keyUsage, extendedKeyUsage } = issuer.extensions;
   const say = (problem: string): string => `${role} ${nameOf(issuer)} ${problem}`;
   const general = certificateProblem(issuer);

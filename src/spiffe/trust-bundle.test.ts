@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { requireTrustDomain } from '../../test/support/bundles.ts';
+import { createTestAuthority } from '../../test/support/pki.ts';
+import { buildTrustBundle } from './trust-bundle.ts';
+
+const domain = requireTrustDomain('example.org');
+const root = createTestAuthority();
+
+function codeOf(der: Uint8Array, crls: readonly Uint8Array[] = []): string {
+  const built = buildTrustBundle(domain, der, crls);
+  return built.ok ? 'ok' : built.error.code;
+}
+
+test('an empty bundle is legal and has no authorities', () => {
+  const built = buildTrustBundle(domain, Buffer.alloc(0));
+
+  assert.ok(built.ok);
+  assert.deepEqual(built.value, { trustDomain: 'example.org', authorities: [], crls: [], unmatchedCrls: [] });
+});
+
+test('authorities are kept in order, and one that is there twice is one', () => {
+  const second = createTestAuthority();
+
+  const built = buildTrustBundle(domain, Buffer.concat([root.der, second.der, root.der]));
+
+  assert.ok(built.ok);
+  assert.deepEqual(
+    built.value.authorities.map((authority) => authority.serial),
+    [root.serial, second.serial],
+  );
+  assert.ok(Object.isFrozen(built.value) && Object.isFrozen(built.value.authorities));
+});
+
+test('an authority need not be self-signed', () => {
+  assert.equal(codeOf(root.intermediate().der), 'ok');
+});
+
+test('a bundle with anything but whole certificates is refused', () => {
+  assert.equal(codeOf(Buffer.concat([root.der, Buffer.from([0x30])])), 'bad_authority');
+  assert.equal(codeOf(Buffer.concat([root.der, Buffer.from([0x30, 0])])), 'bad_authority');
+  assert.equal(codeOf(Buffer.from(root.pem)), 'bad_authority');
+});
+
+test('a list that is not well-formed refuses the bundle: it may be the one that revokes somebody', () => {
+  assert.equal(codeOf(root.der, [Buffer.from('garbage')]), 'bad_crl');
+  assert.equal(codeOf(root.der, [root.crl().subarray(0, -1)]), 'bad_crl');
+});
+
+test('a list with the name of an authority and not its signature refuses the bundle', () => {
+  assert.equal(codeOf(root.der, [root.crl({ badSignature: true })]), 'bad_crl');
+  assert.equal(codeOf(root.der, [root.crl({ badSignature: true, authorityKeyId: null })]), 'bad_crl');
+  assert.equal(codeOf(root.der, [root.crl({ signature: 'ecdsa-sha1' })]), 'bad_crl');
+});
+
+test('a list of an authority of the same name that names another key is of somebody else', () => {
+  const gone = createTestAuthority();
+
+  const built = buildTrustBundle(domain, root.der, [gone.crl(), root.crl()]);
+
+  assert.ok(built.ok);
+  assert.equal(built.value.crls.length, 1);
+  assert.equal(built.value.unmatchedCrls.length, 1);
+});
