@@ -91,6 +91,8 @@ export interface Events {
   /** The counters of one listener; call once a listener, when it is made. */
   registerListener(listener: ListenerRef): ListenerCounters;
   listenerBound(listener: ListenerRef, address: string): void;
+  /** `metrics` or `admin` is bound. */
+  statusListenerBound(name: string, address: string): void;
   /** Rate-limited in the log, always counted. */
   acceptRefused(listener: ListenerRef, reason: RefusedAcceptReason, detail: string): void;
   /** `reason` is `ok` or why the handshake or the authentication failed. */
@@ -169,6 +171,9 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     registerListener: (listener) => numbersOf(listener).counters,
     listenerBound(listener, address) {
       logger.info({ direction: listener.direction, listener: listener.name, address }, 'listening');
+    },
+    statusListenerBound(name, address) {
+      logger.info({ listener: name, address }, 'listening');
     },
     acceptRefused(listener, reason, detail) {
       numbersOf(listener).refusedAccepts[reason] += 1;

@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module';
 import { pino } from 'pino';
 import type { LogFormat, LogLevel } from '../config/config.ts';
 import { createLogOutput, type LogOutput } from './log-output.ts';
@@ -38,19 +37,22 @@ export interface Log {
   setLevel(level: LogLevel): void;
   /** Lines thrown away because standard output did not take them. */
   dropped(): number;
-  /** Hands everything to the system before it returns: for the moment before the process dies. May block on a full pipe. */
+  /** Hands everything to the system before it returns: for the moment before the process dies. Tries for at most a second. */
   flushSync(): void;
   /** Resolves when everything has been handed over, or when `deadline` aborts. Lines may still be written after it. */
   flush(deadline: AbortSignal): Promise<void>;
 }
 
 const BATCH_BYTES = 16_384;
-const FLUSH_EVERY_MS = 500;
+/** Short, because people and tests wait for lines; a busy log fills its batches sooner anyway. */
+const FLUSH_EVERY_MS = 50;
 const MAX_WAITING_BYTES = 4 << 20;
 
 /** Standard output carries the log. JSON lines are batched and written asynchronously, so a reader that stalls never stalls the proxy. */
-export function createLogger(options: LoggerOptions): Log {
-  const output = options.destination === undefined ? standardOutput(usePretty(options.format)) : wrapped(options);
+export async function createLogger(options: LoggerOptions): Promise<Log> {
+  const isPretty = options.format === 'pretty' || (options.format === 'auto' && options.destination === undefined && process.stdout.isTTY);
+  const output = options.destination === undefined ? standardOutput(isPretty) : wrapped(options.destination);
+  const format = isPretty ? await loadPretty(options.destination === undefined && process.stdout.isTTY) : undefined;
   const logger = pino(
     {
       level: options.level,
@@ -59,7 +61,7 @@ export function createLogger(options: LoggerOptions): Log {
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
     },
-    { write: (line: string) => output.write(scrub(line)) },
+    { write: (line: string) => output.write(format === undefined ? scrub(line) : format(scrub(line))) },
   );
   return {
     logger: {
@@ -83,40 +85,25 @@ export function createLogger(options: LoggerOptions): Log {
   };
 }
 
-function usePretty(format: LoggerOptions['format']): boolean {
-  return format === 'pretty' || (format === 'auto' && process.stdout.isTTY);
+function wrapped(destination: LogDestination): LogOutput {
+  const flushSync = (): void => destination.flushSync?.();
+  return { write: (line) => destination.write(line), dropped: () => 0, flushSync, flush: async () => flushSync() };
 }
 
-function wrapped({ destination, format }: LoggerOptions): LogOutput {
-  const target = format === 'pretty' && destination !== undefined ? prettyStream(destination) : destination;
-  return {
-    write: (line) => target?.write(line),
-    dropped: () => 0,
-    flushSync: () => destination?.flushSync?.(),
-    async flush() {
-      destination?.flushSync?.();
-    },
-  };
-}
-
-function standardOutput(pretty: boolean): LogOutput {
+function standardOutput(isPretty: boolean): LogOutput {
   // Whoever reads the pretty form is watching.
-  const batchBytes = pretty ? 0 : BATCH_BYTES;
-  const output = createLogOutput({ fd: 1, batchBytes, flushEveryMs: FLUSH_EVERY_MS, maxWaitingBytes: MAX_WAITING_BYTES });
-  if (!pretty) return output;
-  const stream = prettyStream(output);
-  return { ...output, write: (line) => void stream.write(line) };
+  return createLogOutput({
+    fd: 1,
+    batchBytes: isPretty ? 0 : BATCH_BYTES,
+    flushEveryMs: FLUSH_EVERY_MS,
+    maxWaitingBytes: MAX_WAITING_BYTES,
+  });
 }
 
-interface PrettyFactory {
-  (options: object): { write(line: string): unknown };
-}
-
-/** Loaded only when needed, and as a plain stream: a worker thread could not be started from the one-file bundle. */
-function prettyStream(destination: { write(line: string): unknown }): { write(line: string): unknown } {
-  const load = createRequire(import.meta.url);
-  const pretty = load('pino-pretty') as PrettyFactory;
-  return pretty({ colorize: false, messageKey: 'message', timestampKey: 'time', translateTime: 'HH:MM:ss.l', sync: true, destination });
+/** Loaded only when needed, and as a function: its streams and worker threads cannot be used from the one-file bundle. */
+async function loadPretty(colorize: boolean): Promise<(line: string) => string> {
+  const { prettyFactory } = await import('pino-pretty');
+  return prettyFactory({ colorize, messageKey: 'message', timestampKey: 'time', translateTime: 'HH:MM:ss.l', ignore: 'pid' });
 }
 
 /**
