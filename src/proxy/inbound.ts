@@ -18,7 +18,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
   }
 
   protected override get allow(): AllowList {
-    return this.config.allow;
+    return this.settings.allow;
   }
 
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
@@ -26,7 +26,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       session,
       role: 'client',
       timeoutMs: this.limits.handshakeTimeoutMs,
-      begin: (done) => accepted.openTls({ context: own.context, alpn: this.config.alpn }, done),
+      begin: (done) => accepted.openTls({ context: own.context, alpn: this.settings.alpn }, done),
       dropRest: () => undefined,
       admitted: (downstream) => this.#connectApplication(session, downstream),
     });
@@ -35,7 +35,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
   #connectApplication(session: Session, downstream: SecureConnection): void {
     const { connectTimeoutMs, tcpKeepAliveMs } = this.limits;
     const attempt = connect(
-      { endpoint: this.config.to, timeoutMs: connectTimeoutMs, keepAliveMs: tcpKeepAliveMs ?? 0, use: 'plain' },
+      { endpoint: this.settings.to, timeoutMs: connectTimeoutMs, keepAliveMs: tcpKeepAliveMs ?? 0, use: 'plain' },
       (outcome) => {
         if (outcome.ok) {
           session.upstreamAddress = outcome.opened.address;

@@ -1,4 +1,5 @@
 import type { InboundConfig, Limits, OutboundConfig } from '../config/config.ts';
+import { formatAddress } from '../config/units.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Service } from '../lib/service.ts';
@@ -7,7 +8,7 @@ import type { AllowList } from '../policy/rules.ts';
 import type { Direction, Events, ListenerCounters, ListenerRef } from '../telemetry/events.ts';
 import type { OwnIdentity, TlsContexts } from '../tls/contexts.ts';
 import type { PeerJudge } from '../tls/peer.ts';
-import type { AcceptedConnection, BoundListener, Connection } from '../transport/connection.ts';
+import type { AcceptedConnection, BoundListener, Connection, Endpoint } from '../transport/connection.ts';
 import { listen } from '../transport/node.ts';
 import { Admission } from './admission.ts';
 import { Connections } from './connections.ts';
@@ -33,7 +34,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   readonly counters: ListenerCounters;
   protected readonly deps: ListenerDeps;
   protected readonly admission: Admission;
-  protected config: C;
+  protected settings: C;
   readonly #gate: Gate;
   readonly #connections: Connections;
   /** Handshakes and upstream connections under way, with what drops them. */
@@ -46,7 +47,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   protected constructor(direction: Direction, config: C, deps: ListenerDeps) {
     this.name = `${direction} ${config.name}`;
     this.ref = { name: config.name, direction };
-    this.config = config;
+    this.settings = config;
     this.deps = deps;
     this.counters = deps.events.registerListener(this.ref);
     this.#connections = new Connections(deps.clock, () => this.limits);
@@ -81,9 +82,14 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     });
   }
 
+  /** In force now. */
+  get config(): C {
+    return this.settings;
+  }
+
   /** The bound address, or undefined while not listening. */
-  get address(): string | undefined {
-    return this.#bound?.address;
+  get address(): Endpoint | undefined {
+    return this.#bound?.endpoint;
   }
 
   /** Connections that had to be dropped when the listener stopped. */
@@ -96,12 +102,12 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   }
 
   get limits(): Limits {
-    return this.config.limits;
+    return this.settings.limits;
   }
 
   /** Why the listener has nothing to present at the moment, or undefined if it has. */
   notReady(): string | undefined {
-    const own = this.deps.contexts.own(this.config.identity, this.deps.clock.now());
+    const own = this.deps.contexts.own(this.settings.identity, this.deps.clock.now());
     return 'detail' in own ? own.detail : undefined;
   }
 
@@ -117,12 +123,12 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       acceptFailed: (error) => deps.events.acceptRefused(this.ref, 'accept_error', messageOf(error)),
     });
     this.#unsubscribe = deps.identity.subscribe((snapshot) => this.#connections.judgeAgain(snapshot, this.allow));
-    deps.events.listenerBound(this.ref, this.#bound.address);
+    deps.events.listenerBound(this.ref, formatAddress(this.#bound.endpoint));
   }
 
   /** Takes over allow lists and limits. What it listens on and leads to stays. */
   reload(config: C): void {
-    this.config = config;
+    this.settings = config;
     this.#gate.limitsChanged();
     this.#connections.limitsChanged();
     const snapshot = this.deps.identity.current();
@@ -189,7 +195,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
 
   #begin(accepted: AcceptedConnection): void {
     const { deps } = this;
-    const own = deps.contexts.own(this.config.identity, deps.clock.now());
+    const own = deps.contexts.own(this.settings.identity, deps.clock.now());
     if ('detail' in own) {
       this.#gate.handshakeEnded();
       this.#refuse(accepted, 'identity_not_ready', own.detail);

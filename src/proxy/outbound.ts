@@ -18,13 +18,13 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   }
 
   protected override get allow(): AllowList {
-    return this.config.expect;
+    return this.settings.expect;
   }
 
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
     const { connectTimeoutMs, tcpKeepAliveMs } = this.limits;
     const attempt = connect(
-      { endpoint: this.config.to, timeoutMs: connectTimeoutMs, keepAliveMs: tcpKeepAliveMs ?? 0, use: 'tls' },
+      { endpoint: this.settings.to, timeoutMs: connectTimeoutMs, keepAliveMs: tcpKeepAliveMs ?? 0, use: 'tls' },
       (outcome) => {
         if (outcome.ok) {
           session.upstreamAddress = outcome.opened.address;
@@ -44,7 +44,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   }
 
   #secure(session: Session, accepted: AcceptedConnection, opened: OpenedConnection, own: OwnIdentity): void {
-    const options = { context: own.context, alpn: this.config.alpn, serverName: this.#serverName() };
+    const options = { context: own.context, alpn: this.settings.alpn, serverName: this.#serverName() };
     this.admission.handshake({
       session,
       role: 'server',
@@ -57,7 +57,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
 
   /** TLS forbids IP literals in SNI (RFC 6066, section 3). */
   #serverName(): string | undefined {
-    const { serverName, to } = this.config;
+    const { serverName, to } = this.settings;
     if (serverName !== undefined) return serverName;
     return to.kind === 'tcp' && !isIpAddress(to.host) ? to.host : undefined;
   }

@@ -31,7 +31,7 @@ export function createTlsContexts(identity: IdentityView): TlsContexts {
       const svid = chooseSvid(snapshot, choice);
       if (snapshot === undefined || svid === undefined) return { detail: whyNone(snapshot, choice) };
       for (const certificate of svid.chain) {
-        if (nowMs >= certificate.notAfterMs) return { detail: `our SVID ${svid.id} expired at ${isoTime(certificate.notAfterMs)}` };
+        if (nowMs > certificate.notAfterMs) return { detail: `our SVID ${svid.id} expired at ${isoTime(certificate.notAfterMs)}` };
         if (nowMs < certificate.notBeforeMs)
           return { detail: `our SVID ${svid.id} is not valid before ${isoTime(certificate.notBeforeMs)}` };
       }

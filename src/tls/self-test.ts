@@ -118,9 +118,7 @@ function handshake(
     })
       .then((bound) => {
         close = () => void bound.close();
-        const port = Number(bound.address.slice(bound.address.lastIndexOf(':') + 1));
-        const endpoint = { kind: 'tcp', host: '127.0.0.1', port } as const;
-        connect({ endpoint, timeoutMs: TIMEOUT_MS, keepAliveMs: 0, use: 'tls' }, (opened) => {
+        connect({ endpoint: bound.endpoint, timeoutMs: TIMEOUT_MS, keepAliveMs: 0, use: 'tls' }, (opened) => {
           if (!opened.ok) {
             fail(opened.error);
             return;

@@ -95,8 +95,8 @@ export interface HandshakeInProgress {
 export type AcceptHandler = (accepted: AcceptedConnection) => void;
 
 export interface BoundListener {
-  /** `127.0.0.1:8443`, `[::1]:8443` or `unix:///path`. */
-  readonly address: string;
+  /** What was bound: with the port that the system chose, where 0 was asked for. */
+  readonly endpoint: Endpoint;
   /** Stops accepting; connections already accepted are not touched. Resolves when the address is free. */
   close(): Promise<void>;
 }

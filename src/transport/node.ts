@@ -45,7 +45,7 @@ export async function listen(options: ListenOptions): Promise<BoundListener> {
     server.on('error', options.acceptFailed);
     const bound = server.address();
     if (bound === null || typeof bound === 'string') throw new Error(`${endpoint.host}:${endpoint.port} was bound to no address`);
-    return { address: formatHostPort(bound.address, bound.port), close: () => closeServer(server) };
+    return { endpoint: { kind: 'tcp', host: bound.address, port: bound.port }, close: () => closeServer(server) };
   }
   const prepared = await prepareUnixSocket(endpoint.path, { mode: options.mode, gid: options.gid });
   try {
@@ -58,7 +58,7 @@ export async function listen(options: ListenOptions): Promise<BoundListener> {
     throw cause;
   }
   return {
-    address: `unix://${endpoint.path}`,
+    endpoint,
     async close() {
       await prepared.release();
       await closeServer(server);

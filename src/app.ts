@@ -1,0 +1,295 @@
+/** The composition root: everything is made here, and started in the order in which it reads. */
+import type { Config } from './config/config.ts';
+import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
+import { formatIssues } from './config/issue.ts';
+import { planReload } from './config/reload.ts';
+import { parseEndpoint, type Address } from './config/units.ts';
+import { createExposureWatch } from './admin/exposure.ts';
+import type { HttpService } from './admin/http.ts';
+import type { ListenerStatus, ReloadStatus } from './admin/inventory.ts';
+import { createReadiness, type CheckResult } from './admin/readiness.ts';
+import { createAdminServer, createMetricsServer } from './admin/server.ts';
+import { chooseSvid } from './identity/snapshot.ts';
+import { createIdentityStore, type IdentityPublisher } from './identity/store.ts';
+import { systemClock, type Clock } from './lib/clock.ts';
+import { startAll, stopAll, type Service } from './lib/service.ts';
+import { createFileBudget } from './proxy/file-budget.ts';
+import { InboundListener } from './proxy/inbound.ts';
+import type { ListenerDeps } from './proxy/listener.ts';
+import { OutboundListener } from './proxy/outbound.ts';
+import { createEvents, type Events } from './telemetry/events.ts';
+import { createLogger, type LogDestination } from './telemetry/logger.ts';
+import { createMetrics } from './telemetry/metrics.ts';
+import { createTlsContexts } from './tls/contexts.ts';
+import { createPeerJudge } from './tls/peer.ts';
+import { openFileLimit } from './transport/file-limit.ts';
+import { TLS_CIPHERS, TLS_GROUPS, TLS_VERSIONS } from './transport/node.ts';
+
+export interface AppDeps {
+  readonly version: string;
+  /** Later configurations, from the file that this one came from. */
+  readonly reloads?: ConfigReloads | undefined;
+  /** The system's if left out. */
+  readonly clock?: Clock | undefined;
+  /** Uniform in [0, 1): jitter. */
+  readonly random?: (() => number) | undefined;
+  /** Where log lines go; standard output if left out. */
+  readonly logDestination?: LogDestination | undefined;
+}
+
+export interface App {
+  /** Resolves when every address is bound and the self-test has passed. Identity may come later. */
+  start(signal: AbortSignal): Promise<void>;
+  /** Drains; when `deadline` aborts, drops the rest. Resolves to the number of connections that had to be dropped. */
+  stop(reason: string, deadline: AbortSignal): Promise<number>;
+  /** Bound addresses by listener name, and `metrics` and `admin`. */
+  addresses(): ReadonlyMap<string, Address>;
+  /** Names of the readiness checks that fail, none when ready. */
+  notReady(): readonly string[];
+  /** Aborted when somebody asked over the admin listener to stop. */
+  readonly stopRequested: AbortSignal;
+  /** In force now. */
+  config(): Config;
+}
+
+export async function createApp(config: Config, deps: AppDeps): Promise<App> {
+  const clock = deps.clock ?? systemClock;
+  const log = await createLogger({ level: config.log.level, format: config.log.format, destination: deps.logDestination });
+  const metrics = createMetrics({
+    version: deps.version,
+    tls: { versions: TLS_VERSIONS, groups: TLS_GROUPS, ciphers: TLS_CIPHERS },
+    droppedLogLines: () => log.dropped(),
+  });
+  const events = createEvents({ logger: log.logger, metrics, clock });
+  const readiness = createReadiness();
+  const { view, publisher } = createIdentityStore();
+  const stopAsked = new AbortController();
+  const listenerDeps: ListenerDeps = {
+    identity: view,
+    contexts: createTlsContexts(view),
+    judge: createPeerJudge(),
+    events,
+    clock,
+    files: createFileBudget(openFileLimit()),
+  };
+  const inbound = config.inbound.map((settings) => new InboundListener(settings, listenerDeps));
+  const outbound = config.outbound.map((settings) => new OutboundListener(settings, listenerDeps));
+  const listeners = [...inbound, ...outbound];
+  let current = config;
+  let lastReload: ReloadStatus | undefined;
+  let selfTested = false;
+
+  const exposure = createExposureWatch({
+    applications: inbound.map((listener) => ({ listener: listener.ref, to: listener.config.to })),
+    ownAddresses: () => [...addresses().values()],
+    events,
+    clock,
+  });
+  const metricsServer = config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness });
+  const adminServer =
+    config.admin &&
+    createAdminServer({
+      config: config.admin,
+      metrics,
+      readiness,
+      log,
+      events,
+      shutdown: () => stopAsked.abort('asked over the admin listener'),
+      status: {
+        version: deps.version,
+        startedAtMs: clock.now(),
+        now: () => clock.now(),
+        config: () => current,
+        identity: () => view.current(),
+        listeners: () => listeners.map(listenerStatus),
+        exposed: () => exposure.exposed(),
+        lastReload: () => lastReload,
+      },
+    });
+
+  function addresses(): ReadonlyMap<string, Address> {
+    const bound: [string, Address | undefined][] = listeners.map((listener) => [listener.ref.name, listener.address]);
+    bound.push(['metrics', metricsServer?.address()], ['admin', adminServer?.address()]);
+    return new Map(bound.filter((entry): entry is [string, Address] => entry[1] !== undefined));
+  }
+
+  readiness.register('self_test', () => (selfTested ? { ok: true } : { ok: false, detail: 'the TLS self-test has not finished' }));
+  readiness.register('listeners', () => firstProblem(listeners, (listener) => (listener.address === undefined ? 'not bound' : undefined)));
+  readiness.register('identity', () =>
+    firstProblem(listeners, (listener) =>
+      chooseSvid(view.current(), listener.config.identity) === undefined ? listener.notReady() : undefined,
+    ),
+  );
+  readiness.register('identity_valid', () =>
+    firstProblem(listeners, (listener) =>
+      chooseSvid(view.current(), listener.config.identity) === undefined ? undefined : listener.notReady(),
+    ),
+  );
+  readiness.register('application_exposure', () => exposure.check(), { blocks: false });
+  metrics.setReadinessSource(() => readiness.evaluate().checks);
+
+  const selfTest: Service = {
+    name: 'self-test',
+    async start() {
+      // Loaded now that the addresses are taken: it must pass before any identity comes, not before anybody can wait for one.
+      const { runSelfTest } = await import('./tls/self-test.ts');
+      await runSelfTest(clock.now());
+      selfTested = true;
+    },
+    stop: () => Promise.resolve(),
+  };
+  const services: Service[] = [
+    ...[metricsServer, adminServer].filter((server): server is HttpService => server !== undefined),
+    // What peers began may need the outbound side until it is done, so that side starts first and stops last.
+    together('outbound listeners', outbound),
+    together('inbound listeners', inbound),
+    exposure,
+    selfTest,
+    workloadApi(config.workloadApi.endpoint, { events, clock, publisher, random: deps.random ?? Math.random }),
+  ];
+
+  const reload = (loaded: LoadedConfig): void => {
+    if (!loaded.ok) {
+      const problems = formatIssues(loaded.error).split('\n');
+      lastReload = { atMs: clock.now(), ok: false, differences: [], needRestart: [], problems };
+      events.configReloadFailed(problems);
+      return;
+    }
+    const { next, differences, needRestart } = planReload(current, loaded.value);
+    current = next;
+    for (const [index, listener] of inbound.entries()) listener.reload(next.inbound[index] ?? listener.config);
+    for (const [index, listener] of outbound.entries()) listener.reload(next.outbound[index] ?? listener.config);
+    if (log.level() !== next.log.level && differences.some((difference) => difference.startsWith('log.level')))
+      log.setLevel(next.log.level);
+    lastReload = { atMs: clock.now(), ok: true, differences, needRestart, problems: [] };
+    events.configReloaded(differences, needRestart);
+  };
+  const stopReloading = deps.reloads?.onReload(reload);
+
+  return {
+    stopRequested: stopAsked.signal,
+    config: () => current,
+    addresses,
+    notReady: () =>
+      readiness
+        .evaluate()
+        .checks.filter((check) => check.blocks && !check.ok)
+        .map((check) => check.name),
+    async start(signal) {
+      events.started(deps.version);
+      try {
+        await startAll(services, signal);
+      } catch (cause) {
+        await log.flush(AbortSignal.timeout(LAST_LINES_MS));
+        throw cause;
+      }
+    },
+    async stop(reason, deadline) {
+      stopReloading?.();
+      readiness.stopping();
+      events.stopping(
+        reason,
+        listeners.reduce((sum, listener) => sum + listener.openConnections, 0),
+      );
+      const failures = await stopAll(services, deadline);
+      const forced = listeners.reduce((sum, listener) => sum + listener.forced, 0);
+      events.stopped(forced === 0, forced);
+      await log.flush(AbortSignal.timeout(LAST_LINES_MS));
+      if (failures.length > 0) throw new AggregateError(failures, 'not everything could be stopped');
+      return forced;
+    },
+  };
+}
+
+/** How long the last log lines may wait for a reader. */
+const LAST_LINES_MS = 1000;
+
+/** `scute run`: starts, waits for `signal`, drains. Resolves to the exit code: 0 if everything drained, 1 if not or if it could not start. */
+export async function runApp(config: Config, deps: AppDeps, signal: AbortSignal): Promise<number> {
+  const app = await createApp(config, deps);
+  try {
+    await app.start(signal);
+  } catch (cause) {
+    if (signal.aborted) return 0;
+    process.stderr.write(`scute: ${describe(cause)}\n`);
+    return 1;
+  }
+  const either = AbortSignal.any([signal, app.stopRequested]);
+  await new Promise<void>((resolve) => {
+    if (either.aborted) resolve();
+    else either.addEventListener('abort', () => resolve(), { once: true });
+  });
+  const { drainTimeoutMs } = app.config();
+  const forced = await app.stop(String(either.reason), drainTimeoutMs === 0 ? AbortSignal.abort() : AbortSignal.timeout(drainTimeoutMs));
+  return forced === 0 ? 0 : 1;
+}
+
+function describe(cause: unknown): string {
+  if (cause instanceof AggregateError) return cause.errors.map(describe).join('; ');
+  if (!(cause instanceof Error)) return String(cause);
+  return cause.cause === undefined ? cause.message : `${cause.message}: ${describe(cause.cause)}`;
+}
+
+interface Checked {
+  readonly ref: { readonly name: string };
+}
+
+function firstProblem<T extends Checked>(listeners: readonly T[], problemOf: (listener: T) => string | undefined): CheckResult {
+  for (const listener of listeners) {
+    const problem = problemOf(listener);
+    if (problem !== undefined) return { ok: false, detail: `${listener.ref.name}: ${problem}` };
+  }
+  return { ok: true };
+}
+
+function listenerStatus(listener: InboundListener | OutboundListener): ListenerStatus {
+  const { ref, address, counters, config } = listener;
+  return { listener: ref, address, to: config.to, identity: config.identity, counters };
+}
+
+/** Services of one kind: bound one after the other, stopped at the same time. */
+function together(name: string, services: readonly Service[]): Service {
+  return {
+    name,
+    start: (signal) => startAll(services, signal),
+    async stop(deadline) {
+      const results = await Promise.allSettled(services.map((service) => service.stop(deadline)));
+      const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
+      if (failures.length > 0) throw new AggregateError(failures, `${name} could not be stopped`);
+    },
+  };
+}
+
+interface SourceParts {
+  readonly events: Events;
+  readonly clock: Clock;
+  readonly publisher: IdentityPublisher;
+  readonly random: () => number;
+}
+
+/** The Workload API source, and with it gRPC, which is loaded when the addresses are bound. */
+function workloadApi(endpointText: string, { events, clock, publisher, random }: SourceParts): Service {
+  let source: Service | undefined;
+  return {
+    name: 'workload API source',
+    async start(signal) {
+      const endpoint = parseEndpoint(endpointText);
+      if (!endpoint.ok) throw new Error(endpoint.error);
+      const [{ createWorkloadApiClient }, { createWorkloadApiSource }] = await Promise.all([
+        import('./workload-api/client.ts'),
+        import('./workload-api/source.ts'),
+      ]);
+      source = createWorkloadApiSource({
+        client: createWorkloadApiClient({ endpoint: endpoint.value, clock }),
+        publisher,
+        events,
+        clock,
+        random,
+      });
+      await source.start(signal);
+    },
+    async stop(deadline) {
+      await source?.stop(deadline);
+    },
+  };
+}
