@@ -6,11 +6,10 @@ import {
   type ServerUnaryCall,
   type ServerWritableStream,
   type sendUnaryData,
-  type ServiceDefinition,
   type UntypedHandleCall,
 } from '@grpc/grpc-js';
-import { type DescMessage, fromBinary, type MessageShape, toBinary } from '@bufbuild/protobuf';
 import {
+  file_workload,
   type JWTBundlesResponse,
   type JWTSVIDRequest,
   type JWTSVIDResponse,
@@ -23,6 +22,8 @@ import {
 import type { Service } from '../lib/service.ts';
 import { createWatch, type Watch } from '../lib/watch.ts';
 import { prepareUnixSocket, type PreparedUnixSocket } from '../transport/unix-socket.ts';
+import { serviceDefinition } from './grpc-service.ts';
+import { addReflection } from './reflection.ts';
 
 /** What a call is answered: a message, or a gRPC status. */
 export type Answer<T> =
@@ -128,7 +129,8 @@ export function createWorkloadApiServer(options: WorkloadApiServerOptions): Work
     async start() {
       const { endpoint } = options;
       server = new Server({ 'grpc.enable_channelz': 0 });
-      server.addService(serviceDefinition(), handlers);
+      server.addService(serviceDefinition(SpiffeWorkloadAPI), handlers);
+      addReflection(server, [file_workload]);
       if (endpoint.kind === 'tcp') {
         address = `tcp://127.0.0.1:${await bind(server, `127.0.0.1:${endpoint.port}`)}`;
       } else {
@@ -181,28 +183,6 @@ function streamAnswers<T>(call: ServerWritableStream<unknown, T>, watch: Watch<A
     return;
   }
   unsubscribe = watch.subscribe((answer) => (answer.kind === 'message' ? send(answer.message) : end(answer)));
-}
-
-/** From the generated descriptors to what grpc-js wants. */
-function serviceDefinition(): ServiceDefinition {
-  const definition: Record<string, ServiceDefinition[string]> = {};
-  for (const [name, method] of Object.entries(SpiffeWorkloadAPI.method)) {
-    definition[name] = {
-      path: `/${SpiffeWorkloadAPI.typeName}/${method.name}`,
-      requestStream: false,
-      responseStream: method.methodKind === 'server_streaming',
-      ...codec('request', method.input),
-      ...codec('response', method.output),
-    } as ServiceDefinition[string];
-  }
-  return definition;
-}
-
-function codec(direction: 'request' | 'response', schema: DescMessage): Record<string, unknown> {
-  return {
-    [`${direction}Serialize`]: (message: MessageShape<DescMessage>) => Buffer.from(toBinary(schema, message)),
-    [`${direction}Deserialize`]: (bytes: Uint8Array) => fromBinary(schema, bytes),
-  };
 }
 
 function bind(server: Server, target: string): Promise<number> {

@@ -88,8 +88,11 @@ test('tokens signed before a rotation of the root stay valid until it is retired
   const one = await bundles.next();
 
   await assert.rejects(client.call('validateJWTSVID', { audience: 'a', svid }), hasStatus(status.INVALID_ARGUMENT));
-  const countKeys = (jwks: Uint8Array | undefined): number =>
-    (JSON.parse(Buffer.from(jwks ?? []).toString()) as { keys: unknown[] }).keys.length;
   assert.equal(countKeys(both.bundles['spiffe://example.org']), 2);
   assert.equal(countKeys(one.bundles['spiffe://example.org']), 1);
 });
+
+function countKeys(jwks: Uint8Array | undefined): number {
+  const { keys } = JSON.parse(Buffer.from(jwks ?? []).toString()) as { keys: unknown[] };
+  return keys.length;
+}
