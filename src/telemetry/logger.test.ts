@@ -68,7 +68,7 @@ for (const [name, make] of Object.entries(KEYS)) {
   test(`a ${name} private key given to the log by mistake does not come out`, async () => {
     const key = make();
     const der = key.export({ format: 'der', type: 'pkcs8' });
-    const pem = key.export({ format: 'pem', type: 'pkcs8' }).toString();
+    const pem = key.export({ format: 'pem', type: 'pkcs8' });
     const lines: string[] = [];
     const { logger } = await logInto(lines);
 
