@@ -1,0 +1,115 @@
+import type { TestContext } from 'node:test';
+import { createApp, type App } from '../../src/app.ts';
+import type { ConfigReloads, LoadedConfig } from '../../src/config/config-file.ts';
+import { formatIssues } from '../../src/config/issue.ts';
+import { parseConfig } from '../../src/config/load.ts';
+import { formatAddress } from '../../src/config/units.ts';
+import type { Clock } from '../../src/lib/clock.ts';
+import { eventually } from './eventually.ts';
+
+export type LogLine = Readonly<Record<string, unknown>> & { readonly message: string };
+
+/** A whole Scute in this process: as `scute run`, without argv and signals. */
+export interface Sidecar {
+  readonly app: App;
+  /** `127.0.0.1:41234` or `unix:///path`, of a listener, or of `metrics` or `admin`. */
+  address(listener: string): string;
+  /** Every line logged so far. */
+  log(): readonly LogLine[];
+  /** The first connection line that fits, once it is written. */
+  connection(fits?: (line: LogLine) => boolean): Promise<LogLine>;
+  /** The present value of a series, such as `scute_tcp_open_connections{direction="inbound",…}`: the sum of those whose labels fit. */
+  metric(name: string, labels?: Readonly<Record<string, string>>): Promise<number>;
+  /** Resolves when no readiness check fails. */
+  ready(): Promise<void>;
+  /** As after a change of the file. */
+  reload(config: object): Promise<void>;
+  /** Resolves to the number of connections that had to be dropped. */
+  stop(deadline?: AbortSignal): Promise<number>;
+}
+
+export interface SidecarOptions {
+  readonly clock?: Clock;
+  /** Do not wait for readiness. */
+  readonly unready?: boolean;
+}
+
+/**
+ * Starts a sidecar with a configuration in the shape of the file, and a metrics listener; waits until it is ready; stops
+ * it after the test.
+ */
+export async function startSidecar(t: TestContext, config: object, options: SidecarOptions = {}): Promise<Sidecar> {
+  const listeners = new Set<(loaded: LoadedConfig) => void>();
+  const reloads: ConfigReloads = {
+    onReload(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+  };
+  const lines: LogLine[] = [];
+  const load = (raw: object): Promise<LoadedConfig> =>
+    parseConfig(JSON.stringify({ metrics: { listen: '127.0.0.1:0' }, log: { level: 'debug', format: 'json' }, ...raw }), {
+      file: 'test.yaml',
+      flags: {},
+      env: {},
+    });
+  const loaded = await load(config);
+  if (!loaded.ok) throw new Error(formatIssues(loaded.error));
+  const app = await createApp(loaded.value, {
+    version: '0.0.0-test',
+    reloads,
+    clock: options.clock,
+    logDestination: { write: (line) => void lines.push(JSON.parse(line) as LogLine) },
+  });
+  let stopped: Promise<number> | undefined;
+  const stop = (deadline: AbortSignal = AbortSignal.abort()): Promise<number> => (stopped ??= app.stop('the test ended', deadline));
+  t.after(() => stop());
+  await app.start(AbortSignal.timeout(30_000));
+
+  const address = (listener: string): string => {
+    const bound = app.addresses().get(listener);
+    if (bound === undefined) throw new Error(`${listener} is not bound`);
+    return formatAddress(bound);
+  };
+  const sidecar: Sidecar = {
+    app,
+    address,
+    log: () => lines,
+    connection: (fits = () => true) =>
+      eventually(
+        () => {
+          const line = lines.find((candidate) => candidate.message === 'connection closed' && fits(candidate));
+          if (line === undefined) throw new Error(`no such connection line among\n${lines.map((each) => JSON.stringify(each)).join('\n')}`);
+          return Promise.resolve(line);
+        },
+        { withinMs: 10_000 },
+      ),
+    async metric(name, labels = {}) {
+      const text = await (await fetch(`http://${address('metrics')}/metrics`)).text();
+      let sum = 0;
+      for (const line of text.split('\n')) {
+        const parsed = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$/.exec(line);
+        if (parsed?.[1] !== name) continue;
+        const found = parsed[2] ?? '';
+        if (Object.entries(labels).every(([label, value]) => found.includes(`${label}="${value}"`))) sum += Number(parsed[3]);
+      }
+      return sum;
+    },
+    ready: () =>
+      eventually(
+        () => {
+          const failing = app.notReady();
+          if (failing.length > 0) throw new Error(`not ready: ${failing.join(', ')}`);
+          return Promise.resolve();
+        },
+        { withinMs: 20_000 },
+      ),
+    async reload(raw) {
+      const anew = await load(raw);
+      for (const listener of listeners) listener(anew);
+    },
+    stop,
+  };
+  if (options.unready !== true) await sidecar.ready();
+  return sidecar;
+}

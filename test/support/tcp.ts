@@ -1,0 +1,55 @@
+import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
+import type { TestContext } from 'node:test';
+import { once } from 'node:events';
+
+/** A plain TCP server on a free loopback port that answers each byte with the same byte, and ends when its peer ends. */
+export async function startEcho(t: TestContext): Promise<{ readonly address: string; readonly connections: Set<Socket> }> {
+  return startTcpServer(t, (socket) => {
+    socket.pipe(socket);
+  });
+}
+
+/** A plain TCP server on a free loopback port. Half-open connections are allowed. All is closed after the test. */
+export async function startTcpServer(
+  t: TestContext,
+  serve: (socket: Socket) => void,
+): Promise<{ readonly address: string; readonly connections: Set<Socket>; readonly port: number; close(): Promise<void> }> {
+  const connections = new Set<Socket>();
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    connections.add(socket);
+    socket.on('error', () => undefined);
+    socket.on('close', () => connections.delete(socket));
+    serve(socket);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const close = async (): Promise<void> => {
+    for (const socket of connections) socket.destroy();
+    if (!server.listening) return;
+    server.close();
+    await once(server, 'close');
+  };
+  t.after(close);
+  return { address: `127.0.0.1:${port}`, port, connections, close };
+}
+
+/** A plain client connection, open. */
+export async function dial(t: TestContext, address: string): Promise<Socket> {
+  const port = Number(address.slice(address.lastIndexOf(':') + 1));
+  const socket = address.startsWith('unix://')
+    ? connect({ path: address.slice('unix://'.length), allowHalfOpen: true })
+    : connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  socket.on('error', () => undefined);
+  t.after(() => socket.destroy());
+  await once(socket, 'connect');
+  return socket;
+}
+
+/** All bytes until the other side ends. Unlike an async iterator, it leaves the writing side open. */
+export async function readAll(socket: Socket): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+  await once(socket, 'end');
+  return Buffer.concat(chunks);
+}
