@@ -68,6 +68,7 @@ function checkExpect(entry: unknown, report: Report): void {
 
 /** Checks that need to see all listeners: names and addresses are unique, and there is something to do. */
 export function checkListeners(config: unknown, report: Report): void {
+  if (typeof config !== 'object' || config === null || Array.isArray(config)) return;
   const inbound = listAt(config, 'inbound');
   const outbound = listAt(config, 'outbound');
   if (inbound?.length === 0 && outbound?.length === 0)

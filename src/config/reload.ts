@@ -26,13 +26,13 @@ export function planReload(current: Config, wanted: Config): Reload {
   const inbound = matchListeners('inbound', current.inbound, wanted.inbound, needRestart, (old, fresh) => {
     differences.push(...listDifferences(`inbound ${old.name}: allow`, old.allow, fresh.allow));
     differences.push(...limitDifferences(`inbound ${old.name}`, old.limits, fresh.limits));
-    return { ...old, allow: fresh.allow, limits: fresh.limits };
+    return { ...old, allow: keptIfSame(old.allow, fresh.allow), limits: fresh.limits };
   });
   const outbound = matchListeners('outbound', current.outbound, wanted.outbound, needRestart, (old, fresh) => {
     differences.push(...listDifferences(`outbound ${old.name}: expect`, old.expect, fresh.expect));
     differences.push(...limitDifferences(`outbound ${old.name}`, old.limits, fresh.limits));
-    const { expect, limits, unsafeAllowAnyInTrustDomain } = fresh;
-    return { ...old, expect, limits, unsafeAllowAnyInTrustDomain };
+    const { limits, unsafeAllowAnyInTrustDomain } = fresh;
+    return { ...old, expect: keptIfSame(old.expect, fresh.expect), limits, unsafeAllowAnyInTrustDomain };
   });
 
   if (current.log.level !== wanted.log.level) differences.push(`log.level: ${current.log.level} to ${wanted.log.level}`);
@@ -96,6 +96,11 @@ function listDifferences(what: string, old: AllowList, fresh: AllowList): string
     ...[...after.difference(before)].map((entry) => `${what} + ${entry}`),
     ...[...before.difference(after)].map((entry) => `${what} - ${entry}`),
   ];
+}
+
+/** Whoever compares lists by reference then sees only real changes. */
+function keptIfSame(old: AllowList, fresh: AllowList): AllowList {
+  return same(old.entries, fresh.entries) ? old : fresh;
 }
 
 function limitDifferences(what: string, old: Limits, fresh: Limits): string[] {

@@ -1,0 +1,136 @@
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, rename, rm, symlink, unlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { eventually } from '../../test/support/eventually.ts';
+import { systemClock } from '../lib/clock.ts';
+import { createConfigFile, type ConfigFile, type LoadedConfig } from './config-file.ts';
+import { formatIssues } from './issue.ts';
+
+function yaml(id: string): string {
+  return `workloadApi: { endpoint: unix:///agent.sock }\ninbound: [{ listen: 127.0.0.1:1, to: 127.0.0.1:2, allow: [spiffe://example.org/${id}] }]\n`;
+}
+
+interface Watched {
+  readonly path: string;
+  readonly file: ConfigFile;
+  /** The allow lists, or the problems, that were told so far. */
+  readonly told: string[];
+}
+
+function describe(loaded: LoadedConfig): string {
+  return loaded.ok ? (loaded.value.inbound[0]?.allow.entries.join() ?? '') : formatIssues(loaded.error);
+}
+
+async function temporaryFolder(t: TestContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'scute-config-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+async function watched(t: TestContext, path: string): Promise<Watched> {
+  const file = createConfigFile({ sources: { file: path, flags: {}, env: {} }, clock: systemClock, intervalMs: 10 });
+  const told: string[] = [];
+  file.onReload((loaded) => told.push(describe(loaded)));
+  assert.ok((await file.load()).ok);
+  const stop = new AbortController();
+  const watching = file.watch(stop.signal);
+  t.after(async () => {
+    stop.abort();
+    await watching;
+  });
+  return { path, file, told };
+}
+
+async function watchedFile(t: TestContext): Promise<Watched> {
+  const path = join(await temporaryFolder(t), 'scute.yaml');
+  await writeFile(path, yaml('a'));
+  return watched(t, path);
+}
+
+test('a file that is written or replaced is told once each', async (t) => {
+  const { path, told } = await watchedFile(t);
+
+  await writeFile(path, yaml('b'));
+  await eventually(() => assert.deepEqual(told, ['spiffe://example.org/b']));
+  await writeFile(`${path}.new`, yaml('c'));
+  await rename(`${path}.new`, path);
+
+  await eventually(() => assert.deepEqual(told, ['spiffe://example.org/b', 'spiffe://example.org/c']));
+});
+
+test('a file that is written with the bytes that it had is not told', async (t) => {
+  const { path, told } = await watchedFile(t);
+
+  await writeFile(path, yaml('a'));
+  await writeFile(`${path}.new`, yaml('a'));
+  await rename(`${path}.new`, path);
+  await writeFile(path, yaml('b'));
+
+  await eventually(() => assert.ok(told.length > 0));
+  assert.deepEqual(told, ['spiffe://example.org/b']);
+});
+
+test('a Kubernetes ConfigMap that swaps a link two levels up is seen', async (t) => {
+  const folder = await temporaryFolder(t);
+  for (const version of ['v1', 'v2']) {
+    await mkdir(join(folder, version));
+    await writeFile(join(folder, version, 'scute.yaml'), yaml(version));
+  }
+  await symlink('v1', join(folder, '..data'));
+  await symlink('..data/scute.yaml', join(folder, 'scute.yaml'));
+  const { told } = await watched(t, join(folder, 'scute.yaml'));
+
+  await symlink('v2', join(folder, '..new'));
+  await rename(join(folder, '..new'), join(folder, '..data'));
+
+  await eventually(() => assert.deepEqual(told, ['spiffe://example.org/v2']));
+});
+
+test('a bad file is told with its problems, and the good one that follows as well, even if it is the old one', async (t) => {
+  const { path, told } = await watchedFile(t);
+
+  await writeFile(path, 'inbound: 5\n');
+  await eventually(() => assert.match(told[0] ?? '', /scute\.yaml:1:10 inbound: /));
+  await writeFile(path, yaml('a'));
+
+  await eventually(() => assert.equal(told[1], 'spiffe://example.org/a'));
+});
+
+test('a file that vanishes is told once, and its return as well', async (t) => {
+  const { path, told } = await watchedFile(t);
+
+  await unlink(path);
+  await eventually(() => assert.match(told[0] ?? '', /cannot be read: ENOENT/));
+  await writeFile(path, yaml('b'));
+
+  await eventually(() => assert.equal(told.length, 2));
+  assert.equal(told[1], 'spiffe://example.org/b');
+});
+
+test('a reload that was asked for is told even if nothing changed', async (t) => {
+  const { file, told } = await watchedFile(t);
+
+  file.reload();
+
+  await eventually(() => assert.deepEqual(told, ['spiffe://example.org/a']));
+});
+
+test('a change between the first load and the watch is not lost', async (t) => {
+  const path = join(await temporaryFolder(t), 'scute.yaml');
+  await writeFile(path, yaml('a'));
+  const file = createConfigFile({ sources: { file: path, flags: {}, env: {} }, clock: systemClock, intervalMs: 10 });
+  const told: string[] = [];
+  const forget = file.onReload((loaded) => told.push(describe(loaded)));
+  await file.load();
+  await writeFile(path, yaml('b'));
+  const stop = new AbortController();
+
+  const watching = file.watch(stop.signal);
+
+  await eventually(() => assert.deepEqual(told, ['spiffe://example.org/b']));
+  forget();
+  stop.abort();
+  await watching;
+});

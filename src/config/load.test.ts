@@ -1,0 +1,173 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { formatIssues } from './issue.ts';
+import { loadConfig, MAX_CONFIG_BYTES, parseConfig } from './load.ts';
+
+const NO_ENVIRONMENT = { file: 'scute.yaml', flags: {}, env: {} };
+
+const GOOD = `workloadApi: { endpoint: unix:///agent.sock }
+inbound:
+  - listen: 127.0.0.1:8443
+    to: 127.0.0.1:8080
+    allow: [spiffe://example.org/web]
+`;
+
+async function problems(text: string): Promise<string[]> {
+  const parsed = await parseConfig(text, NO_ENVIRONMENT);
+  assert.ok(!parsed.ok, 'was accepted');
+  return formatIssues(parsed.error).split('\n');
+}
+
+async function temporaryFile(t: TestContext, content: string | Uint8Array): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'scute-load-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  await writeFile(join(folder, 'scute.yaml'), content);
+  return join(folder, 'scute.yaml');
+}
+
+test('each problem has file, line, column and path, in the order of the text', async () => {
+  const found = await problems(`workloadApi: { endpoint: unix:///agent.sock }
+inbound:
+  - listen: 127.0.0.1:8443
+    to: 127.0.0.1:8080
+    allow:
+      - spiffe://example.org/web
+      - not-an-id
+    limits: { handshakeTimeout: 5 }
+    alow: []
+outbound:
+  - listen: 127.0.0.1:1
+    to: db.internal:5432
+`);
+
+  assert.equal(found.length, 4);
+  assert.match(found[0] ?? '', /^scute\.yaml:7:9 inbound\[0\]\.allow\[1\]: "not-an-id"/);
+  assert.match(found[1] ?? '', /^scute\.yaml:8:33 inbound\[0\]\.limits\.handshakeTimeout: must be a number with a unit/);
+  assert.match(found[2] ?? '', /^scute\.yaml:9:5 inbound\[0\]\.alow: is not known here: did you mean allow\?/);
+  assert.match(found[3] ?? '', /^scute\.yaml:11:5 outbound\[0\]\.expect: is required/);
+});
+
+test('a problem inside an anchor is found at the anchor, and one of an alias too', async () => {
+  const found = await problems(`workloadApi: { endpoint: unix:///agent.sock }
+inbound:
+  - { listen: 127.0.0.1:1, to: 127.0.0.1:8080, allow: &all [bad] }
+  - { listen: 127.0.0.1:2, to: 127.0.0.1:8080, allow: *all }
+`);
+
+  assert.deepEqual(
+    found.map((line) => line.replace(/: .*/, '')),
+    ['scute.yaml:3:61 inbound[0].allow[0]', 'scute.yaml:3:61 inbound[1].allow[0]'],
+  );
+});
+
+test('duplicate keys, broken YAML, several documents and unknown tags are errors with their places', async () => {
+  const bad: [string, RegExp][] = [
+    [`${GOOD}inbound: []\n`, /^scute\.yaml:6:1: not valid YAML: Map keys must be unique/],
+    [`${GOOD}log: { level: [ }\n`, /^scute\.yaml:6:\d+: not valid YAML/],
+    [`${GOOD}\tlog: {}\n`, /^scute\.yaml:6:1: not valid YAML/],
+    [`${GOOD}---\n${GOOD}`, /not valid YAML: .*multiple documents/],
+    [`${GOOD}log: !!js/function "x"\n`, /^scute\.yaml:6:6: not valid YAML: Unresolved tag/],
+    [`${GOOD}log: *nothing\n`, /not valid YAML: .*alias/i],
+    [`${GOOD}? [a, b]\n: 1\n`, /not valid YAML: /],
+  ];
+  for (const [text, expected] of bad) assert.match((await problems(text)).join('\n'), expected);
+});
+
+test('an empty file, a comment alone and a scalar are errors', async () => {
+  for (const text of ['', '# nothing\n', 'null\n', 'text\n', '[]\n']) assert.equal((await problems(text)).length, 1, JSON.stringify(text));
+});
+
+test('aliases that multiply are stopped', async () => {
+  const levels = Array.from({ length: 12 }, (_, n) => `l${n + 1}: &l${n + 1} [${Array(10).fill(`*l${n}`).join(', ')}]`);
+
+  const found = await problems(`l0: &l0 [x]\n${levels.join('\n')}\n`);
+
+  assert.match(found[0] ?? '', /Excessive alias count/);
+});
+
+test('nesting without end is an error, not a crash', async () => {
+  const found = await problems(`a: ${'['.repeat(200_000)}`);
+
+  assert.match(found[0] ?? '', /not valid YAML/);
+});
+
+test('a merge key is an unknown key, and __proto__ changes nothing', async () => {
+  assert.match((await problems(`${GOOD}<<: { log: {} }\n`)).join(), /is not known here/);
+  assert.match((await problems(`${GOOD}__proto__: { drainTimeout: 0s }\n`)).join(), /__proto__: is not known here/);
+});
+
+test('control characters of a file do not reach the terminal', async () => {
+  const found = await problems(`${GOOD}"\\e[2J\\x9b": 1\nlog: { level: "\\e[2J\\x9b" }\ndrainTimeout: "\\e[2J"\n`);
+
+  // oxlint-disable-next-line no-control-regex -- that is what is looked for
+  assert.doesNotMatch(found.join(''), /[\u0000-\u001f\u007f-\u009f]/);
+});
+
+test('JSON is accepted, because it is YAML', async () => {
+  const text = JSON.stringify({
+    workloadApi: { endpoint: 'unix:///agent.sock' },
+    inbound: [{ listen: '127.0.0.1:1', to: '127.0.0.1:2', allow: [] }],
+  });
+
+  assert.ok((await parseConfig(text, NO_ENVIRONMENT)).ok);
+});
+
+test('the environment goes before the file, and flags before the environment', async () => {
+  const env = { SPIFFE_ENDPOINT_SOCKET: 'unix:///environment.sock', SCUTE_LOG_LEVEL: 'debug' };
+
+  const withEnvironment = await parseConfig(GOOD, { file: 'f', flags: {}, env });
+  const withFlags = await parseConfig(GOOD, { file: 'f', flags: { workloadApi: { endpoint: 'unix:///flag.sock' } }, env });
+
+  assert.ok(withEnvironment.ok && withFlags.ok);
+  assert.equal(withEnvironment.value.workloadApi.endpoint, 'unix:///environment.sock');
+  assert.equal(withEnvironment.value.log.level, 'debug');
+  assert.equal(withFlags.value.workloadApi.endpoint, 'unix:///flag.sock');
+  assert.equal(withFlags.value.log.level, 'debug');
+});
+
+test('an empty variable counts as unset', async () => {
+  const loaded = await parseConfig(GOOD, { file: 'f', flags: {}, env: { SPIFFE_ENDPOINT_SOCKET: '' } });
+
+  assert.ok(loaded.ok);
+  assert.equal(loaded.value.workloadApi.endpoint, 'unix:///agent.sock');
+});
+
+test('a problem is blamed on where the value came from', async () => {
+  const env = { SPIFFE_ENDPOINT_SOCKET: 'nonsense' };
+
+  const loaded = await parseConfig(GOOD, { file: 'scute.yaml', flags: { log: { level: 'loud' } }, env });
+
+  assert.ok(!loaded.ok);
+  const text = formatIssues(loaded.error);
+  assert.match(text, /^environment variable SPIFFE_ENDPOINT_SOCKET workloadApi\.endpoint: "nonsense"/m);
+  assert.match(text, /^command line log\.level: must be one of/m);
+});
+
+test('flags alone are a configuration', async () => {
+  const inbound = [{ listen: '127.0.0.1:1', to: '127.0.0.1:2', allow: ['spiffe://example.org/web'] }];
+
+  const loaded = await loadConfig({ file: undefined, flags: { inbound, workloadApi: { endpoint: 'tcp://127.0.0.1:8000' } }, env: {} });
+
+  assert.ok(loaded.ok);
+});
+
+test('a file that is missing, a folder, too large or not UTF-8 is an error that names it', async (t) => {
+  const large = await temporaryFile(t, Buffer.alloc(MAX_CONFIG_BYTES + 1, '#'));
+  const latin = await temporaryFile(t, Buffer.from('name: caf\xe9\n', 'latin1'));
+  const cases: [string, RegExp][] = [
+    ['/nonexistent/scute.yaml', /cannot be read: ENOENT/],
+    [tmpdir(), /cannot be read: EISDIR/],
+    [large, /is larger than/],
+    [latin, /is not UTF-8/],
+  ];
+  for (const [file, expected] of cases) {
+    const loaded = await loadConfig({ file, flags: {}, env: {} });
+    assert.ok(!loaded.ok);
+    const text = formatIssues(loaded.error);
+    assert.ok(text.startsWith(`${file}: `), text);
+    assert.match(text, expected);
+  }
+});

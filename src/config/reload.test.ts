@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Config } from './config.ts';
+import { formatIssues, judge } from './issue.ts';
+import { planReload } from './reload.ts';
+import { createConfigSchema } from './schema.ts';
+
+const API = { name: 'api', listen: '127.0.0.1:8443', to: '127.0.0.1:8080', allow: ['spiffe://example.org/web'] };
+const PAY = { name: 'pay', listen: '127.0.0.1:8444', to: '127.0.0.1:8081', allow: ['spiffe://example.org/till'] };
+const DB = { name: 'db', listen: '127.0.0.1:5432', to: 'db.internal:5432', expect: ['spiffe://example.org/db'] };
+
+function config(value: object): Config {
+  const raw = {
+    value: { workloadApi: { endpoint: 'unix:///agent.sock' }, ...value },
+    locate: () => ({ source: 'test', line: undefined, column: undefined }),
+  };
+  const judged = judge(createConfigSchema({ groupId: () => undefined }), raw);
+  if (!judged.ok) throw new Error(formatIssues(judged.error));
+  return judged.value;
+}
+
+test('a configuration that says the same changes nothing', () => {
+  const plan = planReload(config({ inbound: [API], outbound: [DB] }), config({ inbound: [API], outbound: [DB] }));
+
+  assert.deepEqual([plan.differences, plan.needRestart], [[], []]);
+});
+
+test('allow lists, limits, log level and drain time change while running', () => {
+  const old = config({ inbound: [API], outbound: [DB] });
+  const wanted = config({
+    inbound: [{ ...API, allow: ['spiffe://example.org/ops'], limits: { idleTimeout: 'off' } }],
+    outbound: [{ ...DB, expect: ['spiffe://example.org/db', 'spiffe://example.org/db2'] }],
+    log: { level: 'debug' },
+    drainTimeout: '5s',
+  });
+
+  const { next, differences, needRestart } = planReload(old, wanted);
+
+  assert.deepEqual(JSON.stringify(next), JSON.stringify(wanted));
+  assert.equal(next.inbound[0]?.allow, wanted.inbound[0]?.allow);
+  assert.deepEqual(needRestart, []);
+  assert.deepEqual(differences, [
+    'inbound api: allow + spiffe://example.org/ops',
+    'inbound api: allow - spiffe://example.org/web',
+    'inbound api: limits.idleTimeout 1h to off',
+    'outbound db: expect + spiffe://example.org/db2',
+    'log.level: info to debug',
+    'drainTimeout: 30s to 5s',
+  ]);
+});
+
+test('what needs a restart stays as it was and is named', () => {
+  const old = config({ inbound: [API], outbound: [DB], metrics: { listen: '127.0.0.1:9090' } });
+  const wanted = config({
+    workloadApi: { endpoint: 'unix:///other.sock' },
+    inbound: [{ ...API, name: 'web', alpn: ['h2'] }],
+    outbound: [{ ...DB, serverName: 'db.example.org' }],
+    metrics: { listen: '127.0.0.1:9091' },
+    admin: { listen: 'unix:///admin.sock' },
+    log: { format: 'json' },
+  });
+
+  const { next, differences, needRestart } = planReload(old, wanted);
+
+  assert.deepEqual(next, old);
+  assert.deepEqual(differences, []);
+  assert.deepEqual(needRestart, [
+    'inbound api: name, alpn',
+    'outbound db: serverName',
+    'workloadApi.endpoint',
+    'log.format',
+    'metrics',
+    'admin',
+  ]);
+});
+
+test('a listener that moved keeps its old allow list, and the new one waits for the restart', () => {
+  const { next, needRestart } = planReload(config({ inbound: [API] }), config({ inbound: [{ ...API, to: '127.0.0.1:9999', allow: [] }] }));
+
+  assert.deepEqual(next.inbound[0]?.allow.entries, API.allow);
+  assert.deepEqual(needRestart, [
+    'inbound api: 127.0.0.1:8443 to 127.0.0.1:8080 is gone, or changed its addresses',
+    'inbound api: 127.0.0.1:8443 to 127.0.0.1:9999 is new',
+  ]);
+});
+
+test('the allow list of one application never goes to another, even when names or places are swapped', () => {
+  const { next } = planReload(
+    config({ inbound: [API, PAY] }),
+    config({
+      inbound: [
+        { ...PAY, name: 'api', allow: [] },
+        { ...API, name: 'pay' },
+      ],
+    }),
+  );
+
+  const lists = next.inbound.map(({ to, allow }) => [to.kind === 'tcp' && to.port, allow.entries]);
+  assert.deepEqual(lists, [
+    [8080, ['spiffe://example.org/web']],
+    [8081, []],
+  ]);
+});
+
+test('listeners that leave their ports to the system are told apart by name', () => {
+  const listeners = ['a', 'b'].map((name) => ({ ...API, name, listen: '127.0.0.1:0' }));
+
+  const { next } = planReload(config({ inbound: listeners }), config({ inbound: [listeners[0], { ...listeners[1], allow: [] }] }));
+
+  assert.deepEqual(
+    next.inbound.map(({ allow }) => allow.entries.length),
+    [1, 0],
+  );
+});
+
+test('what a reload gives is frozen', () => {
+  const { next } = planReload(config({ inbound: [API] }), config({ inbound: [{ ...API, allow: [] }] }));
+
+  for (const value of [next, next.inbound, next.inbound[0], next.log]) assert.ok(Object.isFrozen(value));
+});

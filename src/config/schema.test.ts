@@ -1,0 +1,311 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
+import type { Config } from './config.ts';
+import { formatIssues, judge } from './issue.ts';
+import { createConfigSchema } from './schema.ts';
+
+const INBOUND = { listen: '127.0.0.1:8443', to: '127.0.0.1:8080', allow: ['spiffe://example.org/web'] };
+const OUTBOUND = { listen: '127.0.0.1:5432', to: 'db.internal:5432', expect: ['spiffe://example.org/db'] };
+const BASE = { workloadApi: { endpoint: 'unix:///agent.sock' } };
+
+const schema = createConfigSchema({ groupId: (name) => (name === 'web' ? 33 : undefined) });
+
+function judged(value: unknown) {
+  return judge(schema, { value, locate: () => ({ source: 'test', line: undefined, column: undefined }) });
+}
+
+function accepted(value: object): Config {
+  const config = judged({ ...BASE, ...value });
+  if (!config.ok) throw new Error(formatIssues(config.error));
+  return config.value;
+}
+
+/** The problems as `path: message`. */
+function problems(value: unknown): string[] {
+  const config = judged(value);
+  assert.ok(!config.ok, 'was accepted');
+  return config.error.map(({ path, message }) => `${path}: ${message}`);
+}
+
+function problemsOf(inbound: object): string[] {
+  return problems({ ...BASE, inbound: [{ ...INBOUND, ...inbound }] });
+}
+
+function problemsOfOutbound(outbound: object): string[] {
+  return problems({ ...BASE, outbound: [{ ...OUTBOUND, ...outbound }] });
+}
+
+test('defaults are filled in', () => {
+  const config = accepted({ inbound: [INBOUND] });
+
+  const [listener] = config.inbound;
+  assert.equal(listener?.name, 'inbound-0');
+  assert.equal(listener.protocol, 'tcp');
+  assert.deepEqual(listener.alpn, []);
+  assert.deepEqual(listener.identity, { by: 'default' });
+  assert.equal(listener.socketMode, 0o600);
+  assert.deepEqual(listener.limits, {
+    connectTimeoutMs: 5000,
+    handshakeTimeoutMs: 5000,
+    idleTimeoutMs: 3_600_000,
+    maxLifetimeMs: undefined,
+    maxConnections: 10_000,
+    maxHandshakes: 1000,
+    maxWaiting: 16_384,
+    tcpKeepAliveMs: 60_000,
+  });
+  assert.deepEqual(config.log, { level: 'info', format: 'auto' });
+  assert.equal(config.drainTimeoutMs, 30_000);
+  assert.equal(config.metrics, undefined);
+  assert.equal(config.admin, undefined);
+});
+
+test('a listener takes the limits that it does not set from the top level', () => {
+  const limits = { handshakeTimeout: '1s', idleTimeout: '2s', maxLifetime: '3s' };
+
+  const config = accepted({ limits, inbound: [{ ...INBOUND, limits: { idleTimeout: 'off', maxConnections: 7 } }] });
+
+  const own = config.inbound[0]?.limits;
+  assert.equal(own?.handshakeTimeoutMs, 1000);
+  assert.equal(own.idleTimeoutMs, undefined);
+  assert.equal(own.maxLifetimeMs, 3000);
+  assert.equal(own.maxConnections, 7);
+});
+
+test('patterns, SPIFFE IDs, modes and groups come out parsed', () => {
+  const config = accepted({
+    inbound: [
+      { ...INBOUND, listen: 'unix:///a.sock', socketMode: '0660', socketGroup: 'web', identity: { id: 'spiffe://example.org/api' } },
+    ],
+  });
+
+  const [listener] = config.inbound;
+  assert.equal(listener?.allow.match(requireSpiffeId('spiffe://example.org/web')), 'spiffe://example.org/web');
+  assert.equal(listener.allow.match(requireSpiffeId('spiffe://example.org/other')), undefined);
+  assert.deepEqual(listener.identity, { by: 'id', id: 'spiffe://example.org/api' });
+  assert.equal(listener.socketMode, 0o660);
+  assert.equal(listener.socketGid, 33);
+});
+
+test('the configuration cannot be changed, however deep', () => {
+  const config = accepted({ inbound: [INBOUND], metrics: { listen: '127.0.0.1:9090' } });
+
+  for (const value of [
+    config,
+    config.inbound,
+    config.inbound[0],
+    config.inbound[0]?.limits,
+    config.inbound[0]?.allow,
+    config.metrics?.listen,
+  ]) {
+    assert.ok(Object.isFrozen(value));
+  }
+});
+
+test('an empty allow list is legal and admits nobody', () => {
+  const config = accepted({ inbound: [{ ...INBOUND, allow: [] }] });
+
+  assert.equal(config.inbound[0]?.allow.match(requireSpiffeId('spiffe://example.org/web')), undefined);
+});
+
+test('a missing allow list is an error, not a list of all or of none', () => {
+  const { allow: _, ...without } = INBOUND;
+
+  assert.deepEqual(problems({ ...BASE, inbound: [without] }), ['inbound[0].allow: is required']);
+  assert.equal(problemsOf({ allow: null }).length, 1);
+});
+
+test('unknown keys are errors at every level, with the likely name', () => {
+  assert.deepEqual(problems({ ...BASE, inbound: [{ ...INBOUND, alow: [] }] }), ['inbound[0].alow: is not known here: did you mean allow?']);
+  assert.match(
+    problems({ ...BASE, inbound: [INBOUND], metrics: { listen: '127.0.0.1:1', tls: true } })[0] ?? '',
+    /^metrics\.tls: is not known here: there is listen/,
+  );
+  assert.match(problemsOf({ limits: { maxconnection: 1 } })[0] ?? '', /did you mean maxConnections/);
+  assert.equal(problemsOf(JSON.parse('{"__proto__": {"allow": []}}')).length, 1);
+  assert.equal(problemsOf({ constructor: 1 }).length, 1);
+});
+
+test('plain text does not leave the machine unless unsafeTarget says so', () => {
+  for (const to of ['10.0.0.1:8080', 'app.internal:8080', '[2001:db8::1]:80', '[::ffff:10.0.0.1]:80']) {
+    assert.match(problemsOf({ to })[0] ?? '', /^inbound\[0\]\.to: .*unsafeTarget/);
+    assert.ok(accepted({ inbound: [{ ...INBOUND, to, unsafeTarget: true }] }));
+  }
+  for (const to of ['127.0.0.1:1', '127.9.9.9:1', '[::1]:1', 'localhost:1', 'unix:///app.sock'])
+    assert.ok(accepted({ inbound: [{ ...INBOUND, to }] }));
+});
+
+test('an identity is not lent to other machines unless unsafeListen says so', () => {
+  for (const listen of ['0.0.0.0:1', '[::]:1', '10.0.0.1:1']) {
+    assert.match(problemsOfOutbound({ listen })[0] ?? '', /^outbound\[0\]\.listen: .*unsafeListen/);
+    assert.ok(accepted({ outbound: [{ ...OUTBOUND, listen, unsafeListen: true }] }));
+  }
+});
+
+test('an outbound listener must say who the server is', () => {
+  assert.match(problemsOfOutbound({ expect: undefined })[0] ?? '', /^outbound\[0\]\.expect: is required/);
+  assert.match(problemsOfOutbound({ expect: [] })[0] ?? '', /^outbound\[0\]\.expect: is empty/);
+  assert.match(
+    problemsOfOutbound({ expect: ['spiffe://example.org/**'] })[0] ?? '',
+    /^outbound\[0\]\.expect\[0\]: .*unsafeAllowAnyInTrustDomain/,
+  );
+  assert.match(problemsOfOutbound({ unsafeAllowAnyInTrustDomain: 'example.org' })[0] ?? '', /replaces expect/);
+});
+
+test('unsafeAllowAnyInTrustDomain accepts the servers of that trust domain and no others', () => {
+  const { expect: _, ...rest } = OUTBOUND;
+
+  const { expect } = accepted({ outbound: [{ ...rest, unsafeAllowAnyInTrustDomain: 'example.org' }] }).outbound[0] ?? {};
+
+  assert.equal(expect?.match(requireSpiffeId('spiffe://example.org/any')), 'spiffe://example.org/**');
+  assert.equal(expect.match(requireSpiffeId('spiffe://partner.example/any')), undefined);
+});
+
+test('the admin API is bound to this machine only', () => {
+  for (const listen of ['0.0.0.0:1', '[::]:1', '10.0.0.1:1'])
+    assert.match(problems({ ...BASE, inbound: [INBOUND], admin: { listen } })[0] ?? '', /^admin\.listen: /);
+  assert.ok(accepted({ inbound: [INBOUND], admin: { listen: 'unix:///admin.sock' } }));
+});
+
+test('two listeners cannot have one address, whatever they are for', () => {
+  const taken = [
+    { inbound: [INBOUND, { ...INBOUND, to: '127.0.0.1:1' }] },
+    { inbound: [INBOUND], outbound: [{ ...OUTBOUND, listen: '127.0.0.1:8443' }] },
+    { inbound: [{ ...INBOUND, listen: '0.0.0.0:8443' }], metrics: { listen: '127.0.0.1:8443' } },
+    { inbound: [{ ...INBOUND, listen: 'unix:///a' }], admin: { listen: 'unix:///a' } },
+  ];
+  for (const value of taken) assert.match(problems({ ...BASE, ...value })[0] ?? '', /listen: .* is taken by inbound\[0\]/);
+  assert.ok(
+    accepted({
+      inbound: [
+        { ...INBOUND, listen: '127.0.0.1:0' },
+        { ...INBOUND, listen: '127.0.0.1:0' },
+      ],
+    }),
+  );
+});
+
+test('two listeners cannot have one name, given or by position', () => {
+  const other = { ...INBOUND, listen: '127.0.0.1:8444' };
+  assert.match(
+    problems({
+      ...BASE,
+      inbound: [
+        { ...INBOUND, name: 'a' },
+        { ...other, name: 'a' },
+      ],
+    })[0] ?? '',
+    /^inbound\[1\]\.name: .* taken by inbound\[0\]/,
+  );
+  assert.match(
+    problems({ ...BASE, inbound: [{ ...INBOUND, name: 'inbound-1' }, other] })[0] ?? '',
+    /^inbound\[1\]: .* taken by inbound\[0\]/,
+  );
+  assert.match(
+    problems({ ...BASE, inbound: [{ ...INBOUND, name: 'a' }], outbound: [{ ...OUTBOUND, name: 'a' }] })[0] ?? '',
+    /^outbound\[0\]\.name/,
+  );
+});
+
+test('a listener cannot forward to itself', () => {
+  assert.match(problemsOf({ to: '127.0.0.1:8443' })[0] ?? '', /itself/);
+  assert.match(problemsOf({ listen: '0.0.0.0:8443', to: 'localhost:8443' })[0] ?? '', /itself/);
+  assert.match(problemsOfOutbound({ listen: 'unix:///a', to: 'unix:///a' })[0] ?? '', /itself/);
+});
+
+test('a mode or a group of a TCP listener is an error', () => {
+  assert.match(problemsOf({ socketMode: '0600' })[0] ?? '', /^inbound\[0\]\.socketMode: is for Unix sockets/);
+  assert.match(
+    problems({ ...BASE, inbound: [INBOUND], metrics: { listen: '127.0.0.1:1', socketGroup: 1 } })[0] ?? '',
+    /^metrics\.socketGroup/,
+  );
+});
+
+test('a mode that is not octal text, or a group that does not exist, is an error', () => {
+  for (const socketMode of [600, 0o600, '0999', '600 ', '04755', 'rw', ''])
+    assert.match(problemsOf({ listen: 'unix:///a', socketMode })[0] ?? '', /octal mode in quotes/);
+  assert.match(problemsOf({ listen: 'unix:///a', socketGroup: 'nosuch' })[0] ?? '', /there is no group "nosuch"/);
+  assert.equal(problemsOf({ listen: 'unix:///a', socketGroup: -1 }).length, 1);
+});
+
+test('every kind of bad value is an error that names its place', () => {
+  const bad = [
+    { listen: 8443 },
+    { listen: 'example.org:1' },
+    { to: '127.0.0.1:0' },
+    { to: '0.0.0.0:80' },
+    { allow: 'spiffe://example.org/web' },
+    { allow: [1] },
+    { allow: ['spiffe://Example.org/a'] },
+    { allow: ['*'] },
+    { allow: ['spiffe://*/a'] },
+    { protocol: 'udp' },
+    { alpn: 'h2' },
+    { alpn: [''] },
+    { alpn: ['h2', 'h2'] },
+    { alpn: ['a'.repeat(256)] },
+    { identity: {} },
+    { identity: { id: 'spiffe://example.org/a', hint: 'b' } },
+    { identity: { id: 'web' } },
+    { identity: { hint: '' } },
+    { name: '' },
+    { name: 'a b' },
+    { name: 'é' },
+    { name: 'a'.repeat(64) },
+    { limits: { handshakeTimeout: 5 } },
+    { limits: { handshakeTimeout: '0s' } },
+    { limits: { handshakeTimeout: 'off' } },
+    { limits: { maxConnections: 0 } },
+    { limits: { maxConnections: 1.5 } },
+    { limits: { maxConnections: Infinity } },
+    { limits: { maxConnections: '5' } },
+    { limits: [] },
+    { unsafeTarget: 'yes' },
+  ];
+  for (const entry of bad) {
+    const [key = ''] = Object.keys(entry);
+    const found = problemsOf(entry);
+    assert.ok(
+      found.length > 0 && found.every((problem) => problem.startsWith(`inbound[0].${key}`)),
+      `${JSON.stringify(entry)}: ${found.join()}`,
+    );
+  }
+});
+
+test('a server name is a DNS name, never an IP address', () => {
+  for (const serverName of ['192.0.2.1', '::1', '[::1]', 'a b', '', 'db:5432'])
+    assert.equal(problemsOfOutbound({ serverName }).length, 1, serverName);
+  assert.equal(accepted({ outbound: [{ ...OUTBOUND, serverName: 'DB.example.org' }] }).outbound[0]?.serverName, 'db.example.org');
+});
+
+test('a configuration without listener or without Workload API is an error', () => {
+  assert.deepEqual(problems(BASE), [': has no listener: it needs at least one inbound or outbound entry']);
+  assert.deepEqual(problems({ inbound: [INBOUND] }), ['workloadApi.endpoint: is required, unless SPIFFE_ENDPOINT_SOCKET is set']);
+});
+
+test('what is no mapping at all is one error', () => {
+  for (const value of [null, [], 'text', 5, true]) assert.equal(problems(value).length, 1);
+});
+
+test('all problems come at once, those of single fields and those between fields', () => {
+  const found = problems({
+    inbound: [
+      { listen: '0.0.0.0:1', to: 'x', alow: [] },
+      { ...INBOUND, listen: '127.0.0.1:1' },
+    ],
+    log: { level: 'loud' },
+    bogus: 1,
+  });
+
+  const paths = found.map((problem) => problem.replace(/: .*/, '')).toSorted();
+  assert.deepEqual(paths, [
+    'bogus',
+    'inbound[0].allow',
+    'inbound[0].alow',
+    'inbound[0].to',
+    'inbound[1].listen',
+    'log.level',
+    'workloadApi.endpoint',
+  ]);
+});
