@@ -71,8 +71,8 @@ async function defaultFolder(): Promise<{ readonly path: string; remove(): Promi
   return { path, remove: () => rm(path, { recursive: true, force: true }) };
 }
 
-/** Keeps the process alive meanwhile: a trust domain without workloads has no sockets that would. */
-function aborted(signal: AbortSignal): Promise<void> {
+/** Resolves when `signal` aborts. Keeps the process alive meanwhile: a trust domain without workloads has no sockets that would. */
+export function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     if (signal.aborted) return resolve();
     const alive = setInterval(() => {}, 3_600_000);

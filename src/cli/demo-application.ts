@@ -1,0 +1,41 @@
+import { once } from 'node:events';
+import { createServer, type IncomingMessage } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+export interface DemoApplication {
+  /** `127.0.0.1:PORT`. */
+  readonly address: string;
+  stop(): Promise<void>;
+}
+
+/** A plain HTTP application that knows nothing of TLS or SPIFFE: it says hello, and what it sees of the request. */
+export async function startDemoApplication(): Promise<DemoApplication> {
+  const server = createServer((request, response) => {
+    request.on('error', () => {});
+    request.resume().on('end', () => response.end(describe(request)));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  return {
+    address: `127.0.0.1:${port}`,
+    async stop() {
+      const closed = once(server, 'close');
+      server.close();
+      server.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+function describe(request: IncomingMessage): string {
+  const headers = Object.entries(request.headers).map(([name, value]) => `  ${name}: ${String(value)}`);
+  const peer = `${request.socket.remoteAddress}:${request.socket.remotePort}`;
+  return [
+    'Hello from the application. It speaks plain HTTP, and this is what it sees:',
+    `  from ${peer}`,
+    `  ${request.method} ${request.url}`,
+    ...headers,
+    '',
+  ].join('\n');
+}

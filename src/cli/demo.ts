@@ -1,0 +1,159 @@
+import { rmSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type App, createApp } from '../app.ts';
+import { formatIssues } from '../config/issue.ts';
+import { loadConfig } from '../config/load.ts';
+import { formatAddress } from '../config/units.ts';
+import { devConfigSchema } from '../devdomain/config.ts';
+import { createDevDomain } from '../devdomain/dev-domain.ts';
+import { systemClock } from '../lib/clock.ts';
+import { messageOf } from '../lib/errors.ts';
+import { startDemoApplication } from './demo-application.ts';
+import { aborted } from './dev.ts';
+import { EXIT_FAILED, EXIT_OK } from './environment.ts';
+import { VERSION } from './version.ts';
+
+const READY_WITHIN_MS = 20_000;
+const LOOK_EVERY_MS = 20;
+const STOP_WITHIN_MS = 2000;
+
+const APP = 'spiffe://example.org/app';
+const FRONTEND = 'spiffe://example.org/frontend';
+const STRANGER = 'spiffe://example.org/stranger';
+
+/**
+ * `scute demo`: a trust domain, a plain application, a sidecar before it, one for a caller that it admits and one for a caller
+ * that it does not, in one process and on loopback only. Prints commands to try, and serves until `signal` aborts.
+ * Resolves to the exit code. Leaves no file behind.
+ */
+export async function runDemo(_options: object, signal: AbortSignal): Promise<number> {
+  const folder = await mkdtemp(join(tmpdir(), 'scute-demo-'));
+  // A second signal ends the process without waiting for anything.
+  const removeAtExit = (): void => rmSync(folder, { recursive: true, force: true });
+  process.once('exit', removeAtExit);
+  await using stack = new AsyncDisposableStack();
+  stack.defer(async () => {
+    await rm(folder, { recursive: true, force: true });
+    process.off('exit', removeAtExit);
+  });
+  try {
+    const parts = await startAllParts(folder, stack, signal);
+    process.stdout.write(instructions(parts));
+  } catch (cause) {
+    if (signal.aborted) return EXIT_OK;
+    process.stderr.write(`scute demo could not start: ${messageOf(cause)}\n`);
+    return EXIT_FAILED;
+  }
+  await aborted(signal);
+  return EXIT_OK;
+}
+
+/** Addresses as commands need them. */
+interface DemoAddresses {
+  readonly application: string;
+  readonly inbound: string;
+  readonly metrics: string;
+  readonly admin: string;
+  readonly frontend: string;
+  readonly stranger: string;
+}
+
+/** What was started is stopped by `stack`, in reverse. */
+async function startAllParts(folder: string, stack: AsyncDisposableStack, signal: AbortSignal): Promise<DemoAddresses> {
+  const workload = (id: string) => ({ socket: join(folder, `${id.replace(/^.*\//, '')}.sock`), ids: [id] });
+  const workloads = [workload(APP), workload(FRONTEND), workload(STRANGER)];
+  const domain = createDevDomain(
+    devConfigSchema.parse({ trustDomains: [{ name: 'example.org', svidLife: '10m', rotateEvery: '1m', workloads }] }),
+    {
+      clock: systemClock,
+      onFailure: (failure) => process.stderr.write(`rotation failed: ${messageOf(failure)}\n`),
+    },
+  );
+  await domain.start(signal);
+  stack.defer(() => domain.stop(AbortSignal.timeout(STOP_WITHIN_MS)));
+  const application = await startDemoApplication();
+  stack.defer(() => application.stop());
+
+  const startSidecar = async (name: string, level: string, settings: Readonly<Record<string, unknown>>): Promise<Sidecar> => {
+    const sidecar = await createSidecar({ workloadApi: { endpoint: domain.endpoint(name) }, log: { level }, ...settings }, signal);
+    stack.defer(() => sidecar.stop());
+    return sidecar;
+  };
+  // The log of one sidecar tells the whole story: what the others have to say would repeat it from their side.
+  const app = await startSidecar('app', 'info', {
+    inbound: [{ name: 'app', listen: '127.0.0.1:0', to: application.address, allow: [FRONTEND] }],
+    metrics: { listen: '127.0.0.1:0' },
+    admin: { listen: `unix://${join(folder, 'admin.sock')}` },
+  });
+  const inbound = app.address('app');
+  const outbound = { listen: '127.0.0.1:0', to: inbound, expect: [APP] };
+  const frontend = await startSidecar('frontend', 'error', { outbound: [{ name: 'to-app', ...outbound }] });
+  const stranger = await startSidecar('stranger', 'error', { outbound: [{ name: 'to-app', ...outbound }] });
+  for (const sidecar of [app, frontend, stranger]) await sidecar.ready(signal);
+  return {
+    application: application.address,
+    inbound,
+    metrics: app.address('metrics'),
+    admin: join(folder, 'admin.sock'),
+    frontend: frontend.address('to-app'),
+    stranger: stranger.address('to-app'),
+  };
+}
+
+interface Sidecar {
+  address(listener: string): string;
+  ready(signal: AbortSignal): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** The same application that `scute run` runs, with settings in the shape of its file. */
+async function createSidecar(settings: Readonly<Record<string, unknown>>, signal: AbortSignal): Promise<Sidecar> {
+  const config = await loadConfig({ file: undefined, flags: settings, env: {} });
+  if (!config.ok) throw new Error(formatIssues(config.error));
+  const app: App = await createApp(config.value, { version: VERSION });
+  await app.start(signal);
+  return {
+    address(listener) {
+      const address = app.addresses().get(listener);
+      if (address === undefined) throw new Error(`listener ${JSON.stringify(listener)} is not bound`);
+      return formatAddress(address);
+    },
+    async ready(signal) {
+      const deadline = AbortSignal.any([signal, AbortSignal.timeout(READY_WITHIN_MS)]);
+      while (app.notReady().length > 0) {
+        if (deadline.aborted) throw new Error(`not ready: ${app.notReady().join(', ')}`);
+        await systemClock.sleep(LOOK_EVERY_MS, deadline);
+      }
+    },
+    async stop() {
+      await app.stop('the demo ends', AbortSignal.timeout(STOP_WITHIN_MS));
+    },
+  };
+}
+
+/** One command a line, to be pasted; what each shows is in the comment before it. */
+function instructions({ application, inbound, metrics, admin, frontend, stranger }: DemoAddresses): string {
+  return `
+A plain HTTP application listens on ${application}. Before it, a Scute sidecar accepts mTLS on ${inbound} and admits
+${FRONTEND} alone. Two callers have sidecars of their own. Identities come from an embedded trust domain
+that is never for production, and rotate each minute. Try, in another terminal:
+
+# Allowed: this caller's sidecar presents ${FRONTEND}, which is on the allow list.
+curl http://${frontend}/hello
+# Refused: this caller's sidecar presents ${STRANGER}, which is not on the allow list. The log below says so.
+curl http://${stranger}/hello
+# Refused: TLS without a client certificate, so without any identity.
+curl --insecure https://${inbound}/hello
+# Metrics of the sidecar before the application.
+curl http://${metrics}/metrics
+# Its status, check by check.
+curl 'http://${metrics}/readyz?verbose'
+# Its configuration, identity and listeners, without secrets.
+curl --unix-socket ${admin} http://localhost/config_dump
+
+READY. Ctrl-C ends everything and removes every file. The log of the sidecar before the application follows.
+
+`;
+}

@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { type Child, runChild, startChild } from '../support/child.ts';
+
+const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+
+interface Demo {
+  readonly child: Child;
+  /** Where it makes its files. */
+  readonly temporary: string;
+  /** The commands that it printed, by the comment above each. */
+  readonly commands: ReadonlyMap<string, string>;
+}
+
+async function startDemo(t: TestContext): Promise<Demo> {
+  const temporary = await mkdtemp(join(tmpdir(), 'demo-'));
+  t.after(() => rm(temporary, { recursive: true, force: true }));
+  const env = { PATH: process.env['PATH'] ?? '', TMPDIR: temporary };
+  const child = await startChild([process.execPath, '--disable-sigusr1', MAIN, 'demo'], { env });
+  t.after(() => child.stop());
+  await child.line(/^READY/);
+  const lines = child.lines();
+  const commands = lines.flatMap((line, index): [string, string][] => (line.startsWith('curl ') ? [[lines[index - 1] ?? '', line]] : []));
+  return { child, temporary, commands: new Map(commands) };
+}
+
+test('the commands that scute demo prints do what it says of them', async (t) => {
+  const { child, commands } = await startDemo(t);
+  const run = (about: RegExp) => {
+    const [, command] = [...commands].find(([comment]) => about.test(comment)) ?? [];
+    assert.ok(command !== undefined, `no command with a comment like ${about}`);
+    return runChild(['sh', '-c', command.replace('curl', 'curl --silent --max-time 10')]);
+  };
+
+  const allowed = await run(/^# Allowed/);
+  assert.match(allowed.stdout, /Hello from the application/);
+  assert.match(allowed.stdout, /GET \/hello/);
+
+  const refused = await run(/^# Refused: .*not on the allow list/);
+  assert.equal(refused.stdout, '');
+  assert.notEqual(refused.code, 0);
+  await child.line(/"peer_id":"spiffe:\/\/example\.org\/stranger".*"reason":"not_allowed"/);
+
+  const anonymous = await run(/^# Refused: .*without a client certificate/);
+  assert.equal(anonymous.stdout, '');
+  assert.notEqual(anonymous.code, 0);
+  await child.line(/"reason":"no_certificate"/);
+
+  assert.match((await run(/^# Metrics/)).stdout, /^scute_build_info\{/m);
+  assert.match((await run(/^# Its status/)).stdout, /readyz check passed/);
+  assert.match((await run(/^# Its configuration/)).stdout, /spiffe:\/\/example\.org\/app/);
+  assert.equal(commands.size, 6);
+  assert.doesNotMatch(child.stdout() + child.stderr(), /PRIVATE KEY/);
+});
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  test(`scute demo ends cleanly on ${signal} and leaves no file behind`, async (t) => {
+    const { child, temporary } = await startDemo(t);
+    assert.equal((await readdir(temporary)).length, 1);
+
+    child.signal(signal);
+    const exit = await child.exited;
+
+    assert.equal(exit.code, 0);
+    assert.deepEqual(await readdir(temporary), []);
+  });
+}
+
+test('a second signal ends scute demo at once, and still leaves no file behind', async (t) => {
+  const { child, temporary } = await startDemo(t);
+
+  child.signal('SIGINT');
+  child.signal('SIGTERM');
+  const exit = await child.exited;
+
+  assert.ok(exit.code === 0 || exit.code === 130 || exit.code === 143, `exit code ${exit.code}`);
+  assert.deepEqual(await readdir(temporary), []);
+});
