@@ -27,9 +27,9 @@ export interface ExposureOptions {
 /** Watches whether applications listen where others can reach them without passing Scute. */
 export interface ExposureWatch extends Service {
   /** By the name of the listener: addresses at which its application can be reached around Scute. */
-  exposed(): ReadonlyMap<string, readonly string[]>;
+  readonly exposed: () => ReadonlyMap<string, readonly string[]>;
   /** For a readiness check that does not block. */
-  check(): CheckResult;
+  readonly check: () => CheckResult;
 }
 
 const RECHECK_MS = 30_000;

@@ -1,5 +1,6 @@
 import { pino } from 'pino';
 import type { LogFormat, LogLevel } from '../config/config.ts';
+import { codeOf } from '../lib/errors.ts';
 import { createLogOutput, type LogOutput } from './log-output.ts';
 
 export type LogFields = Readonly<Record<string, unknown>>;
@@ -100,10 +101,15 @@ function standardOutput(isPretty: boolean): LogOutput {
   });
 }
 
-/** Loaded only when needed, and as a function: its streams and worker threads cannot be used from the one-file bundle. */
-async function loadPretty(colorize: boolean): Promise<(line: string) => string> {
-  const { prettyFactory } = await import('pino-pretty');
-  return prettyFactory({ colorize, messageKey: 'message', timestampKey: 'time', translateTime: 'HH:MM:ss.l', ignore: 'pid' });
+/** Loaded only when needed, and as a function: its streams use worker threads. Undefined where it is not installed: then JSON will do. */
+async function loadPretty(colorize: boolean): Promise<((line: string) => string) | undefined> {
+  try {
+    const { prettyFactory } = await import('pino-pretty');
+    return prettyFactory({ colorize, messageKey: 'message', timestampKey: 'time', translateTime: 'HH:MM:ss.l', ignore: 'pid' });
+  } catch (cause) {
+    if (codeOf(cause) !== 'ERR_MODULE_NOT_FOUND') throw cause;
+    return undefined;
+  }
 }
 
 /**

@@ -239,7 +239,7 @@ test('the dump has every certificate with where it is used, and no private key',
   const listener = { name: 'in', direction: 'inbound' } as const;
   const { counters } = metrics.listener(listener);
   counters.open = 2;
-  const pem = web.key.export({ format: 'pem', type: 'pkcs8' }).toString();
+  const pem = web.key.export({ format: 'pem', type: 'pkcs8' });
   const address = await startService(
     t,
     adminServer(LOOPBACK, {
@@ -281,7 +281,7 @@ test('the dump has every certificate with where it is used, and no private key',
       ['spiffe://example.org/batch', 'batch', false, ['in']],
     ],
   );
-  const [leaf] = identity.svids[1]?.['chain'] as Record<string, unknown>[];
+  const [leaf] = (identity.svids[1]?.['chain'] ?? []) as Record<string, unknown>[];
   assert.equal(leaf?.['serial'], batch.chain[0]?.serial);
   assert.equal(leaf?.['key_type'], 'ed25519');
   assert.equal(leaf?.['issuer_key_id'], batch.chain[0]?.authorityKeyId);
