@@ -14,6 +14,10 @@ function errorOf(der: Uint8Array): string {
   return parsed.ok ? 'ok' : parsed.error;
 }
 
+function withSan(value: Uint8Array): string {
+  return errorOf(root.issue({ uriSans: [], extensions: [{ oid: '2.5.29.17', value }] }).der);
+}
+
 /** Replaces the only occurrence of `from`. */
 function patch(der: Buffer, from: Buffer, to: Buffer): Buffer {
   const at = der.indexOf(from);
@@ -143,8 +147,6 @@ for (const [what, extension, error] of [
   });
 
 test('alternative names that are empty, not ASCII or of no known kind are errors', () => {
-  const withSan = (value: Uint8Array): string => errorOf(root.issue({ uriSans: [], extensions: [{ oid: '2.5.29.17', value }] }).der);
-
   assert.match(withSan(sequence()), /empty list of names/);
   assert.match(withSan(sequence(uriName('spiffe://example.org/ü'))), /outside ASCII/);
   assert.match(withSan(sequence(element(0x89, Buffer.from('x')))), /unknown kind/);

@@ -56,10 +56,10 @@ export function decodeName(element: DerElement): DistinguishedName {
       folded.push(`${oid}=${value.trim().replace(/\s+/g, ' ').toLowerCase()}`);
       shown.push(`${SHORT_NAMES[oid] ?? oid}=${escapeValue(value)}`);
     } while (!attributes.done);
-    rdns.push(folded.sort().join('\0'));
+    rdns.push(folded.toSorted().join('\0'));
     texts.push(shown.join('+'));
   }
-  return { der: toHex(element.whole), isEmpty: rdns.length === 0, rdns, emails, text: texts.reverse().join(',') };
+  return { der: toHex(element.whole), isEmpty: rdns.length === 0, rdns, emails, text: texts.toReversed().join(',') };
 }
 
 /** GeneralNames ::= SEQUENCE SIZE (1..MAX) OF GeneralName. Throws DerError. */

@@ -251,11 +251,11 @@ test('the answer holds until the earliest end of validity in the path', () => {
 });
 
 test('eight certificates are read, nine are refused unread', () => {
-  const extra = (count: number): Buffer[] => Array.from({ length: count }, () => createTestAuthority().der);
+  const strangers = Array.from({ length: 8 }, () => createTestAuthority().der);
   const leaf = root.issue();
 
-  assert.equal(problemOf([...leaf.chain, ...extra(7)]), 'ok');
-  assert.equal(problemOf([...leaf.chain, ...extra(8)]), 'bad_certificate');
+  assert.equal(problemOf([...leaf.chain, ...strangers.slice(0, 7)]), 'ok');
+  assert.equal(problemOf([...leaf.chain, ...strangers]), 'bad_certificate');
 });
 
 test('a chain of eight with seven intermediates is verified', () => {

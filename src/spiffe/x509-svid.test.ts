@@ -2,18 +2,19 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { bundleOf } from '../../test/support/bundles.ts';
 import { createKeyPair, createTestAuthority, type TestCertificate } from '../../test/support/pki.ts';
-import { buildX509Svid } from './x509-svid.ts';
+import type { Result } from '../lib/result.ts';
+import { buildX509Svid, type SvidProblem, type X509Svid, type X509SvidMaterial } from './x509-svid.ts';
 
 const ID = 'spiffe://example.org/workload';
 const NOW = Date.now();
 const root = createTestAuthority();
 const bundle = bundleOf('example.org', [root]);
 
-function build(leaf: TestCertificate, { spiffeId = ID, keyDer = leaf.keyDer as Uint8Array, chainDer = leaf.chainDer as Uint8Array } = {}) {
-  return buildX509Svid({ spiffeId, chainDer, keyDer, hint: 'internal' }, bundle, NOW);
+function build(leaf: TestCertificate, changed: Partial<X509SvidMaterial> = {}): Result<X509Svid, SvidProblem> {
+  return buildX509Svid({ spiffeId: ID, chainDer: leaf.chainDer, keyDer: leaf.keyDer, hint: 'internal', ...changed }, bundle, NOW);
 }
 
-function codeOf(result: ReturnType<typeof build>): string {
+function codeOf(result: Result<X509Svid, SvidProblem>): string {
   return result.ok ? 'ok' : result.error.code;
 }
 
