@@ -31,6 +31,8 @@ const CURVES: readonly (string | undefined)[] = ['prime256v1', 'secp384r1', 'sec
 const MIN_RSA_BITS = 2048;
 /** A signature check costs with the square of the modulus and with the length of the exponent, and a stranger chooses both. */
 const MAX_RSA_BITS = 8192;
+/** With an exponent of 1 anybody can sign. */
+const MIN_RSA_EXPONENT = 3n;
 const MAX_RSA_EXPONENT = 0xffff_ffffn;
 
 /** AlgorithmIdentifier. The OID is always readable; `algorithm` is undefined for one that we do not accept. Throws DerError. */
@@ -65,7 +67,8 @@ export function keyProblem(key: KeyObject): string | undefined {
       const bits = details.modulusLength ?? 0;
       if (bits < MIN_RSA_BITS) return `has an RSA key of ${bits} bits, fewer than ${MIN_RSA_BITS}`;
       if (bits > MAX_RSA_BITS) return `has an RSA key of ${bits} bits, more than ${MAX_RSA_BITS}`;
-      if ((details.publicExponent ?? 0n) > MAX_RSA_EXPONENT) return 'has an RSA key with a huge exponent';
+      const exponent = details.publicExponent ?? 0n;
+      if (exponent < MIN_RSA_EXPONENT || exponent > MAX_RSA_EXPONENT) return `has an RSA key with the exponent ${exponent}`;
       return undefined;
     }
     case 'ec':

@@ -125,6 +125,14 @@ test('different signature algorithms inside and outside of the signature are an 
   assert.match(errorOf(patch(der, sha256, sha384)), /two different signature algorithms/);
 });
 
+test('versions after 3, and extensions before it, are errors (RFC 5280 4.1)', () => {
+  const { der } = root.issue();
+  const third = Buffer.from('a003020102', 'hex');
+
+  assert.match(errorOf(patch(der, third, Buffer.from('a003020103', 'hex'))), /version 4/);
+  assert.match(errorOf(patch(der, third, Buffer.from('a003020101', 'hex'))), /extensions in a certificate of an old version/);
+});
+
 for (const [what, extension, error] of [
   ['a path length without the CA flag', { oid: '2.5.29.19', value: sequence(integer(0)) }, /path length without the CA flag/],
   [

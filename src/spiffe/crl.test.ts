@@ -117,6 +117,15 @@ test('a list past its nextUpdate goes on revoking what it lists', () => {
   assert.equal(problemOf(good.chain, [crl]), 'ok');
 });
 
+test('a list past its nextUpdate does not shorten how long an answer holds', () => {
+  const crl = root.crl({ nextUpdate: NOW - 5000 });
+
+  const answer = verifyPeer(root.issue().chain, bundlesOf({ 'example.org': [root] }, [crl]), NOW);
+
+  assert.ok(answer.ok);
+  assert.equal(answer.value.validUntilMs, answer.value.leaf.notAfterMs);
+});
+
 test('an answer holds no longer than the nextUpdate of the lists consulted', () => {
   const nextUpdate = Math.floor(NOW / 1000) * 1000 + 60_000;
 

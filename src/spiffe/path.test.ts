@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bundlesOf, requireCertificate } from '../../test/support/bundles.ts';
+import { bundleOf, bundlesOf, requireCertificate } from '../../test/support/bundles.ts';
 import {
   createKeyPair,
   createTestAuthority,
@@ -9,6 +9,7 @@ import {
   type CertificateOptions,
   type TestAuthority,
 } from '../../test/support/pki.ts';
+import { findPath } from './path.ts';
 import { verifyPeer } from './verify.ts';
 
 const NOW = Date.now();
@@ -210,6 +211,26 @@ test('a tangle of one name costs a bounded number of checks', () => {
   assert.ok(!answer.ok);
   assert.equal(answer.error.problem, 'untrusted_chain');
   assert.match(answer.error.detail, /too many checks/);
+});
+
+test('certificates that all sign one another cost a bounded number of steps', () => {
+  // No honest keys do this, but keys can be made up under which a given signature holds.
+  const tangle = Array.from({ length: 8 }, () => requireCertificate(createTestAuthority({ subject: 'Tangle' }).der));
+  let checks = 0;
+  const [leaf, ...pool] = tangle.map((certificate) => ({
+    ...certificate,
+    isSignedBy() {
+      checks += 1;
+      return true;
+    },
+  }));
+  assert.ok(leaf);
+
+  const found = findPath(leaf, pool, bundleOf('example.org', [root]), NOW);
+
+  assert.ok(!found.ok);
+  assert.match(found.error.detail, /too many checks/);
+  assert.ok(checks <= 64);
 });
 
 test('a crowd of authorities of one name is no hindrance to one that names its key', () => {

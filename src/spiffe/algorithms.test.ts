@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict';
+import { createPublicKey, generateKeyPairSync, sign } from 'node:crypto';
+import { test } from 'node:test';
+import { bitString, element, explicit, integer, oid, sequence } from '../../test/support/der-writer.ts';
+import { createKeyPair } from '../../test/support/pki.ts';
+import { decodeSignatureAlgorithm, keyProblem, signatureHolds } from './algorithms.ts';
+import { DerReader } from './der.ts';
+
+const SHA1 = '1.3.14.3.2.26';
+const SHA256 = '2.16.840.1.101.3.4.2.1';
+const SHA384 = '2.16.840.1.101.3.4.2.2';
+const MGF1 = '1.2.840.113549.1.1.8';
+const hashOf = (type: string): Buffer => sequence(oid(type), element(0x05));
+const maskOf = (type: string, generator = MGF1): Buffer => sequence(oid(generator), hashOf(type));
+
+function decode(der: Buffer): ReturnType<typeof decodeSignatureAlgorithm> {
+  return decodeSignatureAlgorithm(new DerReader(der).any());
+}
+
+function pss(...parameters: readonly Buffer[]): Buffer {
+  return sequence(oid('1.2.840.113549.1.1.10'), sequence(...parameters));
+}
+
+function rsaKey(modulus: string, exponent: number) {
+  const key = sequence(sequence(oid('1.2.840.113549.1.1.1'), element(0x05)), bitString(sequence(integer(modulus), integer(exponent))));
+  return createPublicKey({ key, format: 'der', type: 'spki' });
+}
+
+test('MD5, SHA-1, SHA-224, DSA and algorithms not heard of are not accepted, but named', () => {
+  for (const type of [
+    '1.2.840.113549.1.1.4',
+    '1.2.840.113549.1.1.5',
+    '1.2.840.113549.1.1.14',
+    '1.2.840.10045.4.1',
+    '1.2.840.10040.4.3',
+    '1.2.3',
+  ])
+    assert.deepEqual(decode(sequence(oid(type))), { oid: type, algorithm: undefined });
+});
+
+test('RSASSA-PSS is accepted with one strong hash, named twice, and nothing by default, which is SHA-1 (RFC 4055 3.1)', () => {
+  const [hash, mask, salt] = [explicit(0, hashOf(SHA256)), explicit(1, maskOf(SHA256)), explicit(2, integer(32))];
+
+  assert.deepEqual(decode(pss(hash, mask, salt)).algorithm, { keyType: 'rsa', hash: 'sha256', pssSaltLength: 32 });
+  for (const der of [
+    sequence(oid('1.2.840.113549.1.1.10')),
+    pss(),
+    pss(mask, salt),
+    pss(hash, salt),
+    pss(hash, mask),
+    pss(explicit(0, hashOf(SHA1)), explicit(1, maskOf(SHA1)), salt),
+    pss(hash, explicit(1, maskOf(SHA384)), salt),
+    pss(hash, explicit(1, maskOf(SHA256, '1.2.3')), salt),
+    pss(hash, mask, explicit(2, integer(65))),
+    pss(hash, mask, salt, explicit(3, integer(2))),
+  ])
+    assert.equal(decode(der).algorithm, undefined, der.toString('hex'));
+});
+
+test('RSA keys have 2048 to 8192 bits and an exponent of 3 to 32 bits', () => {
+  for (const [bits, exponent, isGood] of [
+    [1024, 65_537, false],
+    [2047, 65_537, false],
+    [2048, 65_537, true],
+    [2048, 3, true],
+    [2048, 1, false],
+    [2048, 2 ** 32 + 1, false],
+    [8192, 65_537, true],
+    [8200, 65_537, false],
+  ] as const) {
+    const modulus = (2n ** BigInt(bits) - 1n).toString(16);
+    assert.equal(keyProblem(rsaKey(modulus, exponent)) === undefined, isGood, `${bits} bits, exponent ${exponent}`);
+  }
+});
+
+test('keys of other kinds and curves are not accepted', () => {
+  for (const type of ['p256', 'p384', 'p521', 'ed25519'] as const) assert.equal(keyProblem(createKeyPair(type).publicKey), undefined, type);
+  assert.match(keyProblem(createKeyPair('secp256k1').publicKey) ?? '', /secp256k1/);
+  assert.match(keyProblem(generateKeyPairSync('ed448').publicKey) ?? '', /ed448/);
+  assert.match(keyProblem(generateKeyPairSync('x25519').publicKey) ?? '', /x25519/);
+  assert.match(keyProblem(generateKeyPairSync('rsa-pss', { modulusLength: 2048 }).publicKey) ?? '', /rsa-pss/);
+});
+
+test('a signature holds for its own key, algorithm and bytes only, and none of it throws', () => {
+  const signed = Buffer.from('signed');
+  const { privateKey, publicKey } = createKeyPair('p256');
+  const signature = sign('sha256', signed, privateKey);
+  const algorithm = { keyType: 'ec', hash: 'sha256', pssSaltLength: undefined } as const;
+
+  assert.equal(signatureHolds(algorithm, signed, signature, publicKey), true);
+  assert.equal(signatureHolds(algorithm, signed, signature, createKeyPair('p256').publicKey), false);
+  assert.equal(signatureHolds(algorithm, Buffer.from('Signed'), signature, publicKey), false);
+  assert.equal(signatureHolds({ ...algorithm, hash: 'sha384' }, signed, signature, publicKey), false);
+  assert.equal(signatureHolds({ ...algorithm, keyType: 'rsa' }, signed, signature, publicKey), false);
+  for (const kind of ['rsa2048', 'ed25519', 'p384'] as const)
+    assert.equal(signatureHolds(algorithm, signed, signature, createKeyPair(kind).publicKey), false);
+  for (const bytes of [Buffer.alloc(0), Buffer.from('garbage'), Buffer.concat([signature, signature])])
+    assert.equal(signatureHolds(algorithm, signed, bytes, publicKey), false);
+});
