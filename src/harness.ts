@@ -1,0 +1,184 @@
+/**
+ * A shim for the public SPIFFE conformance suite (harness contract, version 1): the same identity source, TLS contexts and
+ * peer judge that `run` uses, with a listener that says whom it authenticated and a control port that dials. It admits any
+ * SPIFFE ID that it can authenticate, so it is for that suite alone.
+ */
+import { createHttpService, json, type Reply } from './admin/http.ts';
+import { parseEndpoint } from './config/units.ts';
+import { createIdentityStore } from './identity/store.ts';
+import { systemClock } from './lib/clock.ts';
+import { startAll, stopAll, type Service } from './lib/service.ts';
+import { createEvents } from './telemetry/events.ts';
+import { createLogger } from './telemetry/logger.ts';
+import { createMetrics } from './telemetry/metrics.ts';
+import { createTlsContexts } from './tls/contexts.ts';
+import { createPeerJudge, type PeerRole } from './tls/peer.ts';
+import type { BoundListener, SecureConnection } from './transport/connection.ts';
+import { connect, listen } from './transport/node.ts';
+import { createWorkloadApiClient } from './workload-api/client.ts';
+import { chooseEndpoint } from './workload-api/endpoint.ts';
+import { createWorkloadApiSource } from './workload-api/source.ts';
+
+export interface HarnessDeps {
+  readonly version: string;
+  /** The value of SPIFFE_ENDPOINT_SOCKET: the only configuration there is. */
+  readonly endpoint: string | undefined;
+  /** Standard output: the contract's lines. */
+  readonly print: (line: string) => void;
+  /** Standard error: the log. */
+  readonly log: (line: string) => void;
+}
+
+const CONTRACT_VERSION = 1;
+const DEFAULT_SVID = { by: 'default' } as const;
+const HANDSHAKE_TIMEOUT_MS = 5000;
+const LOOPBACK = { kind: 'tcp', host: '127.0.0.1', port: 0 } as const;
+
+/** Serves until `signal` aborts. Resolves to the exit code. */
+export async function runHarness(deps: HarnessDeps, signal: AbortSignal): Promise<number> {
+  const endpoint = chooseEndpoint(undefined, deps.endpoint);
+  if (!endpoint.ok) {
+    deps.log(`${endpoint.error}\n`);
+    return 1;
+  }
+  const clock = systemClock;
+  const { logger } = await createLogger({ level: 'info', format: 'json', destination: { write: deps.log } });
+  const events = createEvents({ logger, metrics: createMetrics({ version: deps.version }), clock });
+  const { view, publisher } = createIdentityStore();
+  const contexts = createTlsContexts(view);
+  const judge = createPeerJudge();
+
+  /** The SPIFFE ID of the peer, or why it was refused. */
+  const authenticate = (connection: SecureConnection, role: PeerRole): { readonly id?: string; readonly refusal?: string } => {
+    const snapshot = view.current();
+    if (snapshot?.kind !== 'held') return { refusal: 'we hold no identity' };
+    const judged = judge.authenticate(connection, role, snapshot, clock.now());
+    return judged.ok ? { id: judged.value.authenticated.id } : { refusal: `${judged.error.problem}: ${judged.error.detail}` };
+  };
+
+  let bound: BoundListener | undefined;
+  const x509: Service = {
+    name: 'x509 port',
+    async start() {
+      bound = await listen({
+        endpoint: LOOPBACK,
+        mode: 0o600,
+        keepAliveMs: 0,
+        acceptFailed: (error) => deps.log(`${error.message}\n`),
+        accept(accepted) {
+          const own = contexts.own(DEFAULT_SVID, clock.now());
+          if ('detail' in own) {
+            accepted.abort();
+            return;
+          }
+          const handshake = accepted.openTls({ context: own.context, alpn: [] }, (outcome) => {
+            timer.cancel();
+            if (!outcome.ok) return;
+            const { id, refusal } = authenticate(outcome.connection, 'client');
+            if (id === undefined) {
+              deps.log(`refused: ${refusal}\n`);
+              outcome.connection.abort();
+            } else {
+              answer(outcome.connection, `${id}\n`);
+            }
+          });
+          const timer = clock.after(HANDSHAKE_TIMEOUT_MS, () => handshake.abort());
+        },
+      });
+    },
+    async stop() {
+      await bound?.close();
+    },
+  };
+
+  const control = createHttpService({
+    name: 'control port',
+    socket: { listen: LOOPBACK, socketMode: 0o600, socketGid: undefined },
+    allowedHosts: [],
+    routes: {
+      '/v1/info': { GET: () => json(200, { status: 'ok', sdk: 'scute', sdk_version: deps.version, language: 'typescript' }) },
+      '/v1/jwt/validate': { POST: () => json(501, { status: 'unsupported', message: 'JWT-SVIDs are not validated' }) },
+      '/v1/jwt/fetch': { POST: () => json(501, { status: 'unsupported', message: 'JWT-SVIDs are not fetched' }) },
+      '/v1/x509/dial': { POST: ({ body }) => dial(addressIn(body)) },
+    },
+  });
+
+  function dial(address: string): Promise<Reply> {
+    const target = parseTarget(address);
+    const own = contexts.own(DEFAULT_SVID, clock.now());
+    const failed = (message: string): Reply => json(500, { status: 'error', message });
+    if (target === undefined) return Promise.resolve(failed(`${JSON.stringify(address)} is not HOST:PORT`));
+    if ('detail' in own) return Promise.resolve(failed(own.detail));
+    return new Promise((resolve) => {
+      connect({ endpoint: target, timeoutMs: HANDSHAKE_TIMEOUT_MS, keepAliveMs: 0, use: 'tls' }, (opened) => {
+        if (!opened.ok) {
+          resolve(failed(opened.error.message));
+          return;
+        }
+        const handshake = opened.opened.openTls({ context: own.context, alpn: [], serverName: undefined }, (outcome) => {
+          timer.cancel();
+          if (!outcome.ok) {
+            resolve(json(422, { status: 'rejected', message: `${outcome.code}: ${outcome.message}` }));
+            return;
+          }
+          const { id, refusal } = authenticate(outcome.connection, 'server');
+          answer(outcome.connection, '');
+          resolve(id === undefined ? json(422, { status: 'rejected', message: refusal }) : json(200, { status: 'ok', spiffe_id: id }));
+        });
+        const timer = clock.after(HANDSHAKE_TIMEOUT_MS, () => {
+          handshake.abort();
+          resolve(json(422, { status: 'rejected', message: 'no handshake in time' }));
+        });
+      });
+    });
+  }
+
+  const source = createWorkloadApiSource({
+    client: createWorkloadApiClient({ endpoint: endpoint.value, clock }),
+    publisher,
+    events,
+    clock,
+    random: Math.random,
+  });
+  const services = [x509, control, source];
+  await startAll(services, signal);
+  deps.print(`SPIFFE_HARNESS_VERSION=${CONTRACT_VERSION}`);
+  deps.print(`SPIFFE_X509_PORT=${portOf(bound?.endpoint)}`);
+  deps.print(`SPIFFE_CONTROL_PORT=${portOf(control.address())}`);
+  let announced = false;
+  const forgetReady = view.subscribe((snapshot) => {
+    if (snapshot.kind !== 'held' || announced) return;
+    announced = true;
+    deps.print('READY');
+  });
+  await new Promise<void>((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+  forgetReady();
+  await stopAll(services, AbortSignal.abort());
+  return 0;
+}
+
+/** Says `text` and ends the connection; what the peer says is not listened to. */
+function answer(connection: SecureConnection, text: string): void {
+  const timer = systemClock.after(HANDSHAKE_TIMEOUT_MS, () => connection.abort());
+  connection.start({ data: () => undefined, ended: () => undefined, drained: () => undefined, closed: () => timer.cancel() });
+  if (text !== '') connection.write(Buffer.from(text));
+  connection.endWrite();
+}
+
+function addressIn(body: unknown): string {
+  return typeof body === 'object' && body !== null && 'address' in body && typeof body.address === 'string' ? body.address : '';
+}
+
+/** Only IP literals: the suite dials loopback. */
+function parseTarget(address: string) {
+  const parsed = parseEndpoint(`tcp://${address}`);
+  return parsed.ok ? parsed.value : undefined;
+}
+
+function portOf(endpoint: { readonly kind: string; readonly port?: number } | undefined): number {
+  if (endpoint?.port === undefined) throw new Error('a port of the harness is not bound');
+  return endpoint.port;
+}
