@@ -1,4 +1,5 @@
 import { LOG_LEVELS, type AdminConfig, type LogLevel, type MetricsConfig } from '../config/config.ts';
+import { formatAddress, isLocal } from '../config/units.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { Log } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -28,8 +29,10 @@ export function createMetricsServer({ config, metrics, readiness }: MetricsServe
   return createHttpService({ name: 'metrics', socket: config, allowedHosts: config.allowedHosts, routes: probeRoutes(metrics, readiness) });
 }
 
-/** The same, and control: for a Unix socket or loopback only. */
+/** The same, and control. Throws if it were to be reached from another machine: whoever can talk to it may stop the process. */
 export function createAdminServer(options: AdminServerOptions): HttpService {
+  const { listen } = options.config;
+  if (!isLocal(listen)) throw new Error(`the admin API may not listen on ${formatAddress(listen)}: only on a Unix socket or loopback`);
   return createHttpService({
     name: 'admin',
     socket: options.config,

@@ -119,7 +119,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   if (options.tls !== undefined)
     gauge('tls_info', 'How TLS is set up; always 1', ['versions', 'groups', 'ciphers']).set({ ...options.tls }, 1);
 
-  // Of the four series of bytes, `peer` says which side, as linkerd does: src connected to us, dst we connected to.
+  // `peer` says which side, as linkerd does: src is who connected to us, dst whom we connected to. Connections are counted by src.
   const tcp = [...LISTENER, 'peer'];
   counter(
     'tcp_open_total',

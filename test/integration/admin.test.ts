@@ -38,6 +38,14 @@ test('a port that is taken fails the start and names the address', async (t) => 
   await assert.rejects(starting, { code: 'ERR_HTTP_LISTEN', message: `admin cannot listen on 127.0.0.1:${port}: the address is in use` });
 });
 
+test('the admin API refuses to listen where another machine could reach it', async () => {
+  const { adminServer } = await createAdminParts();
+
+  for (const host of ['0.0.0.0', '::', '192.0.2.7']) {
+    assert.throws(() => adminServer({ ...LOOPBACK, listen: { kind: 'tcp', host, port: 0 } }), /only on a Unix socket or loopback/);
+  }
+});
+
 test('a start that was called off binds nothing', async () => {
   const { adminServer } = await createAdminParts();
   const server = adminServer();
