@@ -1,7 +1,7 @@
 import type { KeyObject } from 'node:crypto';
 import { trustDomainId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
-import { createKeyPair, keyIdentifier, type KeyPair, type KeyType } from './keys.ts';
+import { createKeyPair, keyIdentifier, type KeyPair, type KeyType } from '../spiffe/key-pair.ts';
 import {
   type CertificateSpec,
   type DistinguishedName,
@@ -12,7 +12,7 @@ import {
   toPem,
   writeCertificate,
   writeCrl,
-} from './x509-writer.ts';
+} from '../spiffe/x509-writer.ts';
 
 /** A root of one trust domain, and below it the intermediates that sign for it. All in memory. */
 export interface Authority {

@@ -20,7 +20,7 @@ import {
   type WorkloadApiAnswers,
   type WorkloadApiServer,
 } from './workload-api-server.ts';
-import { toPem } from './x509-writer.ts';
+import { toPem } from '../spiffe/x509-writer.ts';
 
 export interface DevDomainDeps {
   readonly clock: Clock;

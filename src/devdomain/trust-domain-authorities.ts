@@ -2,7 +2,7 @@ import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import { type Authority, createAuthority, type IssuedSvid, type LeafRequest } from './authority.ts';
 import type { DevTrustDomain } from './config.ts';
 import { createJwtKey, type JwtKey, signJwtSvid, writeJwks } from './jwt.ts';
-import { toPem } from './x509-writer.ts';
+import { toPem } from '../spiffe/x509-writer.ts';
 
 /** What may be chosen when a leaf is issued; the rest comes from the trust domain's configuration. */
 export type IssueOptions = Partial<Omit<LeafRequest, 'id' | 'nowMs'>>;

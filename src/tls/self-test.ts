@@ -1,5 +1,5 @@
-import { createKeyPair, keyIdentifier, type KeyPair } from '../devdomain/keys.ts';
-import { writeCertificate } from '../devdomain/x509-writer.ts';
+import { createKeyPair, keyIdentifier, type KeyPair } from '../spiffe/key-pair.ts';
+import { writeCertificate } from '../spiffe/x509-writer.ts';
 import { ScuteError } from '../lib/errors.ts';
 import type { HeldIdentity } from '../identity/snapshot.ts';
 import { buildTrustBundle, type TrustBundle } from '../spiffe/trust-bundle.ts';

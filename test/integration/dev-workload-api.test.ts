@@ -10,7 +10,7 @@ import { create } from '@bufbuild/protobuf';
 import { Client, credentials, Metadata, status } from '@grpc/grpc-js';
 import { devConfigSchema } from '../../src/devdomain/config.ts';
 import { createDevDomain } from '../../src/devdomain/dev-domain.ts';
-import { toPem } from '../../src/devdomain/x509-writer.ts';
+import { toPem } from '../../src/spiffe/x509-writer.ts';
 import { X509SVIDResponseSchema } from '../../src/gen/workload_pb.ts';
 import { systemClock } from '../../src/lib/clock.ts';
 import { startDevDomain, startDevDomainWith } from '../support/dev-domain.ts';

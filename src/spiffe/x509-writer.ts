@@ -13,8 +13,8 @@ import {
   set,
   time,
   utf8String,
-} from './der.ts';
-import { keyIdentifier, type KeyPair, publicKeyDer, signatureAlgorithm, signDer } from './keys.ts';
+} from './der-writer.ts';
+import { keyIdentifier, type KeyPair, publicKeyDer, signatureAlgorithm, signDer } from './key-pair.ts';
 
 /** Positions in the keyUsage bit string (RFC 5280, section 4.2.1.3). */
 export const KEY_USAGE = { digitalSignature: 0, keyEncipherment: 2, keyAgreement: 4, keyCertSign: 5, cRLSign: 6 } as const;

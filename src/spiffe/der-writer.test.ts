@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { boolean, encode, integer, namedBits, objectId, time } from './der.ts';
+import { boolean, encode, integer, namedBits, objectId, time } from './der-writer.ts';
 
 const hex = (der: Uint8Array): string => Buffer.from(der).toString('hex');
 

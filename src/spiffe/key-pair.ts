@@ -1,6 +1,6 @@
 import { createHash, generateKeyPair, type KeyObject, sign } from 'node:crypto';
 import { promisify } from 'node:util';
-import { type Der, nullValue, objectId, sequence } from './der.ts';
+import { type Der, nullValue, objectId, sequence } from './der-writer.ts';
 
 export const KEY_TYPES = ['ec-p256', 'ec-p384', 'rsa-2048', 'rsa-3072', 'ed25519'] as const;
 export type KeyType = (typeof KEY_TYPES)[number];
