@@ -9,6 +9,7 @@ import {
   type CertificateOptions,
   type TestAuthority,
 } from '../../test/support/pki.ts';
+import type { Certificate } from './certificate.ts';
 import { findPath } from './path.ts';
 import { verifyPeer } from './verify.ts';
 
@@ -231,6 +232,24 @@ test('certificates that all sign one another cost a bounded number of steps', ()
   assert.ok(!found.ok);
   assert.match(found.error.detail, /too many checks/);
   assert.ok(checks <= 64);
+});
+
+test('no signature is checked with a key that is not accepted: its owner may have made that slow', () => {
+  const weak = root.intermediate({ key: 'rsa1024', subject: 'Weak' });
+  const checkedWith: string[] = [];
+  const leaf = {
+    ...requireCertificate(weak.issue().der),
+    isSignedBy(issuer: Certificate) {
+      checkedWith.push(issuer.subject);
+      return false;
+    },
+  };
+
+  const found = findPath(leaf, [requireCertificate(weak.der)], bundleOf('example.org', [root]), NOW);
+
+  assert.ok(!found.ok);
+  assert.match(found.error.detail, /1024 bits/);
+  assert.deepEqual(checkedWith, []);
 });
 
 test('a crowd of authorities of one name is no hindrance to one that names its key', () => {
