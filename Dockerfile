@@ -1,0 +1,36 @@
+# syntax=docker/dockerfile:1
+ARG NODE_VERSION=26.10.0
+
+FROM node:${NODE_VERSION}-bookworm-slim AS build
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+WORKDIR /src
+COPY package.json package-lock.json ./
+RUN npm ci --ignore-scripts --no-audit --no-fund
+COPY tsconfig.json ./
+COPY src src
+COPY test/support/build.ts test/support/build.ts
+RUN node test/support/build.ts
+# The image holds Node, the libraries that it loads, the bundle, and nothing else: no shell, no package manager.
+RUN mkdir -p /image/{etc,opt/scute,run/scute,tmp} \
+  && ldd "$(command -v node)" | grep -o '/[^ ]*' | xargs -I{} cp --dereference --parents {} /image \
+  && cp --parents "$(command -v node)" /image \
+  && cp dist/scute.js package.json /image/opt/scute \
+  && echo 'hosts: files dns' > /image/etc/nsswitch.conf \
+  && echo 'scute:x:65532:65532::/:/' > /image/etc/passwd \
+  && echo 'scute:x:65532:' > /image/etc/group \
+  && chown 65532:65532 /image/run/scute \
+  && chmod 0750 /image/run/scute \
+  && chmod 1777 /image/tmp
+
+FROM scratch
+LABEL org.opencontainers.image.title="scute" \
+  org.opencontainers.image.description="An mTLS sidecar proxy for SPIFFE" \
+  org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=build /image /
+COPY LICENSE /opt/scute/LICENSE
+# Numbers, because Kubernetes' runAsNonRoot does not look names up.
+USER 65532:65532
+STOPSIGNAL SIGTERM
+# Without --disable-sigusr1, Node opens its inspector on SIGUSR1.
+ENTRYPOINT ["/usr/local/bin/node", "--disable-sigusr1", "/opt/scute/scute.js"]
+CMD ["run", "-c", "/etc/scute/scute.yaml"]

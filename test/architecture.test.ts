@@ -1,0 +1,145 @@
+import assert from 'node:assert/strict';
+import { globSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { test } from 'node:test';
+
+const root = join(import.meta.dirname, '..');
+
+/** What the files of a folder may import beside each other: folders and files of ours, Node's modules, packages. `docs/architecture.md` says why. */
+interface Layer {
+  readonly ours: readonly string[];
+  readonly outside: readonly string[];
+}
+
+const PURE = ['lib', 'spiffe', 'policy', 'identity'];
+const ADAPTER = [...PURE, 'config', 'transport', 'telemetry'];
+
+const LAYERS: Readonly<Record<string, Layer>> = {
+  lib: { ours: [], outside: ['node:perf_hooks'] },
+  spiffe: { ours: ['lib'], outside: ['node:crypto', 'node:util', '@peculiar/asn1-schema', '@peculiar/asn1-x509'] },
+  policy: { ours: ['lib', 'spiffe'], outside: [] },
+  identity: { ours: ['lib', 'spiffe'], outside: [] },
+  config: { ours: PURE, outside: ['node:crypto', 'node:fs/promises', 'node:net', 'node:path', 'yaml', 'zod'] },
+  transport: {
+    ours: ['lib'],
+    outside: ['node:crypto', 'node:dns/promises', 'node:fs', 'node:fs/promises', 'node:net', 'node:path', 'node:tls'],
+  },
+  telemetry: {
+    ours: [...PURE, 'config'],
+    outside: ['node:fs', 'node:fs/promises', 'node:module', 'node:perf_hooks', 'pino', 'pino-pretty', 'prom-client'],
+  },
+  gen: { ours: [], outside: ['@bufbuild/protobuf'] },
+  'workload-api': {
+    ours: [...ADAPTER, 'gen'],
+    outside: ['node:crypto', 'node:fs/promises', 'node:net', '@bufbuild/protobuf', '@grpc/grpc-js'],
+  },
+  devdomain: {
+    ours: [...ADAPTER, 'gen'],
+    outside: ['node:crypto', 'node:fs/promises', 'node:path', 'node:util', '@bufbuild/protobuf', '@grpc/grpc-js', 'zod'],
+  },
+  // The exception: at the start, Scute shows itself a forged SVID, which somebody has to make.
+  tls: { ours: [...ADAPTER, 'devdomain'], outside: ['node:crypto'] },
+  admin: { ours: ADAPTER, outside: ['node:crypto', 'node:fs/promises', 'node:http', 'node:net', 'node:os'] },
+  proxy: { ours: [...ADAPTER, 'tls'], outside: [] },
+  'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'proxy'], outside: [] },
+  'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'proxy'], outside: [] },
+  cli: {
+    ours: ['lib', 'config', 'devdomain', 'app.ts', 'harness.ts', 'package.json'],
+    outside: ['node:events', 'node:fs', 'node:fs/promises', 'node:http', 'node:net', 'node:os', 'node:path', 'commander'],
+  },
+  'main.ts': { ours: ['cli'], outside: ['node:os', 'node:timers/promises'] },
+};
+
+/** Some modules are for some files of a folder only. */
+const NARROWED: readonly { readonly module: RegExp; readonly folder: string; readonly files: readonly string[] }[] = [
+  { module: /^node:fs/, folder: 'config', files: ['load.ts', 'config-file.ts', 'generate.ts'] },
+  { module: /^node:net$/, folder: 'config', files: ['units.ts'] },
+  { module: /^yaml$/, folder: 'config', files: ['yaml.ts'] },
+];
+
+const sources = globSync('src/**/*.ts', { cwd: root })
+  .filter((file) => !file.endsWith('.test.ts'))
+  .toSorted();
+
+/** `spiffe` for `src/spiffe/verify.ts`, `app.ts` for `src/app.ts`, `package.json` for that. */
+function placeOf(file: string): string {
+  const parts = file.split('/');
+  return (parts[0] === 'src' ? parts[1] : parts[0]) ?? '';
+}
+
+/** The modules that a file names in `import`, `export … from` and `import()`. */
+function importsOf(file: string): string[] {
+  const text = readFileSync(join(root, file), 'utf8');
+  const named = /(?:^|[\s;}])(?:import|export)\s(?:[^'";]*?\sfrom\s+)?'([^']+)'|\bimport\(\s*'([^']+)'/g;
+  return [...text.matchAll(named)].map(([, plain, dynamic]) => plain ?? dynamic ?? '');
+}
+
+/** `@grpc/grpc-js` for `@grpc/grpc-js/build/x`; Node's modules as they are. */
+function packageOf(specifier: string): string {
+  if (specifier.startsWith('node:')) return specifier;
+  return specifier
+    .split('/')
+    .slice(0, specifier.startsWith('@') ? 2 : 1)
+    .join('/');
+}
+
+test('the sources and their imports are found', () => {
+  assert.ok(sources.length > 50);
+  assert.ok(importsOf('src/main.ts').includes('./cli/guard.ts'));
+  assert.ok(importsOf('src/main.ts').includes('./cli/program.ts'));
+  assert.ok(importsOf('src/cli/run.ts').includes('../app.ts'));
+});
+
+test('every folder has its place in the table', () => {
+  assert.deepEqual(
+    [...new Set(sources.map(placeOf))].filter((place) => LAYERS[place] === undefined),
+    [],
+  );
+});
+
+test('a file imports from its own folder and from what its row of the table names, and nothing else', () => {
+  const wrong: string[] = [];
+  for (const file of sources) {
+    const place = placeOf(file);
+    const layer = LAYERS[place];
+    if (layer === undefined) continue;
+    for (const specifier of importsOf(file)) {
+      const allowed = specifier.startsWith('.')
+        ? [place, ...layer.ours].includes(placeOf(normalize(join(dirname(file), specifier))))
+        : layer.outside.includes(packageOf(specifier));
+      if (!allowed) wrong.push(`${file} imports ${specifier}`);
+    }
+  }
+  assert.deepEqual(wrong, []);
+});
+
+test('files, sockets and parsers stay in the few files of a folder that are for them', () => {
+  const wrong = sources.flatMap((file) =>
+    importsOf(file)
+      .filter((specifier) =>
+        NARROWED.some(
+          ({ module, folder, files }) =>
+            module.test(specifier) && file.startsWith(`src/${folder}/`) && !files.some((name) => file === `src/${folder}/${name}`),
+        ),
+      )
+      .map((specifier) => `${file} imports ${specifier}`),
+  );
+  assert.deepEqual(wrong, []);
+});
+
+test('decisions are pure: no clock, timer, randomness, console or process in lib, spiffe, policy and identity, but for lib/clock.ts', () => {
+  const impure = /\bDate\.now\(|\bnew Date\(\)|\bset(?:Timeout|Interval|Immediate)\(|\bMath\.random\(|\bconsole\.|\bprocess\.|\bfetch\(/;
+  const wrong = sources.filter(
+    (file) => PURE.includes(placeOf(file)) && file !== 'src/lib/clock.ts' && impure.test(readFileSync(join(root, file), 'utf8')),
+  );
+  assert.deepEqual(wrong, []);
+});
+
+test('only the command line sees the process that it runs in', () => {
+  const may = new Set(['cli', 'main.ts', 'config', 'telemetry']);
+  const wrong = sources.filter(
+    (file) =>
+      !may.has(placeOf(file)) && /\bprocess\.(?:argv|env|exit|exitCode|on|once|stdin)\b/.test(readFileSync(join(root, file), 'utf8')),
+  );
+  assert.deepEqual(wrong, []);
+});
