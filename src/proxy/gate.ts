@@ -38,6 +38,8 @@ export class Gate {
   readonly #silent = new Map<AcceptedConnection, Timer>();
   /** Authenticated, and waiting for a place among the connections. They keep their place among the handshakes. */
   readonly #admitted = new Set<() => void>();
+  #serving = false;
+  #freedMeanwhile = false;
 
   constructor(options: GateOptions) {
     this.#options = options;
@@ -132,7 +134,19 @@ export class Gate {
     return counters.open < limits.maxConnections && counters.handshaking < limits.maxHandshakes;
   }
 
+  /** Gives free places to those that wait. Who gets one may be done with it at once, and call this again: the loop goes on then, never deeper. */
   #next(): void {
+    this.#freedMeanwhile = true;
+    if (this.#serving) return;
+    this.#serving = true;
+    while (this.#freedMeanwhile) {
+      this.#freedMeanwhile = false;
+      this.#serve();
+    }
+    this.#serving = false;
+  }
+
+  #serve(): void {
     const { counters } = this.#options;
     const limits = this.#options.limits();
     for (const again of this.#admitted) {

@@ -63,7 +63,9 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
         if (reason === 'handshake_timeout') deps.events.handshakeFinished(this.ref, reason, this.limits.handshakeTimeoutMs);
         else deps.events.acceptRefused(this.ref, reason, detail);
       },
-      left: () => {
+      left: (accepted) => {
+        // It may have ended its side only, which leaves the socket open.
+        accepted.abort();
         deps.files.give(FILES_A_CONNECTION);
         deps.events.handshakeFinished(this.ref, 'protocol_error', 0);
       },

@@ -201,6 +201,8 @@ class AcceptedSocket implements AcceptedConnection {
   }
 
   openTls({ context, alpn }: TlsServerOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress {
+    // It was reset while it waited, which `waitForBytes` lets Node see: TLS on top of it would never say so.
+    if (this.#socket.destroyed) return closedAlready(done);
     const tls = new TLSSocket(this.#socket, {
       isServer: true,
       secureContext: context.native as SecureContext,
@@ -259,6 +261,11 @@ class OpenedSocket implements OpenedConnection {
     this.#socket.on('error', ignore);
     reset(this.#socket);
   }
+}
+
+function closedAlready(done: (outcome: HandshakeOutcome) => void): HandshakeInProgress {
+  const soon = setImmediate(() => done({ ok: false, code: 'ECONNRESET', message: 'the connection closed before the handshake' }));
+  return { abort: () => clearImmediate(soon) };
 }
 
 function awaitHandshake(

@@ -53,3 +53,14 @@ export async function readAll(socket: Socket): Promise<Buffer> {
   await once(socket, 'end');
   return Buffer.concat(chunks);
 }
+
+/** Resolves when the socket is closed, whichever way: to the error's code, or undefined if it ended in order. */
+export async function closed(socket: Socket): Promise<string | undefined> {
+  let code: string | undefined;
+  socket.on('error', (cause: NodeJS.ErrnoException) => {
+    code ??= cause.code ?? cause.message;
+  });
+  socket.resume();
+  if (!socket.closed) await new Promise((resolve) => socket.once('close', resolve));
+  return code ?? (socket.errored as NodeJS.ErrnoException | null)?.code;
+}
