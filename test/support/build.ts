@@ -1,7 +1,7 @@
 /** Bundles the program into one file: `dist/scute.js`. `npm run build` runs this. */
 import { chmod, mkdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { build } from 'esbuild';
+import { build, type Plugin } from 'esbuild';
 
 const root = join(import.meta.dirname, '..', '..');
 
@@ -9,6 +9,23 @@ export interface Bundle {
   readonly path: string;
   readonly bytes: number;
 }
+
+/**
+ * Makes every import of one of Node's own modules a `require` that runs when the importing file does. As imports they
+ * would all load at the start; and node:http, as an import, reads all its exports, of which some load undici (60 ms).
+ */
+const builtinsWhenNeeded: Plugin = {
+  name: 'builtins-when-needed',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^node:/ }, ({ path, namespace }) =>
+      namespace === 'builtin' ? { path, external: true } : { path, namespace: 'builtin' },
+    );
+    onLoad({ filter: /.*/, namespace: 'builtin' }, ({ path }) => ({
+      contents: `module.exports = require(${JSON.stringify(path)})`,
+      loader: 'js',
+    }));
+  },
+};
 
 /** Writes the bundle to `outfile` and makes it executable. */
 export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Promise<Bundle> {
@@ -38,6 +55,7 @@ export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Pro
         'const require = scuteCreateRequire(import.meta.url);',
       ].join('\n'),
     },
+    plugins: [builtinsWhenNeeded],
     logLevel: 'warning',
   });
   await chmod(outfile, 0o755);
