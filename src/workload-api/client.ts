@@ -1,9 +1,10 @@
 import { stat } from 'node:fs/promises';
-import { Client, connectivityState, credentials, Metadata, type ChannelOptions, type ClientReadableStream } from '@grpc/grpc-js';
+import { Client, connectivityState, Metadata, type ChannelOptions, type ClientReadableStream } from '@grpc/grpc-js';
 import type { Address } from '../config/units.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import { formatEndpoint, grpcTarget } from './endpoint.ts';
 import { WorkloadApiError } from './errors.ts';
+import { PlaintextChannel } from './plaintext.ts';
 
 /** Opens streams to the Workload API. It knows gRPC and nothing of what the messages mean. */
 export interface WorkloadApiClient {
@@ -60,7 +61,8 @@ async function* watch(endpoint: Address, method: string, clock: Clock, signal: A
   const identity = endpoint.kind === 'unix' ? await socketIdentity(endpoint.path) : undefined;
   if (signal.aborted) return;
   // A channel for each attempt: what an earlier one learned about a socket (refused, absent, another inode) is of no use.
-  const client = new Client(grpcTarget(endpoint), credentials.createInsecure(), CHANNEL_OPTIONS);
+  const plaintext = new PlaintextChannel();
+  const client = new Client(grpcTarget(endpoint), plaintext, CHANNEL_OPTIONS);
   const metadata = new Metadata();
   metadata.set('workload.spiffe.io', 'true');
   const call = client.makeServerStreamRequest<undefined, Uint8Array>(
@@ -87,6 +89,7 @@ async function* watch(endpoint: Address, method: string, clock: Clock, signal: A
     call.on('error', () => {});
     call.cancel();
     client.close();
+    plaintext.release(clock);
   }
 }
 

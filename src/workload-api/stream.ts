@@ -56,7 +56,7 @@ export class StreamKeeper {
       if (signal.aborted) return;
       const retryInMs = this.#delayAfter(end);
       this.#handler.ended(end.error, retryInMs);
-      await this.#interruptible(signal, (inner) => this.#clock.sleep(retryInMs, inner));
+      if (retryInMs > 0) await this.#interruptible(signal, (inner) => this.#clock.sleep(retryInMs, inner));
     }
   }
 

@@ -146,6 +146,11 @@ export class FakeWorkloadApi {
     if (unlink && !this.#at.startsWith('tcp:')) await rm(this.#at, { force: true });
   }
 
+  /** The name of the socket goes; open streams stay. */
+  async removeSocket(): Promise<void> {
+    await rm(this.#at, { force: true });
+  }
+
   async restart(): Promise<void> {
     await this.stop();
     await this.listen();
