@@ -3,8 +3,8 @@ import type { Environment } from '../config/precedence.ts';
 /** What a command sees of its process. */
 export interface CommandEnvironment {
   readonly env: Environment;
-  stdout(text: string): void;
-  stderr(text: string): void;
+  readonly stdout: (text: string) => void;
+  readonly stderr: (text: string) => void;
   /** Calls `listener` at each SIGHUP. Returns the way to stop. */
   onHangup(listener: () => void): () => void;
 }

@@ -45,7 +45,7 @@ export function createConfigFile({ sources, clock, intervalMs }: ConfigFileOptio
   let seen = '';
   let readAs = '';
   let asked = false;
-  let wake: () => void = () => {};
+  let wake: (() => void) | undefined;
 
   async function read(): Promise<{ readonly changed: boolean; readonly loaded: () => Promise<LoadedConfig> }> {
     const text = await readConfigFile(sources.file);
@@ -85,7 +85,7 @@ export function createConfigFile({ sources, clock, intervalMs }: ConfigFileOptio
     },
     reload() {
       asked = true;
-      wake();
+      wake?.();
     },
     async watch(signal) {
       while (!signal.aborted) {

@@ -56,7 +56,7 @@ function sections(path: string, schema: JsonSchema): string[] {
 }
 
 function typeOf(field: JsonSchema): string {
-  if (field.const !== undefined) return `\`${String(field.const)}\``;
+  if (field.const !== undefined) return `\`${JSON.stringify(field.const).replaceAll('"', '')}\``;
   if (field.enum !== undefined) return field.enum.map((value) => `\`${String(value)}\``).join(', ');
   if (field.anyOf !== undefined) return field.anyOf.map(typeOf).join(' or ');
   if (field.type === 'array') return `list of ${field.items?.type === 'object' ? 'listeners' : typeOf(field.items ?? {})}`;

@@ -61,9 +61,7 @@ function formatPath(path: IssuePath): string {
 function sentence(issue: z.core.$ZodIssue): string {
   switch (issue.code) {
     case 'invalid_type':
-      return issue.message === 'Invalid input: expected nonoptional, received undefined' || /received undefined$/.test(issue.message)
-        ? 'is required'
-        : lowerFirst(issue.message.replace(/^Invalid input: /, ''));
+      return issue.message.endsWith('received undefined') ? 'is required' : lowerFirst(issue.message.replace(/^Invalid input: /, ''));
     case 'invalid_value':
       return `must be ${issue.values.length === 1 ? '' : 'one of '}${issue.values.map(String).join(', ')}`;
     case 'invalid_union':
@@ -107,11 +105,11 @@ interface Definition {
 
 /** The definition below `optional`, `prefault` and transforms. */
 function unwrap(schema: unknown): Definition | undefined {
-  let definition = (schema as { _zod?: { def?: Definition } } | undefined)?._zod?.def;
+  let definition = (schema as { def?: Definition } | undefined)?.def;
   while (definition !== undefined && definition.shape === undefined && definition.element === undefined) {
     const inner = definition.innerType ?? definition.in;
     if (inner === undefined) return undefined;
-    definition = (inner as { _zod?: { def?: Definition } })._zod?.def;
+    definition = (inner as { def?: Definition }).def;
   }
   return definition;
 }

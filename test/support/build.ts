@@ -16,11 +16,11 @@ export interface Bundle {
  */
 const builtinsWhenNeeded: Plugin = {
   name: 'builtins-when-needed',
-  setup({ onResolve, onLoad }) {
-    onResolve({ filter: /^node:/ }, ({ path, namespace }) =>
+  setup(bundler) {
+    bundler.onResolve({ filter: /^node:/ }, ({ path, namespace }) =>
       namespace === 'builtin' ? { path, external: true } : { path, namespace: 'builtin' },
     );
-    onLoad({ filter: /.*/, namespace: 'builtin' }, ({ path }) => ({
+    bundler.onLoad({ filter: /.*/, namespace: 'builtin' }, ({ path }) => ({
       contents: `module.exports = require(${JSON.stringify(path)})`,
       loader: 'js',
     }));
