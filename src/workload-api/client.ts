@@ -81,7 +81,7 @@ async function* watch(endpoint: Address, method: string, clock: Clock, signal: A
     for await (const bytes of call) yield bytes as Uint8Array;
   } catch (thrown) {
     if (signal.aborted) return;
-    throw guards.problem ?? WorkloadApiError.from(thrown);
+    throw guards.problem ?? WorkloadApiError.from(thrown, method);
   } finally {
     signal.removeEventListener('abort', cancel);
     guards.stop();

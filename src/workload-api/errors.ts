@@ -1,5 +1,5 @@
 import { status } from '@grpc/grpc-js';
-import { ScuteError } from '../lib/errors.ts';
+import { messageOf, ScuteError } from '../lib/errors.ts';
 
 /**
  * Why a Workload API stream ended, in one closed set for metrics and logs: the name of the gRPC status that the agent gave
@@ -24,12 +24,11 @@ export class WorkloadApiError extends ScuteError {
     this.endCode = options.endCode;
   }
 
-  /** Whatever a call threw, as a WorkloadApiError. */
-  static from(thrown: unknown): WorkloadApiError {
+  /** Whatever a call of `method` threw, as a WorkloadApiError. */
+  static from(thrown: unknown, method: string): WorkloadApiError {
     if (thrown instanceof WorkloadApiError) return thrown;
-    const name = statusNameOf(thrown);
-    const text = thrown instanceof Error ? thrown.message : String(thrown);
-    return new WorkloadApiError(printable(text), { endCode: name ?? 'TRANSPORT', cause: thrown });
+    const endCode = statusNameOf(thrown) ?? 'TRANSPORT';
+    return new WorkloadApiError(`${method}: ${printable(messageOf(thrown))}`, { endCode, cause: thrown });
   }
 
   /** The agent says that we hold no identity: stop using what it gave before (SPIFFE Workload API, section 4). */

@@ -78,7 +78,7 @@ export class StreamKeeper {
         if (reception === 'new') this.#backoff.reset();
       }
     } catch (thrown) {
-      error = WorkloadApiError.from(thrown);
+      error = WorkloadApiError.from(thrown, 'workload API stream');
     }
     error = this.#interruption ?? error ?? new WorkloadApiError('the agent ended the stream', { endCode: 'OK' });
     return { error, useful, steady: useful && this.#clock.monotonic() - openedAtMs >= STEADY_MS };

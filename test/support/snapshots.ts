@@ -17,7 +17,9 @@ export function bundleOf(authority: TestAuthority): TrustBundle {
 export function svidOf(authority: TestAuthority, id: string, options: CertificateOptions & { readonly hint?: string } = {}): X509Svid {
   const leaf = authority.issue({ ...options, id });
   const material = { spiffeId: id, chainDer: leaf.chainDer, keyDer: leaf.keyDer, hint: options.hint ?? '' };
-  const svid = buildX509Svid(material, bundleOf(authority), options.notBefore ?? Date.now());
+  // Made at a moment when it is valid, even if the test then looks at it before or after.
+  const nowMs = Math.min(Math.max(Date.now(), options.notBefore ?? 0), options.notAfter ?? Number.POSITIVE_INFINITY);
+  const svid = buildX509Svid(material, bundleOf(authority), nowMs);
   if (!svid.ok) throw new Error(svid.error.message);
   return svid.value;
 }
