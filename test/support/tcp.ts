@@ -9,10 +9,11 @@ export async function startEcho(t: TestContext): Promise<{ readonly address: str
   });
 }
 
-/** A plain TCP server on a free loopback port. Half-open connections are allowed. All is closed after the test. */
+/** A plain server on a free loopback port, or on a Unix socket. Half-open connections are allowed. All is closed after the test. */
 export async function startTcpServer(
   t: TestContext,
   serve: (socket: Socket) => void,
+  path?: string,
 ): Promise<{ readonly address: string; readonly connections: Set<Socket>; readonly port: number; close(): Promise<void> }> {
   const connections = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (socket) => {
@@ -21,9 +22,10 @@ export async function startTcpServer(
     socket.on('close', () => connections.delete(socket));
     serve(socket);
   });
-  server.listen(0, '127.0.0.1');
+  if (path === undefined) server.listen(0, '127.0.0.1');
+  else server.listen(path);
   await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
+  const port = path === undefined ? (server.address() as AddressInfo).port : 0;
   const close = async (): Promise<void> => {
     for (const socket of connections) socket.destroy();
     if (!server.listening) return;
@@ -31,7 +33,7 @@ export async function startTcpServer(
     await once(server, 'close');
   };
   t.after(close);
-  return { address: `127.0.0.1:${port}`, port, connections, close };
+  return { address: path === undefined ? `127.0.0.1:${port}` : `unix://${path}`, port, connections, close };
 }
 
 /** A plain client connection, open. */
@@ -63,4 +65,15 @@ export async function closed(socket: Socket): Promise<string | undefined> {
   socket.resume();
   if (!socket.closed) await new Promise((resolve) => socket.once('close', resolve));
   return code ?? (socket.errored as NodeJS.ErrnoException | null)?.code;
+}
+
+/** A port of 127.0.0.1 on which nobody listens: the system does not give it out again soon. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
 }
