@@ -1,7 +1,9 @@
 // ghostunnel: client-handles-no-server, server-handles-no-server, server-backend-flapping
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
+import dns from 'node:dns/promises';
+import { syncBuiltinESMExports } from 'node:module';
+import { createServer, isIP } from 'node:net';
 import { test } from 'node:test';
 import { startExampleDomain, startInbound, startOutbound, startOutboundToApi, startPair } from '../support/data-path.ts';
 import { eventually } from '../support/eventually.ts';
@@ -84,16 +86,29 @@ test('an application that does not accept is given up at the connect timeout', a
   assert.equal(line['detail'], `127.0.0.1:${port} did not accept within 300 ms`);
 });
 
-test('each address of a name is tried: ::1 refuses, 127.0.0.1 accepts', async (t) => {
+test('each address of a name is tried: ::1 and 127.0.0.2 refuse, 127.0.0.1 accepts', async (t) => {
   const application = await startEcho(t);
-  const { sidecar, connect } = await startInbound(t, application.address.replace('127.0.0.1', 'localhost'));
+  const spiffe = await startExampleDomain(t);
+  const server = await startInbound(t, application.address, { spiffe });
+  // What a name leads to is the system's; only this one is ours.
+  const { lookup } = dns;
+  t.after(() => setLookup(lookup));
+  const addresses = ['::1', '127.0.0.2', '127.0.0.1'].map((address) => ({ address, family: isIP(address) }));
+  setLookup(((name: string, options: object) =>
+    name === 'three.test' ? Promise.resolve(addresses) : lookup(name, options)) as typeof dns.lookup);
+  const { sidecar, address } = await startOutbound(t, server.address.replace('127.0.0.1', 'three.test'), { spiffe });
 
-  const socket = await connect();
-  socket.end('hello');
+  const caller = await dial(t, address);
+  caller.end('hello');
 
-  assert.equal((await outcome(socket)).text, 'hello');
-  assert.equal((await sidecar.connection())['upstream_address'], application.address);
+  assert.equal((await readAll(caller)).toString(), 'hello');
+  assert.equal((await sidecar.connection())['upstream_address'], server.address);
 });
+
+function setLookup(lookup: typeof dns.lookup): void {
+  dns.lookup = lookup;
+  syncBuiltinESMExports();
+}
 
 test('a name that cannot be resolved does not keep Scute from starting, and is told by its own reason', async (t) => {
   const spiffe = await startExampleDomain(t);

@@ -6,6 +6,7 @@ import { parseConfig } from '../../src/config/load.ts';
 import { formatAddress } from '../../src/config/units.ts';
 import type { Clock } from '../../src/lib/clock.ts';
 import { eventually } from './eventually.ts';
+import { ask } from './http.ts';
 
 export type LogLine = Readonly<Record<string, unknown>> & { readonly message: string };
 
@@ -85,9 +86,11 @@ export async function startSidecar(t: TestContext, config: object, options: Side
         { withinMs: 10_000 },
       ),
     async metric(name, labels = {}) {
-      const text = await (await fetch(`http://${address('metrics')}/metrics`)).text();
+      const metrics = app.addresses().get('metrics');
+      if (metrics === undefined) throw new Error('metrics are not bound');
+      const { body } = await ask(metrics, '/metrics');
       let sum = 0;
-      for (const line of text.split('\n')) {
+      for (const line of body.split('\n')) {
         const parsed = /^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$/.exec(line);
         if (parsed?.[1] !== name) continue;
         const found = parsed[2] ?? '';

@@ -38,13 +38,19 @@ export async function startTcpServer(
 
 /** A plain client connection, open. */
 export async function dial(t: TestContext, address: string): Promise<Socket> {
+  const socket = dialling(t, address);
+  await once(socket, 'connect');
+  return socket;
+}
+
+/** A plain client connection that is being opened, and may be reset at any moment. */
+export function dialling(t: TestContext, address: string): Socket {
   const port = Number(address.slice(address.lastIndexOf(':') + 1));
   const socket = address.startsWith('unix://')
     ? connect({ path: address.slice('unix://'.length), allowHalfOpen: true })
     : connect({ port, host: '127.0.0.1', allowHalfOpen: true });
   socket.on('error', () => undefined);
   t.after(() => socket.destroy());
-  await once(socket, 'connect');
   return socket;
 }
 
