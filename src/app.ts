@@ -3,7 +3,7 @@ import type { Config } from './config/config.ts';
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
 import { formatIssues } from './config/issue.ts';
 import { planReload } from './config/reload.ts';
-import { parseEndpoint, type Address } from './config/units.ts';
+import { formatAddress, parseEndpoint, type Address } from './config/units.ts';
 import { createExposureWatch } from './admin/exposure.ts';
 import type { HttpService } from './admin/http.ts';
 import type { ListenerStatus, ReloadStatus } from './admin/inventory.ts';
@@ -179,6 +179,13 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       events.started(deps.version);
       try {
         await startAll(services, signal);
+        for (const [name, server] of [
+          ['metrics', metricsServer],
+          ['admin', adminServer],
+        ] as const) {
+          const address = server?.address();
+          if (address !== undefined) events.statusListenerBound(name, formatAddress(address));
+        }
       } catch (cause) {
         await log.flush(AbortSignal.timeout(LAST_LINES_MS));
         throw cause;

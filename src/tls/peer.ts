@@ -86,6 +86,9 @@ export function authenticateAgain(
   snapshot: IdentitySnapshot,
   nowMs: number,
 ): Result<AuthenticatedPeer, PeerRefusal> {
+  const now = verifyPeer(chainDer, snapshot.bundles, nowMs);
+  if (now.ok || now.error.problem !== 'expired') return now;
+  // Not before it is needed: an authority that was issued anew may not have been valid then.
   return verifyPeer(chainDer, snapshot.bundles, Math.min(nowMs, authenticated.validUntilMs - 1));
 }
 
