@@ -16,6 +16,8 @@ export interface ScuteOptions {
   readonly args?: readonly string[] | undefined;
   readonly env?: Readonly<Record<string, string>> | undefined;
   readonly entry?: ScuteEntry | undefined;
+  /** The most files that it may have open; that of the test if left out. */
+  readonly openFiles?: number | undefined;
 }
 
 /** One line of the JSON log. */
@@ -47,7 +49,7 @@ const entries: Readonly<Record<ScuteEntry, string>> = { source: join(root, 'src/
 const START_WITHIN_MS = 30_000;
 
 /** Starts the real command line as a child process. Whoever starts it ends it: `stop`, or `await using`. */
-export async function startScute({ config, args = ['run'], env = {}, entry = 'source' }: ScuteOptions): Promise<ScuteProcess> {
+export async function startScute({ config, args = ['run'], env = {}, entry = 'source', openFiles }: ScuteOptions): Promise<ScuteProcess> {
   const folder = config === undefined ? undefined : await mkdtemp(join(tmpdir(), 'scute-config-'));
   const configFile = folder === undefined ? undefined : join(folder, 'scute.yaml');
   // JSON is YAML.
@@ -56,7 +58,9 @@ export async function startScute({ config, args = ['run'], env = {}, entry = 'so
 
   const options: ChildOptions = { env: { PATH: process.env['PATH'] ?? '', ...env } };
   const argv = ['--disable-sigusr1', '--disable-warning=ExperimentalWarning', entries[entry], ...args];
-  const child = await startChild([process.execPath, ...argv, ...(configFile === undefined ? [] : ['-c', configFile])], options);
+  const command = [process.execPath, ...argv, ...(configFile === undefined ? [] : ['-c', configFile])] as const;
+  const limited = ['/bin/sh', '-c', 'ulimit -n "$0" && exec "$@"', String(openFiles), ...command] as const;
+  const child = await startChild(openFiles === undefined ? command : limited, options);
   const exited = (async () => {
     const exit = await child.exited;
     if (folder !== undefined) await rm(folder, { recursive: true, force: true });
