@@ -3,7 +3,7 @@ import { createListenerFlags } from './listener-flags.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 
 const PRECEDENCE = `
-Flags go before the environment (SPIFFE_ENDPOINT_SOCKET, SCUTE_LOG_LEVEL), the environment before the file, the file before the defaults.`;
+Flags go before the file, the file before the environment (SPIFFE_ENDPOINT_SOCKET, SCUTE_LOG_LEVEL), the environment before the defaults.`;
 
 const EXIT_CODES = `
 Exit codes: 0 done; 1 failed, or connections were cut at the end of the drain; 64 wrong usage or configuration.`;

@@ -115,35 +115,52 @@ test('JSON is accepted, because it is YAML', async () => {
   assert.ok((await parseConfig(text, NO_ENVIRONMENT)).ok);
 });
 
-test('the environment goes before the file, and flags before the environment', async () => {
+test('flags go before the file, the file before the environment, the environment before the defaults', async () => {
   const env = { SPIFFE_ENDPOINT_SOCKET: 'unix:///environment.sock', SCUTE_LOG_LEVEL: 'debug' };
+  const flags = { workloadApi: { endpoint: 'unix:///flag.sock' } };
+  const withoutEndpoint = GOOD.replace(/^workloadApi:.*\n/m, '');
+  const all: [string, object, string, string][] = [
+    [GOOD, flags, 'unix:///flag.sock', 'debug'],
+    [`${GOOD}log: { level: error }\n`, { log: { level: 'trace' } }, 'unix:///agent.sock', 'trace'],
+    [`${GOOD}log: { level: error }\n`, {}, 'unix:///agent.sock', 'error'],
+    [`${GOOD}log: { format: json }\n`, {}, 'unix:///agent.sock', 'debug'],
+    [withoutEndpoint, {}, 'unix:///environment.sock', 'debug'],
+    [withoutEndpoint, flags, 'unix:///flag.sock', 'debug'],
+  ];
 
-  const withEnvironment = await parseConfig(GOOD, { file: 'f', flags: {}, env });
-  const withFlags = await parseConfig(GOOD, { file: 'f', flags: { workloadApi: { endpoint: 'unix:///flag.sock' } }, env });
+  for (const [text, given, endpoint, level] of all) {
+    const loaded = await parseConfig(text, { file: 'f', flags: { ...given }, env });
+    assert.ok(loaded.ok, text);
+    assert.deepEqual([loaded.value.workloadApi.endpoint, loaded.value.log.level], [endpoint, level], text);
+  }
+  const bare = await parseConfig(GOOD, { file: 'f', flags: {}, env: {} });
+  assert.ok(bare.ok);
+  assert.equal(bare.value.log.level, 'info');
+});
 
-  assert.ok(withEnvironment.ok && withFlags.ok);
-  assert.equal(withEnvironment.value.workloadApi.endpoint, 'unix:///environment.sock');
-  assert.equal(withEnvironment.value.log.level, 'debug');
-  assert.equal(withFlags.value.workloadApi.endpoint, 'unix:///flag.sock');
-  assert.equal(withFlags.value.log.level, 'debug');
+test('a variable that nothing asks for is not even judged', async () => {
+  const loaded = await parseConfig(GOOD, { file: 'f', flags: {}, env: { SPIFFE_ENDPOINT_SOCKET: 'nonsense' } });
+
+  assert.ok(loaded.ok);
 });
 
 test('an empty variable counts as unset', async () => {
-  const loaded = await parseConfig(GOOD, { file: 'f', flags: {}, env: { SPIFFE_ENDPOINT_SOCKET: '' } });
+  const loaded = await parseConfig(GOOD, { file: 'f', flags: {}, env: { SCUTE_LOG_LEVEL: '' } });
 
   assert.ok(loaded.ok);
-  assert.equal(loaded.value.workloadApi.endpoint, 'unix:///agent.sock');
+  assert.equal(loaded.value.log.level, 'info');
 });
 
 test('a problem is blamed on where the value came from', async () => {
   const env = { SPIFFE_ENDPOINT_SOCKET: 'nonsense' };
 
-  const loaded = await parseConfig(GOOD, { file: 'scute.yaml', flags: { log: { level: 'loud' } }, env });
+  const text = GOOD.replace(/^workloadApi:.*\n/m, '');
+  const loaded = await parseConfig(text, { file: 'scute.yaml', flags: { log: { level: 'loud' } }, env });
 
   assert.ok(!loaded.ok);
-  const text = formatIssues(loaded.error);
-  assert.match(text, /^environment variable SPIFFE_ENDPOINT_SOCKET workloadApi\.endpoint: "nonsense"/m);
-  assert.match(text, /^command line log\.level: must be one of/m);
+  const found = formatIssues(loaded.error);
+  assert.match(found, /^environment variable SPIFFE_ENDPOINT_SOCKET workloadApi\.endpoint: "nonsense"/m);
+  assert.match(found, /^command line log\.level: must be one of/m);
 });
 
 test('flags alone are a configuration', async () => {

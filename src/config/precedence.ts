@@ -3,15 +3,16 @@ import type { IssuePath, RawConfig } from './issue.ts';
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * The environment variables that set a configuration key. Flags go before the environment, the environment before the
- * file, the file before the defaults. SPIFFE_ENDPOINT_SOCKET is from the SPIFFE Workload Endpoint standard, section 4.
+ * The environment variables that stand in for a configuration key. Flags go before the file, the file before the
+ * environment, the environment before the defaults: SPIFFE_ENDPOINT_SOCKET is what is used when nothing is configured
+ * (SPIFFE Workload Endpoint standard, section 4), and one order holds for all.
  */
 export const ENVIRONMENT_KEYS: Readonly<Record<string, readonly [section: string, key: string]>> = {
   SPIFFE_ENDPOINT_SOCKET: ['workloadApi', 'endpoint'],
   SCUTE_LOG_LEVEL: ['log', 'level'],
 };
 
-/** Puts flags over the environment over the file. A section of two levels is merged, a list is replaced. An empty variable counts as unset. */
+/** Puts flags over the file over the environment. A section of two levels is merged, a list is replaced. An empty variable counts as unset. */
 export function overlay(file: RawConfig, { flags, env }: { flags: Readonly<Record<string, unknown>>; env: Environment }): RawConfig {
   if (!isRecord(file.value)) return file;
   const value: Record<string, unknown> = { ...file.value };
@@ -25,7 +26,8 @@ export function overlay(file: RawConfig, { flags, env }: { flags: Readonly<Recor
   };
   for (const [variable, [section, key]] of Object.entries(ENVIRONMENT_KEYS)) {
     const setting = env[variable];
-    if (setting !== undefined && setting !== '') set(section, key, setting, `environment variable ${variable}`);
+    if (setting === undefined || setting === '' || has(value[section], key)) continue;
+    set(section, key, setting, `environment variable ${variable}`);
   }
   for (const [section, setting] of Object.entries(flags)) {
     if (isRecord(setting)) {
@@ -42,6 +44,10 @@ export function overlay(file: RawConfig, { flags, env }: { flags: Readonly<Recor
       return source === undefined ? file.locate(path, target) : { source, line: undefined, column: undefined };
     },
   };
+}
+
+function has(section: unknown, key: string): boolean {
+  return isRecord(section) && Object.hasOwn(section, key);
 }
 
 function dotted(path: IssuePath): string {

@@ -208,7 +208,7 @@ export function createConfigSchema(lookups: Lookups) {
         .strictObject({
           endpoint: field.endpoint
             .optional()
-            .meta({ description: '`unix:///path` or `tcp://IP:PORT`; `SPIFFE_ENDPOINT_SOCKET` goes before it' }),
+            .meta({ description: '`unix:///path` or `tcp://IP:PORT`; that of `SPIFFE_ENDPOINT_SOCKET` if left out' }),
         })
         .prefault({})
         .meta({ description: 'where identity comes from: a SPIFFE Workload API, such as that of a SPIRE agent' }),
@@ -222,7 +222,7 @@ export function createConfigSchema(lookups: Lookups) {
           level: z
             .enum(LOG_LEVELS)
             .prefault('info')
-            .meta({ description: 'the least severe level that is written; `SCUTE_LOG_LEVEL` goes before it' }),
+            .meta({ description: 'the least severe level that is written; that of `SCUTE_LOG_LEVEL` if left out' }),
           format: z
             .enum(LOG_FORMATS)
             .prefault('auto')
