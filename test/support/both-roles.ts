@@ -39,19 +39,28 @@ export interface BothRoles {
   readonly sidecar: Sidecar;
   /** Changes what the Workload API says, and resolves when Scute has taken or refused it, with which of them. */
   tell(svids: readonly SvidEntry[], federated?: BundleMap, crls?: readonly Uint8Array[]): Promise<'ok' | 'rejected'>;
-  meet(role: Role, peer: Presented | undefined, options?: SecureContextOptions): Promise<Meeting>;
+  meet(role: Role, peer: Presented | undefined): Promise<Meeting>;
   /** The peer and the application talked, and the peer was named in the log. */
   admits(role: Role, peer: TestCertificate, id: string): Promise<Meeting>;
   /** The peer got no byte of the application and the application none of the peer nor even a connection; the log says why. */
-  refuses(role: Role, peer: Presented | TestCertificate, reason: string, options?: SecureContextOptions): Promise<Meeting>;
+  refuses(role: Role, peer: Presented | TestCertificate, reason: string): Promise<Meeting>;
+}
+
+export interface BothRolesOptions {
+  readonly federated?: BundleMap;
+  /** Trust domains. */
+  readonly alsoAllowed?: readonly string[];
+  /** What the peer speaks; by default what it likes best. */
+  readonly tlsVersion?: 'TLSv1.2' | 'TLSv1.3';
 }
 
 /** Lets in every client of `example.org` and of the domains of `alsoAllowed`, and expects of a server to be `peer` of one of them. The sidecar is ready: it holds `svids`. */
 export async function startBothRoles(
   t: TestContext,
   svids: readonly SvidEntry[],
-  { federated, alsoAllowed = [] }: { readonly federated?: BundleMap; readonly alsoAllowed?: readonly string[] } = {},
+  { federated, alsoAllowed = [], tlsVersion }: BothRolesOptions = {},
 ): Promise<BothRoles> {
+  const peerTls: SecureContextOptions = tlsVersion === undefined ? {} : { minVersion: tlsVersion, maxVersion: tlsVersion };
   const api = await FakeWorkloadApi.start();
   t.after(() => api[Symbol.asyncDispose]());
   api.setX509(svids, federated);
@@ -64,7 +73,7 @@ export async function startBothRoles(
       applicationReceived += text;
     });
   });
-  const server = await startPeerServer(t);
+  const server = await startPeerServer(t, peerTls);
   const domains = ['example.org', ...alsoAllowed];
   const allow = domains.map((domain) => `spiffe://${domain}/**`);
   const expect = domains.map((domain) => `spiffe://${domain}/peer`);
@@ -74,9 +83,9 @@ export async function startBothRoles(
     outbound: [{ name: LISTENERS.client, listen: '127.0.0.1:0', to: server.address, serverName: 'peer.test', expect }],
   });
 
-  const asServer = async (peer: Presented | undefined, options: SecureContextOptions): Promise<Omit<Meeting, 'line'>> => {
+  const asServer = async (peer: Presented | undefined): Promise<Omit<Meeting, 'line'>> => {
     const [connections, received] = [applicationConnections, applicationReceived.length];
-    const socket = tlsClient(t, sidecar.address(LISTENERS.server), peer, options);
+    const socket = tlsClient(t, sidecar.address(LISTENERS.server), peer, peerTls);
     let ours: readonly Buffer[] = [];
     socket.once('secureConnect', () => {
       ours = chainOf(socket);
@@ -91,8 +100,8 @@ export async function startBothRoles(
     };
   };
 
-  const asClient = async (peer: Presented, options: SecureContextOptions): Promise<Omit<Meeting, 'line'>> => {
-    server.become(peer, options);
+  const asClient = async (peer: Presented): Promise<Omit<Meeting, 'line'>> => {
+    server.become(peer);
     const caller = await dial(t, sidecar.address(LISTENERS.client));
     const chunks: Buffer[] = [];
     caller.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -103,10 +112,10 @@ export async function startBothRoles(
     return { peerReceived: received, applicationReceived: Buffer.concat(chunks).toString(), applicationConnections: 0, ours };
   };
 
-  const meet: BothRoles['meet'] = async (role, peer, options = {}) => {
+  const meet: BothRoles['meet'] = async (role, peer) => {
     const earlier = new Set(sidecar.log());
     if (role === 'client') assert.ok(peer, 'a TLS server has a certificate');
-    const met = role === 'server' ? await asServer(peer, options) : await asClient(peer as Presented, options);
+    const met = role === 'server' ? await asServer(peer) : await asClient(peer as Presented);
     const line = await sidecar.connection((each) => !earlier.has(each) && each['listener'] === LISTENERS[role]);
     return { ...met, line };
   };
@@ -132,8 +141,8 @@ export async function startBothRoles(
       assert.deepEqual([peerReceived, applicationReceived], role === 'server' ? [ANSWER, QUESTION] : [QUESTION, ANSWER]);
       return meeting;
     },
-    async refuses(role, peer, reason, options) {
-      const meeting = await meet(role, 'chainPem' in peer ? present(peer) : peer, options);
+    async refuses(role, peer, reason) {
+      const meeting = await meet(role, 'chainPem' in peer ? present(peer) : peer);
       const { line, peerReceived, applicationReceived, applicationConnections: connected } = meeting;
       assert.equal(line['verdict'], 'deny', `as ${role}: ${JSON.stringify(line)}`);
       assert.equal(line['reason'], reason, `as ${role}: ${String(line['detail'])}`);
@@ -172,13 +181,13 @@ function updateCounts(sidecar: Sidecar): Promise<readonly number[]> {
 interface PeerServer {
   readonly address: string;
   /** What the next connections are shown. */
-  become(peer: Presented, options: SecureContextOptions): void;
+  become(peer: Presented): void;
   /** When all connections are over: what they said, since last asked. */
   left(): Promise<{ readonly received: string; readonly ours: readonly Buffer[] }>;
 }
 
 /** A TLS server that greets at once, so that a byte of its before the verdict would be seen. */
-async function startPeerServer(t: TestContext): Promise<PeerServer> {
+async function startPeerServer(t: TestContext, tls: SecureContextOptions): Promise<PeerServer> {
   let context = createSecureContext();
   let received = '';
   let ours: readonly Buffer[] = [];
@@ -197,12 +206,12 @@ async function startPeerServer(t: TestContext): Promise<PeerServer> {
         received += text;
       });
     },
-    { SNICallback: (_name, done) => done(null, context) },
+    { ...tls, SNICallback: (_name, done) => done(null, context) },
   );
   return {
     address,
-    become(peer, options) {
-      context = createSecureContext({ ...peer, ...options });
+    become(peer) {
+      context = createSecureContext({ ...peer });
     },
     left: () =>
       eventually(() => {
