@@ -138,14 +138,14 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     },
     stop: () => Promise.resolve(),
   };
-  const services: Service[] = [
+  const source = workloadApi(config.workloadApi.endpoint, { events, clock, publisher, random: deps.random ?? Math.random });
+  const others: readonly Service[] = [
     ...[metricsServer, adminServer].filter((server): server is HttpService => server !== undefined),
     // What peers began may need the outbound side until it is done, so that side starts first and stops last.
     together('outbound listeners', outbound),
     together('inbound listeners', inbound),
     exposure,
     selfTest,
-    workloadApi(config.workloadApi.endpoint, { events, clock, publisher, random: deps.random ?? Math.random }),
   ];
 
   const reload = (loaded: LoadedConfig): void => {
@@ -178,7 +178,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     async start(signal) {
       events.started(deps.version);
       try {
-        await startAll(services, signal);
+        await startAll([...others, source], signal);
         for (const [name, server] of [
           ['metrics', metricsServer],
           ['admin', adminServer],
@@ -198,7 +198,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         reason,
         listeners.reduce((sum, listener) => sum + listener.openConnections, 0),
       );
-      const failures = await stopAll(services, deadline);
+      // A drain may take long: until it is over, SVIDs rotate, and what is withdrawn closes connections.
+      const failures = await stopAll([source, ...others], deadline);
       const forced = listeners.reduce((sum, listener) => sum + listener.forced, 0);
       events.stopped(forced === 0, forced);
       await log.flush(AbortSignal.timeout(LAST_LINES_MS));
