@@ -11,7 +11,7 @@ const API = 'spiffe://python.example/api';
 
 interface Stage {
   readonly api: Peer;
-  endpoint(workload: string): string;
+  readonly endpoint: (workload: string) => string;
 }
 
 /** A Workload API of which nothing is ours: gRPC's C core, py-spiffe's stubs, certificates by `cryptography`. */

@@ -36,10 +36,11 @@ def outcome(attempt):
         return {"alert": AlertDescription.toStr(alert.description)}
     except TLSLocalAlert as alert:
         return {"localAlert": str(alert)}
-    except (TLSAbruptCloseError, ConnectionResetError, BrokenPipeError):
-        return {"closed": True}
     except TimeoutError:
         return {"timeout": True}
+    except (TLSAbruptCloseError, OSError):
+        # A reset shows in many ways: also as a socket that is no longer connected.
+        return {"closed": True}
 
 
 def shake(address, version, chain=None, key=None):
@@ -148,10 +149,10 @@ def ended(plain):
         while plain.recv(65536):
             pass
         return True
-    except ConnectionResetError:
-        return True
     except TimeoutError:
         return False
+    except OSError:
+        return True
 
 
 def odd(address, case, chain, key, version="1.3"):
