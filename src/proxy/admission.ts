@@ -20,7 +20,7 @@ export interface AdmissionOptions {
   /** Inbound: who may connect. Outbound: who the server must be. Asked for each verdict. */
   allow(): AllowList;
   /** The session is over: what it had open was dropped. */
-  finish(session: Session): void;
+  readonly finish: (session: Session) => void;
   /** The peer is admitted and has its place: the session is a live connection from here on. */
   admitted(session: Session): void;
 }

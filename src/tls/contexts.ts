@@ -56,7 +56,7 @@ function buildContext(snapshot: IdentitySnapshot, svid: X509Svid): TlsContext {
   const authorities = [...snapshot.bundles.values()].flatMap((bundle) => bundle.authorities);
   return createTlsContext({
     chainPem: sent.map((certificate) => certificate.pem()).join(''),
-    keyPem: svid.key.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    keyPem: svid.key.export({ type: 'pkcs8', format: 'pem' }),
     authoritiesPem: authorities.map((authority) => authority.pem()),
   });
 }

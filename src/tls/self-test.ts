@@ -105,31 +105,31 @@ function handshake(
       const { server: ofServer, client: ofClient } = answers;
       if (ofServer !== undefined && ofClient !== undefined) settle(() => fulfil({ server: ofServer, client: ofClient }));
     };
-    listen({
-      endpoint: { kind: 'tcp', host: '127.0.0.1', port: 0 },
-      mode: 0o600,
-      keepAliveMs: 0,
-      acceptFailed: fail,
-      accept: (accepted) =>
-        accepted.openTls({ context: server.context, alpn: [] }, (outcome) => {
-          if (outcome.ok) secured('server', outcome.connection);
-          else fail(new Error(`server: ${outcome.code}: ${outcome.message}`));
-        }),
-    })
-      .then((bound) => {
-        close = () => void bound.close();
-        connect({ endpoint: bound.endpoint, timeoutMs: TIMEOUT_MS, keepAliveMs: 0, use: 'tls' }, (opened) => {
-          if (!opened.ok) {
-            fail(opened.error);
-            return;
-          }
-          opened.opened.openTls({ context: client.context, alpn: [], serverName: undefined }, (outcome) => {
-            if (outcome.ok) secured('client', outcome.connection);
-            else fail(new Error(`client: ${outcome.code}: ${outcome.message}`));
-          });
+    const run = async (): Promise<void> => {
+      const bound = await listen({
+        endpoint: { kind: 'tcp', host: '127.0.0.1', port: 0 },
+        mode: 0o600,
+        keepAliveMs: 0,
+        acceptFailed: fail,
+        accept: (accepted) =>
+          accepted.openTls({ context: server.context, alpn: [] }, (outcome) => {
+            if (outcome.ok) secured('server', outcome.connection);
+            else fail(new Error(`server: ${outcome.code}: ${outcome.message}`));
+          }),
+      });
+      close = () => void bound.close();
+      connect({ endpoint: bound.endpoint, timeoutMs: TIMEOUT_MS, keepAliveMs: 0, use: 'tls' }, (opened) => {
+        if (!opened.ok) {
+          fail(opened.error);
+          return;
+        }
+        opened.opened.openTls({ context: client.context, alpn: [], serverName: undefined }, (outcome) => {
+          if (outcome.ok) secured('client', outcome.connection);
+          else fail(new Error(`client: ${outcome.code}: ${outcome.message}`));
         });
-      })
-      .catch(fail);
+      });
+    };
+    run().catch(fail);
   });
 }
 
@@ -137,7 +137,7 @@ function party(svid: X509Svid, trusted: TrustBundle): Party {
   return {
     context: createTlsContext({
       chainPem: svid.chain.map((certificate) => certificate.pem()).join(''),
-      keyPem: svid.key.export({ type: 'pkcs8', format: 'pem' }).toString(),
+      keyPem: svid.key.export({ type: 'pkcs8', format: 'pem' }),
       authoritiesPem: trusted.authorities.map((authority) => authority.pem()),
     }),
   };

@@ -25,7 +25,7 @@ for (const taken of ['inbound', 'outbound', 'metrics', 'admin'] as const) {
     const exit = await scute.exited;
 
     assert.deepEqual(exit, { code: 1, signal: null });
-    assert.match(scute.child.stderr(), new RegExp(`${other.address.replaceAll('.', '\\.')}`));
+    assert.match(scute.child.stderr(), new RegExp(RegExp.escape(other.address)));
     for (const [name, port] of Object.entries(free)) {
       if (name !== taken) assert.equal(await closed(dialling(t, `127.0.0.1:${port}`)), 'ECONNREFUSED', name);
     }

@@ -36,9 +36,9 @@ export interface InboundStage {
   /** What the admitted peer, web, presents. */
   readonly web: Presented;
   /** The configuration as it was given, with other settings for the listener. */
-  with(listener: object): object;
+  readonly with: (listener: object) => object;
   /** A connection of web after its handshake. */
-  connect(options?: ConnectionOptions): Promise<TLSSocket>;
+  readonly connect: (options?: ConnectionOptions) => Promise<TLSSocket>;
 }
 
 /** One sidecar with an inbound listener `in` before the application at `to`, which admits web. */
@@ -70,7 +70,7 @@ export interface OutboundStage {
   readonly spiffe: DevDomain;
   readonly sidecar: Sidecar;
   readonly address: string;
-  with(listener: object): object;
+  readonly with: (listener: object) => object;
 }
 
 /** One sidecar with an outbound listener `out` that leads to `to` and accepts api there. */

@@ -70,7 +70,7 @@ export async function closed(socket: Socket): Promise<string | undefined> {
   });
   socket.resume();
   if (!socket.closed) await new Promise((resolve) => socket.once('close', resolve));
-  return code ?? (socket.errored as NodeJS.ErrnoException | null)?.code;
+  return code ?? (socket.errored as { readonly code?: string } | null)?.code;
 }
 
 /** A port of 127.0.0.1 on which nobody listens: the system does not give it out again soon. */
