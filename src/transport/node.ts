@@ -117,16 +117,21 @@ export function connect(options: ConnectOptions, done: (outcome: ConnectOutcome)
     ...(options.use === 'plain' ? { onread: sharedOnRead } : {}),
   };
   let socket: Socket | undefined;
+  let share: NodeJS.Timeout | undefined;
   let finished = false;
-  const finish = (outcome: ConnectOutcome): void => {
-    if (finished) return;
+  const giveUpAtMs = performance.now() + timeoutMs;
+  const stopTimers = (): void => {
     finished = true;
     clearTimeout(timer);
+    clearTimeout(share);
+  };
+  const finish = (outcome: ConnectOutcome): void => {
+    if (finished) return;
+    stopTimers();
     done(outcome);
   };
   const giveUp = (): void => {
-    finished = true;
-    clearTimeout(timer);
+    stopTimers();
     socket?.destroy();
   };
   const timer = setTimeout(() => {
@@ -142,8 +147,21 @@ export function connect(options: ConnectOptions, done: (outcome: ConnectOutcome)
     socket = tried;
     // Nothing is read until the owner has said whether it wants bytes or TLS.
     tried.pause();
+    // An address that never answers must leave time for the others.
+    if (others.length > 0) {
+      share = setTimeout(
+        () => {
+          tried.off('error', onError);
+          tried.on('error', ignore);
+          tried.destroy();
+          attempt(others);
+        },
+        (giveUpAtMs - performance.now()) / targets.length,
+      );
+    }
     const onError = (cause: Error): void => {
       if (others.length > 0) {
+        clearTimeout(share);
         attempt(others);
         return;
       }
@@ -245,6 +263,8 @@ class OpenedSocket implements OpenedConnection {
   }
 
   openTls({ context, alpn, serverName }: TlsClientOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress {
+    // The TLS socket reports what happens below it; an error event here, without a listener, would end the process.
+    this.#socket.on('error', ignore);
     const tls = tlsConnect({
       socket: this.#socket,
       secureContext: context.native as SecureContext,
