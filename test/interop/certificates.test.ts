@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { KEY_TYPES, type KeyType } from '../../src/spiffe/key-pair.ts';
-import { runChild } from '../support/child.ts';
+import { type Finished, runChild } from '../support/child.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { needs, part, pythonPrograms } from './parts.ts';
 
@@ -94,20 +94,11 @@ for (const intermediates of [0, 1, 2]) {
     }
   });
 
-  test(`pkilint finds nothing in what scute dev issues with ${below}`, needs('pkilint'), async (t) => {
+  test(`pkilint finds nothing in what scute dev issues with ${below}`, needs('pkilint', 'python'), async (t) => {
     const files = await singles(await issueOfEachKind(t, intermediates));
 
-    const { code, stdout, stderr } = await runChild([part('python'), join(pythonPrograms, 'lint.py'), ...files]);
+    const reports = await pkilint('certificate', files);
 
-    assert.equal(code, 0, stderr);
-    const reports = stdout
-      .trim()
-      .split('\n')
-      .map((line) => JSON.parse(line) as PkilintReport);
-    assert.deepEqual(
-      reports.map(({ file }) => file),
-      files,
-    );
     for (const { file, report } of reports) {
       const findings = report.results.flatMap(({ finding_descriptions: found }) => found);
       // It takes every URI for one of a web server: a SPIFFE ID is not what it expects.
@@ -118,6 +109,68 @@ for (const intermediates of [0, 1, 2]) {
       );
     }
   });
+}
+
+for (const intermediates of [0, 1]) {
+  test(
+    `revocation lists are good, and are heeded, with ${intermediates} intermediates`,
+    needs('openssl', 'pkilint', 'python'),
+    async (t) => {
+      const folder = await mkdtemp(join(tmpdir(), 'scute-revoked-'));
+      t.after(() => rm(folder, { recursive: true, force: true }));
+      const files: string[] = [];
+      for (const keyType of KEY_TYPES) {
+        const name = `${keyType}.example`;
+        const id = `spiffe://${name}/web`;
+        const spiffe = await startDevDomain(t, { name, keyType, intermediates, workloads: { [keyType]: [id] } });
+        const [kept, revoked] = [await spiffe.issue(id), await spiffe.issue(id)];
+        await spiffe.revoke(name, revoked.serial);
+        const answer = spiffe.answers(keyType).x509Svids.get();
+        const [crl] = answer?.kind === 'message' ? answer.message.crl : [];
+        assert.ok(crl !== undefined, 'the revocation list is handed out');
+        const write = async (file: string, content: string | Uint8Array): Promise<string> => {
+          const path = join(folder, `${keyType}-${file}`);
+          await writeFile(path, content);
+          return path;
+        };
+        files.push(await write('list.crl', crl));
+        const pem = `-----BEGIN X509 CRL-----\n${Buffer.from(crl).toString('base64').replace(/.{64}/g, '$&\n')}\n-----END X509 CRL-----\n`;
+        const check = async (chainPem: string, certPem: string): Promise<Finished> => {
+          const trust = ['-CAfile', await write('roots.pem', kept.bundlePem), '-CRLfile', await write('list.pem', pem)];
+          const chain = ['-untrusted', await write('chain.pem', chainPem), await write('leaf.pem', certPem)];
+          return runChild([part('openssl'), 'verify', '-x509_strict', '-crl_check', ...trust, ...chain], { env: {} });
+        };
+
+        const good = await check(kept.chainPem, kept.certPem);
+        const bad = await check(revoked.chainPem, revoked.certPem);
+
+        assert.equal(good.code, 0, `${keyType}: ${good.stderr}`);
+        assert.match(bad.stderr, /certificate revoked/, keyType);
+      }
+
+      for (const { file, report } of await pkilint('crl', files)) {
+        assert.deepEqual(
+          report.results.flatMap(({ finding_descriptions: found }) => found),
+          [],
+          file,
+        );
+      }
+    },
+  );
+}
+
+async function pkilint(kind: 'certificate' | 'crl', files: readonly string[]): Promise<readonly PkilintReport[]> {
+  const { code, stdout, stderr } = await runChild([part('python'), join(pythonPrograms, 'lint.py'), kind, ...files]);
+  assert.equal(code, 0, stderr);
+  const reports = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as PkilintReport);
+  assert.deepEqual(
+    reports.map(({ file }) => file),
+    files,
+  );
+  return reports;
 }
 
 /** What `lint_pkix_cert -f JSON` writes, and of which file. */

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { type Finished, runChild, startChild } from '../support/child.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
-import { findProgram, needs, part } from './parts.ts';
+import { needs, part } from './parts.ts';
 import { freePort, refusal, startInbound, startOutbound } from './stage.ts';
 
 const DATABASE = 'spiffe://example.org/database';
@@ -18,9 +18,13 @@ interface Account {
   readonly gid: number;
 }
 
+const asRoot = process.getuid?.() === 0;
+/** PostgreSQL itself, and what root needs to run it. */
+const SERVER = ['initdb', 'postgres', ...(asRoot ? (['setpriv'] as const) : [])] as const;
+
 /** PostgreSQL refuses to run as root, as tests may in a container: there it runs as the account that its package made. */
 async function otherAccount(): Promise<Account | undefined> {
-  if (process.getuid?.() !== 0) return undefined;
+  if (!asRoot) return undefined;
   const accounts = (await readFile('/etc/passwd', 'utf8')).split('\n').map((line) => line.split(':'));
   const [, , uid, gid] = accounts.find(([name]) => name === 'postgres') ?? accounts.find(([name]) => name === 'nobody') ?? [];
   if (uid === undefined || gid === undefined)
@@ -30,9 +34,7 @@ async function otherAccount(): Promise<Account | undefined> {
 
 function as(account: Account | undefined, argv: readonly [string, ...string[]]): [string, ...string[]] {
   if (account === undefined) return [...argv];
-  const setpriv = findProgram('setpriv');
-  if (setpriv === undefined) throw new Error('root cannot run PostgreSQL, and setpriv is not installed: apt-get install util-linux');
-  return [setpriv, `--reuid=${account.uid}`, `--regid=${account.gid}`, '--clear-groups', ...argv];
+  return [part('setpriv'), `--reuid=${account.uid}`, `--regid=${account.gid}`, '--clear-groups', ...argv];
 }
 
 /** An unmodified PostgreSQL, that hears nothing but loopback. */
@@ -70,7 +72,7 @@ async function startPair(t: TestContext, client: 'app' | 'other') {
   return { spiffe, inbound, run };
 }
 
-test('psql works through two sidecars', needs('initdb', 'postgres', 'psql'), async (t) => {
+test('psql works through two sidecars', needs(...SERVER, 'psql'), async (t) => {
   const { run } = await startPair(t, 'app');
 
   const { code, stdout, stderr } = await run(
@@ -84,7 +86,7 @@ test('psql works through two sidecars', needs('initdb', 'postgres', 'psql'), asy
   assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: '500500|2000000\n', stderr: '' });
 });
 
-test('pgbench works through two sidecars while SVIDs rotate', needs('initdb', 'postgres', 'pgbench'), async (t) => {
+test('pgbench works through two sidecars while SVIDs rotate', needs(...SERVER, 'pgbench'), async (t) => {
   const { spiffe, run } = await startPair(t, 'app');
   const filled = await run('pgbench', '--initialize', '--scale', '1', '--quiet');
   assert.equal(filled.code, 0, filled.stderr);
@@ -98,7 +100,7 @@ test('pgbench works through two sidecars while SVIDs rotate', needs('initdb', 'p
   assert.match(stdout, /number of failed transactions: 0 /);
 });
 
-test('psql of another workload gets nothing', needs('initdb', 'postgres', 'psql'), async (t) => {
+test('psql of another workload gets nothing', needs(...SERVER, 'psql'), async (t) => {
   const { inbound, run } = await startPair(t, 'other');
 
   const { code, stdout } = await run('psql', '--no-psqlrc', '-At', '-c', 'select 1');

@@ -1,14 +1,20 @@
-"""Lints many certificates with pkilint in one process: a JSON object a line with the file and what `lint_pkix_cert` reports of it."""
+"""Lints many files with pkilint in one process: `lint.py certificate|crl FILE…`. A JSON object a line: the file and its findings."""
 
 import contextlib
 import io
 import json
 import sys
 
-from pkilint.bin import lint_pkix_cert
+from pkilint.bin import lint_crl, lint_pkix_cert
 
-for file in sys.argv[1:]:
+LINTERS = {
+    "certificate": lambda file: lint_pkix_cert.main(["lint", "-s", "NOTICE", "-f", "JSON", file]),
+    "crl": lambda file: lint_crl.main(["lint", "-t", "CRL", "-p", "PKIX", "-s", "NOTICE", "-f", "JSON", file]),
+}
+
+kind, *files = sys.argv[1:]
+for file in files:
     output = io.StringIO()
     with contextlib.redirect_stdout(output):
-        lint_pkix_cert.main(["lint", "-s", "NOTICE", "-f", "JSON", file])
+        LINTERS[kind](file)
     print(json.dumps({"file": file, "report": json.loads(output.getvalue())}), flush=True)
