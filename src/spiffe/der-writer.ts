@@ -4,29 +4,29 @@
 export type Der = Uint8Array;
 
 /** Tag, length, and the parts one after the other. */
-export function encode(tag: number, ...parts: readonly Der[]): Der {
+export function encode(tag: number, ...parts: readonly Der[]): Buffer {
   const length = parts.reduce((sum, part) => sum + part.length, 0);
   return Buffer.concat([Buffer.from([tag, ...lengthOctets(length)]), ...parts]);
 }
 
-export const sequence = (...parts: readonly Der[]): Der => encode(0x30, ...parts);
-export const set = (...parts: readonly Der[]): Der => encode(0x31, ...parts);
-export const octetString = (content: Der): Der => encode(0x04, content);
-export const utf8String = (text: string): Der => encode(0x0c, Buffer.from(text, 'utf8'));
-export const nullValue = (): Der => encode(0x05);
-export const boolean = (value: boolean): Der => encode(0x01, Buffer.from([value ? 0xff : 0x00]));
+export const sequence = (...parts: readonly Der[]): Buffer => encode(0x30, ...parts);
+export const set = (...parts: readonly Der[]): Buffer => encode(0x31, ...parts);
+export const octetString = (content: Der): Buffer => encode(0x04, content);
+export const utf8String = (text: string): Buffer => encode(0x0c, Buffer.from(text, 'utf8'));
+export const nullValue = (): Buffer => encode(0x05);
+export const boolean = (value: boolean): Buffer => encode(0x01, Buffer.from([value ? 0xff : 0x00]));
 
 /** `[number]` with the parts inside. */
-export const context = (number: number, ...parts: readonly Der[]): Der => encode(0xa0 | number, ...parts);
+export const context = (number: number, ...parts: readonly Der[]): Buffer => encode(0xa0 | number, ...parts);
 
 /** `[number] IMPLICIT` of a primitive type, such as a name in a subjectAltName. */
-export const contextPrimitive = (number: number, content: Der): Der => encode(0x80 | number, content);
+export const contextPrimitive = (number: number, content: Der): Buffer => encode(0x80 | number, content);
 
 /** A bit string of whole bytes. */
-export const bitString = (content: Der): Der => encode(0x03, Buffer.from([0]), content);
+export const bitString = (content: Der): Buffer => encode(0x03, Buffer.from([0]), content);
 
 /** A bit string whose set bits are `bits`, numbered from the left, without trailing zero bits as DER wants named bits. */
-export function namedBits(bits: readonly number[]): Der {
+export function namedBits(bits: readonly number[]): Buffer {
   if (bits.length === 0) return encode(0x03, Buffer.from([0]));
   const highest = Math.max(...bits);
   const bytes = Buffer.alloc((highest >> 3) + 1);
@@ -35,7 +35,7 @@ export function namedBits(bits: readonly number[]): Der {
 }
 
 /** An integer that is not negative, from its big-endian bytes. */
-export function integer(magnitude: Der | number): Der {
+export function integer(magnitude: Der | number): Buffer {
   let bytes = typeof magnitude === 'number' ? Buffer.from(bigEndian(magnitude)) : Buffer.from(magnitude);
   while (bytes.length > 1 && bytes[0] === 0) bytes = bytes.subarray(1);
   const first = bytes[0];
@@ -45,14 +45,14 @@ export function integer(magnitude: Der | number): Der {
 }
 
 /** An object identifier from its dotted form. */
-export function objectId(dotted: string): Der {
+export function objectId(dotted: string): Buffer {
   const [first = 0, second = 0, ...rest] = dotted.split('.').map(Number);
   const octets = [first * 40 + second, ...rest].flatMap((arc) => base128(arc));
   return encode(0x06, Buffer.from(octets));
 }
 
 /** UTCTime until 2049, GeneralizedTime from 2050 (RFC 5280, section 4.1.2.5). Whole seconds; the rest is cut. */
-export function time(atMs: number): Der {
+export function time(atMs: number): Buffer {
   const text = new Date(atMs).toISOString().replace(/[-:T]/g, '').slice(0, 14);
   return Number(text.slice(0, 4)) >= 2050 ? encode(0x18, Buffer.from(`${text}Z`)) : encode(0x17, Buffer.from(`${text.slice(2)}Z`));
 }

@@ -6,6 +6,8 @@ import type { TestContext } from 'node:test';
 import type { DevDomain, IssuedPem } from '../../src/devdomain/dev-domain.ts';
 import { type ScuteEntry, type ScuteProcess, useScute } from '../support/scute-process.ts';
 
+export { freePort } from '../support/tcp.ts';
+
 /** A folder that goes with the test. */
 export async function temporaryFolder(t: TestContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'scute-interop-'));
