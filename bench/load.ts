@@ -1,0 +1,75 @@
+import { execFileSync, type ChildProcess } from 'node:child_process';
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { LOAD_CORE, spawnPinned } from './process.ts';
+
+/** One measurement; bench/load/main.go says what each member means. */
+export interface Job {
+  readonly work: 'exchange' | 'connect' | 'idle' | 'first';
+  readonly target: string;
+  readonly certFile: string;
+  readonly keyFile: string;
+  readonly caFile: string;
+  readonly serverId: string;
+  readonly connections: number;
+  readonly upBytes?: number;
+  readonly downBytes?: number;
+  readonly warmUpMs: number;
+  readonly windowMs: number;
+  readonly pids: readonly number[];
+}
+
+export interface JobResult {
+  readonly error?: string;
+  readonly count: number;
+  readonly cpuSeconds: number;
+  readonly wallSeconds: number;
+  readonly rssBytes: number;
+  readonly tls: string;
+}
+
+export interface Load {
+  /** Where the plain application listens, host:port. */
+  readonly application: string;
+  run(job: Job): Promise<JobResult>;
+  stop(): Promise<void>;
+}
+
+/** Builds (Go's cache makes that cheap) and starts the load and the application, in one process on their core. */
+export async function startLoad(): Promise<Load> {
+  const cache = join(import.meta.dirname, '../.cache/bench');
+  mkdirSync(cache, { recursive: true });
+  const program = join(cache, 'load');
+  execFileSync('go', ['build', '-o', program, '.'], { cwd: join(import.meta.dirname, 'load'), stdio: ['ignore', 'inherit', 'inherit'] });
+
+  const child = spawnPinned(LOAD_CORE, [program], { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, GOMAXPROCS: '1' } });
+  const { stdin, stdout } = requirePipes(child);
+  const lines = createInterface({ input: stdout })[Symbol.asyncIterator]();
+  const next = async (): Promise<unknown> => {
+    const line = await lines.next();
+    if (line.done === true) throw new Error('the load ended');
+    return JSON.parse(line.value);
+  };
+  const { application } = (await next()) as { application: string };
+  return {
+    application,
+    run: async (job) => {
+      stdin.write(`${JSON.stringify(job)}\n`);
+      const result = (await next()) as JobResult;
+      if (result.error !== undefined) throw new Error(`${job.work} through ${job.target}: ${result.error}`);
+      return result;
+    },
+    stop: async () => {
+      const exited = new Promise((resolve) => child.once('exit', resolve));
+      stdin.end();
+      await exited;
+    },
+  };
+}
+
+function requirePipes(child: ChildProcess): { stdin: NodeJS.WritableStream; stdout: NodeJS.ReadableStream } {
+  const { stdin, stdout } = child;
+  if (stdin === null || stdout === null) throw new Error('the load has no pipes');
+  return { stdin, stdout };
+}

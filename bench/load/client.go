@@ -1,0 +1,272 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+type client struct {
+	job    Job
+	config *tls.Config
+	tls    atomic.Pointer[string]
+}
+
+func newClient(job Job) (*client, error) {
+	pair, err := tls.LoadX509KeyPair(job.CertFile, job.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	pem, err := os.ReadFile(job.CaFile)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	c := &client{job: job}
+	c.config = &tls.Config{
+		Certificates: []tls.Certificate{pair},
+		MinVersion:   tls.VersionTLS13,
+		// One group for every peer: which of them prefers the post-quantum hybrid is not what is measured.
+		CurvePreferences: []tls.CurveID{tls.X25519},
+		// SVIDs have no DNS name: the chain and the SPIFFE ID are verified here.
+		InsecureSkipVerify: true,
+		VerifyConnection: func(state tls.ConnectionState) error {
+			if state.DidResume {
+				return errors.New("the proxy resumed a session")
+			}
+			if c.tls.Load() != nil {
+				return nil // Verified on this job's first connection: the load's CPU is scarce, the proxy's identity does not change.
+			}
+			leaf := state.PeerCertificates[0]
+			pool := x509.NewCertPool()
+			for _, cert := range state.PeerCertificates[1:] {
+				pool.AddCert(cert)
+			}
+			if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: pool}); err != nil {
+				return err
+			}
+			if len(leaf.URIs) != 1 || leaf.URIs[0].String() != job.ServerID {
+				return fmt.Errorf("the proxy shows %v, not %s", leaf.URIs, job.ServerID)
+			}
+			text := fmt.Sprintf("%s %s %s", tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite), state.CurveID)
+			c.tls.Store(&text)
+			return nil
+		},
+	}
+	return c, nil
+}
+
+func (c *client) dial() (*tls.Conn, error) {
+	raw, err := net.DialTimeout("tcp4", c.job.Target, 10*time.Second)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, c.config)
+	_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
+	if err := conn.Handshake(); err != nil {
+		raw.Close()
+		return nil, err
+	}
+	_ = raw.SetDeadline(time.Now().Add(10 * time.Minute))
+	return conn, nil
+}
+
+// exchange sends one request and reads its answer whole.
+func (c *client) exchange(conn net.Conn, request, buffer []byte) error {
+	if _, err := conn.Write(request); err != nil {
+		return err
+	}
+	if err := send(conn, c.job.UpBytes); err != nil {
+		return err
+	}
+	remaining := frameBytes + c.job.DownBytes
+	for remaining > 0 {
+		n, err := conn.Read(buffer[:min(int64(len(buffer)), remaining)])
+		remaining -= int64(n)
+		if err != nil && remaining > 0 {
+			if err == io.EOF {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *client) request() []byte {
+	frame := make([]byte, frameBytes)
+	for i := range frame {
+		frame[i] = byte(i)
+	}
+	binary.BigEndian.PutUint64(frame[0:8], uint64(c.job.UpBytes))
+	binary.BigEndian.PutUint64(frame[8:16], uint64(c.job.DownBytes))
+	return frame
+}
+
+func run(job Job) Result {
+	c, err := newClient(job)
+	if err != nil {
+		return Result{Error: err.Error()}
+	}
+	var result Result
+	switch job.Work {
+	case "exchange":
+		result, err = c.measure(func(stop *atomic.Bool, count *atomic.Int64, ready func()) error {
+			conn, err := c.dial()
+			ready()
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			request, buffer := c.request(), make([]byte, 64<<10)
+			for !stop.Load() {
+				if err := c.exchange(conn, request, buffer); err != nil {
+					return err
+				}
+				count.Add(1)
+			}
+			return nil
+		})
+	case "connect":
+		result, err = c.measure(func(stop *atomic.Bool, count *atomic.Int64, ready func()) error {
+			ready()
+			request, buffer := c.request(), make([]byte, 4<<10)
+			for !stop.Load() {
+				conn, err := c.dial()
+				if err != nil {
+					return err
+				}
+				if err := c.exchange(conn, request, buffer); err != nil {
+					conn.Close()
+					return err
+				}
+				conn.Close()
+				count.Add(1)
+			}
+			return nil
+		})
+	case "idle":
+		result, err = c.idle()
+	case "first":
+		result, err = c.first()
+	default:
+		err = fmt.Errorf("unknown work %q", job.Work)
+	}
+	if err != nil {
+		result.Error = err.Error()
+	}
+	if text := c.tls.Load(); text != nil {
+		result.TLS = *text
+	}
+	return result
+}
+
+// measure runs as many workers as the job has connections, and counts what they do within the window.
+func (c *client) measure(worker func(stop *atomic.Bool, count *atomic.Int64, ready func()) error) (Result, error) {
+	var stop atomic.Bool
+	var count atomic.Int64
+	var all, connected sync.WaitGroup
+	failures := make(chan error, c.job.Connections)
+	for range c.job.Connections {
+		connected.Add(1)
+		all.Go(func() {
+			if err := worker(&stop, &count, connected.Done); err != nil {
+				failures <- err
+				stop.Store(true)
+			}
+		})
+	}
+	connected.Wait()
+	sleep(&stop, c.job.WarmUpMs)
+	before, begin, first := threadTimes(c.job.Pids), time.Now(), count.Load()
+	sleep(&stop, c.job.WindowMs)
+	after, end, last := threadTimes(c.job.Pids), time.Now(), count.Load()
+	stop.Store(true)
+	all.Wait()
+	result := Result{Count: last - first, CPUSeconds: ranSeconds(before, after), WallSeconds: end.Sub(begin).Seconds()}
+	select {
+	case err := <-failures:
+		return result, err
+	default:
+		return result, nil
+	}
+}
+
+func sleep(stop *atomic.Bool, ms int) {
+	for end := time.Now().Add(time.Duration(ms) * time.Millisecond); time.Now().Before(end) && !stop.Load(); {
+		time.Sleep(min(50*time.Millisecond, time.Until(end)))
+	}
+}
+
+// idle opens the connections, lets each make one exchange, waits until the proxy has settled and reads its memory.
+func (c *client) idle() (Result, error) {
+	var mutex sync.Mutex
+	var conns []net.Conn
+	defer func() {
+		for _, conn := range conns {
+			conn.Close()
+		}
+	}()
+	next := make(chan struct{}, c.job.Connections)
+	for range c.job.Connections {
+		next <- struct{}{}
+	}
+	close(next)
+	var all sync.WaitGroup
+	failures := make(chan error, 16)
+	for range 16 {
+		all.Go(func() {
+			request, buffer := c.request(), make([]byte, 4<<10)
+			for range next {
+				conn, err := c.dial()
+				if err == nil {
+					mutex.Lock()
+					conns = append(conns, conn)
+					mutex.Unlock()
+					err = c.exchange(conn, request, buffer)
+				}
+				if err != nil {
+					failures <- err
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	select {
+	case err := <-failures:
+		return Result{}, err
+	default:
+	}
+	time.Sleep(time.Duration(c.job.WindowMs) * time.Millisecond)
+	return Result{Count: int64(len(conns)), RSSBytes: residentBytes(c.job.Pids)}, nil
+}
+
+// first tries until one exchange has worked: a proxy may listen before it has its certificate.
+func (c *client) first() (Result, error) {
+	request, buffer := c.request(), make([]byte, 4<<10)
+	end := time.Now().Add(time.Duration(c.job.WindowMs) * time.Millisecond)
+	for {
+		conn, err := c.dial()
+		if err == nil {
+			err = c.exchange(conn, request, buffer)
+			conn.Close()
+		}
+		if err == nil {
+			return Result{Count: 1}, nil
+		}
+		if time.Now().After(end) {
+			return Result{}, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+}

@@ -1,0 +1,3 @@
+module scute/bench/load
+
+go 1.26

@@ -1,0 +1,80 @@
+// Command load is both the load and the application behind the proxy under measurement. It reads one JSON job a line from standard
+// input and answers each with one JSON result a line; it ends when standard input does.
+//
+// The proxy's CPU time is read in here, at the edges of the measured window: the process that starts the jobs shares a core with
+// this one and would look late.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"time"
+)
+
+// Job is one measurement through a proxy.
+type Job struct {
+	// Work is one of exchange, connect, idle, first.
+	Work string `json:"work"`
+	// Target is the proxy's address, host:port.
+	Target string `json:"target"`
+	// CertFile, KeyFile and CaFile are PEM files: the client's SVID, its key, and the authorities of the server.
+	CertFile string `json:"certFile"`
+	KeyFile  string `json:"keyFile"`
+	CaFile   string `json:"caFile"`
+	// ServerID is the SPIFFE ID that the proxy must show.
+	ServerID string `json:"serverId"`
+	// Connections is the number of concurrent connections (exchange, idle) or clients (connect).
+	Connections int `json:"connections"`
+	// UpBytes and DownBytes follow the 128-byte request and answer of every exchange.
+	UpBytes   int64 `json:"upBytes"`
+	DownBytes int64 `json:"downBytes"`
+	WarmUpMs  int   `json:"warmUpMs"`
+	WindowMs  int   `json:"windowMs"`
+	// Pids are the proxy's processes.
+	Pids []int `json:"pids"`
+}
+
+// Result answers one Job.
+type Result struct {
+	Error string `json:"error,omitempty"`
+	// Count is what was finished within the window: exchanges, or connections.
+	Count int64 `json:"count"`
+	// CPUSeconds is what the proxy's threads ran within the window, WallSeconds its length.
+	CPUSeconds  float64 `json:"cpuSeconds"`
+	WallSeconds float64 `json:"wallSeconds"`
+	// RSSBytes is the proxy's resident memory while the connections of an idle job are open.
+	RSSBytes int64 `json:"rssBytes"`
+	// TLS is what was negotiated: version, cipher suite, group.
+	TLS string `json:"tls"`
+}
+
+func main() {
+	app, err := startApplication()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "load: cannot start the application:", err)
+		os.Exit(1)
+	}
+	out := json.NewEncoder(os.Stdout)
+	_ = out.Encode(map[string]string{"application": app})
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		var job Job
+		if err := json.Unmarshal(lines.Bytes(), &job); err != nil {
+			_ = out.Encode(Result{Error: "job: " + err.Error()})
+			continue
+		}
+		// Bounded whatever the proxy does: a job that hangs is the harness' failure to report, not to wait for.
+		limit := time.Duration(job.WarmUpMs+job.WindowMs)*time.Millisecond + 60*time.Second
+		done := make(chan Result, 1)
+		go func() { done <- run(job) }()
+		select {
+		case result := <-done:
+			_ = out.Encode(result)
+		case <-time.After(limit):
+			_ = out.Encode(Result{Error: fmt.Sprintf("%s did not end within %s", job.Work, limit)})
+			os.Exit(1)
+		}
+	}
+}

@@ -1,0 +1,157 @@
+/** `npm run bench`: measures Scute beside Envoy, HAProxy and nginx in one run. docs/performance.md tells how, and the results. */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { everyPartRequired } from '../test/interop/parts.ts';
+import { buildBundle } from '../test/support/build.ts';
+import { startIdentities } from './certificates.ts';
+import { startLoad } from './load.ts';
+import type { Peer } from './peer.ts';
+import { envoy } from './peers/envoy.ts';
+import { haproxy } from './peers/haproxy.ts';
+import { nginx } from './peers/nginx.ts';
+import { scute, SCUTE_BUNDLE } from './peers/scute.ts';
+import { killAll } from './process.ts';
+import { compare, formatRow, TABLE_HEAD, type Named } from './report.ts';
+import { runWork, WORKS, type Work } from './works.ts';
+
+const PEERS: readonly Peer[] = [envoy, haproxy, nginx];
+const EXIT_FAILED = 1;
+const EXIT_USAGE = 64;
+const MAX_ROUNDS = 1000;
+
+const USAGE = `usage: npm run bench -- [--work NAME]... [--peer NAME]... [--rounds N] [--json]
+
+  --work    what to measure, repeated or with commas; all if left out
+${WORKS.map((work) => `              ${work.name.padEnd(10)} ${work.what}`).join('\n')}
+  --peer    whom to compare with, repeated or with commas: ${PEERS.map((peer) => peer.name).join(', ')}; all if left out
+  --rounds  how often; the median counts (5)
+  --json    one JSON object a line, for each work and peer
+
+Work is counted per CPU-second of the proxy: pinned to core 0, the load and the application to core 1.
+`;
+
+interface Selection {
+  readonly works: readonly Work[];
+  readonly peers: readonly Peer[];
+  readonly rounds: number;
+  readonly json: boolean;
+}
+
+class UsageError extends Error {
+  override name = 'UsageError';
+}
+
+function select(argv: readonly string[]): Selection | 'help' {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      work: { type: 'string', multiple: true },
+      peer: { type: 'string', multiple: true },
+      rounds: { type: 'string', default: '5' },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
+    },
+  });
+  if (values.help) return 'help';
+  const rounds = Number(values.rounds);
+  if (!Number.isInteger(rounds) || rounds < 1 || rounds > MAX_ROUNDS)
+    throw new UsageError(`--rounds ${JSON.stringify(values.rounds)} is not a whole number from 1 to ${MAX_ROUNDS}`);
+  return { works: pick('work', WORKS, values.work), peers: pick('peer', PEERS, values.peer), rounds, json: values.json };
+}
+
+/** The named ones in the order of `all`; all if none is named. */
+function pick<T extends { readonly name: string }>(option: string, all: readonly T[], given: readonly string[] | undefined): readonly T[] {
+  if (given === undefined) return all;
+  const names = new Set(given.flatMap((text) => text.split(',')));
+  for (const name of names) {
+    if (!all.some((one) => one.name === name))
+      throw new UsageError(`--${option} ${JSON.stringify(name)} is unknown: one of ${all.map((one) => one.name).join(', ')}`);
+  }
+  return all.filter((one) => names.has(one.name));
+}
+
+/** Those that are installed, with their versions; the others are named on standard error. */
+function installed(peers: readonly Peer[]): ReadonlyMap<Peer, string> {
+  const found = new Map<Peer, string>();
+  for (const peer of peers) {
+    const version = peer.version();
+    if (version === undefined) process.stderr.write(`bench: ${peer.name} is not installed and is skipped; to get it: ${peer.install}\n`);
+    else found.set(peer, version);
+  }
+  return found;
+}
+
+async function measure({ works, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
+  const others = installed(peers);
+  if (others.size < peers.length && everyPartRequired) return EXIT_FAILED;
+  if (others.size === 0) throw new Error('there is nobody to compare with');
+  await buildBundle(SCUTE_BUNDLE);
+  const named = (peer: Peer, version: string): Named => ({ name: peer.name, version, note: peer.note });
+  const ours = named(scute, scute.version() ?? 'unknown');
+
+  const directory = mkdtempSync(join(tmpdir(), 'scute-bench-'));
+  const ending: (() => Promise<void> | void)[] = [() => rmSync(directory, { recursive: true, force: true })];
+  try {
+    const identities = await startIdentities(directory);
+    ending.unshift(() => identities.stop());
+    const load = await startLoad();
+    ending.unshift(() => load.stop());
+    if (!json) process.stdout.write(`${TABLE_HEAD}\n`);
+    for (const work of works) {
+      const measured = await runWork(work, {
+        peers: [scute, ...others.keys()],
+        rounds,
+        load,
+        certificates: identities.certificates,
+        signal,
+      });
+      for (const line of measured) {
+        for (const row of compare(
+          line,
+          ours,
+          [...others].map(([peer, version]) => named(peer, version)),
+        ))
+          process.stdout.write(`${json ? JSON.stringify(row) : formatRow(row)}\n`);
+      }
+    }
+  } finally {
+    for (const end of ending) await end();
+  }
+  if (!json) for (const { note } of others.keys()) if (note !== undefined) process.stdout.write(`note: ${note}\n`);
+  return 0;
+}
+
+async function main(): Promise<number> {
+  let selection: Selection | 'help';
+  try {
+    selection = select(process.argv.slice(2));
+  } catch (problem) {
+    if (!(problem instanceof UsageError || problem instanceof TypeError)) throw problem;
+    process.stderr.write(`bench: ${problem.message}\n\n${USAGE}`);
+    return EXIT_USAGE;
+  }
+  if (selection === 'help') {
+    process.stdout.write(USAGE);
+    return 0;
+  }
+  const stop = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(name, () => {
+      stop.abort(new Error(name));
+      // What is being measured fails at once, and everything is removed on the way out.
+      killAll();
+    });
+  }
+  try {
+    return await measure(selection, stop.signal);
+  } catch (cause) {
+    process.stderr.write(`bench: ${stop.signal.aborted ? `stopped by ${String(stop.signal.reason)}` : String(cause)}\n`);
+    return EXIT_FAILED;
+  } finally {
+    killAll();
+  }
+}
+
+process.exitCode = await main();

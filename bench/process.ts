@@ -1,0 +1,140 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { closeSync, openSync, readFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+
+/** How to start one proxy. Its output goes to a file, as a supervisor would have it; nothing is read from it. */
+export interface Command {
+  readonly argv: readonly [string, ...string[]];
+  readonly environment?: Readonly<Record<string, string>>;
+  readonly outputFile: string;
+}
+
+export interface RunningProxy {
+  readonly port: number;
+  /** Of `performance.now`. */
+  readonly spawnedAtMs: number;
+  /** From spawning the process until it accepted the first TCP connection. */
+  readonly startedInMs: number;
+  /** The process and its children, as they are now. */
+  pids(): number[];
+  /** The end of what it wrote. */
+  output(): string;
+  stop(): Promise<void>;
+}
+
+/** The proxy's core, and the core of the load, the application and this process. */
+export const PROXY_CORE = '0';
+export const LOAD_CORE = '1';
+
+const START_LIMIT_MS = 20_000;
+const STOP_LIMIT_MS = 3_000;
+const running = new Set<ChildProcess>();
+
+/** Ends, at once, everything that is still running. For the way out: also after a failure or a signal. */
+export function killAll(): void {
+  for (const child of running) {
+    for (const pid of processTree(child.pid)) tryKill(pid, 'SIGKILL');
+  }
+}
+
+/** Starts a process that `killAll` knows of. */
+export function spawnPinned(core: string, command: readonly string[], options: Parameters<typeof spawn>[2]): ChildProcess {
+  const child = spawn('taskset', ['-c', core, ...command], options);
+  running.add(child);
+  child.on('exit', () => running.delete(child));
+  return child;
+}
+
+/** Starts a proxy on its core and waits until `port` accepts. */
+export async function startProxy(command: Command, port: number): Promise<RunningProxy> {
+  const output = openSync(command.outputFile, 'w');
+  const begin = performance.now();
+  const child = spawnPinned(PROXY_CORE, command.argv, {
+    stdio: ['ignore', output, output],
+    env: { PATH: process.env['PATH'], HOME: process.env['HOME'], ...command.environment },
+  });
+  closeSync(output);
+  const exited = new Promise<string>((resolve) => {
+    child.once('exit', (code, signal) => resolve(`${command.argv[0]} ended with ${signal ?? code}`));
+    child.once('error', (error) => resolve(`${command.argv[0]}: ${error.message}`));
+  });
+  let over: string | undefined;
+  void exited.then((why) => (over = why));
+  while (!(await accepts(port))) {
+    if (over === undefined && performance.now() - begin > START_LIMIT_MS) over = `${command.argv[0]} does not accept on port ${port}`;
+    if (over !== undefined) {
+      for (const pid of processTree(child.pid)) tryKill(pid, 'SIGKILL');
+      throw new Error(`${over}\n${readFileSync(command.outputFile, 'utf8').slice(-4000)}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 1));
+  }
+  const startedInMs = performance.now() - begin;
+  const tail = (): string => readFileSync(command.outputFile, 'utf8').slice(-4000);
+  return {
+    port,
+    spawnedAtMs: begin,
+    startedInMs,
+    pids: () => {
+      if (over !== undefined) throw new Error(`${over}\n${tail()}`);
+      return processTree(child.pid);
+    },
+    output: tail,
+    stop: async () => {
+      const pids = processTree(child.pid);
+      tryKill(child.pid, 'SIGTERM');
+      const timer = setTimeout(() => {
+        for (const pid of pids) tryKill(pid, 'SIGKILL');
+      }, STOP_LIMIT_MS);
+      await exited;
+      clearTimeout(timer);
+      for (const pid of pids) tryKill(pid, 'SIGKILL');
+    },
+  };
+}
+
+/** A port of 127.0.0.1 that was free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Resident memory of the processes in bytes. */
+export function residentBytes(pids: readonly number[]): number {
+  let pages = 0;
+  for (const pid of pids) pages += Number(readFileSync(`/proc/${pid}/statm`, 'utf8').split(' ')[1]);
+  return pages * 4096;
+}
+
+function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: '127.0.0.1' });
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
+
+function processTree(pid: number | undefined): number[] {
+  if (pid === undefined) return [];
+  try {
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
+    return [pid, ...(children === '' ? [] : children.split(' ').flatMap((child) => processTree(Number(child))))];
+  } catch {
+    return [];
+  }
+}
+
+function tryKill(pid: number | undefined, signal: NodeJS.Signals): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // It has ended already.
+  }
+}

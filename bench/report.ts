@@ -1,0 +1,89 @@
+import { median, type Measured } from './works.ts';
+
+/** One line of `--json`. */
+export interface Row {
+  readonly work: string;
+  /** Which line of the work: `down`, `up`, `idle` … */
+  readonly variant?: string;
+  readonly peer: string;
+  /** Medians over the rounds. */
+  readonly ours: number;
+  readonly theirs: number;
+  /** Median over the rounds of ours divided by theirs within one round. */
+  readonly ratio: number;
+  readonly unit: string;
+  readonly better: 'higher' | 'lower';
+  readonly rounds: number;
+  /** The lowest and the highest ratio of a round. */
+  readonly spread: readonly [number, number];
+  readonly tls: string;
+  readonly versions: { readonly ours: string; readonly theirs: string };
+  readonly note?: string;
+}
+
+export interface Named {
+  readonly name: string;
+  readonly version: string;
+  readonly note?: string | undefined;
+}
+
+/** Compares `ours` with each of the others. */
+export function compare(measured: Measured, ours: Named, others: readonly Named[]): Row[] {
+  const { work, line, values, tls } = measured;
+  const own = values.get(ours.name) ?? [];
+  return others.map((peer) => {
+    const theirs = values.get(peer.name) ?? [];
+    const ratios = own.map((value, round) => value / (theirs[round] ?? Number.NaN));
+    const [ownTls = '', theirTls = ''] = [tls.get(ours.name), tls.get(peer.name)];
+    const negotiated = ownTls === theirTls ? ownTls : `ours ${ownTls}, theirs ${theirTls}`;
+    return {
+      work: work.name,
+      ...(line.variant === '' ? {} : { variant: line.variant }),
+      peer: peer.name,
+      ours: round(median(own)),
+      theirs: round(median(theirs)),
+      ratio: round(median(ratios)),
+      unit: line.unit,
+      better: line.better,
+      rounds: ratios.length,
+      spread: [round(Math.min(...ratios)), round(Math.max(...ratios))],
+      tls: `${negotiated}; ECDSA P-256 SVIDs, client certificate required, no resumption`,
+      versions: { ours: `${ours.name} ${ours.version}`, theirs: `${peer.name} ${peer.version}` },
+      ...(peer.note === undefined ? {} : { note: peer.note }),
+    };
+  });
+}
+
+/** A line for people. */
+export function formatRow(row: Row): string {
+  const cells = [
+    `${row.work}${row.variant === undefined ? '' : ` ${row.variant}`}`.padEnd(19),
+    row.peer.padEnd(8),
+    format(row.ours).padStart(9),
+    format(row.theirs).padStart(9),
+    row.unit.padEnd(18),
+    `${row.ratio.toFixed(2)} x`.padStart(8),
+    `[${row.spread[0].toFixed(2)} .. ${row.spread[1].toFixed(2)}]`,
+    row.better === 'lower' ? '(lower is better)' : '',
+  ];
+  return cells.join('  ').trimEnd();
+}
+
+export const TABLE_HEAD = [
+  'work'.padEnd(19),
+  'peer'.padEnd(8),
+  'scute'.padStart(9),
+  'peer'.padStart(9),
+  'unit'.padEnd(18),
+  'ratio'.padStart(8),
+  'spread',
+].join('  ');
+
+function format(value: number): string {
+  return value >= 100 ? Math.round(value).toLocaleString('en') : value.toFixed(1);
+}
+
+/** Four significant digits. */
+function round(value: number): number {
+  return Number(value.toPrecision(4));
+}
