@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { positiveDuration, socketMode, spiffeId, trustDomain } from '../config/fields.ts';
 import { pathOf, trustDomainOf } from '../spiffe/spiffe-id.ts';
 import { KEY_TYPES } from '../spiffe/key-pair.ts';
