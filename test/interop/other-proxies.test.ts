@@ -8,7 +8,7 @@ import { startChild } from '../support/child.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
 import { needs, part } from './parts.ts';
-import { exchange, issueFiles, listen, refusal, startEcho, startInbound, startOutbound, temporaryFolder } from './stage.ts';
+import { exchange, freePort, issueFiles, listen, refusal, startEcho, startInbound, startOutbound, temporaryFolder } from './stage.ts';
 
 // HAProxy and nginx know certificates, not SPIFFE: they present an SVID and check the chain of ours.
 const WEB = 'spiffe://example.org/web';
