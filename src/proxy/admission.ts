@@ -124,6 +124,10 @@ export class Admission {
     if (snapshot?.kind !== 'held') {
       return deny(session, role, 'identity_not_ready', snapshot?.reason ?? 'no SVID has come from the Workload API yet');
     }
+    const { ownId } = session;
+    if (!snapshot.svids.some((svid) => svid.id === ownId)) {
+      return deny(session, role, 'identity_not_ready', `the Workload API no longer gives us ${ownId}, which was presented`);
+    }
     const authenticated = judge.authenticate(connection, role, snapshot, clock.now());
     if (!authenticated.ok) {
       const { problem, detail, claimedId } = authenticated.error;

@@ -14,7 +14,7 @@ test('a silent client is cut at the handshake timeout, and counted', async (t) =
   const { sidecar, address } = await startInbound(t, application.address, { listener: { limits: { handshakeTimeout: '200ms' } } });
 
   const startedAt = performance.now();
-  assert.equal(await closed(await dial(t, address)), 'ECONNRESET');
+  assert.equal(await closed(dialling(t, address)), 'ECONNRESET');
   const tookMs = performance.now() - startedAt;
 
   assert.ok(tookMs > 150 && tookMs < 2000, `${Math.round(tookMs)} ms`);
@@ -142,7 +142,7 @@ test('a server that does not answer the handshake is given up at the handshake t
   const spiffe = await startExampleDomain(t);
   const { sidecar, address } = await startOutbound(t, silent.address, { spiffe, listener: { limits: { handshakeTimeout: '200ms' } } });
 
-  assert.equal(await closed(await dial(t, address)), 'ECONNRESET');
+  assert.equal(await closed(dialling(t, address)), 'ECONNRESET');
 
   const line = await sidecar.connection();
   assert.deepEqual([line['reason'], line['close_reason']], ['handshake_timeout', 'upstream_tls_failed']);

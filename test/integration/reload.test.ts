@@ -7,7 +7,7 @@ import { test } from 'node:test';
 import { API, presented, startExampleDomain, startInbound, startOutboundToApi, startPair, WEB } from '../support/data-path.ts';
 import { eventually } from '../support/eventually.ts';
 import { startScute } from '../support/scute-process.ts';
-import { closed, dial, readAll, startEcho, startTcpServer } from '../support/tcp.ts';
+import { closed, dial, dialling, readAll, startEcho, startTcpServer } from '../support/tcp.ts';
 import { outcome, tlsClient } from '../support/tls-peer.ts';
 
 const OTHER = 'spiffe://example.org/other';
@@ -52,7 +52,7 @@ test('a server that a new list no longer expects loses its connection, and is no
   await sidecar.reload(settings({ expect: [OTHER] }));
 
   assert.equal(await lost, 'ECONNRESET');
-  assert.equal(await closed(await dial(t, address)), 'ECONNRESET');
+  assert.equal(await closed(dialling(t, address)), 'ECONNRESET');
   assert.equal((await sidecar.connection((line) => line['close_reason'] === 'upstream_denied'))['reason'], 'not_allowed');
 });
 

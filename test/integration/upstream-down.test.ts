@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { startExampleDomain, startInbound, startOutbound, startOutboundToApi, startPair } from '../support/data-path.ts';
 import { eventually } from '../support/eventually.ts';
 import { fillBacklog } from '../support/full-backlog.ts';
-import { closed, dial, freePort, readAll, startEcho, startTcpServer } from '../support/tcp.ts';
+import { closed, dial, dialling, freePort, readAll, startEcho, startTcpServer } from '../support/tcp.ts';
 import { outcome } from '../support/tls-peer.ts';
 
 test('a peer whose application is down sees its connection end in order, and the next one works when it is back', async (t) => {
@@ -37,7 +37,7 @@ test('a caller whose server is down is told at once, and the next connection wor
   caller.end();
   await server.close();
 
-  assert.equal(await closed(await dial(t, address)), 'ECONNRESET');
+  assert.equal(await closed(dialling(t, address)), 'ECONNRESET');
 
   assert.equal((await sidecar.connection((line) => line['close_reason'] !== 'finished'))['close_reason'], 'upstream_refused');
 });
@@ -114,7 +114,7 @@ test('a name that cannot be resolved does not keep Scute from starting, and is t
   const spiffe = await startExampleDomain(t);
   const { sidecar, address } = await startOutbound(t, 'no-such-host.invalid:443', { spiffe });
 
-  assert.equal(await closed(await dial(t, address)), 'ECONNRESET');
+  assert.equal(await closed(dialling(t, address)), 'ECONNRESET');
 
   const line = await sidecar.connection();
   assert.equal(line['close_reason'], 'upstream_unresolved');
