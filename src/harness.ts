@@ -8,6 +8,7 @@ import { parseEndpoint } from './config/units.ts';
 import { createIdentityStore } from './identity/store.ts';
 import { systemClock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
+import { handshakeProblem } from './proxy/outcome.ts';
 import { createEvents } from './telemetry/events.ts';
 import { createLogger } from './telemetry/logger.ts';
 import { createMetrics } from './telemetry/metrics.ts';
@@ -56,6 +57,21 @@ export async function runHarness(deps: HarnessDeps, signal: AbortSignal): Promis
     return judged.ok ? { id: judged.value.authenticated.id } : { refusal: `${judged.error.problem}: ${judged.error.detail}` };
   };
 
+  /** Handshakes, connections and attempts under way: nothing of them may hold up the end. */
+  const open = new Set<{ abort(): void }>();
+  /** Says `text` and ends the connection; what the peer says is not listened to. */
+  const answer = (connection: SecureConnection, text: string): void => {
+    open.add(connection);
+    const timer = clock.after(HANDSHAKE_TIMEOUT_MS, () => connection.abort());
+    const closed = (): void => {
+      timer.cancel();
+      open.delete(connection);
+    };
+    connection.start({ data: () => undefined, ended: () => undefined, drained: () => undefined, closed });
+    if (text !== '') connection.write(Buffer.from(text));
+    connection.endWrite();
+  };
+
   let bound: BoundListener | undefined;
   const x509: Service = {
     name: 'x509 port',
@@ -73,6 +89,7 @@ export async function runHarness(deps: HarnessDeps, signal: AbortSignal): Promis
           }
           const handshake = accepted.openTls({ context: own.context, alpn: [] }, (outcome) => {
             timer.cancel();
+            open.delete(handshake);
             if (!outcome.ok) return;
             const { id, refusal } = authenticate(outcome.connection, 'client');
             if (id === undefined) {
@@ -82,12 +99,17 @@ export async function runHarness(deps: HarnessDeps, signal: AbortSignal): Promis
               answer(outcome.connection, `${id}\n`);
             }
           });
-          const timer = clock.after(HANDSHAKE_TIMEOUT_MS, () => handshake.abort());
+          open.add(handshake);
+          const timer = clock.after(HANDSHAKE_TIMEOUT_MS, () => {
+            open.delete(handshake);
+            handshake.abort();
+          });
         },
       });
     },
     async stop() {
       await bound?.close();
+      for (const each of open) each.abort();
     },
   };
 
@@ -110,26 +132,34 @@ export async function runHarness(deps: HarnessDeps, signal: AbortSignal): Promis
     if (target === undefined) return Promise.resolve(failed(`${JSON.stringify(address)} is not HOST:PORT`));
     if ('detail' in own) return Promise.resolve(failed(own.detail));
     return new Promise((resolve) => {
-      connect({ endpoint: target, timeoutMs: HANDSHAKE_TIMEOUT_MS, keepAliveMs: 0, use: 'tls' }, (opened) => {
+      const attempt = connect({ endpoint: target, timeoutMs: HANDSHAKE_TIMEOUT_MS, keepAliveMs: 0, use: 'tls' }, (opened) => {
+        open.delete(attempt);
         if (!opened.ok) {
           resolve(failed(opened.error.message));
           return;
         }
         const handshake = opened.opened.openTls({ context: own.context, alpn: [], serverName: undefined }, (outcome) => {
           timer.cancel();
+          open.delete(handshake);
           if (!outcome.ok) {
-            resolve(json(422, { status: 'rejected', message: `${outcome.code}: ${outcome.message}` }));
+            const message = `${outcome.code}: ${outcome.message}`;
+            // Only what was held against the certificate is a refusal: a server that speaks no TLS was never judged.
+            const isRefusal = handshakeProblem(outcome.code) === 'bad_certificate';
+            resolve(isRefusal ? json(422, { status: 'rejected', message }) : failed(message));
             return;
           }
           const { id, refusal } = authenticate(outcome.connection, 'server');
           answer(outcome.connection, '');
           resolve(id === undefined ? json(422, { status: 'rejected', message: refusal }) : json(200, { status: 'ok', spiffe_id: id }));
         });
+        open.add(handshake);
         const timer = clock.after(HANDSHAKE_TIMEOUT_MS, () => {
+          open.delete(handshake);
           handshake.abort();
-          resolve(json(422, { status: 'rejected', message: 'no handshake in time' }));
+          resolve(failed(`no handshake within ${HANDSHAKE_TIMEOUT_MS} ms`));
         });
       });
+      open.add(attempt);
     });
   }
 
@@ -158,14 +188,6 @@ export async function runHarness(deps: HarnessDeps, signal: AbortSignal): Promis
   forgetReady();
   await stopAll(services, AbortSignal.abort());
   return 0;
-}
-
-/** Says `text` and ends the connection; what the peer says is not listened to. */
-function answer(connection: SecureConnection, text: string): void {
-  const timer = systemClock.after(HANDSHAKE_TIMEOUT_MS, () => connection.abort());
-  connection.start({ data: () => undefined, ended: () => undefined, drained: () => undefined, closed: () => timer.cancel() });
-  if (text !== '') connection.write(Buffer.from(text));
-  connection.endWrite();
 }
 
 function addressIn(body: unknown): string {
