@@ -6,7 +6,7 @@ import { LOAD_CORE, spawnPinned } from './process.ts';
 
 /** One measurement; bench/load/main.go says what each member means. */
 export interface Job {
-  readonly work: 'exchange' | 'connect' | 'idle' | 'first';
+  readonly work: 'exchange' | 'connect' | 'idle' | 'first' | 'count';
   readonly target: string;
   readonly certFile: string;
   readonly keyFile: string;
@@ -15,6 +15,7 @@ export interface Job {
   readonly connections: number;
   readonly upBytes?: number;
   readonly downBytes?: number;
+  readonly total?: number;
   readonly warmUpMs: number;
   readonly windowMs: number;
   readonly pids: readonly number[];

@@ -83,12 +83,15 @@ function installed(peers: readonly Peer[]): ReadonlyMap<Peer, string> {
   return found;
 }
 
+function named({ name, note }: Peer, version: string): Named {
+  return { name, version, note };
+}
+
 async function measure({ works, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
   const others = installed(peers);
   if (others.size < peers.length && everyPartRequired) return EXIT_FAILED;
   if (others.size === 0) throw new Error('there is nobody to compare with');
   await buildBundle(SCUTE_BUNDLE);
-  const named = (peer: Peer, version: string): Named => ({ name: peer.name, version, note: peer.note });
   const ours = named(scute, scute.version() ?? 'unknown');
 
   const directory = mkdtempSync(join(tmpdir(), 'scute-bench-'));

@@ -156,6 +156,8 @@ func run(job Job) Result {
 		})
 	case "idle":
 		result, err = c.idle()
+	case "count":
+		result, err = c.count()
 	case "first":
 		result, err = c.first()
 	default:
@@ -268,5 +270,40 @@ func (c *client) first() (Result, error) {
 			return Result{}, err
 		}
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// count makes a number of connections, each with one exchange; all must work.
+func (c *client) count() (Result, error) {
+	var begun, done atomic.Int64
+	var all sync.WaitGroup
+	failures := make(chan error, c.job.Connections)
+	end := time.Now().Add(time.Duration(c.job.WindowMs) * time.Millisecond)
+	for range c.job.Connections {
+		all.Go(func() {
+			request, buffer := c.request(), make([]byte, 4<<10)
+			for begun.Add(1) <= c.job.Total {
+				conn, err := c.dial()
+				if err == nil {
+					err = c.exchange(conn, request, buffer)
+					conn.Close()
+				}
+				if err == nil && time.Now().After(end) {
+					err = errors.New("out of time")
+				}
+				if err != nil {
+					failures <- err
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	select {
+	case err := <-failures:
+		return Result{Count: done.Load()}, err
+	default:
+		return Result{Count: done.Load()}, nil
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 // Job is one measurement through a proxy.
 type Job struct {
-	// Work is one of exchange, connect, idle, first.
+	// Work is one of exchange, connect, idle, first, count.
 	Work string `json:"work"`
 	// Target is the proxy's address, host:port.
 	Target string `json:"target"`
@@ -30,8 +30,10 @@ type Job struct {
 	// UpBytes and DownBytes follow the 128-byte request and answer of every exchange.
 	UpBytes   int64 `json:"upBytes"`
 	DownBytes int64 `json:"downBytes"`
-	WarmUpMs  int   `json:"warmUpMs"`
-	WindowMs  int   `json:"windowMs"`
+	// Total is how many connections a count job makes, one after the other in each client.
+	Total    int64 `json:"total"`
+	WarmUpMs int   `json:"warmUpMs"`
+	WindowMs int   `json:"windowMs"`
 	// Pids are the proxy's processes.
 	Pids []int `json:"pids"`
 }
