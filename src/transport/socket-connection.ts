@@ -35,6 +35,15 @@ function onError(this: OwnedSocket, error: Error): void {
   const connection = this[kConnection];
   if (connection !== undefined) connection.failure ??= error;
 }
+/**
+ * An error of TLS after the handshake: an alert, a bad record. Node leaves such a socket open, with writes that never end; and of a
+ * server's raw TLSSocket it emits this event alone, never `error`. The alert that tells the peer is on its way by now.
+ */
+function onTlsError(this: OwnedSocket, error: Error): void {
+  const connection = this[kConnection];
+  if (connection !== undefined) connection.failure ??= error;
+  this.destroy();
+}
 function onClose(this: OwnedSocket): void {
   this[kConnection]?.finish();
 }
@@ -134,6 +143,7 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
   /** `transport` is the socket below TLS. */
   constructor(socket: TLSSocket, transport: Socket, remoteAddress: string) {
     super(socket, remoteAddress, false);
+    socket.on('_tlsError', onTlsError);
     this.#tls = socket;
     this.#transport = transport;
     this.tlsVersion = socket.getProtocol() ?? 'unknown';
