@@ -1,4 +1,5 @@
 import type { Clock } from '../lib/clock.ts';
+import { messageOf } from '../lib/errors.ts';
 import type { IdentityView } from '../identity/store.ts';
 import { authorise } from '../policy/judge.ts';
 import type { AllowList } from '../policy/rules.ts';
@@ -117,8 +118,20 @@ export class Admission {
     options.admitted(connection);
   }
 
+  /** A mistake of ours refuses the peer whose certificates brought it up. Thrown on, it would end the process, for any stranger to do. */
+  #judge(options: HandshakeOptions, connection: SecureConnection): ProvenPeer | undefined {
+    try {
+      return this.#verdictOn(options, connection);
+    } catch (thrown) {
+      const { session, role } = options;
+      session.peer = undefined;
+      session.because('internal_error', `the peer could not be judged: ${messageOf(thrown)}`);
+      return deny(session, role, 'bad_certificate', '');
+    }
+  }
+
   /** The verdict, over the newest snapshot and allow list. What it finds is noted in the session. */
-  #judge({ session, role }: HandshakeOptions, connection: SecureConnection): ProvenPeer | undefined {
+  #verdictOn({ session, role }: HandshakeOptions, connection: SecureConnection): ProvenPeer | undefined {
     const { identity, judge, clock } = this.#options;
     const snapshot = identity.current();
     if (snapshot?.kind !== 'held') {

@@ -5,6 +5,8 @@ import type { CloseReason, ConnectionRecord } from '../telemetry/events.ts';
 import type { ProvenPeer } from '../tls/peer.ts';
 
 let lastId = 0;
+/** Enough for a SPIFFE ID and what is wrong with it. */
+const MAX_DETAIL = 4096;
 
 /** What is known of the TLS peer while or after it was judged. */
 export interface JudgedPeer {
@@ -52,7 +54,8 @@ export class Session {
   because(reason: CloseReason, detail?: string): void {
     if (this.#closeReason !== undefined) return;
     this.#closeReason = reason;
-    this.#detail = detail;
+    // Strangers have a say in it: certificates hold names of any length.
+    this.#detail = detail !== undefined && detail.length > MAX_DETAIL ? `${detail.slice(0, MAX_DETAIL)}…` : detail;
   }
 
   /** True the first time: then the caller writes the record and gives back what the session held. */

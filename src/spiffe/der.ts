@@ -175,8 +175,12 @@ export function decodeOctetBits({ content }: DerElement): Uint8Array {
   return content.subarray(1);
 }
 
+/** No list of named bits that is read here has more than 9; a stranger could send hundreds of thousands. */
+const MAX_NAMED_BITS_BYTES = 4;
+
 /** BIT STRING of named bits: which are set. */
 export function decodeNamedBits({ content }: DerElement): ReadonlySet<number> {
+  if (content.length > 1 + MAX_NAMED_BITS_BYTES) throw new DerError(`a bit string of ${content.length - 1} bytes for a few named bits`);
   const unused = content[0];
   if (unused === undefined || unused > 7 || (content.length === 1 && unused !== 0)) throw new DerError('a malformed bit string');
   const last = content.length > 1 ? (content.at(-1) ?? 0) : 0;

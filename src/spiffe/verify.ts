@@ -1,3 +1,4 @@
+import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import { parseCertificate, type Certificate } from './certificate.ts';
 import { revocationOf } from './crl.ts';
@@ -32,6 +33,8 @@ export interface PeerRefusal {
 
 /** Certificates that a peer may send. */
 const MAX_CHAIN_LENGTH = 8;
+/** Bytes of all of them together: eight with RSA keys of 4096 bits have half of it. OpenSSL lets 100 KB through, which take 50 ms to read. */
+export const MAX_CHAIN_BYTES = 32_768;
 
 /**
  * Who a peer is, from the certificates that it sent (leaf first, the rest in any order), each one whole DER: X509-SVID
@@ -44,10 +47,26 @@ export function verifyPeer(
   bundles: ReadonlyMap<TrustDomain, TrustBundle>,
   nowMs: number,
 ): Result<AuthenticatedPeer, PeerRefusal> {
+  try {
+    return verify(chainDer, bundles, nowMs);
+  } catch (thrown) {
+    // A mistake of ours: it refuses this peer, and must not end the process that serves the others.
+    return refuse('bad_certificate', `the certificates could not be judged: ${messageOf(thrown)}`);
+  }
+}
+
+function verify(
+  chainDer: readonly Uint8Array[],
+  bundles: ReadonlyMap<TrustDomain, TrustBundle>,
+  nowMs: number,
+): Result<AuthenticatedPeer, PeerRefusal> {
   const [leafDer, ...poolDer] = chainDer;
   if (leafDer === undefined) return refuse('no_certificate', 'the peer sent no certificate');
   if (chainDer.length > MAX_CHAIN_LENGTH)
     return refuse('bad_certificate', `the peer sent ${chainDer.length} certificates, more than ${MAX_CHAIN_LENGTH}`);
+  const bytes = chainDer.reduce((sum, der) => sum + der.length, 0);
+  if (bytes > MAX_CHAIN_BYTES)
+    return refuse('bad_certificate', `the peer sent certificates of ${bytes} bytes, more than ${MAX_CHAIN_BYTES}`);
   const leaf = parseCertificate(leafDer);
   if (!leaf.ok) return refuse('bad_certificate', `leaf: ${leaf.error}`);
   const claimedId = claimedIdOf(leaf.value);

@@ -1,3 +1,4 @@
+import { messageOf } from '../lib/errors.ts';
 import { createTlsContext } from '../transport/node.ts';
 import type { TlsContext } from '../transport/connection.ts';
 import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
@@ -24,7 +25,7 @@ export interface TlsContexts {
 /** One TLS context for each SVID and generation, made when it is first needed (making one takes over a millisecond). */
 export function createTlsContexts(identity: IdentityView): TlsContexts {
   let generation = -1;
-  let made = new Map<X509Svid, OwnIdentity>();
+  let made = new Map<X509Svid, OwnIdentity | NotReady>();
   return {
     own(choice, nowMs) {
       const snapshot = identity.current();
@@ -41,12 +42,21 @@ export function createTlsContexts(identity: IdentityView): TlsContexts {
       }
       let own = made.get(svid);
       if (own === undefined) {
-        own = { snapshot, svid, context: buildContext(snapshot, svid) };
+        own = buildOwn(snapshot, svid);
         made.set(svid, own);
       }
       return own;
     },
   };
+}
+
+/** OpenSSL may refuse what we accepted, such as a weak key in a certificate that the agent sent without need. Nobody is served then, and nothing ends. */
+function buildOwn(snapshot: IdentitySnapshot, svid: X509Svid): OwnIdentity | NotReady {
+  try {
+    return { snapshot, svid, context: buildContext(snapshot, svid) };
+  } catch (cause) {
+    return { detail: `our SVID ${svid.id} cannot be used for TLS: ${messageOf(cause)}` };
+  }
 }
 
 function buildContext(snapshot: IdentitySnapshot, svid: X509Svid): TlsContext {

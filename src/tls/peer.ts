@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
-import { verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
+import { MAX_CHAIN_BYTES, verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
 import { parseCertificate } from '../spiffe/certificate.ts';
 import type { SecureConnection } from '../transport/connection.ts';
 
@@ -92,11 +92,14 @@ export function authenticateAgain(
   return verifyPeer(chainDer, snapshot.bundles, Math.min(nowMs, authenticated.validUntilMs - 1));
 }
 
+/** Twice what RFC 5280 4.1.2.2 allows a serial number. A stranger may send 100 KB of it. */
+const MAX_DESCRIBED = 80;
+
 /** The SPIFFE-free description of a leaf for log lines: issuer key id and serial, if it parses. */
 export function describeLeaf(chainDer: readonly Uint8Array[]): { issuerKeyId: string | undefined; serial: string | undefined } {
   const leaf = chainDer[0];
-  const parsed = leaf === undefined ? undefined : parseCertificate(leaf);
+  const parsed = leaf === undefined || leaf.length > MAX_CHAIN_BYTES ? undefined : parseCertificate(leaf);
   return parsed?.ok === true
-    ? { issuerKeyId: parsed.value.authorityKeyId, serial: parsed.value.serial }
+    ? { issuerKeyId: parsed.value.authorityKeyId?.slice(0, MAX_DESCRIBED), serial: parsed.value.serial.slice(0, MAX_DESCRIBED) }
     : { issuerKeyId: undefined, serial: undefined };
 }

@@ -1,7 +1,7 @@
 import { constants } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { connect as netConnect, createServer, isIP, type Server, type Socket } from 'node:net';
-import { connect as tlsConnect, createSecureContext, TLSSocket, type SecureContext } from 'node:tls';
+import { connect as tlsConnect, createSecureContext, TLSSocket, type DetailedPeerCertificate, type SecureContext } from 'node:tls';
 import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
 import type {
   AcceptedConnection,
@@ -199,6 +199,10 @@ function tcpTarget(host: string, port: number): Target {
   return { address: formatHostPort(host, port), options: { host, port } };
 }
 
+function noPeerCertificate(): DetailedPeerCertificate {
+  return {} as DetailedPeerCertificate;
+}
+
 function ignore(): void {
   // The reason was reported already.
 }
@@ -274,6 +278,9 @@ class OpenedSocket implements OpenedConnection {
       ...(serverName === undefined ? {} : { servername: serverName }),
       ...(alpn.length === 0 ? {} : { ALPNProtocols: [...alpn] }),
     });
+    // Node asks for this before `secureConnect`, to compare host names. To answer, it follows issuers through our own
+    // authorities until one is self-signed: for ever, if two of them issued each other. Nobody here needs the answer.
+    tls.getPeerCertificate = noPeerCertificate;
     return awaitHandshake(tls, this.#socket, 'secureConnect', this.address, done);
   }
 

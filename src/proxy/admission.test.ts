@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import { createTestAuthority } from '../../test/support/pki.ts';
+import { createIdentityStore } from '../identity/store.ts';
+import { systemClock } from '../lib/clock.ts';
+import { compileAllowList } from '../policy/rules.ts';
+import type { Events, ListenerCounters } from '../telemetry/events.ts';
+import { createPeerJudge } from '../tls/peer.ts';
+import type { HandshakeOutcome, SecureConnection } from '../transport/connection.ts';
+import { Admission } from './admission.ts';
+import { Gate } from './gate.ts';
+import { Session } from './session.ts';
+
+test('a TLS library whose verdict cannot be read refuses the peer, and nothing is thrown at whoever called back', () => {
+  const authority = createTestAuthority();
+  const svid = svidOf(authority, 'spiffe://example.org/us');
+  const { view, publisher } = createIdentityStore();
+  publisher.publish(heldSnapshot([svid], [authority]));
+  const counters: ListenerCounters = {
+    opened: 0,
+    open: 0,
+    handshaking: 1,
+    waiting: 0,
+    downstreamReadBytes: 0,
+    downstreamWrittenBytes: 0,
+    upstreamReadBytes: 0,
+    upstreamWrittenBytes: 0,
+  };
+  const limits = { maxConnections: 1, maxHandshakes: 1, maxWaiting: 1, handshakeTimeoutMs: 1000 };
+  const never = (): never => assert.fail('not this way');
+  const gate = new Gate({
+    clock: systemClock,
+    counters,
+    clientSpeaksFirst: true,
+    limits: () => limits,
+    begin: never,
+    refuse: never,
+    left: never,
+  });
+  const allow = compileAllowList(['spiffe://example.org/**']);
+  assert.ok(allow.ok);
+  const finished: Session[] = [];
+  const events: Pick<Events, 'handshakeFinished' | 'authorised'> = {
+    handshakeFinished: (_listener, reason) => assert.equal(reason, 'bad_certificate'),
+    authorised: never,
+  };
+  const admission = new Admission({
+    ref: { name: 'in', direction: 'inbound' },
+    identity: view,
+    judge: createPeerJudge(),
+    events: events as Events,
+    clock: systemClock,
+    gate,
+    allow: () => allow.value,
+    finish: (session) => void finished.push(session),
+    admitted: never,
+  });
+  const session = new Session('127.0.0.1:1', 0);
+  session.ownId = svid.id;
+  let done: ((outcome: HandshakeOutcome) => void) | undefined;
+  let aborted = 0;
+  const connection: SecureConnection = {
+    remoteAddress: '127.0.0.1:1',
+    tlsVersion: 'TLSv1.3',
+    alpn: undefined,
+    readPeerEvidence() {
+      throw new Error('no verdict');
+    },
+    start: never,
+    write: never,
+    endWrite: never,
+    pause: never,
+    resume: never,
+    abort: () => void (aborted += 1),
+  };
+  admission.handshake({
+    session,
+    role: 'client',
+    timeoutMs: 1000,
+    begin(callback) {
+      done = callback;
+      return { abort: never };
+    },
+    dropRest: () => undefined,
+    admitted: never,
+  });
+  done?.({ ok: true, connection });
+  assert.deepEqual([aborted, finished, session.denied], [1, [session], 'bad_certificate']);
+  const record = session.record(systemClock);
+  assert.deepEqual(
+    [record.verdict, record.closeReason, record.detail],
+    ['deny', 'internal_error', 'the peer could not be judged: no verdict'],
+  );
+});
