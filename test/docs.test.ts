@@ -1,10 +1,17 @@
 import assert from 'node:assert/strict';
 import { existsSync, globSync, readFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { EXIT_FAILED, EXIT_OK, EXIT_USAGE } from '../src/cli/environment.ts';
+import { runCommandLine } from '../src/cli/program.ts';
 import { generate } from '../src/config/generate.ts';
 import { formatIssues } from '../src/config/issue.ts';
-import { loadConfig } from '../src/config/load.ts';
+import { loadConfig, parseConfig } from '../src/config/load.ts';
+import { DENY_REASONS } from '../src/policy/verdict.ts';
+import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS } from '../src/telemetry/events.ts';
+import { createMetrics } from '../src/telemetry/metrics.ts';
+import { below, codeBlocks, namesUnder, tableUnder } from './support/documents.ts';
 
 const root = join(import.meta.dirname, '..');
 const documents = globSync('{*,docs/*,deploy/**/*}.md', { cwd: root }).toSorted();
@@ -80,4 +87,87 @@ test('files that the documents name in code are there', () => {
       .map((path) => `${document}: ${path}`),
   );
   assert.deepEqual(broken, []);
+});
+
+test('every configuration that the documents show is valid', async () => {
+  const shown = documents.flatMap((document) =>
+    codeBlocks(document)
+      .filter(({ info }) => info === 'yaml config')
+      .map(({ text }) => ({ document, text })),
+  );
+  assert.ok(shown.length > 0);
+  for (const { document, text } of shown) {
+    const loaded = await parseConfig(text, { file: document, flags: {}, env: {} });
+    assert.ok(loaded.ok, loaded.ok ? '' : formatIssues(loaded.error));
+  }
+});
+
+test('the close, deny and drop reasons of the documents are those that there are', () => {
+  const sets: [string, readonly string[]][] = [
+    ['Why a peer was refused', DENY_REASONS],
+    ['Why a connection ended', CLOSE_REASONS],
+    ['Why a connection was dropped unread', REFUSED_ACCEPT_REASONS],
+  ];
+  for (const [heading, reasons] of sets)
+    assert.deepEqual(namesUnder('docs/operations.md', heading).toSorted(), reasons.toSorted(), heading);
+});
+
+test('the messages of the documents are those that are logged', () => {
+  const source = readFileSync(join(root, 'src/telemetry/events.ts'), 'utf8');
+  const logged = [...source.matchAll(/logger(?:\.\w+|\[level\])\((?:[^;]*?, )?'([^']+)'\)/g)].map(([, message]) => message ?? '');
+  const text = below('docs/operations.md', 'Log');
+  const documented = [...text.slice(text.indexOf('The other messages are')).matchAll(/`([^`]{7,})`/g)].map(([, message]) => message ?? '');
+
+  assert.ok(text.includes('(`connection closed`)'));
+  assert.deepEqual([...new Set([...documented, 'connection closed'])].toSorted(), [...new Set(logged)].toSorted());
+});
+
+test('the exit codes of the documents are those that there are', () => {
+  const { SIGINT, SIGTERM } = constants.signals;
+  const documented = [...below('docs/operations.md', 'Signals and exit codes').matchAll(/^\| (\d+) \|/gm)].map(([, code]) => Number(code));
+
+  assert.deepEqual(documented, [EXIT_OK, EXIT_FAILED, EXIT_USAGE, 128 + SIGINT, 128 + SIGTERM]);
+});
+
+test('the metrics of the documents are those that there are', async () => {
+  const metrics = createMetrics({ version: '1', tls: { versions: '', groups: '', ciphers: '' } });
+  const { body } = await metrics.render();
+  const registered = [...body.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name ?? '');
+  const documented = tableUnder('docs/operations.md', 'Metrics').flatMap(([name]) => name ?? []);
+  const besides = [...proseOf('docs/operations.md').matchAll(/`((?:process|nodejs)_\w+)`/g)].map(([, name]) => name ?? '');
+
+  assert.deepEqual([...documented, ...besides].toSorted(), registered.toSorted());
+});
+
+test('metrics that the documents name anywhere are there', async () => {
+  const { body } = await createMetrics({ version: '1', tls: { versions: '', groups: '', ciphers: '' } }).render();
+  const wrong = documents.flatMap((document) =>
+    [...readFileSync(join(root, document), 'utf8').matchAll(/\bscute_[a-z0-9_]+\b/g)]
+      .map(([name]) => name)
+      .filter((name) => !new RegExp(`^# TYPE ${name} `, 'm').test(body))
+      .map((name) => `${document}: ${name}`),
+  );
+  assert.deepEqual(wrong, []);
+});
+
+/** The flags that the help of a command names. */
+async function flagsOf(command: string): Promise<ReadonlySet<string>> {
+  let help = '';
+  const io = { env: {}, stdout: (text: string) => (help += text), stderr: () => undefined, onHangup: () => () => undefined };
+  assert.equal(await runCommandLine([command, '--help'], io, new AbortController().signal), 0, command);
+  return new Set(help.match(/--[a-z][a-z-]*/g));
+}
+
+test('commands and flags that the documents show are in the help', async () => {
+  const lines = documents.flatMap((document) =>
+    codeBlocks(document)
+      .filter(({ info }) => info.startsWith('sh'))
+      .flatMap(({ text }) => text.replaceAll('\\\n', ' ').split('\n')),
+  );
+  const commands = lines.filter((line) => line.startsWith('scute ')).map((line) => line.split(/\s+/));
+  assert.ok(commands.length > 3);
+  for (const [, command = '', ...words] of commands) {
+    const known = await flagsOf(command);
+    for (const word of words.filter((each) => each.startsWith('--'))) assert.ok(known.has(word), `scute ${command} ${word}`);
+  }
 });

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { needs } from '../interop/parts.ts';
 import { type Child, runChild, startChild } from '../support/child.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
@@ -28,7 +29,7 @@ async function startDemo(t: TestContext): Promise<Demo> {
   return { child, temporary, commands: new Map(commands) };
 }
 
-test('the commands that scute demo prints do what it says of them', async (t) => {
+test('the commands that scute demo prints do what it says of them', needs('curl'), async (t) => {
   const { child, commands } = await startDemo(t);
   const run = (about: RegExp) => {
     const [, command] = [...commands].find(([comment]) => about.test(comment)) ?? [];

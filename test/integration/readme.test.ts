@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { rm, mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { needs } from '../interop/parts.ts';
+import { runChild } from '../support/child.ts';
+import { startInbound } from '../support/data-path.ts';
+import { below, codeBlocks, namesUnder, tableUnder } from '../support/documents.ts';
+import { ask } from '../support/http.ts';
+import { freePort, startEcho } from '../support/tcp.ts';
+import { outcome, tlsClient } from '../support/tls-peer.ts';
+
+const root = join(import.meta.dirname, '..', '..');
+const blocks = codeBlocks('README.md');
+const OPERATIONS = 'docs/operations.md';
+
+function only(info: string): string {
+  const [block, ...others] = blocks.filter((each) => each.info === info);
+  assert.ok(block !== undefined && others.length === 0, `one block ${info}`);
+  return block.text;
+}
+
+test('the commands of the README, pasted one after the other, do what it says', needs('curl'), async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'scute-readme-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const runnable = blocks.filter(({ info }) => info === 'sh runnable').map(({ text }) => text);
+  assert.ok(runnable.length >= 5);
+  // Ports and the folder may be in use here, and nobody is there to end what goes on in the background.
+  let script = ['end() { kill $pids; wait $pids; }', 'trap end EXIT', ...runnable].join('\n').replace(/ &$/gm, ' & pids="$pids $!"');
+  script = script.replaceAll('/tmp/scute-try', join(folder, 'try'));
+  for (const port of ['8080', '8443', '9090']) script = script.replaceAll(new RegExp(`\\b${port}\\b`, 'g'), String(await freePort()));
+
+  const { stdout, stderr } = await runChild(['sh', '-c', script], {
+    cwd: root,
+    env: { PATH: process.env['PATH'] ?? '', HOME: folder },
+  });
+
+  const expected = only('text output').trimEnd().split('\n');
+  const answers = stdout.split('\n').filter((line) => expected.includes(line));
+  assert.deepEqual(answers, expected, stdout + stderr);
+});
+
+test('the demo of the README prints what it shows, but for ports and folder', () => {
+  const source = readFileSync(join(root, 'src/cli/demo.ts'), 'utf8');
+  const shown = only('text demo').trimEnd().split('\n');
+
+  assert.equal(shown.length, 12);
+  for (const line of shown) {
+    const constant = line
+      .replace(/127\.0\.0\.1:\d+|\/tmp\/\S+\.sock|spiffe:\/\/example\.org\/\w+/g, '\0')
+      .split('\0')
+      .map((part) => RegExp.escape(part))
+      .join('\\$\\{\\w+\\}');
+    assert.match(source, new RegExp(`^${constant}$`, 'm'));
+  }
+});
+
+test('log lines have the fields, metrics the labels and readiness the checks that the documents name', async (t) => {
+  const application = await startEcho(t);
+  const { sidecar, address, connect } = await startInbound(t, application.address, { listener: { alpn: ['echo'] } });
+  const plain = await connect();
+  plain.end('hello');
+  plain.resume();
+  const allowed = await sidecar.connection();
+  const withAlpn = await connect({ ALPNProtocols: ['echo'] });
+  withAlpn.end('hello');
+  withAlpn.resume();
+  const agreed = await sidecar.connection(({ alpn }) => alpn !== undefined);
+  assert.equal((await outcome(tlsClient(t, address, undefined))).text, '');
+  const denied = await sidecar.connection(({ verdict }) => verdict === 'deny');
+
+  const example: unknown = JSON.parse(only('json log'));
+  assert.ok(typeof example === 'object' && example !== null);
+  assert.deepEqual(Object.keys(example), Object.keys(allowed));
+
+  const everywhere = ['level', 'time', 'message'];
+  const fields = new Set([allowed, agreed, denied].flatMap((line) => Object.keys(line)).filter((field) => !everywhere.includes(field)));
+  const logTable = tableUnder(OPERATIONS, 'Log').flatMap(([first]) => first ?? []);
+  assert.deepEqual(logTable.toSorted(), [...fields].toSorted());
+
+  const metrics = sidecar.app.addresses().get('metrics');
+  assert.ok(metrics !== undefined);
+  const { body } = await ask(metrics, '/metrics');
+  for (const [[name = ''] = [], labels = []] of tableUnder(OPERATIONS, 'Metrics')) {
+    const samples = [...body.matchAll(new RegExp(`^${name}(?:_count)?(?:\\{(.*)\\})? \\S+$`, 'gm'))];
+    assert.ok(samples.length > 0, name);
+    for (const [, found = ''] of samples) {
+      const given = [...found.matchAll(/(\w+)="(?:[^"\\]|\\.)*"/g)].map(([, label = '']) => label);
+      assert.deepEqual(given.toSorted(), labels.toSorted(), name);
+    }
+  }
+
+  const { body: verbose } = await ask(metrics, '/readyz?verbose');
+  const checks = [...verbose.matchAll(/^\[.\](\w+)/gm)].map(([, check]) => check);
+  assert.deepEqual(namesUnder(OPERATIONS, 'Probes and readiness'), checks);
+});
+
+test('the admin listener answers what the documents name, and the commands for it work', needs('curl'), async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'scute-readme-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const socket = join(folder, 'admin.sock');
+  const application = await startEcho(t);
+  const { sidecar } = await startInbound(t, application.address, { file: { admin: { listen: `unix://${socket}` } } });
+  const admin = sidecar.app.addresses().get('admin');
+  assert.ok(admin !== undefined);
+
+  for (const request of namesUnder(OPERATIONS, 'The admin listener').filter((name) => name.startsWith('GET '))) {
+    assert.equal((await ask(admin, request.replace('GET ', ''))).status, 200, request);
+  }
+  const commands = below(OPERATIONS, 'The admin listener').match(/^curl .*$/gm) ?? [];
+  assert.equal(commands.length, 3);
+  for (const command of commands) {
+    const { code, stderr } = await runChild([
+      'sh',
+      '-c',
+      command.replace('curl', 'curl --fail --silent').replace('/run/scute/admin.sock', socket),
+    ]);
+    assert.equal(code, 0, command + stderr);
+  }
+  assert.equal(sidecar.app.stopRequested.aborted, true);
+});

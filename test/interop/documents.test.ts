@@ -1,0 +1,29 @@
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { parse } from 'yaml';
+import { runChild } from '../support/child.ts';
+import { startDevDomain } from '../support/dev-domain.ts';
+import { codeBlocks } from '../support/documents.ts';
+import { needs, part } from './parts.ts';
+import { issueFiles, temporaryFolder } from './stage.ts';
+
+test('Envoy accepts the configuration that the README shows for it', needs('envoy'), async (t) => {
+  const web = 'spiffe://example.org/web';
+  const spiffe = await startDevDomain(t, { name: 'example.org', workloads: { web: [web] } });
+  const files = await issueFiles(t, spiffe, web);
+  const [block] = codeBlocks('README.md').filter(({ info }) => info === 'yaml envoy');
+  assert.ok(block !== undefined);
+  const shown = block.text
+    .replace('/run/svid/web.pem', files.chain)
+    .replace('/run/svid/web.key', files.key)
+    .replace('/run/svid/example.org.pem', files.authorities);
+  const cluster = { name: 'api', type: 'STATIC', connect_timeout: '1s', load_assignment: { cluster_name: 'api' } };
+  const file = join(await temporaryFolder(t), 'envoy.json');
+  await writeFile(file, JSON.stringify({ static_resources: { clusters: [{ ...cluster, ...(parse(shown) as object) }] } }));
+
+  const { code, stderr } = await runChild([part('envoy'), '--mode', 'validate', '-c', file, '--use-dynamic-base-id']);
+
+  assert.equal(code, 0, stderr);
+});
