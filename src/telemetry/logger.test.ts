@@ -43,7 +43,7 @@ test('the level can be changed while running', async () => {
   assert.match(lines.join(''), /after/);
 });
 
-test('the pretty form has the fields a line each and no control characters from outside', async () => {
+test('the pretty form is one line too, and has no control characters from outside', async () => {
   const lines: string[] = [];
 
   (await logInto(lines, { format: 'pretty' })).logger.warn(
@@ -53,7 +53,8 @@ test('the pretty form has the fields a line each and no control characters from 
 
   const text = lines.join('');
   assert.match(text, /WARN: peer denied/);
-  assert.match(text, /peer_id: "spiffe:\/\/example\.org\/a"/);
+  assert.match(text, /"peer_id":"spiffe:\/\/example\.org\/a"/);
+  assert.equal(text.split('\n').length, 2);
   assert.ok(!text.includes('\u001B'));
 });
 
