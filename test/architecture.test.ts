@@ -16,7 +16,7 @@ const ADAPTER = [...PURE, 'config', 'transport', 'telemetry'];
 
 const LAYERS: Readonly<Record<string, Layer>> = {
   lib: { ours: [], outside: ['node:perf_hooks'] },
-  spiffe: { ours: ['lib'], outside: ['node:crypto', 'node:util', '@peculiar/asn1-schema', '@peculiar/asn1-x509'] },
+  spiffe: { ours: ['lib'], outside: ['node:crypto', 'node:util'] },
   policy: { ours: ['lib', 'spiffe'], outside: [] },
   identity: { ours: ['lib', 'spiffe'], outside: [] },
   config: { ours: PURE, outside: ['node:crypto', 'node:fs/promises', 'node:net', 'node:path', 'yaml', 'zod'] },
@@ -26,7 +26,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   },
   telemetry: {
     ours: [...PURE, 'config'],
-    outside: ['node:fs', 'node:fs/promises', 'node:module', 'node:perf_hooks', 'pino', 'pino-pretty', 'prom-client'],
+    outside: ['node:fs', 'node:fs/promises', 'node:perf_hooks', 'pino', 'pino-pretty', 'prom-client'],
   },
   gen: { ours: [], outside: ['@bufbuild/protobuf'] },
   'workload-api': {
@@ -35,10 +35,9 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   },
   devdomain: {
     ours: [...ADAPTER, 'gen'],
-    outside: ['node:crypto', 'node:fs/promises', 'node:path', 'node:util', '@bufbuild/protobuf', '@grpc/grpc-js', 'zod'],
+    outside: ['node:crypto', 'node:fs/promises', 'node:path', '@bufbuild/protobuf', '@grpc/grpc-js', 'zod'],
   },
-  // The exception: at the start, Scute shows itself a forged SVID, which somebody has to make.
-  tls: { ours: [...ADAPTER, 'devdomain'], outside: ['node:crypto'] },
+  tls: { ours: ADAPTER, outside: ['node:crypto'] },
   admin: { ours: ADAPTER, outside: ['node:crypto', 'node:fs/promises', 'node:http', 'node:net', 'node:os'] },
   proxy: { ours: [...ADAPTER, 'tls'], outside: [] },
   'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'proxy'], outside: [] },
@@ -70,7 +69,7 @@ function placeOf(file: string): string {
 /** The modules that a file names in `import`, `export … from` and `import()`. */
 function importsOf(file: string): string[] {
   const text = readFileSync(join(root, file), 'utf8');
-  const named = /(?:^|[\s;}])(?:import|export)\s(?:[^'";]*?\sfrom\s+)?'([^']+)'|\bimport\(\s*'([^']+)'/g;
+  const named = /(?:^|[\s;}])(?:import|export)\s(?:[^'";]*?\sfrom\s+)?['"]([^'"]+)['"]|\bimport\(\s*'([^']+)'/g;
   return [...text.matchAll(named)].map(([, plain, dynamic]) => plain ?? dynamic ?? '');
 }
 
@@ -111,6 +110,23 @@ test('a file imports from its own folder and from what its row of the table name
     }
   }
   assert.deepEqual(wrong, []);
+});
+
+test('the table allows no module and no folder that nobody there imports', () => {
+  const needless = Object.entries(LAYERS).flatMap(([place, { ours, outside }]) => {
+    const files = sources.filter((file) => placeOf(file) === place);
+    const imported = new Set(
+      files.flatMap((file) =>
+        importsOf(file).map((specifier) =>
+          specifier.startsWith('.') ? placeOf(normalize(join(dirname(file), specifier))) : packageOf(specifier),
+        ),
+      ),
+    );
+    // Whole rows of the table are allowed together.
+    const rows = new Set(ADAPTER);
+    return [...outside, ...ours.filter((name) => !rows.has(name))].filter((name) => !imported.has(name)).map((name) => `${place}: ${name}`);
+  });
+  assert.deepEqual(needless, []);
 });
 
 test('files, sockets and parsers stay in the few files of a folder that are for them', () => {
