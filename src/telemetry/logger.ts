@@ -105,7 +105,14 @@ function standardOutput(isPretty: boolean): LogOutput {
 async function loadPretty(colorize: boolean): Promise<((line: string) => string) | undefined> {
   try {
     const { prettyFactory } = await import('pino-pretty');
-    return prettyFactory({ colorize, messageKey: 'message', timestampKey: 'time', translateTime: 'HH:MM:ss.l', ignore: 'pid', singleLine: true });
+    return prettyFactory({
+      colorize,
+      messageKey: 'message',
+      timestampKey: 'time',
+      translateTime: 'HH:MM:ss.l',
+      ignore: 'pid',
+      singleLine: true,
+    });
   } catch (cause) {
     if (codeOf(cause) !== 'ERR_MODULE_NOT_FOUND') throw cause;
     return undefined;

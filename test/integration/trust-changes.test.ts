@@ -193,7 +193,8 @@ test('an identity that is withdrawn in the middle of a handshake admits nobody',
   // Passes the ClientHello on, and the rest only later.
   const { promise: held, resolve: hold } = Promise.withResolvers<() => void>();
   const relay = await startTcpServer(t, (socket) => {
-    void dial(t, address).then((onward) => {
+    const relayTo = async (): Promise<void> => {
+      const onward = await dial(t, address);
       onward.pipe(socket);
       onward.on('close', () => socket.destroy());
       socket.once('data', (hello: Buffer) => {
@@ -201,7 +202,8 @@ test('an identity that is withdrawn in the middle of a handshake admits nobody',
         socket.pause();
         hold(() => socket.pipe(onward));
       });
-    });
+    };
+    void relayTo();
   });
   const client = tlsClient(t, relay.address, web);
   const ended = outcome(client);

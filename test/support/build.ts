@@ -31,7 +31,10 @@ const builtinsWhenNeeded: Plugin = {
 const oneLanguage: Plugin = {
   name: 'one-language',
   setup(bundler) {
-    bundler.onLoad({ filter: /zod\/v4\/locales\/index\.js$/ }, () => ({ contents: "export { default as en } from './en.js';", loader: 'js' }));
+    bundler.onLoad({ filter: /zod\/v4\/locales\/index\.js$/ }, () => ({
+      contents: "export { default as en } from './en.js';",
+      loader: 'js',
+    }));
   },
 };
 
