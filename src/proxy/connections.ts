@@ -1,7 +1,7 @@
 import type { Clock, Timer } from '../lib/clock.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { AllowList } from '../policy/rules.ts';
-import { authenticateAgain } from '../tls/peer.ts';
+import { authenticateAgain, type ProvenPeer } from '../tls/peer.ts';
 import type { CloseReason } from '../telemetry/events.ts';
 import type { Session } from './session.ts';
 
@@ -56,20 +56,32 @@ export class Connections {
 
   /**
    * Judges every admitted peer against a newer snapshot and allow list, and drops those that would not be let in now. A
-   * certificate that merely expired since its handshake is let be. A later call overtakes one that is still at work.
+   * certificate that merely expired since its handshake is let be. A later call overtakes one that is still at work, and
+   * begins with those that were judged longest ago: however fast updates come, everybody has a turn.
    */
   judgeAgain(snapshot: IdentitySnapshot, allow: AllowList): void {
     const round = ++this.#judging;
     const ownIds = snapshot.kind === 'held' ? new Set(snapshot.svids.map((svid) => svid.id)) : undefined;
-    const sessions = this.#live.values();
+    // Connections of one peer share what it proved.
+    const answers = new Map<ProvenPeer, ReturnType<typeof authenticateAgain>>();
+    const authenticate = (proven: ProvenPeer): ReturnType<typeof authenticateAgain> => {
+      const answer = answers.get(proven) ?? authenticateAgain(proven, snapshot, this.#clock.now());
+      answers.set(proven, answer);
+      return answer;
+    };
+    // Whoever is admitted from now on was judged by these very rules, or newer ones.
+    const sessions = [...this.#live].values();
     const some = (): void => {
       if (round !== this.#judging) return;
       for (let judged = 0; judged < JUDGED_PER_TURN; judged++) {
         const next = sessions.next();
         if (next.done === true) return;
         const session = next.value;
-        const problem = this.#problemOf(session, snapshot, ownIds, allow);
+        if (session.ended) continue;
+        const problem = problemOf(session, authenticate, ownIds, allow);
         if (problem !== undefined) drop(session, problem.reason, problem.detail);
+        // The last place: it was judged just now. A dropped one leaves the set when it is closed.
+        if (this.#live.delete(session)) this.#live.add(session);
       }
       setImmediate(some);
     };
@@ -95,25 +107,6 @@ export class Connections {
     return rest.length;
   }
 
-  #problemOf(
-    session: Session,
-    snapshot: IdentitySnapshot,
-    ownIds: ReadonlySet<string> | undefined,
-    allow: AllowList,
-  ): { reason: CloseReason; detail: string } | undefined {
-    const { proven, ownId } = session;
-    if (proven === undefined || ownId === undefined) return undefined;
-    if (ownIds === undefined || !ownIds.has(ownId)) {
-      return { reason: 'identity_withdrawn', detail: `the Workload API no longer gives us ${ownId}` };
-    }
-    const again = authenticateAgain(proven, snapshot, this.#clock.now());
-    if (!again.ok) {
-      return { reason: again.error.problem === 'revoked' ? 'revoked' : 'authority_removed', detail: again.error.detail };
-    }
-    if (allow.match(again.value.id) === undefined) return { reason: 'policy', detail: `${again.value.id} is no longer allowed` };
-    return undefined;
-  }
-
   #arm(): void {
     if (this.#timer !== undefined || this.#live.size === 0) return;
     const { idleTimeoutMs, maxLifetimeMs } = this.#limits();
@@ -137,6 +130,24 @@ export class Connections {
       else if (session.lastActiveTick < oldestTick) drop(session, 'idle_timeout', `no byte moved for ${idleTimeoutMs} ms`);
     }
   }
+}
+
+function problemOf(
+  { proven, ownId }: Session,
+  authenticate: (proven: ProvenPeer) => ReturnType<typeof authenticateAgain>,
+  ownIds: ReadonlySet<string> | undefined,
+  allow: AllowList,
+): { reason: CloseReason; detail: string } | undefined {
+  if (proven === undefined || ownId === undefined) return undefined;
+  if (ownIds === undefined || !ownIds.has(ownId)) {
+    return { reason: 'identity_withdrawn', detail: `the Workload API no longer gives us ${ownId}` };
+  }
+  const again = authenticate(proven);
+  if (!again.ok) {
+    return { reason: again.error.problem === 'revoked' ? 'revoked' : 'authority_removed', detail: again.error.detail };
+  }
+  if (allow.match(again.value.id) === undefined) return { reason: 'policy', detail: `${again.value.id} is no longer allowed` };
+  return undefined;
 }
 
 function drop(session: Session, reason: CloseReason, detail: string): void {

@@ -1,0 +1,39 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { createTestAuthority } from '../../test/support/pki.ts';
+import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import { systemClock } from '../lib/clock.ts';
+import { compileAllowList } from '../policy/rules.ts';
+import { verifyPeer } from '../spiffe/verify.ts';
+import { Connections } from './connections.ts';
+import { Session } from './session.ts';
+
+test('those that may stay do not keep an update from those behind them, who may not', async () => {
+  const authority = createTestAuthority();
+  const us = svidOf(authority, 'spiffe://example.org/us');
+  const snapshot = heldSnapshot([us], [authority]);
+  const allow = compileAllowList(['spiffe://example.org/kept']);
+  assert.ok(allow.ok);
+  const connections = new Connections(systemClock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  const dropped: string[] = [];
+  // Those that may stay come first, more of them than are judged in a turn.
+  for (const name of [...Array.from({ length: 300 }, () => 'kept'), 'gone']) {
+    const session = new Session(name, 0);
+    const chainDer = [authority.issue({ id: `spiffe://example.org/${name}` }).der];
+    const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
+    assert.ok(authenticated.ok);
+    session.ownId = us.id;
+    session.proven = { authenticated: authenticated.value, chainDer };
+    session.drop = () => {
+      dropped.push(name);
+      session.end();
+      connections.delete(session);
+    };
+    connections.add(session);
+  }
+  // A newer update overtakes each before its second turn.
+  for (let round = 0; round < 6; round++) connections.judgeAgain(snapshot, allow.value);
+  assert.deepEqual(dropped, ['gone']);
+  await nextTurn();
+});
