@@ -150,13 +150,15 @@ test('metrics that the documents name anywhere are there', async () => {
   assert.deepEqual(wrong, []);
 });
 
-/** The flags that the help of a command names. */
-async function flagsOf(command: string): Promise<ReadonlySet<string>> {
+/** What `scute … --help` says. */
+async function helpOf(...command: readonly string[]): Promise<string> {
   let help = '';
   const io = { env: {}, stdout: (text: string) => (help += text), stderr: () => undefined, onHangup: () => () => undefined };
-  assert.equal(await runCommandLine([command, '--help'], io, new AbortController().signal), 0, command);
-  return new Set(help.match(/--[a-z][a-z-]*/g));
+  assert.equal(await runCommandLine([...command, '--help'], io, new AbortController().signal), 0, command.join(' '));
+  return help;
 }
+
+const FLAG = /--[a-z][a-z-]*/g;
 
 test('commands and flags that the documents show are in the help', async () => {
   const lines = documents.flatMap((document) =>
@@ -167,7 +169,20 @@ test('commands and flags that the documents show are in the help', async () => {
   const commands = lines.filter((line) => line.startsWith('scute ')).map((line) => line.split(/\s+/));
   assert.ok(commands.length > 3);
   for (const [, command = '', ...words] of commands) {
-    const known = await flagsOf(command);
+    const known = new Set((await helpOf(command)).match(FLAG));
     for (const word of words.filter((each) => each.startsWith('--'))) assert.ok(known.has(word), `scute ${command} ${word}`);
+  }
+});
+
+test('every command, and every flag of scute run, is in the documents', async () => {
+  const text = documents.map((document) => readFileSync(join(root, document), 'utf8')).join('\n');
+  const [, list = ''] = /^Commands:\n([\s\S]*?)\n\n/m.exec(await helpOf()) ?? [];
+  const commands = [...list.matchAll(/^ {2}(\w+)/gm)].map(([, name = '']) => name).filter((name) => name !== 'help');
+
+  assert.ok(commands.length > 5);
+  for (const command of commands) assert.ok(text.includes(`\`scute ${command}`), command);
+  for (const flag of new Set((await helpOf('run')).match(FLAG))) {
+    // Written as -c everywhere.
+    if (flag !== '--config') assert.ok(new RegExp(`${flag}\\b`).test(text), flag);
   }
 });
