@@ -27,11 +27,13 @@ export interface BundleProblem {
  * Builds the bundle of `domain` from concatenated DER certificates; none is legal and means that nobody is trusted.
  * `crlsDer` are the lists of the whole message, of any trust domain. A list that is not well-formed, or that carries the
  * name of an authority but not its signature, refuses the bundle: it may well be the one that revokes somebody.
+ * `readCrl` is for whoever builds many bundles with the same lists, which may be long.
  */
 export function buildTrustBundle(
   domain: TrustDomain,
   concatenatedDer: Uint8Array,
   crlsDer: readonly Uint8Array[] = [],
+  readCrl: (der: Uint8Array) => Result<Crl, string> = parseCrl,
 ): Result<TrustBundle, BundleProblem> {
   const parts = splitCertificates(concatenatedDer);
   if (!parts.ok) return err({ code: 'bad_authority', message: `bundle of ${domain}: ${parts.error}` });
@@ -45,7 +47,7 @@ export function buildTrustBundle(
   const crls: Crl[] = [];
   const unmatchedCrls: Crl[] = [];
   for (const [index, der] of crlsDer.entries()) {
-    const parsed = parseCrl(der);
+    const parsed = readCrl(der);
     if (!parsed.ok) return err({ code: 'bad_crl', message: `revocation list ${index + 1}: ${parsed.error}` });
     const crl = parsed.value;
     const named = [...authorities.values()].filter((authority) => authority.subjectDer === crl.issuerDer);

@@ -198,6 +198,13 @@ test('revocation lists belong to the trust domain whose authority signed them', 
   assert.equal(bundleFor(bundles, 'example.org')?.crls.length, 0);
 });
 
+test('a revocation list is read once, however many bundles it is matched with: a hundred times would stop everything for seconds', () => {
+  const list = createTestAuthority({ subject: 'Elsewhere' }).crl({ revoked: ['0a'] });
+  const { bundles } = accepted(build(encode([issued()], { 'spiffe://partner.test': partner.der }, [list])));
+  const [ours, theirs] = ['example.org', 'partner.test'].map((name) => bundleFor(bundles, name)?.unmatchedCrls[0]);
+  assert.ok(ours !== undefined && ours === theirs);
+});
+
 test('a revocation list that is not one refuses the message: it may be the one that revokes somebody', () => {
   assert.equal(refusedAs(build(encode([issued()], {}, [Buffer.from('crl')]))), 'bad_crl');
 });

@@ -5,6 +5,7 @@ import { readOnlyMap } from '../identity/read-only-map.ts';
 import type { HeldIdentity } from '../identity/snapshot.ts';
 import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
+import { parseCrl } from '../spiffe/crl.ts';
 import { parseSpiffeId, pathOf, trustDomainOf } from '../spiffe/spiffe-id.ts';
 import { buildTrustBundle, type BundleProblem, type TrustBundle } from '../spiffe/trust-bundle.ts';
 import { parseTrustDomain, type TrustDomain } from '../spiffe/trust-domain.ts';
@@ -121,6 +122,7 @@ function checkEntry(entry: X509SVID, index: number): Result<TrustDomain, UpdateP
 /** The bundles of one message. Two different ones of the same trust domain refuse the message: to choose is to guess whom the agent withdrew. */
 class BundleCollection {
   readonly #crls: readonly Uint8Array[];
+  readonly #parsedCrls = new Map<Uint8Array, ReturnType<typeof parseCrl>>();
   readonly #bundles = new Map<TrustDomain, TrustBundle>();
 
   constructor(crls: readonly Uint8Array[]) {
@@ -128,7 +130,7 @@ class BundleCollection {
   }
 
   add(domain: TrustDomain, der: Uint8Array): Result<TrustBundle, UpdateProblem> {
-    const built = buildTrustBundle(domain, der, this.#crls);
+    const built = buildTrustBundle(domain, der, this.#crls, (crl) => this.#parseOnce(crl));
     if (!built.ok) return built;
     const held = this.#bundles.get(domain);
     if (held === undefined) {
@@ -153,6 +155,13 @@ class BundleCollection {
 
   finish(): Bundles {
     return readOnlyMap(this.#bundles);
+  }
+
+  /** Each bundle is matched with all the lists of the message, and a long one takes a tenth of a second to parse. */
+  #parseOnce(der: Uint8Array): ReturnType<typeof parseCrl> {
+    const parsed = this.#parsedCrls.get(der) ?? parseCrl(der);
+    this.#parsedCrls.set(der, parsed);
+    return parsed;
   }
 }
 
