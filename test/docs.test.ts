@@ -3,11 +3,14 @@ import { existsSync, globSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { parse } from 'yaml';
+import * as z from 'zod';
 import { EXIT_FAILED, EXIT_OK, EXIT_USAGE } from '../src/cli/environment.ts';
 import { runCommandLine } from '../src/cli/program.ts';
 import { generate } from '../src/config/generate.ts';
 import { formatIssues } from '../src/config/issue.ts';
 import { loadConfig, parseConfig } from '../src/config/load.ts';
+import { devConfigSchema } from '../src/devdomain/config.ts';
 import { DENY_REASONS } from '../src/policy/verdict.ts';
 import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS } from '../src/telemetry/events.ts';
 import { createMetrics } from '../src/telemetry/metrics.ts';
@@ -100,6 +103,21 @@ test('every configuration that the documents show is valid', async () => {
     const loaded = await parseConfig(text, { file: document, flags: {}, env: {} });
     assert.ok(loaded.ok, loaded.ok ? '' : formatIssues(loaded.error));
   }
+});
+
+test('the trust domain that the documents show is valid, and has every key', () => {
+  const [block] = codeBlocks('docs/dev-domain.md').filter(({ info }) => info === 'yaml dev');
+  assert.ok(block !== undefined);
+  const parsed = devConfigSchema.safeParse(parse(block.text));
+  assert.ok(parsed.success, parsed.error?.message ?? '');
+
+  const schema = z.toJSONSchema(devConfigSchema, { io: 'input', unrepresentable: 'any' }) as JsonSchema;
+  const keys = [...new Set(fieldsOf(schema).map(({ key }) => key))];
+  assert.ok(keys.length > 15);
+  assert.deepEqual(
+    keys.filter((key) => !new RegExp(`(^|[\\s{])${key}:`, 'm').test(block.text)),
+    [],
+  );
 });
 
 test('the close, deny and drop reasons of the documents are those that there are', () => {
