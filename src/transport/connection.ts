@@ -61,7 +61,7 @@ export interface AcceptedConnection {
   open(): Connection;
   /** Answer as a TLS server. */
   openTls(options: TlsServerOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress;
-  /** Calls back at the first byte, or with false when the other side left before it. Then use one of the other methods. */
+  /** Calls back at the first byte, or with false when the other side left before it, or said more than a TLS client may. Then use one of the other methods. */
   waitForBytes(seen: (arrived: boolean) => void): void;
   abort(): void;
 }

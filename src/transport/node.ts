@@ -26,17 +26,23 @@ export interface ListenOptions {
   /** Idle time before TCP keep-alive probes begin; 0 for none. */
   readonly keepAliveMs: number;
   readonly accept: AcceptHandler;
+  /** What accepted connections will be used for, as far as it is known. */
+  readonly use?: 'plain' | 'tls' | undefined;
   /** The listener itself failed to accept, for want of file descriptors or memory; it goes on listening. */
   readonly acceptFailed: (error: Error) => void;
 }
 
+/** A client's first flight: one TLS record at most, since it must wait for an answer. Whoever says more is no client, and held all of it here. */
+const MAX_FIRST_BYTES = 16_384 + 5;
 /** Pending connections that the kernel may hold for us. */
 const BACKLOG = 4096;
 
 /** Binds and accepts. Accepted connections are not read from until their owner says how. Rejects if the address cannot be bound. */
 export async function listen(options: ListenOptions): Promise<BoundListener> {
   const keepAlive = options.keepAliveMs > 0 ? { keepAlive: true, keepAliveInitialDelay: options.keepAliveMs } : {};
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true, ...keepAlive }, (socket) => {
+  // A stream's buffer is only used below TLS while a connection waits: then the first bytes are enough to know that it is not silent.
+  const buffer = options.use === 'tls' ? { highWaterMark: 1 } : {};
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true, ...keepAlive, ...buffer }, (socket) => {
     options.accept(new AcceptedSocket(socket));
   });
   const { endpoint } = options;
@@ -241,7 +247,7 @@ class AcceptedSocket implements AcceptedConnection {
     const finish = (): void => {
       socket.off('readable', finish);
       socket.off('close', finish);
-      seen(!socket.destroyed && socket.readableLength > 0);
+      seen(!socket.destroyed && socket.readableLength > 0 && socket.readableLength <= MAX_FIRST_BYTES);
     };
     socket.on('readable', finish);
     socket.on('close', finish);

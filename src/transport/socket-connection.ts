@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Connection, ConnectionHandler, PeerEvidence, SecureConnection } from './connection.ts';
+import { noteYoungBytes } from './young-garbage.ts';
 
 /**
  * Plain sockets that we open read into this one buffer, all of them: a read is handed on before the next one begins.
@@ -23,6 +24,7 @@ function onSharedRead(this: OwnedSocket, bytesWritten: number, buffer: Uint8Arra
   return true;
 }
 function onData(this: OwnedSocket, chunk: Uint8Array): void {
+  noteYoungBytes(chunk.byteLength);
   this[kConnection]?.handler?.data(chunk);
 }
 function onEnd(this: OwnedSocket): void {
