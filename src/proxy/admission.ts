@@ -144,7 +144,7 @@ export class Admission {
     const authenticated = judge.authenticate(connection, role, snapshot, clock.now());
     if (!authenticated.ok) {
       const { problem, detail, claimedId } = authenticated.error;
-      session.peer = { peerId: undefined, ...describeLeaf(connection.readPeerEvidence().chainDer) };
+      session.peer = { peerId: undefined, ...describeLeaf(connection.readPeerEvidence().leafDer) };
       return deny(session, role, problem, claimedId === undefined ? detail : `${detail} (claims to be ${claimedId})`);
     }
     const { id, leaf } = authenticated.value.authenticated;

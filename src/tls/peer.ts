@@ -8,7 +8,7 @@ import type { SecureConnection } from '../transport/connection.ts';
 /** A peer that proved who it is, with what it sent: live connections are judged again from this. */
 export interface ProvenPeer {
   readonly authenticated: AuthenticatedPeer;
-  /** As sent: leaf first, the rest untrusted. */
+  /** As sent with this leaf when it was proven: leaf first, the rest untrusted. */
   readonly chainDer: readonly Uint8Array[];
 }
 
@@ -30,25 +30,25 @@ export function createPeerJudge(): PeerJudge {
   const proven = new Map<string, ProvenPeer>();
   return {
     authenticate(connection, role, snapshot, nowMs) {
-      const { libraryProblem, chainDer } = connection.readPeerEvidence();
-      const leaf = chainDer[0];
-      if (leaf === undefined) {
+      const { libraryProblem, leafDer, chainDer } = connection.readPeerEvidence();
+      if (leafDer === undefined) {
         return err({ problem: 'no_certificate', detail: 'the peer sent no certificate', claimedId: undefined });
       }
       if (snapshot.generation !== generation) {
         generation = snapshot.generation;
         proven.clear();
       }
-      const key = `${role} ${hash('sha256', leaf, 'hex')}`;
+      const key = `${role} ${hash('sha256', leafDer, 'hex')}`;
       if (libraryProblem === undefined) {
         const known = proven.get(key);
         if (known !== undefined && nowMs < known.authenticated.validUntilMs) return ok(known);
       }
-      const walked = verifyPeer(chainDer, snapshot.bundles, nowMs);
+      const sent = chainDer();
+      const walked = verifyPeer(sent, snapshot.bundles, nowMs);
       if (!walked.ok) return walked;
       // Our walk found a path where OpenSSL found none: one of the two is wrong, so nobody gets in.
       if (libraryProblem !== undefined) return err(refusedByLibrary(libraryProblem, walked.value));
-      const peer: ProvenPeer = { authenticated: walked.value, chainDer };
+      const peer: ProvenPeer = { authenticated: walked.value, chainDer: sent };
       remember(proven, key, peer);
       return ok(peer);
     },
@@ -96,9 +96,8 @@ export function authenticateAgain(
 const MAX_DESCRIBED = 80;
 
 /** The SPIFFE-free description of a leaf for log lines: issuer key id and serial, if it parses. */
-export function describeLeaf(chainDer: readonly Uint8Array[]): { issuerKeyId: string | undefined; serial: string | undefined } {
-  const leaf = chainDer[0];
-  const parsed = leaf === undefined || leaf.length > MAX_CHAIN_BYTES ? undefined : parseCertificate(leaf);
+export function describeLeaf(leafDer: Uint8Array | undefined): { issuerKeyId: string | undefined; serial: string | undefined } {
+  const parsed = leafDer === undefined || leafDer.length > MAX_CHAIN_BYTES ? undefined : parseCertificate(leafDer);
   return parsed?.ok === true
     ? { issuerKeyId: parsed.value.authorityKeyId?.slice(0, MAX_DESCRIBED), serial: parsed.value.serial.slice(0, MAX_DESCRIBED) }
     : { issuerKeyId: undefined, serial: undefined };

@@ -40,8 +40,10 @@ export interface Connection {
 export interface PeerEvidence {
   /** Undefined: the chain leads to an authority of the pool. Else the library's code, such as `CERT_HAS_EXPIRED`. */
   readonly libraryProblem: string | undefined;
-  /** The certificates as the peer sent them, leaf first by TLS's rule, the rest unordered and unchecked. Empty if it sent none. */
-  readonly chainDer: readonly Uint8Array[];
+  /** The certificate that the peer proved to have the key of; undefined if it sent none. */
+  readonly leafDer: Uint8Array | undefined;
+  /** All certificates as the peer sent them: the leaf first by TLS's rule, the rest unordered and unchecked. */
+  chainDer(): readonly Uint8Array[];
 }
 
 /** A connection after its TLS handshake. Nothing has been read or written, and nobody has been judged. */

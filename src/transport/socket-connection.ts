@@ -168,10 +168,20 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
 }
 
 function readEvidence(socket: TLSSocket): PeerEvidence {
-  const chainDer: Uint8Array[] = [];
-  // Lists the certificates as sent: it says nothing about trust. Read once: a second call on one socket may lose the chain.
-  for (let sent = socket.getPeerX509Certificate(); sent !== undefined; sent = sent.issuerCertificate) chainDer.push(sent.raw);
-  return { libraryProblem: readLibraryProblem(socket), chainDer };
+  // Asked for once: a second call on one socket may lose the chain. It lists what was sent, and says nothing about trust.
+  const leaf = socket.getPeerX509Certificate();
+  let chain: Uint8Array[] | undefined;
+  return {
+    libraryProblem: readLibraryProblem(socket),
+    leafDer: leaf?.raw,
+    // Most peers have been met before, and then nobody asks for the rest.
+    chainDer() {
+      if (chain !== undefined) return chain;
+      chain = [];
+      for (let sent = leaf; sent !== undefined; sent = sent.issuerCertificate) chain.push(sent.raw);
+      return chain;
+    },
+  };
 }
 
 /**
