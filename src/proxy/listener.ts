@@ -122,6 +122,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       gid: config.socketGid,
       keepAliveMs: config.limits.tcpKeepAliveMs ?? 0,
       accept: (accepted) => this.#accept(accepted),
+      use: this.ref.direction === 'inbound' ? 'tls' : 'plain',
       acceptFailed: (error) => deps.events.acceptRefused(this.ref, 'accept_error', messageOf(error)),
     });
     this.#unsubscribe = deps.identity.subscribe((snapshot) => this.#connections.judgeAgain(snapshot, this.allow));
