@@ -52,8 +52,16 @@ function onClose(this: OwnedSocket): void {
 
 /** Drops a socket so that the other side sees an error rather than an end. Unix sockets know no reset: there it is an end. */
 export function reset(socket: Socket): void {
-  if (socket.remoteFamily === undefined) socket.destroy();
+  if (socket.remoteFamily === undefined || isEnding(socket)) socket.destroy();
   else socket.resetAndDestroy();
+}
+
+/**
+ * Its end is on its way to the kernel, behind the last byte. libuv then refuses to reset, and Node, which does not expect
+ * that, neither closes the descriptor nor ever emits `close`.
+ */
+function isEnding(socket: Socket): boolean {
+  return socket.writableEnded && !socket.writableFinished && socket.writableLength === 0;
 }
 
 /**
@@ -61,7 +69,7 @@ export function reset(socket: Socket): void {
  * Never both: resetting the one and destroying the other during `secure` crashes Node 26.10 (a use after free).
  */
 export function resetBelowTls(tls: TLSSocket, transport: Socket): void {
-  if (transport.remoteFamily === undefined) tls.destroy();
+  if (transport.remoteFamily === undefined || isEnding(tls)) tls.destroy();
   else transport.resetAndDestroy();
 }
 
