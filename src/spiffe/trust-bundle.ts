@@ -15,7 +15,15 @@ export interface TrustBundle {
    * applies one to a path whose intermediate signed it.
    */
   readonly unmatchedCrls: readonly Crl[];
+  /** Sentences for the log: what of the bundle is not used, and what its revocation lists may leave unsaid. */
+  readonly notes: readonly string[];
 }
+
+/**
+ * What becomes of an authority that we cannot read. In our own bundle it refuses the whole. In a partner's it is only not
+ * trusted: the agent passes on what the partner published, and that must not keep our own SVIDs from rotating.
+ */
+export type UnreadableAuthority = 'refuse' | 'leave_out';
 
 export interface BundleProblem {
   readonly code: 'bad_authority' | 'bad_crl';
@@ -34,13 +42,20 @@ export function buildTrustBundle(
   concatenatedDer: Uint8Array,
   crlsDer: readonly Uint8Array[] = [],
   readCrl: (der: Uint8Array) => Result<Crl, string> = parseCrl,
+  unreadable: UnreadableAuthority = 'refuse',
 ): Result<TrustBundle, BundleProblem> {
   const parts = splitCertificates(concatenatedDer);
   if (!parts.ok) return err({ code: 'bad_authority', message: `bundle of ${domain}: ${parts.error}` });
   const authorities = new Map<string, Certificate>();
+  const notes: string[] = [];
   for (const [index, der] of parts.value.entries()) {
     const parsed = parseCertificate(der);
-    if (!parsed.ok) return err({ code: 'bad_authority', message: `bundle of ${domain}, authority ${index + 1}: ${parsed.error}` });
+    if (!parsed.ok) {
+      const message = `bundle of ${domain}, authority ${index + 1}: ${parsed.error}`;
+      if (unreadable === 'refuse') return err({ code: 'bad_authority', message });
+      notes.push(`${message}; it is not trusted`);
+      continue;
+    }
     authorities.set(parsed.value.sha256, parsed.value);
   }
 
@@ -51,8 +66,10 @@ export function buildTrustBundle(
     if (!parsed.ok) return err({ code: 'bad_crl', message: `revocation list ${index + 1}: ${parsed.error}` });
     const crl = parsed.value;
     const named = [...authorities.values()].filter((authority) => authority.subjectDer === crl.issuerDer);
-    if (named.some((authority) => crl.isSignedBy(authority))) crls.push(crl);
-    else if (named.some((authority) => mayBeOf(crl, authority)))
+    if (named.some((authority) => crl.isSignedBy(authority))) {
+      crls.push(crl);
+      notes.push(...crl.notes.map((note) => `revocation list of ${JSON.stringify(crl.issuer)}: ${note}`));
+    } else if (named.some((authority) => mayBeOf(crl, authority)))
       return err({
         code: 'bad_crl',
         message: `revocation list ${index + 1} of ${JSON.stringify(crl.issuer)} has no good signature of that authority`,
@@ -65,6 +82,7 @@ export function buildTrustBundle(
       authorities: Object.freeze([...authorities.values()]),
       crls: Object.freeze(crls),
       unmatchedCrls: Object.freeze(unmatchedCrls),
+      notes: Object.freeze(notes),
     }),
   );
 }

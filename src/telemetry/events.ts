@@ -149,6 +149,9 @@ const CLOSE_LEVELS: Readonly<Record<CloseReason, LineLevel>> = {
   internal_error: 'error',
 };
 
+/** A partner decides how many there are. */
+const MAX_NOTES = 20;
+
 /** The one place where metrics are counted and lines are written. */
 export function createEvents({ logger, metrics, clock }: EventsOptions): Events {
   // A WeakMap look-up by the listener object itself is all that a hot call pays to find its numbers.
@@ -224,6 +227,9 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       metrics.identityUpdates.ok.add(snapshot.kind === 'held' ? 'ok' : 'no_identity');
       if (snapshot.kind === 'held') logger.info(identityFields(snapshot), 'identity updated');
       else logger.warn({ generation: snapshot.generation, reason: snapshot.reason }, 'identity withdrawn');
+      const notes = [...snapshot.bundles.values()].flatMap((bundle) => bundle.notes);
+      if (notes.length > 0)
+        logger.warn({ notes: notes.slice(0, MAX_NOTES), count: notes.length }, 'not everything in the trust bundles is used');
     },
     identityUpdateRejected(problem) {
       metrics.identityUpdates.rejected.add(problem.code);

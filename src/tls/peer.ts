@@ -88,8 +88,10 @@ export function authenticateAgain(
 ): Result<AuthenticatedPeer, PeerRefusal> {
   const now = verifyPeer(chainDer, snapshot.bundles, nowMs);
   if (now.ok || now.error.problem !== 'expired') return now;
-  // Not before it is needed: an authority that was issued anew may not have been valid then.
-  return verifyPeer(chainDer, snapshot.bundles, Math.min(nowMs, authenticated.validUntilMs - 1));
+  // `expired` says that a path is there, good but for its dates. Was anything on it revoked?
+  const then = verifyPeer(chainDer, snapshot.bundles, Math.min(nowMs, authenticated.validUntilMs - 1));
+  // An authority that was issued anew after the handshake is not valid at that time: dates again.
+  return !then.ok && (then.error.problem === 'expired' || then.error.problem === 'not_yet_valid') ? ok(authenticated) : then;
 }
 
 /** Twice what RFC 5280 4.1.2.2 allows a serial number. A stranger may send 100 KB of it. */

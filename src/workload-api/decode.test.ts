@@ -168,6 +168,20 @@ test('a bundle that is not DER refuses the message, federated or not', () => {
   assert.equal(refusedAs(build(encode([issued()], { 'spiffe://partner.test': Buffer.from('root') }))), 'bad_authority');
 });
 
+test('an authority that cannot be read is left out of a partner’s bundle, and refuses the message in ours', () => {
+  // A SEQUENCE, so that the row of certificates is sound, but no certificate.
+  const unreadable = Buffer.from([0x30, 0x03, 0x02, 0x01, 0x01]);
+  const { bundles } = accepted(build(encode([issued()], { 'spiffe://partner.test': Buffer.concat([unreadable, partner.der]) })));
+  const held = bundleFor(bundles, 'partner.test');
+
+  assert.deepEqual(
+    held?.authorities.map((each) => Buffer.from(each.der()).toString('hex')),
+    [Buffer.from(partner.der).toString('hex')],
+  );
+  assert.match(held?.notes.join('\n') ?? '', /partner\.test, authority 1: .*; it is not trusted/);
+  assert.equal(refusedAs(build(encode([issued({}, { bundle: Buffer.concat([unreadable, authority.der]) })]))), 'bad_authority');
+});
+
 test('an SVID that its own bundle does not vouch for refuses the message', () => {
   assert.equal(refusedAs(build(encode([issued({}, { bundle: stranger.der })]))), 'untrusted_chain');
 });
