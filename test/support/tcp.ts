@@ -1,6 +1,7 @@
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import { once } from 'node:events';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 
 /** A plain TCP server on a free loopback port that answers each byte with the same byte, and ends when its peer ends. */
 export async function startEcho(t: TestContext): Promise<{ readonly address: string; readonly connections: Set<Socket> }> {
@@ -30,7 +31,8 @@ export async function startTcpServer(
     for (const socket of connections) socket.destroy();
     if (!server.listening) return;
     server.close();
-    await once(server, 'close');
+    // Not `close`: Node never emits it after the reset of a socket that is just ending.
+    await nextTurn();
   };
   t.after(close);
   return { address: path === undefined ? `127.0.0.1:${port}` : `unix://${path}`, port, connections, close };

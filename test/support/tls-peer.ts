@@ -1,6 +1,7 @@
 import { once } from 'node:events';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { TestContext } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { connect, createServer, type ConnectionOptions, type TLSSocket, type TlsOptions } from 'node:tls';
 
 /** What a peer presents: PEM, leaf first. */
@@ -43,21 +44,24 @@ export async function tlsServer(
   serve: (socket: TLSSocket) => void,
   options: TlsOptions = {},
 ): Promise<{ readonly address: string; readonly close: () => Promise<void> }> {
-  const sockets = new Set<TLSSocket>();
+  // Those below TLS: a handshake that never ends is open too.
+  const connections = new Set<Socket>();
   const server = createServer({ ...presented, requestCert: true, rejectUnauthorized: false, allowHalfOpen: true, ...options }, (socket) => {
-    sockets.add(socket);
     socket.on('error', () => undefined);
-    socket.on('close', () => sockets.delete(socket));
     serve(socket);
+  });
+  server.on('connection', (socket: Socket) => {
+    connections.add(socket);
+    socket.on('close', () => connections.delete(socket));
   });
   server.on('tlsClientError', () => undefined);
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   const close = async (): Promise<void> => {
-    for (const socket of sockets) socket.destroy();
+    for (const socket of connections) socket.destroy();
     if (!server.listening) return;
     server.close();
-    await once(server, 'close');
+    await nextTurn();
   };
   t.after(close);
   return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, close };
