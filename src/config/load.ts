@@ -52,7 +52,7 @@ export async function readConfigFile(file: string): Promise<Result<string, reado
   const issue = (message: string): ConfigIssue => ({ source: file, line: undefined, column: undefined, path: '', message });
   try {
     await using handle = await open(file, 'r');
-    const bytes = Buffer.alloc(MAX_CONFIG_BYTES + 1);
+    const bytes = Buffer.allocUnsafe(MAX_CONFIG_BYTES + 1);
     let length = 0;
     while (length < bytes.length) {
       const { bytesRead } = await handle.read(bytes, length, bytes.length - length, null);

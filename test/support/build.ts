@@ -38,6 +38,17 @@ const oneLanguage: Plugin = {
   },
 };
 
+/** Parts of prom-client that Scute has no use for: pushing metrics loads an HTTP client, and exemplars a tracing library. */
+const withoutPushing: Plugin = {
+  name: 'without-pushing',
+  setup(bundler) {
+    bundler.onLoad({ filter: /prom-client\/lib\/pushgateway\.js$|@opentelemetry\/api\/.*\.c?js$/ }, () => ({
+      contents: 'module.exports = {};',
+      loader: 'js',
+    }));
+  },
+};
+
 /** Writes the bundle to `outfile` and makes it executable. */
 export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Promise<Bundle> {
   await mkdir(dirname(outfile), { recursive: true });
@@ -65,7 +76,7 @@ export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Pro
         'const require = scuteCreateRequire(import.meta.url);',
       ].join('\n'),
     },
-    plugins: [builtinsWhenNeeded, oneLanguage],
+    plugins: [builtinsWhenNeeded, oneLanguage, withoutPushing],
     logLevel: 'warning',
   });
   await chmod(outfile, 0o755);
