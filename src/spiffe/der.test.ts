@@ -61,7 +61,8 @@ test('integers are read, and only in their shortest form', () => {
   assert.equal(decodeSmallInteger(elementOf('020100')), 0);
   assert.equal(decodeSmallInteger(elementOf('02020080')), 128);
   assert.equal(decodeIntegerHex(elementOf('020900ff00000000000001')), 'ff00000000000001');
-  assert.equal(decodeIntegerHex(elementOf('020100')), '0');
+  assert.equal(decodeIntegerHex(elementOf('02020123')), '0123');
+  assert.equal(decodeIntegerHex(elementOf('020100')), '00');
   assert.equal(decodeIntegerHex(elementOf('0201ff')), '-ff');
   for (const hex of ['0200', '02020001', '0202ffff']) assert.throws(() => decodeIntegerHex(elementOf(hex)), /integer/, hex);
   assert.throws(() => decodeSmallInteger(elementOf('0201ff')), /negative/);

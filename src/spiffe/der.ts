@@ -161,12 +161,12 @@ export function decodeSmallInteger(element: DerElement): number {
   return value;
 }
 
-/** INTEGER as lower-case hex without leading zeros; `-` before a negative one's two's complement. */
+/** INTEGER as lower-case hex, two digits a byte as OpenSSL shows serial numbers, without the byte that only says `positive`; `-` before a negative one's two's complement. */
 export function decodeIntegerHex(element: DerElement): string {
   const content = checkInteger(element);
   const hex = toHex(content);
   if ((content[0] ?? 0) >= 0x80) return `-${hex}`;
-  return hex.replace(/^0+(?=.)/, '');
+  return hex.replace(/^00(?=.)/, '');
 }
 
 /** BIT STRING of whole bytes, as keys and signatures are. */
