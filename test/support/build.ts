@@ -38,11 +38,14 @@ const oneLanguage: Plugin = {
   },
 };
 
-/** Parts of prom-client that Scute has no use for: pushing metrics loads an HTTP client, and exemplars a tracing library. */
-const withoutPushing: Plugin = {
-  name: 'without-pushing',
+/**
+ * Parts of packages that Scute has no use for: prom-client pushes metrics with an HTTP client and has exemplars from a
+ * tracing library, pino writes from worker threads. Whoever came to need one would fail at once.
+ */
+const withoutTheUnused: Plugin = {
+  name: 'without-the-unused',
   setup(bundler) {
-    bundler.onLoad({ filter: /prom-client\/lib\/pushgateway\.js$|@opentelemetry\/api\/.*\.c?js$/ }, () => ({
+    bundler.onLoad({ filter: /pino\/lib\/transport\.js$|prom-client\/lib\/pushgateway\.js$|@opentelemetry\/api\/.*\.c?js$/ }, () => ({
       contents: 'module.exports = {};',
       loader: 'js',
     }));
@@ -76,7 +79,7 @@ export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Pro
         'const require = scuteCreateRequire(import.meta.url);',
       ].join('\n'),
     },
-    plugins: [builtinsWhenNeeded, oneLanguage, withoutPushing],
+    plugins: [builtinsWhenNeeded, oneLanguage, withoutTheUnused],
     logLevel: 'warning',
   });
   await chmod(outfile, 0o755);
