@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { Connection, ConnectionHandler, PeerEvidence, SecureConnection } from './connection.ts';
+import { writeInBatches } from './write-batch.ts';
 import { noteYoungBytes } from './young-garbage.ts';
 
 /**
@@ -110,10 +111,8 @@ export class SocketConnection implements Connection {
     const { socket } = this;
     // A closing socket would answer with an error event later; the close is on its way already.
     if (socket.destroyed || socket.writableEnded) return true;
-    // An idle socket consumes the bytes before `write` returns (TLS encrypts them, the kernel takes them, or libuv queues
-    // them); but only TLS never keeps a reference, so any other write of shared bytes is of a copy.
     const borrowed = chunk.buffer === sharedReadBuffer.buffer;
-    return socket.write(borrowed && !this.consumesWritesAtOnce() ? Buffer.from(chunk) : chunk);
+    return this.send(borrowed && !this.consumesWritesAtOnce() ? Buffer.from(chunk) : chunk);
   }
 
   endWrite(): void {
@@ -137,8 +136,13 @@ export class SocketConnection implements Connection {
     this.handler?.closed(this.failure);
   }
 
+  /** True if a write of shared bytes needs no copy: the bytes are read before it returns, and no reference is kept. */
   protected consumesWritesAtOnce(): boolean {
     return false;
+  }
+
+  protected send(chunk: Uint8Array): boolean {
+    return writeInBatches(this.socket, chunk);
   }
 }
 
@@ -172,6 +176,10 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
   protected override consumesWritesAtOnce(): boolean {
     // TLSWrap encrypts a buffer, or copies it, within the call; but a socket with a write under way queues the reference.
     return this.socket.writableLength === 0;
+  }
+
+  protected override send(chunk: Uint8Array): boolean {
+    return this.socket.write(chunk);
   }
 }
 

@@ -203,13 +203,14 @@ async function readSlowly(socket: Socket, ahead: () => Promise<number>): Promise
   let sincePause = 0;
   let mostAhead = 0;
   let before = -1;
+  let watching = Promise.resolve();
   socket.on('data', (chunk: Buffer) => {
     hash.update(chunk);
     sincePause += chunk.length;
     if (sincePause < 4 * MIB) return;
     sincePause = 0;
     socket.pause();
-    void (async () => {
+    watching = (async () => {
       // Until the sidecar takes no more.
       for (let now = await ahead(); now !== before; now = await ahead()) {
         before = now;
@@ -220,6 +221,7 @@ async function readSlowly(socket: Socket, ahead: () => Promise<number>): Promise
     })();
   });
   await once(socket, 'end');
+  await watching;
   socket.end();
   return { hash: hash.digest('hex'), mostAhead };
 }
