@@ -8,7 +8,7 @@ import { noteYoungBytes } from './young-garbage.ts';
  * Plain sockets that we open read into this one buffer, all of them: a read is handed on before the next one begins.
  * It saves an allocation a read, and the buffer that each idle connection would otherwise hold.
  */
-const sharedReadBuffer = Buffer.allocUnsafeSlow(64 * 1024);
+const sharedReadBuffer = Buffer.allocUnsafeSlow(256 * 1024);
 
 const kConnection = Symbol('connection');
 type OwnedSocket = Socket & { [kConnection]?: SocketConnection };

@@ -5,7 +5,7 @@ import type { Socket } from 'node:net';
  * the calls, and waking whoever reads, cost more than the encryption. Small writes go at once, so that nobody waits.
  */
 const FROM_BYTES = 8 * 1024;
-const LIMIT_BYTES = 256 * 1024;
+const LIMIT_BYTES = 512 * 1024;
 
 let held: Socket[] = [];
 
