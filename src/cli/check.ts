@@ -30,7 +30,16 @@ function describeInbound(listener: InboundConfig): string[] {
   return [
     `inbound ${listener.name}  ${describeSocket(listener)} (mTLS) to ${formatAddress(listener.to)} (plain)`,
     ...describeIdentity(listener),
+    ...describeProxyProtocol(listener),
     ...(entries.length === 0 ? ['  admits nobody: the allow list is empty'] : entries.map((entry) => `  admits ${describeEntry(entry)}`)),
+  ];
+}
+
+function describeProxyProtocol({ proxyProtocol: { send, spiffeIdTlv, acceptFrom } }: InboundConfig): string[] {
+  const tlv = send === 'tls' || send === 'tls-full' ? `, SPIFFE ID in TLV 0x${spiffeIdTlv.toString(16).toUpperCase()}` : '';
+  return [
+    ...(send === 'off' ? [] : [`  sends the application a PROXY header (${send}${tlv})`]),
+    ...acceptFrom.map(({ text }) => `  requires a PROXY header from ${text}`),
   ];
 }
 

@@ -1,4 +1,5 @@
 import type { SvidChoice } from '../identity/snapshot.ts';
+import type { IpRange } from '../lib/ip.ts';
 import type { AllowList } from '../policy/rules.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { Address } from './units.ts';
@@ -48,6 +49,19 @@ interface ListenerConfig extends SocketConfig {
 export interface InboundConfig extends ListenerConfig {
   readonly protocol: 'tcp';
   readonly allow: AllowList;
+  readonly proxyProtocol: ProxyProtocolConfig;
+}
+
+/** `conn` is the addresses alone; `tls` also what is known of TLS and the SPIFFE ID; `tls-full` also the peer's certificate. */
+export const PROXY_PROTOCOL_MODES = ['off', 'conn', 'tls', 'tls-full'] as const;
+export type ProxyProtocolMode = (typeof PROXY_PROTOCOL_MODES)[number];
+
+export interface ProxyProtocolConfig {
+  /** To the application, ahead of everything else. */
+  readonly send: ProxyProtocolMode;
+  readonly spiffeIdTlv: number;
+  /** Who must send a header ahead of TLS. Empty: nobody may. */
+  readonly acceptFrom: readonly IpRange[];
 }
 
 /** Plain text in, TLS to a server. */

@@ -19,6 +19,10 @@ export function checkSocket(entry: unknown, report: Report): void {
 export function checkInbound(entry: unknown, report: Report): void {
   checkSocket(entry, report);
   checkLoop(entry, report);
+  const acceptFrom = listAt(at(entry, 'proxyProtocol'), 'acceptFrom') ?? [];
+  if (acceptFrom.length > 0 && addressAt(entry, 'listen')?.kind === 'unix') {
+    problem(report, ['proxyProtocol', 'acceptFrom'], 'names addresses, and this listens on a Unix socket, where nobody has one');
+  }
   const to = addressAt(entry, 'to');
   if (to !== undefined && !isLocal(to) && at(entry, 'unsafeTarget') !== true) {
     problem(

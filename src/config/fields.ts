@@ -1,5 +1,6 @@
 /** The kinds of value that a configuration has, each a zod schema from what is written to what the program uses. */
 import * as z from 'zod';
+import { parseIpRange, type IpRange } from '../lib/ip.ts';
 import type { Result } from '../lib/result.ts';
 import { compileAllowList, type AllowList } from '../policy/rules.ts';
 import { parseSpiffeId, type SpiffeId } from '../spiffe/spiffe-id.ts';
@@ -93,6 +94,20 @@ export const trustDomain = z.string().transform(
       : { ok: false, error: `${JSON.stringify(text)} is not a trust domain name: ${parsed.error.replaceAll('_', ' ')}` };
   }),
 );
+
+/** Addresses whose word is taken for something: never all that there are. */
+export const ipRange = z.string().transform(
+  judged((text): Result<IpRange, UnitProblem> => {
+    const range = parseIpRange(text);
+    if (range === undefined) return { ok: false, error: `${JSON.stringify(text)} is not an IP address or a range such as 10.0.0.0/8` };
+    return range.bits === 0 ? { ok: false, error: `${JSON.stringify(text)} is every address` } : { ok: true, value: range };
+  }),
+);
+
+/** A TLV type for the SPIFFE ID: ztunnel's, or one that the PROXY protocol leaves to applications. */
+export const spiffeIdTlv = z
+  .int('must be a whole number, such as 0xD0')
+  .refine((type) => type === 0xd0 || (type >= 0xe0 && type <= 0xef), 'must be 0xD0, or 0xE0 to 0xEF');
 
 /** SPIFFE IDs and patterns → one compiled list. A problem is reported at the entry that has it. */
 export const allowList = z.array(z.string()).transform((entries, context): AllowList => {

@@ -2,7 +2,16 @@
 import * as z from 'zod';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import { compileAllowList, type AllowList } from '../policy/rules.ts';
-import { LOG_FORMATS, LOG_LEVELS, type Config, type InboundConfig, type Limits, type OutboundConfig, type SocketConfig } from './config.ts';
+import {
+  LOG_FORMATS,
+  LOG_LEVELS,
+  PROXY_PROTOCOL_MODES,
+  type Config,
+  type InboundConfig,
+  type Limits,
+  type OutboundConfig,
+  type SocketConfig,
+} from './config.ts';
 import { checkInbound, checkListeners, checkOutbound, checkSocket, evenIfIncomplete } from './consistency.ts';
 import * as field from './fields.ts';
 
@@ -112,6 +121,23 @@ const name = (direction: string) =>
     description: `name in logs and metrics, unique over all listeners; \`${direction}-0\`, \`${direction}-1\` … by position if left out`,
   });
 
+const proxyProtocol = z
+  .strictObject({
+    send: z.enum(PROXY_PROTOCOL_MODES).prefault('off').meta({
+      description:
+        'what the application is told, in a header of version 2 ahead of everything else: `conn` addresses; `tls` also TLS version, ALPN, SNI and the SPIFFE ID; `tls-full` also the certificate of the peer. It must expect one',
+    }),
+    spiffeIdTlv: field.spiffeIdTlv
+      .prefault(0xd0)
+      .meta({ description: 'type of the TLV with the SPIFFE ID: `0xD0` (208, as ztunnel has it), or `0xE0` to `0xEF`' }),
+    acceptFrom: z.array(field.ipRange).prefault([]).meta({
+      description:
+        'load balancers, by address or range such as `10.0.0.0/8`, that must send a header of version 1 or 2 ahead of TLS; the address in it is the one that is logged and sent on. Nobody else may',
+    }),
+  })
+  .prefault({})
+  .meta({ description: 'the PROXY protocol, towards the application and from a load balancer' });
+
 const allowedHosts = z
   .array(field.hostName)
   .prefault([])
@@ -152,6 +178,7 @@ export function createConfigSchema(lookups: Lookups) {
       protocol: z.literal('tcp').prefault('tcp').meta({ description: 'how to forward: `tcp` as bytes' }),
       alpn,
       identity,
+      proxyProtocol,
       limits: ownLimits,
       unsafeTarget: unsafe('let `to` be an address outside this machine, where anybody on the way reads and changes the plain text'),
     })
@@ -257,6 +284,7 @@ export function createConfigSchema(lookups: Lookups) {
           protocol: entry.protocol,
           alpn: entry.alpn,
           identity: entry.identity ?? { by: 'default' },
+          proxyProtocol: entry.proxyProtocol,
           limits: limitsOf(entry.limits),
         })),
         outbound: raw.outbound.map((entry, index): OutboundConfig => ({
