@@ -6,6 +6,8 @@ import { connect } from '../transport/node.ts';
 import { closeInOrder } from './close-in-order.ts';
 import { ProxyListener, type ListenerDeps } from './listener.ts';
 import { connectProblem } from './outcome.ts';
+import { mustSendHeader, proxyHeaderFor, readProxyHeader } from './proxy-header.ts';
+import { endpointOf, formatEndpoint, type ProxyEndpoint } from './proxy-protocol.ts';
 import type { Session } from './session.ts';
 
 /**
@@ -22,6 +24,63 @@ export class InboundListener extends ProxyListener<InboundConfig> {
   }
 
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
+    const { proxyProtocol } = this.settings;
+    if (proxyProtocol.send !== 'off') {
+      session.told = { source: endpointOf(accepted.remoteAddress), destination: this.#destinationOf(accepted) };
+    }
+    if (mustSendHeader(proxyProtocol, accepted.remoteAddress)) this.#readHeader(session, accepted, own);
+    else this.#handshake(session, accepted, own);
+  }
+
+  #destinationOf(accepted: AcceptedConnection): ProxyEndpoint {
+    const { listen } = this.settings;
+    return listen.kind === 'unix' ? listen : endpointOf(accepted.localAddress);
+  }
+
+  /** What a load balancer says of the client, before TLS. */
+  #readHeader(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
+    const { clock, events } = this.deps;
+    const timeoutMs = this.limits.handshakeTimeoutMs;
+    const begunAtMs = clock.monotonic();
+    const refuse = (reason: 'bad_proxy_header' | 'handshake_timeout', detail: string): void => {
+      session.denied = reason;
+      session.because('handshake_failed', detail);
+      events.handshakeFinished(this.ref, reason, clock.monotonic() - begunAtMs);
+      session.drop();
+    };
+    const reading = readProxyHeader(accepted, {
+      clock,
+      timeoutMs,
+      done: (outcome) => {
+        switch (outcome.kind) {
+          case 'header':
+            if (outcome.connection !== undefined) {
+              session.via = session.downstreamAddress;
+              session.downstreamAddress = formatEndpoint(outcome.connection.source);
+              if (session.told !== undefined) session.told = outcome.connection;
+            }
+            this.#handshake(session, accepted, own);
+            return;
+          case 'left':
+            session.because('downstream_reset', 'a health check');
+            session.drop();
+            return;
+          case 'bad':
+            refuse('bad_proxy_header', outcome.detail);
+            return;
+          case 'timeout':
+            refuse('handshake_timeout', `no PROXY header within ${timeoutMs} ms`);
+        }
+      },
+    });
+    session.drop = () => {
+      reading.abort();
+      accepted.abort();
+      this.finish(session);
+    };
+  }
+
+  #handshake(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
     this.admission.handshake({
       session,
       role: 'client',
@@ -39,7 +98,10 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       (outcome) => {
         if (outcome.ok) {
           session.upstreamAddress = outcome.opened.address;
-          this.forward(session, downstream, outcome.opened.open());
+          const upstream = outcome.opened.open();
+          const header = proxyHeaderFor(this.settings.proxyProtocol, session, downstream);
+          if (header !== undefined) upstream.write(header);
+          this.forward(session, downstream, upstream);
           return;
         }
         session.because(connectProblem(outcome.error.code), outcome.error.message);

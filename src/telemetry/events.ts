@@ -65,6 +65,8 @@ export interface ListenerRef {
 export interface ConnectionRecord {
   readonly id: number;
   readonly downstreamAddress: string;
+  /** The load balancer that announced the downstream address, if one did. */
+  readonly via: string | undefined;
   readonly upstreamAddress: string;
   /** Inbound: who connected. Outbound: whom we reached. Undefined if never authenticated. */
   readonly peerId: string | undefined;
@@ -259,6 +261,7 @@ function connectionFields(listener: ListenerRef, record: ConnectionRecord): LogF
     listener: listener.name,
     connection: record.id,
     downstream_address: record.downstreamAddress,
+    via: record.via,
     upstream_address: record.upstreamAddress,
     peer_id: record.peerId,
     issuer_key_id: record.issuerKeyId,

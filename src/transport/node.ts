@@ -6,6 +6,7 @@ import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
 import type {
   AcceptedConnection,
   AcceptHandler,
+  AheadReader,
   BoundListener,
   Connection,
   Endpoint,
@@ -224,6 +225,12 @@ class AcceptedSocket implements AcceptedConnection {
     socket.on('error', ignore);
   }
 
+  /** Asks the system: not for every connection. */
+  get localAddress(): string {
+    const { localAddress, localPort } = this.#socket;
+    return localAddress === undefined || localPort === undefined ? 'unix' : formatHostPort(localAddress, localPort);
+  }
+
   open(): Connection {
     return new SocketConnection(this.#socket, this.remoteAddress, false);
   }
@@ -252,6 +259,39 @@ class AcceptedSocket implements AcceptedConnection {
     socket.on('readable', finish);
     socket.on('close', finish);
     socket.read(0);
+  }
+
+  readAhead(reader: AheadReader): { abort(): void } {
+    const socket = this.#socket;
+    const stop = (): void => {
+      socket.off('readable', onReadable);
+      socket.off('end', onEnd);
+      socket.off('close', onEnd);
+    };
+    const onReadable = (): void => {
+      const chunk = socket.read() as Buffer | null;
+      if (chunk === null) return;
+      const taken = reader.take(chunk);
+      if (taken === 'more') return;
+      stop();
+      // Node hands what a socket holds to the TLS socket on top of it.
+      if (taken < chunk.length) socket.unshift(chunk.subarray(taken));
+      reader.enough();
+    };
+    const onEnd = (): void => {
+      stop();
+      reader.ended();
+    };
+    // It was reset while it waited.
+    if (socket.destroyed) {
+      const soon = setImmediate(onEnd);
+      return { abort: () => clearImmediate(soon) };
+    }
+    socket.on('readable', onReadable);
+    socket.on('end', onEnd);
+    socket.on('close', onEnd);
+    socket.read(0);
+    return { abort: stop };
   }
 
   abort(): void {
