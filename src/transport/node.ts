@@ -264,6 +264,7 @@ class AcceptedSocket implements AcceptedConnection {
   readAhead(reader: AheadReader): { abort(): void } {
     const socket = this.#socket;
     const stop = (): void => {
+      clearImmediate(first);
       socket.off('readable', onReadable);
       socket.off('end', onEnd);
       socket.off('close', onEnd);
@@ -282,15 +283,12 @@ class AcceptedSocket implements AcceptedConnection {
       stop();
       reader.ended();
     };
-    // It was reset while it waited.
-    if (socket.destroyed) {
-      const soon = setImmediate(onEnd);
-      return { abort: () => clearImmediate(soon) };
-    }
     socket.on('readable', onReadable);
     socket.on('end', onEnd);
     socket.on('close', onEnd);
     socket.read(0);
+    // Of what came, or happened, while it waited, there may be no event any more.
+    const first = setImmediate(() => (socket.destroyed ? onEnd() : onReadable()));
     return { abort: stop };
   }
 
