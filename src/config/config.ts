@@ -47,7 +47,9 @@ interface ListenerConfig extends SocketConfig {
 
 /** TLS in, plain text to the application. */
 export interface InboundConfig extends ListenerConfig {
-  readonly protocol: 'tcp';
+  readonly protocol: 'tcp' | 'http';
+  /** Present for `http`. */
+  readonly http: HttpConfig | undefined;
   readonly allow: AllowList;
   readonly proxyProtocol: ProxyProtocolConfig;
 }
@@ -71,6 +73,26 @@ export interface OutboundConfig extends ListenerConfig {
   readonly unsafeAllowAnyInTrustDomain: TrustDomain | undefined;
   /** For SNI instead of the host of `to`. */
   readonly serverName: string | undefined;
+}
+
+export const XFCC_MODES = ['sanitize-set', 'sanitize'] as const;
+
+/** HTTP/1.1 to the application, request by request. */
+export interface HttpConfig {
+  readonly xfcc: (typeof XFCC_MODES)[number];
+  /** Name of a field that has the peer's SPIFFE ID alone; undefined for none. */
+  readonly spiffeIdHeader: string | undefined;
+  readonly limits: HttpLimits;
+}
+
+export interface HttpLimits {
+  readonly maxHeadBytes: number;
+  readonly maxFields: number;
+  /** Undefined: no limit. */
+  readonly maxBodyBytes: number | undefined;
+  readonly headTimeoutMs: number;
+  /** Undefined: no limit. */
+  readonly responseTimeoutMs: number | undefined;
 }
 
 export interface Limits {

@@ -54,6 +54,27 @@ export const listenerName = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/, 'must be 1 to 63 letters, digits, "-", "_" or ".", the first a letter or a digit');
 
+/** The name of an HTTP field for the application, none that has a meaning on the connection itself. */
+export const fieldName = z
+  .string()
+  .regex(/^[A-Za-z][A-Za-z0-9-]{0,62}$/, 'must be 1 to 63 letters, digits or "-", the first a letter')
+  .refine((name) => !CONNECTION_FIELDS.has(name.toLowerCase()), 'is the name of a field with another meaning');
+
+const CONNECTION_FIELDS: ReadonlySet<string> = new Set([
+  'connection',
+  'content-length',
+  'expect',
+  'host',
+  'http2-settings',
+  'keep-alive',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'x-forwarded-client-cert',
+]);
+
 /** A TLS ALPN protocol name (RFC 7301: 1 to 255 bytes), such as `h2`. */
 export const alpnProtocol = z.string().regex(/^[\x21-\x7e]{1,255}$/, 'must be 1 to 255 visible ASCII characters');
 

@@ -43,6 +43,8 @@ export class Session {
   lastActiveTick = 0;
   /** Drops whatever is open at the moment. Replaced as the session goes on. */
   drop: () => void = () => undefined;
+  /** The listener drains: ends the session as soon as nothing is under way, if the protocol has such a moment. */
+  wind: () => void = () => undefined;
   #closeReason: CloseReason | undefined;
   #detail: string | undefined;
   #ended = false;
@@ -69,6 +71,7 @@ export class Session {
     if (this.#ended) return false;
     this.#ended = true;
     this.drop = () => undefined;
+    this.wind = () => undefined;
     return true;
   }
 
