@@ -31,8 +31,18 @@ export class InboundListener extends ProxyListener<InboundConfig> {
     if (proxyProtocol.send !== 'off') {
       session.told = { source: endpointOf(accepted.remoteAddress), destination: this.#destinationOf(accepted) };
     }
-    if (mustSendHeader(proxyProtocol, accepted.remoteAddress)) this.#readHeader(session, accepted, own);
-    else this.#handshake(session, accepted, own);
+    const must = mustSendHeader(proxyProtocol, accepted.remoteAddress);
+    if (must === false) {
+      this.#handshake(session, accepted, own);
+      return;
+    }
+    if (must === true) {
+      this.#readHeader(session, accepted, own);
+      return;
+    }
+    session.because('downstream_reset', 'it was reset at once, as health checks are');
+    accepted.abort();
+    this.finish(session);
   }
 
   #destinationOf(accepted: AcceptedConnection): ProxyEndpoint {
@@ -72,7 +82,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
             refuse('bad_proxy_header', outcome.detail);
             return;
           case 'timeout':
-            refuse('handshake_timeout', `no PROXY header within ${timeoutMs} ms`);
+            refuse('handshake_timeout', outcome.detail);
         }
       },
     });

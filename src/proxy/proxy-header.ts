@@ -6,20 +6,23 @@ import type { AcceptedConnection, AheadReader, SecureConnection } from '../trans
 import { encodeProxyHeader, endpointOf, MAX_V2_BYTES, parseProxyHeader, type ProxyConnection, type TlsFacts } from './proxy-protocol.ts';
 import type { Session } from './session.ts';
 
-/** Whether this address must send a header; nobody else may. */
-export function mustSendHeader({ acceptFrom }: ProxyProtocolConfig, remoteAddress: string): boolean {
+/**
+ * Whether this address must send a header; nobody else may. `unknown`: it has none any more, because the connection was
+ * reset before it was accepted, as health checks are.
+ */
+export function mustSendHeader({ acceptFrom }: ProxyProtocolConfig, remoteAddress: string): boolean | 'unknown' {
   if (acceptFrom.length === 0) return false;
   const remote = endpointOf(remoteAddress);
-  return remote.kind === 'ip' && acceptFrom.some((range) => rangeHas(range, remote.address));
+  return remote.kind === 'ip' ? acceptFrom.some((range) => rangeHas(range, remote.address)) : 'unknown';
 }
 
 export type HeaderOutcome =
   /** TLS follows. Undefined: the real addresses hold. */
   | { readonly kind: 'header'; readonly connection: ProxyConnection | undefined }
-  /** A health check: the other side ended without a byte, or after a header that says so. */
+  /** A health check: the other side ended without a byte, or after a header without addresses. */
   | { readonly kind: 'left' }
   | { readonly kind: 'bad'; readonly detail: string }
-  | { readonly kind: 'timeout' };
+  | { readonly kind: 'timeout'; readonly detail: string };
 
 export interface ReadHeaderOptions {
   readonly clock: Clock;
@@ -29,15 +32,17 @@ export interface ReadHeaderOptions {
 
 /** Takes exactly the header off the front of a connection. After `abort`, `done` is not called. */
 export function readProxyHeader(accepted: AcceptedConnection, { clock, timeoutMs, done }: ReadHeaderOptions): { abort(): void } {
-  const reading = accepted.readAhead(
-    new HeaderReader((outcome) => {
-      timer.cancel();
-      done(outcome);
-    }),
-  );
+  const reader = new HeaderReader((outcome) => {
+    timer.cancel();
+    done(outcome);
+  });
+  const reading = accepted.readAhead(reader);
   const timer = clock.after(timeoutMs, () => {
     reading.abort();
-    done({ kind: 'timeout' });
+    done({
+      kind: 'timeout',
+      detail: reader.isComplete ? `nothing after the PROXY header within ${timeoutMs} ms` : `no PROXY header within ${timeoutMs} ms`,
+    });
   });
   return {
     abort() {
@@ -48,17 +53,17 @@ export function readProxyHeader(accepted: AcceptedConnection, { clock, timeoutMs
 }
 
 class HeaderReader implements AheadReader {
+  isComplete = false;
   readonly #done: (outcome: HeaderOutcome) => void;
   #soFar: Uint8Array = new Uint8Array();
   #outcome: HeaderOutcome = { kind: 'left' };
-  #isComplete = false;
 
   constructor(done: (outcome: HeaderOutcome) => void) {
     this.#done = done;
   }
 
   take(chunk: Uint8Array): number | 'more' {
-    if (this.#isComplete) return 0;
+    if (this.isComplete) return 0;
     const held = this.#soFar.length;
     // Never more than the longest header, however much comes at once.
     const bytes = Buffer.concat([this.#soFar, chunk.subarray(0, MAX_V2_BYTES - held)]);
@@ -71,11 +76,11 @@ class HeaderReader implements AheadReader {
         this.#outcome = { kind: 'bad', detail: parsed.detail };
         return 0;
       case 'header': {
-        this.#isComplete = true;
+        this.isComplete = true;
         this.#outcome = { kind: 'header', connection: parsed.connection };
         const taken = parsed.length - held;
-        // A health check may be all that this connection is for: it is no TLS client before it says something.
-        return parsed.isLocal && taken === chunk.length ? 'more' : taken;
+        // Without addresses a health check may be all that this connection is for: it is no TLS client before it says something.
+        return parsed.connection === undefined && taken === chunk.length ? 'more' : taken;
       }
     }
   }
@@ -85,7 +90,7 @@ class HeaderReader implements AheadReader {
   }
 
   ended(): void {
-    const cutShort = this.#soFar.length > 0 && !this.#isComplete;
+    const cutShort = this.#soFar.length > 0 && !this.isComplete;
     this.#done(cutShort ? { kind: 'bad', detail: `PROXY header cut short after ${this.#soFar.length} bytes` } : { kind: 'left' });
   }
 }

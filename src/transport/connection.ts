@@ -22,7 +22,7 @@ export interface ConnectionHandler {
 
 /** An open byte stream that both sides can half-close. */
 export interface Connection {
-  /** `203.0.113.7:40112`, or `unix` for a Unix socket. */
+  /** `203.0.113.7:40112`; `unix` for a Unix socket; `unknown` if it was reset before it was accepted. */
   readonly remoteAddress: string;
   /** Begins delivery; nothing is read before. An error that came earlier is delivered as `closed`. */
   start(handler: ConnectionHandler): void;
@@ -61,7 +61,7 @@ export interface SecureConnection extends Connection {
 /** A connection that was accepted and not yet touched. Exactly one of `open` and `openTls` is called, once, unless it is dropped. */
 export interface AcceptedConnection {
   readonly remoteAddress: string;
-  /** Where it was accepted, as `remoteAddress`; `unix` once it is closed. */
+  /** Where it was accepted, as `remoteAddress`. Not for Unix sockets; `unknown` once it is closed. */
   readonly localAddress: string;
   /** Use it as it is. */
   open(): Connection;

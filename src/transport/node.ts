@@ -44,7 +44,7 @@ export async function listen(options: ListenOptions): Promise<BoundListener> {
   // A stream's buffer is only used below TLS while a connection waits: then the first bytes are enough to know that it is not silent.
   const buffer = options.use === 'tls' ? { highWaterMark: 1 } : {};
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true, ...keepAlive, ...buffer }, (socket) => {
-    options.accept(new AcceptedSocket(socket));
+    options.accept(new AcceptedSocket(socket, options.endpoint.kind));
   });
   const { endpoint } = options;
   if (endpoint.kind === 'tcp') {
@@ -218,9 +218,11 @@ class AcceptedSocket implements AcceptedConnection {
   readonly remoteAddress: string;
   readonly #socket: Socket;
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, kind: Endpoint['kind']) {
     this.#socket = socket;
-    this.remoteAddress = socket.remoteAddress === undefined ? 'unix' : formatHostPort(socket.remoteAddress, socket.remotePort ?? 0);
+    if (kind === 'unix') this.remoteAddress = kind;
+    // Of a connection that was reset before it was accepted, the system no longer knows it.
+    else this.remoteAddress = socket.remoteAddress === undefined ? 'unknown' : formatHostPort(socket.remoteAddress, socket.remotePort ?? 0);
     // While it waits, a reset must not end the process. Whoever opens it later sees the socket destroyed.
     socket.on('error', ignore);
   }
@@ -228,7 +230,7 @@ class AcceptedSocket implements AcceptedConnection {
   /** Asks the system: not for every connection. */
   get localAddress(): string {
     const { localAddress, localPort } = this.#socket;
-    return localAddress === undefined || localPort === undefined ? 'unix' : formatHostPort(localAddress, localPort);
+    return localAddress === undefined || localPort === undefined ? 'unknown' : formatHostPort(localAddress, localPort);
   }
 
   open(): Connection {
