@@ -225,7 +225,7 @@ class HttpForwarder implements ConnectionHandler {
             this.#answer(status, status === 431 ? 'head_too_large' : 'bad_request', detail, true);
             return chunk.length;
           }
-          this.#requestBytes += outcome.next - at;
+          this.#requestBytes += this.#head.length;
           at = outcome.next;
           this.#judge();
           break;

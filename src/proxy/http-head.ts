@@ -68,6 +68,11 @@ export class RequestHead {
     return this.#reader.begun;
   }
 
+  /** Of the head that was read last. */
+  get length(): number {
+    return this.#reader.end - this.#reader.start;
+  }
+
   read(chunk: Buffer, from: number): HeadOutcome {
     const reader = this.#reader;
     const outcome = reader.read(chunk, from);
