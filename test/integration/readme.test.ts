@@ -9,7 +9,7 @@ import { runChild } from '../support/child.ts';
 import { startInbound } from '../support/data-path.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from '../support/documents.ts';
 import { ask } from '../support/http.ts';
-import { freePort, startEcho } from '../support/tcp.ts';
+import { dial, freePort, startEcho } from '../support/tcp.ts';
 import { outcome, tlsClient } from '../support/tls-peer.ts';
 
 const root = join(import.meta.dirname, '..', '..');
@@ -59,7 +59,7 @@ test('the demo of the README prints what it shows, but for ports and folder', ()
 
 test('log lines have the fields, metrics the labels and readiness the checks that the documents name', async (t) => {
   const application = await startEcho(t);
-  const { sidecar, address, connect } = await startInbound(t, application.address, { listener: { alpn: ['echo'] } });
+  const { spiffe, sidecar, address, connect } = await startInbound(t, application.address, { listener: { alpn: ['echo'] } });
   const plain = await connect();
   plain.end('hello');
   plain.resume();
@@ -70,13 +70,20 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
   const agreed = await sidecar.connection(({ alpn }) => alpn !== undefined);
   assert.equal((await outcome(tlsClient(t, address, undefined))).text, '');
   const denied = await sidecar.connection(({ verdict }) => verdict === 'deny');
+  const behind = await startInbound(t, application.address, { spiffe, listener: { proxyProtocol: { acceptFrom: ['127.0.0.1'] } } });
+  const balancer = await dial(t, behind.address);
+  balancer.write('PROXY TCP4 203.0.113.7 198.51.100.1 40112 443\r\n');
+  tlsClient(t, behind.address, behind.web, { socket: balancer }).end('hello').resume();
+  const announced = await behind.sidecar.connection();
 
   const example: unknown = JSON.parse(only('json log'));
   assert.ok(typeof example === 'object' && example !== null);
   assert.deepEqual(Object.keys(example), Object.keys(allowed));
 
   const everywhere = ['level', 'time', 'message'];
-  const fields = new Set([allowed, agreed, denied].flatMap((line) => Object.keys(line)).filter((field) => !everywhere.includes(field)));
+  const fields = new Set(
+    [allowed, agreed, denied, announced].flatMap((line) => Object.keys(line)).filter((field) => !everywhere.includes(field)),
+  );
   const logTable = tableUnder(OPERATIONS, 'Log').flatMap(([first]) => first ?? []);
   assert.deepEqual(logTable.toSorted(), [...fields].toSorted());
 
