@@ -184,6 +184,38 @@ test('the header is first even when the application speaks first', async (t) => 
   assert.equal(await exchanged(client, ''), `220 ready\r\n${source}`);
 });
 
+test('an application that speaks HTTP is told once a connection, before its first request', async (t) => {
+  const application = await startTcpServer(t, (socket) => {
+    const received = receive(socket);
+    socket.on('data', () => {
+      const requests = received.rest().match(/^GET /gm)?.length ?? 0;
+      const body = `${received.header().source} ${requests}`;
+      socket.write(`HTTP/1.1 200 OK\r\ncontent-length: ${body.length}\r\n\r\n${body}`);
+    });
+  });
+  const { connect } = await startInbound(t, application.address, { listener: { protocol: 'http', proxyProtocol: { send: 'tls' } } });
+  const client = await connect();
+  const [source] = ends(client);
+  let replies = '';
+  client.on('data', (chunk: Buffer) => (replies += chunk.toString()));
+
+  for (const count of [1, 2]) {
+    client.write('GET / HTTP/1.1\r\nHost: api\r\n\r\n');
+    await eventually(() => assert.ok(replies.includes(`${source} ${count}`), replies));
+  }
+});
+
+test('a change of the PROXY protocol needs a restart, and says so', async (t) => {
+  const application = await startTold(t);
+  const stage = await startInbound(t, application.address, { listener: { proxyProtocol: { send: 'conn' } } });
+
+  await stage.sidecar.reload(stage.with({ proxyProtocol: { send: 'off', acceptFrom: ['127.0.0.1'] } }));
+
+  const line = stage.sidecar.log().find((each) => each['settings'] !== undefined);
+  assert.deepEqual(line?.['settings'], ['inbound in: proxyProtocol']);
+  assert.equal(await exchanged(await stage.connect(), 'hello'), 'HELLO');
+});
+
 test('a peer that is not admitted has no header sent for it', async (t) => {
   const application = await startTold(t);
   const { sidecar, address, spiffe } = await startInbound(t, application.address, { listener: { proxyProtocol: { send: 'tls' } } });
@@ -411,6 +443,16 @@ test('a header that never ends is cut at the handshake timeout', async (t) => {
   const line = await sidecar.connection();
   assert.deepEqual([line['reason'], line['detail']], ['handshake_timeout', 'no PROXY header within 300 ms']);
   assert.equal(await sidecar.metric('scute_tls_handshaking_connections'), 0);
+});
+
+test('a header that says LOCAL and then nothing is cut at the handshake timeout', async (t) => {
+  const { sidecar, address } = await startBehind(t, { listener: { limits: { handshakeTimeout: '300ms' } } });
+  const client = await dial(t, address);
+
+  client.write(v2Raw(0x20, 0x00, Buffer.alloc(0)));
+  await closed(client);
+
+  assert.equal((await sidecar.connection())['detail'], 'nothing after the PROXY header within 300 ms');
 });
 
 test('a health check leaves no refusal behind', async (t) => {
