@@ -347,3 +347,35 @@ test('the TLV with the SPIFFE ID is 0xD0 or in the range for applications', () =
     ]);
   assert.equal(problemsOf({ proxyProtocol: { send: 'v1' } }).length, 1);
 });
+
+test('an inbound listener forwards bytes unless it says http, which has limits of its own', () => {
+  const [bytes] = accepted({ ...BASE, inbound: [INBOUND] }).inbound;
+  const [plain] = accepted({ ...BASE, inbound: [{ ...INBOUND, protocol: 'http' }] }).inbound;
+  const [set] = accepted({
+    ...BASE,
+    inbound: [
+      { ...INBOUND, protocol: 'http', http: { xfcc: 'sanitize', spiffeIdHeader: 'X-Peer', maxBodyBytes: 10, responseTimeout: 'off' } },
+    ],
+  }).inbound;
+
+  assert.equal(bytes?.http, undefined);
+  assert.deepEqual(plain?.http, {
+    xfcc: 'sanitize-set',
+    spiffeIdHeader: undefined,
+    limits: { maxHeadBytes: 32_768, maxFields: 100, maxBodyBytes: undefined, headTimeoutMs: 10_000, responseTimeoutMs: 60_000 },
+  });
+  assert.deepEqual([set?.http?.xfcc, set?.http?.spiffeIdHeader], ['sanitize', 'X-Peer']);
+  assert.deepEqual([set?.http?.limits.maxBodyBytes, set?.http?.limits.responseTimeoutMs], [10, undefined]);
+});
+
+test('settings of HTTP are for HTTP, which is version 1.1, and no field that has a meaning carries the SPIFFE ID', () => {
+  assert.match(problemsOf({ http: {} }).join(), /inbound\[0\]\.http: is for protocol: http/);
+  assert.match(
+    problemsOf({ protocol: 'http', alpn: ['h2', 'http/1.1'] }).join(),
+    /alpn\[0\]: protocol: http reads HTTP\/1\.1, and not "h2"/,
+  );
+  accepted({ ...BASE, inbound: [{ ...INBOUND, protocol: 'http', alpn: ['http/1.1'] }] });
+  for (const name of ['Host', 'content-length', 'Connection', 'X-Forwarded-Client-Cert', 'X_Peer', 'a b', '']) {
+    assert.match(problemsOf({ protocol: 'http', http: { spiffeIdHeader: name } }).join(), /inbound\[0\]\.http\.spiffeIdHeader/, name);
+  }
+});

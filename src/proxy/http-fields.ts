@@ -173,6 +173,11 @@ export class Fields {
     return this.#at[field * 5 + 3] ?? 0;
   }
 
+  /** Whether white space follows the value, which not every reader takes off. */
+  endsInSpace(field: number): boolean {
+    return this.valueEnd(field) !== this.lineEnd(field) - 2;
+  }
+
   value(field: number): string {
     return this.bytes.toString('latin1', this.#at[field * 5 + 2], this.#at[field * 5 + 3]);
   }

@@ -42,9 +42,12 @@ export interface HttpForwardOptions {
   done(): void;
 }
 
-/** How long a side may take to agree to the end: long enough to read an answer of ours, or the rest of a response. */
+/**
+ * How long a client may take to read an answer of ours and agree to the end. Of a response, no more than the idle limit is
+ * asked: megabytes of it may still be in the kernel for a slow reader.
+ */
 const ANSWER_GRACE_MS = 5000;
-const RESPONSE_GRACE_MS = 30_000;
+/** How long the application may take to agree to the end of a connection between requests. */
 const UPSTREAM_GRACE_MS = 1000;
 
 /**
@@ -122,7 +125,7 @@ class HttpForwarder implements ConnectionHandler {
     session.drop = () => this.#drop();
     session.wind = () => {
       this.#draining = true;
-      if (this.#isIdle()) this.#closeDownstream(RESPONSE_GRACE_MS);
+      if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
     };
     // A peer that is not allowed is here to be told so, not to hold a place.
     if (session.denied !== undefined) this.#headTimer = clock.after(limits.headTimeoutMs, () => this.#headLate());
@@ -296,7 +299,7 @@ class HttpForwarder implements ConnectionHandler {
         if (this.#head.begun) {
           this.#beginRequest();
           this.#answer(400, 'bad_request', 'the connection ended within the head', true);
-        } else this.#closeDownstream(RESPONSE_GRACE_MS);
+        } else this.#closeDownstream(undefined);
         return;
       case 'body':
       case 'trailers':
@@ -578,12 +581,15 @@ class HttpForwarder implements ConnectionHandler {
   /** The response is whole. The request may be cut, if nobody is there to take the rest of it. */
   #exchangeDone(): void {
     const isWhole = this.#requestBody.state === 'done';
-    const isLast =
-      !isWhole || this.#head.close || this.#responseHead.close || this.#responseHead.framing.kind === 'close' || this.#draining;
-    this.#logRequest('forwarded');
+    const endsWithConnection = this.#responseHead.framing.kind === 'close';
+    const isLast = !isWhole || this.#head.close || this.#responseHead.close || endsWithConnection || this.#draining;
+    this.#logRequest(
+      'forwarded',
+      endsWithConnection ? 'the response ended with its connection: whether it is whole cannot be told' : undefined,
+    );
     this.#stopExchange();
     if (isLast) {
-      this.#closeDownstream(RESPONSE_GRACE_MS);
+      this.#closeDownstream(undefined);
       return;
     }
     this.#phase = 'head';
@@ -620,7 +626,7 @@ class HttpForwarder implements ConnectionHandler {
   }
 
   /** What was written is sent, the client sees the end, and what it still says is thrown away. */
-  #closeDownstream(graceMs: number): void {
+  #closeDownstream(graceMs: number | undefined): void {
     if (this.#phase === 'closing') return;
     const { downstream, clock } = this.#options;
     this.#phase = 'closing';
@@ -628,7 +634,7 @@ class HttpForwarder implements ConnectionHandler {
     this.#stopHeadTimer();
     this.#releaseUpstream();
     if (this.#downstreamClosed) return;
-    this.#graceTimer = clock.after(graceMs, () => downstream.abort());
+    if (graceMs !== undefined) this.#graceTimer = clock.after(graceMs, () => downstream.abort());
     downstream.endWrite();
     this.#flow();
   }

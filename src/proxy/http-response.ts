@@ -100,7 +100,9 @@ export class ResponseHead {
         }
         case 17:
           if (!fields.isNamed(field, TRANSFER_ENCODING)) break;
-          if (++encodings > 1 || fields.value(field).toLowerCase() !== 'chunked') return bad('Transfer-Encoding is not chunked alone');
+          if (++encodings > 1 || fields.value(field).toLowerCase() !== 'chunked' || fields.endsInSpace(field)) {
+            return bad('Transfer-Encoding is not chunked alone');
+          }
           break;
       }
     }

@@ -42,7 +42,7 @@ test('a body that cannot be framed is refused, and hides no second request', asy
 });
 
 test('no peer forges the fields that say who it is, however they are spelt', async (t) => {
-  const application = await startRawApplication(t, (received) => (/\r\n\r\n$/.test(received) ? OK : undefined));
+  const application = await startRawApplication(t, (received) => (received.endsWith('\r\n\r\n') ? OK : undefined));
   const stage = await startHttpInbound(t, application.address, { http: { spiffeIdHeader: 'X-Peer' } });
 
   for (const name of FORGED_NAMES) {

@@ -20,7 +20,7 @@ export const SMUGGLING: readonly (readonly [name: string, request: string])[] = 
     `${post('Content_Length: 5', 'Transfer-Encoding: chunked')}0\r\n\r\n`,
     `${post('Content.Length: 5')}hello`,
     `${post('Content_Length: 5')}hello`,
-    `${post('content_length: 0')}`,
+    post('content_length: 0'),
     `${post('Transfer.Encoding: chunked')}0\r\n\r\n`,
   ]),
   ...named(
@@ -74,7 +74,6 @@ export const SMUGGLING: readonly (readonly [name: string, request: string])[] = 
     [
       '+5',
       '-5',
-      '5 ',
       '5,5',
       '5, 5',
       '5 5',
@@ -95,10 +94,14 @@ export const SMUGGLING: readonly (readonly [name: string, request: string])[] = 
       'five',
       'Infinity',
       'NaN',
-    ]
-      .filter((value) => value !== '5 ')
-      .map((value) => `${post(`Content-Length: ${value}`)}hello${HIDDEN}`),
+    ].map((value) => `${post(`Content-Length: ${value}`)}hello${HIDDEN}`),
   ),
+  ...named('white space after framing', [
+    `${post('Transfer-Encoding: chunked\t')}0\r\n\r\n${HIDDEN}`,
+    `${post('Transfer-Encoding: chunked ')}0\r\n\r\n${HIDDEN}`,
+    `${post('Content-Length: 5 ')}hello${HIDDEN}`,
+    `${post('Content-Length: 5\t')}hello${HIDDEN}`,
+  ]),
   ...named('Content-Length lines', [
     `${post('Content-Length: 5', 'Content-Length: 5')}hello`,
     `${post('Content-Length: 5', 'Content-Length: 6')}hello`,
