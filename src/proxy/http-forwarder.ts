@@ -47,6 +47,8 @@ export interface HttpForwardOptions {
  * asked: megabytes of it may still be in the kernel for a slow reader.
  */
 const ANSWER_GRACE_MS = 5000;
+/** How long a peer that is not allowed may take to ask for what it will not get. */
+const DENIED_HEAD_MS = 2000;
 /** How long the application may take to agree to the end of a connection between requests. */
 const UPSTREAM_GRACE_MS = 1000;
 
@@ -128,7 +130,9 @@ class HttpForwarder implements ConnectionHandler {
       if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
     };
     // A peer that is not allowed is here to be told so, not to hold a place.
-    if (session.denied !== undefined) this.#headTimer = clock.after(limits.headTimeoutMs, () => this.#headLate());
+    if (session.denied !== undefined) {
+      this.#headTimer = clock.after(Math.min(limits.headTimeoutMs, DENIED_HEAD_MS), () => this.#headLate());
+    }
     downstream.start(this);
   }
 
@@ -138,9 +142,10 @@ class HttpForwarder implements ConnectionHandler {
     const chunk = toBuffer(raw);
     const { session, counters, ticker } = this.#options;
     session.bytesFromDownstream += chunk.length;
-    session.lastActiveTick = ticker.tick;
     counters.downstreamReadBytes += chunk.length;
+    // What nobody reads keeps no connection alive.
     if (this.#phase === 'closing') return;
+    session.lastActiveTick = ticker.tick;
     if (this.#consuming || this.#pending !== undefined || this.#mustWait()) {
       this.#pending = this.#pending === undefined ? Buffer.from(chunk) : Buffer.concat([this.#pending, chunk]);
       this.#flow();
