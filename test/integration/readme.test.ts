@@ -9,6 +9,7 @@ import { runChild } from '../support/child.ts';
 import { startInbound } from '../support/data-path.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from '../support/documents.ts';
 import { ask } from '../support/http.ts';
+import { send, startHttpInbound } from '../support/http-stage.ts';
 import { dial, freePort, startEcho } from '../support/tcp.ts';
 import { outcome, tlsClient } from '../support/tls-peer.ts';
 
@@ -87,9 +88,22 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
   const logTable = tableUnder(OPERATIONS, 'Log').flatMap(([first]) => first ?? []);
   assert.deepEqual(logTable.toSorted(), [...fields].toSorted());
 
+  // The echo is no HTTP, which is told as well as any answer; a stranger to the list is told no.
+  const web = await startHttpInbound(t, application.address, { spiffe });
+  await (await send(web, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')).over();
+  await web.sidecar.reload(web.with({ allow: [] }));
+  await (await send(web, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')).over();
+  const [failed, refused] = web.sidecar.log().filter(({ message }) => message === 'request finished');
+  assert.ok(failed !== undefined && refused !== undefined);
+  const [, paragraph = ''] = /^(A request over `protocol: http`[\s\S]*?)\n\n/m.exec(below(OPERATIONS, 'Log')) ?? [];
+  const told = [...paragraph.matchAll(/`([a-z_]+)`/g)].map(([, field = '']) => field);
+  const requestFields = new Set(Object.keys({ ...failed, ...refused }).filter((field) => !everywhere.includes(field)));
+  assert.deepEqual(told.toSorted(), [...requestFields].toSorted());
+
   const metrics = sidecar.app.addresses().get('metrics');
-  assert.ok(metrics !== undefined);
-  const { body } = await ask(metrics, '/metrics');
+  const webMetrics = web.sidecar.app.addresses().get('metrics');
+  assert.ok(metrics !== undefined && webMetrics !== undefined);
+  const body = (await ask(metrics, '/metrics')).body + (await ask(webMetrics, '/metrics')).body;
   for (const [[name = ''] = [], labels = []] of tableUnder(OPERATIONS, 'Metrics')) {
     const samples = [...body.matchAll(new RegExp(`^${name}(?:_count)?(?:\\{(.*)\\})? \\S+$`, 'gm'))];
     assert.ok(samples.length > 0, name);
