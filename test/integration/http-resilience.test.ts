@@ -143,3 +143,23 @@ test('with the PROXY protocol, each connection to the application begins with it
   }
   assert.match(application.received(), /^\r\n\r\n\0\r\nQUIT\n[\s\S]*GET \/ HTTP\/1\.1\r\n/);
 });
+
+test('connections that are cut while they end leave no descriptor behind', async (t) => {
+  const application = await startHttpApplication(t, (_, response) => response.end('ok'));
+  const stage = await startHttpInbound(t, application.address);
+  const lines = await Promise.all(Array.from({ length: 10 }, () => send(stage, GET)));
+  await Promise.all(lines.map((line) => line.until('200 OK')));
+
+  // Ended in order for the drain, and cut by its deadline in the same turn.
+  await stage.sidecar.stop(AbortSignal.abort());
+  await Promise.all(lines.map((line) => line.over()));
+  application.server.closeAllConnections();
+
+  await eventually(
+    () => {
+      const sockets = process.getActiveResourcesInfo().filter((resource) => resource === 'TCPSocketWrap');
+      return sockets.length < 10 ? Promise.resolve() : Promise.reject(new Error(`${sockets.length} sockets are open`));
+    },
+    { withinMs: 5000 },
+  );
+});
