@@ -30,7 +30,17 @@ function describeInbound(listener: InboundConfig): string[] {
   return [
     `inbound ${listener.name}  ${describeSocket(listener)} (mTLS) to ${formatAddress(listener.to)} (plain)`,
     ...describeIdentity(listener),
+    ...describeHttp(listener),
+    ...describeProxyProtocol(listener),
     ...(entries.length === 0 ? ['  admits nobody: the allow list is empty'] : entries.map((entry) => `  admits ${describeEntry(entry)}`)),
+  ];
+}
+
+function describeProxyProtocol({ proxyProtocol: { send, spiffeIdTlv, acceptFrom } }: InboundConfig): string[] {
+  const tlv = send === 'tls' || send === 'tls-full' ? `, SPIFFE ID in TLV 0x${spiffeIdTlv.toString(16).toUpperCase()}` : '';
+  return [
+    ...(send === 'off' ? [] : [`  sends the application a PROXY header (${send}${tlv})`]),
+    ...acceptFrom.map(({ text }) => `  requires a PROXY header from ${text}`),
   ];
 }
 
@@ -43,6 +53,14 @@ function describeOutbound(listener: OutboundConfig): string[] {
       ? ['  note: whoever reaches this address acts with this identity; a Unix socket can be kept to one user or group']
       : []),
   ];
+}
+
+function describeHttp({ http }: InboundConfig): string[] {
+  if (http === undefined) return [];
+  const fields = [http.xfcc === 'sanitize-set' ? 'X-Forwarded-Client-Cert' : undefined, http.spiffeIdHeader].filter(
+    (name) => name !== undefined,
+  );
+  return [`  reads HTTP/1.1, and tells the application who asks in ${fields.length === 0 ? 'no field' : fields.join(' and ')}`];
 }
 
 function describeIdentity({ identity }: InboundConfig | OutboundConfig): string[] {

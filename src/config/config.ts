@@ -1,4 +1,5 @@
 import type { SvidChoice } from '../identity/snapshot.ts';
+import type { IpRange } from '../lib/ip.ts';
 import type { AllowList } from '../policy/rules.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { Address } from './units.ts';
@@ -46,8 +47,23 @@ interface ListenerConfig extends SocketConfig {
 
 /** TLS in, plain text to the application. */
 export interface InboundConfig extends ListenerConfig {
-  readonly protocol: 'tcp';
+  readonly protocol: 'tcp' | 'http';
+  /** Present for `http`. */
+  readonly http: HttpConfig | undefined;
   readonly allow: AllowList;
+  readonly proxyProtocol: ProxyProtocolConfig;
+}
+
+/** `conn` is the addresses alone; `tls` also what is known of TLS and the SPIFFE ID; `tls-full` also the peer's certificate. */
+export const PROXY_PROTOCOL_MODES = ['off', 'conn', 'tls', 'tls-full'] as const;
+export type ProxyProtocolMode = (typeof PROXY_PROTOCOL_MODES)[number];
+
+export interface ProxyProtocolConfig {
+  /** To the application, ahead of everything else. */
+  readonly send: ProxyProtocolMode;
+  readonly spiffeIdTlv: number;
+  /** Who must send a header ahead of TLS. Empty: nobody may. */
+  readonly acceptFrom: readonly IpRange[];
 }
 
 /** Plain text in, TLS to a server. */
@@ -57,6 +73,26 @@ export interface OutboundConfig extends ListenerConfig {
   readonly unsafeAllowAnyInTrustDomain: TrustDomain | undefined;
   /** For SNI instead of the host of `to`. */
   readonly serverName: string | undefined;
+}
+
+export const XFCC_MODES = ['sanitize-set', 'sanitize'] as const;
+
+/** HTTP/1.1 to the application, request by request. */
+export interface HttpConfig {
+  readonly xfcc: (typeof XFCC_MODES)[number];
+  /** Name of a field that has the peer's SPIFFE ID alone; undefined for none. */
+  readonly spiffeIdHeader: string | undefined;
+  readonly limits: HttpLimits;
+}
+
+export interface HttpLimits {
+  readonly maxHeadBytes: number;
+  readonly maxFields: number;
+  /** Undefined: no limit. */
+  readonly maxBodyBytes: number | undefined;
+  readonly headTimeoutMs: number;
+  /** Undefined: no limit. */
+  readonly responseTimeoutMs: number | undefined;
 }
 
 export interface Limits {

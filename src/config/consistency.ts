@@ -18,7 +18,12 @@ export function checkSocket(entry: unknown, report: Report): void {
 
 export function checkInbound(entry: unknown, report: Report): void {
   checkSocket(entry, report);
+  checkProtocol(entry, report);
   checkLoop(entry, report);
+  const acceptFrom = listAt(at(entry, 'proxyProtocol'), 'acceptFrom') ?? [];
+  if (acceptFrom.length > 0 && addressAt(entry, 'listen')?.kind === 'unix') {
+    problem(report, ['proxyProtocol', 'acceptFrom'], 'names addresses, and this listens on a Unix socket, where nobody has one');
+  }
   const to = addressAt(entry, 'to');
   if (to !== undefined && !isLocal(to) && at(entry, 'unsafeTarget') !== true) {
     problem(
@@ -26,6 +31,19 @@ export function checkInbound(entry: unknown, report: Report): void {
       ['to'],
       `${formatAddress(to)} is not on this machine, and plain text would leave it: use a loopback address or a Unix socket, or set unsafeTarget`,
     );
+  }
+}
+
+/** HTTP/1.1 is what is read, so no other protocol may be agreed on. */
+function checkProtocol(entry: unknown, report: Report): void {
+  if (at(entry, 'protocol') !== 'http') {
+    if (at(entry, 'http') !== undefined) problem(report, ['http'], 'is for protocol: http');
+    return;
+  }
+  for (const [index, protocol] of (listAt(entry, 'alpn') ?? []).entries()) {
+    if (typeof protocol === 'string' && protocol !== 'http/1.1') {
+      problem(report, ['alpn', index], `protocol: http reads HTTP/1.1, and not ${JSON.stringify(protocol)}`);
+    }
   }
 }
 

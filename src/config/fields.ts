@@ -1,5 +1,6 @@
 /** The kinds of value that a configuration has, each a zod schema from what is written to what the program uses. */
 import * as z from 'zod';
+import { parseIpRange, type IpRange } from '../lib/ip.ts';
 import type { Result } from '../lib/result.ts';
 import { compileAllowList, type AllowList } from '../policy/rules.ts';
 import { parseSpiffeId, type SpiffeId } from '../spiffe/spiffe-id.ts';
@@ -53,6 +54,27 @@ export const listenerName = z
   .string()
   .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/, 'must be 1 to 63 letters, digits, "-", "_" or ".", the first a letter or a digit');
 
+/** The name of an HTTP field for the application, none that has a meaning on the connection itself. */
+export const fieldName = z
+  .string()
+  .regex(/^[A-Za-z][A-Za-z0-9-]{0,62}$/, 'must be 1 to 63 letters, digits or "-", the first a letter')
+  .refine((name) => !CONNECTION_FIELDS.has(name.toLowerCase()), 'is the name of a field with another meaning');
+
+const CONNECTION_FIELDS: ReadonlySet<string> = new Set([
+  'connection',
+  'content-length',
+  'expect',
+  'host',
+  'http2-settings',
+  'keep-alive',
+  'proxy-connection',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'x-forwarded-client-cert',
+]);
+
 /** A TLS ALPN protocol name (RFC 7301: 1 to 255 bytes), such as `h2`. */
 export const alpnProtocol = z.string().regex(/^[\x21-\x7e]{1,255}$/, 'must be 1 to 255 visible ASCII characters');
 
@@ -93,6 +115,20 @@ export const trustDomain = z.string().transform(
       : { ok: false, error: `${JSON.stringify(text)} is not a trust domain name: ${parsed.error.replaceAll('_', ' ')}` };
   }),
 );
+
+/** Addresses whose word is taken for something: never all that there are. */
+export const ipRange = z.string().transform(
+  judged((text): Result<IpRange, UnitProblem> => {
+    const range = parseIpRange(text);
+    if (range === undefined) return { ok: false, error: `${JSON.stringify(text)} is not an IP address or a range such as 10.0.0.0/8` };
+    return range.bits === 0 ? { ok: false, error: `${JSON.stringify(text)} is every address` } : { ok: true, value: range };
+  }),
+);
+
+/** A TLV type for the SPIFFE ID: ztunnel's, or one that the PROXY protocol leaves to applications. */
+export const spiffeIdTlv = z
+  .int('must be a whole number, such as 0xD0')
+  .refine((type) => type === 0xd0 || (type >= 0xe0 && type <= 0xef), 'must be 0xD0, or 0xE0 to 0xEF');
 
 /** SPIFFE IDs and patterns → one compiled list. A problem is reported at the entry that has it. */
 export const allowList = z.array(z.string()).transform((entries, context): AllowList => {

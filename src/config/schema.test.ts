@@ -309,3 +309,73 @@ test('all problems come at once, those of single fields and those between fields
     'workloadApi.endpoint',
   ]);
 });
+
+test('the PROXY protocol is off, and nobody may announce an address, unless the configuration says so', () => {
+  const [listener] = accepted({ inbound: [INBOUND] }).inbound;
+
+  assert.deepEqual(listener?.proxyProtocol, { send: 'off', spiffeIdTlv: 0xd0, acceptFrom: [] });
+});
+
+test('who must announce an address is named by address or range, and is never everybody', () => {
+  const [listener] = accepted({ inbound: [{ ...INBOUND, proxyProtocol: { acceptFrom: ['10.0.0.0/8', '2001:db8::7'] } }] }).inbound;
+  assert.deepEqual(
+    listener?.proxyProtocol.acceptFrom.map(({ text, bits }) => [text, bits]),
+    [
+      ['10.0.0.0/8', 8],
+      ['2001:db8::7', 128],
+    ],
+  );
+
+  const path = 'inbound[0].proxyProtocol.acceptFrom';
+  for (const text of ['balancer.internal', '10.0.0.1/8', '10.0.0.0/33', '10.0.0.0/8/8', 'unix', '']) {
+    const problem = `${path}[0]: ${JSON.stringify(text)} is not an IP address or a range such as 10.0.0.0/8`;
+    assert.deepEqual(problemsOf({ proxyProtocol: { acceptFrom: [text] } }), [problem]);
+  }
+  for (const text of ['0.0.0.0/0', '::/0'])
+    assert.deepEqual(problemsOf({ proxyProtocol: { acceptFrom: [text] } }), [`${path}[0]: "${text}" is every address`]);
+  assert.deepEqual(problemsOf({ listen: 'unix:///run/in.sock', proxyProtocol: { acceptFrom: ['127.0.0.1'] } }), [
+    `${path}: names addresses, and this listens on a Unix socket, where nobody has one`,
+  ]);
+});
+
+test('the TLV with the SPIFFE ID is 0xD0 or in the range for applications', () => {
+  for (const type of [0xd0, 0xe0, 0xef])
+    assert.equal(accepted({ inbound: [{ ...INBOUND, proxyProtocol: { spiffeIdTlv: type } }] }).inbound[0]?.proxyProtocol.spiffeIdTlv, type);
+  for (const type of [0x20, 0xcf, 0xd1, 0xf0, 0, -1, 0x1d0])
+    assert.deepEqual(problemsOf({ proxyProtocol: { spiffeIdTlv: type } }), [
+      'inbound[0].proxyProtocol.spiffeIdTlv: must be 0xD0, or 0xE0 to 0xEF',
+    ]);
+  assert.equal(problemsOf({ proxyProtocol: { send: 'v1' } }).length, 1);
+});
+
+test('an inbound listener forwards bytes unless it says http, which has limits of its own', () => {
+  const [bytes] = accepted({ ...BASE, inbound: [INBOUND] }).inbound;
+  const [plain] = accepted({ ...BASE, inbound: [{ ...INBOUND, protocol: 'http' }] }).inbound;
+  const [set] = accepted({
+    ...BASE,
+    inbound: [
+      { ...INBOUND, protocol: 'http', http: { xfcc: 'sanitize', spiffeIdHeader: 'X-Peer', maxBodyBytes: 10, responseTimeout: 'off' } },
+    ],
+  }).inbound;
+
+  assert.equal(bytes?.http, undefined);
+  assert.deepEqual(plain?.http, {
+    xfcc: 'sanitize-set',
+    spiffeIdHeader: undefined,
+    limits: { maxHeadBytes: 32_768, maxFields: 100, maxBodyBytes: undefined, headTimeoutMs: 10_000, responseTimeoutMs: 60_000 },
+  });
+  assert.deepEqual([set?.http?.xfcc, set?.http?.spiffeIdHeader], ['sanitize', 'X-Peer']);
+  assert.deepEqual([set?.http?.limits.maxBodyBytes, set?.http?.limits.responseTimeoutMs], [10, undefined]);
+});
+
+test('settings of HTTP are for HTTP, which is version 1.1, and no field that has a meaning carries the SPIFFE ID', () => {
+  assert.match(problemsOf({ http: {} }).join(), /inbound\[0\]\.http: is for protocol: http/);
+  assert.match(
+    problemsOf({ protocol: 'http', alpn: ['h2', 'http/1.1'] }).join(),
+    /alpn\[0\]: protocol: http reads HTTP\/1\.1, and not "h2"/,
+  );
+  accepted({ ...BASE, inbound: [{ ...INBOUND, protocol: 'http', alpn: ['http/1.1'] }] });
+  for (const name of ['Host', 'content-length', 'Connection', 'X-Forwarded-Client-Cert', 'X_Peer', 'a b', '']) {
+    assert.match(problemsOf({ protocol: 'http', http: { spiffeIdHeader: name } }).join(), /inbound\[0\]\.http\.spiffeIdHeader/, name);
+  }
+});

@@ -2,7 +2,18 @@
 import * as z from 'zod';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import { compileAllowList, type AllowList } from '../policy/rules.ts';
-import { LOG_FORMATS, LOG_LEVELS, type Config, type InboundConfig, type Limits, type OutboundConfig, type SocketConfig } from './config.ts';
+import {
+  LOG_FORMATS,
+  LOG_LEVELS,
+  PROXY_PROTOCOL_MODES,
+  XFCC_MODES,
+  type Config,
+  type HttpConfig,
+  type InboundConfig,
+  type Limits,
+  type OutboundConfig,
+  type SocketConfig,
+} from './config.ts';
 import { checkInbound, checkListeners, checkOutbound, checkSocket, evenIfIncomplete } from './consistency.ts';
 import * as field from './fields.ts';
 
@@ -107,10 +118,54 @@ const alpn = z
   .prefault([])
   .meta({ description: 'ALPN protocols, best first, such as `[h2]`; none if left out' });
 
+const http = z
+  .strictObject({
+    xfcc: z.enum(XFCC_MODES).prefault('sanitize-set').meta({
+      description:
+        "the field `X-Forwarded-Client-Cert`: `sanitize-set` puts the peer's there instead of any that it sent, `sanitize` only removes it",
+    }),
+    spiffeIdHeader: field.fieldName.optional().meta({
+      description: "name of a field for the peer's SPIFFE ID alone, removed from what peers send; none if left out",
+    }),
+    maxHeadBytes: z.int().min(1024).max(1_048_576).prefault(32_768).meta({ description: "bytes of a request's or a response's head" }),
+    maxFields: z.int().min(10).max(1000).prefault(100).meta({ description: 'fields of a head, and of trailers' }),
+    maxBodyBytes: z.int().min(1).optional().meta({ description: "bytes of a request's body; no limit if left out" }),
+    headTimeout: field.positiveDuration.prefault('10s').meta({
+      description: "time for a request's head, from its first byte to its last; trailers likewise",
+      pattern: field.durationPattern,
+    }),
+    responseTimeout: field.durationOrOff.prefault('60s').meta({
+      description: 'time for the application to answer, from the end of the request to the head of the response; `off`: no limit',
+      pattern: field.durationOrOffPattern,
+    }),
+  })
+  .transform(({ xfcc, spiffeIdHeader, headTimeout, responseTimeout, maxBodyBytes, ...sizes }): HttpConfig => ({
+    xfcc,
+    spiffeIdHeader,
+    limits: { ...sizes, maxBodyBytes, headTimeoutMs: headTimeout, responseTimeoutMs: unlessOff(responseTimeout) },
+  }));
+
 const name = (direction: string) =>
   field.listenerName.optional().meta({
     description: `name in logs and metrics, unique over all listeners; \`${direction}-0\`, \`${direction}-1\` … by position if left out`,
   });
+
+const proxyProtocol = z
+  .strictObject({
+    send: z.enum(PROXY_PROTOCOL_MODES).prefault('off').meta({
+      description:
+        'what the application is told, in a header of version 2 ahead of everything else: `conn` addresses; `tls` also TLS version, ALPN, SNI and the SPIFFE ID; `tls-full` also the certificate of the peer. It must expect one',
+    }),
+    spiffeIdTlv: field.spiffeIdTlv
+      .prefault(0xd0)
+      .meta({ description: 'type of the TLV with the SPIFFE ID: `0xD0` (208, as ztunnel has it), or `0xE0` to `0xEF`' }),
+    acceptFrom: z.array(field.ipRange).prefault([]).meta({
+      description:
+        'load balancers, by address or range such as `10.0.0.0/8`, that must send a header of version 1 or 2 ahead of TLS; the address in it is the one that is logged and sent on. Nobody else may',
+    }),
+  })
+  .prefault({})
+  .meta({ description: 'the PROXY protocol, towards the application and from a load balancer' });
 
 const allowedHosts = z
   .array(field.hostName)
@@ -149,9 +204,13 @@ export function createConfigSchema(lookups: Lookups) {
         description:
           'who may connect: SPIFFE IDs; `*` is one path segment, `**` at the end one or more, `spiffe://DOMAIN/**` a whole trust domain. No default; an empty list admits nobody',
       }),
-      protocol: z.literal('tcp').prefault('tcp').meta({ description: 'how to forward: `tcp` as bytes' }),
+      protocol: z.enum(['tcp', 'http']).prefault('tcp').meta({
+        description: "how to forward: `tcp` as bytes; `http` request by request (HTTP/1.1), with the peer's SPIFFE ID in a field",
+      }),
+      http: http.optional().meta({ description: 'for `protocol: http`' }),
       alpn,
       identity,
+      proxyProtocol,
       limits: ownLimits,
       unsafeTarget: unsafe('let `to` be an address outside this machine, where anybody on the way reads and changes the plain text'),
     })
@@ -255,8 +314,10 @@ export function createConfigSchema(lookups: Lookups) {
           to: entry.to,
           allow: entry.allow,
           protocol: entry.protocol,
+          http: entry.protocol === 'http' ? (entry.http ?? http.parse({})) : undefined,
           alpn: entry.alpn,
           identity: entry.identity ?? { by: 'default' },
+          proxyProtocol: entry.proxyProtocol,
           limits: limitsOf(entry.limits),
         })),
         outbound: raw.outbound.map((entry, index): OutboundConfig => ({

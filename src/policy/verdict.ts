@@ -7,6 +7,7 @@ export const DENY_REASONS = [
   'not_allowed',
   'denied',
   'identity_not_ready',
+  'bad_proxy_header',
   'handshake_timeout',
   'protocol_error',
 ] as const;

@@ -64,6 +64,7 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
     remoteAddress: '127.0.0.1:1',
     tlsVersion: 'TLSv1.3',
     alpn: undefined,
+    serverName: undefined,
     readPeerEvidence() {
       throw new Error('no verdict');
     },

@@ -30,6 +30,8 @@ export interface HandshakeOptions {
   readonly session: Session;
   readonly role: PeerRole;
   readonly timeoutMs: number;
+  /** A peer that proved who it is and is not allowed goes on, with `session.denied` set: its protocol has words for a refusal. */
+  readonly tellsDenied?: boolean;
   begin(done: (outcome: HandshakeOutcome) => void): HandshakeInProgress;
   /** Drops what else the session has open. */
   dropRest(): void;
@@ -90,7 +92,7 @@ export class Admission {
     const proven = this.#judge(options, connection);
     const authenticated = session.peer?.peerId !== undefined;
     events.handshakeFinished(ref, authenticated ? 'ok' : (session.denied ?? 'ok'), session.handshakeMs ?? 0);
-    if (authenticated) events.authorised(ref, proven === undefined ? 'deny' : 'allow', session.rule ?? '');
+    if (authenticated) events.authorised(ref, session.rule === undefined ? 'deny' : 'allow', session.rule ?? '');
     if (proven === undefined) session.drop();
     else this.#place(options, connection, proven);
   }
@@ -131,7 +133,7 @@ export class Admission {
   }
 
   /** The verdict, over the newest snapshot and allow list. What it finds is noted in the session. */
-  #verdictOn({ session, role }: HandshakeOptions, connection: SecureConnection): ProvenPeer | undefined {
+  #verdictOn({ session, role, tellsDenied }: HandshakeOptions, connection: SecureConnection): ProvenPeer | undefined {
     const { identity, judge, clock } = this.#options;
     const snapshot = identity.current();
     if (snapshot?.kind !== 'held') {
@@ -150,8 +152,11 @@ export class Admission {
     const { id, leaf } = authenticated.value.authenticated;
     session.peer = { peerId: id, issuerKeyId: leaf.authorityKeyId, serial: leaf.serial };
     const verdict = authorise(id, this.#options.allow());
-    if (!verdict.allowed) return deny(session, role, verdict.reason, verdict.detail);
-    session.rule = verdict.rule;
+    session.rule = verdict.allowed ? verdict.rule : undefined;
+    session.denied = undefined;
+    if (verdict.allowed) return authenticated.value;
+    if (tellsDenied !== true) return deny(session, role, verdict.reason, verdict.detail);
+    session.denied = verdict.reason;
     return authenticated.value;
   }
 }

@@ -90,6 +90,7 @@ export class Connections {
 
   /** Resolves to the number of connections that had to be dropped: none, if all ended before `deadline` aborted. */
   async drain(deadline: AbortSignal): Promise<number> {
+    for (const session of this.#live) session.wind();
     if (this.#live.size > 0 && !deadline.aborted) {
       await new Promise<void>((resolve) => {
         const finish = (): void => {

@@ -1,11 +1,16 @@
-import type { InboundConfig } from '../config/config.ts';
+import type { HttpConfig, InboundConfig } from '../config/config.ts';
+import { authorise } from '../policy/judge.ts';
 import type { AllowList } from '../policy/rules.ts';
 import type { OwnIdentity } from '../tls/contexts.ts';
 import type { AcceptedConnection, SecureConnection } from '../transport/connection.ts';
 import { connect } from '../transport/node.ts';
 import { closeInOrder } from './close-in-order.ts';
+import { buildIdentityFields } from './headers.ts';
+import { forwardHttp, type UpstreamOutcome } from './http-forwarder.ts';
 import { ProxyListener, type ListenerDeps } from './listener.ts';
 import { connectProblem } from './outcome.ts';
+import { mustSendHeader, proxyHeaderFor, readProxyHeader } from './proxy-header.ts';
+import { endpointOf, formatEndpoint, type ProxyEndpoint } from './proxy-protocol.ts';
 import type { Session } from './session.ts';
 
 /**
@@ -22,30 +27,141 @@ export class InboundListener extends ProxyListener<InboundConfig> {
   }
 
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
+    const { proxyProtocol } = this.settings;
+    if (proxyProtocol.send !== 'off') {
+      session.told = { source: endpointOf(accepted.remoteAddress), destination: this.#destinationOf(accepted) };
+    }
+    const must = mustSendHeader(proxyProtocol, accepted.remoteAddress);
+    if (must === false) {
+      this.#handshake(session, accepted, own);
+      return;
+    }
+    if (must === true) {
+      this.#readHeader(session, accepted, own);
+      return;
+    }
+    session.because('downstream_reset', 'it was reset at once, as health checks are');
+    accepted.abort();
+    this.finish(session);
+  }
+
+  #destinationOf(accepted: AcceptedConnection): ProxyEndpoint {
+    const { listen } = this.settings;
+    return listen.kind === 'unix' ? listen : endpointOf(accepted.localAddress);
+  }
+
+  /** What a load balancer says of the client, before TLS. */
+  #readHeader(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
+    const { clock, events } = this.deps;
+    const timeoutMs = this.limits.handshakeTimeoutMs;
+    const begunAtMs = clock.monotonic();
+    const refuse = (reason: 'bad_proxy_header' | 'handshake_timeout', detail: string): void => {
+      session.denied = reason;
+      session.because('handshake_failed', detail);
+      events.handshakeFinished(this.ref, reason, clock.monotonic() - begunAtMs);
+      session.drop();
+    };
+    const reading = readProxyHeader(accepted, {
+      clock,
+      timeoutMs,
+      done: (outcome) => {
+        switch (outcome.kind) {
+          case 'header':
+            if (outcome.connection !== undefined) {
+              session.via = session.downstreamAddress;
+              session.downstreamAddress = formatEndpoint(outcome.connection.source);
+              if (session.told !== undefined) session.told = outcome.connection;
+            }
+            this.#handshake(session, accepted, own);
+            return;
+          case 'left':
+            session.because('downstream_reset', 'a health check');
+            session.drop();
+            return;
+          case 'bad':
+            refuse('bad_proxy_header', outcome.detail);
+            return;
+          case 'timeout':
+            refuse('handshake_timeout', outcome.detail);
+        }
+      },
+    });
+    session.drop = () => {
+      reading.abort();
+      accepted.abort();
+      this.finish(session);
+    };
+  }
+
+  #handshake(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
     this.admission.handshake({
       session,
       role: 'client',
       timeoutMs: this.limits.handshakeTimeoutMs,
       begin: (done) => accepted.openTls({ context: own.context, alpn: this.settings.alpn }, done),
       dropRest: () => undefined,
-      admitted: (downstream) => this.#connectApplication(session, downstream),
+      tellsDenied: this.settings.http !== undefined,
+      admitted: (downstream) => {
+        const { http } = this.settings;
+        if (http === undefined) this.#connectApplication(session, downstream);
+        else this.#forwardRequests(session, downstream, http);
+      },
+    });
+  }
+
+  #forwardRequests(session: Session, downstream: SecureConnection, http: HttpConfig): void {
+    const { proven, ownId } = session;
+    // The types cannot say what admission has seen to.
+    if (proven === undefined || ownId === undefined) throw new Error('a connection was admitted without a peer');
+    const { id, leaf } = proven.authenticated;
+    forwardHttp({
+      downstream,
+      session,
+      counters: this.counters,
+      ticker: this.ticker,
+      clock: this.deps.clock,
+      limits: http.limits,
+      identity: buildIdentityFields(http, { peerId: id, ownId, leafSha256: leaf.sha256 }),
+      // The peer decides, by the newest allow list.
+      judge: () => {
+        const verdict = authorise(id, this.allow);
+        session.rule = verdict.allowed ? verdict.rule : undefined;
+        session.denied = verdict.allowed ? undefined : verdict.reason;
+        return verdict;
+      },
+      open: (done) => this.#openApplication(session, downstream, done),
+      requestFinished: (record) => this.deps.events.requestFinished(this.ref, record),
+      broken: (side, error) => this.broken(session, side, error),
+      done: () => this.finish(session),
+    });
+  }
+
+  /** A connection to the application at which nothing has been read. */
+  #openApplication(session: Session, downstream: SecureConnection, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
+    const { connectTimeoutMs, tcpKeepAliveMs } = this.limits;
+    const endpoint = this.settings.to;
+    return connect({ endpoint, timeoutMs: connectTimeoutMs, keepAliveMs: tcpKeepAliveMs ?? 0, use: 'plain' }, (outcome) => {
+      if (!outcome.ok) {
+        done({ ok: false, code: outcome.error.code, message: outcome.error.message });
+        return;
+      }
+      session.upstreamAddress = outcome.opened.address;
+      const connection = outcome.opened.open();
+      const header = proxyHeaderFor(this.settings.proxyProtocol, session, downstream);
+      if (header !== undefined) connection.write(header);
+      done({ ok: true, connection });
     });
   }
 
   #connectApplication(session: Session, downstream: SecureConnection): void {
-    const { connectTimeoutMs, tcpKeepAliveMs } = this.limits;
-    const attempt = connect(
-      { endpoint: this.settings.to, timeoutMs: connectTimeoutMs, keepAliveMs: tcpKeepAliveMs ?? 0, use: 'plain' },
-      (outcome) => {
-        if (outcome.ok) {
-          session.upstreamAddress = outcome.opened.address;
-          this.forward(session, downstream, outcome.opened.open());
-          return;
-        }
-        session.because(connectProblem(outcome.error.code), outcome.error.message);
-        closeInOrder(session, downstream, this.deps.clock, () => this.finish(session));
-      },
-    );
+    const attempt = this.#openApplication(session, downstream, (outcome) => {
+      if (outcome.ok) {
+        this.forward(session, downstream, outcome.connection);
+        return;
+      }
+      session.because(connectProblem(outcome.code), outcome.message);
+      closeInOrder(session, downstream, this.deps.clock, () => this.finish(session));
+    });
     session.drop = () => {
       attempt.abort();
       downstream.abort();

@@ -16,7 +16,7 @@ import type { FileBudget } from './file-budget.ts';
 import { Gate } from './gate.ts';
 import { brokenProblem } from './outcome.ts';
 import { Session } from './session.ts';
-import { forwardBytes } from './tcp-forwarder.ts';
+import { forwardBytes, type Side } from './tcp-forwarder.ts';
 
 export interface ListenerDeps {
   readonly identity: IdentityView;
@@ -166,10 +166,18 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       session,
       counters: this.counters,
       ticker: this.#connections,
-      broken: (side, error) =>
-        session.because(brokenProblem(this.ref.direction, side, codeOf(error)), error && `${side}: ${error.message}`),
+      broken: (side, error) => this.broken(session, side, error),
       done: () => this.finish(session),
     });
+  }
+
+  /** Read on each chunk by whoever forwards. */
+  protected get ticker(): { readonly tick: number } {
+    return this.#connections;
+  }
+
+  protected broken(session: Session, side: Side, error: Error | undefined): void {
+    session.because(brokenProblem(this.ref.direction, side, codeOf(error)), error && `${side}: ${error.message}`);
   }
 
   /** Writes the session's line and gives back what it held. Whatever was open has been dropped or is closed. */

@@ -1,5 +1,6 @@
 import type { DenyReason } from '../policy/verdict.ts';
-import type { CloseReason, Direction } from '../telemetry/events.ts';
+import type { CloseReason, Direction, HttpResult } from '../telemetry/events.ts';
+import type { OwnStatus } from './http-answer.ts';
 import type { Side } from './tcp-forwarder.ts';
 
 /** Why a TLS handshake did not finish, from OpenSSL's or the system's code. */
@@ -30,6 +31,22 @@ export function connectProblem(code: string): CloseReason {
       return 'upstream_unresolved';
     default:
       return 'upstream_refused';
+  }
+}
+
+/** What a request is answered whose application could not be connected to, from the system's code. */
+export function connectStatus(code: string): { readonly status: OwnStatus; readonly result: HttpResult } {
+  switch (code) {
+    case 'ETIMEDOUT':
+      return { status: 504, result: 'upstream_timeout' };
+    case 'EMFILE':
+    case 'ENFILE':
+    case 'ENOBUFS':
+    case 'ENOMEM':
+    case 'EADDRNOTAVAIL':
+      return { status: 503, result: 'overloaded' };
+    default:
+      return { status: 502, result: 'upstream_refused' };
   }
 }
 

@@ -3,6 +3,7 @@ import type { DenyReason } from '../policy/verdict.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { CloseReason, ConnectionRecord } from '../telemetry/events.ts';
 import type { ProvenPeer } from '../tls/peer.ts';
+import type { ProxyConnection } from './proxy-protocol.ts';
 
 let lastId = 0;
 /** Enough for a SPIFFE ID and what is wrong with it. */
@@ -18,7 +19,12 @@ export interface JudgedPeer {
 /** One connection through a listener, from accept to its log line. The listener fills it in as it learns. */
 export class Session {
   readonly id = ++lastId;
-  readonly downstreamAddress: string;
+  /** Of the client; of the one that a load balancer announced, if it did. */
+  downstreamAddress: string;
+  /** The load balancer that announced the client. */
+  via: string | undefined;
+  /** What the application is told of the addresses; undefined if nothing. */
+  told: ProxyConnection | undefined;
   upstreamAddress = '';
   readonly startedAtMs: number;
   handshakeMs: number | undefined;
@@ -37,6 +43,8 @@ export class Session {
   lastActiveTick = 0;
   /** Drops whatever is open at the moment. Replaced as the session goes on. */
   drop: () => void = () => undefined;
+  /** The listener drains: ends the session as soon as nothing is under way, if the protocol has such a moment. */
+  wind: () => void = () => undefined;
   #closeReason: CloseReason | undefined;
   #detail: string | undefined;
   #ended = false;
@@ -63,6 +71,7 @@ export class Session {
     if (this.#ended) return false;
     this.#ended = true;
     this.drop = () => undefined;
+    this.wind = () => undefined;
     return true;
   }
 
@@ -71,6 +80,7 @@ export class Session {
     return {
       id: this.id,
       downstreamAddress: this.downstreamAddress,
+      via: this.via,
       upstreamAddress: this.upstreamAddress,
       peerId: this.peer?.peerId,
       issuerKeyId: this.peer?.issuerKeyId,

@@ -9,6 +9,8 @@ export interface DistinguishedName {
   readonly rdns: readonly string[];
   /** Values of the emailAddress attribute, which name constraints also bind (RFC 5280 4.2.1.10). */
   readonly emails: readonly string[];
+  /** The common name, unless there are several: readers differ on which of them counts. */
+  readonly commonName: string | undefined;
   /** RFC 4514-like text: most specific first, control characters escaped. For logs and pages only. */
   readonly text: string;
 }
@@ -34,6 +36,7 @@ const SHORT_NAMES: Readonly<Record<string, string>> = {
   '2.5.4.45': 'x500UniqueIdentifier',
   '0.9.2342.19200300.100.1.25': 'DC',
 };
+const COMMON_NAME = '2.5.4.3';
 const EMAIL_ADDRESS = '1.2.840.113549.1.9.1';
 
 /** Name ::= SEQUENCE OF SET OF SEQUENCE { type, value }. Throws DerError. */
@@ -42,6 +45,7 @@ export function decodeName(element: DerElement): DistinguishedName {
   const rdns: string[] = [];
   const texts: string[] = [];
   const emails: string[] = [];
+  const commonNames: string[] = [];
   const relativeNames = new DerReader(element.content);
   while (!relativeNames.done) {
     const attributes = relativeNames.enter(Tag.set);
@@ -53,13 +57,21 @@ export function decodeName(element: DerElement): DistinguishedName {
       const value = decodeDirectoryString(attribute.any());
       attribute.finish();
       if (oid === EMAIL_ADDRESS) emails.push(value);
+      if (oid === COMMON_NAME) commonNames.push(value);
       folded.push(`${oid}=${value.trim().replace(/\s+/g, ' ').toLowerCase()}`);
       shown.push(`${SHORT_NAMES[oid] ?? oid}=${escapeValue(value)}`);
     } while (!attributes.done);
     rdns.push(folded.toSorted().join('\0'));
     texts.push(shown.join('+'));
   }
-  return { der: toHex(element.whole), isEmpty: rdns.length === 0, rdns, emails, text: texts.toReversed().join(',') };
+  return {
+    der: toHex(element.whole),
+    isEmpty: rdns.length === 0,
+    rdns,
+    emails,
+    commonName: commonNames.length === 1 ? commonNames[0] : undefined,
+    text: texts.toReversed().join(','),
+  };
 }
 
 /** GeneralNames ::= SEQUENCE SIZE (1..MAX) OF GeneralName. Throws DerError. */

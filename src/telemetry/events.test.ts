@@ -33,6 +33,7 @@ async function setUp(level: LogLevel = 'info') {
 const RECORD: ConnectionRecord = {
   id: 7,
   downstreamAddress: '203.0.113.7:40112',
+  via: undefined,
   upstreamAddress: '127.0.0.1:8080',
   peerId: 'spiffe://example.org/client',
   issuerKeyId: 'aa11',

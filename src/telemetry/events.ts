@@ -1,9 +1,9 @@
 import type { LogLevel } from '../config/config.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { Clock } from '../lib/clock.ts';
-import type { DenyReason } from '../policy/verdict.ts';
+import type { DenyReason, Verdict } from '../policy/verdict.ts';
 import type { LogFields, Logger } from './logger.ts';
-import type { ListenerMetrics, Metrics } from './metrics.ts';
+import { countRequest, type ListenerMetrics, type Metrics } from './metrics.ts';
 
 export type Direction = 'inbound' | 'outbound';
 
@@ -41,6 +41,45 @@ export const REFUSED_ACCEPT_REASONS = [
 ] as const;
 export type RefusedAcceptReason = (typeof REFUSED_ACCEPT_REASONS)[number];
 
+/** How a request over HTTP went. One closed set: the `result` label of `scute_http_requests_total` and the log field. */
+export const HTTP_RESULTS = [
+  'forwarded', // the application's response, whole
+  'denied', // 403
+  'bad_request', // 400
+  'head_too_large', // 431
+  'too_large', // 413
+  'timeout', // 408: the caller was too slow
+  'upstream_refused', // 502: nothing listens, or no route
+  'upstream_timeout', // 504: no connection or no response in time
+  'upstream_failed', // 502, or a reset if the response had begun
+  'overloaded', // 503: no descriptors or memory for a connection
+  'downstream_closed', // the caller left before it had the response
+  'dropped', // the connection was closed for a reason of its own: its line says which
+] as const;
+export type HttpResult = (typeof HTTP_RESULTS)[number];
+
+/** What is said of one request when it is over: one log line. */
+export interface RequestRecord {
+  /** The number of the connection's own line. */
+  readonly connection: number;
+  readonly peerId: string | undefined;
+  /** Empty if the head could not be read. */
+  readonly method: string;
+  readonly target: string;
+  readonly host: string;
+  /** What the caller was sent; 0 if nothing. */
+  readonly status: number;
+  readonly result: HttpResult;
+  /** Why it failed. */
+  readonly detail: string | undefined;
+  /** Undefined if there was nothing to judge. */
+  readonly verdict: Verdict | undefined;
+  /** With heads and framing. */
+  readonly bytesFromDownstream: number;
+  readonly bytesToDownstream: number;
+  readonly durationMs: number;
+}
+
 /** Counted on the data path in plain integers and read when metrics are scraped. One a listener; the listener is its only writer. */
 export interface ListenerCounters {
   opened: number;
@@ -65,6 +104,8 @@ export interface ListenerRef {
 export interface ConnectionRecord {
   readonly id: number;
   readonly downstreamAddress: string;
+  /** The load balancer that announced the downstream address, if one did. */
+  readonly via: string | undefined;
   readonly upstreamAddress: string;
   /** Inbound: who connected. Outbound: whom we reached. Undefined if never authenticated. */
   readonly peerId: string | undefined;
@@ -100,6 +141,7 @@ export interface Events {
   /** `rule` is the allow-list entry, empty when denied. */
   authorised(listener: ListenerRef, decision: 'allow' | 'deny', rule: string): void;
   connectionClosed(listener: ListenerRef, record: ConnectionRecord): void;
+  requestFinished(listener: ListenerRef, record: RequestRecord): void;
   /** The application can be reached around Scute at `addresses`; empty: no longer. */
   applicationExposed(listener: ListenerRef, addresses: readonly string[]): void;
 
@@ -201,6 +243,10 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       const level = isProbe ? 'debug' : CLOSE_LEVELS[record.closeReason];
       if (logger.isLevelEnabled(level)) logger[level](connectionFields(listener, record), 'connection closed');
     },
+    requestFinished(listener, record) {
+      countRequest(numbersOf(listener).requests, record.status, record.result);
+      if (logger.isLevelEnabled('info')) logger.info(requestFields(listener, record), 'request finished');
+    },
     applicationExposed(listener, addresses) {
       metrics.setApplicationExposed(listener, addresses.length > 0);
       if (addresses.length > 0) {
@@ -265,6 +311,7 @@ function connectionFields(listener: ListenerRef, record: ConnectionRecord): LogF
     listener: listener.name,
     connection: record.id,
     downstream_address: record.downstreamAddress,
+    via: record.via,
     upstream_address: record.upstreamAddress,
     peer_id: record.peerId,
     issuer_key_id: record.issuerKeyId,
@@ -280,6 +327,34 @@ function connectionFields(listener: ListenerRef, record: ConnectionRecord): LogF
     bytes_to_downstream: record.bytesToDownstream,
     duration_ms: toTenths(record.durationMs),
     handshake_ms: record.handshakeMs === undefined ? undefined : toTenths(record.handshakeMs),
+  };
+}
+
+/** A caller chooses these. */
+const MAX_PATH = 1024;
+const MAX_HOST = 255;
+
+/** The query is left out: it may hold secrets. */
+function requestFields(listener: ListenerRef, record: RequestRecord): LogFields {
+  const { verdict, target } = record;
+  const query = target.indexOf('?');
+  return {
+    direction: listener.direction,
+    listener: listener.name,
+    connection: record.connection,
+    peer_id: record.peerId,
+    method: record.method,
+    path: target.slice(0, query === -1 ? MAX_PATH : Math.min(query, MAX_PATH)),
+    host: record.host.slice(0, MAX_HOST),
+    status: record.status,
+    result: record.result,
+    detail: record.detail,
+    verdict: verdict === undefined ? 'none' : verdict.allowed ? 'allow' : 'deny',
+    reason: verdict?.allowed === false ? verdict.reason : undefined,
+    rule: verdict?.allowed === true ? verdict.rule : undefined,
+    bytes_from_downstream: record.bytesFromDownstream,
+    bytes_to_downstream: record.bytesToDownstream,
+    duration_ms: toTenths(record.durationMs),
   };
 }
 

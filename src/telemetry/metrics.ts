@@ -1,8 +1,8 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { DENY_REASONS, type DenyReason } from '../policy/verdict.ts';
-import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS } from './events.ts';
-import type { CloseReason, ListenerCounters, ListenerRef, RefusedAcceptReason } from './events.ts';
+import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS } from './events.ts';
+import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason } from './events.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
 
 export interface MetricsOptions {
@@ -23,10 +23,19 @@ export interface ListenerMetrics {
   readonly refusedAccepts: Record<RefusedAcceptReason, number>;
   readonly handshakes: Record<'ok' | DenyReason, number>;
   readonly closes: Record<CloseReason, number>;
+  readonly requests: RequestCounts;
   /** By allow-list entry. */
   readonly allowed: Tally;
   denied: number;
   observeHandshake(durationMs: number): void;
+}
+
+/** By status and result in one number. A status is one of 500, so this stays small whatever an application answers. */
+export type RequestCounts = Map<number, number>;
+
+export function countRequest(counts: RequestCounts, status: number, result: HttpResult): void {
+  const key = HTTP_RESULTS.indexOf(result) * 1000 + status;
+  counts.set(key, (counts.get(key) ?? 0) + 1);
 }
 
 /** Counts by a name that is bounded in practice (configuration, error codes): beyond the limit all new names count as `other`. */
@@ -206,6 +215,16 @@ export function createMetrics(options: MetricsOptions): Metrics {
       for (const [rule, count] of m.allowed.entries()) add({ ...labels, decision: 'allow', mode: 'enforce', rule }, count);
     }),
   );
+  counter(
+    'http_requests_total',
+    'Requests over HTTP, by the status that the caller was sent (0: none) and how they went',
+    [...LISTENER, 'status', 'result'],
+    each((m, labels, add) => {
+      for (const [key, count] of m.requests) {
+        add({ ...labels, status: String(key % 1000), result: HTTP_RESULTS[Math.floor(key / 1000)] ?? '' }, count);
+      }
+    }),
+  );
 
   const expiration = gauge('x509_svid_expiration_timestamp_seconds', 'When each SVID of ours expires', [
     'spiffe_id',
@@ -266,6 +285,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
         refusedAccepts: zeroes(REFUSED_ACCEPT_REASONS),
         handshakes: zeroes(['ok', ...DENY_REASONS]),
         closes: zeroes(CLOSE_REASONS),
+        requests: new Map(),
         allowed: createTally([]),
         denied: 0,
         observeHandshake: (durationMs) => handshakeSeconds.observe(labels, durationMs / 1000),

@@ -22,7 +22,7 @@ export interface ConnectionHandler {
 
 /** An open byte stream that both sides can half-close. */
 export interface Connection {
-  /** `203.0.113.7:40112`, or `unix` for a Unix socket. */
+  /** `203.0.113.7:40112`; `unix` for a Unix socket; `unknown` if it was reset before it was accepted. */
   readonly remoteAddress: string;
   /** Begins delivery; nothing is read before. An error that came earlier is delivered as `closed`. */
   start(handler: ConnectionHandler): void;
@@ -52,20 +52,36 @@ export interface SecureConnection extends Connection {
   readonly tlsVersion: string;
   /** The negotiated ALPN protocol, or undefined. */
   readonly alpn: string | undefined;
+  /** The name that a client indicated (SNI): not checked. Undefined if it indicated none. */
+  readonly serverName: string | undefined;
   /** Throws if the TLS library's verdict cannot be read: then nobody may be let in. */
   readPeerEvidence(): PeerEvidence;
 }
 
-/** A connection that was accepted and not yet touched. Exactly one of the methods is called, once. */
+/** A connection that was accepted and not yet touched. Exactly one of `open` and `openTls` is called, once, unless it is dropped. */
 export interface AcceptedConnection {
   readonly remoteAddress: string;
+  /** Where it was accepted, as `remoteAddress`. Not for Unix sockets; `unknown` once it is closed. */
+  readonly localAddress: string;
   /** Use it as it is. */
   open(): Connection;
   /** Answer as a TLS server. */
   openTls(options: TlsServerOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress;
   /** Calls back at the first byte, or with false when the other side left before it, or said more than a TLS client may. Then use one of the other methods. */
   waitForBytes(seen: (arrived: boolean) => void): void;
+  /** Reads what comes before the rest, until the reader has enough or the other side has ended. Then use one of the other methods. */
+  readAhead(reader: AheadReader): { abort(): void };
   abort(): void;
+}
+
+/** Takes bytes off the front of a connection. What it does not take is read by whoever uses the connection next. */
+export interface AheadReader {
+  /** How many of the first bytes of `chunk` it takes, and needs no more; or `more`: it took them all, and goes on. */
+  take(chunk: Uint8Array): number | 'more';
+  /** `take` has said how many: the connection may be used. */
+  enough(): void;
+  /** The other side ended or broke off before. The socket may still be open. */
+  ended(): void;
 }
 
 /** An opaque TLS context, made by `transport/node.ts`: certificate, key, pool of authorities, and every TLS setting. */

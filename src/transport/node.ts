@@ -6,6 +6,7 @@ import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
 import type {
   AcceptedConnection,
   AcceptHandler,
+  AheadReader,
   BoundListener,
   Connection,
   Endpoint,
@@ -43,7 +44,7 @@ export async function listen(options: ListenOptions): Promise<BoundListener> {
   // A stream's buffer is only used below TLS while a connection waits: then the first bytes are enough to know that it is not silent.
   const buffer = options.use === 'tls' ? { highWaterMark: 1 } : {};
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true, ...keepAlive, ...buffer }, (socket) => {
-    options.accept(new AcceptedSocket(socket));
+    options.accept(new AcceptedSocket(socket, options.endpoint.kind));
   });
   const { endpoint } = options;
   if (endpoint.kind === 'tcp') {
@@ -222,11 +223,19 @@ class AcceptedSocket implements AcceptedConnection {
   readonly remoteAddress: string;
   readonly #socket: Socket;
 
-  constructor(socket: Socket) {
+  constructor(socket: Socket, kind: Endpoint['kind']) {
     this.#socket = socket;
-    this.remoteAddress = socket.remoteAddress === undefined ? 'unix' : formatHostPort(socket.remoteAddress, socket.remotePort ?? 0);
+    if (kind === 'unix') this.remoteAddress = kind;
+    // Of a connection that was reset before it was accepted, the system no longer knows it.
+    else this.remoteAddress = socket.remoteAddress === undefined ? 'unknown' : formatHostPort(socket.remoteAddress, socket.remotePort ?? 0);
     // While it waits, a reset must not end the process. Whoever opens it later sees the socket destroyed.
     socket.on('error', ignore);
+  }
+
+  /** Asks the system: not for every connection. */
+  get localAddress(): string {
+    const { localAddress, localPort } = this.#socket;
+    return localAddress === undefined || localPort === undefined ? 'unknown' : formatHostPort(localAddress, localPort);
   }
 
   open(): Connection {
@@ -257,6 +266,37 @@ class AcceptedSocket implements AcceptedConnection {
     socket.on('readable', finish);
     socket.on('close', finish);
     socket.read(0);
+  }
+
+  readAhead(reader: AheadReader): { abort(): void } {
+    const socket = this.#socket;
+    const stop = (): void => {
+      clearImmediate(first);
+      socket.off('readable', onReadable);
+      socket.off('end', onEnd);
+      socket.off('close', onEnd);
+    };
+    const onReadable = (): void => {
+      const chunk = socket.read() as Buffer | null;
+      if (chunk === null) return;
+      const taken = reader.take(chunk);
+      if (taken === 'more') return;
+      stop();
+      // Node hands what a socket holds to the TLS socket on top of it.
+      if (taken < chunk.length) socket.unshift(chunk.subarray(taken));
+      reader.enough();
+    };
+    const onEnd = (): void => {
+      stop();
+      reader.ended();
+    };
+    socket.on('readable', onReadable);
+    socket.on('end', onEnd);
+    socket.on('close', onEnd);
+    socket.read(0);
+    // Of what came, or happened, while it waited, there may be no event any more.
+    const first = setImmediate(() => (socket.destroyed ? onEnd() : onReadable()));
+    return { abort: stop };
   }
 
   abort(): void {

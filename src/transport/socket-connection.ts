@@ -164,6 +164,12 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
     this.alpn = typeof socket.alpnProtocol === 'string' ? socket.alpnProtocol : undefined;
   }
 
+  get serverName(): string | undefined {
+    // Node's types know it only for tls.Server; `false` and `null` are for none.
+    const { servername } = this.#tls as TLSSocket & { readonly servername?: unknown };
+    return typeof servername === 'string' ? servername : undefined;
+  }
+
   readPeerEvidence(): PeerEvidence {
     this.#evidence ??= readEvidence(this.#tls);
     return this.#evidence;

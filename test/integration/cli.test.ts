@@ -115,6 +115,7 @@ test('scute check says what would listen where and who is admitted', async (t) =
     `workloadApi: { endpoint: unix:///agent.sock }
 inbound:
   - { name: api, listen: 0.0.0.0:8443, to: 127.0.0.1:8080, allow: [spiffe://example.org/web, spiffe://partner.example/**] }
+  - { name: told, listen: 0.0.0.0:9443, to: 127.0.0.1:8081, allow: [], proxyProtocol: { send: tls, acceptFrom: [10.0.0.0/8] } }
   - { name: shut, listen: unix:///run/shut.sock, to: unix:///run/app.sock, allow: [], identity: { hint: internal } }
 outbound:
   - { name: db, listen: unix:///run/db.sock, socketMode: "0660", to: db.internal:5432, expect: [spiffe://example.org/db] }
@@ -132,6 +133,10 @@ workload API  unix:///agent.sock
 inbound api  0.0.0.0:8443 (mTLS) to 127.0.0.1:8080 (plain)
   admits spiffe://example.org/web
   admits spiffe://partner.example/** (the whole trust domain)
+inbound told  0.0.0.0:9443 (mTLS) to 127.0.0.1:8081 (plain)
+  sends the application a PROXY header (tls, SPIFFE ID in TLV 0xD0)
+  requires a PROXY header from 10.0.0.0/8
+  admits nobody: the allow list is empty
 inbound shut  unix:///run/shut.sock (mode 0600) (mTLS) to unix:///run/app.sock (plain)
   presents the SVID with hint "internal"
   admits nobody: the allow list is empty

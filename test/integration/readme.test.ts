@@ -9,7 +9,8 @@ import { runChild } from '../support/child.ts';
 import { startInbound } from '../support/data-path.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from '../support/documents.ts';
 import { ask } from '../support/http.ts';
-import { freePort, startEcho } from '../support/tcp.ts';
+import { send, startHttpInbound } from '../support/http-stage.ts';
+import { dial, freePort, startEcho } from '../support/tcp.ts';
 import { outcome, tlsClient } from '../support/tls-peer.ts';
 
 const root = join(import.meta.dirname, '..', '..');
@@ -59,7 +60,7 @@ test('the demo of the README prints what it shows, but for ports and folder', ()
 
 test('log lines have the fields, metrics the labels and readiness the checks that the documents name', async (t) => {
   const application = await startEcho(t);
-  const { sidecar, address, connect } = await startInbound(t, application.address, { listener: { alpn: ['echo'] } });
+  const { spiffe, sidecar, address, connect } = await startInbound(t, application.address, { listener: { alpn: ['echo'] } });
   const plain = await connect();
   plain.end('hello');
   plain.resume();
@@ -70,19 +71,39 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
   const agreed = await sidecar.connection(({ alpn }) => alpn !== undefined);
   assert.equal((await outcome(tlsClient(t, address, undefined))).text, '');
   const denied = await sidecar.connection(({ verdict }) => verdict === 'deny');
+  const behind = await startInbound(t, application.address, { spiffe, listener: { proxyProtocol: { acceptFrom: ['127.0.0.1'] } } });
+  const balancer = await dial(t, behind.address);
+  balancer.write('PROXY TCP4 203.0.113.7 198.51.100.1 40112 443\r\n');
+  tlsClient(t, behind.address, behind.web, { socket: balancer }).end('hello').resume();
+  const announced = await behind.sidecar.connection();
 
   const example: unknown = JSON.parse(only('json log'));
   assert.ok(typeof example === 'object' && example !== null);
   assert.deepEqual(Object.keys(example), Object.keys(allowed));
 
   const everywhere = ['level', 'time', 'message'];
-  const fields = new Set([allowed, agreed, denied].flatMap((line) => Object.keys(line)).filter((field) => !everywhere.includes(field)));
+  const fields = new Set(
+    [allowed, agreed, denied, announced].flatMap((line) => Object.keys(line)).filter((field) => !everywhere.includes(field)),
+  );
   const logTable = tableUnder(OPERATIONS, 'Log').flatMap(([first]) => first ?? []);
   assert.deepEqual(logTable.toSorted(), [...fields].toSorted());
 
+  // The echo is no HTTP, which is told as well as any answer; a stranger to the list is told no.
+  const web = await startHttpInbound(t, application.address, { spiffe });
+  await (await send(web, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')).over();
+  await web.sidecar.reload(web.with({ allow: [] }));
+  await (await send(web, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')).over();
+  const [failed, refused] = web.sidecar.log().filter(({ message }) => message === 'request finished');
+  assert.ok(failed !== undefined && refused !== undefined);
+  const [, paragraph = ''] = /^(A request over `protocol: http`[\s\S]*?)\n\n/m.exec(below(OPERATIONS, 'Log')) ?? [];
+  const told = [...paragraph.matchAll(/`([a-z_]+)`/g)].map(([, field = '']) => field);
+  const requestFields = new Set(Object.keys({ ...failed, ...refused }).filter((field) => !everywhere.includes(field)));
+  assert.deepEqual(told.toSorted(), [...requestFields].toSorted());
+
   const metrics = sidecar.app.addresses().get('metrics');
-  assert.ok(metrics !== undefined);
-  const { body } = await ask(metrics, '/metrics');
+  const webMetrics = web.sidecar.app.addresses().get('metrics');
+  assert.ok(metrics !== undefined && webMetrics !== undefined);
+  const body = (await ask(metrics, '/metrics')).body + (await ask(webMetrics, '/metrics')).body;
   for (const [[name = ''] = [], labels = []] of tableUnder(OPERATIONS, 'Metrics')) {
     const samples = [...body.matchAll(new RegExp(`^${name}(?:_count)?(?:\\{(.*)\\})? \\S+$`, 'gm'))];
     assert.ok(samples.length > 0, name);

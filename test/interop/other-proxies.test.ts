@@ -1,14 +1,12 @@
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { createServer as createHttpServer } from 'node:http';
-import { connect } from 'node:net';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { startChild } from '../support/child.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
-import { eventually } from '../support/eventually.ts';
-import { needs, part } from './parts.ts';
-import { exchange, freePort, issueFiles, listen, refusal, startEcho, startInbound, startOutbound, temporaryFolder } from './stage.ts';
+import { needs } from './parts.ts';
+import { startHaproxy, startNginx } from './proxies.ts';
+import { exchange, issueFiles, listen, refusal, startEcho, startInbound, startOutbound, temporaryFolder } from './stage.ts';
 
 // HAProxy and nginx know certificates, not SPIFFE: they present an SVID and check the chain of ours.
 const WEB = 'spiffe://example.org/web';
@@ -21,49 +19,6 @@ function startDomain(t: TestContext) {
     intermediates: 1,
     workloads: { web: [WEB], api: [{ id: API, dnsNames: ['api.example'] }] },
   });
-}
-
-async function startProxy(t: TestContext, argv: readonly [string, ...string[]], port: number): Promise<void> {
-  const proxy = await startChild(argv);
-  t.after(() => proxy.stop({ withinMs: 3000 }).then(() => undefined));
-  let ended: string | undefined;
-  void proxy.exited.then(({ code }) => (ended = `${argv[0]} ended with ${code}: ${proxy.stderr()}`));
-  await eventually(
-    async () => {
-      assert.equal(ended, undefined);
-      await new Promise<void>((resolve, reject) => {
-        const socket = connect({ port, host: '127.0.0.1' }, () => resolve(void socket.destroy()));
-        socket.on('error', reject);
-      });
-    },
-    { withinMs: 20_000 },
-  );
-}
-
-/** HAProxy in TCP mode; `bind` and `server` are what to add to either side. */
-async function startHaproxy(
-  t: TestContext,
-  { to, bind = '', server = '' }: { to: string; bind?: string; server?: string },
-): Promise<number> {
-  const port = await freePort();
-  const file = join(await temporaryFolder(t), 'haproxy.cfg');
-  const lines = [
-    'global',
-    '  nbthread 1',
-    'defaults',
-    '  mode tcp',
-    '  timeout connect 5s',
-    '  timeout client 30s',
-    '  timeout server 30s',
-    'frontend in',
-    `  bind 127.0.0.1:${port} ${bind}`,
-    '  default_backend out',
-    'backend out',
-    `  server out ${to} ${server}`,
-  ];
-  await writeFile(file, `${lines.join('\n')}\n`);
-  await startProxy(t, [part('haproxy'), '-db', '-f', file], port);
-  return port;
 }
 
 /** `crt FILE ca-file FILE verify required`, the SVID of `id` and its key in one file. */
@@ -102,31 +57,6 @@ test('an application reaches a server behind HAProxy', needs('haproxy'), async (
 
   assert.equal(await exchange(outbound.port, 'hello'), 'HELLO');
 });
-
-/** nginx as a web server or proxy: the directives of its one `server`. */
-async function startNginx(t: TestContext, directives: (port: number) => readonly string[]): Promise<number> {
-  const port = await freePort();
-  const folder = await temporaryFolder(t);
-  const file = join(folder, 'nginx.conf');
-  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `  ${name}_temp_path ${folder}/${name};`);
-  const lines = [
-    'daemon off;',
-    'master_process off;',
-    `pid ${folder}/nginx.pid;`,
-    `error_log ${folder}/error.log warn;`,
-    'events { worker_connections 64; }',
-    'http {',
-    '  access_log off;',
-    ...temporary,
-    '  server {',
-    ...directives(port).map((line) => `    ${line}`),
-    '  }',
-    '}',
-  ];
-  await writeFile(file, `${lines.join('\n')}\n`);
-  await startProxy(t, [part('nginx'), '-p', folder, '-e', join(folder, 'error.log'), '-c', file], port);
-  return port;
-}
 
 test('nginx as an mTLS client reaches a web application', needs('nginx'), async (t) => {
   const spiffe = await startDomain(t);

@@ -51,6 +51,9 @@ interface Side {
   readonly to: string;
   readonly alpn?: readonly string[];
   readonly entry?: ScuteEntry;
+  /** More settings of the listener, and of the file. */
+  readonly listener?: object;
+  readonly file?: object;
 }
 
 export interface RunningSide {
@@ -74,8 +77,8 @@ export async function startOutbound(
 
 async function startSide(t: TestContext, side: Side, direction: 'inbound' | 'outbound', peers: object): Promise<RunningSide> {
   const { endpoint, to, alpn = [], entry } = side;
-  const listener = { name: direction, listen: '127.0.0.1:0', to, alpn, ...peers };
-  const config = { workloadApi: { endpoint }, [direction]: [listener], drainTimeout: '3s' };
+  const listener = { name: direction, listen: '127.0.0.1:0', to, alpn, ...peers, ...side.listener };
+  const config = { workloadApi: { endpoint }, [direction]: [listener], drainTimeout: '3s', ...side.file };
   const scute = await useScute(t, { config, entry });
   await scute.ready(direction);
   return { scute, port: await scute.port(direction), address: await scute.address(direction) };

@@ -1,0 +1,96 @@
+/** What the application is told of the caller, and what a client may not tell it. Pure. */
+import { foldName, nameBytes, type Fields } from './http-fields.ts';
+import type { RequestHead } from './http-head.ts';
+
+export const XFCC = 'X-Forwarded-Client-Cert';
+
+export interface IdentityOptions {
+  /** `sanitize-set`: ours instead of the client's; `sanitize`: none. */
+  readonly xfcc: 'sanitize-set' | 'sanitize';
+  /** Name of a field that has the SPIFFE ID alone; undefined for none. */
+  readonly spiffeIdHeader: string | undefined;
+}
+
+export interface Caller {
+  readonly peerId: string;
+  readonly ownId: string;
+  /** SHA-256 of the leaf's DER, lower-case hex. */
+  readonly leafSha256: string;
+}
+
+/** Of one connection: the fields that no client may send, and ours. */
+export interface IdentityFields {
+  /** Folded, as `Fields.readsAs` compares. */
+  readonly names: readonly Uint8Array[];
+  /** Field lines, each with its CRLF, and the empty line. */
+  readonly lines: Buffer;
+}
+
+/** Fields between the client and us (RFC 9110, section 7.6.1), and those that would make the application leave HTTP/1.1. */
+const HOP_BY_HOP = ['connection', 'keep-alive', 'proxy-connection', 'te', 'upgrade', 'http2-settings'].map(nameBytes);
+/** Readers that took these from a trailer would frame anew. */
+const FRAMING = ['host', 'content-length', 'transfer-encoding'].map(nameBytes);
+const CRLF = Buffer.from('\r\n', 'latin1');
+const CLOSE = Buffer.from('Connection: close\r\n', 'latin1');
+const WEBSOCKET = Buffer.from('Connection: Upgrade\r\nUpgrade: websocket\r\n', 'latin1');
+
+/** Throws if a value would have to be quoted, which no SPIFFE ID needs. */
+export function buildIdentityFields({ xfcc, spiffeIdHeader }: IdentityOptions, { peerId, ownId, leafSha256 }: Caller): IdentityFields {
+  for (const id of [peerId, ownId])
+    if (!/^spiffe:\/\/[A-Za-z0-9._/-]+$/.test(id)) throw new Error(`${JSON.stringify(id)} cannot stand in a field`);
+  if (!/^[0-9a-f]{64}$/.test(leafSha256)) throw new Error(`${JSON.stringify(leafSha256)} is not a SHA-256 in hex`);
+  const names = [XFCC];
+  let lines = '';
+  // Envoy's order and spelling; no value here has one of the characters that it leaves unquoted.
+  if (xfcc === 'sanitize-set') lines += `${XFCC}: By=${ownId};Hash=${leafSha256};URI=${peerId}\r\n`;
+  if (spiffeIdHeader !== undefined) {
+    names.push(spiffeIdHeader);
+    lines += `${spiffeIdHeader}: ${peerId}\r\n`;
+  }
+  return { names: names.map((name) => nameBytes(foldName(name))), lines: Buffer.from(`${lines}\r\n`, 'latin1') };
+}
+
+/** The head for the application, in one buffer: the client's request line and fields, without what it may not say, and ours. */
+export function rewriteHead(head: RequestHead, identity: IdentityFields): Buffer {
+  const { fields, lineStart, fieldsStart, nominated } = head;
+  const end = fields.count === 0 ? fieldsStart : fields.lineEnd(fields.count - 1);
+  const out = Buffer.allocUnsafe(end - lineStart + WEBSOCKET.length + identity.lines.length);
+  let at = copyFields(fields, lineStart, out, identity.names, nominated);
+  // After the client's nominations, so that these cannot take ours away.
+  if (head.upgradesToWebSocket) at += WEBSOCKET.copy(out, at);
+  else if (head.close) at += CLOSE.copy(out, at);
+  at += identity.lines.copy(out, at);
+  return out.subarray(0, at);
+}
+
+/** Trailers for the application, with the empty line; undefined if one of them would frame the message anew. */
+export function rewriteTrailers(fields: Fields, start: number, identity: IdentityFields, nominated: readonly string[]): Buffer | undefined {
+  for (let field = 0; field < fields.count; field++) if (reads(fields, field, FRAMING)) return undefined;
+  const end = fields.count === 0 ? start : fields.lineEnd(fields.count - 1);
+  const out = Buffer.allocUnsafe(end - start + CRLF.length);
+  const at = copyFields(fields, start, out, identity.names, nominated);
+  CRLF.copy(out, at);
+  return out.subarray(0, at + CRLF.length);
+}
+
+/** Copies from `start` what stays, in runs. Answers how much. */
+function copyFields(fields: Fields, start: number, out: Buffer, names: readonly Uint8Array[], nominated: readonly string[]): number {
+  let at = 0;
+  let run = start;
+  for (let field = 0; field < fields.count; field++) {
+    if (!reads(fields, field, HOP_BY_HOP) && !reads(fields, field, names) && !isNominated(fields, field, nominated)) continue;
+    at += fields.bytes.copy(out, at, run, fields.lineStart(field));
+    run = fields.lineEnd(field);
+  }
+  if (fields.count > 0) return at + fields.bytes.copy(out, at, run, fields.lineEnd(fields.count - 1));
+  return at;
+}
+
+function reads(fields: Fields, field: number, names: readonly Uint8Array[]): boolean {
+  for (const name of names) if (fields.readsAs(field, name)) return true;
+  return false;
+}
+
+function isNominated(fields: Fields, field: number, nominated: readonly string[]): boolean {
+  return nominated.length > 0 && nominated.includes(fields.name(field).toLowerCase());
+}

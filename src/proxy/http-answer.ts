@@ -1,0 +1,25 @@
+/** Scute's own answers: always whole, and always the last of their connection. Pure. */
+
+const REASONS = {
+  400: 'Bad Request',
+  403: 'Forbidden',
+  408: 'Request Timeout',
+  413: 'Content Too Large',
+  431: 'Request Header Fields Too Large',
+  502: 'Bad Gateway',
+  503: 'Service Unavailable',
+  504: 'Gateway Timeout',
+} as const;
+export type OwnStatus = keyof typeof REASONS;
+
+/** `withBody` is false for HEAD. The detail is printable ASCII of ours, never what a client or an application sent. */
+export function ownAnswer(status: OwnStatus, detail: string, withBody: boolean): Buffer {
+  const body = `scute: ${detail}\n`;
+  const head =
+    `HTTP/1.1 ${status} ${REASONS[status]}\r\n` +
+    'Content-Type: text/plain; charset=utf-8\r\n' +
+    `Content-Length: ${Buffer.byteLength(body)}\r\n` +
+    'Cache-Control: no-store\r\n' +
+    'Connection: close\r\n\r\n';
+  return Buffer.from(withBody ? head + body : head, 'utf8');
+}

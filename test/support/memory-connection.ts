@@ -1,0 +1,89 @@
+import type { Connection, ConnectionHandler } from '../../src/transport/connection.ts';
+
+/** One end of a connection that is only memory: the test plays the other side, and says at which bytes it is cut. */
+export class MemoryConnection implements Connection {
+  readonly remoteAddress = 'memory';
+  readonly written: Buffer[] = [];
+  handler: ConnectionHandler | undefined;
+  isPaused = false;
+  hasEnded = false;
+  isAborted = false;
+  /** What was said while nobody listened. */
+  readonly #waiting: Buffer[] = [];
+  #theirEnd = false;
+  #closed = false;
+
+  start(handler: ConnectionHandler): void {
+    this.handler = handler;
+    this.#deliver();
+  }
+
+  write(chunk: Uint8Array): boolean {
+    // As a socket: what is written is gone before the caller's buffer is used again.
+    if (!this.isAborted && !this.hasEnded) this.written.push(Buffer.from(chunk));
+    return true;
+  }
+
+  endWrite(): void {
+    this.hasEnded = true;
+    this.#closeIfOver();
+  }
+
+  pause(): void {
+    this.isPaused = true;
+  }
+
+  resume(): void {
+    this.isPaused = false;
+    this.#deliver();
+  }
+
+  abort(): void {
+    this.isAborted = true;
+    this.#close();
+  }
+
+  /** The other side says these bytes, in one piece. The buffer is scribbled over afterwards, as a transport's may be. */
+  say(bytes: Buffer): void {
+    this.#waiting.push(Buffer.from(bytes));
+    this.#deliver();
+  }
+
+  /** The other side has said all. */
+  finish(): void {
+    this.#theirEnd = true;
+    this.#deliver();
+  }
+
+  text(): string {
+    return Buffer.concat(this.written).toString('latin1');
+  }
+
+  #deliver(): void {
+    while (this.handler !== undefined && !this.isPaused && !this.#closed) {
+      const chunk = this.#waiting.shift();
+      if (chunk !== undefined) {
+        this.handler.data(chunk);
+        chunk.fill('#');
+        continue;
+      }
+      if (!this.#theirEnd) return;
+      this.#theirEnd = false;
+      this.handler.ended();
+      this.#closeIfOver(true);
+      return;
+    }
+  }
+
+  #theyEnded = false;
+  #closeIfOver(theyEnded = false): void {
+    this.#theyEnded ||= theyEnded;
+    if (this.hasEnded && this.#theyEnded) this.#close();
+  }
+
+  #close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    queueMicrotask(() => this.handler?.closed(undefined));
+  }
+}
