@@ -93,6 +93,8 @@ for (const clientSpeaksFirst of [true, false]) {
     const arrive = (): void => {
       const accepted: AcceptedConnection = {
         remoteAddress: '127.0.0.1:1',
+        localAddress: '127.0.0.1:2',
+        readAhead: never,
         open: never,
         openTls: never,
         waitForBytes(seen) {
