@@ -97,10 +97,21 @@ export class Admission {
     else this.#place(options, connection, proven);
   }
 
-  /** Waits for a place among the connections if there is none; whoever waited is judged anew. */
+  /**
+   * Waits for a place among the connections if there is none; whoever waited is judged anew. Who is not allowed takes no
+   * place that somebody else may need.
+   */
   #place(options: HandshakeOptions, connection: SecureConnection, proven: ProvenPeer): void {
     const { gate } = this.#options;
     const { session } = options;
+    if (session.denied !== undefined) {
+      if (gate.takeSparePlace()) this.#enter(options, connection, proven);
+      else {
+        session.because('denied', 'too few connections are left to tell it so');
+        session.drop();
+      }
+      return;
+    }
     const again = (): void => {
       if (session.ended) return;
       const anew = this.#judge(options, connection);
@@ -115,9 +126,13 @@ export class Admission {
       };
       return;
     }
+    this.#enter(options, connection, proven);
+  }
+
+  #enter({ session, admitted }: HandshakeOptions, connection: SecureConnection, proven: ProvenPeer): void {
     session.proven = proven;
     this.#options.admitted(session);
-    options.admitted(connection);
+    admitted(connection);
   }
 
   /** A mistake of ours refuses the peer whose certificates brought it up. Thrown on, it would end the process, for any stranger to do. */

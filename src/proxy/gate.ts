@@ -72,6 +72,15 @@ export class Gate {
     return false;
   }
 
+  /** For whoever is not allowed and only here to be told so: a place if more than half are free. It never waits for one. */
+  takeSparePlace(): boolean {
+    const { counters } = this.#options;
+    if (counters.open >= this.#options.limits().maxConnections / 2) return false;
+    counters.open += 1;
+    counters.opened += 1;
+    return true;
+  }
+
   /** Whoever asked with `again` does not wait any longer. */
   forget(again: () => void): void {
     this.#admitted.delete(again);

@@ -213,10 +213,18 @@ export function nameBytes(name: string): Uint8Array {
   return Buffer.from(name, 'latin1');
 }
 
-/** The members of a list of tokens (RFC 9110, section 5.6.1), in lower case; undefined if it is none. Empty members are skipped. */
+/** Far more than anybody names, and few enough to compare every field with each of them. */
+export const MAX_MEMBERS = 64;
+
+/**
+ * The members of a list of tokens (RFC 9110, section 5.6.1), in lower case; undefined if it is none, or has more than
+ * `MAX_MEMBERS`. Empty members are skipped, and counted.
+ */
 export function tokenList(value: string): string[] | undefined {
   const members: string[] = [];
-  for (const part of value.split(',')) {
+  const parts = value.split(',', MAX_MEMBERS + 1);
+  if (parts.length > MAX_MEMBERS) return undefined;
+  for (const part of parts) {
     const member = part.replace(/^[ \t]+|[ \t]+$/g, '').toLowerCase();
     if (member === '') continue;
     for (let index = 0; index < member.length; index++) if (TOKEN[member.charCodeAt(index)] !== 1) return undefined;

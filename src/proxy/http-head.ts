@@ -1,5 +1,5 @@
 /** Request heads of HTTP/1.1 and 1.0, read strictly: what two readers could take differently is refused (RFC 9112). Pure. */
-import { BlockReader, CHUNKED, Fields, nameBytes, NO_BODY, parseLength, tokenList, type Framing } from './http-fields.ts';
+import { BlockReader, CHUNKED, Fields, MAX_MEMBERS, nameBytes, NO_BODY, parseLength, tokenList, type Framing } from './http-fields.ts';
 
 export interface HeadLimits {
   /** Of the request line and all fields, with the empty line. */
@@ -185,6 +185,7 @@ export class RequestHead {
   #nominate(value: string): boolean {
     const names = tokenList(value);
     if (names === undefined || names.some((name) => NEVER_NOMINATED.has(name))) return false;
+    if (this.nominated.length + names.length > MAX_MEMBERS) return false;
     if (names.includes('close')) this.close = true;
     this.nominated = this.nominated.length === 0 ? names : [...this.nominated, ...names];
     return true;
