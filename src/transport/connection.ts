@@ -43,7 +43,7 @@ export interface PeerEvidence {
   /** The certificate that the peer proved to have the key of; undefined if it sent none. */
   readonly leafDer: Uint8Array | undefined;
   /** All certificates as the peer sent them: the leaf first by TLS's rule, the rest unordered and unchecked. */
-  chainDer(): readonly Uint8Array[];
+  readonly chainDer: () => readonly Uint8Array[];
 }
 
 /** A connection after its TLS handshake. Nothing has been read or written, and nobody has been judged. */
