@@ -36,7 +36,7 @@ export interface HandshakeOptions {
   /** Drops what else the session has open. */
   dropRest(): void;
   /** Go on: nothing has been read from the connection yet. */
-  admitted(connection: SecureConnection): void;
+  readonly admitted: (connection: SecureConnection) => void;
 }
 
 /** From the first byte of a TLS handshake to the verdict on the peer, the same for both directions. */
