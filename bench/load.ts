@@ -45,7 +45,10 @@ export async function startLoad(): Promise<Load> {
   execFileSync('go', ['build', '-o', program, '.'], { cwd: join(import.meta.dirname, 'load'), stdio: ['ignore', 'inherit', 'inherit'] });
 
   const child = spawnPinned(LOAD_CORE, [program], { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, GOMAXPROCS: '1' } });
+  const exited = new Promise((resolve) => child.once('exit', resolve));
   const { stdin, stdout } = requirePipes(child);
+  // It may have been killed: what is read next says so.
+  stdin.on('error', () => undefined);
   const lines = createInterface({ input: stdout })[Symbol.asyncIterator]();
   const next = async (): Promise<unknown> => {
     const line = await lines.next();
@@ -62,7 +65,6 @@ export async function startLoad(): Promise<Load> {
       return result;
     },
     stop: async () => {
-      const exited = new Promise((resolve) => child.once('exit', resolve));
       stdin.end();
       await exited;
     },
