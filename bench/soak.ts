@@ -102,11 +102,9 @@ async function soak(stop: AbortSignal): Promise<number> {
     const child = spawn(process.execPath, ['--disable-sigusr1', '--expose-gc', join(import.meta.dirname, 'soak-child.ts'), config], {
       stdio: ['ignore', openSync('/dev/null', 'w'), openSync(errors, 'w'), 'ipc'],
       env: { PATH: process.env['PATH'] },
-      killSignal: 'SIGKILL',
-      signal: stop,
     });
-    child.on('error', () => undefined);
-    const exited = once(child, 'exit');
+    const exited = new Promise((resolve) => child.once('exit', resolve));
+    stop.addEventListener('abort', () => child.kill('SIGKILL'));
     ending.unshift(() => {
       child.kill('SIGKILL');
       return exited;
