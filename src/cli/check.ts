@@ -1,4 +1,4 @@
-import type { Config, InboundConfig, OutboundConfig, SocketConfig } from '../config/config.ts';
+import type { Config, InboundConfig, OutboundConfig, SocketConfig, XfccMode } from '../config/config.ts';
 import { formatIssues } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
 import { formatAddress } from '../config/units.ts';
@@ -48,6 +48,7 @@ function describeOutbound(listener: OutboundConfig): string[] {
   return [
     `outbound ${listener.name}  ${describeSocket(listener)} (plain) to ${formatAddress(listener.to)} (mTLS)`,
     ...describeIdentity(listener),
+    ...describeOutboundHttp(listener),
     ...listener.expect.entries.map((entry) => `  expects ${describeEntry(entry)}`),
     ...(listener.listen.kind === 'tcp'
       ? ['  note: whoever reaches this address acts with this identity; a Unix socket can be kept to one user or group']
@@ -57,10 +58,20 @@ function describeOutbound(listener: OutboundConfig): string[] {
 
 function describeHttp({ http }: InboundConfig): string[] {
   if (http === undefined) return [];
-  const fields = [http.xfcc === 'sanitize-set' ? 'X-Forwarded-Client-Cert' : undefined, http.spiffeIdHeader].filter(
-    (name) => name !== undefined,
-  );
-  return [`  reads HTTP/1.1, and tells the application who asks in ${fields.length === 0 ? 'no field' : fields.join(' and ')}`];
+  const tellsXfcc = http.xfcc === 'sanitize-set' || http.xfcc === 'unsafe-append';
+  const fields = [tellsXfcc ? 'X-Forwarded-Client-Cert' : undefined, http.spiffeIdHeader].filter((name) => name !== undefined);
+  return [
+    `  reads HTTP/1.1, and tells the application who asks in ${fields.length === 0 ? 'no field' : fields.join(' and ')}`,
+    ...describeUnsafeXfcc(http.xfcc, 'peer'),
+  ];
+}
+
+function describeOutboundHttp({ http }: OutboundConfig): string[] {
+  return http === undefined ? [] : ['  reads HTTP/1.1', ...describeUnsafeXfcc(http.xfcc, 'application')];
+}
+
+function describeUnsafeXfcc(mode: XfccMode, who: string): string[] {
+  return mode.startsWith('unsafe-') ? [`  note: X-Forwarded-Client-Cert may name anybody whom the ${who} likes (${mode})`] : [];
 }
 
 function describeIdentity({ identity }: InboundConfig | OutboundConfig): string[] {

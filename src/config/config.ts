@@ -35,10 +35,13 @@ export interface SocketConfig {
   readonly socketGid: number | undefined;
 }
 
+export type Protocol = 'tcp' | 'http';
+
 interface ListenerConfig extends SocketConfig {
   /** Unique over all listeners. */
   readonly name: string;
   readonly to: Address;
+  readonly protocol: Protocol;
   /** Offered in this order; empty: no ALPN. */
   readonly alpn: readonly string[];
   readonly identity: SvidChoice;
@@ -47,7 +50,6 @@ interface ListenerConfig extends SocketConfig {
 
 /** TLS in, plain text to the application. */
 export interface InboundConfig extends ListenerConfig {
-  readonly protocol: 'tcp' | 'http';
   /** Present for `http`. */
   readonly http: HttpConfig | undefined;
   readonly allow: AllowList;
@@ -68,6 +70,8 @@ export interface ProxyProtocolConfig {
 
 /** Plain text in, TLS to a server. */
 export interface OutboundConfig extends ListenerConfig {
+  /** Present for `http`. */
+  readonly http: OutboundHttpConfig | undefined;
   /** Who the server must be. Never empty; a whole trust domain only with `unsafeAllowAnyInTrustDomain`. */
   readonly expect: AllowList;
   readonly unsafeAllowAnyInTrustDomain: TrustDomain | undefined;
@@ -75,13 +79,22 @@ export interface OutboundConfig extends ListenerConfig {
   readonly serverName: string | undefined;
 }
 
-export const XFCC_MODES = ['sanitize-set', 'sanitize'] as const;
+export const XFCC_MODES = ['sanitize-set', 'sanitize', 'unsafe-forward', 'unsafe-append'] as const;
+export type XfccMode = (typeof XFCC_MODES)[number];
+export const OUTBOUND_XFCC_MODES = ['sanitize', 'unsafe-forward'] as const;
+export type OutboundXfccMode = (typeof OUTBOUND_XFCC_MODES)[number];
 
-/** HTTP/1.1 to the application, request by request. */
+/** To the application, request by request. */
 export interface HttpConfig {
-  readonly xfcc: (typeof XFCC_MODES)[number];
+  readonly xfcc: XfccMode;
   /** Name of a field that has the peer's SPIFFE ID alone; undefined for none. */
   readonly spiffeIdHeader: string | undefined;
+  readonly limits: HttpLimits;
+}
+
+/** To a server, request by request. */
+export interface OutboundHttpConfig {
+  readonly xfcc: OutboundXfccMode;
   readonly limits: HttpLimits;
 }
 
@@ -91,6 +104,8 @@ export interface HttpLimits {
   /** Undefined: no limit. */
   readonly maxBodyBytes: number | undefined;
   readonly headTimeoutMs: number;
+  /** Of a request's body, while we take it. Undefined: no limit. */
+  readonly minBodyBytesPerSecond: number | undefined;
   /** Undefined: no limit. */
   readonly responseTimeoutMs: number | undefined;
 }

@@ -49,6 +49,7 @@ function checkProtocol(entry: unknown, report: Report): void {
 
 export function checkOutbound(entry: unknown, report: Report): void {
   checkSocket(entry, report);
+  checkProtocol(entry, report);
   checkLoop(entry, report);
   const listen = addressAt(entry, 'listen');
   if (listen !== undefined && !isLocal(listen) && at(entry, 'unsafeListen') !== true) {

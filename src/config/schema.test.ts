@@ -362,7 +362,14 @@ test('an inbound listener forwards bytes unless it says http, which has limits o
   assert.deepEqual(plain?.http, {
     xfcc: 'sanitize-set',
     spiffeIdHeader: undefined,
-    limits: { maxHeadBytes: 32_768, maxFields: 100, maxBodyBytes: undefined, headTimeoutMs: 10_000, responseTimeoutMs: 60_000 },
+    limits: {
+      maxHeadBytes: 32_768,
+      maxFields: 100,
+      maxBodyBytes: undefined,
+      headTimeoutMs: 10_000,
+      minBodyBytesPerSecond: 240,
+      responseTimeoutMs: 60_000,
+    },
   });
   assert.deepEqual([set?.http?.xfcc, set?.http?.spiffeIdHeader], ['sanitize', 'X-Peer']);
   assert.deepEqual([set?.http?.limits.maxBodyBytes, set?.http?.limits.responseTimeoutMs], [10, undefined]);

@@ -5,13 +5,16 @@ import { compileAllowList, type AllowList } from '../policy/rules.ts';
 import {
   LOG_FORMATS,
   LOG_LEVELS,
+  OUTBOUND_XFCC_MODES,
   PROXY_PROTOCOL_MODES,
   XFCC_MODES,
   type Config,
   type HttpConfig,
+  type HttpLimits,
   type InboundConfig,
   type Limits,
   type OutboundConfig,
+  type OutboundHttpConfig,
   type SocketConfig,
 } from './config.ts';
 import { checkInbound, checkListeners, checkOutbound, checkSocket, evenIfIncomplete } from './consistency.ts';
@@ -118,32 +121,62 @@ const alpn = z
   .prefault([])
   .meta({ description: 'ALPN protocols, best first, such as `[h2]`; none if left out' });
 
+const httpLimitFields = {
+  maxHeadBytes: z.int().min(1024).max(1_048_576).prefault(32_768).meta({ description: "bytes of a request's or a response's head" }),
+  maxFields: z.int().min(10).max(1000).prefault(100).meta({ description: 'fields of a head, and of trailers' }),
+  maxBodyBytes: z.int().min(1).optional().meta({ description: "bytes of a request's body; no limit if left out" }),
+  headTimeout: field.positiveDuration.prefault('10s').meta({
+    description: "time for a request's head, from its first byte to its last; trailers likewise",
+    pattern: field.durationPattern,
+  }),
+  minBodyRate: z
+    .union([z.int().min(1), z.literal('off')])
+    .prefault(240)
+    .meta({
+      description:
+        "bytes a second, over each 5 seconds, that a request's body must make while nothing but the sender holds it up; `off`: no limit",
+    }),
+  responseTimeout: field.durationOrOff.prefault('60s').meta({
+    description: 'time for the application to answer, from the end of the request to the head of the response; `off`: no limit',
+    pattern: field.durationOrOffPattern,
+  }),
+};
+
+const httpLimits = z.strictObject(httpLimitFields);
+
+function limitsOfHttp({ headTimeout, responseTimeout, minBodyRate, ...sizes }: z.output<typeof httpLimits>): HttpLimits {
+  return {
+    maxHeadBytes: sizes.maxHeadBytes,
+    maxFields: sizes.maxFields,
+    maxBodyBytes: sizes.maxBodyBytes,
+    headTimeoutMs: headTimeout,
+    minBodyBytesPerSecond: unlessOff(minBodyRate),
+    responseTimeoutMs: unlessOff(responseTimeout),
+  };
+}
+
 const http = z
   .strictObject({
     xfcc: z.enum(XFCC_MODES).prefault('sanitize-set').meta({
       description:
-        "the field `X-Forwarded-Client-Cert`: `sanitize-set` puts the peer's there instead of any that it sent, `sanitize` only removes it",
+        "the field `X-Forwarded-Client-Cert`: `sanitize-set` puts the peer's there instead of any that it sent, `sanitize` only removes it; `unsafe-forward` leaves what the peer sent, and `unsafe-append` puts the peer's after it: any peer can then name anybody",
     }),
     spiffeIdHeader: field.fieldName.optional().meta({
       description: "name of a field for the peer's SPIFFE ID alone, removed from what peers send; none if left out",
     }),
-    maxHeadBytes: z.int().min(1024).max(1_048_576).prefault(32_768).meta({ description: "bytes of a request's or a response's head" }),
-    maxFields: z.int().min(10).max(1000).prefault(100).meta({ description: 'fields of a head, and of trailers' }),
-    maxBodyBytes: z.int().min(1).optional().meta({ description: "bytes of a request's body; no limit if left out" }),
-    headTimeout: field.positiveDuration.prefault('10s').meta({
-      description: "time for a request's head, from its first byte to its last; trailers likewise",
-      pattern: field.durationPattern,
-    }),
-    responseTimeout: field.durationOrOff.prefault('60s').meta({
-      description: 'time for the application to answer, from the end of the request to the head of the response; `off`: no limit',
-      pattern: field.durationOrOffPattern,
-    }),
+    ...httpLimitFields,
   })
-  .transform(({ xfcc, spiffeIdHeader, headTimeout, responseTimeout, maxBodyBytes, ...sizes }): HttpConfig => ({
-    xfcc,
-    spiffeIdHeader,
-    limits: { ...sizes, maxBodyBytes, headTimeoutMs: headTimeout, responseTimeoutMs: unlessOff(responseTimeout) },
-  }));
+  .transform(({ xfcc, spiffeIdHeader, ...limits }): HttpConfig => ({ xfcc, spiffeIdHeader, limits: limitsOfHttp(limits) }));
+
+const outboundHttp = z
+  .strictObject({
+    xfcc: z.enum(OUTBOUND_XFCC_MODES).prefault('sanitize').meta({
+      description:
+        'the field `X-Forwarded-Client-Cert`: `sanitize` removes it, `unsafe-forward` leaves what the application sent, which may name anybody',
+    }),
+    ...httpLimitFields,
+  })
+  .transform(({ xfcc, ...limits }): OutboundHttpConfig => ({ xfcc, limits: limitsOfHttp(limits) }));
 
 const name = (direction: string) =>
   field.listenerName.optional().meta({
@@ -228,6 +261,11 @@ export function createConfigSchema(lookups: Lookups) {
       expect: field.allowList
         .optional()
         .meta({ description: 'who the server must be: SPIFFE IDs and patterns as in `allow`, but not a whole trust domain. Required' }),
+      protocol: z.enum(['tcp', 'http']).prefault('tcp').meta({
+        description:
+          'how to forward: `tcp` as bytes; `http` request by request (HTTP/1.1), over a connection to the server that is opened when it is needed',
+      }),
+      http: outboundHttp.optional().meta({ description: 'for `protocol: http`' }),
       serverName: field.serverName
         .optional()
         .meta({ description: 'name to send in SNI; the host of `to`, if that is a name, if left out' }),
@@ -326,6 +364,8 @@ export function createConfigSchema(lookups: Lookups) {
           to: entry.to,
           expect: entry.expect ?? anyIn(entry.unsafeAllowAnyInTrustDomain),
           unsafeAllowAnyInTrustDomain: entry.unsafeAllowAnyInTrustDomain,
+          protocol: entry.protocol,
+          http: entry.protocol === 'http' ? (entry.http ?? outboundHttp.parse({})) : undefined,
           serverName: entry.serverName,
           alpn: entry.alpn,
           identity: entry.identity ?? { by: 'default' },

@@ -26,18 +26,26 @@ export interface AdmissionOptions {
   admitted(session: Session): void;
 }
 
-export interface HandshakeOptions {
+export interface AuthenticateOptions {
   readonly session: Session;
   readonly role: PeerRole;
   readonly timeoutMs: number;
   /** A peer that proved who it is and is not allowed goes on, with `session.denied` set: its protocol has words for a refusal. */
   readonly tellsDenied?: boolean;
   begin(done: (outcome: HandshakeOutcome) => void): HandshakeInProgress;
+}
+
+export interface HandshakeOptions extends AuthenticateOptions {
   /** Drops what else the session has open. */
   dropRest(): void;
   /** Go on: nothing has been read from the connection yet. */
   readonly admitted: (connection: SecureConnection) => void;
 }
+
+/** What became of a handshake. On failure the connection was dropped; `at` says whether there was a peer to judge. */
+export type Authenticated =
+  | { readonly ok: true; readonly connection: SecureConnection; readonly proven: ProvenPeer }
+  | { readonly ok: false; readonly at: 'handshake' | 'verdict'; readonly reason: DenyReason; readonly detail: string };
 
 /** From the first byte of a TLS handshake to the verdict on the peer, the same for both directions. */
 export class Admission {
@@ -47,54 +55,90 @@ export class Admission {
     this.#options = options;
   }
 
+  /** A handshake, the verdict, and a place among the connections: the whole way of a session that begins with TLS. */
   handshake(options: HandshakeOptions): void {
-    const { events, clock, ref, finish } = this.#options;
-    const { session, role, timeoutMs } = options;
-    const begunAtMs = clock.monotonic();
-    const failed = (reason: DenyReason, detail: string): void => {
-      session.denied = reason;
-      session.because(role === 'client' ? 'handshake_failed' : 'upstream_tls_failed', detail);
-      events.handshakeFinished(ref, reason, clock.monotonic() - begunAtMs);
-    };
-    const timer = clock.after(timeoutMs, () => {
-      failed('handshake_timeout', `no handshake within ${timeoutMs} ms`);
-      session.drop();
-    });
-    const inProgress = options.begin((outcome) => {
-      timer.cancel();
-      session.handshakeMs = clock.monotonic() - begunAtMs;
-      if (outcome.ok) {
-        this.#judged(options, outcome.connection);
+    const { finish } = this.#options;
+    const { session } = options;
+    const inProgress = this.authenticate(options, (outcome) => {
+      if (!outcome.ok) {
+        options.dropRest();
+        finish(session);
         return;
       }
-      failed(handshakeProblem(outcome.code), `${outcome.code}: ${outcome.message}`);
-      options.dropRest();
-      finish(session);
+      const { connection, proven } = outcome;
+      session.drop = () => {
+        connection.abort();
+        options.dropRest();
+        finish(session);
+      };
+      this.#place(options, connection, proven);
     });
     session.drop = () => {
-      timer.cancel();
       inProgress.abort();
       options.dropRest();
       finish(session);
     };
   }
 
-  #judged(options: HandshakeOptions, connection: SecureConnection): void {
-    const { events, ref, finish } = this.#options;
+  /** From the first byte of a handshake to the verdict; what is learned is noted in the session. `done` is not called after an abort. */
+  authenticate(options: AuthenticateOptions, done: (outcome: Authenticated) => void): HandshakeInProgress {
+    const { events, clock, ref } = this.#options;
+    const { session, role, timeoutMs } = options;
+    const begunAtMs = clock.monotonic();
+    const failed = (reason: DenyReason, detail: string): void => {
+      session.denied = reason;
+      session.because(role === 'client' ? 'handshake_failed' : 'upstream_tls_failed', detail);
+      events.handshakeFinished(ref, reason, clock.monotonic() - begunAtMs);
+      done({ ok: false, at: 'handshake', reason, detail });
+    };
+    const timer = clock.after(timeoutMs, () => {
+      inProgress.abort();
+      failed('handshake_timeout', `no handshake within ${timeoutMs} ms`);
+    });
+    const inProgress = options.begin((outcome) => {
+      timer.cancel();
+      session.handshakeMs = clock.monotonic() - begunAtMs;
+      if (outcome.ok) done(this.#judged(options, outcome.connection));
+      else failed(handshakeProblem(outcome.code), `${outcome.code}: ${outcome.message}`);
+    });
+    return {
+      abort() {
+        timer.cancel();
+        inProgress.abort();
+      },
+    };
+  }
+
+  /** A session that has no peer yet: `enter` is called when it has its place among the connections, at once or later. */
+  enterUnjudged(session: Session, dropRest: () => void, enter: () => void): void {
+    const { gate, finish } = this.#options;
+    const again = (): void => {
+      if (session.ended) return;
+      if (!gate.takePlace(again)) return;
+      this.#options.admitted(session);
+      enter();
+    };
+    session.drop = () => {
+      gate.forget(again);
+      dropRest();
+      finish(session);
+    };
+    again();
+  }
+
+  #judged(options: AuthenticateOptions, connection: SecureConnection): Authenticated {
+    const { events, ref } = this.#options;
     const { session } = options;
     session.tlsVersion = connection.tlsVersion;
     session.alpn = connection.alpn;
-    session.drop = () => {
-      connection.abort();
-      options.dropRest();
-      finish(session);
-    };
-    const proven = this.#judge(options, connection);
-    const authenticated = session.peer?.peerId !== undefined;
+    session.peer = undefined;
+    session.rule = undefined;
+    const judged = this.#judge(options, connection);
+    const authenticated = options.session.peer?.peerId !== undefined;
     events.handshakeFinished(ref, authenticated ? 'ok' : (session.denied ?? 'ok'), session.handshakeMs ?? 0);
     if (authenticated) events.authorised(ref, session.rule === undefined ? 'deny' : 'allow', session.rule ?? '');
-    if (proven === undefined) session.drop();
-    else this.#place(options, connection, proven);
+    if (!judged.ok) connection.abort();
+    return judged;
   }
 
   /**
@@ -115,8 +159,8 @@ export class Admission {
     const again = (): void => {
       if (session.ended) return;
       const anew = this.#judge(options, connection);
-      if (anew === undefined) session.drop();
-      else this.#place(options, connection, anew);
+      if (anew.ok) this.#place(options, connection, anew.proven);
+      else session.drop();
     };
     if (!gate.takePlace(again)) {
       const { drop } = session;
@@ -136,7 +180,7 @@ export class Admission {
   }
 
   /** A mistake of ours refuses the peer whose certificates brought it up. Thrown on, it would end the process, for any stranger to do. */
-  #judge(options: HandshakeOptions, connection: SecureConnection): ProvenPeer | undefined {
+  #judge(options: AuthenticateOptions, connection: SecureConnection): Authenticated {
     try {
       return this.#verdictOn(options, connection);
     } catch (thrown) {
@@ -148,7 +192,7 @@ export class Admission {
   }
 
   /** The verdict, over the newest snapshot and allow list. What it finds is noted in the session. */
-  #verdictOn({ session, role, tellsDenied }: HandshakeOptions, connection: SecureConnection): ProvenPeer | undefined {
+  #verdictOn({ session, role, tellsDenied }: AuthenticateOptions, connection: SecureConnection): Authenticated {
     const { identity, judge, clock } = this.#options;
     const snapshot = identity.current();
     if (snapshot?.kind !== 'held') {
@@ -169,14 +213,16 @@ export class Admission {
     const verdict = authorise(id, this.#options.allow());
     session.rule = verdict.allowed ? verdict.rule : undefined;
     session.denied = undefined;
-    if (verdict.allowed) return authenticated.value;
-    if (tellsDenied !== true) return deny(session, role, verdict.reason, verdict.detail);
-    session.denied = verdict.reason;
-    return authenticated.value;
+    if (!verdict.allowed) {
+      if (tellsDenied !== true) return deny(session, role, verdict.reason, verdict.detail);
+      session.denied = verdict.reason;
+    }
+    return { ok: true, connection, proven: authenticated.value };
   }
 }
 
-function deny(session: Session, role: PeerRole, reason: DenyReason, detail: string): undefined {
+function deny(session: Session, role: PeerRole, reason: DenyReason, detail: string): Authenticated {
   session.denied = reason;
   session.because(role === 'client' ? 'denied' : 'upstream_denied', detail);
+  return { ok: false, at: 'verdict', reason, detail };
 }

@@ -112,7 +112,6 @@ export class Connections {
     if (this.#timer !== undefined || this.#live.size === 0) return;
     const { idleTimeoutMs, maxLifetimeMs } = this.#limits();
     const shortest = Math.min(idleTimeoutMs ?? Infinity, maxLifetimeMs ?? Infinity);
-    if (shortest === Infinity) return;
     this.#sweepMs = Math.min(Math.max(shortest / 4, SHORTEST_SWEEP_MS), LONGEST_SWEEP_MS);
     this.#timer = this.#clock.after(this.#sweepMs, () => {
       this.#timer = undefined;
@@ -126,8 +125,12 @@ export class Connections {
     const { idleTimeoutMs, maxLifetimeMs } = this.#limits();
     const oldestTick = idleTimeoutMs === undefined ? -Infinity : this.tick - Math.ceil(idleTimeoutMs / this.#sweepMs);
     const oldestStartMs = maxLifetimeMs === undefined ? -Infinity : this.#clock.monotonic() - maxLifetimeMs;
+    const now = this.#clock.now();
     for (const session of this.#live) {
-      if (session.startedAtMs < oldestStartMs) drop(session, 'lifetime', `open for more than ${maxLifetimeMs} ms`);
+      if (session.expiresAtMs <= now) {
+        session.expiresAtMs = Infinity;
+        session.expire();
+      } else if (session.startedAtMs < oldestStartMs) drop(session, 'lifetime', `open for more than ${maxLifetimeMs} ms`);
       else if (session.lastActiveTick < oldestTick) drop(session, 'idle_timeout', `no byte moved for ${idleTimeoutMs} ms`);
     }
   }

@@ -1,4 +1,4 @@
-/** Scute's own answers: always whole, and always the last of their connection. Pure. */
+/** Scute's own answers: always whole, and but for `100` always the last of their connection. Pure. */
 
 const REASONS = {
   400: 'Bad Request',
@@ -11,6 +11,12 @@ const REASONS = {
   504: 'Gateway Timeout',
 } as const;
 export type OwnStatus = keyof typeof REASONS;
+
+/** The answer to `Expect: 100-continue`, before the body. */
+export const CONTINUE: Buffer = Buffer.from('HTTP/1.1 100 Continue\r\n\r\n', 'latin1');
+
+/** The end of a head whose message is the last of its connection. */
+export const CLOSING: Buffer = Buffer.from('Connection: close\r\n\r\n', 'latin1');
 
 /** `withBody` is false for HEAD. The detail is printable ASCII of ours, never what a client or an application sent. */
 export function ownAnswer(status: OwnStatus, detail: string, withBody: boolean): Buffer {

@@ -112,10 +112,10 @@ export class Fields {
   bytes: Buffer = EMPTY;
   /** Of each field: start of the line, end of the name, start and end of the value, end of the line. */
   readonly #at: Int32Array;
-  readonly #max: number;
+  readonly max: number;
 
   constructor(maxFields: number) {
-    this.#max = maxFields;
+    this.max = maxFields;
     this.#at = new Int32Array(maxFields * 5);
   }
 
@@ -126,7 +126,7 @@ export class Fields {
     const last = end - 2;
     let at = from;
     while (at < last) {
-      if (this.count === this.#max) return 'too_many_fields';
+      if (this.count === this.max) return 'too_many_fields';
       const line = at;
       while (TOKEN[bytes[at] ?? 0] === 1) at++;
       // Nothing may stand before the colon: neither a space nor, at the start of the line, a fold.

@@ -5,6 +5,7 @@ import { systemClock } from '../lib/clock.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
 import type { RequestRecord } from '../telemetry/events.ts';
 import { buildIdentityFields } from './headers.ts';
+import { Fields } from './http-fields.ts';
 import { forwardHttp } from './http-forwarder.ts';
 import { Session } from './session.ts';
 
@@ -43,8 +44,17 @@ function stage(): Stage {
     counters,
     ticker: { tick: 0 },
     clock: systemClock,
-    limits: { maxHeadBytes: 4096, maxFields: 20, maxBodyBytes: undefined, headTimeoutMs: 10_000, responseTimeoutMs: 10_000 },
+    limits: {
+      maxHeadBytes: 4096,
+      maxFields: 20,
+      maxBodyBytes: undefined,
+      headTimeoutMs: 10_000,
+      minBodyBytesPerSecond: undefined,
+      responseTimeoutMs: 10_000,
+    },
     identity,
+    scratch: new Fields(20),
+    judged: 'downstream',
     judge: () => ({ allowed: true, peer: PEER, rule: PEER }),
     open(done_) {
       let isOff = false;
@@ -99,9 +109,18 @@ const EXCHANGES: readonly Exchange[] = [
   },
   {
     name: 'interim responses',
-    request: 'PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nok',
-    forwarded: `PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n${OURS}ok`,
+    request: 'PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok',
+    forwarded: `PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n${OURS}ok`,
     response: 'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n',
+  },
+  {
+    name: 'a 100 that is awaited, which is ours',
+    request: 'PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\nok',
+    forwarded: `PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n${OURS}ok`,
+    response:
+      'HTTP/1.1 100 Continue\r\nX: 1\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n',
+    answered: 'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n',
+    status: 201,
   },
   {
     name: 'HEAD',
@@ -112,7 +131,7 @@ const EXCHANGES: readonly Exchange[] = [
 ];
 const NEXT = { request: 'GET /next HTTP/1.1\r\nHost: a\r\n\r\n', response: 'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext' };
 
-for (const { name, request, forwarded, response, status = 200 } of EXCHANGES) {
+for (const { name, request, forwarded, response, answered = response, status = 200 } of EXCHANGES) {
   test(`the same is forwarded wherever the bytes are cut: ${name}`, async () => {
     const asked = Buffer.from(request + NEXT.request, 'latin1');
     const said = Buffer.from(response, 'latin1');
@@ -135,12 +154,12 @@ for (const { name, request, forwarded, response, status = 200 } of EXCHANGES) {
       upstream.say(Buffer.from(NEXT.response));
       await settle();
 
-      assert.equal(downstream.text(), response + NEXT.response, `cut at ${cut}`);
+      assert.equal(downstream.text(), answered + NEXT.response, `cut at ${cut}`);
       assert.equal(upstreams.length, 1);
       assert.deepEqual(
         records.map((record) => [record.status, record.result, record.bytesFromDownstream, record.bytesToDownstream]),
         [
-          [status, 'forwarded', request.length, response.length],
+          [status, 'forwarded', request.length, answered.length],
           [200, 'forwarded', NEXT.request.length, NEXT.response.length],
         ],
         `cut at ${cut}`,

@@ -31,6 +31,7 @@ const CONNECTION = nameBytes('connection');
 const CONTENT_LENGTH = nameBytes('content-length');
 const TRANSFER_ENCODING = nameBytes('transfer-encoding');
 const UPGRADE = nameBytes('upgrade');
+const EXPECT = nameBytes('expect');
 /** A client that had its own framing removed would say something else than it says. */
 const NEVER_NOMINATED = new Set(['host', 'content-length', 'transfer-encoding', 'content_length', 'transfer_encoding']);
 /** `host [ ":" port ]` with the characters of RFC 3986, section 3.2.2. */
@@ -50,6 +51,8 @@ export class RequestHead {
   close = false;
   /** A GET without a body that asks for `websocket` alone. */
   upgradesToWebSocket = false;
+  /** The client waits for a `100` before it sends the body. */
+  expectsContinue = false;
   /** Names in the client's Connection field, in lower case. */
   nominated: readonly string[] = NONE;
   readonly fields: Fields;
@@ -58,9 +61,10 @@ export class RequestHead {
   lineStart = 0;
   readonly #reader: BlockReader;
 
-  constructor({ maxHeadBytes, maxFields }: HeadLimits) {
+  /** `fields` is room to work in: its contents are valid until anybody uses it again. */
+  constructor({ maxHeadBytes, maxFields }: HeadLimits, fields: Fields = new Fields(maxFields)) {
     this.#reader = new BlockReader(maxHeadBytes);
-    this.fields = new Fields(maxFields);
+    this.fields = fields;
   }
 
   /** Whether a part of a head has come. */
@@ -128,6 +132,7 @@ export class RequestHead {
     this.framing = NO_BODY;
     this.nominated = NONE;
     this.upgradesToWebSocket = false;
+    this.expectsContinue = false;
     let hosts = 0;
     let lengths = 0;
     let encodings = 0;
@@ -139,6 +144,13 @@ export class RequestHead {
           if (!fields.isNamed(field, HOST)) break;
           hosts++;
           this.host = fields.value(field);
+          break;
+        case 6:
+          if (!fields.isNamed(field, EXPECT)) break;
+          // An application that answered before the body, and then took the body for a request, would read one that nobody
+          // judged. So it is never asked: the 100 is ours.
+          if (fields.value(field).toLowerCase() !== '100-continue') return bad('Expect asks for something else than 100-continue');
+          this.expectsContinue = this.minorVersion === 1;
           break;
         case 7:
           if (!fields.isNamed(field, UPGRADE)) break;

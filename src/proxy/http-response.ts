@@ -34,9 +34,10 @@ export class ResponseHead {
   readonly reader: BlockReader;
   readonly #fields: Fields;
 
-  constructor({ maxHeadBytes, maxFields }: HeadLimits) {
+  /** `fields` is room to work in. */
+  constructor({ maxHeadBytes, maxFields }: HeadLimits, fields: Fields = new Fields(maxFields)) {
     this.reader = new BlockReader(maxHeadBytes);
-    this.#fields = new Fields(maxFields);
+    this.#fields = fields;
   }
 
   /** After `whole`, `reader` says where the head lies and where the chunk goes on. */

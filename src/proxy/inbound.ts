@@ -1,14 +1,15 @@
 import type { HttpConfig, InboundConfig } from '../config/config.ts';
 import { authorise } from '../policy/judge.ts';
 import type { AllowList } from '../policy/rules.ts';
-import type { OwnIdentity } from '../tls/contexts.ts';
+import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
 import type { AcceptedConnection, SecureConnection } from '../transport/connection.ts';
 import { connect } from '../transport/node.ts';
 import { closeInOrder } from './close-in-order.ts';
 import { buildIdentityFields } from './headers.ts';
-import { forwardHttp, type UpstreamOutcome } from './http-forwarder.ts';
+import { forwardHttp } from './http-forwarder.ts';
+import type { UpstreamOutcome } from './http-upstream.ts';
 import { ProxyListener, type ListenerDeps } from './listener.ts';
-import { connectProblem } from './outcome.ts';
+import { connectFailure } from './outcome.ts';
 import { mustSendHeader, proxyHeaderFor, readProxyHeader } from './proxy-header.ts';
 import { endpointOf, formatEndpoint, type ProxyEndpoint } from './proxy-protocol.ts';
 import type { Session } from './session.ts';
@@ -104,16 +105,17 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       admitted: (downstream) => {
         const { http } = this.settings;
         if (http === undefined) this.#connectApplication(session, downstream);
-        else this.#forwardRequests(session, downstream, http);
+        else this.#forwardRequests(session, downstream, http, own);
       },
     });
   }
 
-  #forwardRequests(session: Session, downstream: SecureConnection, http: HttpConfig): void {
+  #forwardRequests(session: Session, downstream: SecureConnection, http: HttpConfig, own: OwnIdentity): void {
     const { proven, ownId } = session;
     // The types cannot say what admission has seen to.
     if (proven === undefined || ownId === undefined) throw new Error('a connection was admitted without a peer');
     const { id, leaf } = proven.authenticated;
+    session.expiresAtMs = Math.min(expiryOf(own), leaf.notAfterMs);
     forwardHttp({
       downstream,
       session,
@@ -122,6 +124,8 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       clock: this.deps.clock,
       limits: http.limits,
       identity: buildIdentityFields(http, { peerId: id, ownId, leafSha256: leaf.sha256 }),
+      scratch: this.scratch(http.limits),
+      judged: 'downstream',
       // The peer decides, by the newest allow list.
       judge: () => {
         const verdict = authorise(id, this.allow);
@@ -142,7 +146,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
     const endpoint = this.settings.to;
     return connect({ endpoint, timeoutMs: connectTimeoutMs, keepAliveMs: tcpKeepAliveMs ?? 0, use: 'plain' }, (outcome) => {
       if (!outcome.ok) {
-        done({ ok: false, code: outcome.error.code, message: outcome.error.message });
+        done({ ok: false, failure: connectFailure(outcome.error.code, outcome.error.message) });
         return;
       }
       session.upstreamAddress = outcome.opened.address;
@@ -159,7 +163,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
         this.forward(session, downstream, outcome.connection);
         return;
       }
-      session.because(connectProblem(outcome.code), outcome.message);
+      session.because(outcome.failure.closeReason, outcome.failure.message);
       closeInOrder(session, downstream, this.deps.clock, () => this.finish(session));
     });
     session.drop = () => {

@@ -1,4 +1,4 @@
-import type { InboundConfig, Limits, OutboundConfig } from '../config/config.ts';
+import type { HttpLimits, InboundConfig, Limits, OutboundConfig } from '../config/config.ts';
 import { formatAddress } from '../config/units.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -14,6 +14,7 @@ import { Admission } from './admission.ts';
 import { Connections } from './connections.ts';
 import type { FileBudget } from './file-budget.ts';
 import { Gate } from './gate.ts';
+import { Fields } from './http-fields.ts';
 import { brokenProblem } from './outcome.ts';
 import { Session } from './session.ts';
 import { forwardBytes, type Side } from './tcp-forwarder.ts';
@@ -39,6 +40,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   readonly #connections: Connections;
   /** Handshakes and upstream connections under way, with what drops them. */
   readonly #pending = new Set<Session>();
+  #scratch: Fields | undefined;
   #bound: BoundListener | undefined;
   #draining = false;
   #unsubscribe: (() => void) | undefined;
@@ -174,6 +176,12 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   /** Read on each chunk by whoever forwards. */
   protected get ticker(): { readonly tick: number } {
     return this.#connections;
+  }
+
+  /** Room in which all connections of the listener read their heads, one at a time. */
+  protected scratch({ maxFields }: HttpLimits): Fields {
+    if (this.#scratch?.max !== maxFields) this.#scratch = new Fields(maxFields);
+    return this.#scratch;
   }
 
   protected broken(session: Session, side: Side, error: Error | undefined): void {

@@ -1,11 +1,16 @@
 import { isIpAddress } from '../config/units.ts';
-import type { OutboundConfig } from '../config/config.ts';
+import type { OutboundConfig, OutboundHttpConfig } from '../config/config.ts';
+import { authorise } from '../policy/judge.ts';
 import type { AllowList } from '../policy/rules.ts';
-import type { OwnIdentity } from '../tls/contexts.ts';
+import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
 import type { AcceptedConnection } from '../transport/connection.ts';
 import { connect, type OpenedConnection } from '../transport/node.ts';
+import { buildOutboundFields } from './headers.ts';
+import { forwardHttp } from './http-forwarder.ts';
+import type { UpstreamOutcome } from './http-upstream.ts';
+import type { AuthenticateOptions } from './admission.ts';
 import { ProxyListener, type ListenerDeps } from './listener.ts';
-import { connectProblem } from './outcome.ts';
+import { connectFailure, connectProblem, deniedFailure, handshakeFailure, notReadyFailure } from './outcome.ts';
 import type { Session } from './session.ts';
 
 /**
@@ -22,6 +27,19 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   }
 
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
+    const { http } = this.settings;
+    if (http === undefined) this.#connect(session, accepted, own);
+    else {
+      // The server is connected to when there is something to ask it, so the place of a handshake is not needed.
+      this.admission.enterUnjudged(
+        session,
+        () => accepted.abort(),
+        () => this.#forwardRequests(session, accepted, http),
+      );
+    }
+  }
+
+  #connect(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
     const { connectTimeoutMs, tcpKeepAliveMs } = this.limits;
     const attempt = connect(
       { endpoint: this.settings.to, timeoutMs: connectTimeoutMs, keepAliveMs: tcpKeepAliveMs ?? 0, use: 'tls' },
@@ -44,15 +62,82 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   }
 
   #secure(session: Session, accepted: AcceptedConnection, opened: OpenedConnection, own: OwnIdentity): void {
-    const options = { context: own.context, alpn: this.settings.alpn, serverName: this.#serverName() };
     this.admission.handshake({
+      ...this.#handshake(session, opened, own),
+      dropRest: () => accepted.abort(),
+      admitted: (upstream) => this.forward(session, accepted.open(), upstream),
+    });
+  }
+
+  #handshake(session: Session, opened: OpenedConnection, own: OwnIdentity): AuthenticateOptions {
+    const options = { context: own.context, alpn: this.settings.alpn, serverName: this.#serverName() };
+    return {
       session,
       role: 'server',
       timeoutMs: this.limits.handshakeTimeoutMs,
       begin: (done) => opened.openTls(options, done),
-      dropRest: () => accepted.abort(),
-      admitted: (upstream) => this.forward(session, accepted.open(), upstream),
+    };
+  }
+
+  #forwardRequests(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
+    forwardHttp({
+      downstream: accepted.open(),
+      session,
+      counters: this.counters,
+      ticker: this.ticker,
+      clock: this.deps.clock,
+      limits: http.limits,
+      identity: buildOutboundFields(http.xfcc),
+      scratch: this.scratch(http.limits),
+      judged: 'upstream',
+      // The server decides, by the newest list.
+      judge: () => {
+        const { proven } = session;
+        if (proven === undefined) throw new Error('a request was judged before its server');
+        const verdict = authorise(proven.authenticated.id, this.allow);
+        session.rule = verdict.allowed ? verdict.rule : undefined;
+        session.denied = verdict.allowed ? undefined : verdict.reason;
+        return verdict;
+      },
+      open: (done) => this.#openServer(session, done),
+      requestFinished: (record) => this.deps.events.requestFinished(this.ref, record),
+      broken: (side, error) => this.broken(session, side, error),
+      done: () => this.finish(session),
     });
+  }
+
+  /** A connection to a server that was found to be who it must be; nothing has been said on it. */
+  #openServer(session: Session, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
+    const { clock, contexts } = this.deps;
+    const own = contexts.own(this.settings.identity, clock.now());
+    session.proven = undefined;
+    if ('detail' in own) {
+      done({ ok: false, failure: notReadyFailure(own.detail) });
+      return { abort: () => undefined };
+    }
+    session.ownId = own.svid.id;
+    const { connectTimeoutMs, tcpKeepAliveMs } = this.limits;
+    let inProgress: { abort(): void } = connect(
+      { endpoint: this.settings.to, timeoutMs: connectTimeoutMs, keepAliveMs: tcpKeepAliveMs ?? 0, use: 'tls' },
+      (outcome) => {
+        if (!outcome.ok) {
+          done({ ok: false, failure: connectFailure(outcome.error.code, outcome.error.message) });
+          return;
+        }
+        session.upstreamAddress = outcome.opened.address;
+        inProgress = this.admission.authenticate(this.#handshake(session, outcome.opened, own), (judged) => {
+          if (!judged.ok) {
+            const { at, reason, detail } = judged;
+            done({ ok: false, failure: at === 'verdict' ? deniedFailure(reason, detail) : handshakeFailure(reason, detail) });
+            return;
+          }
+          session.proven = judged.proven;
+          session.expiresAtMs = Math.min(expiryOf(own), judged.proven.authenticated.leaf.notAfterMs);
+          done({ ok: true, connection: judged.connection });
+        });
+      },
+    );
+    return { abort: () => inProgress.abort() };
   }
 
   /** TLS forbids IP literals in SNI (RFC 6066, section 3). */

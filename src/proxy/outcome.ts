@@ -18,6 +18,47 @@ export function handshakeProblem(code: string): DenyReason {
   }
 }
 
+/** Why there is no connection to send to: what a request is answered, and what is said of the connection. */
+export interface UpstreamFailure {
+  readonly status: OwnStatus;
+  readonly result: HttpResult;
+  readonly closeReason: CloseReason;
+  /** For whoever asked: words of ours alone. */
+  readonly detail: string;
+  /** For the log. */
+  readonly message: string;
+}
+
+/** The upstream could not be reached, for what the system's code says. */
+export function connectFailure(code: string, message: string): UpstreamFailure {
+  return { ...connectStatus(code), closeReason: connectProblem(code), detail: 'the application cannot be reached', message };
+}
+
+/** The server was reached, but there was no TLS with it. */
+export function handshakeFailure(reason: DenyReason, message: string): UpstreamFailure {
+  const closeReason = 'upstream_tls_failed';
+  if (reason === 'handshake_timeout')
+    return { status: 504, result: 'upstream_timeout', closeReason, detail: 'the server did not finish the TLS handshake in time', message };
+  return { status: 502, result: 'upstream_failed', closeReason, detail: `the TLS handshake with the server failed: ${reason}`, message };
+}
+
+/** The server is not who it must be. */
+export function deniedFailure(reason: DenyReason, message: string): UpstreamFailure {
+  const detail = `the server is not who it must be: ${reason}`;
+  return { status: 502, result: 'upstream_denied', closeReason: 'upstream_denied', detail, message };
+}
+
+/** Scute itself has nothing to present. */
+export function notReadyFailure(message: string): UpstreamFailure {
+  return {
+    status: 503,
+    result: 'identity_not_ready',
+    closeReason: 'identity_withdrawn',
+    detail: 'there is no SVID to present',
+    message,
+  };
+}
+
 /** Why the upstream could not be reached, from the system's code. */
 export function connectProblem(code: string): CloseReason {
   switch (code) {
@@ -35,7 +76,7 @@ export function connectProblem(code: string): CloseReason {
 }
 
 /** What a request is answered whose application could not be connected to, from the system's code. */
-export function connectStatus(code: string): { readonly status: OwnStatus; readonly result: HttpResult } {
+function connectStatus(code: string): { readonly status: OwnStatus; readonly result: HttpResult } {
   switch (code) {
     case 'ETIMEDOUT':
       return { status: 504, result: 'upstream_timeout' };

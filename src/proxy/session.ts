@@ -35,6 +35,8 @@ export class Session {
   proven: ProvenPeer | undefined;
   /** The SPIFFE ID that we presented. */
   ownId: SpiffeId | undefined;
+  /** Wall time at which `expire` is called. */
+  expiresAtMs = Infinity;
   rule: string | undefined;
   denied: DenyReason | undefined;
   bytesFromDownstream = 0;
@@ -43,8 +45,10 @@ export class Session {
   lastActiveTick = 0;
   /** Drops whatever is open at the moment. Replaced as the session goes on. */
   drop: () => void = () => undefined;
-  /** The listener drains: ends the session as soon as nothing is under way, if the protocol has such a moment. */
+  /** Ends the session as soon as nothing is under way, if the protocol has such a moment. */
   wind: () => void = () => undefined;
+  /** The SVID of one side has expired: for protocols that have a moment to begin anew. */
+  expire: () => void = () => undefined;
   #closeReason: CloseReason | undefined;
   #detail: string | undefined;
   #ended = false;
@@ -72,6 +76,7 @@ export class Session {
     this.#ended = true;
     this.drop = () => undefined;
     this.wind = () => undefined;
+    this.expire = () => undefined;
     return true;
   }
 

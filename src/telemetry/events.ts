@@ -23,6 +23,7 @@ export const CLOSE_REASONS = [
   'revoked',
   'policy',
   'identity_withdrawn',
+  'svid_expired', // http: the peer's or ours; ended between requests
   'denied', // inbound: never admitted
   'handshake_failed', // inbound: never authenticated
   'shutdown', // drained to the deadline, then forced
@@ -52,7 +53,9 @@ export const HTTP_RESULTS = [
   'upstream_refused', // 502: nothing listens, or no route
   'upstream_timeout', // 504: no connection or no response in time
   'upstream_failed', // 502, or a reset if the response had begun
+  'upstream_denied', // 502, outbound: the server is not who it must be
   'overloaded', // 503: no descriptors or memory for a connection
+  'identity_not_ready', // 503, outbound: there is no SVID to present to the server
   'downstream_closed', // the caller left before it had the response
   'dropped', // the connection was closed for a reason of its own: its line says which
 ] as const;
@@ -185,6 +188,7 @@ const CLOSE_LEVELS: Readonly<Record<CloseReason, LineLevel>> = {
   revoked: 'info',
   policy: 'info',
   identity_withdrawn: 'info',
+  svid_expired: 'info',
   denied: 'info',
   handshake_failed: 'info',
   shutdown: 'info',

@@ -67,7 +67,16 @@ export interface Metrics {
 }
 
 /** Connections that Scute ended by itself although both sides were well. */
-const DRAIN_REASONS = ['lifetime', 'idle_timeout', 'authority_removed', 'revoked', 'policy', 'identity_withdrawn', 'shutdown'] as const;
+const DRAIN_REASONS = [
+  'lifetime',
+  'idle_timeout',
+  'authority_removed',
+  'revoked',
+  'policy',
+  'identity_withdrawn',
+  'svid_expired',
+  'shutdown',
+] as const;
 const HANDSHAKE_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 const LISTENER = ['direction', 'listener'] as const;
 /** More series than this for one set of names would be a burden for whoever stores them. */

@@ -12,6 +12,11 @@ export interface OwnIdentity {
   readonly context: TlsContext;
 }
 
+/** Wall time at which what we present expires. */
+export function expiryOf({ svid }: OwnIdentity): number {
+  return svid.chain[0]?.notAfterMs ?? 0;
+}
+
 /** Why there is nothing to present. */
 export interface NotReady {
   readonly detail: string;

@@ -96,8 +96,9 @@ test('responses without a body are followed by the next', async (t) => {
   assert.deepEqual(text.match(/HTTP\/1\.1 \d+/g), ['HTTP/1.1 200', 'HTTP/1.1 204', 'HTTP/1.1 304', 'HTTP/1.1 205']);
 });
 
-test('a request waits for 100 Continue, which passes', async (t) => {
+test('a request waits for 100 Continue, which is ours: the application is never asked', async (t) => {
   const application = await startHttpApplication(t, (request, response) => {
+    assert.equal(request.headers.expect, undefined);
     request.pipe(response);
   });
   const stage = await startHttpInbound(t, application.address);
@@ -342,4 +343,42 @@ test('whoever presents the certificate of another workload is that workload', as
   await line.until('ok');
 
   assert.match(application.received(), /;URI=spiffe:\/\/example\.org\/ns\/prod\/batch\r\n/);
+});
+
+test('nobody is told to go on with a body that is not taken', async (t) => {
+  const application = await startRawApplication(t, () => OK);
+  const expect = (length: number): string => `PUT / HTTP/1.1\r\nHost: api\r\nExpect: 100-continue\r\nContent-Length: ${length}\r\n\r\n`;
+  const stage = await startHttpInbound(t, application.address, { http: { maxBodyBytes: 10 } });
+  assert.match((await (await send(stage, expect(11))).over()).text, /^HTTP\/1\.1 413 /);
+  assert.match((await (await send(stage, expect(1).replace('100-continue', '200-ok'))).over()).text, /^HTTP\/1\.1 400 /);
+
+  await stage.sidecar.reload(stage.with({ allow: [] }));
+  assert.match((await (await send(stage, expect(1))).over()).text, /^HTTP\/1\.1 403 /);
+  assert.equal(application.connections(), 0);
+
+  const nobody = await startHttpInbound(t, `127.0.0.1:${await freePort()}`);
+  assert.match((await (await send(nobody, expect(1))).over()).text, /^HTTP\/1\.1 502 /);
+});
+
+test('what a client says of itself reaches the application only where that was asked for, under that very name', async (t) => {
+  const application = await startRawApplication(t, (received) => (received.endsWith('\r\n\r\n') ? OK : undefined));
+  const fields = [
+    'X-Forwarded-Client-Cert: URI=spiffe://a/1',
+    'x_forwarded_client_cert: URI=spiffe://a/2',
+    'x-forwarded-client-cert:  URI=spiffe://a/3 ',
+  ];
+  const xfccOf = (text: string): string[] => text.match(/^x.forwarded.client.cert:.*$/gim) ?? [];
+
+  const forwarding = await startHttpInbound(t, application.address, { http: { xfcc: 'unsafe-forward' } });
+  await (await send(forwarding, get('/', ...fields))).until('ok');
+  const appending = await startHttpInbound(t, application.address, { http: { xfcc: 'unsafe-append' } });
+  await (await send(appending, get('/appended', ...fields))).until('ok');
+  await (await send(appending, get('/bare'))).until('ok');
+
+  const [forwarded = '', appended = '', bare = ''] = application.received().split(/(?=GET \/[ab])/);
+  assert.deepEqual(xfccOf(forwarded), ['X-Forwarded-Client-Cert: URI=spiffe://a/1', 'x-forwarded-client-cert:  URI=spiffe://a/3 ']);
+  const ours = String.raw`By=spiffe:\/\/example\.org\/api;Hash=[0-9a-f]{64};URI=spiffe:\/\/example\.org\/web$`;
+  assert.equal(xfccOf(appended).length, 1);
+  assert.match(xfccOf(appended).join(), new RegExp(`^X-Forwarded-Client-Cert: URI=spiffe://a/1,URI=spiffe://a/3,${ours}`));
+  assert.match(xfccOf(bare).join(), new RegExp(`^X-Forwarded-Client-Cert: ${ours}`));
 });

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { presented, WEB } from '../support/data-path.ts';
 import { eventually } from '../support/eventually.ts';
 import { send, startHttpApplication, startHttpInbound, startRawApplication, wire } from '../support/http-stage.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { tlsClient } from '../support/tls-peer.ts';
 
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
@@ -162,4 +163,46 @@ test('connections that are cut while they end leave no descriptor behind', async
     },
     { withinMs: 5000 },
   );
+});
+
+test('a body that dribbles is cut off', async (t) => {
+  const clock = new FakeClock();
+  let begun = 0;
+  const application = await startHttpApplication(t, (request, response) => {
+    begun++;
+    request.resume().on('end', () => response.end());
+  });
+  const stage = await startHttpInbound(t, application.address, { sidecar: { clock } });
+  const dribbling = await send(stage, 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n');
+  const chunked = await send(stage, 'POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nf');
+  const other = await send(stage, GET);
+  await eventually(() => assert.equal(begun, 3));
+
+  for (let second = 0; second < 10; second++) {
+    dribbling.socket.write('x');
+    clock.advance(1000);
+    await new Promise(setImmediate);
+  }
+
+  for (const each of [dribbling, chunked]) {
+    assert.match((await each.over()).text, /^HTTP\/1\.1 408 [\s\S]*the body came too slowly\n$/);
+  }
+  assert.equal(await stage.sidecar.metric('scute_http_requests_total', { result: 'timeout' }), 2);
+  other.socket.write(GET);
+  await eventually(() => assert.equal(other.text().match(/200 OK/g)?.length, 2));
+});
+
+test('a body as fast as it must be is not cut off, however long it takes', async (t) => {
+  const clock = new FakeClock();
+  const application = await startHttpApplication(t, (request, response) => request.pipe(response));
+  const stage = await startHttpInbound(t, application.address, { sidecar: { clock } });
+  const line = await send(stage, 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 30000\r\n\r\n');
+
+  for (let sent = 300; sent <= 30_000; sent += 300) {
+    line.socket.write('x'.repeat(300));
+    await eventually(() => assert.ok(line.text().split('x').length > sent));
+    clock.advance(1000);
+  }
+
+  assert.match(line.text(), /^HTTP\/1\.1 200 /);
 });

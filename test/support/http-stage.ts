@@ -2,7 +2,6 @@ import { once } from 'node:events';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
 import type { TestContext } from 'node:test';
-import type { TLSSocket } from 'node:tls';
 import { startInbound, type InboundStage, type StageOptions } from './data-path.ts';
 import { eventually } from './eventually.ts';
 import { startTcpServer } from './tcp.ts';
@@ -56,7 +55,7 @@ export function startHttpInbound(
 
 /** A connection of which all that comes is kept. */
 export interface Wire {
-  readonly socket: TLSSocket;
+  readonly socket: Socket;
   text(): string;
   /** Resolves when what came has `part`, or fails with what came. */
   until(part: string | RegExp): Promise<string>;
@@ -64,7 +63,7 @@ export interface Wire {
   over(): Promise<{ readonly text: string; readonly error: string | undefined }>;
 }
 
-export function wire(socket: TLSSocket): Wire {
+export function wire(socket: Socket): Wire {
   const chunks: Buffer[] = [];
   let error: string | undefined;
   socket.on('data', (chunk: Buffer) => chunks.push(chunk));

@@ -1,0 +1,158 @@
+import type { HeadLimits } from './http-head.ts';
+import { BodyScanner } from './http-body.ts';
+import { CLOSING } from './http-answer.ts';
+import { BlockReader, type Fields } from './http-fields.ts';
+import { ResponseHead } from './http-response.ts';
+
+/** What the next byte from the application is a part of. `none`: nothing was asked; `whole`: nothing more was. */
+export type ResponsePart = 'none' | 'head' | 'body' | 'trailers' | 'whole' | 'tunnel';
+
+/** What was asked: the framing of the response depends on it. */
+export interface Asked {
+  readonly method: string;
+  readonly minorVersion: 0 | 1;
+  readonly upgradesToWebSocket: boolean;
+}
+
+/** What is found in the application's bytes. */
+export interface ResponseSink {
+  /** Bytes for the client, as they came. */
+  responseRead(chunk: Buffer, start: number, end: number): void;
+  /** The head of the final response, or of a 101, is valid: `reader.head`. Its bytes have not been read out yet. */
+  finalHead(): void;
+  /** The last byte was `responseRead`. */
+  responseWhole(): void;
+  /** The application said something that nobody asked for: never the answer to the next request. */
+  unasked(): void;
+  /** Bytes before it have been read out. */
+  responseRefused(detail: string): void;
+}
+
+/** Finds the edges of responses, however the bytes are cut. A chunk is read out in as few pieces as it can be. */
+export class ResponseReader {
+  part: ResponsePart = 'none';
+  /** Final responses whose head is still to come are the last of their connection, and say so. */
+  saysClose = false;
+  readonly head: ResponseHead;
+  readonly #sink: ResponseSink;
+  readonly #body = new BodyScanner();
+  readonly #fields: Fields;
+  readonly #trailers: BlockReader;
+  #asked: Asked | undefined;
+  #dropsContinue = false;
+
+  /** `fields` is room to work in, which many readers may share. */
+  constructor(sink: ResponseSink, limits: HeadLimits, fields: Fields) {
+    this.#sink = sink;
+    this.#fields = fields;
+    this.head = new ResponseHead(limits, fields);
+    this.#trailers = new BlockReader(limits.maxHeadBytes);
+  }
+
+  /** A request was sent. `dropsContinue`: a 100 of the application's is not for the client, who had one of ours. */
+  expect(asked: Asked, dropsContinue: boolean): void {
+    this.part = 'head';
+    this.#asked = asked;
+    this.#dropsContinue = dropsContinue;
+  }
+
+  read(chunk: Buffer): void {
+    let at = 0;
+    /** What has been looked at and not been read out yet begins here. */
+    let from = 0;
+    while (at < chunk.length) {
+      switch (this.part) {
+        case 'none':
+        case 'whole':
+          this.#out(chunk, from, at);
+          this.#sink.unasked();
+          return;
+        case 'head': {
+          const { head } = this;
+          const { reader } = head;
+          const asked = this.#asked;
+          if (asked === undefined) throw new Error('a response is read that nobody asked for');
+          const outcome = head.read(chunk, at, asked);
+          if (outcome.kind === 'more') {
+            this.#out(chunk, from, at);
+            return;
+          }
+          const problem = outcome.kind === 'bad' ? outcome.detail : switchProblem(head, asked);
+          if (problem !== undefined) {
+            this.#out(chunk, from, at);
+            this.#sink.responseRefused(`the application gave a response that is not valid: ${problem}`);
+            return;
+          }
+          const isInterim = head.status < 200 && head.status !== 101;
+          // HTTP/1.0 knows none.
+          const isForUs = isInterim && (asked.minorVersion === 0 || (head.status === 100 && this.#dropsContinue));
+          const isLast = this.saysClose && !isInterim && head.status !== 101 && !head.close;
+          if (reader.bytes !== chunk || isForUs || isLast) {
+            this.#out(chunk, from, at);
+            if (!isForUs) this.#out(reader.bytes, reader.start, isLast ? reader.end - 2 : reader.end);
+            if (isLast) this.#out(CLOSING, 0, CLOSING.length);
+            from = reader.next;
+          }
+          at = reader.next;
+          if (isInterim) break;
+          this.part = head.status === 101 ? 'tunnel' : 'body';
+          if (this.part === 'body') this.#body.begin(head.framing);
+          this.#sink.finalHead();
+          break;
+        }
+        case 'body': {
+          const body = this.#body;
+          at = body.scan(chunk, at);
+          if (body.state === 'bad') {
+            this.#sink.responseRefused('the application gave a malformed chunked body');
+            return;
+          }
+          if (body.state === 'trailers') this.part = 'trailers';
+          break;
+        }
+        case 'trailers': {
+          const reader = this.#trailers;
+          const outcome = reader.read(chunk, at);
+          if (outcome === 'more') {
+            this.#out(chunk, from, at);
+            return;
+          }
+          if (outcome !== 'whole' || this.#fields.parse(reader.bytes, reader.start, reader.end) !== undefined) {
+            this.#sink.responseRefused('the application gave malformed trailers');
+            return;
+          }
+          if (reader.bytes !== chunk) {
+            this.#out(chunk, from, at);
+            this.#out(reader.bytes, reader.start, reader.end);
+            from = reader.next;
+          }
+          at = reader.next;
+          this.#body.finish();
+          break;
+        }
+        case 'tunnel':
+          at = chunk.length;
+          break;
+      }
+      if ((this.part === 'body' || this.part === 'trailers') && this.#body.state === 'done') {
+        this.part = 'whole';
+        this.#out(chunk, from, at);
+        if (at < chunk.length) this.#sink.unasked();
+        this.#sink.responseWhole();
+        return;
+      }
+    }
+    this.#out(chunk, from, at);
+  }
+
+  #out(chunk: Buffer, start: number, end: number): void {
+    if (start < end) this.#sink.responseRead(chunk, start, end);
+  }
+}
+
+/** Only who was asked for a WebSocket may begin one. */
+function switchProblem(head: ResponseHead, asked: Asked): string | undefined {
+  if (head.status !== 101) return undefined;
+  if (!asked.upgradesToWebSocket) return '101 without being asked';
+  return head.upgradesToWebSocket ? undefined : '101 to another protocol than websocket';
+}
