@@ -83,8 +83,8 @@ function installed(peers: readonly Peer[]): ReadonlyMap<Peer, string> {
   return found;
 }
 
-function named({ name, note }: Peer, version: string): Named {
-  return { name, version, note };
+function named({ name, notes }: Peer, version: string): Named {
+  return { name, version, notes };
 }
 
 async function measure({ works, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
@@ -122,7 +122,11 @@ async function measure({ works, peers, rounds, json }: Selection, signal: AbortS
   } finally {
     for (const end of ending) await end();
   }
-  if (!json) for (const { note } of others.keys()) if (note !== undefined) process.stdout.write(`note: ${note}\n`);
+  if (!json) {
+    const protocols = new Set(works.map(({ protocol }) => protocol));
+    for (const { notes } of others.keys())
+      for (const protocol of protocols) if (notes[protocol] !== undefined) process.stdout.write(`note: ${notes[protocol]}\n`);
+  }
   return 0;
 }
 

@@ -2,14 +2,14 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Job, Load } from './load.ts';
-import type { CertificateFiles, Peer } from './peer.ts';
+import type { CertificateFiles, Peer, Protocol } from './peer.ts';
 import { freePort, residentBytes, startProxy, type RunningProxy } from './process.ts';
 
 /** What one work needs to measure one proxy. */
 interface Bench {
   readonly load: Load;
   readonly certificates: CertificateFiles;
-  job(work: Job['work'], proxy: RunningProxy, more: Partial<Job>): Job;
+  job(peer: Peer, work: Job['work'], proxy: RunningProxy, more: Partial<Job>): Job;
   /** Starts a proxy and waits until it has answered one request. */
   start(peer: Peer): Promise<Started>;
 }
@@ -38,6 +38,8 @@ export interface Work {
   readonly name: string;
   readonly what: string;
   readonly lines: readonly Line[];
+  /** What the proxies speak. */
+  readonly protocol: Protocol;
   /** Whether a proxy is kept through all rounds (warm), or `measure` starts its own in each. */
   readonly keep: boolean;
   measure(bench: Bench, peer: Peer, kept: RunningProxy | undefined): Promise<Figures>;
@@ -55,8 +57,9 @@ export const WORKS: readonly Work[] = [
     name: 'tcp',
     what: '128 bytes there and back, 64 kept connections',
     lines: [{ variant: '', unit: 'requests/cpu-s', better: 'higher' }],
+    protocol: 'tcp',
     keep: true,
-    measure: async (bench, _peer, kept) => rate(bench, kept, [{ work: 'exchange', connections: 64 }]),
+    measure: async (bench, peer, kept) => rate(bench, peer, kept, [{ work: 'exchange', connections: 64 }]),
   },
   {
     name: 'bulk-tcp',
@@ -65,9 +68,10 @@ export const WORKS: readonly Work[] = [
       { variant: 'down', unit: 'MiB/cpu-s', better: 'higher' },
       { variant: 'up', unit: 'MiB/cpu-s', better: 'higher' },
     ],
+    protocol: 'tcp',
     keep: true,
-    measure: async (bench, _peer, kept) =>
-      rate(bench, kept, [
+    measure: async (bench, peer, kept) =>
+      rate(bench, peer, kept, [
         { work: 'exchange', connections: 8, downBytes: MIB },
         { work: 'exchange', connections: 8, upBytes: MIB },
       ]),
@@ -76,8 +80,24 @@ export const WORKS: readonly Work[] = [
     name: 'handshake',
     what: 'a new mTLS connection, a connection to the application, one request; 16 clients',
     lines: [{ variant: '', unit: 'connections/cpu-s', better: 'higher' }],
+    protocol: 'tcp',
     keep: true,
-    measure: async (bench, _peer, kept) => rate(bench, kept, [{ work: 'connect', connections: 16 }]),
+    measure: async (bench, peer, kept) => rate(bench, peer, kept, [{ work: 'connect', connections: 16 }]),
+  },
+  {
+    name: 'http1',
+    what: 'a small GET over HTTP/1.1 with the caller set by the proxy, 64 kept connections; with 1.5 KiB of cookies and tracing fields',
+    lines: [
+      { variant: '', unit: 'requests/cpu-s', better: 'higher' },
+      { variant: 'cookies', unit: 'requests/cpu-s', better: 'higher' },
+    ],
+    protocol: 'http',
+    keep: true,
+    measure: async (bench, peer, kept) =>
+      rate(bench, peer, kept, [
+        { work: 'exchange', connections: 64 },
+        { work: 'exchange', connections: 64, cookies: true },
+      ]),
   },
   {
     name: 'memory',
@@ -86,6 +106,7 @@ export const WORKS: readonly Work[] = [
       { variant: 'idle', unit: 'MiB', better: 'lower' },
       { variant: 'connection', unit: 'KiB/connection', better: 'lower' },
     ],
+    protocol: 'tcp',
     keep: false,
     measure: async (bench, peer) => {
       const { proxy } = await bench.start(peer);
@@ -93,7 +114,7 @@ export const WORKS: readonly Work[] = [
         // It has answered one request: what an idle proxy holds that has done its work once.
         await new Promise((resolve) => setTimeout(resolve, 2000));
         const idle = residentBytes(proxy.pids());
-        const held = await bench.load.run(bench.job('idle', proxy, { connections: IDLE_CONNECTIONS, windowMs: 2000 }));
+        const held = await bench.load.run(bench.job(peer, 'idle', proxy, { connections: IDLE_CONNECTIONS, windowMs: 2000 }));
         return { values: [idle / MIB, (held.rssBytes - idle) / 1024 / held.count], tls: held.tls };
       } finally {
         await proxy.stop();
@@ -107,6 +128,7 @@ export const WORKS: readonly Work[] = [
       { variant: 'listening', unit: 'ms', better: 'lower' },
       { variant: 'serving', unit: 'ms', better: 'lower' },
     ],
+    protocol: 'tcp',
     keep: false,
     measure: async (bench, peer) => {
       const listening: number[] = [];
@@ -146,13 +168,15 @@ export async function runWork(work: Work, { peers, rounds, load, certificates, s
   const bench: Bench = {
     load,
     certificates,
-    job: (kind, proxy, more) => ({
+    job: (peer, kind, proxy, more) => ({
       work: kind,
       target: `127.0.0.1:${proxy.port}`,
       certFile: certificates.clientChain,
       keyFile: certificates.clientKey,
       caFile: certificates.authorities,
       serverId: certificates.serverId,
+      protocol: work.protocol === 'tcp' ? 'frames' : 'http1',
+      identity: peer.identity(certificates),
       connections: 1,
       warmUpMs: 0,
       windowMs: 0,
@@ -163,9 +187,12 @@ export async function runWork(work: Work, { peers, rounds, load, certificates, s
       const directory = mkdtempSync(join(tmpdir(), `scute-bench-${peer.name}-`));
       directories.push(directory);
       const port = await freePort();
-      const proxy = await startProxy(peer.prepare({ directory, port, application: load.application, certificates }), port);
+      const proxy = await startProxy(
+        peer.prepare({ directory, port, protocol: work.protocol, application: load.applications[work.protocol], certificates }),
+        port,
+      );
       try {
-        const { tls } = await load.run(bench.job('first', proxy, { windowMs: SERVING_LIMIT_MS }));
+        const { tls } = await load.run(bench.job(peer, 'first', proxy, { windowMs: SERVING_LIMIT_MS, forgedIdentity: true }));
         return { proxy, servingInMs: performance.now() - proxy.spawnedAtMs, tls };
       } catch (cause) {
         await proxy.stop();
@@ -205,6 +232,7 @@ export function median(values: readonly number[]): number {
 
 async function rate(
   bench: Bench,
+  peer: Peer,
   proxy: RunningProxy | undefined,
   jobs: readonly (Partial<Job> & { work: Job['work'] })[],
 ): Promise<Figures> {
@@ -212,7 +240,7 @@ async function rate(
   const values: number[] = [];
   let tls = '';
   for (const job of jobs) {
-    const result = await bench.load.run(bench.job(job.work, proxy, { warmUpMs: 1000, windowMs: 2000, ...job }));
+    const result = await bench.load.run(bench.job(peer, job.work, proxy, { warmUpMs: 1000, windowMs: 2000, ...job }));
     if (result.count === 0 || result.cpuSeconds === 0) throw new Error(`nothing came through 127.0.0.1:${proxy.port}`);
     const scale = ((job.upBytes ?? 0) + (job.downBytes ?? 0)) / MIB || 1;
     values.push((result.count * scale) / result.cpuSeconds);
