@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Job, Load } from './load.ts';
@@ -97,6 +97,21 @@ export const WORKS: readonly Work[] = [
       rate(bench, peer, kept, [
         { work: 'exchange', connections: 64 },
         { work: 'exchange', connections: 64, cookies: true },
+      ]),
+  },
+  {
+    name: 'bulk-http',
+    what: 'a body of 1 MiB over HTTP/1.1, 8 kept connections',
+    lines: [
+      { variant: 'down', unit: 'MiB/cpu-s', better: 'higher' },
+      { variant: 'up', unit: 'MiB/cpu-s', better: 'higher' },
+    ],
+    protocol: 'http',
+    keep: true,
+    measure: async (bench, peer, kept) =>
+      rate(bench, peer, kept, [
+        { work: 'exchange', connections: 8, downBytes: MIB },
+        { work: 'exchange', connections: 8, upBytes: MIB },
       ]),
   },
   {
@@ -211,6 +226,7 @@ export async function runWork(work: Work, { peers, rounds, load, certificates, s
         const peer = peers[(i + round + WARM_ROUNDS) % peers.length];
         if (peer === undefined) continue;
         const figures = await work.measure(bench, peer, kept.get(peer.name));
+        directories.forEach(cutLogs);
         if (round < 0) continue;
         tls.set(peer.name, figures.tls);
         figures.values.forEach((value, line) => values[line]?.get(peer.name)?.push(value));
@@ -228,6 +244,11 @@ export function median(values: readonly number[]): number {
   const middle = sorted.length >> 1;
   const upper = sorted[middle] ?? Number.NaN;
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
+}
+
+/** A line for each request fills a disk. */
+function cutLogs(directory: string): void {
+  for (const name of readdirSync(directory)) if (name.endsWith('.log')) truncateSync(join(directory, name));
 }
 
 async function rate(

@@ -45,7 +45,7 @@ func httpFields(job Job) []field {
 func cookieFields() []field {
 	const hex = "4bf92f3577b34da6a3ce929d0e0e4736"
 	cookies := []string{
-		"session=" + strings.Repeat("eyJhbGciOiJFUzI1NiIsImtpZCI6Ij", 14),
+		"session=" + strings.Repeat("eyJhbGciOiJFUzI1NiIsImtpZCI6Ij", 20),
 		"csrf=" + strings.Repeat(hex, 2),
 		"consent=" + strings.Repeat("analytics%3Dfalse%26ads%3Dfalse", 4),
 		"_ga=GA1.2.1837465920.1764096000",
