@@ -13,11 +13,12 @@ export interface Job {
   readonly keyFile: string;
   readonly caFile: string;
   readonly serverId: string;
-  readonly protocol: 'frames' | 'http1';
+  readonly protocol: 'frames' | 'http1' | 'http2';
   readonly identity: string;
   readonly forgedIdentity?: boolean;
   readonly cookies?: boolean;
   readonly connections: number;
+  readonly streams?: number;
   readonly upBytes?: number;
   readonly downBytes?: number;
   readonly total?: number;

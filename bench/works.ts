@@ -38,8 +38,10 @@ export interface Work {
   readonly name: string;
   readonly what: string;
   readonly lines: readonly Line[];
-  /** What the proxies speak. */
+  /** How the proxies forward. */
   readonly protocol: Protocol;
+  /** What the load speaks. */
+  readonly client: Job['protocol'];
   /** Whether a proxy is kept through all rounds (warm), or `measure` starts its own in each. */
   readonly keep: boolean;
   measure(bench: Bench, peer: Peer, kept: RunningProxy | undefined): Promise<Figures>;
@@ -58,6 +60,7 @@ export const WORKS: readonly Work[] = [
     what: '128 bytes there and back, 64 kept connections',
     lines: [{ variant: '', unit: 'requests/cpu-s', better: 'higher' }],
     protocol: 'tcp',
+    client: 'frames',
     keep: true,
     measure: async (bench, peer, kept) => rate(bench, peer, kept, [{ work: 'exchange', connections: 64 }]),
   },
@@ -69,6 +72,7 @@ export const WORKS: readonly Work[] = [
       { variant: 'up', unit: 'MiB/cpu-s', better: 'higher' },
     ],
     protocol: 'tcp',
+    client: 'frames',
     keep: true,
     measure: async (bench, peer, kept) =>
       rate(bench, peer, kept, [
@@ -81,6 +85,7 @@ export const WORKS: readonly Work[] = [
     what: 'a new mTLS connection, a connection to the application, one request; 16 clients',
     lines: [{ variant: '', unit: 'connections/cpu-s', better: 'higher' }],
     protocol: 'tcp',
+    client: 'frames',
     keep: true,
     measure: async (bench, peer, kept) => rate(bench, peer, kept, [{ work: 'connect', connections: 16 }]),
   },
@@ -92,6 +97,7 @@ export const WORKS: readonly Work[] = [
       { variant: 'cookies', unit: 'requests/cpu-s', better: 'higher' },
     ],
     protocol: 'http',
+    client: 'http1',
     keep: true,
     measure: async (bench, peer, kept) =>
       rate(bench, peer, kept, [
@@ -107,11 +113,28 @@ export const WORKS: readonly Work[] = [
       { variant: 'up', unit: 'MiB/cpu-s', better: 'higher' },
     ],
     protocol: 'http',
+    client: 'http1',
     keep: true,
     measure: async (bench, peer, kept) =>
       rate(bench, peer, kept, [
         { work: 'exchange', connections: 8, downBytes: MIB },
         { work: 'exchange', connections: 8, upBytes: MIB },
+      ]),
+  },
+  {
+    name: 'h2-to-http1',
+    what: 'a small GET over HTTP/2 to an application that speaks HTTP/1.1; 64 connections of one stream, 16 of 16 streams',
+    lines: [
+      { variant: '64x1', unit: 'requests/cpu-s', better: 'higher' },
+      { variant: '16x16', unit: 'requests/cpu-s', better: 'higher' },
+    ],
+    protocol: 'http',
+    client: 'http2',
+    keep: true,
+    measure: async (bench, peer, kept) =>
+      rate(bench, peer, kept, [
+        { work: 'exchange', connections: 64, streams: 1 },
+        { work: 'exchange', connections: 16, streams: 16 },
       ]),
   },
   {
@@ -122,6 +145,7 @@ export const WORKS: readonly Work[] = [
       { variant: 'connection', unit: 'KiB/connection', better: 'lower' },
     ],
     protocol: 'tcp',
+    client: 'frames',
     keep: false,
     measure: async (bench, peer) => {
       const { proxy } = await bench.start(peer);
@@ -144,6 +168,7 @@ export const WORKS: readonly Work[] = [
       { variant: 'serving', unit: 'ms', better: 'lower' },
     ],
     protocol: 'tcp',
+    client: 'frames',
     keep: false,
     measure: async (bench, peer) => {
       const listening: number[] = [];
@@ -190,7 +215,7 @@ export async function runWork(work: Work, { peers, rounds, load, certificates, s
       keyFile: certificates.clientKey,
       caFile: certificates.authorities,
       serverId: certificates.serverId,
-      protocol: work.protocol === 'tcp' ? 'frames' : 'http1',
+      protocol: work.client,
       identity: peer.identity(certificates),
       connections: 1,
       warmUpMs: 0,

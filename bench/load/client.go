@@ -19,6 +19,12 @@ type client struct {
 	tls    atomic.Pointer[string]
 }
 
+// applicationProtocols are those that the client offers by ALPN.
+var applicationProtocols = map[string][]string{"http1": {"http/1.1"}, "http2": {"h2"}}
+
+// errNoHTTP2 is final: trying again does not help.
+var errNoHTTP2 = errors.New("the proxy does not speak HTTP/2")
+
 func newClient(job Job) (*client, error) {
 	pair, err := tls.LoadX509KeyPair(job.CertFile, job.KeyFile)
 	if err != nil {
@@ -36,11 +42,15 @@ func newClient(job Job) (*client, error) {
 		MinVersion:   tls.VersionTLS13,
 		// One group for every peer: which of them prefers the post-quantum hybrid is not what is measured.
 		CurvePreferences: []tls.CurveID{tls.X25519},
+		NextProtos:       applicationProtocols[job.Protocol],
 		// SVIDs have no DNS name: the chain and the SPIFFE ID are verified here.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			if state.DidResume {
 				return errors.New("the proxy resumed a session")
+			}
+			if want := applicationProtocols[job.Protocol]; job.Protocol == "http2" && state.NegotiatedProtocol != want[0] {
+				return fmt.Errorf("%w: it chose %q by ALPN, not %q", errNoHTTP2, state.NegotiatedProtocol, want[0])
 			}
 			if c.tls.Load() != nil {
 				return nil // Verified on this job's first connection: the load's CPU is scarce, the proxy's identity does not change.
@@ -84,6 +94,8 @@ func (c *client) newExchange(bufferBytes int) func(net.Conn) error {
 	switch c.job.Protocol {
 	case "http1":
 		return http1Exchange(c.job, bufferBytes)
+	case "http2":
+		return http2Exchange(c.job)
 	default:
 		return frameExchange(c.job, bufferBytes)
 	}
@@ -136,6 +148,9 @@ func run(job Job) Result {
 				return err
 			}
 			defer conn.Close()
+			if c.job.Protocol == "http2" {
+				return newHTTP2Session(c.job, conn).run(c.job.Streams, stop.Load, func() { count.Add(1) })
+			}
 			exchange := c.newExchange(64 << 10)
 			for !stop.Load() {
 				if err := exchange(conn); err != nil {
@@ -275,7 +290,7 @@ func (c *client) first() (Result, error) {
 		if err == nil {
 			return Result{Count: 1}, nil
 		}
-		if time.Now().After(end) {
+		if time.Now().After(end) || errors.Is(err, errNoHTTP2) {
 			return Result{}, err
 		}
 		time.Sleep(time.Millisecond)

@@ -26,7 +26,7 @@ type Job struct {
 	CaFile   string `json:"caFile"`
 	// ServerID is the SPIFFE ID that the proxy must show.
 	ServerID string `json:"serverId"`
-	// Protocol is what is spoken: frames (128 bytes and what they announce) or http1.
+	// Protocol is what is spoken: frames (128 bytes and what they announce), http1 or http2.
 	Protocol string `json:"protocol"`
 	// Identity is the value of X-Forwarded-Client-Cert that the application wants in every request over HTTP.
 	Identity string `json:"identity"`
@@ -36,6 +36,8 @@ type Job struct {
 	Cookies bool `json:"cookies"`
 	// Connections is the number of concurrent connections (exchange, idle) or clients (connect).
 	Connections int `json:"connections"`
+	// Streams is how many requests each HTTP/2 connection of an exchange has under way.
+	Streams int `json:"streams"`
 	// UpBytes and DownBytes follow the 128-byte request and answer of every exchange; over HTTP they are the bodies.
 	UpBytes   int64 `json:"upBytes"`
 	DownBytes int64 `json:"downBytes"`
