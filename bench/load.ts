@@ -2,6 +2,7 @@ import { execFileSync, type ChildProcess } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Protocol } from './peer.ts';
 import { LOAD_CORE, spawnPinned } from './process.ts';
 
 /** One measurement; bench/load/main.go says what each member means. */
@@ -12,7 +13,12 @@ export interface Job {
   readonly keyFile: string;
   readonly caFile: string;
   readonly serverId: string;
+  readonly protocol: 'frames' | 'http1' | 'http2';
+  readonly identity: string;
+  readonly forgedIdentity?: boolean;
+  readonly cookies?: boolean;
   readonly connections: number;
+  readonly streams?: number;
   readonly upBytes?: number;
   readonly downBytes?: number;
   readonly total?: number;
@@ -31,13 +37,13 @@ export interface JobResult {
 }
 
 export interface Load {
-  /** Where the plain application listens, host:port. */
-  readonly application: string;
+  /** Where the plain applications listen, host:port. */
+  readonly applications: Readonly<Record<Protocol, string>>;
   run(job: Job): Promise<JobResult>;
   stop(): Promise<void>;
 }
 
-/** Builds (Go's cache makes that cheap) and starts the load and the application, in one process on their core. */
+/** Builds (Go's cache makes that cheap) and starts the load and the applications, in one process on their core. */
 export async function startLoad(): Promise<Load> {
   const cache = join(import.meta.dirname, '../.cache/bench');
   mkdirSync(cache, { recursive: true });
@@ -55,9 +61,9 @@ export async function startLoad(): Promise<Load> {
     if (line.done === true) throw new Error('the load ended');
     return JSON.parse(line.value);
   };
-  const { application } = (await next()) as { application: string };
+  const { applications } = (await next()) as Pick<Load, 'applications'>;
   return {
-    application,
+    applications,
     run: async (job) => {
       stdin.write(`${JSON.stringify(job)}\n`);
       const result = (await next()) as JobResult;

@@ -83,8 +83,8 @@ function installed(peers: readonly Peer[]): ReadonlyMap<Peer, string> {
   return found;
 }
 
-function named({ name, note }: Peer, version: string): Named {
-  return { name, version, note };
+function named({ name, notes }: Peer, version: string): Named {
+  return { name, version, notes };
 }
 
 async function measure({ works, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
@@ -93,6 +93,8 @@ async function measure({ works, peers, rounds, json }: Selection, signal: AbortS
   if (others.size === 0) throw new Error('there is nobody to compare with');
   await buildBundle(SCUTE_BUNDLE);
   const ours = named(scute, scute.version() ?? 'unknown');
+  const theirs = [...others].map(([peer, version]) => named(peer, version));
+  let failed = false;
 
   const directory = mkdtempSync(join(tmpdir(), 'scute-bench-'));
   const ending: (() => Promise<void> | void)[] = [() => rmSync(directory, { recursive: true, force: true })];
@@ -103,27 +105,32 @@ async function measure({ works, peers, rounds, json }: Selection, signal: AbortS
     ending.unshift(() => load.stop());
     if (!json) process.stdout.write(`${TABLE_HEAD}\n`);
     for (const work of works) {
-      const measured = await runWork(work, {
-        peers: [scute, ...others.keys()],
-        rounds,
-        load,
-        certificates: identities.certificates,
-        signal,
-      });
-      for (const line of measured) {
-        for (const row of compare(
-          line,
-          ours,
-          [...others].map(([peer, version]) => named(peer, version)),
-        ))
+      try {
+        const measured = await runWork(work, {
+          peers: [scute, ...others.keys()],
+          rounds,
+          load,
+          certificates: identities.certificates,
+          signal,
+        });
+        for (const row of measured.flatMap((line) => compare(line, ours, theirs)))
           process.stdout.write(`${json ? JSON.stringify(row) : formatRow(row)}\n`);
+      } catch (cause) {
+        if (signal.aborted) throw cause;
+        // What was measured of the other works is not lost.
+        process.stderr.write(`bench: ${work.name} failed: ${String(cause)}\n`);
+        failed = true;
       }
     }
   } finally {
     for (const end of ending) await end();
   }
-  if (!json) for (const { note } of others.keys()) if (note !== undefined) process.stdout.write(`note: ${note}\n`);
-  return 0;
+  if (!json) {
+    const protocols = new Set(works.map(({ protocol }) => protocol));
+    for (const { notes } of others.keys())
+      for (const protocol of protocols) if (notes[protocol] !== undefined) process.stdout.write(`note: ${notes[protocol]}\n`);
+  }
+  return failed ? EXIT_FAILED : 0;
 }
 
 async function main(): Promise<number> {

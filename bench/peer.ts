@@ -1,3 +1,5 @@
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import type { Command } from './process.ts';
 
 /** PEM files of one trust domain, made for one run. */
@@ -15,10 +17,14 @@ export interface CertificateFiles {
   readonly workloadApi: string;
 }
 
-/** What a proxy has to do: accept mutual TLS on `port` from `certificates.clientId` alone, forward bytes to the application. */
+/** `tcp`: bytes are forwarded. `http`: each request is judged, labelled with the client's identity, counted and logged. */
+export type Protocol = 'tcp' | 'http';
+
+/** What a proxy has to do: accept mutual TLS on `port` from `certificates.clientId` alone, and forward to the application. */
 export interface Task {
   readonly directory: string;
   readonly port: number;
+  readonly protocol: Protocol;
   /** host:port */
   readonly application: string;
   readonly certificates: CertificateFiles;
@@ -31,7 +37,16 @@ export interface Peer {
   /** How to get it, for who reads that it is not installed. */
   readonly install: string;
   /** What is not as in the other peers; printed with the figures. */
-  readonly note?: string;
+  readonly notes: Readonly<Partial<Record<Protocol, string>>>;
+  /** The value of X-Forwarded-Client-Cert that the application must find in every request. */
+  identity(certificates: CertificateFiles): string;
   /** Writes its configuration into the task's directory. */
   prepare(task: Task): Command;
+}
+
+/** X-Forwarded-Client-Cert of `certificates.clientId` as Envoy writes it. */
+export function envoyIdentity({ clientChain, clientId, serverId }: CertificateFiles): string {
+  const leaf = new X509Certificate(readFileSync(clientChain));
+  const hash = leaf.fingerprint256.replaceAll(':', '').toLowerCase();
+  return `By=${serverId};Hash=${hash};URI=${clientId}`;
 }

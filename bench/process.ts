@@ -48,7 +48,8 @@ export function spawnPinned(core: string, command: readonly string[], options: P
 
 /** Starts a proxy on its core and waits until `port` accepts. */
 export async function startProxy(command: Command, port: number): Promise<RunningProxy> {
-  const output = openSync(command.outputFile, 'w');
+  // Appending, as the logs do: they are cut between measurements.
+  const output = openSync(command.outputFile, 'a');
   const begin = performance.now();
   const child = spawnPinned(PROXY_CORE, command.argv, {
     stdio: ['ignore', output, output],

@@ -1,3 +1,4 @@
+import type { Peer } from './peer.ts';
 import { median, type Measured } from './works.ts';
 
 /** One line of `--json`. */
@@ -24,7 +25,7 @@ export interface Row {
 export interface Named {
   readonly name: string;
   readonly version: string;
-  readonly note?: string | undefined;
+  readonly notes: Peer['notes'];
 }
 
 /** Compares `ours` with each of the others. */
@@ -35,6 +36,7 @@ export function compare(measured: Measured, ours: Named, others: readonly Named[
     const theirs = values.get(peer.name) ?? [];
     const ratios = own.map((value, round) => value / (theirs[round] ?? Number.NaN));
     const [ownTls = '', theirTls = ''] = [tls.get(ours.name), tls.get(peer.name)];
+    const note = peer.notes[work.protocol];
     const negotiated = ownTls === theirTls ? ownTls : `ours ${ownTls}, theirs ${theirTls}`;
     return {
       work: work.name,
@@ -49,7 +51,7 @@ export function compare(measured: Measured, ours: Named, others: readonly Named[
       spread: [round(Math.min(...ratios)), round(Math.max(...ratios))],
       tls: `${negotiated}; ECDSA P-256 SVIDs, client certificate required, no resumption`,
       versions: { ours: `${ours.name} ${ours.version}`, theirs: `${peer.name} ${peer.version}` },
-      ...(peer.note === undefined ? {} : { note: peer.note }),
+      ...(note === undefined ? {} : { note }),
     };
   });
 }

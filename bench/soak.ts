@@ -92,7 +92,7 @@ async function soak(stop: AbortSignal): Promise<number> {
       config,
       JSON.stringify({
         workloadApi: { endpoint: certificates.workloadApi },
-        inbound: [{ name: 'inbound', listen: `127.0.0.1:${port}`, to: load.application, allow: [certificates.clientId] }],
+        inbound: [{ name: 'inbound', listen: `127.0.0.1:${port}`, to: load.applications.tcp, allow: [certificates.clientId] }],
         metrics: { listen: `unix://${metricsSocket}` },
         log: { level: 'info', format: 'json' },
       }),
@@ -120,6 +120,8 @@ async function soak(stop: AbortSignal): Promise<number> {
       keyFile: certificates.clientKey,
       caFile: certificates.authorities,
       serverId: certificates.serverId,
+      protocol: 'frames',
+      identity: '',
       warmUpMs: 0,
       pids: [],
     } as const;

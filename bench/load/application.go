@@ -13,8 +13,8 @@ const frameBytes = 128
 
 var zeros = make([]byte, 256<<10)
 
-// startApplication serves exchanges in plain TCP on a free port and returns its address.
-func startApplication() (string, error) {
+// startApplication serves connections in plain TCP on a free port and returns its address.
+func startApplication(serve func(net.Conn)) (string, error) {
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		return "", err
@@ -31,7 +31,8 @@ func startApplication() (string, error) {
 	return listener.Addr().String(), nil
 }
 
-func serve(conn net.Conn) {
+// serveFrames answers exchanges.
+func serveFrames(conn net.Conn) {
 	defer conn.Close()
 	// A small buffer first: thousands of idle connections are held here, too.
 	frame := make([]byte, frameBytes)

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"sync"
@@ -19,6 +18,12 @@ type client struct {
 	config *tls.Config
 	tls    atomic.Pointer[string]
 }
+
+// applicationProtocols are those that the client offers by ALPN.
+var applicationProtocols = map[string][]string{"http1": {"http/1.1"}, "http2": {"h2"}}
+
+// errNoHTTP2 is final: trying again does not help.
+var errNoHTTP2 = errors.New("the proxy does not speak HTTP/2")
 
 func newClient(job Job) (*client, error) {
 	pair, err := tls.LoadX509KeyPair(job.CertFile, job.KeyFile)
@@ -37,11 +42,15 @@ func newClient(job Job) (*client, error) {
 		MinVersion:   tls.VersionTLS13,
 		// One group for every peer: which of them prefers the post-quantum hybrid is not what is measured.
 		CurvePreferences: []tls.CurveID{tls.X25519},
+		NextProtos:       applicationProtocols[job.Protocol],
 		// SVIDs have no DNS name: the chain and the SPIFFE ID are verified here.
 		InsecureSkipVerify: true,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			if state.DidResume {
 				return errors.New("the proxy resumed a session")
+			}
+			if want := applicationProtocols[job.Protocol]; job.Protocol == "http2" && state.NegotiatedProtocol != want[0] {
+				return fmt.Errorf("%w: it chose %q by ALPN, not %q", errNoHTTP2, state.NegotiatedProtocol, want[0])
 			}
 			if c.tls.Load() != nil {
 				return nil // Verified on this job's first connection: the load's CPU is scarce, the proxy's identity does not change.
@@ -80,35 +89,46 @@ func (c *client) dial() (*tls.Conn, error) {
 	return conn, nil
 }
 
-// exchange sends one request and reads its answer whole.
-func (c *client) exchange(conn net.Conn, request, buffer []byte) error {
-	if _, err := conn.Write(request); err != nil {
-		return err
+// newExchange returns what sends one request on a connection and reads its answer whole; for one goroutine.
+func (c *client) newExchange(bufferBytes int) func(net.Conn) error {
+	switch c.job.Protocol {
+	case "http1":
+		return http1Exchange(c.job, bufferBytes)
+	case "http2":
+		return http2Exchange(c.job)
+	default:
+		return frameExchange(c.job, bufferBytes)
 	}
-	if err := send(conn, c.job.UpBytes); err != nil {
-		return err
-	}
-	remaining := frameBytes + c.job.DownBytes
-	for remaining > 0 {
-		n, err := conn.Read(buffer[:min(int64(len(buffer)), remaining)])
-		remaining -= int64(n)
-		if err != nil && remaining > 0 {
-			if err == io.EOF {
-				err = io.ErrUnexpectedEOF
-			}
-			return err
-		}
-	}
-	return nil
 }
 
-func (c *client) request() []byte {
+func frameExchange(job Job, bufferBytes int) func(net.Conn) error {
+	request, buffer := frame(job), make([]byte, bufferBytes)
+	return func(conn net.Conn) error {
+		if _, err := conn.Write(request); err != nil {
+			return err
+		}
+		if err := send(conn, job.UpBytes); err != nil {
+			return err
+		}
+		remaining := frameBytes + job.DownBytes
+		for remaining > 0 {
+			n, err := conn.Read(buffer[:min(int64(len(buffer)), remaining)])
+			remaining -= int64(n)
+			if err != nil && remaining > 0 {
+				return unexpected(err)
+			}
+		}
+		return nil
+	}
+}
+
+func frame(job Job) []byte {
 	frame := make([]byte, frameBytes)
 	for i := range frame {
 		frame[i] = byte(i)
 	}
-	binary.BigEndian.PutUint64(frame[0:8], uint64(c.job.UpBytes))
-	binary.BigEndian.PutUint64(frame[8:16], uint64(c.job.DownBytes))
+	binary.BigEndian.PutUint64(frame[0:8], uint64(job.UpBytes))
+	binary.BigEndian.PutUint64(frame[8:16], uint64(job.DownBytes))
 	return frame
 }
 
@@ -117,6 +137,7 @@ func run(job Job) Result {
 	if err != nil {
 		return Result{Error: err.Error()}
 	}
+	expectedIdentity.Store(&job.Identity)
 	var result Result
 	switch job.Work {
 	case "exchange":
@@ -127,9 +148,12 @@ func run(job Job) Result {
 				return err
 			}
 			defer conn.Close()
-			request, buffer := c.request(), make([]byte, 64<<10)
+			if c.job.Protocol == "http2" {
+				return newHTTP2Session(c.job, conn).run(c.job.Streams, stop.Load, func() { count.Add(1) })
+			}
+			exchange := c.newExchange(64 << 10)
 			for !stop.Load() {
-				if err := c.exchange(conn, request, buffer); err != nil {
+				if err := exchange(conn); err != nil {
 					return err
 				}
 				count.Add(1)
@@ -139,13 +163,13 @@ func run(job Job) Result {
 	case "connect":
 		result, err = c.measure(func(stop *atomic.Bool, count *atomic.Int64, ready func()) error {
 			ready()
-			request, buffer := c.request(), make([]byte, 4<<10)
+			exchange := c.newExchange(4 << 10)
 			for !stop.Load() {
 				conn, err := c.dial()
 				if err != nil {
 					return err
 				}
-				if err := c.exchange(conn, request, buffer); err != nil {
+				if err := exchange(conn); err != nil {
 					conn.Close()
 					return err
 				}
@@ -227,14 +251,14 @@ func (c *client) idle() (Result, error) {
 	failures := make(chan error, 16)
 	for range 16 {
 		all.Go(func() {
-			request, buffer := c.request(), make([]byte, 4<<10)
+			exchange := c.newExchange(4 << 10)
 			for range next {
 				conn, err := c.dial()
 				if err == nil {
 					mutex.Lock()
 					conns = append(conns, conn)
 					mutex.Unlock()
-					err = c.exchange(conn, request, buffer)
+					err = exchange(conn)
 				}
 				if err != nil {
 					failures <- err
@@ -255,18 +279,18 @@ func (c *client) idle() (Result, error) {
 
 // first tries until one exchange has worked: a proxy may listen before it has its certificate.
 func (c *client) first() (Result, error) {
-	request, buffer := c.request(), make([]byte, 4<<10)
+	exchange := c.newExchange(4 << 10)
 	end := time.Now().Add(time.Duration(c.job.WindowMs) * time.Millisecond)
 	for {
 		conn, err := c.dial()
 		if err == nil {
-			err = c.exchange(conn, request, buffer)
+			err = exchange(conn)
 			conn.Close()
 		}
 		if err == nil {
 			return Result{Count: 1}, nil
 		}
-		if time.Now().After(end) {
+		if time.Now().After(end) || errors.Is(err, errNoHTTP2) {
 			return Result{}, err
 		}
 		time.Sleep(time.Millisecond)
@@ -281,11 +305,11 @@ func (c *client) count() (Result, error) {
 	end := time.Now().Add(time.Duration(c.job.WindowMs) * time.Millisecond)
 	for range c.job.Connections {
 		all.Go(func() {
-			request, buffer := c.request(), make([]byte, 4<<10)
+			exchange := c.newExchange(4 << 10)
 			for begun.Add(1) <= c.job.Total {
 				conn, err := c.dial()
 				if err == nil {
-					err = c.exchange(conn, request, buffer)
+					err = exchange(conn)
 					conn.Close()
 				}
 				if err == nil && time.Now().After(end) {

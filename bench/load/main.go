@@ -9,6 +9,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"time"
 )
@@ -25,9 +26,19 @@ type Job struct {
 	CaFile   string `json:"caFile"`
 	// ServerID is the SPIFFE ID that the proxy must show.
 	ServerID string `json:"serverId"`
+	// Protocol is what is spoken: frames (128 bytes and what they announce), http1 or http2.
+	Protocol string `json:"protocol"`
+	// Identity is the value of X-Forwarded-Client-Cert that the application wants in every request over HTTP.
+	Identity string `json:"identity"`
+	// ForgedIdentity makes the client send such a field itself.
+	ForgedIdentity bool `json:"forgedIdentity"`
+	// Cookies makes a request 1.5 KiB longer: cookies and tracing fields.
+	Cookies bool `json:"cookies"`
 	// Connections is the number of concurrent connections (exchange, idle) or clients (connect).
 	Connections int `json:"connections"`
-	// UpBytes and DownBytes follow the 128-byte request and answer of every exchange.
+	// Streams is how many requests each HTTP/2 connection of an exchange has under way.
+	Streams int `json:"streams"`
+	// UpBytes and DownBytes follow the 128-byte request and answer of every exchange; over HTTP they are the bodies.
 	UpBytes   int64 `json:"upBytes"`
 	DownBytes int64 `json:"downBytes"`
 	// Total is how many connections a count job makes, one after the other in each client.
@@ -53,13 +64,17 @@ type Result struct {
 }
 
 func main() {
-	app, err := startApplication()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "load: cannot start the application:", err)
-		os.Exit(1)
+	applications := map[string]string{}
+	for protocol, serve := range map[string]func(net.Conn){"tcp": serveFrames, "http": serveHTTP} {
+		address, err := startApplication(serve)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "load: cannot start the application:", err)
+			os.Exit(1)
+		}
+		applications[protocol] = address
 	}
 	out := json.NewEncoder(os.Stdout)
-	_ = out.Encode(map[string]string{"application": app})
+	_ = out.Encode(map[string]any{"applications": applications})
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		var job Job

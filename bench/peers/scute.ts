@@ -1,21 +1,31 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { VERSION } from '../../src/cli/version.ts';
-import type { Peer } from '../peer.ts';
+import { envoyIdentity, type Peer } from '../peer.ts';
 
 /** The bundle that is measured, made by `main.ts` before. */
 export const SCUTE_BUNDLE = join(import.meta.dirname, '../../.cache/bench/scute.js');
 
-/** Scute as it ships: one bundle, identity from the Workload API, metrics served, every connection logged. */
+/** Scute as it ships: one bundle, identity from the Workload API, metrics served, every connection and request logged. */
 export const scute: Peer = {
   name: 'scute',
   install: 'npm ci',
+  notes: {},
+  identity: envoyIdentity,
   version: () => (existsSync(SCUTE_BUNDLE) ? `${VERSION} (Node ${process.versions.node})` : undefined),
   prepare: (task) => {
     const file = join(task.directory, 'scute.yaml');
     const config = {
       workloadApi: { endpoint: task.certificates.workloadApi },
-      inbound: [{ name: 'inbound', listen: `127.0.0.1:${task.port}`, to: task.application, allow: [task.certificates.clientId] }],
+      inbound: [
+        {
+          name: 'inbound',
+          listen: `127.0.0.1:${task.port}`,
+          to: task.application,
+          allow: [task.certificates.clientId],
+          protocol: task.protocol,
+        },
+      ],
       metrics: { listen: `unix://${join(task.directory, 'metrics.sock')}` },
       log: { level: 'info', format: 'json' },
     };

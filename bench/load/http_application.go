@@ -1,0 +1,99 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync/atomic"
+)
+
+// expectedIdentity is the value that a request's X-Forwarded-Client-Cert must have: that of the job that runs.
+var expectedIdentity atomic.Pointer[string]
+
+// serveHTTP answers HTTP/1.1 in plain TCP. It looks for the caller's identity in every request: a proxy that leaves it out, or lets a
+// client's own through, gets 500 and fails the measurement instead of being fast.
+func serveHTTP(conn net.Conn) {
+	defer conn.Close()
+	buffer := make([]byte, 8<<10)
+	var bulk []byte
+	held := 0
+	for {
+		end := bytes.Index(buffer[:held], headEnd)
+		if end < 0 {
+			if held == len(buffer) {
+				return
+			}
+			n, err := conn.Read(buffer[held:])
+			if err != nil {
+				return
+			}
+			held += n
+			continue
+		}
+		end += len(headEnd)
+		down, up, problem := judge(buffer[:end])
+		if problem != "" {
+			fmt.Fprintf(conn, "HTTP/1.1 500 Internal Server Error\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", len(problem), problem)
+			return
+		}
+		inBuffer := min(int64(held-end), up)
+		held = copy(buffer, buffer[end+int(inBuffer):held])
+		for up -= inBuffer; up > 0; {
+			if bulk == nil {
+				bulk = make([]byte, 256<<10)
+			}
+			n, err := conn.Read(bulk[:min(up, int64(len(bulk)))])
+			if err != nil {
+				return
+			}
+			up -= int64(n)
+		}
+		if err := answer(conn, down); err != nil {
+			return
+		}
+	}
+}
+
+// judge reads a request's head: how many bytes to answer with (0: the small answer), and how many follow.
+func judge(head []byte) (down, up int64, problem string) {
+	identities, value := 0, ""
+	eachLine(head, func(line []byte) {
+		if text, is := valueOf(line, identityField); is {
+			identities++
+			value = text
+		}
+	})
+	expected := expectedIdentity.Load()
+	if identities != 1 || expected == nil || value != *expected {
+		return 0, 0, fmt.Sprintf("the application wants one %s, got %d, the last %q", identityField, identities, value)
+	}
+	up, err := contentLength(head)
+	if err != nil {
+		return 0, 0, err.Error()
+	}
+	line, _, _ := bytes.Cut(head, crlf)
+	if _, rest, found := strings.Cut(string(line), " "+bulkPath); found {
+		digits, _, _ := strings.Cut(rest, " ")
+		if down, err = strconv.ParseInt(digits, 10, 64); err != nil {
+			return 0, 0, err.Error()
+		}
+	}
+	return down, up, ""
+}
+
+var smallAnswer = []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(smallBodyBytes) +
+	"\r\n\r\n" + `{"id":48213,"state":"shipped","items":[` + strings.Repeat(" ", smallBodyBytes-41) + `]}`)
+
+func answer(conn io.Writer, down int64) error {
+	if down == 0 {
+		_, err := conn.Write(smallAnswer)
+		return err
+	}
+	if _, err := fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: %d\r\n\r\n", down); err != nil {
+		return err
+	}
+	return send(conn, down)
+}
