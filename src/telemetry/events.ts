@@ -4,6 +4,7 @@ import type { Clock } from '../lib/clock.ts';
 import type { DenyReason, Verdict } from '../policy/verdict.ts';
 import type { LogFields, Logger } from './logger.ts';
 import { countRequest, type ListenerMetrics, type Metrics } from './metrics.ts';
+import { requestMembers } from './request-line.ts';
 
 export type Direction = 'inbound' | 'outbound';
 
@@ -249,7 +250,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     },
     requestFinished(listener, record) {
       countRequest(numbersOf(listener).requests, record.status, record.result);
-      if (logger.isLevelEnabled('info')) logger.info(requestFields(listener, record), 'request finished');
+      if (logger.isLevelEnabled('info')) logger.infoMembers(requestMembers(listener, record), 'request finished');
     },
     applicationExposed(listener, addresses) {
       metrics.setApplicationExposed(listener, addresses.length > 0);
@@ -331,34 +332,6 @@ function connectionFields(listener: ListenerRef, record: ConnectionRecord): LogF
     bytes_to_downstream: record.bytesToDownstream,
     duration_ms: toTenths(record.durationMs),
     handshake_ms: record.handshakeMs === undefined ? undefined : toTenths(record.handshakeMs),
-  };
-}
-
-/** A caller chooses these. */
-const MAX_PATH = 1024;
-const MAX_HOST = 255;
-
-/** The query is left out: it may hold secrets. */
-function requestFields(listener: ListenerRef, record: RequestRecord): LogFields {
-  const { verdict, target } = record;
-  const query = target.indexOf('?');
-  return {
-    direction: listener.direction,
-    listener: listener.name,
-    connection: record.connection,
-    peer_id: record.peerId,
-    method: record.method,
-    path: target.slice(0, query === -1 ? MAX_PATH : Math.min(query, MAX_PATH)),
-    host: record.host.slice(0, MAX_HOST),
-    status: record.status,
-    result: record.result,
-    detail: record.detail,
-    verdict: verdict === undefined ? 'none' : verdict.allowed ? 'allow' : 'deny',
-    reason: verdict?.allowed === false ? verdict.reason : undefined,
-    rule: verdict?.allowed === true ? verdict.rule : undefined,
-    bytes_from_downstream: record.bytesFromDownstream,
-    bytes_to_downstream: record.bytesToDownstream,
-    duration_ms: toTenths(record.durationMs),
   };
 }
 
