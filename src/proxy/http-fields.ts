@@ -26,7 +26,8 @@ export type BlockOutcome = 'more' | 'whole' | 'bad_line_end' | 'too_long';
 
 /**
  * Gathers the lines up to and including an empty one, however the bytes are cut. A block that lies in one chunk is read
- * in place. Every LF must follow a CR; a lone CR is left for the parser to refuse, which takes it for no byte of a value.
+ * in place. Every LF must follow a CR: where a block is gathered, that is seen at once, else it is left for the parser to
+ * refuse, as is a lone CR, which it takes for no byte of a value.
  */
 export class BlockReader {
   /** After `whole`: where the block lies, and where the chunk goes on. `bytes` is the chunk itself, or a buffer of ours until the next `read`. */
@@ -51,6 +52,18 @@ export class BlockReader {
   }
 
   read(chunk: Buffer, from: number): BlockOutcome {
+    // Nearly every block lies in one chunk, and is found by one search: what its lines end in, the parser sees.
+    if (this.#heldBytes === 0 && !(chunk[from] === CR && chunk[from + 1] === LF)) {
+      const last = chunk.indexOf(EMPTY_LINE, from);
+      if (last !== -1 && last + EMPTY_LINE.length <= from + this.#maxBytes) {
+        this.#finish(chunk, from, last + EMPTY_LINE.length);
+        return 'whole';
+      }
+    }
+    return this.#readLines(chunk, from);
+  }
+
+  #readLines(chunk: Buffer, from: number): BlockOutcome {
     const limit = from + this.#maxBytes - this.#heldBytes;
     let lineStart = from - this.#lineBytes;
     let at = from;
@@ -103,6 +116,8 @@ export class BlockReader {
 }
 
 const EMPTY: Buffer = Buffer.alloc(0);
+/** The end of the last line, and an empty one. */
+const EMPTY_LINE: Buffer = Buffer.from('\r\n\r\n', 'latin1');
 
 export type FieldProblem = 'bad_field_name' | 'bad_field_value' | 'too_many_fields';
 
