@@ -14,14 +14,17 @@ export interface BenchIdentities {
   stop(): Promise<void>;
 }
 
-/** Starts one trust domain for all: a Workload API socket for Scute, PEM files for the peers and the load. ECDSA P-256. */
+/** Starts one trust domain for all: Workload API sockets for Scute, PEM files for the peers and the load. ECDSA P-256. */
 export async function startIdentities(directory: string, options: { readonly svidLife?: string } = {}): Promise<BenchIdentities> {
   const config = devConfigSchema.parse({
     trustDomains: [
       {
         name: 'bench.test',
         svidLife: options.svidLife ?? '24h',
-        workloads: [{ name: 'server', socket: join(directory, 'workload-api.sock'), ids: [SERVER_ID] }],
+        workloads: [
+          { name: 'server', socket: join(directory, 'server.sock'), ids: [SERVER_ID] },
+          { name: 'client', socket: join(directory, 'client.sock'), ids: [CLIENT_ID] },
+        ],
       },
     ],
   });
@@ -51,7 +54,8 @@ export async function startIdentities(directory: string, options: { readonly svi
       authorities: write('authorities.pem', server.bundlePem),
       serverId: SERVER_ID,
       clientId: CLIENT_ID,
-      workloadApi: domain.endpoint('server'),
+      serverWorkloadApi: domain.endpoint('server'),
+      clientWorkloadApi: domain.endpoint('client'),
     },
     stop: () => domain.stop(AbortSignal.abort()),
   };

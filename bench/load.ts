@@ -13,6 +13,7 @@ export interface Job {
   readonly keyFile: string;
   readonly caFile: string;
   readonly serverId: string;
+  readonly plain: boolean;
   readonly protocol: 'frames' | 'http1' | 'http2';
   readonly identity: string;
   readonly forgedIdentity?: boolean;
@@ -32,6 +33,8 @@ export interface JobResult {
   readonly count: number;
   readonly cpuSeconds: number;
   readonly wallSeconds: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
   readonly rssBytes: number;
   readonly tls: string;
 }

@@ -14,7 +14,9 @@ import { nginx } from './peers/nginx.ts';
 import { scute, SCUTE_BUNDLE } from './peers/scute.ts';
 import { killAll } from './process.ts';
 import { compare, formatRow, TABLE_HEAD, type Named } from './report.ts';
-import { runWork, WORKS, type Work } from './works.ts';
+import { runWork } from './run-work.ts';
+import type { Work } from './work.ts';
+import { WORKS } from './works.ts';
 
 const PEERS: readonly Peer[] = [envoy, haproxy, nginx];
 const EXIT_FAILED = 1;
@@ -93,7 +95,8 @@ async function measure({ works, peers, rounds, json }: Selection, signal: AbortS
   if (others.size === 0) throw new Error('there is nobody to compare with');
   await buildBundle(SCUTE_BUNDLE);
   const ours = named(scute, scute.version() ?? 'unknown');
-  const theirs = [...others].map(([peer, version]) => named(peer, version));
+  const notes = new Set<string>();
+  let written = 0;
   let failed = false;
 
   const directory = mkdtempSync(join(tmpdir(), 'scute-bench-'));
@@ -105,16 +108,20 @@ async function measure({ works, peers, rounds, json }: Selection, signal: AbortS
     ending.unshift(() => load.stop());
     if (!json) process.stdout.write(`${TABLE_HEAD}\n`);
     for (const work of works) {
+      const able = [...others.keys()].filter(({ name }) => work.beside?.includes(name) ?? true);
+      if (work.needs !== undefined && !able.some(({ name }) => name === work.needs)) {
+        process.stderr.write(`bench: ${work.name} is skipped: it needs ${work.needs}\n`);
+        continue;
+      }
+      const theirs = able.map((peer) => named(peer, others.get(peer) ?? 'unknown'));
       try {
-        const measured = await runWork(work, {
-          peers: [scute, ...others.keys()],
-          rounds,
-          load,
-          certificates: identities.certificates,
-          signal,
-        });
-        for (const row of measured.flatMap((line) => compare(line, ours, theirs)))
+        const { certificates } = identities;
+        const measured = await runWork(work, { peers: [scute, ...able], rounds, load, certificates, signal });
+        for (const row of measured.flatMap((line) => compare(line, ours, theirs))) {
           process.stdout.write(`${json ? JSON.stringify(row) : formatRow(row)}\n`);
+          if (row.note !== undefined) notes.add(row.note);
+          written += 1;
+        }
       } catch (cause) {
         if (signal.aborted) throw cause;
         // What was measured of the other works is not lost.
@@ -125,12 +132,8 @@ async function measure({ works, peers, rounds, json }: Selection, signal: AbortS
   } finally {
     for (const end of ending) await end();
   }
-  if (!json) {
-    const protocols = new Set(works.map(({ protocol }) => protocol));
-    for (const { notes } of others.keys())
-      for (const protocol of protocols) if (notes[protocol] !== undefined) process.stdout.write(`note: ${notes[protocol]}\n`);
-  }
-  return failed ? EXIT_FAILED : 0;
+  if (!json) for (const note of notes) process.stdout.write(`note: ${note}\n`);
+  return failed || written === 0 ? EXIT_FAILED : 0;
 }
 
 async function main(): Promise<number> {

@@ -13,20 +13,25 @@ export interface CertificateFiles {
   readonly authorities: string;
   readonly serverId: string;
   readonly clientId: string;
-  /** Where Scute gets the same identity as `serverChain` has. */
-  readonly workloadApi: string;
+  /** Where Scute gets certificates of the same two identities. */
+  readonly serverWorkloadApi: string;
+  readonly clientWorkloadApi: string;
 }
 
 /** `tcp`: bytes are forwarded. `http`: each request is judged, labelled with the client's identity, counted and logged. */
 export type Protocol = 'tcp' | 'http';
 
-/** What a proxy has to do: accept mutual TLS on `port` from `certificates.clientId` alone, and forward to the application. */
+/**
+ * What a proxy has to do. `inbound`: accept mutual TLS on `port` from `certificates.clientId` alone, and forward to the application.
+ * `outbound`: accept plain text on `port`, and forward over mutual TLS, as `certificates.clientId`, to `certificates.serverId` alone.
+ */
 export interface Task {
   readonly directory: string;
   readonly port: number;
   readonly protocol: Protocol;
-  /** host:port */
-  readonly application: string;
+  readonly direction: 'inbound' | 'outbound';
+  /** The application, or the inbound proxy: host:port. */
+  readonly to: string;
   readonly certificates: CertificateFiles;
 }
 
@@ -42,6 +47,11 @@ export interface Peer {
   identity(certificates: CertificateFiles): string;
   /** Writes its configuration into the task's directory. */
   prepare(task: Task): Command;
+}
+
+/** The same whatever the certificate's hash is. */
+export function anyHash(identity: string): string {
+  return identity.replace(/Hash=[0-9a-f]+/, 'Hash=*');
 }
 
 /** X-Forwarded-Client-Cert of `certificates.clientId` as Envoy writes it. */

@@ -1,5 +1,6 @@
+import { median } from './median.ts';
 import type { Peer } from './peer.ts';
-import { median, type Measured } from './works.ts';
+import type { Measured } from './run-work.ts';
 
 /** One line of `--json`. */
 export interface Row {
@@ -49,7 +50,7 @@ export function compare(measured: Measured, ours: Named, others: readonly Named[
       better: line.better,
       rounds: ratios.length,
       spread: [round(Math.min(...ratios)), round(Math.max(...ratios))],
-      tls: `${negotiated}; ECDSA P-256 SVIDs, client certificate required, no resumption`,
+      tls: `${negotiated}${work.topology === 'pair' ? ' with the load; between the proxies TLS 1.3, as they agree on' : ''}; ECDSA P-256 SVIDs, client certificate required, no resumption`,
       versions: { ours: `${ours.name} ${ours.version}`, theirs: `${peer.name} ${peer.version}` },
       ...(note === undefined ? {} : { note }),
     };

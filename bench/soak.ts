@@ -91,7 +91,7 @@ async function soak(stop: AbortSignal): Promise<number> {
     writeFileSync(
       config,
       JSON.stringify({
-        workloadApi: { endpoint: certificates.workloadApi },
+        workloadApi: { endpoint: certificates.serverWorkloadApi },
         inbound: [{ name: 'inbound', listen: `127.0.0.1:${port}`, to: load.applications.tcp, allow: [certificates.clientId] }],
         metrics: { listen: `unix://${metricsSocket}` },
         log: { level: 'info', format: 'json' },
@@ -120,6 +120,7 @@ async function soak(stop: AbortSignal): Promise<number> {
       keyFile: certificates.clientKey,
       caFile: certificates.authorities,
       serverId: certificates.serverId,
+      plain: false,
       protocol: 'frames',
       identity: '',
       warmUpMs: 0,

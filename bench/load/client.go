@@ -74,10 +74,14 @@ func newClient(job Job) (*client, error) {
 	return c, nil
 }
 
-func (c *client) dial() (*tls.Conn, error) {
+func (c *client) dial() (net.Conn, error) {
 	raw, err := net.DialTimeout("tcp4", c.job.Target, 10*time.Second)
 	if err != nil {
 		return nil, err
+	}
+	if c.job.Plain {
+		_ = raw.SetDeadline(time.Now().Add(10 * time.Minute))
+		return raw, nil
 	}
 	conn := tls.Client(raw, c.config)
 	_ = raw.SetDeadline(time.Now().Add(20 * time.Second))
@@ -141,43 +145,9 @@ func run(job Job) Result {
 	var result Result
 	switch job.Work {
 	case "exchange":
-		result, err = c.measure(func(stop *atomic.Bool, count *atomic.Int64, ready func()) error {
-			conn, err := c.dial()
-			ready()
-			if err != nil {
-				return err
-			}
-			defer conn.Close()
-			if c.job.Protocol == "http2" {
-				return newHTTP2Session(c.job, conn).run(c.job.Streams, stop.Load, func() { count.Add(1) })
-			}
-			exchange := c.newExchange(64 << 10)
-			for !stop.Load() {
-				if err := exchange(conn); err != nil {
-					return err
-				}
-				count.Add(1)
-			}
-			return nil
-		})
+		result, err = c.measure(c.exchanges)
 	case "connect":
-		result, err = c.measure(func(stop *atomic.Bool, count *atomic.Int64, ready func()) error {
-			ready()
-			exchange := c.newExchange(4 << 10)
-			for !stop.Load() {
-				conn, err := c.dial()
-				if err != nil {
-					return err
-				}
-				if err := exchange(conn); err != nil {
-					conn.Close()
-					return err
-				}
-				conn.Close()
-				count.Add(1)
-			}
-			return nil
-		})
+		result, err = c.measure(c.connects)
 	case "idle":
 		result, err = c.idle()
 	case "count":
@@ -196,41 +166,50 @@ func run(job Job) Result {
 	return result
 }
 
-// measure runs as many workers as the job has connections, and counts what they do within the window.
-func (c *client) measure(worker func(stop *atomic.Bool, count *atomic.Int64, ready func()) error) (Result, error) {
-	var stop atomic.Bool
-	var count atomic.Int64
-	var all, connected sync.WaitGroup
-	failures := make(chan error, c.job.Connections)
-	for range c.job.Connections {
-		connected.Add(1)
-		all.Go(func() {
-			if err := worker(&stop, &count, connected.Done); err != nil {
-				failures <- err
-				stop.Store(true)
-			}
-		})
+// exchanges makes one after the other on one connection.
+func (c *client) exchanges(w *window, ready func()) error {
+	conn, err := c.dial()
+	ready()
+	if err != nil {
+		return err
 	}
-	connected.Wait()
-	sleep(&stop, c.job.WarmUpMs)
-	before, begin, first := threadTimes(c.job.Pids), time.Now(), count.Load()
-	sleep(&stop, c.job.WindowMs)
-	after, end, last := threadTimes(c.job.Pids), time.Now(), count.Load()
-	stop.Store(true)
-	all.Wait()
-	result := Result{Count: last - first, CPUSeconds: ranSeconds(before, after), WallSeconds: end.Sub(begin).Seconds()}
-	select {
-	case err := <-failures:
-		return result, err
-	default:
-		return result, nil
+	defer conn.Close()
+	if c.job.Protocol == "http2" {
+		return newHTTP2Session(c.job, conn).run(c.job.Streams, w.stop.Load, w.done)
 	}
+	exchange := c.newExchange(64 << 10)
+	var times []time.Duration
+	for !w.stop.Load() {
+		begin := time.Now()
+		if err := exchange(conn); err != nil {
+			return err
+		}
+		w.done()
+		if w.open.Load() {
+			times = append(times, time.Since(begin))
+		}
+	}
+	w.add(times)
+	return nil
 }
 
-func sleep(stop *atomic.Bool, ms int) {
-	for end := time.Now().Add(time.Duration(ms) * time.Millisecond); time.Now().Before(end) && !stop.Load(); {
-		time.Sleep(min(50*time.Millisecond, time.Until(end)))
+// connects makes one exchange on each of many connections.
+func (c *client) connects(w *window, ready func()) error {
+	ready()
+	exchange := c.newExchange(4 << 10)
+	for !w.stop.Load() {
+		conn, err := c.dial()
+		if err != nil {
+			return err
+		}
+		if err := exchange(conn); err != nil {
+			conn.Close()
+			return err
+		}
+		conn.Close()
+		w.done()
 	}
+	return nil
 }
 
 // idle opens the connections, lets each make one exchange, waits until the proxy has settled and reads its memory.
@@ -268,10 +247,8 @@ func (c *client) idle() (Result, error) {
 		})
 	}
 	all.Wait()
-	select {
-	case err := <-failures:
+	if err := firstOf(failures); err != nil {
 		return Result{}, err
-	default:
 	}
 	time.Sleep(time.Duration(c.job.WindowMs) * time.Millisecond)
 	return Result{Count: int64(len(conns)), RSSBytes: residentBytes(c.job.Pids)}, nil
@@ -313,7 +290,7 @@ func (c *client) count() (Result, error) {
 					conn.Close()
 				}
 				if err == nil && time.Now().After(end) {
-					err = errors.New("out of time")
+					err = errOutOfTime
 				}
 				if err != nil {
 					failures <- err
@@ -324,10 +301,5 @@ func (c *client) count() (Result, error) {
 		})
 	}
 	all.Wait()
-	select {
-	case err := <-failures:
-		return Result{Count: done.Load()}, err
-	default:
-		return Result{Count: done.Load()}, nil
-	}
+	return Result{Count: done.Load()}, firstOf(failures)
 }

@@ -26,9 +26,12 @@ type Job struct {
 	CaFile   string `json:"caFile"`
 	// ServerID is the SPIFFE ID that the proxy must show.
 	ServerID string `json:"serverId"`
+	// Plain is whether the proxy is reached without TLS.
+	Plain bool `json:"plain"`
 	// Protocol is what is spoken: frames (128 bytes and what they announce), http1 or http2.
 	Protocol string `json:"protocol"`
-	// Identity is the value of X-Forwarded-Client-Cert that the application wants in every request over HTTP.
+	// Identity is the value of X-Forwarded-Client-Cert that the application wants in every request over HTTP; a * in it stands for a
+	// hash in hex.
 	Identity string `json:"identity"`
 	// ForgedIdentity makes the client send such a field itself.
 	ForgedIdentity bool `json:"forgedIdentity"`
@@ -57,6 +60,9 @@ type Result struct {
 	// CPUSeconds is what the proxy's threads ran within the window, WallSeconds its length.
 	CPUSeconds  float64 `json:"cpuSeconds"`
 	WallSeconds float64 `json:"wallSeconds"`
+	// P50Ms and P99Ms are how long exchanges took.
+	P50Ms float64 `json:"p50Ms"`
+	P99Ms float64 `json:"p99Ms"`
 	// RSSBytes is the proxy's resident memory while the connections of an idle job are open.
 	RSSBytes int64 `json:"rssBytes"`
 	// TLS is what was negotiated: version, cipher suite, group.

@@ -11,9 +11,14 @@ export function envoyConfig(task: Task): object {
     static_resources: {
       listeners: [
         {
-          name: 'inbound',
+          name: task.direction,
           address: { socket_address: { address: '127.0.0.1', port_value: task.port } },
-          filter_chains: [{ transport_socket: serverTls(task), filters: [task.protocol === 'tcp' ? tcpProxy(task) : httpManager(task)] }],
+          filter_chains: [
+            {
+              ...(task.direction === 'inbound' && { transport_socket: serverTls(task) }),
+              filters: [task.protocol === 'tcp' ? tcpProxy(task) : httpManager(task)],
+            },
+          ],
         },
       ],
       clusters: [cluster(task)],
@@ -45,12 +50,36 @@ function serverTls({ certificates, protocol }: Task): object {
   };
 }
 
+function clientTls({ certificates }: Task): object {
+  return {
+    name: 'tls',
+    typed_config: {
+      '@type': `${TYPE}.transport_sockets.tls.v3.UpstreamTlsContext`,
+      max_session_keys: 0,
+      common_tls_context: {
+        tls_params: {
+          tls_minimum_protocol_version: 'TLSv1_3',
+          tls_maximum_protocol_version: 'TLSv1_3',
+          ecdh_curves: ['X25519', 'P-256'],
+        },
+        tls_certificates: [
+          { certificate_chain: { filename: certificates.clientChain }, private_key: { filename: certificates.clientKey } },
+        ],
+        validation_context: {
+          trusted_ca: { filename: certificates.authorities },
+          match_typed_subject_alt_names: [{ san_type: 'URI', matcher: { exact: certificates.serverId } }],
+        },
+      },
+    },
+  };
+}
+
 function tcpProxy(task: Task): object {
   return {
     name: 'tcp',
     typed_config: {
       '@type': `${TYPE}.filters.network.tcp_proxy.v3.TcpProxy`,
-      stat_prefix: 'inbound',
+      stat_prefix: task.direction,
       cluster: 'upstream',
       access_log: [
         accessLog(task, {
@@ -71,14 +100,14 @@ function tcpProxy(task: Task): object {
 }
 
 function httpManager(task: Task): object {
+  const inbound = task.direction === 'inbound';
   return {
     name: 'http',
     typed_config: {
       '@type': `${TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager`,
-      stat_prefix: 'inbound',
+      stat_prefix: task.direction,
       codec_type: 'AUTO',
-      forward_client_cert_details: 'SANITIZE_SET',
-      set_current_client_cert_details: { uri: true },
+      ...(inbound && { forward_client_cert_details: 'SANITIZE_SET', set_current_client_cert_details: { uri: true } }),
       request_headers_timeout: '10s',
       // What Scute does not do costs Envoy nothing here.
       generate_request_id: false,
@@ -86,9 +115,9 @@ function httpManager(task: Task): object {
       access_log: [
         accessLog(task, {
           time: '%START_TIME%',
-          listener: 'inbound',
+          listener: task.direction,
           connection: '%CONNECTION_ID%',
-          peer_id: '%DOWNSTREAM_PEER_URI_SAN%',
+          peer_id: inbound ? '%DOWNSTREAM_PEER_URI_SAN%' : '%UPSTREAM_PEER_URI_SAN%',
           method: '%REQ(:METHOD)%',
           path: '%REQ(:PATH)%',
           host: '%REQ(:AUTHORITY)%',
@@ -101,21 +130,7 @@ function httpManager(task: Task): object {
         }),
       ],
       http_filters: [
-        {
-          name: 'rbac',
-          typed_config: {
-            '@type': `${TYPE}.filters.http.rbac.v3.RBAC`,
-            rules: {
-              action: 'ALLOW',
-              policies: {
-                client: {
-                  permissions: [{ any: true }],
-                  principals: [{ authenticated: { principal_name: { exact: task.certificates.clientId } } }],
-                },
-              },
-            },
-          },
-        },
+        ...(inbound ? [onlyTheClient(task)] : []),
         {
           name: 'router',
           typed_config: { '@type': `${TYPE}.filters.http.router.v3.Router`, suppress_envoy_headers: true },
@@ -125,6 +140,25 @@ function httpManager(task: Task): object {
         virtual_hosts: [
           { name: 'all', domains: ['*'], routes: [{ match: { prefix: '/' }, route: { cluster: 'upstream', timeout: '60s' } }] },
         ],
+      },
+    },
+  };
+}
+
+/** Judges each request, as Scute does. */
+function onlyTheClient(task: Task): object {
+  return {
+    name: 'rbac',
+    typed_config: {
+      '@type': `${TYPE}.filters.http.rbac.v3.RBAC`,
+      rules: {
+        action: 'ALLOW',
+        policies: {
+          client: {
+            permissions: [{ any: true }],
+            principals: [{ authenticated: { principal_name: { exact: task.certificates.clientId } } }],
+          },
+        },
       },
     },
   };
@@ -141,12 +175,13 @@ function accessLog(task: Task, fields: Readonly<Record<string, string>>): object
   };
 }
 
-function cluster({ application }: Task): object {
-  const [host, port] = application.split(':');
+function cluster(task: Task): object {
+  const [host, port] = task.to.split(':');
   return {
     name: 'upstream',
     type: 'STATIC',
     connect_timeout: '5s',
+    ...(task.direction === 'outbound' && { transport_socket: clientTls(task) }),
     // The defaults (1,024) are below the connections of the memory work.
     circuit_breakers: { thresholds: [{ max_connections: 100_000, max_pending_requests: 100_000, max_requests: 100_000 }] },
     load_assignment: {

@@ -50,7 +50,7 @@ function stream(task: Task): string {
     listen 127.0.0.1:${task.port} ssl backlog=4096;
 ${tls(task)}
     tcp_nodelay on;
-    proxy_pass ${task.application};
+    proxy_pass ${task.to};
     proxy_timeout 10m;
   }
 }
@@ -70,7 +70,7 @@ function http(task: Task): string {
   keepalive_requests 1000000000;
   keepalive_timeout 10m;
   upstream application {
-    server ${task.application};
+    server ${task.to};
     keepalive 1024;
     keepalive_requests 1000000000;
   }

@@ -1,7 +1,7 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { VERSION } from '../../src/cli/version.ts';
-import { envoyIdentity, type Peer } from '../peer.ts';
+import { envoyIdentity, type Peer, type Task } from '../peer.ts';
 
 /** The bundle that is measured, made by `main.ts` before. */
 export const SCUTE_BUNDLE = join(import.meta.dirname, '../../.cache/bench/scute.js');
@@ -16,16 +16,7 @@ export const scute: Peer = {
   prepare: (task) => {
     const file = join(task.directory, 'scute.yaml');
     const config = {
-      workloadApi: { endpoint: task.certificates.workloadApi },
-      inbound: [
-        {
-          name: 'inbound',
-          listen: `127.0.0.1:${task.port}`,
-          to: task.application,
-          allow: [task.certificates.clientId],
-          protocol: task.protocol,
-        },
-      ],
+      ...side(task),
       metrics: { listen: `unix://${join(task.directory, 'metrics.sock')}` },
       log: { level: 'info', format: 'json' },
     };
@@ -37,3 +28,17 @@ export const scute: Peer = {
     };
   },
 };
+
+function side({ direction, port, protocol, to, certificates }: Task): object {
+  const listen = `127.0.0.1:${port}`;
+  if (direction === 'inbound') {
+    return {
+      workloadApi: { endpoint: certificates.serverWorkloadApi },
+      inbound: [{ name: 'inbound', listen, to, allow: [certificates.clientId], protocol }],
+    };
+  }
+  return {
+    workloadApi: { endpoint: certificates.clientWorkloadApi },
+    outbound: [{ name: 'outbound', listen, to, expect: [certificates.serverId] }],
+  };
+}
