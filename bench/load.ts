@@ -7,7 +7,9 @@ import { LOAD_CORE, spawnPinned } from './process.ts';
 
 /** One measurement; bench/load/main.go says what each member means. */
 export interface Job {
-  readonly work: 'exchange' | 'connect' | 'idle' | 'first' | 'count';
+  /** Of the proxy, for errors. */
+  readonly name: string;
+  readonly work: 'exchange' | 'offer' | 'connect' | 'idle' | 'first' | 'count';
   readonly target: string;
   readonly certFile: string;
   readonly keyFile: string;
@@ -22,6 +24,7 @@ export interface Job {
   readonly streams?: number;
   readonly upBytes?: number;
   readonly downBytes?: number;
+  readonly rate?: number;
   readonly total?: number;
   readonly warmUpMs: number;
   readonly windowMs: number;
@@ -35,6 +38,7 @@ export interface JobResult {
   readonly wallSeconds: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
+  readonly lateShare: number;
   readonly rssBytes: number;
   readonly tls: string;
 }
@@ -70,7 +74,7 @@ export async function startLoad(): Promise<Load> {
     run: async (job) => {
       stdin.write(`${JSON.stringify(job)}\n`);
       const result = (await next()) as JobResult;
-      if (result.error !== undefined) throw new Error(`${job.work} through ${job.target}: ${result.error}`);
+      if (result.error !== undefined) throw new Error(`${job.name}: ${job.work} through ${job.target}: ${result.error}`);
       return result;
     },
     stop: async () => {

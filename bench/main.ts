@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { everyPartRequired } from '../test/interop/parts.ts';
 import { buildBundle } from '../test/support/build.ts';
+import { messageOf } from '../src/lib/errors.ts';
 import { startIdentities } from './certificates.ts';
 import { startLoad } from './load.ts';
 import type { Peer } from './peer.ts';
@@ -12,7 +13,7 @@ import { envoy } from './peers/envoy.ts';
 import { haproxy } from './peers/haproxy.ts';
 import { nginx } from './peers/nginx.ts';
 import { scute, SCUTE_BUNDLE } from './peers/scute.ts';
-import { killAll } from './process.ts';
+import { killAll, pinToLoadCore } from './process.ts';
 import { compare, formatRow, TABLE_HEAD, type Named } from './report.ts';
 import { runWork } from './run-work.ts';
 import type { Work } from './work.ts';
@@ -102,6 +103,7 @@ async function measure({ works, peers, rounds, json }: Selection, signal: AbortS
   const directory = mkdtempSync(join(tmpdir(), 'scute-bench-'));
   const ending: (() => Promise<void> | void)[] = [() => rmSync(directory, { recursive: true, force: true })];
   try {
+    pinToLoadCore();
     const identities = await startIdentities(directory);
     ending.unshift(() => identities.stop());
     const load = await startLoad();
@@ -125,7 +127,7 @@ async function measure({ works, peers, rounds, json }: Selection, signal: AbortS
       } catch (cause) {
         if (signal.aborted) throw cause;
         // What was measured of the other works is not lost.
-        process.stderr.write(`bench: ${work.name} failed: ${String(cause)}\n`);
+        process.stderr.write(`bench: ${work.name} failed: ${messageOf(cause)}\n`);
         failed = true;
       }
     }

@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
@@ -36,6 +36,11 @@ export function killAll(): void {
   for (const child of running) {
     for (const pid of processTree(child.pid)) tryKill(pid, 'SIGKILL');
   }
+}
+
+/** Keeps this process off the proxy's core. */
+export function pinToLoadCore(): void {
+  execFileSync('taskset', ['-acp', LOAD_CORE, String(process.pid)], { stdio: 'ignore' });
 }
 
 /** Starts a process that `killAll` knows of. */

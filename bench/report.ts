@@ -31,13 +31,19 @@ export interface Named {
 
 /** Compares `ours` with each of the others. */
 export function compare(measured: Measured, ours: Named, others: readonly Named[]): Row[] {
-  const { work, line, values, tls } = measured;
+  const { work, line, values, tls, lateRounds } = measured;
   const own = values.get(ours.name) ?? [];
   return others.map((peer) => {
     const theirs = values.get(peer.name) ?? [];
     const ratios = own.map((value, round) => value / (theirs[round] ?? Number.NaN));
     const [ownTls = '', theirTls = ''] = [tls.get(ours.name), tls.get(peer.name)];
-    const note = peer.notes[work.protocol];
+    const late = (lateRounds.get(ours.name) ?? 0) + (lateRounds.get(peer.name) ?? 0);
+    const notes = [
+      peer.notes[work.protocol],
+      late === 0
+        ? undefined
+        : `${work.name}: the load was late itself in ${late} of ${2 * own.length} measurements beside ${peer.name}, so their p99 are partly its own`,
+    ].filter((text) => text !== undefined);
     const negotiated = ownTls === theirTls ? ownTls : `ours ${ownTls}, theirs ${theirTls}`;
     return {
       work: work.name,
@@ -52,7 +58,7 @@ export function compare(measured: Measured, ours: Named, others: readonly Named[
       spread: [round(Math.min(...ratios)), round(Math.max(...ratios))],
       tls: `${negotiated}${work.topology === 'pair' ? ' with the load; between the proxies TLS 1.3, as they agree on' : ''}; ECDSA P-256 SVIDs, client certificate required, no resumption`,
       versions: { ours: `${ours.name} ${ours.version}`, theirs: `${peer.name} ${peer.version}` },
-      ...(note === undefined ? {} : { note }),
+      ...(notes.length === 0 ? {} : { note: notes.join('; ') }),
     };
   });
 }

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Load } from './load.ts';
 import type { CertificateFiles, Peer } from './peer.ts';
 import { startSubject } from './subject.ts';
-import type { Line, Subject, Work } from './work.ts';
+import type { Figures, Line, Subject, Work } from './work.ts';
 
 /** Rounds that are not counted, for a proxy that is kept: a sidecar runs for days, so code that compiles while it runs has compiled. */
 const WARM_ROUNDS = 2;
@@ -15,6 +15,8 @@ export interface Measured {
   /** By peer name; one value a round. */
   readonly values: ReadonlyMap<string, readonly number[]>;
   readonly tls: ReadonlyMap<string, string>;
+  /** By peer name; in how many rounds the load was late itself. */
+  readonly lateRounds: ReadonlyMap<string, number>;
 }
 
 export interface RunOptions {
@@ -29,6 +31,7 @@ export interface RunOptions {
 export async function runWork(work: Work, { peers, rounds, load, certificates, signal }: RunOptions): Promise<Measured[]> {
   const directories: string[] = [];
   const tls = new Map<string, string>();
+  const lateRounds = new Map<string, number>();
   const start = async (peer: Peer): Promise<Subject> => {
     const subject = await startSubject(peer, { work, load, certificates, directories });
     tls.set(peer.name, subject.tls);
@@ -46,22 +49,19 @@ export async function runWork(work: Work, { peers, rounds, load, certificates, s
         if (peer === undefined) continue;
         const figures = await measure(work, kept.get(peer), () => start(peer), offered);
         directories.forEach(cutLogs);
-        if (round >= 0) figures.forEach((value, line) => values[line]?.get(peer.name)?.push(value));
+        if (round < 0) continue;
+        figures.values.forEach((value, line) => values[line]?.get(peer.name)?.push(value));
+        if (figures.late === true) lateRounds.set(peer.name, (lateRounds.get(peer.name) ?? 0) + 1);
       }
     }
   } finally {
     await Promise.all([...kept.values()].map(({ proxy }) => proxy.stop()));
     for (const directory of directories) rmSync(directory, { recursive: true, force: true });
   }
-  return work.lines.map((line, i) => ({ work, line, values: values[i] ?? new Map(), tls }));
+  return work.lines.map((line, i) => ({ work, line, values: values[i] ?? new Map(), tls, lateRounds }));
 }
 
-async function measure(
-  work: Work,
-  subject: Subject | undefined,
-  start: () => Promise<Subject>,
-  offered: number,
-): Promise<readonly number[]> {
+async function measure(work: Work, subject: Subject | undefined, start: () => Promise<Subject>, offered: number): Promise<Figures> {
   if (!work.keep) return work.measure(start);
   if (subject === undefined) throw new Error(`${work.name} keeps its proxies`);
   return work.measure(subject, offered);

@@ -116,6 +116,7 @@ async function soak(stop: AbortSignal): Promise<number> {
     const job = {
       work: 'count',
       target: `127.0.0.1:${port}`,
+      name: 'scute',
       certFile: certificates.clientChain,
       keyFile: certificates.clientKey,
       caFile: certificates.authorities,

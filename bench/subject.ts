@@ -1,6 +1,7 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { messageOf } from '../src/lib/errors.ts';
 import type { Job, JobResult, Load } from './load.ts';
 import { anyHash, type CertificateFiles, type Peer, type Task } from './peer.ts';
 import { freePort, startProxy, type RunningProxy } from './process.ts';
@@ -39,6 +40,7 @@ async function serve(peer: Peer, options: SubjectOptions, task: Pick<Task, 'dire
   const proxy = behind === undefined ? alone : together(alone, behind);
   const run = (kind: Job['work'], more: Partial<Job>): Promise<JobResult> =>
     load.run({
+      name: peer.name,
       work: kind,
       target: `127.0.0.1:${port}`,
       certFile: certificates.clientChain,
@@ -61,7 +63,7 @@ async function serve(peer: Peer, options: SubjectOptions, task: Pick<Task, 'dire
     return { peer, proxy, servingInMs: performance.now() - proxy.spawnedAtMs, tls, run };
   } catch (cause) {
     await alone.stop();
-    throw new Error(`${peer.name}: ${String(cause)}\n${alone.output()}`, { cause });
+    throw new Error(`${messageOf(cause)}\n${alone.output()}`, { cause });
   }
 }
 

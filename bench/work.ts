@@ -23,6 +23,13 @@ export interface Subject {
   readonly run: (work: Job['work'], more: Partial<Job>) => Promise<JobResult>;
 }
 
+export interface Figures {
+  /** One for each line of the work. */
+  readonly values: readonly number[];
+  /** Whether the load was so late itself that the figures are partly its own. */
+  readonly late?: boolean;
+}
+
 interface Common {
   readonly name: string;
   readonly what: string;
@@ -39,10 +46,10 @@ interface Common {
   readonly needs?: string;
 }
 
-/** The proxies are kept through all rounds, warm. Both functions return one value for each line. */
+/** The proxies are kept through all rounds, warm. */
 export interface KeptWork extends Common {
   readonly keep: true;
-  measure(subject: Subject, offered: number): Promise<readonly number[]>;
+  measure(subject: Subject, offered: number): Promise<Figures>;
   /** Finds, with the peer in `needs`, once a round and before anybody's turn, how many requests a second `measure` shall offer. */
   readonly findOffer?: (subject: Subject) => Promise<number>;
 }
@@ -50,7 +57,7 @@ export interface KeptWork extends Common {
 /** The work starts its own proxies in each round. */
 export interface FreshWork extends Common {
   readonly keep: false;
-  measure(start: () => Promise<Subject>): Promise<readonly number[]>;
+  measure(start: () => Promise<Subject>): Promise<Figures>;
 }
 
 export type Work = KeptWork | FreshWork;

@@ -1,10 +1,15 @@
-import type { Job } from './load.ts';
+import type { Job, JobResult } from './load.ts';
 import { median } from './median.ts';
 import { residentBytes } from './process.ts';
-import type { Line, Subject, Work } from './work.ts';
+import type { Figures, Line, Subject, Work } from './work.ts';
 
 const MIB = 1024 * 1024;
 const IDLE_CONNECTIONS = 4000;
+/** Of what saturates Envoy in the same round. */
+const OFFERED_SHARE = 0.7;
+/** A p99 says nothing of the proxy when the load itself sent more than this late; it is measured again then, so often. */
+const LATE_SHARE = 0.005;
+const OFFER_ATTEMPTS = 3;
 const STARTS_PER_ROUND = 5;
 
 const TCP = { protocol: 'tcp', client: 'frames', topology: 'inbound' } as const;
@@ -93,7 +98,31 @@ export const WORKS: readonly Work[] = [
     measure: async (subject) => {
       const rate = await rates(subject, [{ connections: 64 }]);
       const { p50Ms, p99Ms } = await subject.run('exchange', { connections: 16, warmUpMs: 500, windowMs: 2000 });
-      return [...rate, p50Ms, p99Ms];
+      return { values: [...rate.values, p50Ms, p99Ms] };
+    },
+  },
+  {
+    name: 'latency',
+    what: `a small GET over HTTP/1.1, ${OFFERED_SHARE * 100} % as many as saturate Envoy, from when each was due`,
+    lines: [
+      { variant: 'p50', unit: 'ms', better: 'lower' },
+      { variant: 'p99', unit: 'ms', better: 'lower' },
+    ],
+    ...HTTP1,
+    needs: 'envoy',
+    keep: true,
+    findOffer: async (subject) => {
+      const { count, wallSeconds } = await subject.run('exchange', { connections: 64, warmUpMs: 1000, windowMs: 2000 });
+      return (OFFERED_SHARE * count) / wallSeconds;
+    },
+    measure: async (subject, offered) => {
+      let best: JobResult | undefined;
+      for (let i = 0; i < OFFER_ATTEMPTS && (best === undefined || best.lateShare > LATE_SHARE); i++) {
+        const result = await subject.run('offer', { connections: 64, rate: offered, warmUpMs: 1000, windowMs: 4000 });
+        if (best === undefined || result.lateShare < best.lateShare) best = result;
+      }
+      if (best === undefined) throw new Error('nothing was offered');
+      return { values: [best.p50Ms, best.p99Ms], late: best.lateShare > LATE_SHARE };
     },
   },
   {
@@ -112,7 +141,7 @@ export const WORKS: readonly Work[] = [
         await new Promise((resolve) => setTimeout(resolve, 2000));
         const idle = residentBytes(proxy.pids());
         const held = await run('idle', { connections: IDLE_CONNECTIONS, windowMs: 2000 });
-        return [idle / MIB, (held.rssBytes - idle) / 1024 / held.count];
+        return { values: [idle / MIB, (held.rssBytes - idle) / 1024 / held.count] };
       } finally {
         await proxy.stop();
       }
@@ -136,13 +165,13 @@ export const WORKS: readonly Work[] = [
         serving.push(servingInMs);
         await proxy.stop();
       }
-      return [median(listening), median(serving)];
+      return { values: [median(listening), median(serving)] };
     },
   },
 ];
 
 /** What came through for each CPU-second of the proxy, in one job after the other. */
-async function rates({ proxy, run }: Subject, jobs: readonly Partial<Job>[]): Promise<number[]> {
+async function rates({ proxy, run }: Subject, jobs: readonly Partial<Job>[]): Promise<Figures> {
   const values: number[] = [];
   for (const job of jobs) {
     const result = await run(job.work ?? 'exchange', { warmUpMs: 1000, windowMs: 2000, ...job });
@@ -150,5 +179,5 @@ async function rates({ proxy, run }: Subject, jobs: readonly Partial<Job>[]): Pr
     const scale = ((job.upBytes ?? 0) + (job.downBytes ?? 0)) / MIB || 1;
     values.push((result.count * scale) / result.cpuSeconds);
   }
-  return values;
+  return { values };
 }

@@ -145,9 +145,11 @@ func run(job Job) Result {
 	var result Result
 	switch job.Work {
 	case "exchange":
-		result, err = c.measure(c.exchanges)
+		result, err = c.measure(c.exchanges, func() {})
 	case "connect":
-		result, err = c.measure(c.connects)
+		result, err = c.measure(c.connects, func() {})
+	case "offer":
+		result, err = c.offer()
 	case "idle":
 		result, err = c.idle()
 	case "count":

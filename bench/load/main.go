@@ -16,7 +16,7 @@ import (
 
 // Job is one measurement through a proxy.
 type Job struct {
-	// Work is one of exchange, connect, idle, first, count.
+	// Work is one of exchange, offer, connect, idle, first, count.
 	Work string `json:"work"`
 	// Target is the proxy's address, host:port.
 	Target string `json:"target"`
@@ -44,6 +44,8 @@ type Job struct {
 	// UpBytes and DownBytes follow the 128-byte request and answer of every exchange; over HTTP they are the bodies.
 	UpBytes   int64 `json:"upBytes"`
 	DownBytes int64 `json:"downBytes"`
+	// Rate is how many requests a second an offer job sends over all its connections.
+	Rate float64 `json:"rate"`
 	// Total is how many connections a count job makes, one after the other in each client.
 	Total    int64 `json:"total"`
 	WarmUpMs int   `json:"warmUpMs"`
@@ -60,9 +62,12 @@ type Result struct {
 	// CPUSeconds is what the proxy's threads ran within the window, WallSeconds its length.
 	CPUSeconds  float64 `json:"cpuSeconds"`
 	WallSeconds float64 `json:"wallSeconds"`
-	// P50Ms and P99Ms are how long exchanges took.
+	// P50Ms and P99Ms are how long exchanges took; those of an offer job from when they were due.
 	P50Ms float64 `json:"p50Ms"`
 	P99Ms float64 `json:"p99Ms"`
+	// LateShare is how many of the requests of an offer job, which had only their time to wait for, the load sent over a millisecond
+	// late.
+	LateShare float64 `json:"lateShare"`
 	// RSSBytes is the proxy's resident memory while the connections of an idle job are open.
 	RSSBytes int64 `json:"rssBytes"`
 	// TLS is what was negotiated: version, cipher suite, group.

@@ -10,7 +10,8 @@ import (
 
 // window is the time in which something is measured, as its workers see it.
 type window struct {
-	stop atomic.Bool
+	// stop is set at its end, and by the first failure, which sets failed as well.
+	stop, failed atomic.Bool
 	// open is whether what ends now counts.
 	open  atomic.Bool
 	count atomic.Int64
@@ -29,8 +30,9 @@ func (w *window) add(times []time.Duration) {
 	w.times = append(w.times, times...)
 }
 
-// measure runs as many workers as the job has connections, and counts what they do within the window.
-func (c *client) measure(worker func(w *window, ready func()) error) (Result, error) {
+// measure runs as many workers as the job has connections, and counts what they do within the window. It calls `begin` when all are
+// ready.
+func (c *client) measure(worker func(w *window, ready func()) error, begin func()) (Result, error) {
 	var w window
 	var all, connected sync.WaitGroup
 	failures := make(chan error, c.job.Connections)
@@ -39,20 +41,22 @@ func (c *client) measure(worker func(w *window, ready func()) error) (Result, er
 		all.Go(func() {
 			if err := worker(&w, connected.Done); err != nil {
 				failures <- err
+				w.failed.Store(true)
 				w.stop.Store(true)
 			}
 		})
 	}
 	connected.Wait()
+	begin()
 	sleep(&w.stop, c.job.WarmUpMs)
-	before, begin, first := threadTimes(c.job.Pids), time.Now(), w.count.Load()
+	before, opened, first := threadTimes(c.job.Pids), time.Now(), w.count.Load()
 	w.open.Store(true)
 	sleep(&w.stop, c.job.WindowMs)
 	w.open.Store(false)
-	after, end, last := threadTimes(c.job.Pids), time.Now(), w.count.Load()
+	after, closed, last := threadTimes(c.job.Pids), time.Now(), w.count.Load()
 	w.stop.Store(true)
 	all.Wait()
-	result := Result{Count: last - first, CPUSeconds: ranSeconds(before, after), WallSeconds: end.Sub(begin).Seconds()}
+	result := Result{Count: last - first, CPUSeconds: ranSeconds(before, after), WallSeconds: closed.Sub(opened).Seconds()}
 	result.P50Ms, result.P99Ms = percentiles(w.times)
 	return result, firstOf(failures)
 }
