@@ -27,7 +27,7 @@ const MAX_ROUNDS = 1000;
 const USAGE = `usage: npm run bench -- [--work NAME]... [--peer NAME]... [--rounds N] [--json]
 
   --work    what to measure, repeated or with commas; all if left out
-${WORKS.map((work) => `              ${work.name.padEnd(10)} ${work.what}`).join('\n')}
+${WORKS.map((work) => `              ${work.name.padEnd(12)} ${work.what}`).join('\n')}
   --peer    whom to compare with, repeated or with commas: ${PEERS.map((peer) => peer.name).join(', ')}; all if left out
   --rounds  how often; the median counts (5)
   --json    one JSON object a line, for each work and peer
@@ -162,7 +162,7 @@ async function main(): Promise<number> {
   try {
     return await measure(selection, stop.signal);
   } catch (cause) {
-    process.stderr.write(`bench: ${stop.signal.aborted ? `stopped by ${String(stop.signal.reason)}` : String(cause)}\n`);
+    process.stderr.write(`bench: ${stop.signal.aborted ? `stopped by ${messageOf(stop.signal.reason)}` : messageOf(cause)}\n`);
     return EXIT_FAILED;
   } finally {
     killAll();

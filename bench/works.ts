@@ -87,7 +87,7 @@ export const WORKS: readonly Work[] = [
   },
   {
     name: 'pair-http1',
-    what: 'a small GET, in plain text to an outbound proxy, over mTLS to an inbound one; of both, 64 connections; time of it at 16',
+    what: 'the same GET through an outbound and an inbound proxy, 64 kept connections, work of both together; how long it takes at 16',
     lines: [REQUESTS, { variant: 'p50', unit: 'ms', better: 'lower' }, { variant: 'p99', unit: 'ms', better: 'lower' }],
     ...HTTP1,
     topology: 'pair',
@@ -103,7 +103,7 @@ export const WORKS: readonly Work[] = [
   },
   {
     name: 'latency',
-    what: `a small GET over HTTP/1.1, ${OFFERED_SHARE * 100} % as many as saturate Envoy, from when each was due`,
+    what: `how long the same GET takes, from when it was due, when ${OFFERED_SHARE * 100} % of what saturates Envoy is offered on 64 connections`,
     lines: [
       { variant: 'p50', unit: 'ms', better: 'lower' },
       { variant: 'p99', unit: 'ms', better: 'lower' },

@@ -22,8 +22,8 @@ type client struct {
 // applicationProtocols are those that the client offers by ALPN.
 var applicationProtocols = map[string][]string{"http1": {"http/1.1"}, "http2": {"h2"}}
 
-// errNoHTTP2 is final: trying again does not help.
-var errNoHTTP2 = errors.New("the proxy does not speak HTTP/2")
+// finalError is a failure that does not go away by trying again.
+type finalError struct{ error }
 
 func newClient(job Job) (*client, error) {
 	pair, err := tls.LoadX509KeyPair(job.CertFile, job.KeyFile)
@@ -50,7 +50,7 @@ func newClient(job Job) (*client, error) {
 				return errors.New("the proxy resumed a session")
 			}
 			if want := applicationProtocols[job.Protocol]; job.Protocol == "http2" && state.NegotiatedProtocol != want[0] {
-				return fmt.Errorf("%w: it chose %q by ALPN, not %q", errNoHTTP2, state.NegotiatedProtocol, want[0])
+				return finalError{fmt.Errorf("the proxy does not speak HTTP/2: it chose %q by ALPN, not %q", state.NegotiatedProtocol, want[0])}
 			}
 			if c.tls.Load() != nil {
 				return nil // Verified on this job's first connection: the load's CPU is scarce, the proxy's identity does not change.
@@ -269,7 +269,7 @@ func (c *client) first() (Result, error) {
 		if err == nil {
 			return Result{Count: 1}, nil
 		}
-		if time.Now().After(end) || errors.Is(err, errNoHTTP2) {
+		if final := (finalError{}); time.Now().After(end) || errors.As(err, &final) {
 			return Result{}, err
 		}
 		time.Sleep(time.Millisecond)

@@ -133,3 +133,12 @@ func contentLength(head []byte) (int64, error) {
 	})
 	return length, err
 }
+
+// notOK is the error of a response with another status than 200. That of the application is final: the proxy does not label requests.
+func notOK(status string, body []byte) error {
+	err := fmt.Errorf("the response is not 200 but %s: %q", status, body)
+	if strings.HasPrefix(status, "500") {
+		return finalError{err}
+	}
+	return err
+}

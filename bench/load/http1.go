@@ -35,7 +35,8 @@ func http1Exchange(job Job, bufferBytes int) func(net.Conn) error {
 		}
 		end += len(headEnd)
 		if !bytes.HasPrefix(buffer, []byte("HTTP/1.1 200 ")) {
-			return fmt.Errorf("the response is not 200: %q", buffer[:held])
+			status, _, _ := bytes.Cut(buffer[:end], crlf)
+			return notOK(string(bytes.TrimPrefix(status, []byte("HTTP/1.1 "))), buffer[end:held])
 		}
 		length, err := contentLength(buffer[:end])
 		if err != nil {

@@ -210,7 +210,7 @@ func (s *http2Session) finish(id uint32) error {
 	delete(s.open, id)
 	s.free = append(s.free, stream)
 	if stream.status != "200" {
-		return fmt.Errorf("the response is not 200 but %q: %q", stream.status, stream.text)
+		return notOK(stream.status, stream.text)
 	}
 	if stream.bytes != s.expected {
 		return fmt.Errorf("the response has a body of %d bytes, not %d", stream.bytes, s.expected)
