@@ -96,11 +96,15 @@ export const SMUGGLING: readonly (readonly [name: string, request: string])[] = 
       'NaN',
     ].map((value) => `${post(`Content-Length: ${value}`)}hello${HIDDEN}`),
   ),
-  ...named('white space after framing', [
+  ...named('white space around framing', [
     `${post('Transfer-Encoding: chunked\t')}0\r\n\r\n${HIDDEN}`,
     `${post('Transfer-Encoding: chunked ')}0\r\n\r\n${HIDDEN}`,
     `${post('Content-Length: 5 ')}hello${HIDDEN}`,
     `${post('Content-Length: 5\t')}hello${HIDDEN}`,
+    `${post('Content-Length:\t5')}hello${HIDDEN}`,
+    `${post('Content-Length: \t5')}hello${HIDDEN}`,
+    `${post('Transfer-Encoding:\tchunked')}0\r\n\r\n${HIDDEN}`,
+    `${post('Transfer-Encoding: \t chunked')}0\r\n\r\n${HIDDEN}`,
   ]),
   ...named('Content-Length lines', [
     `${post('Content-Length: 5', 'Content-Length: 5')}hello`,
