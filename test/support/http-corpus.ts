@@ -444,6 +444,23 @@ export const SMUGGLING: readonly (readonly [name: string, request: string])[] = 
     'PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n',
     '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n',
   ]),
+  // Expect
+  ...named(
+    'Expect',
+    [
+      '200-ok',
+      '100-continue, x',
+      '100-continue, 100-continue',
+      '',
+      '100-continue;x',
+      '100-continue=x',
+      '"100-continue"',
+      '100',
+      'y 100-continue',
+      '100-continue\x0b',
+      '100-continue\r\n x',
+    ].map((value) => `${post(`Expect: ${value}`, `Content-Length: ${HIDDEN.length}`)}${HIDDEN}`),
+  ),
   // Connection
   ...named('Connection', [
     crlf('GET / HTTP/1.1', 'Host: a', 'Connection: a b'),

@@ -211,11 +211,6 @@ export const MIXTURES: readonly Mixture[] = [
     'an expectation of HTTP/1.0',
     raw(`${crlf('POST /a HTTP/1.0', 'Host: a', 'Expect: 100-continue', 'Content-Length: 5')}hello`, 'POST', '/a', 'hello'),
   ),
-  good('another expectation', withLength('POST', '/a', HIDDEN, 'Expect: 200-ok'), LAST),
-  good('two expectations', withLength('POST', '/a', HIDDEN, 'Expect: 100-continue, x'), LAST),
-  good('an empty expectation', withLength('POST', '/a', HIDDEN, 'Expect:'), LAST),
-  good('an expectation with a parameter', withLength('POST', '/a', HIDDEN, 'Expect: 100-continue;x'), LAST),
-  good('an expectation in chunks', withChunks('POST', '/a', inChunk(HIDDEN), HIDDEN, 'Expect: x'), LAST),
   // Targets and hosts.
   good('two slashes', get('//b/hidden'), LAST),
   good('three slashes', get('///b/hidden'), LAST),
