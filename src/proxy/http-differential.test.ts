@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { BAD_BODIES, SMUGGLING } from '../../test/support/http-corpus.ts';
+import { MIXTURES } from '../../test/support/http-mixtures.ts';
 import { readWithLlhttp, type ReadRequest } from '../../test/support/llhttp.ts';
 import { buildIdentityFields, rewriteHead, rewriteTrailers } from './headers.ts';
 import { BodyScanner } from './http-body.ts';
@@ -88,11 +89,11 @@ function check(bytes: Buffer): boolean {
   // llhttp takes what follows such a head for no request at all; what the application is sent has no Upgrade, or only that of a WebSocket.
   if (!names.includes('upgrade')) {
     const raw = readWithLlhttp(bytes.subarray(0, read.end));
-    assert.deepEqual(raw, { requests: [read.request], problem: undefined }, text);
+    assert.deepEqual(raw, { messages: [read.request], problem: undefined }, text);
   }
 
   const seen = readWithLlhttp(Buffer.concat([read.forwarded, Buffer.from('GET /next HTTP/1.1\r\nHost: next\r\n\r\n')]));
-  const [first, second] = seen.requests;
+  const [first, second] = seen.messages;
   assert.ok(first !== undefined, text);
   const seenNames = first.fields.filter((_, index) => index % 2 === 0);
   const folded = seenNames.map((name) => name.toLowerCase().replace(/[^a-z0-9]/g, '-'));
@@ -167,7 +168,14 @@ test('what is good is read as llhttp reads it', () => {
 });
 
 test('whatever is accepted, llhttp accepts with the same fields and the same end', () => {
-  const seeds = [...GOOD, ...GOOD, ...GOOD, ...SMUGGLING.map(([, request]) => request), ...BAD_BODIES.map(([, request]) => request)];
+  const seeds = [
+    ...GOOD,
+    ...GOOD,
+    ...GOOD,
+    ...SMUGGLING.map(([, request]) => request),
+    ...BAD_BODIES.map(([, request]) => request),
+    ...MIXTURES.map(({ bytes }) => bytes),
+  ];
   const next = random(Number(process.env['SCUTE_FUZZ_SEED'] ?? 20_261_123));
   const rounds = Number(process.env['SCUTE_FUZZ_ROUNDS'] ?? 20_000);
   let accepted = 0;

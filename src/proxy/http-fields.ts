@@ -188,9 +188,11 @@ export class Fields {
     return this.#at[field * 5 + 3] ?? 0;
   }
 
-  /** Whether white space follows the value, which not every reader takes off. */
-  endsInSpace(field: number): boolean {
-    return this.valueEnd(field) !== this.lineEnd(field) - 2;
+  /** Whether white space other than spaces stands before the value, or any after it: not every reader takes it off. */
+  hasOddSpace(field: number): boolean {
+    if (this.valueEnd(field) !== this.lineEnd(field) - 2) return true;
+    for (let at = (this.#at[field * 5 + 1] ?? 0) + 1; at < this.valueStart(field); at++) if (this.bytes[at] === HTAB) return true;
+    return false;
   }
 
   value(field: number): string {

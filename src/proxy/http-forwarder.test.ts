@@ -1,77 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { MemoryConnection } from '../../test/support/memory-connection.ts';
-import { systemClock } from '../lib/clock.ts';
-import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
-import type { RequestRecord } from '../telemetry/events.ts';
-import { buildIdentityFields } from './headers.ts';
-import { Fields } from './http-fields.ts';
-import { forwardHttp } from './http-forwarder.ts';
-import { Session } from './session.ts';
-
-const PEER = requireSpiffeId('spiffe://example.org/web');
-const identity = buildIdentityFields(
-  { xfcc: 'sanitize-set', spiffeIdHeader: 'X-Peer' },
-  { peerId: PEER, ownId: 'spiffe://example.org/api', leafSha256: 'ab'.repeat(32) },
-);
-const OURS = `X-Forwarded-Client-Cert: By=spiffe://example.org/api;Hash=${'ab'.repeat(32)};URI=${PEER}\r\nX-Peer: ${PEER}\r\n\r\n`;
-
-interface Stage {
-  readonly downstream: MemoryConnection;
-  readonly upstreams: MemoryConnection[];
-  readonly records: RequestRecord[];
-  readonly isDone: () => boolean;
-}
-
-function stage(): Stage {
-  const downstream = new MemoryConnection();
-  const upstreams: MemoryConnection[] = [];
-  const records: RequestRecord[] = [];
-  let done = false;
-  const counters = {
-    opened: 0,
-    open: 0,
-    handshaking: 0,
-    waiting: 0,
-    downstreamReadBytes: 0,
-    downstreamWrittenBytes: 0,
-    upstreamReadBytes: 0,
-    upstreamWrittenBytes: 0,
-  };
-  forwardHttp({
-    downstream,
-    session: new Session('test', 0),
-    counters,
-    ticker: { tick: 0 },
-    clock: systemClock,
-    limits: {
-      maxHeadBytes: 4096,
-      maxFields: 20,
-      maxBodyBytes: undefined,
-      headTimeoutMs: 10_000,
-      minBodyBytesPerSecond: undefined,
-      responseTimeoutMs: 10_000,
-    },
-    identity,
-    scratch: new Fields(20),
-    judged: 'downstream',
-    judge: () => ({ allowed: true, peer: PEER, rule: PEER }),
-    open(done_) {
-      let isOff = false;
-      queueMicrotask(() => {
-        if (isOff) return;
-        const connection = new MemoryConnection();
-        upstreams.push(connection);
-        done_({ ok: true, connection });
-      });
-      return { abort: () => (isOff = true) };
-    },
-    requestFinished: (record) => records.push(record),
-    broken: () => undefined,
-    done: () => (done = true),
-  });
-  return { downstream, upstreams, records, isDone: () => done };
-}
+import { IDENTITY_LINES, startMemoryForwarder } from '../../test/support/memory-forwarder.ts';
 
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -89,13 +18,13 @@ const EXCHANGES: readonly Exchange[] = [
   {
     name: 'no body',
     request: 'GET /a?b HTTP/1.1\r\nHost: a\r\nX-PEER: forged\r\nConnection: x-drop\r\nX-Drop: 1\r\nLast:  z \r\n\r\n',
-    forwarded: `GET /a?b HTTP/1.1\r\nHost: a\r\nLast:  z \r\n${OURS}`,
+    forwarded: `GET /a?b HTTP/1.1\r\nHost: a\r\nLast:  z \r\n${IDENTITY_LINES}`,
     response: 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello',
   },
   {
     name: 'a body with a length, and a chunked answer',
     request: 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world',
-    forwarded: `POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n${OURS}hello world`,
+    forwarded: `POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n${IDENTITY_LINES}hello world`,
     response: 'HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nT: 1\r\n\r\n',
     status: 201,
   },
@@ -103,20 +32,20 @@ const EXCHANGES: readonly Exchange[] = [
     name: 'a chunked body with trailers',
     request:
       'PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0a\r\n0123456789\r\n0\r\nA: 1\r\nx_peer: forged\r\nB: 2\r\n\r\n',
-    forwarded: `PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n${OURS}3;x\r\nabc\r\n0a\r\n0123456789\r\n0\r\nA: 1\r\nB: 2\r\n\r\n`,
+    forwarded: `PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n${IDENTITY_LINES}3;x\r\nabc\r\n0a\r\n0123456789\r\n0\r\nA: 1\r\nB: 2\r\n\r\n`,
     response: 'HTTP/1.1 204 No Content\r\n\r\n',
     status: 204,
   },
   {
     name: 'interim responses',
     request: 'PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok',
-    forwarded: `PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n${OURS}ok`,
+    forwarded: `PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n${IDENTITY_LINES}ok`,
     response: 'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n',
   },
   {
     name: 'a 100 that is awaited, which is ours',
     request: 'PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\nok',
-    forwarded: `PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n${OURS}ok`,
+    forwarded: `PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n${IDENTITY_LINES}ok`,
     response:
       'HTTP/1.1 100 Continue\r\nX: 1\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n',
     answered: 'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n',
@@ -125,7 +54,7 @@ const EXCHANGES: readonly Exchange[] = [
   {
     name: 'HEAD',
     request: 'HEAD / HTTP/1.1\r\nHost: a\r\n\r\n',
-    forwarded: `HEAD / HTTP/1.1\r\nHost: a\r\n${OURS}`,
+    forwarded: `HEAD / HTTP/1.1\r\nHost: a\r\n${IDENTITY_LINES}`,
     response: 'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n',
   },
 ];
@@ -136,7 +65,7 @@ for (const { name, request, forwarded, response, answered = response, status = 2
     const asked = Buffer.from(request + NEXT.request, 'latin1');
     const said = Buffer.from(response, 'latin1');
     for (let cut = 0; cut <= Math.max(asked.length, said.length); cut++) {
-      const { downstream, upstreams, records } = stage();
+      const { downstream, upstreams, records } = startMemoryForwarder();
       // cut 0: a byte at a time.
       const pieces = (bytes: Buffer): Buffer[] =>
         cut === 0
@@ -150,7 +79,7 @@ for (const { name, request, forwarded, response, answered = response, status = 2
       assert.equal(upstream.text(), forwarded, `cut at ${cut}`);
       for (const piece of pieces(said)) upstream.say(piece);
       await settle();
-      assert.equal(upstream.text(), `${forwarded}GET /next HTTP/1.1\r\nHost: a\r\n${OURS}`, `cut at ${cut}`);
+      assert.equal(upstream.text(), `${forwarded}GET /next HTTP/1.1\r\nHost: a\r\n${IDENTITY_LINES}`, `cut at ${cut}`);
       upstream.say(Buffer.from(NEXT.response));
       await settle();
 
@@ -169,7 +98,7 @@ for (const { name, request, forwarded, response, answered = response, status = 2
 }
 
 test('when both sides are gone, the session is over', async () => {
-  const { downstream, upstreams, isDone } = stage();
+  const { downstream, upstreams, isDone } = startMemoryForwarder();
   downstream.say(Buffer.from(NEXT.request));
   await settle();
   upstreams[0]?.say(Buffer.from(NEXT.response));
@@ -184,7 +113,7 @@ test('when both sides are gone, the session is over', async () => {
 });
 
 test('an application that answers before the whole request and leaves has its answer forwarded', async () => {
-  const { downstream, upstreams, records, isDone } = stage();
+  const { downstream, upstreams, records, isDone } = startMemoryForwarder();
   downstream.say(Buffer.from('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf'));
   await settle();
 

@@ -165,14 +165,14 @@ export class RequestHead {
           if (!fields.readsAs(field, CONTENT_LENGTH)) break;
           if (!fields.isNamed(field, CONTENT_LENGTH)) return bad('a field reads as Content-Length and is none');
           const length = parseLength(bytes, fields.valueStart(field), fields.valueEnd(field));
-          if (++lengths > 1 || length === undefined || fields.endsInSpace(field)) return bad('Content-Length is not one number');
+          if (++lengths > 1 || length === undefined || fields.hasOddSpace(field)) return bad('Content-Length is not one number');
           this.framing = length === 0 ? NO_BODY : { kind: 'length', length };
           break;
         }
         case 17:
           if (!fields.readsAs(field, TRANSFER_ENCODING)) break;
           if (!fields.isNamed(field, TRANSFER_ENCODING)) return bad('a field reads as Transfer-Encoding and is none');
-          if (++encodings > 1 || fields.value(field).toLowerCase() !== 'chunked' || fields.endsInSpace(field)) {
+          if (++encodings > 1 || fields.value(field).toLowerCase() !== 'chunked' || fields.hasOddSpace(field)) {
             return bad('Transfer-Encoding is not chunked alone');
           }
           this.framing = CHUNKED;

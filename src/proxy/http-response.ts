@@ -101,7 +101,7 @@ export class ResponseHead {
         }
         case 17:
           if (!fields.isNamed(field, TRANSFER_ENCODING)) break;
-          if (++encodings > 1 || fields.value(field).toLowerCase() !== 'chunked' || fields.endsInSpace(field)) {
+          if (++encodings > 1 || fields.value(field).toLowerCase() !== 'chunked' || fields.hasOddSpace(field)) {
             return bad('Transfer-Encoding is not chunked alone');
           }
           break;

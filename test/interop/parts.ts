@@ -22,6 +22,12 @@ export const PYTHON_PACKAGES = [
   'grpcio-health-checking==1.85.1',
   'grpcio-reflection==1.85.1',
   'cryptography==50.0.2',
+  'gunicorn==27.0.1',
+  'waitress==3.0.2',
+  'uvicorn==0.54.0',
+  'httpx==0.28.1',
+  'h2==4.4.1',
+  'websockets==17.4',
 ] as const;
 
 export const GO_PACKAGES = ['github.com/zmap/zlint/v3/cmd/zlint@v3.6.6', 'github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4'] as const;

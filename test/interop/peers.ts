@@ -18,7 +18,7 @@ export interface Peer {
 }
 
 /** Programs of `python/`. */
-export type PythonProgram = 'workload_api_server' | 'spiffe_peer' | 'defakto_peer' | 'grpc_peer' | 'tls_peer';
+export type PythonProgram = 'workload_api_server' | 'spiffe_peer' | 'defakto_peer' | 'grpc_peer' | 'tls_peer' | 'web_server';
 
 const goArgv = (args: readonly string[]): [string, ...string[]] => [part('go-spiffe'), ...args];
 const pythonArgv = (program: PythonProgram, args: readonly string[]): [string, ...string[]] => [

@@ -1,15 +1,17 @@
-/** Node's own HTTP parser, strict as it comes, as a second opinion on where a request ends and what it says. */
+/** Node's own HTTP parser, strict as it comes, as a second opinion on where a message ends and what it says. */
 import { createRequire } from 'node:module';
 
 interface Parser {
   initialize(kind: number, resource: object): void;
   execute(bytes: Buffer): unknown;
+  finish(): unknown;
   [callback: number]: (...values: never[]) => unknown;
 }
 
 interface ParserClass {
   new (): Parser;
   readonly REQUEST: number;
+  readonly RESPONSE: number;
   readonly kOnHeaders: number;
   readonly kOnHeadersComplete: number;
   readonly kOnBody: number;
@@ -22,49 +24,143 @@ const { HTTPParser, methods } = createRequire(import.meta.url)('_http_common') a
   readonly methods: readonly string[];
 };
 
+/** The list leaves out those of RTSP, whose numbers lie before that of QUERY. */
+const QUERY = 46;
+/** What its answer to the end of a head makes of the rest. */
+const WITH_BODY = 0;
+const WITHOUT_BODY = 1;
+const NO_FURTHER_MESSAGE = 2;
+
 export interface ReadRequest {
   method: string;
   target: string;
   minorVersion: number;
   /** Names and values by turns, trailers after the rest. */
   fields: string[];
+  /** Latin-1. */
   body: string;
 }
 
-/** The requests that it finds whole, and its error if it stopped at one. */
-export function readWithLlhttp(bytes: Buffer): { readonly requests: readonly ReadRequest[]; readonly problem: string | undefined } {
-  const requests: ReadRequest[] = [];
+export interface ReadResponse {
+  status: number;
+  minorVersion: number;
+  fields: string[];
+  body: string;
+}
+
+export interface WithLlhttp<Message> {
+  /** Those that are whole. */
+  readonly messages: readonly Message[];
+  /** Its error, if it stopped at one. */
+  readonly problem: string | undefined;
+}
+
+type HeadersComplete = (
+  major: number,
+  minor: number,
+  fields: string[] | undefined,
+  method: number,
+  target: string | undefined,
+  status: number,
+) => number;
+
+/** The requests that it finds in bytes that come in these pieces. */
+export function readWithLlhttp(...pieces: readonly Buffer[]): WithLlhttp<ReadRequest> {
+  const messages: ReadRequest[] = [];
   let request = emptyRequest();
+  const parser = createParser(HTTPParser.REQUEST, {
+    fields(fields, target) {
+      request.fields.push(...fields);
+      request.target ||= target;
+    },
+    head(_major, minor, fields, method, target) {
+      request.fields.push(...(fields ?? []));
+      request.method = method === QUERY ? 'QUERY' : (methods[method] ?? '');
+      request.minorVersion = minor;
+      request.target ||= target ?? '';
+      return WITH_BODY;
+    },
+    body(text) {
+      request.body += text;
+    },
+    end() {
+      messages.push(request);
+      request = emptyRequest();
+    },
+  });
+  return { messages, problem: execute(parser, pieces) };
+}
+
+/**
+ * The responses that it finds, final and interim, to requests with these methods. `ended`: the connection is over, which
+ * ends a response without a length. After a 101 it reads no further.
+ */
+export function readResponsesWithLlhttp(
+  bytes: Buffer,
+  asked: readonly string[],
+  { ended = false }: { readonly ended?: boolean } = {},
+): WithLlhttp<ReadResponse> {
+  const messages: ReadResponse[] = [];
+  let response = emptyResponse();
+  let finals = 0;
+  const parser = createParser(HTTPParser.RESPONSE, {
+    fields(fields) {
+      response.fields.push(...fields);
+    },
+    head(_major, minor, fields, _method, _target, status) {
+      response.fields.push(...(fields ?? []));
+      response.minorVersion = minor;
+      response.status = status;
+      if (status === 101) return NO_FURTHER_MESSAGE;
+      // As Node's client does it.
+      return status >= 200 && asked[finals++] === 'HEAD' ? WITHOUT_BODY : WITH_BODY;
+    },
+    body(text) {
+      response.body += text;
+    },
+    end() {
+      messages.push(response);
+      response = emptyResponse();
+    },
+  });
+  const problem = execute(parser, [bytes]);
+  if (problem !== undefined || !ended) return { messages, problem };
+  return { messages, problem: problemOf(parser.finish()) };
+}
+
+interface Callbacks {
+  fields(fields: readonly string[], target: string): void;
+  head: HeadersComplete;
+  body(text: string): void;
+  end(): void;
+}
+
+function createParser(kind: number, callbacks: Callbacks): Parser {
   const parser = new HTTPParser();
-  parser.initialize(HTTPParser.REQUEST, {});
-  parser[HTTPParser.kOnHeaders] = (fields: string[] | string[][], target: string): void => {
-    request.fields.push(...fields.flat());
-    request.target ||= target;
-  };
-  parser[HTTPParser.kOnHeadersComplete] = (
-    _major: number,
-    minor: number,
-    fields: string[] | undefined,
-    method: number,
-    target: string | undefined,
-  ): number => {
-    request.fields.push(...(fields ?? []));
-    request.method = methods[method] ?? '';
-    request.minorVersion = minor;
-    request.target ||= target ?? '';
-    return 0;
-  };
-  parser[HTTPParser.kOnBody] = (chunk: Buffer): void => {
-    request.body += chunk.toString('latin1');
-  };
-  parser[HTTPParser.kOnMessageComplete] = (): void => {
-    requests.push(request);
-    request = emptyRequest();
-  };
-  const outcome = parser.execute(bytes);
-  return { requests, problem: outcome instanceof Error ? String(Reflect.get(outcome, 'code')) : undefined };
+  parser.initialize(kind, {});
+  parser[HTTPParser.kOnHeaders] = (fields: string[] | string[][], target: string): void => callbacks.fields(fields.flat(), target);
+  parser[HTTPParser.kOnHeadersComplete] = callbacks.head;
+  parser[HTTPParser.kOnBody] = (chunk: Buffer): void => callbacks.body(chunk.toString('latin1'));
+  parser[HTTPParser.kOnMessageComplete] = (): void => callbacks.end();
+  return parser;
+}
+
+function execute(parser: Parser, pieces: readonly Buffer[]): string | undefined {
+  for (const piece of pieces) {
+    const problem = problemOf(parser.execute(piece));
+    if (problem !== undefined) return problem;
+  }
+  return undefined;
+}
+
+function problemOf(outcome: unknown): string | undefined {
+  return outcome instanceof Error ? String(Reflect.get(outcome, 'code')) : undefined;
 }
 
 function emptyRequest(): ReadRequest {
   return { method: '', target: '', minorVersion: 0, fields: [], body: '' };
+}
+
+function emptyResponse(): ReadResponse {
+  return { status: 0, minorVersion: 0, fields: [], body: '' };
 }

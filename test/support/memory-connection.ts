@@ -10,8 +10,15 @@ export class MemoryConnection implements Connection {
   isAborted = false;
   /** What was said while nobody listened. */
   readonly #waiting: Buffer[] = [];
+  readonly #isSlow: boolean;
+  #isDraining = false;
   #theirEnd = false;
   #closed = false;
+
+  /** `slow`: each write asks for a pause. */
+  constructor({ slow = false }: { readonly slow?: boolean } = {}) {
+    this.#isSlow = slow;
+  }
 
   start(handler: ConnectionHandler): void {
     this.handler = handler;
@@ -21,7 +28,15 @@ export class MemoryConnection implements Connection {
   write(chunk: Uint8Array): boolean {
     // As a socket: what is written is gone before the caller's buffer is used again.
     if (!this.isAborted && !this.hasEnded) this.written.push(Buffer.from(chunk));
-    return true;
+    if (!this.#isSlow) return true;
+    if (!this.#isDraining) {
+      this.#isDraining = true;
+      setImmediate(() => {
+        this.#isDraining = false;
+        if (!this.#closed) this.handler?.drained();
+      });
+    }
+    return false;
   }
 
   endWrite(): void {
@@ -41,6 +56,11 @@ export class MemoryConnection implements Connection {
   abort(): void {
     this.isAborted = true;
     this.#close();
+  }
+
+  /** The other side breaks off: what it said before and nobody read is lost. */
+  break(): void {
+    this.#close(Object.assign(new Error('broken'), { code: 'ECONNRESET' }));
   }
 
   /** The other side says these bytes, in one piece. The buffer is scribbled over afterwards, as a transport's may be. */
@@ -81,9 +101,9 @@ export class MemoryConnection implements Connection {
     if (this.hasEnded && this.#theyEnded) this.#close();
   }
 
-  #close(): void {
+  #close(error?: Error): void {
     if (this.#closed) return;
     this.#closed = true;
-    queueMicrotask(() => this.handler?.closed(undefined));
+    queueMicrotask(() => this.handler?.closed(error));
   }
 }

@@ -29,13 +29,14 @@ type options struct {
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(fmt.Errorf("usage: spiffe-peer fetch|watch|client|server [flags]"))
+		fail(fmt.Errorf("usage: spiffe-peer fetch|watch|client|server|web [flags]"))
 	}
 	commands := map[string]func(context.Context, options) error{
 		"fetch":  fetch,
 		"watch":  watch,
 		"client": client,
 		"server": server,
+		"web":    web,
 	}
 	command, known := commands[os.Args[1]]
 	if !known {
@@ -49,7 +50,7 @@ func main() {
 	flags.StringVar(&o.protocol, "protocol", "tcp", "tcp, http1 or h2")
 	flags.StringVar(&o.message, "message", "hello", "what to send")
 	flags.StringVar(&o.audience, "audience", "", "fetch: of a JWT-SVID to ask for")
-	flags.DurationVar(&o.timeout, "timeout", 15*time.Second, "for all but watch and server")
+	flags.DurationVar(&o.timeout, "timeout", 15*time.Second, "for all but watch, server and web")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		fail(err)
 	}

@@ -1,0 +1,91 @@
+import { systemClock, type Clock } from '../../src/lib/clock.ts';
+import type { HttpLimits } from '../../src/config/config.ts';
+import { buildIdentityFields } from '../../src/proxy/headers.ts';
+import { Fields } from '../../src/proxy/http-fields.ts';
+import { forwardHttp } from '../../src/proxy/http-forwarder.ts';
+import { Session } from '../../src/proxy/session.ts';
+import { requireSpiffeId } from '../../src/spiffe/spiffe-id.ts';
+import type { RequestRecord } from '../../src/telemetry/events.ts';
+import { MemoryConnection } from './memory-connection.ts';
+
+const PEER = requireSpiffeId('spiffe://example.org/web');
+const OWN = 'spiffe://example.org/api';
+const identity = buildIdentityFields(
+  { xfcc: 'sanitize-set', spiffeIdHeader: 'X-Peer' },
+  { peerId: PEER, ownId: OWN, leafSha256: 'ab'.repeat(32) },
+);
+
+/** The fields that the forwarder adds, with the end of the head. */
+export const IDENTITY_LINES: string = identity.lines.toString('latin1');
+
+export interface MemoryForwarder {
+  readonly session: Session;
+  readonly downstream: MemoryConnection;
+  /** In the order in which they were opened. */
+  readonly upstreams: readonly MemoryConnection[];
+  readonly records: readonly RequestRecord[];
+  readonly isDone: () => boolean;
+}
+
+export interface MemoryForwarderOptions {
+  readonly clock?: Clock;
+  readonly limits?: Partial<HttpLimits>;
+  /** Every request is refused. */
+  readonly denies?: boolean;
+  /** No write is taken without a pause after it. */
+  readonly slow?: boolean;
+}
+
+/** Forwards HTTP between connections in memory, of which the test plays the other sides. */
+export function startMemoryForwarder(options: MemoryForwarderOptions = {}): MemoryForwarder {
+  const { clock = systemClock, denies = false, slow = false } = options;
+  const session = new Session('test', 0);
+  const downstream = new MemoryConnection({ slow });
+  const upstreams: MemoryConnection[] = [];
+  const records: RequestRecord[] = [];
+  let done = false;
+  const limits = {
+    maxHeadBytes: 4096,
+    maxFields: 20,
+    maxBodyBytes: undefined,
+    headTimeoutMs: 10_000,
+    minBodyBytesPerSecond: undefined,
+    responseTimeoutMs: 10_000,
+    ...options.limits,
+  };
+  forwardHttp({
+    downstream,
+    session,
+    counters: {
+      opened: 0,
+      open: 0,
+      handshaking: 0,
+      waiting: 0,
+      downstreamReadBytes: 0,
+      downstreamWrittenBytes: 0,
+      upstreamReadBytes: 0,
+      upstreamWrittenBytes: 0,
+    },
+    ticker: { tick: 0 },
+    clock,
+    limits,
+    identity,
+    scratch: new Fields(limits.maxFields),
+    judged: 'downstream',
+    judge: () => (denies ? { allowed: false, peer: PEER, reason: 'not_allowed', detail: 'no' } : { allowed: true, peer: PEER, rule: PEER }),
+    open(done_) {
+      let isOff = false;
+      queueMicrotask(() => {
+        if (isOff) return;
+        const connection = new MemoryConnection({ slow });
+        upstreams.push(connection);
+        done_({ ok: true, connection });
+      });
+      return { abort: () => (isOff = true) };
+    },
+    requestFinished: (record) => records.push(record),
+    broken: () => undefined,
+    done: () => (done = true),
+  });
+  return { session, downstream, upstreams, records, isDone: () => done };
+}
