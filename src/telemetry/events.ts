@@ -4,7 +4,7 @@ import type { Clock } from '../lib/clock.ts';
 import type { DenyReason, Verdict } from '../policy/verdict.ts';
 import type { LogFields, Logger } from './logger.ts';
 import { countRequest, type ListenerMetrics, type Metrics } from './metrics.ts';
-import { requestMembers } from './request-line.ts';
+import { connectionMembers, requestMembers } from './traffic-lines.ts';
 
 export type Direction = 'inbound' | 'outbound';
 
@@ -246,11 +246,11 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       // A load balancer's probe connects and hangs up; nobody wants a line for each.
       const isProbe = record.closeReason === 'downstream_reset' && record.verdict === 'none';
       const level = isProbe ? 'debug' : CLOSE_LEVELS[record.closeReason];
-      if (logger.isLevelEnabled(level)) logger[level](connectionFields(listener, record), 'connection closed');
+      if (logger.isLevelEnabled(level)) logger.members(level, connectionMembers(listener, record), 'connection closed');
     },
     requestFinished(listener, record) {
       countRequest(numbersOf(listener).requests, record.status, record.result);
-      if (logger.isLevelEnabled('info')) logger.infoMembers(requestMembers(listener, record), 'request finished');
+      if (logger.isLevelEnabled('info')) logger.members('info', requestMembers(listener, record), 'request finished');
     },
     applicationExposed(listener, addresses) {
       metrics.setApplicationExposed(listener, addresses.length > 0);
@@ -310,31 +310,6 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
   };
 }
 
-function connectionFields(listener: ListenerRef, record: ConnectionRecord): LogFields {
-  return {
-    direction: listener.direction,
-    listener: listener.name,
-    connection: record.id,
-    downstream_address: record.downstreamAddress,
-    via: record.via,
-    upstream_address: record.upstreamAddress,
-    peer_id: record.peerId,
-    issuer_key_id: record.issuerKeyId,
-    serial: record.serial,
-    tls_version: record.tlsVersion,
-    alpn: record.alpn,
-    verdict: record.verdict,
-    reason: record.reason,
-    close_reason: record.closeReason,
-    detail: record.detail,
-    rule: record.rule,
-    bytes_from_downstream: record.bytesFromDownstream,
-    bytes_to_downstream: record.bytesToDownstream,
-    duration_ms: toTenths(record.durationMs),
-    handshake_ms: record.handshakeMs === undefined ? undefined : toTenths(record.handshakeMs),
-  };
-}
-
 function identityFields(snapshot: IdentitySnapshot & { readonly kind: 'held' }): LogFields {
   return {
     generation: snapshot.generation,
@@ -356,10 +331,6 @@ function identityFields(snapshot: IdentitySnapshot & { readonly kind: 'held' }):
 function isoTime(ms: number): string {
   const date = new Date(ms);
   return Number.isNaN(date.getTime()) ? 'unknown' : date.toISOString();
-}
-
-function toTenths(ms: number): number {
-  return Math.round(ms * 10) / 10;
 }
 
 /** Calls `log(1)` for the first of a kind; those that follow are gathered, and told with their number each time the window is over. */

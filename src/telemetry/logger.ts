@@ -13,8 +13,8 @@ export interface Logger {
   warn(fields: LogFields, message: string): void;
   error(fields: LogFields, message: string): void;
   fatal(fields: LogFields, message: string): void;
-  /** A line at `info` whose fields are JSON members already, and hold nothing that `scrub` would change: for what happens at each request. */
-  infoMembers(members: string, message: string): void;
+  /** A line whose fields are JSON members already, and hold nothing that `scrub` would change: for what happens at each connection or request. */
+  members(level: LogLevel, members: string, message: string): void;
   /** False lets a caller skip the work of a line that nobody would see. */
   isLevelEnabled(level: LogLevel): boolean;
 }
@@ -79,8 +79,8 @@ export async function createLogger(options: LoggerOptions): Promise<Log> {
         logger.fatal(fields, message);
         output.flushSync();
       },
-      infoMembers(members, message) {
-        if (logger.isLevelEnabled('info')) write(`{"level":"info","time":"${time()}",${members},"message":"${message}"}\n`);
+      members(level, members, message) {
+        if (logger.isLevelEnabled(level)) write(`{"level":"${level}","time":"${time()}",${members},"message":"${message}"}\n`);
       },
       isLevelEnabled: (level) => logger.isLevelEnabled(level),
     },

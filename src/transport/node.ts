@@ -40,11 +40,12 @@ const BACKLOG = 4096;
 
 /** Binds and accepts. Accepted connections are not read from until their owner says how. Rejects if the address cannot be bound. */
 export async function listen(options: ListenOptions): Promise<BoundListener> {
-  const keepAlive = options.keepAliveMs > 0 ? { keepAlive: true, keepAliveInitialDelay: options.keepAliveMs } : {};
   // A stream's buffer is only used below TLS while a connection waits: then the first bytes are enough to know that it is not silent.
   const buffer = options.use === 'tls' ? { highWaterMark: 1 } : {};
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true, ...keepAlive, ...buffer }, (socket) => {
-    options.accept(new AcceptedSocket(socket, options.endpoint.kind));
+  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true, ...buffer }, (socket) => {
+    const accepted = new AcceptedSocket(socket, options.endpoint.kind);
+    if (options.keepAliveMs > 0 && !isThisMachine(socket.remoteAddress)) socket.setKeepAlive(true, options.keepAliveMs);
+    options.accept(accepted);
   });
   const { endpoint } = options;
   if (endpoint.kind === 'tcp') {
@@ -120,8 +121,9 @@ export function connect(options: ConnectOptions, done: (outcome: ConnectOutcome)
   const common = {
     allowHalfOpen: true,
     noDelay: true,
-    // On this machine the kernel knows at once when the other side is gone, and the probes cost four system calls to set up.
-    ...(keepAliveMs > 0 && !isThisMachine(endpoint) ? { keepAlive: true, keepAliveInitialDelay: keepAliveMs } : {}),
+    ...(keepAliveMs > 0 && endpoint.kind === 'tcp' && !isThisMachine(endpoint.host)
+      ? { keepAlive: true, keepAliveInitialDelay: keepAliveMs }
+      : {}),
     ...(options.use === 'plain' ? { onread: sharedOnRead } : {}),
   };
   let socket: Socket | undefined;
@@ -198,8 +200,9 @@ export function connect(options: ConnectOptions, done: (outcome: ConnectOutcome)
   return { abort: giveUp };
 }
 
-function isThisMachine(endpoint: Endpoint): boolean {
-  return endpoint.kind === 'unix' || endpoint.host.startsWith('127.') || endpoint.host === '::1';
+/** The kernel knows at once when the other side is gone, and keep-alive probes cost four system calls to set up. Undefined: a Unix socket, or gone already. */
+function isThisMachine(host: string | undefined): boolean {
+  return host === undefined || host.startsWith('127.') || host === '::1' || host.startsWith('::ffff:127.');
 }
 
 interface Target {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
-import type { RequestRecord } from './events.ts';
-import { requestMembers } from './request-line.ts';
+import type { ConnectionRecord, RequestRecord } from './events.ts';
+import { connectionMembers, requestMembers } from './traffic-lines.ts';
 
 const PEER = requireSpiffeId('spiffe://example.org/web');
 const RECORD: RequestRecord = {
@@ -79,4 +79,34 @@ test('long paths and hosts are cut, and secrets in them are not told', () => {
   assert.deepEqual([String(long['path']).length, String(long['host']).length], [1024, 255]);
   const secret = parsed({ target: `/login/${token}/x`, host: token, detail: `-----BEGIN PRIVATE KEY-----abc` });
   assert.deepEqual([secret['path'], secret['host'], secret['detail']], ['/login/[redacted]/x', '[redacted]', '[redacted]']);
+});
+
+test('whatever a stranger had a say in stays one string of a connection line, and secrets in it are not told', () => {
+  const record: ConnectionRecord = {
+    id: 1,
+    downstreamAddress: '[::1]:4000',
+    via: undefined,
+    upstreamAddress: '',
+    peerId: undefined,
+    issuerKeyId: undefined,
+    serial: undefined,
+    tlsVersion: undefined,
+    alpn: undefined,
+    verdict: 'none',
+    reason: 'protocol_error',
+    closeReason: 'handshake_failed',
+    detail: 'a "name"\nwith \\ and \u2028 and -----BEGIN PRIVATE KEY-----MIGH',
+    rule: undefined,
+    bytesFromDownstream: 0,
+    bytesToDownstream: 0,
+    durationMs: 0.04,
+    handshakeMs: undefined,
+  };
+
+  const line = connectionMembers({ direction: 'inbound', name: 'web' }, record);
+
+  assert.doesNotMatch(line, /\n/);
+  const found = JSON.parse(`{${line}}`) as Record<string, unknown>;
+  assert.equal(found['detail'], 'a "name"\nwith \\ and \u2028 and [redacted]');
+  assert.deepEqual([found['duration_ms'], 'handshake_ms' in found, 'peer_id' in found], [0, false, false]);
 });
