@@ -9,12 +9,13 @@ RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY tsconfig.json ./
 COPY src src
 COPY test/support/build.ts test/support/build.ts
+COPY deploy/openssl.cnf deploy/openssl.cnf
 RUN node test/support/build.ts
 # The image holds Node, the libraries that it loads, the bundle, and nothing else: no shell, no package manager.
 RUN mkdir -p /image/{etc,opt/scute,run/scute,tmp} \
   && ldd "$(command -v node)" | grep -o '/[^ ]*' | xargs -I{} cp --dereference --parents {} /image \
   && cp --parents "$(command -v node)" /image \
-  && cp dist/scute.js package.json /image/opt/scute \
+  && cp dist/scute.js package.json deploy/openssl.cnf /image/opt/scute \
   && echo 'hosts: files dns' > /image/etc/nsswitch.conf \
   && echo 'scute:x:65532:65532::/:/' > /image/etc/passwd \
   && echo 'scute:x:65532:' > /image/etc/group \
@@ -32,5 +33,5 @@ COPY LICENSE /opt/scute/LICENSE
 USER 65532:65532
 STOPSIGNAL SIGTERM
 # Without --disable-sigusr1, Node opens its inspector on SIGUSR1.
-ENTRYPOINT ["/usr/local/bin/node", "--disable-sigusr1", "/opt/scute/scute.js"]
+ENTRYPOINT ["/usr/local/bin/node", "--disable-sigusr1", "--openssl-config=/opt/scute/openssl.cnf", "/opt/scute/scute.js"]
 CMD ["run", "-c", "/etc/scute/scute.yaml"]

@@ -6,7 +6,9 @@ import { envoyIdentity, type Peer, type Task } from '../peer.ts';
 /** The bundle that is measured, made by `main.ts` before. */
 export const SCUTE_BUNDLE = join(import.meta.dirname, '../../.cache/bench/scute.js');
 
-/** Scute as it ships: one bundle, identity from the Workload API, metrics served, every connection and request logged. */
+const OPENSSL_CONFIG = join(import.meta.dirname, '../../deploy/openssl.cnf');
+
+/** Scute as the image starts it: one bundle, identity from the Workload API, metrics served, every connection and request logged. */
 export const scute: Peer = {
   name: 'scute',
   install: 'npm ci',
@@ -23,7 +25,7 @@ export const scute: Peer = {
     // JSON is YAML.
     writeFileSync(file, JSON.stringify(config));
     return {
-      argv: [process.execPath, '--disable-sigusr1', SCUTE_BUNDLE, 'run', '-c', file],
+      argv: [process.execPath, '--disable-sigusr1', `--openssl-config=${OPENSSL_CONFIG}`, SCUTE_BUNDLE, 'run', '-c', file],
       outputFile: join(task.directory, 'scute.log'),
     };
   },

@@ -68,6 +68,7 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
     readPeerEvidence() {
       throw new Error('no verdict');
     },
+    dropPeerEvidence: never,
     start: never,
     write: never,
     endWrite: never,

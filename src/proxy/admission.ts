@@ -175,6 +175,7 @@ export class Admission {
 
   #enter({ session, admitted }: HandshakeOptions, connection: SecureConnection, proven: ProvenPeer): void {
     session.proven = proven;
+    connection.dropPeerEvidence();
     this.#options.admitted(session);
     admitted(connection);
   }

@@ -132,6 +132,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
             return;
           }
           session.proven = judged.proven;
+          judged.connection.dropPeerEvidence();
           session.expiresAtMs = Math.min(expiryOf(own), judged.proven.authenticated.leaf.notAfterMs);
           done({ ok: true, connection: judged.connection });
         });

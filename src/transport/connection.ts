@@ -54,8 +54,10 @@ export interface SecureConnection extends Connection {
   readonly alpn: string | undefined;
   /** The name that a client indicated (SNI): not checked. Undefined if it indicated none. */
   readonly serverName: string | undefined;
-  /** Throws if the TLS library's verdict cannot be read: then nobody may be let in. */
+  /** Throws if the TLS library's verdict cannot be read, or was dropped: then nobody may be let in. */
   readPeerEvidence(): PeerEvidence;
+  /** The verdict is final: a connection that stays need not hold what it was found on. */
+  dropPeerEvidence(): void;
 }
 
 /** A connection that was accepted and not yet touched. Exactly one of `open` and `openTls` is called, once, unless it is dropped. */

@@ -152,7 +152,7 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
   readonly alpn: string | undefined;
   readonly #tls: TLSSocket;
   readonly #transport: Socket;
-  #evidence: PeerEvidence | undefined;
+  #evidence: PeerEvidence | 'dropped' | undefined;
 
   /** `transport` is the socket below TLS. */
   constructor(socket: TLSSocket, transport: Socket, remoteAddress: string) {
@@ -172,7 +172,12 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
 
   readPeerEvidence(): PeerEvidence {
     this.#evidence ??= readEvidence(this.#tls);
+    if (this.#evidence === 'dropped') throw new Error('the evidence on the peer was dropped');
     return this.#evidence;
+  }
+
+  dropPeerEvidence(): void {
+    this.#evidence = 'dropped';
   }
 
   override abort(): void {

@@ -18,6 +18,8 @@ export interface ScuteOptions {
   readonly entry?: ScuteEntry | undefined;
   /** The most files that it may have open; that of the test if left out. */
   readonly openFiles?: number | undefined;
+  /** More options of Node. */
+  readonly nodeArgs?: readonly string[] | undefined;
 }
 
 /** One line of the JSON log. */
@@ -49,7 +51,14 @@ const entries: Readonly<Record<ScuteEntry, string>> = { source: join(root, 'src/
 const START_WITHIN_MS = 30_000;
 
 /** Starts the real command line as a child process. Whoever starts it ends it: `stop`, or `await using`. */
-export async function startScute({ config, args = ['run'], env = {}, entry = 'source', openFiles }: ScuteOptions): Promise<ScuteProcess> {
+export async function startScute({
+  config,
+  args = ['run'],
+  env = {},
+  entry = 'source',
+  openFiles,
+  nodeArgs = [],
+}: ScuteOptions): Promise<ScuteProcess> {
   const folder = config === undefined ? undefined : await mkdtemp(join(tmpdir(), 'scute-config-'));
   const configFile = folder === undefined ? undefined : join(folder, 'scute.yaml');
   // JSON is YAML.
@@ -57,7 +66,7 @@ export async function startScute({ config, args = ['run'], env = {}, entry = 'so
     await writeFile(configFile, typeof config === 'string' ? config : JSON.stringify(config, undefined, 2), { mode: 0o600 });
 
   const options: ChildOptions = { env: { PATH: process.env['PATH'] ?? '', ...env } };
-  const argv = ['--disable-sigusr1', '--disable-warning=ExperimentalWarning', entries[entry], ...args];
+  const argv = ['--disable-sigusr1', '--disable-warning=ExperimentalWarning', ...nodeArgs, entries[entry], ...args];
   const command = [process.execPath, ...argv, ...(configFile === undefined ? [] : ['-c', configFile])] as const;
   const limited = ['/bin/sh', '-c', 'ulimit -n "$0" && exec "$@"', String(openFiles), ...command] as const;
   const child = await startChild(openFiles === undefined ? command : limited, options);

@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { presented, startExampleDomain, WEB } from '../support/data-path.ts';
+import { startScute } from '../support/scute-process.ts';
+import { startEcho } from '../support/tcp.ts';
+import { tlsClient } from '../support/tls-peer.ts';
+
+const root = join(import.meta.dirname, '../..');
+const OPENSSL_CONFIG = join(root, 'deploy/openssl.cnf');
+
+test('started as in the image, Scute serves and writes no session ticket', async (t) => {
+  const spiffe = await startExampleDomain(t);
+  const application = await startEcho(t);
+  await using scute = await startScute({
+    nodeArgs: [`--openssl-config=${OPENSSL_CONFIG}`],
+    config: {
+      workloadApi: { endpoint: spiffe.endpoint('api') },
+      inbound: [{ name: 'in', listen: '127.0.0.1:0', to: application.address, allow: [WEB] }],
+    },
+  });
+  await scute.ready('in');
+
+  const socket = tlsClient(t, await scute.address('in'), presented(await spiffe.issue(WEB)));
+  let tickets = 0;
+  socket.on('session', () => tickets++);
+  const echoed = await new Promise((resolve) => {
+    socket.once('data', (chunk: Buffer) => resolve(chunk.toString()));
+    socket.write('hello');
+  });
+
+  assert.equal(echoed, 'hello');
+  assert.equal(socket.getProtocol(), 'TLSv1.3');
+  assert.equal(tickets, 0);
+});
+
+test('the image starts Scute with the inspector shut and the settings for OpenSSL, which it holds', () => {
+  const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8');
+
+  const entry = JSON.parse(/^ENTRYPOINT (\[.*\])$/m.exec(dockerfile)?.[1] ?? '[]') as string[];
+  assert.deepEqual(entry, ['/usr/local/bin/node', '--disable-sigusr1', '--openssl-config=/opt/scute/openssl.cnf', '/opt/scute/scute.js']);
+  assert.match(dockerfile, /cp dist\/scute\.js package\.json deploy\/openssl\.cnf \/image\/opt\/scute /);
+});
