@@ -41,6 +41,6 @@ function side({ direction, port, protocol, to, certificates }: Task): object {
   }
   return {
     workloadApi: { endpoint: certificates.clientWorkloadApi },
-    outbound: [{ name: 'outbound', listen, to, expect: [certificates.serverId] }],
+    outbound: [{ name: 'outbound', listen, to, expect: [certificates.serverId], protocol }],
   };
 }
