@@ -51,6 +51,14 @@ export class BlockReader {
     return this.#heldBytes > 0;
   }
 
+  /** After `whole`, for a block that was refused: whether that is because an LF follows no CR, which depends on no cut then. */
+  get hasBareLineEnd(): boolean {
+    for (let at = this.bytes.indexOf(LF, this.start); at !== -1 && at < this.end; at = this.bytes.indexOf(LF, at + 1)) {
+      if (at === this.start || this.bytes[at - 1] !== CR) return true;
+    }
+    return false;
+  }
+
   read(chunk: Buffer, from: number): BlockOutcome {
     // Nearly every block lies in one chunk, and is found by one search: what its lines end in, the parser sees.
     if (this.#heldBytes === 0 && !(chunk[from] === CR && chunk[from + 1] === LF)) {

@@ -84,11 +84,14 @@ export class RequestHead {
       case 'more':
         return MORE;
       case 'bad_line_end':
-        return bad('a line ends without CR');
+        return BARE_LINE_END;
       case 'too_long':
         return { kind: 'bad', problem: { status: 431, detail: 'the head is too long' } };
-      case 'whole':
-        return this.#parse(reader.bytes, reader.start, reader.end) ?? { kind: 'whole', next: reader.next };
+      case 'whole': {
+        const problem = this.#parse(reader.bytes, reader.start, reader.end);
+        if (problem === undefined) return { kind: 'whole', next: reader.next };
+        return reader.hasBareLineEnd ? BARE_LINE_END : problem;
+      }
     }
   }
 
@@ -205,6 +208,7 @@ export class RequestHead {
 }
 
 const NONE: readonly string[] = Object.freeze([]);
+const BARE_LINE_END = bad('a line ends without CR');
 
 function bad(detail: string): BadHead {
   return { kind: 'bad', problem: { status: 400, detail } };

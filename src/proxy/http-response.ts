@@ -22,6 +22,7 @@ const VERSION = Buffer.from('HTTP/1.', 'latin1');
 const UNTIL_CLOSE: Framing = { kind: 'close' };
 const MORE: ResponseOutcome = { kind: 'more' };
 const WHOLE: ResponseOutcome = { kind: 'whole' };
+const BARE_LINE_END = bad('a line of the head ends without CR');
 
 export class ResponseHead {
   status = 0;
@@ -47,11 +48,14 @@ export class ResponseHead {
       case 'more':
         return MORE;
       case 'bad_line_end':
-        return bad('a line of the head ends without CR');
+        return BARE_LINE_END;
       case 'too_long':
         return bad('the head is too long');
-      case 'whole':
-        return this.#parse(reader.bytes, reader.start, reader.end, asked) ?? WHOLE;
+      case 'whole': {
+        const problem = this.#parse(reader.bytes, reader.start, reader.end, asked);
+        if (problem === undefined) return WHOLE;
+        return reader.hasBareLineEnd ? BARE_LINE_END : problem;
+      }
     }
   }
 
