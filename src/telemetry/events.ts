@@ -234,7 +234,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     handshakeFinished(listener, reason, durationMs) {
       const numbers = numbersOf(listener);
       numbers.handshakes[reason] += 1;
-      numbers.observeHandshake(durationMs);
+      numbers.handshakeDurations.observe(durationMs);
     },
     authorised(listener, decision, rule) {
       const numbers = numbersOf(listener);
@@ -249,7 +249,10 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       if (logger.isLevelEnabled(level)) logger.members(level, connectionMembers(listener, record), 'connection closed');
     },
     requestFinished(listener, record) {
-      countRequest(numbersOf(listener).requests, record.status, record.result);
+      const numbers = numbersOf(listener);
+      countRequest(numbers.requests, record.status, record.result);
+      // A WebSocket lasts as long as it is wanted.
+      if (record.status !== 101) numbers.requestDurations.observe(record.durationMs);
       if (logger.isLevelEnabled('info')) logger.members('info', requestMembers(listener, record), 'request finished');
     },
     applicationExposed(listener, addresses) {

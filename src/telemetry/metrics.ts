@@ -1,8 +1,9 @@
-import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { Counter, Gauge, Registry } from 'prom-client';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { DENY_REASONS, type DenyReason } from '../policy/verdict.ts';
 import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS } from './events.ts';
 import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason } from './events.ts';
+import { Durations, registerDurations, type DurationSeries } from './durations.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
 
 export interface MetricsOptions {
@@ -27,7 +28,8 @@ export interface ListenerMetrics {
   /** By allow-list entry. */
   readonly allowed: Tally;
   denied: number;
-  observeHandshake(durationMs: number): void;
+  readonly handshakeDurations: Durations;
+  readonly requestDurations: Durations;
 }
 
 /** By status and result in one number. A status is one of 500, so this stays small whatever an application answers. */
@@ -77,7 +79,6 @@ const DRAIN_REASONS = [
   'svid_expired',
   'shutdown',
 ] as const;
-const HANDSHAKE_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 const LISTENER = ['direction', 'listener'] as const;
 /** More series than this for one set of names would be a burden for whoever stores them. */
 const MAX_TALLY_NAMES = 500;
@@ -208,13 +209,14 @@ export function createMetrics(options: MetricsOptions): Metrics {
       byReason(m.handshakes, DENY_REASONS, { ...labels, result: 'error' }, add);
     }),
   );
-  const handshakeSeconds = new Histogram({
-    name: 'scute_tls_handshake_duration_seconds',
-    help: 'Time from the first byte to the verdict of authentication',
-    labelNames: LISTENER,
-    buckets: HANDSHAKE_SECONDS,
-    registers,
-  });
+  const durationsOf = (pick: (metrics: ListenerMetrics) => Durations) => (): DurationSeries[] =>
+    [...listeners.values()].map((m) => ({ labels: { direction: m.listener.direction, listener: m.listener.name }, durations: pick(m) }));
+  registerDurations(
+    registry,
+    'scute_tls_handshake_duration_seconds',
+    'Time from the first byte to the verdict of authentication',
+    durationsOf((m) => m.handshakeDurations),
+  );
   counter(
     'authorization_total',
     'Verdicts on authenticated peers; rule is the allow-list entry, empty if none admits the peer',
@@ -233,6 +235,13 @@ export function createMetrics(options: MetricsOptions): Metrics {
         add({ ...labels, status: String(key % 1000), result: HTTP_RESULTS[Math.floor(key / 1000)] ?? '' }, count);
       }
     }),
+  );
+
+  registerDurations(
+    registry,
+    'scute_http_request_duration_seconds',
+    'Time from the whole head of a request to the last byte of its response',
+    durationsOf((m) => m.requestDurations),
   );
 
   const expiration = gauge('x509_svid_expiration_timestamp_seconds', 'When each SVID of ours expires', [
@@ -286,8 +295,6 @@ export function createMetrics(options: MetricsOptions): Metrics {
       const key = `${listener.direction} ${listener.name}`;
       const known = listeners.get(key);
       if (known !== undefined) return known;
-      const labels = { direction: listener.direction, listener: listener.name };
-      handshakeSeconds.zero(labels);
       const made: ListenerMetrics = {
         listener,
         counters: emptyCounters(),
@@ -297,7 +304,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
         requests: new Map(),
         allowed: createTally([]),
         denied: 0,
-        observeHandshake: (durationMs) => handshakeSeconds.observe(labels, durationMs / 1000),
+        handshakeDurations: new Durations(),
+        requestDurations: new Durations(),
       };
       listeners.set(key, made);
       return made;
