@@ -185,7 +185,7 @@ test('interim responses pass, and the 100 that a client waits for is ours', asyn
 
   assert.deepEqual([answer.status, answer.body.toString(), continues], [200, 'body', 1]);
   assert.deepEqual(
-    answer.interim.filter((head) => head[':status'] !== 100).map((head) => [head[':status'], head['link'], head['x-part']]),
+    answer.interim.filter((head) => Number(head[':status']) !== 100).map((head) => [head[':status'], head['link'], head['x-part']]),
     [
       [103, '</a>; rel=preload, </b>; rel=preload', '1'],
       [102, undefined, undefined],
