@@ -79,16 +79,21 @@ export interface OutboundConfig extends ListenerConfig {
   readonly serverName: string | undefined;
 }
 
+/** What `protocol: http` speaks with peers, by its names in ALPN; the better one first. */
+export const HTTP_PROTOCOLS: readonly string[] = ['h2', 'http/1.1'];
+
 export const XFCC_MODES = ['sanitize-set', 'sanitize', 'unsafe-forward', 'unsafe-append'] as const;
 export type XfccMode = (typeof XFCC_MODES)[number];
 export const OUTBOUND_XFCC_MODES = ['sanitize', 'unsafe-forward'] as const;
 export type OutboundXfccMode = (typeof OUTBOUND_XFCC_MODES)[number];
 
-/** To the application, request by request. */
+/** To the application, request by request: over HTTP/1.1, whatever the client speaks. */
 export interface HttpConfig {
   readonly xfcc: XfccMode;
   /** Name of a field that has the peer's SPIFFE ID alone; undefined for none. */
   readonly spiffeIdHeader: string | undefined;
+  /** Requests of one HTTP/2 connection at once. */
+  readonly maxConcurrentStreams: number;
   readonly limits: HttpLimits;
 }
 

@@ -1,5 +1,6 @@
 /** What a configuration must fulfil over and above its single fields. These checks also run on what is incomplete, so that all problems come at once. */
 import type * as z from 'zod';
+import { HTTP_PROTOCOLS } from './config.ts';
 import { addressesOverlap, formatAddress, isLocal, type Address } from './units.ts';
 
 type Report = Pick<z.RefinementCtx, 'addIssue'>;
@@ -34,15 +35,15 @@ export function checkInbound(entry: unknown, report: Report): void {
   }
 }
 
-/** HTTP/1.1 is what is read, so no other protocol may be agreed on. */
+/** Nothing may be agreed on that is not spoken then. */
 function checkProtocol(entry: unknown, report: Report): void {
   if (at(entry, 'protocol') !== 'http') {
     if (at(entry, 'http') !== undefined) problem(report, ['http'], 'is for protocol: http');
     return;
   }
   for (const [index, protocol] of (listAt(entry, 'alpn') ?? []).entries()) {
-    if (typeof protocol === 'string' && protocol !== 'http/1.1') {
-      problem(report, ['alpn', index], `protocol: http reads HTTP/1.1, and not ${JSON.stringify(protocol)}`);
+    if (typeof protocol === 'string' && !HTTP_PROTOCOLS.includes(protocol)) {
+      problem(report, ['alpn', index], `protocol: http speaks ${HTTP_PROTOCOLS.join(' and ')}, and not ${JSON.stringify(protocol)}`);
     }
   }
 }

@@ -362,6 +362,7 @@ test('an inbound listener forwards bytes unless it says http, which has limits o
   assert.deepEqual(plain?.http, {
     xfcc: 'sanitize-set',
     spiffeIdHeader: undefined,
+    maxConcurrentStreams: 100,
     limits: {
       maxHeadBytes: 32_768,
       maxFields: 100,
@@ -375,13 +376,17 @@ test('an inbound listener forwards bytes unless it says http, which has limits o
   assert.deepEqual([set?.http?.limits.maxBodyBytes, set?.http?.limits.responseTimeoutMs], [10, undefined]);
 });
 
-test('settings of HTTP are for HTTP, which is version 1.1, and no field that has a meaning carries the SPIFFE ID', () => {
+test('settings of HTTP are for HTTP, which is version 2 and 1.1, and no field that has a meaning carries the SPIFFE ID', () => {
   assert.match(problemsOf({ http: {} }).join(), /inbound\[0\]\.http: is for protocol: http/);
   assert.match(
-    problemsOf({ protocol: 'http', alpn: ['h2', 'http/1.1'] }).join(),
-    /alpn\[0\]: protocol: http reads HTTP\/1\.1, and not "h2"/,
+    problemsOf({ protocol: 'http', alpn: ['h2', 'h2c'] }).join(),
+    /alpn\[1\]: protocol: http speaks h2 and http\/1\.1, and not "h2c"/,
   );
-  accepted({ ...BASE, inbound: [{ ...INBOUND, protocol: 'http', alpn: ['http/1.1'] }] });
+  const alpnOf = (more: object): readonly string[] | undefined =>
+    accepted({ ...BASE, inbound: [{ ...INBOUND, ...more }] }).inbound[0]?.alpn;
+  assert.deepEqual(alpnOf({ protocol: 'http' }), ['h2', 'http/1.1']);
+  assert.deepEqual(alpnOf({}), []);
+  for (const alpn of [[], ['h2'], ['http/1.1'], ['http/1.1', 'h2']]) assert.deepEqual(alpnOf({ protocol: 'http', alpn }), alpn);
   for (const name of ['Host', 'content-length', 'Connection', 'X-Forwarded-Client-Cert', 'X_Peer', 'a b', '']) {
     assert.match(problemsOf({ protocol: 'http', http: { spiffeIdHeader: name } }).join(), /inbound\[0\]\.http\.spiffeIdHeader/, name);
   }

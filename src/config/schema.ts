@@ -3,6 +3,7 @@ import * as z from 'zod';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import { compileAllowList, type AllowList } from '../policy/rules.ts';
 import {
+  HTTP_PROTOCOLS,
   LOG_FORMATS,
   LOG_LEVELS,
   OUTBOUND_XFCC_MODES,
@@ -115,11 +116,11 @@ const identity = z
   .optional()
   .meta({ description: 'which of several SVIDs to present; the first that the Workload API gives if left out. Never another one instead' });
 
-const alpn = z
+const alpnProtocols = z
   .array(field.alpnProtocol)
-  .refine((protocols) => new Set(protocols).size === protocols.length, 'has a protocol twice')
-  .prefault([])
-  .meta({ description: 'ALPN protocols, best first, such as `[h2]`; none if left out' });
+  .refine((protocols) => new Set(protocols).size === protocols.length, 'has a protocol twice');
+
+const alpn = alpnProtocols.prefault([]).meta({ description: 'ALPN protocols, best first, such as `[h2]`; none if left out' });
 
 const httpLimitFields = {
   maxHeadBytes: z.int().min(1024).max(1_048_576).prefault(32_768).meta({ description: "bytes of a request's or a response's head" }),
@@ -164,9 +165,17 @@ const http = z
     spiffeIdHeader: field.fieldName.optional().meta({
       description: "name of a field for the peer's SPIFFE ID alone, removed from what peers send; none if left out",
     }),
+    maxConcurrentStreams: z.int().min(1).max(10_000).prefault(100).meta({
+      description: 'requests of one HTTP/2 connection at once; each may hold a connection to the application',
+    }),
     ...httpLimitFields,
   })
-  .transform(({ xfcc, spiffeIdHeader, ...limits }): HttpConfig => ({ xfcc, spiffeIdHeader, limits: limitsOfHttp(limits) }));
+  .transform(({ xfcc, spiffeIdHeader, maxConcurrentStreams, ...limits }): HttpConfig => ({
+    xfcc,
+    spiffeIdHeader,
+    maxConcurrentStreams,
+    limits: limitsOfHttp(limits),
+  }));
 
 const outboundHttp = z
   .strictObject({
@@ -238,10 +247,14 @@ export function createConfigSchema(lookups: Lookups) {
           'who may connect: SPIFFE IDs; `*` is one path segment, `**` at the end one or more, `spiffe://DOMAIN/**` a whole trust domain. No default; an empty list admits nobody',
       }),
       protocol: z.enum(['tcp', 'http']).prefault('tcp').meta({
-        description: "how to forward: `tcp` as bytes; `http` request by request (HTTP/1.1), with the peer's SPIFFE ID in a field",
+        description:
+          "how to forward: `tcp` as bytes; `http` request by request, over HTTP/2 or HTTP/1.1 from the peer and HTTP/1.1 to the application, with the peer's SPIFFE ID in a field",
       }),
       http: http.optional().meta({ description: 'for `protocol: http`' }),
-      alpn,
+      alpn: alpnProtocols.optional().meta({
+        description:
+          'ALPN protocols, best first, such as `[h2]`. If left out: none for `tcp`; `[h2, http/1.1]` for `http`, which has no others, and where a client that names none speaks HTTP/1.1',
+      }),
       identity,
       proxyProtocol,
       limits: ownLimits,
@@ -353,7 +366,7 @@ export function createConfigSchema(lookups: Lookups) {
           allow: entry.allow,
           protocol: entry.protocol,
           http: entry.protocol === 'http' ? (entry.http ?? http.parse({})) : undefined,
-          alpn: entry.alpn,
+          alpn: entry.alpn ?? (entry.protocol === 'http' ? HTTP_PROTOCOLS : []),
           identity: entry.identity ?? { by: 'default' },
           proxyProtocol: entry.proxyProtocol,
           limits: limitsOf(entry.limits),

@@ -70,6 +70,7 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
     },
     dropPeerEvidence: never,
     start: never,
+    handOver: never,
     write: never,
     endWrite: never,
     pause: never,

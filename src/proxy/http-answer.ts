@@ -18,9 +18,14 @@ export const CONTINUE: Buffer = Buffer.from('HTTP/1.1 100 Continue\r\n\r\n', 'la
 /** The end of a head whose message is the last of its connection. */
 export const CLOSING: Buffer = Buffer.from('Connection: close\r\n\r\n', 'latin1');
 
+/** The text of an answer of ours. */
+export function ownBody(detail: string): string {
+  return `scute: ${detail}\n`;
+}
+
 /** `withBody` is false for HEAD. The detail is printable ASCII of ours, never what a client or an application sent. */
 export function ownAnswer(status: OwnStatus, detail: string, withBody: boolean): Buffer {
-  const body = `scute: ${detail}\n`;
+  const body = ownBody(detail);
   const head =
     `HTTP/1.1 ${status} ${REASONS[status]}\r\n` +
     'Content-Type: text/plain; charset=utf-8\r\n' +

@@ -540,6 +540,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#options.requestFinished({
       connection: session.id,
       peerId: session.peer?.peerId,
+      version: this.#request.head.minorVersion === 0 ? '1.0' : '1.1',
       method: isUnread ? '' : method,
       target: isUnread ? '' : target,
       host: isUnread ? '' : host,

@@ -1,18 +1,24 @@
 import type { HttpConfig, InboundConfig } from '../config/config.ts';
+import { messageOf } from '../lib/errors.ts';
 import { authorise } from '../policy/judge.ts';
 import type { AllowList } from '../policy/rules.ts';
 import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
 import type { AcceptedConnection, SecureConnection } from '../transport/connection.ts';
-import { connect } from '../transport/node.ts';
+import { connect, type ConnectOutcome } from '../transport/node.ts';
 import { closeInOrder } from './close-in-order.ts';
 import { buildIdentityFields } from './headers.ts';
 import { forwardHttp } from './http-forwarder.ts';
 import type { UpstreamOutcome } from './http-upstream.ts';
+import type { StreamOutcome } from './http2-engine.ts';
+import type { Http2ForwardOptions } from './http2-forwarder.ts';
 import { ProxyListener, type ListenerDeps } from './listener.ts';
 import { connectFailure } from './outcome.ts';
 import { mustSendHeader, proxyHeaderFor, readProxyHeader } from './proxy-header.ts';
 import { endpointOf, formatEndpoint, type ProxyEndpoint } from './proxy-protocol.ts';
 import type { Session } from './session.ts';
+
+/** What both versions of HTTP need. */
+type HttpOptions = Omit<Http2ForwardOptions, 'open' | 'files' | 'idleTimeoutMs' | 'maxConcurrentStreams'>;
 
 /**
  * TLS in, plain text to the application. The application is connected to only when the peer was admitted, and no byte
@@ -110,13 +116,27 @@ export class InboundListener extends ProxyListener<InboundConfig> {
     });
   }
 
+  /** What was negotiated says which HTTP it is; the bytes never do. Who negotiates nothing speaks HTTP/1.1. */
   #forwardRequests(session: Session, downstream: SecureConnection, http: HttpConfig, own: OwnIdentity): void {
+    const options = this.#httpOptions(session, downstream, http, own);
+    const { alpn } = this.settings;
+    if (downstream.alpn === 'h2') this.#forwardHttp2(session, downstream, options, http);
+    else if (downstream.alpn === undefined && alpn.length > 0 && !alpn.includes('http/1.1')) {
+      session.because('protocol_error', `no protocol was negotiated, and only ${alpn.join()} is spoken here`);
+      closeInOrder(session, downstream, this.deps.clock, () => this.finish(session));
+    } else {
+      const scratch = this.scratch(http.limits);
+      forwardHttp({ ...options, scratch, judged: 'downstream', open: (done) => this.#openApplication(session, downstream, done) });
+    }
+  }
+
+  #httpOptions(session: Session, downstream: SecureConnection, http: HttpConfig, own: OwnIdentity): HttpOptions {
     const { proven, ownId } = session;
     // The types cannot say what admission has seen to.
     if (proven === undefined || ownId === undefined) throw new Error('a connection was admitted without a peer');
     const { id, leaf } = proven.authenticated;
     session.expiresAtMs = Math.min(expiryOf(own), leaf.notAfterMs);
-    forwardHttp({
+    return {
       downstream,
       session,
       counters: this.counters,
@@ -124,8 +144,6 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       clock: this.deps.clock,
       limits: http.limits,
       identity: buildIdentityFields(http, { peerId: id, ownId, leafSha256: leaf.sha256 }),
-      scratch: this.scratch(http.limits),
-      judged: 'downstream',
       // The peer decides, by the newest allow list.
       judge: () => {
         const verdict = authorise(id, this.allow);
@@ -133,27 +151,67 @@ export class InboundListener extends ProxyListener<InboundConfig> {
         session.denied = verdict.allowed ? undefined : verdict.reason;
         return verdict;
       },
-      open: (done) => this.#openApplication(session, downstream, done),
       requestFinished: (record) => this.deps.events.requestFinished(this.ref, record),
       broken: (side, error) => this.broken(session, side, error),
       done: () => this.finish(session),
+    };
+  }
+
+  /** What speaks HTTP/2 is loaded when the first such connection comes: it is not for every start to pay for. */
+  #forwardHttp2(session: Session, downstream: SecureConnection, options: HttpOptions, http: HttpConfig): void {
+    let winding = false;
+    session.wind = () => (winding = true);
+    const forward = async (): Promise<void> => {
+      const { forwardHttp2 } = await import('./http2-forwarder.ts');
+      // It may have been dropped meanwhile.
+      if (session.ended) return;
+      forwardHttp2({
+        ...options,
+        maxConcurrentStreams: http.maxConcurrentStreams,
+        idleTimeoutMs: this.limits.idleTimeoutMs,
+        files: this.deps.files,
+        open: (done) => this.#openApplicationStream(session, downstream, done),
+      });
+      if (winding) session.wind();
+    };
+    forward().catch((thrown: unknown) => {
+      session.because('internal_error', `HTTP/2 could not be served: ${messageOf(thrown)}`);
+      session.drop();
     });
   }
 
   /** A connection to the application at which nothing has been read. */
   #openApplication(session: Session, downstream: SecureConnection, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
-    const { connectTimeoutMs, tcpKeepAliveMs } = this.limits;
-    const endpoint = this.settings.to;
-    return connect({ endpoint, timeoutMs: connectTimeoutMs, keepAliveMs: tcpKeepAliveMs ?? 0, use: 'plain' }, (outcome) => {
+    return this.#dialApplication(session, 'plain', (outcome) => {
       if (!outcome.ok) {
         done({ ok: false, failure: connectFailure(outcome.error.code, outcome.error.message) });
         return;
       }
-      session.upstreamAddress = outcome.opened.address;
       const connection = outcome.opened.open();
       const header = proxyHeaderFor(this.settings.proxyProtocol, session, downstream);
       if (header !== undefined) connection.write(header);
       done({ ok: true, connection });
+    });
+  }
+
+  #openApplicationStream(session: Session, downstream: SecureConnection, done: (outcome: StreamOutcome) => void): { abort(): void } {
+    return this.#dialApplication(session, 'stream', (outcome) => {
+      if (!outcome.ok) {
+        done({ ok: false, failure: connectFailure(outcome.error.code, outcome.error.message) });
+        return;
+      }
+      const native = outcome.opened.openStream();
+      const header = proxyHeaderFor(this.settings.proxyProtocol, session, downstream);
+      if (header !== undefined) native.stream.write(header);
+      done({ ok: true, native });
+    });
+  }
+
+  #dialApplication(session: Session, use: 'plain' | 'stream', done: (outcome: ConnectOutcome) => void): { abort(): void } {
+    const { connectTimeoutMs, tcpKeepAliveMs } = this.limits;
+    return connect({ endpoint: this.settings.to, timeoutMs: connectTimeoutMs, keepAliveMs: tcpKeepAliveMs ?? 0, use }, (outcome) => {
+      if (outcome.ok) session.upstreamAddress = outcome.opened.address;
+      done(outcome);
     });
   }
 

@@ -28,6 +28,7 @@ export const CLOSE_REASONS = [
   'denied', // inbound: never admitted
   'handshake_failed', // inbound: never authenticated
   'shutdown', // drained to the deadline, then forced
+  'protocol_error', // inbound: broke the rules of HTTP/2, or flooded it
   'internal_error',
 ] as const;
 export type CloseReason = (typeof CLOSE_REASONS)[number];
@@ -67,6 +68,8 @@ export interface RequestRecord {
   /** The number of the connection's own line. */
   readonly connection: number;
   readonly peerId: string | undefined;
+  /** Of HTTP, as the caller spoke it. */
+  readonly version: '1.0' | '1.1' | '2';
   /** Empty if the head could not be read. */
   readonly method: string;
   readonly target: string;
@@ -78,7 +81,7 @@ export interface RequestRecord {
   readonly detail: string | undefined;
   /** Undefined if there was nothing to judge. */
   readonly verdict: Verdict | undefined;
-  /** With heads and framing. */
+  /** With heads; over HTTP/1 with framing, too. */
   readonly bytesFromDownstream: number;
   readonly bytesToDownstream: number;
   readonly durationMs: number;
@@ -193,6 +196,7 @@ const CLOSE_LEVELS: Readonly<Record<CloseReason, LineLevel>> = {
   denied: 'info',
   handshake_failed: 'info',
   shutdown: 'info',
+  protocol_error: 'info',
   internal_error: 'error',
 };
 

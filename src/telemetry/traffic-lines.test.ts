@@ -8,6 +8,7 @@ const PEER = requireSpiffeId('spiffe://example.org/web');
 const RECORD: RequestRecord = {
   connection: 7,
   peerId: PEER,
+  version: '1.1',
   method: 'GET',
   target: '/a/b?secret=1',
   host: 'api.example:8443',
@@ -31,6 +32,7 @@ test('a request is told with its fields in a fixed order, without its query', ()
     ['listener', 'web'],
     ['connection', 7],
     ['peer_id', PEER],
+    ['http_version', '1.1'],
     ['method', 'GET'],
     ['path', '/a/b'],
     ['host', 'api.example:8443'],

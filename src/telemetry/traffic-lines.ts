@@ -38,7 +38,7 @@ export function requestMembers({ direction, name }: ListenerRef, record: Request
   return (
     `"direction":"${direction}","listener":${quote(name)},"connection":${record.connection}` +
     optional('peer_id', peerId) +
-    `,"method":${quote(record.method)},"path":${quote(scrub(path))},"host":${quote(scrub(record.host.slice(0, MAX_HOST)))}` +
+    `,"http_version":"${record.version}","method":${quote(record.method)},"path":${quote(scrub(path))},"host":${quote(scrub(record.host.slice(0, MAX_HOST)))}` +
     `,"status":${status},"result":"${record.result}"` +
     (detail === undefined ? '' : `,"detail":${quote(scrub(detail))}`) +
     (verdict === undefined

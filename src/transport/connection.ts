@@ -3,6 +3,8 @@
  * interfaces; `transport/node.ts` is the adapter to Node, and tests may split bytes wherever they like.
  */
 
+import type { Duplex } from 'node:stream';
+
 /** Where to listen or connect. A tcp host is a name or an IP literal without brackets. */
 export type Endpoint =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
@@ -46,6 +48,18 @@ export interface PeerEvidence {
   readonly chainDer: () => readonly Uint8Array[];
 }
 
+/** A connection as one of Node's own streams, for a protocol that Node itself speaks, such as HTTP/2. */
+export interface NativeStream {
+  readonly stream: Duplex;
+  /** Bytes that were read from the other side so far; without TLS. */
+  bytesRead(): number;
+  /** Bytes that were written to the other side so far; without TLS. */
+  bytesWritten(): number;
+}
+
+/** What is still told of a connection that was handed over as a stream. */
+export type NativeStreamHandler = Pick<ConnectionHandler, 'ended' | 'closed'>;
+
 /** A connection after its TLS handshake. Nothing has been read or written, and nobody has been judged. */
 export interface SecureConnection extends Connection {
   /** Such as `TLSv1.3`. */
@@ -58,6 +72,11 @@ export interface SecureConnection extends Connection {
   readPeerEvidence(): PeerEvidence;
   /** The verdict is final: a connection that stays need not hold what it was found on. */
   dropPeerEvidence(): void;
+  /**
+   * Instead of `start`: who gets the stream reads and writes from here on, and `abort` alone may still be called. Undefined
+   * if the connection is closed already, which the handler was told.
+   */
+  handOver(handler: NativeStreamHandler): NativeStream | undefined;
 }
 
 /** A connection that was accepted and not yet touched. Exactly one of `open` and `openTls` is called, once, unless it is dropped. */

@@ -12,11 +12,12 @@ import type {
   Endpoint,
   HandshakeInProgress,
   HandshakeOutcome,
+  NativeStream,
   TlsClientOptions,
   TlsContext,
   TlsServerOptions,
 } from './connection.ts';
-import { reset, resetBelowTls, sharedOnRead, SocketConnection, TlsSocketConnection } from './socket-connection.ts';
+import { nativeStream, reset, resetBelowTls, sharedOnRead, SocketConnection, TlsSocketConnection } from './socket-connection.ts';
 import { prepareUnixSocket } from './unix-socket.ts';
 
 export interface ListenOptions {
@@ -95,8 +96,8 @@ export interface ConnectOptions {
   readonly timeoutMs: number;
   /** Idle time before TCP keep-alive probes begin; 0 for none. */
   readonly keepAliveMs: number;
-  /** Which of `open` and `openTls` will be called. */
-  readonly use: 'plain' | 'tls';
+  /** Which of `open`, `openTls` and `openStream` will be called. */
+  readonly use: 'plain' | 'tls' | 'stream';
 }
 
 /** A plain connection that was opened and not yet used. */
@@ -105,6 +106,8 @@ export interface OpenedConnection {
   readonly address: string;
   open(): Connection;
   openTls(options: TlsClientOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress;
+  /** For a protocol that Node itself speaks. Errors that nobody listens for are ignored; `close` follows each. */
+  openStream(): NativeStream;
   abort(): void;
 }
 
@@ -119,7 +122,8 @@ export type ConnectOutcome =
 export function connect(options: ConnectOptions, done: (outcome: ConnectOutcome) => void): { abort(): void } {
   const { endpoint, timeoutMs, keepAliveMs } = options;
   const common = {
-    allowHalfOpen: true,
+    // Node's own protocols do not expect an end that leaves the other direction open.
+    allowHalfOpen: options.use !== 'stream',
     noDelay: true,
     ...(keepAliveMs > 0 && endpoint.kind === 'tcp' && !isThisMachine(endpoint.host)
       ? { keepAlive: true, keepAliveInitialDelay: keepAliveMs }
@@ -155,8 +159,8 @@ export function connect(options: ConnectOptions, done: (outcome: ConnectOutcome)
     if (target === undefined || finished) return;
     const tried = netConnect({ ...target.options, ...common });
     socket = tried;
-    // Nothing is read until the owner has said whether it wants bytes or TLS.
-    tried.pause();
+    // Nothing is read until the owner has said whether it wants bytes or TLS. A stream holds what it reads until somebody listens.
+    if (options.use !== 'stream') tried.pause();
     // An address that never answers must leave time for the others.
     if (others.length > 0) {
       share = setTimeout(
@@ -318,6 +322,11 @@ class OpenedSocket implements OpenedConnection {
 
   open(): Connection {
     return new SocketConnection(this.#socket, this.address, true);
+  }
+
+  openStream(): NativeStream {
+    this.#socket.on('error', ignore);
+    return nativeStream(this.#socket);
   }
 
   openTls({ context, alpn, serverName }: TlsClientOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress {

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import type { Connection, ConnectionHandler, PeerEvidence, SecureConnection } from './connection.ts';
+import type { Connection, ConnectionHandler, NativeStream, NativeStreamHandler, PeerEvidence, SecureConnection } from './connection.ts';
 import { writeInBatches } from './write-batch.ts';
 import { noteYoungBytes } from './young-garbage.ts';
 
@@ -180,6 +180,23 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
     this.#evidence = 'dropped';
   }
 
+  handOver(handler: NativeStreamHandler): NativeStream | undefined {
+    this.handler = {
+      data: nothing,
+      drained: nothing,
+      ended: () => handler.ended(),
+      closed: (error) => handler.closed(error),
+    };
+    if (this.#tls.closed) {
+      handler.closed(this.failure);
+      return undefined;
+    }
+    if (this.#tls.readableEnded) handler.ended();
+    // Of a server's raw TLSSocket Node itself never says so, and its HTTP/2 would wait for it.
+    Reflect.set(this.#tls, 'secureConnecting', false);
+    return nativeStream(this.#tls);
+  }
+
   override abort(): void {
     resetBelowTls(this.#tls, this.#transport);
   }
@@ -192,6 +209,15 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
   protected override send(chunk: Uint8Array): boolean {
     return this.socket.write(chunk);
   }
+}
+
+/** The stream itself, with nothing in between: what Node speaks on it costs no call of ours a chunk. */
+export function nativeStream(socket: Socket): NativeStream {
+  return { stream: socket, bytesRead: () => socket.bytesRead, bytesWritten: () => socket.bytesWritten };
+}
+
+function nothing(): void {
+  // Whoever was handed the stream listens to it.
 }
 
 function readEvidence(socket: TLSSocket): PeerEvidence {

@@ -30,7 +30,11 @@ export const PYTHON_PACKAGES = [
   'websockets==17.4',
 ] as const;
 
-export const GO_PACKAGES = ['github.com/zmap/zlint/v3/cmd/zlint@v3.6.6', 'github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4'] as const;
+export const GO_PACKAGES = [
+  'github.com/zmap/zlint/v3/cmd/zlint@v3.6.6',
+  'github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4',
+  'github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible',
+] as const;
 
 interface Installed {
   readonly from: 'pip' | 'go';
@@ -55,6 +59,7 @@ const PARTS = {
   'go-spiffe': { from: 'go', path: join(goBinFolder, 'spiffe-peer') },
   zlint: { from: 'go', path: join(goBinFolder, 'zlint') },
   grpcurl: { from: 'go', path: join(goBinFolder, 'grpcurl') },
+  h2spec: { from: 'go', path: join(goBinFolder, 'h2spec') },
   curl: { from: 'debian', program: 'curl', aptPackage: 'curl' },
   openssl: { from: 'debian', program: 'openssl', aptPackage: 'openssl' },
   'redis-server': { from: 'debian', program: 'redis-server', aptPackage: 'redis-server' },

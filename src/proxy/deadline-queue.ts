@@ -1,0 +1,50 @@
+import type { Clock, Timer } from '../lib/clock.ts';
+
+/** Deadlines that are all equally far away when they are set: the first that was set is the first to be due, so one timer serves them. */
+export class DeadlineQueue<T> {
+  readonly #clock: Clock;
+  readonly #afterMs: number | undefined;
+  readonly #late: (item: T) => void;
+  /** When each is due, in that order. */
+  readonly #due = new Map<T, number>();
+  #timer: Timer | undefined;
+
+  /** `afterMs` undefined: there are none. */
+  constructor(clock: Clock, afterMs: number | undefined, late: (item: T) => void) {
+    this.#clock = clock;
+    this.#afterMs = afterMs;
+    this.#late = late;
+  }
+
+  /** From now on; instead of the one before. */
+  set(item: T): void {
+    if (this.#afterMs === undefined) return;
+    this.#due.delete(item);
+    this.#due.set(item, this.#clock.monotonic() + this.#afterMs);
+    this.#timer ??= this.#clock.after(this.#afterMs, () => this.#look());
+  }
+
+  delete(item: T): void {
+    this.#due.delete(item);
+  }
+
+  clear(): void {
+    this.#due.clear();
+    this.#timer?.cancel();
+    this.#timer = undefined;
+  }
+
+  /** The timer may have been set for an item that is gone. */
+  #look(): void {
+    this.#timer = undefined;
+    const nowMs = this.#clock.monotonic();
+    for (const [item, dueMs] of this.#due) {
+      if (dueMs > nowMs) {
+        this.#timer ??= this.#clock.after(dueMs - nowMs, () => this.#look());
+        return;
+      }
+      this.#due.delete(item);
+      this.#late(item);
+    }
+  }
+}

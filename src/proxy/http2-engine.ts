@@ -1,0 +1,290 @@
+/**
+ * The one file that knows Node's HTTP/2 server, Node's HTTP/1.1 client, and http-proxy, which leads from one to the other. It is
+ * loaded when the first HTTP/2 connection comes.
+ */
+import { Agent, type AgentOptions, type ClientRequest, type IncomingMessage } from 'node:http';
+import { constants, performServerHandshake, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import type { Duplex } from 'node:stream';
+import util from 'node:util';
+import type { HttpLimits } from '../config/config.ts';
+import type { NativeStream } from '../transport/connection.ts';
+import type { FileBudget } from './file-budget.ts';
+import { connectFailure, type UpstreamFailure } from './outcome.ts';
+
+export type { ClientRequest, Duplex, IncomingMessage, ServerHttp2Session, ServerHttp2Stream };
+
+export const { NGHTTP2_NO_ERROR, NGHTTP2_CANCEL } = constants;
+
+// http-proxy takes this function when it is loaded and calls it for each request; at the first call Node would warn that it is deprecated.
+const extend: unknown = Reflect.get(util, '_extend');
+Reflect.set(util, '_extend', Object.assign);
+const { default: HttpProxy } = await import('http-proxy');
+const { default: passes } = await import('http-proxy/lib/http-proxy/passes/web-incoming.js');
+Reflect.set(util, '_extend', extend);
+
+/** Frames that break the rules, empty ones, and streams that are refused, before the connection is ended (CVE-2019-9518 and others). */
+const MAX_INVALID = 100;
+/** Streams that a client may reset: so many at once, and so many a second after that (CVE-2023-44487). */
+const RESET_BURST = 1000;
+const RESETS_A_SECOND = 33;
+/** HPACK's state for what we send, at most. */
+const MAX_ENCODER_TABLE_BYTES = 4096;
+/** Bytes that may come ahead of their WINDOW_UPDATE over all streams; what waits in one stream is bounded by its own window. */
+const CONNECTION_WINDOW_BYTES = 1024 * 1024;
+const MIB = 1024 * 1024;
+const STREAM_WINDOW_BYTES = 65_535;
+
+/**
+ * An HTTP/2 server on a connection. Somewhat more than the limits is let through, so that a head that is too large has an
+ * answer with a reason; far more resets the stream.
+ */
+export function openSession(
+  { stream }: NativeStream,
+  { maxFields, maxHeadBytes }: HttpLimits,
+  maxConcurrentStreams: number,
+): ServerHttp2Session {
+  const maxHeaderListPairs = maxFields * 2 + 16;
+  // RFC 9113, section 6.5.2, counts 32 bytes for each field.
+  const maxHeaderListSize = maxHeadBytes * 2 + maxHeaderListPairs * 32;
+  const session = performServerHandshake(stream, {
+    settings: { maxConcurrentStreams, maxHeaderListSize, initialWindowSize: STREAM_WINDOW_BYTES },
+    maxHeaderListPairs,
+    maxSendHeaderBlockLength: maxHeaderListSize + MIB,
+    maxDeflateDynamicTableSize: MAX_ENCODER_TABLE_BYTES,
+    maxSessionInvalidFrames: MAX_INVALID,
+    maxSessionRejectedStreams: MAX_INVALID,
+    // In MiB, of both directions.
+    maxSessionMemory: 10 + Math.ceil((maxConcurrentStreams * 2 * STREAM_WINDOW_BYTES) / MIB),
+    streamResetBurst: RESET_BURST,
+    streamResetRate: RESETS_A_SECOND,
+    // What applications repeat is theirs to repeat.
+    strictSingleValueFields: false,
+  });
+  session.setLocalWindowSize(CONNECTION_WINDOW_BYTES);
+  return session;
+}
+
+/** There is no connection to send a request on. */
+export class NoConnection extends Error {
+  override name = 'NoConnection';
+  readonly failure: UpstreamFailure;
+
+  constructor(failure: UpstreamFailure) {
+    super(failure.message);
+    this.failure = failure;
+  }
+}
+
+export type StreamOutcome =
+  | { readonly ok: true; readonly native: NativeStream }
+  | { readonly ok: false; readonly failure: UpstreamFailure };
+
+export interface ApplicationOptions {
+  /** At once. Further requests wait for one of them: those of streams that were reset at once may be many. */
+  readonly max: number;
+  /** The first connection is in the budget already. */
+  readonly files: FileBudget;
+  /** Connects to the application; `done` is told once, unless the attempt is aborted. */
+  open(done: (outcome: StreamOutcome) => void): { abort(): void };
+  /** Bytes that one of the connections carried since this was called last. */
+  carried(read: number, written: number): void;
+  /** The last connection is closed, or was not opened. */
+  emptied(): void;
+}
+
+/** Kept open for a next request, at most; a burst opens more. */
+const MAX_IDLE_CONNECTIONS = 16;
+
+/** The connections to the application for one HTTP/2 connection: no request of another peer ever comes here. */
+export class ApplicationConnections extends Agent {
+  readonly #options: ApplicationOptions;
+  readonly #attempts = new Set<{ abort(): void }>();
+  /** The open ones, with what was counted of each. */
+  readonly #meters = new Map<Duplex, { readonly native: NativeStream; read: number; written: number }>();
+  #held = 0;
+  #closed = false;
+
+  constructor(options: ApplicationOptions) {
+    // An empty server name keeps Node from looking for one at each request.
+    super({ keepAlive: true, maxSockets: options.max, maxFreeSockets: MAX_IDLE_CONNECTIONS, servername: '' } as AgentOptions);
+    this.#options = options;
+  }
+
+  /** Connections that are open or being opened. */
+  get size(): number {
+    return this.#held;
+  }
+
+  /** Every request goes to the same place. */
+  override getName(): string {
+    return '';
+  }
+
+  /** Called by Node when none is idle. `done` takes an error alone, too, which its type does not say. */
+  override createConnection(_: unknown, done: (error: Error | null, stream: Duplex) => void): undefined {
+    const fail = (failure: UpstreamFailure): void => (done as (error: Error) => void)(new NoConnection(failure));
+    if (this.#closed) {
+      fail(connectFailure('ECANCELED', 'the HTTP/2 connection is closed'));
+      return;
+    }
+    if (this.#held > 0 && !this.#options.files.take(1)) {
+      fail(connectFailure('EMFILE', 'no file descriptors are left for connections'));
+      return;
+    }
+    this.#held++;
+    let isOver = false;
+    const attempt = this.#options.open((outcome) => {
+      if (isOver) return;
+      isOver = true;
+      this.#attempts.delete(handle);
+      if (outcome.ok) {
+        this.#opened(outcome.native);
+        done(null, outcome.native.stream);
+      } else {
+        this.#give();
+        fail(outcome.failure);
+      }
+    });
+    const handle = {
+      abort: (): void => {
+        isOver = true;
+        attempt.abort();
+        this.#give();
+      },
+    };
+    this.#attempts.add(handle);
+  }
+
+  override keepSocketAlive(socket: Duplex): boolean {
+    this.account(socket);
+    super.keepSocketAlive(socket);
+    return true;
+  }
+
+  /** Tells what a connection carried. */
+  account(stream: Duplex): void {
+    const meter = this.#meters.get(stream);
+    if (meter === undefined) return;
+    const read = meter.native.bytesRead();
+    const written = meter.native.bytesWritten();
+    this.#options.carried(read - meter.read, written - meter.written);
+    meter.read = read;
+    meter.written = written;
+  }
+
+  /** Drops all of them, and opens no more. */
+  override destroy(): void {
+    this.#closed = true;
+    for (const attempt of this.#attempts) attempt.abort();
+    this.#attempts.clear();
+    for (const stream of this.#meters.keys()) stream.destroy();
+  }
+
+  #opened(native: NativeStream): void {
+    this.#meters.set(native.stream, { native, read: 0, written: 0 });
+    native.stream.once('close', () => {
+      this.account(native.stream);
+      this.#meters.delete(native.stream);
+      this.#give();
+    });
+  }
+
+  #give(): void {
+    this.#held--;
+    if (this.#held > 0) this.#options.files.give(1);
+    else this.#options.emptied();
+  }
+}
+
+/** A request for the application: exactly what is sent. */
+export interface ExactRequest {
+  readonly method: string;
+  readonly target: string;
+  /** Names and values in turn; the framing is among them. */
+  readonly fields: readonly string[];
+  readonly maxHeadBytes: number;
+}
+
+/** Who asks the application, and hears of it. */
+export interface Asker {
+  /** The request is under way: write its body, if any, and end it. */
+  asked(request: ClientRequest): void;
+  answered(response: IncomingMessage): void;
+  /** May come more than once, and after the response. */
+  failed(error: Error): void;
+}
+
+/**
+ * Has http-proxy send a request over one of the connections. Of its passes only `stream` is left: `deleteLength` would take
+ * the framing off a DELETE or OPTIONS with a body and send the body all the same, to be read as another request
+ * (node-http-proxy issue 1721); the others are for options that are not set. Throws if Node refuses a part of the request.
+ */
+export function ask(asker: Asker, request: ExactRequest, connections: ApplicationConnections): void {
+  proxy.web(
+    new Incoming(asker, request.method),
+    OUTGOING,
+    { target: TARGET, agent: connections, ssl: exactly(request), selfHandleResponse: true, toProxy: true },
+    failed,
+  );
+}
+
+/** What http-proxy takes for the client's request. */
+class Incoming {
+  readonly asker: Asker;
+  readonly method: string;
+  readonly url = '/';
+  readonly headers = NO_FIELDS;
+  readonly socket = OPEN;
+
+  constructor(asker: Asker, method: string) {
+    this.asker = asker;
+    this.method = method;
+  }
+
+  /** Who asks sees to the end of the client's side. */
+  on(): void {
+    // Nothing is told this way.
+  }
+
+  pipe(request: ClientRequest): void {
+    this.asker.asked(request);
+  }
+}
+
+const NO_FIELDS = Object.freeze({});
+const OPEN = Object.freeze({ destroyed: false });
+/** The response is written by who asks. */
+const OUTGOING = Object.freeze({ headersSent: false, finished: true });
+/** Only to look like an address: the connections lead to the application. */
+const TARGET = Object.freeze({ protocol: 'http:', host: 'localhost', port: 80 });
+
+const proxy = new HttpProxy<Incoming, typeof OUTGOING>();
+proxy.webPasses = [passes.stream];
+proxy.on('proxyRes', (response, incoming) => incoming.asker.answered(response));
+
+function failed(error: Error, incoming: Incoming): void {
+  incoming.asker.failed(error);
+}
+
+/**
+ * The options of Node's request. http-proxy copies the fields of a message that has them merged, and joins slashes of the
+ * path, which would not be the one that was judged any more; so these two are what they are.
+ */
+function exactly({ target, fields, maxHeadBytes }: ExactRequest): object {
+  return {
+    setDefaultHeaders: false,
+    maxHeaderSize: maxHeadBytes,
+    get path() {
+      return target;
+    },
+    set path(_) {
+      // As above.
+    },
+    get headers() {
+      return fields;
+    },
+    set headers(_) {
+      // As above.
+    },
+  };
+}

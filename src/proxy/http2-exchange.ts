@@ -1,0 +1,477 @@
+import type { HttpLimits } from '../config/config.ts';
+import type { Clock } from '../lib/clock.ts';
+import { codeOf } from '../lib/errors.ts';
+import type { Verdict } from '../policy/verdict.ts';
+import type { HttpResult, RequestRecord } from '../telemetry/events.ts';
+import type { IdentityFields } from './headers.ts';
+import { ownBody, type OwnStatus } from './http-answer.ts';
+import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
+import type { RequestJudge } from './http-forwarder.ts';
+import {
+  ask,
+  NGHTTP2_NO_ERROR,
+  NoConnection,
+  type ApplicationConnections,
+  type Asker,
+  type ClientRequest,
+  type IncomingMessage,
+  type ServerHttp2Stream,
+} from './http2-engine.ts';
+import { fieldObject, readResponse, responseTrailers, type FieldList, type Http2Head } from './http2-head.ts';
+import type { Session } from './session.ts';
+
+/** What the requests of one HTTP/2 connection share. */
+export interface ExchangeContext {
+  readonly session: Session;
+  readonly clock: Clock;
+  readonly limits: HttpLimits;
+  readonly identity: IdentityFields;
+  readonly judge: RequestJudge;
+  readonly head: Http2Head;
+  readonly connections: ApplicationConnections;
+  /** Bytes moved, on this stream or for it. */
+  active(exchange: Exchange): void;
+  /** The request is whole: the application has so long to answer. */
+  awaits(exchange: Exchange): void;
+  /** It has answered. */
+  answered(exchange: Exchange): void;
+  /** Nothing more happens. Called once. */
+  over(exchange: Exchange, record: RequestRecord): void;
+  /** Node is done with the stream: what was written to it was sent, or is lost. */
+  streamClosed(): void;
+}
+
+/** Interim responses (1xx) to one request; a client that does not read would have us hold them. */
+const MAX_INTERIM = 64;
+
+/** `asking`: nothing of a final response was sent; `responding`: its head was. */
+type Stage = 'asking' | 'responding' | 'over';
+
+/**
+ * One request over HTTP/2, from its stream to the application and back. A response is whole, or its stream is reset: a
+ * part of one is never followed by an end.
+ */
+export class Exchange implements Asker, DeadlineSink {
+  readonly #context: ExchangeContext;
+  readonly #stream: ServerHttp2Stream;
+  readonly #startedAtMs: number;
+  #stage: Stage = 'asking';
+  #request: ClientRequest | undefined;
+  #response: IncomingMessage | undefined;
+  #method = '';
+  #target = '';
+  #host = '';
+  #verdict: Verdict | undefined;
+  #status = 0;
+  #requestBytes = 0;
+  #responseBytes = 0;
+
+  // The request's body.
+  #hasBody = false;
+  #announced: number | undefined;
+  /** The client waits for a `100`; it is ours to say. */
+  #continues = false;
+  #received = 0;
+  #deadlines: Deadlines | undefined;
+  #requestWhole = false;
+  #requestTrailers: readonly string[] | undefined;
+
+  // The response.
+  #interim = 0;
+  /** Bytes of its body that are still to come, if their number was announced. */
+  #awaited: number | undefined;
+  #endsWithConnection = false;
+
+  constructor(context: ExchangeContext, stream: ServerHttp2Stream) {
+    this.#context = context;
+    this.#stream = stream;
+    this.#startedAtMs = context.clock.monotonic();
+  }
+
+  /** `list` is the head; `hasBody`: the stream goes on after it. */
+  begin(list: FieldList, hasBody: boolean): void {
+    const stream = this.#stream;
+    // Without a listener, an error would end the process. What it says, `close` and `aborted` say as well.
+    stream.on('error', nothing);
+    stream.on('aborted', () => this.#leave());
+    stream.on('close', () => {
+      this.#leave();
+      this.#context.streamClosed();
+    });
+    // It may have been reset before anybody looked at it.
+    if (stream.destroyed || stream.aborted) {
+      this.#leave();
+      return;
+    }
+    const { head, judge, limits } = this.#context;
+    this.#hasBody = hasBody;
+    const problem = head.read(list, hasBody);
+    if (problem !== undefined) {
+      this.#answer(problem.status, problem.status === 431 ? 'head_too_large' : 'bad_request', problem.detail);
+      return;
+    }
+    this.#method = head.method;
+    this.#target = head.target;
+    this.#host = head.host;
+    this.#requestBytes = head.length;
+    this.#announced = head.announced;
+    this.#continues = hasBody && head.expectsContinue;
+    const verdict = judge(head.method, head.target, head.host);
+    this.#verdict = verdict;
+    if (!verdict.allowed) this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
+    else if ((this.#announced ?? 0) > (limits.maxBodyBytes ?? Infinity)) this.#answer(413, 'too_large', 'the body is too large');
+    else this.#ask();
+  }
+
+  /** The connection is dropped: the response, if there is one, is cut. */
+  drop(): void {
+    if (this.#stage === 'over') return;
+    this.#finish('dropped');
+    this.#reset();
+  }
+
+  /** The client's connection is closed. */
+  disconnected(): void {
+    this.#leave();
+  }
+
+  /** The application has not answered in time. */
+  responseLate(): void {
+    if (this.#stage === 'asking') this.#fail(504, 'upstream_timeout', 'the application did not answer in time');
+  }
+
+  bodyLate(): void {
+    this.#fail(408, 'timeout', 'the body came too slowly');
+  }
+
+  /** Heads of HTTP/2 come whole. */
+  headLate(): void {
+    // So they are never late.
+  }
+
+  /** Nothing has moved for the idle time. */
+  idle(): void {
+    if (this.#requestWhole) this.#fail(504, 'upstream_timeout', 'the response stood still');
+    else this.#fail(408, 'timeout', 'the request stood still');
+  }
+
+  // ——— to the application ———
+
+  #ask(): void {
+    const { head, identity, connections, limits } = this.#context;
+    const request = {
+      method: this.#method,
+      target: this.#target,
+      fields: head.forApplication(identity),
+      maxHeadBytes: limits.maxHeadBytes,
+    };
+    try {
+      ask(this, request, connections);
+    } catch (thrown) {
+      this.#fail(400, 'bad_request', `the request cannot be forwarded (${codeOf(thrown) ?? 'unknown'})`);
+    }
+  }
+
+  asked(request: ClientRequest): void {
+    this.#request = request;
+    // Node would leave out those that are too many, and say nothing.
+    request.maxHeadersCount = this.#context.limits.maxFields + 1;
+    request.on('information', (interim: { readonly statusCode: number; readonly rawHeaders: string[] }) =>
+      this.#interimHead(interim.statusCode, interim.rawHeaders),
+    );
+    // A 101 that nobody asked for is said by nothing else.
+    request.on('close', () => {
+      if (this.#stage === 'asking') this.#fail(502, 'upstream_failed', 'the application closed the connection without a response');
+    });
+    this.#context.active(this);
+    if (!this.#hasBody) {
+      request.end();
+      this.#requestDone();
+      return;
+    }
+    const stream = this.#stream;
+    request.on('drain', () => this.#hold(false));
+    // When there is somebody to send the body to.
+    if (this.#continues) request.on('socket', () => this.#sayContinue());
+    stream.on('trailers', (_: object, __: number, raw?: string[]) => this.#trailersCame(raw ?? []));
+    stream.on('data', (chunk: Buffer) => this.#bodyCame(chunk));
+    stream.on('end', () => this.#bodyEnded());
+    // Node keeps a head until there is something of the body; what came with the head may still go with it.
+    setImmediate(() => {
+      if (this.#stage === 'over' || this.#requestWhole) return;
+      if (this.#received === 0) request.flushHeaders();
+      const { clock, limits } = this.#context;
+      this.#deadlines = new Deadlines(this, clock, limits);
+      this.#deadlines.heldUp(stream.isPaused());
+      this.#deadlines.bodyAwaited();
+    });
+  }
+
+  #bodyCame(chunk: Buffer): void {
+    if (this.#stage === 'over') return;
+    this.#received += chunk.length;
+    this.#requestBytes += chunk.length;
+    this.#context.active(this);
+    this.#deadlines?.bodyRead(chunk.length);
+    // Written beyond what is announced, it would be the next request.
+    if (this.#received > (this.#announced ?? Infinity)) this.#fail(400, 'bad_request', 'the body is longer than Content-Length says');
+    else if (this.#received > (this.#context.limits.maxBodyBytes ?? Infinity)) this.#fail(413, 'too_large', 'the body is too large');
+    else if (this.#request?.write(chunk) === false) this.#hold(true);
+  }
+
+  /** While the application takes nothing more, the client sends no more than its window, and is not to blame. */
+  #hold(isHeld: boolean): void {
+    this.#deadlines?.heldUp(isHeld);
+    if (isHeld) this.#stream.pause();
+    else this.#stream.resume();
+  }
+
+  #trailersCame(list: FieldList): void {
+    if (this.#stage === 'over') return;
+    const { head, identity } = this.#context;
+    const trailers = head.trailersForApplication(list, identity);
+    if (!('detail' in trailers)) this.#requestTrailers = trailers;
+    else this.#fail(trailers.status, trailers.status === 431 ? 'head_too_large' : 'bad_request', trailers.detail);
+  }
+
+  /**
+   * Node says `end` of a stream that was reset, too. Only an END_STREAM of the client may become an end for the application,
+   * and only of as much as was announced.
+   */
+  #bodyEnded(): void {
+    const stream = this.#stream;
+    if (this.#stage === 'over' || this.#request === undefined) return;
+    if (stream.closed || stream.destroyed) {
+      this.#leave();
+      return;
+    }
+    if (this.#announced !== undefined && this.#received !== this.#announced) {
+      this.#fail(400, 'bad_request', 'the body is not as long as Content-Length says');
+      return;
+    }
+    // Beside a Content-Length there is no place for them.
+    if (this.#requestTrailers !== undefined && this.#announced === undefined) this.#request.addTrailers(pairs(this.#requestTrailers));
+    this.#request.end();
+    this.#requestDone();
+  }
+
+  #requestDone(): void {
+    this.#requestWhole = true;
+    this.#deadlines?.end();
+    if (this.#stage === 'asking') this.#context.awaits(this);
+  }
+
+  // ——— from the application ———
+
+  /** An application that answered before the body, and then took the body for a request, would read one that nobody judged: it is not asked. */
+  #sayContinue(): void {
+    if (this.#stage === 'asking') this.#send(() => this.#stream.additionalHeaders({ ':status': 100 }));
+  }
+
+  #interimHead(status: number, raw: FieldList): void {
+    if (this.#stage !== 'asking' || (status === 100 && this.#continues)) return;
+    const read = readResponse(this.#method, status, raw, this.#context.limits.maxFields);
+    if (typeof read === 'string') this.#nonsense(read);
+    else if (++this.#interim > MAX_INTERIM) this.#nonsense('too many interim responses');
+    else {
+      this.#context.active(this);
+      this.#send(() => this.#stream.additionalHeaders(fieldObject(read.fields)));
+    }
+  }
+
+  answered(response: IncomingMessage): void {
+    this.#response = response;
+    response.on('error', nothing);
+    if (this.#stage !== 'asking') {
+      response.destroy();
+      return;
+    }
+    this.#context.answered(this);
+    this.#context.active(this);
+    const status = response.statusCode ?? 0;
+    if (response.httpVersionMajor !== 1) {
+      this.#nonsense('the version is not HTTP/1.1 or HTTP/1.0');
+      return;
+    }
+    const read = readResponse(this.#method, status, response.rawHeaders, this.#context.limits.maxFields);
+    if (typeof read === 'string') {
+      this.#nonsense(read);
+      return;
+    }
+    const { fields, framing } = read;
+    const endStream = framing === 'none';
+    // Trailers come after chunks alone, and waiting for them costs a frame.
+    const waitForTrailers = framing === 'chunked';
+    if (!this.#send(() => this.#stream.respond(fields, { endStream, waitForTrailers }))) return;
+    this.#stage = 'responding';
+    this.#status = status;
+    this.#responseBytes += sizeOf(fields);
+    if (endStream) {
+      response.resume();
+      this.#responseDone();
+      // It may have a body all the same.
+      if (status === 205) this.#request?.destroy();
+      return;
+    }
+    this.#endsWithConnection = framing === 'close';
+    this.#awaited = read.length;
+    const stream = this.#stream;
+    stream.on('drain', () => {
+      this.#context.active(this);
+      response.resume();
+    });
+    if (waitForTrailers) stream.on('wantTrailers', () => this.#sendTrailers(response));
+    response.on('data', (chunk: Buffer) => this.#responseCame(chunk));
+    response.on('end', () => this.#responseEnded());
+    response.on('close', () => this.#responseClosed());
+  }
+
+  #responseCame(chunk: Buffer): void {
+    if (this.#stage !== 'responding') return;
+    this.#responseBytes += chunk.length;
+    this.#context.active(this);
+    if (this.#awaited !== undefined && (this.#awaited -= chunk.length) === 0) {
+      this.#stream.end(chunk);
+      this.#responseDone();
+    } else if (!this.#stream.write(chunk)) this.#response?.pause();
+  }
+
+  #responseEnded(): void {
+    if (this.#stage !== 'responding' || this.#response?.complete !== true || (this.#awaited ?? 0) > 0) return;
+    this.#stream.end();
+    this.#responseDone();
+  }
+
+  #responseClosed(): void {
+    if (this.#stage === 'responding') this.#fail(502, 'upstream_failed', 'the application ended within its response');
+  }
+
+  #sendTrailers(response: IncomingMessage): void {
+    if (!response.complete) return;
+    this.#send(() => this.#stream.sendTrailers(fieldObject(responseTrailers(response.rawTrailers))));
+  }
+
+  failed(error: Error): void {
+    if (this.#stage === 'over') return;
+    if (error instanceof NoConnection) {
+      const { status, result, detail } = error.failure;
+      this.#fail(status, result, detail);
+      return;
+    }
+    const code = codeOf(error) ?? 'unknown';
+    if (code.startsWith('HPE_')) this.#nonsense(code);
+    else this.#fail(502, 'upstream_failed', `the application broke the connection (${code})`);
+  }
+
+  #nonsense(detail: string): void {
+    this.#fail(502, 'upstream_failed', `the application gave a response that is not valid: ${detail}`);
+  }
+
+  /** Hands Node what came from an application. What Node refuses is the application's fault; false, then. */
+  #send(say: () => void): boolean {
+    try {
+      say();
+      return true;
+    } catch (thrown) {
+      this.#nonsense(codeOf(thrown) ?? 'unknown');
+      return false;
+    }
+  }
+
+  // ——— ends ———
+
+  /** The response is handed over, whole. */
+  #responseDone(): void {
+    const isWhole = this.#requestWhole;
+    this.#finish(
+      'forwarded',
+      this.#endsWithConnection ? 'the response ended with its connection: whether it is whole cannot be told' : undefined,
+    );
+    // What is left of the request has nowhere to go (RFC 9113, section 8.1).
+    if (isWhole) return;
+    this.#request?.destroy();
+    this.#stream.close(NGHTTP2_NO_ERROR);
+  }
+
+  /** Says why if nothing of a final response was sent; else resets, so that what was sent does not look whole. */
+  #fail(status: OwnStatus, result: HttpResult, detail: string): void {
+    if (this.#stage === 'asking') {
+      this.#answer(status, result, detail);
+      return;
+    }
+    this.#finish(result, detail);
+    this.#reset();
+  }
+
+  #answer(status: OwnStatus, result: HttpResult, detail: string): void {
+    const body = ownBody(detail);
+    const fields = [':status', String(status), 'content-type', 'text/plain; charset=utf-8', 'cache-control', 'no-store'];
+    fields.push('content-length', String(body.length));
+    // Of a HEAD, Node has ended it.
+    const withBody = !this.#stream.writableEnded;
+    this.#status = status;
+    this.#responseBytes += sizeOf(fields) + (withBody ? body.length : 0);
+    this.#finish(result, detail);
+    this.#request?.destroy();
+    const stream = this.#stream;
+    if (stream.destroyed || stream.closed) return;
+    stream.respond(fields, { endStream: !withBody });
+    if (withBody) stream.end(body);
+    // What the client still says is not read.
+    if (this.#hasBody && !this.#requestWhole) stream.close(NGHTTP2_NO_ERROR);
+  }
+
+  /** Not with the stream's `close`: Node would end the stream first, and then reset it, and a part would look whole. */
+  #reset(): void {
+    this.#request?.destroy();
+    this.#stream.destroy(new Error('the response is cut'));
+  }
+
+  /** The client reset the stream, or broke its rules, or is gone. The application is told by the end of its connection. */
+  #leave(): void {
+    if (this.#stage === 'over') return;
+    const { rstCode } = this.#stream;
+    this.#finish('downstream_closed', rstCode === NGHTTP2_NO_ERROR ? undefined : `the stream was reset with code ${rstCode}`);
+    this.#request?.destroy();
+    // Of what is buffered, Node waits for the end.
+    this.#stream.resume();
+  }
+
+  #finish(result: HttpResult, detail?: string): void {
+    this.#stage = 'over';
+    this.#deadlines?.end();
+    const { session, clock } = this.#context;
+    this.#context.over(this, {
+      connection: session.id,
+      peerId: session.peer?.peerId,
+      version: '2',
+      method: this.#method,
+      target: this.#target,
+      host: this.#host,
+      status: this.#status,
+      result,
+      detail,
+      verdict: this.#verdict,
+      bytesFromDownstream: this.#requestBytes,
+      bytesToDownstream: this.#responseBytes,
+      durationMs: clock.monotonic() - this.#startedAtMs,
+    });
+  }
+}
+
+function nothing(): void {
+  // Said by another event, too.
+}
+
+/** Of a head, as HTTP/1.1 would write it. */
+function sizeOf(fields: FieldList): number {
+  let size = 2;
+  for (let at = 0; at < fields.length; at += 2) size += (fields[at]?.length ?? 0) + (fields[at + 1]?.length ?? 0) + 4;
+  return size;
+}
+
+function pairs(list: FieldList): [string, string][] {
+  const all: [string, string][] = [];
+  for (let at = 0; at < list.length; at += 2) all.push([list[at] ?? '', list[at + 1] ?? '']);
+  return all;
+}

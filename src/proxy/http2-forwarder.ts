@@ -1,0 +1,276 @@
+import type { HttpLimits } from '../config/config.ts';
+import type { Clock, Timer } from '../lib/clock.ts';
+import { codeOf } from '../lib/errors.ts';
+import type { ListenerCounters, RequestRecord } from '../telemetry/events.ts';
+import type { NativeStream, SecureConnection } from '../transport/connection.ts';
+import { DeadlineQueue } from './deadline-queue.ts';
+import type { FileBudget } from './file-budget.ts';
+import type { IdentityFields } from './headers.ts';
+import type { RequestJudge } from './http-forwarder.ts';
+import {
+  ApplicationConnections,
+  NGHTTP2_CANCEL,
+  openSession,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+  type StreamOutcome,
+} from './http2-engine.ts';
+import { Exchange, type ExchangeContext } from './http2-exchange.ts';
+import { Http2Head } from './http2-head.ts';
+import type { Session } from './session.ts';
+import type { Side } from './tcp-forwarder.ts';
+
+export interface Http2ForwardOptions {
+  readonly downstream: SecureConnection;
+  readonly session: Session;
+  readonly counters: ListenerCounters;
+  /** The present tick of the idle clock. */
+  readonly ticker: { readonly tick: number };
+  readonly clock: Clock;
+  readonly limits: HttpLimits;
+  /** Requests at once, and connections to the application. */
+  readonly maxConcurrentStreams: number;
+  /** Also of each request: one that stands still is ended, whatever goes on beside it. */
+  readonly idleTimeoutMs: number | undefined;
+  readonly identity: IdentityFields;
+  readonly judge: RequestJudge;
+  /** A place for one connection to the application was taken with the client's. */
+  readonly files: FileBudget;
+  /** Connects to the application; `done` is told once, unless the attempt is aborted. */
+  open(done: (outcome: StreamOutcome) => void): { abort(): void };
+  requestFinished(record: RequestRecord): void;
+  /** The client's side broke, with the error if there was one. */
+  broken(side: Side, error: Error | undefined): void;
+  /** Everything is closed. Called once. */
+  done(): void;
+}
+
+/** How long a client may take to agree to the end of a connection. */
+const CLOSE_GRACE_MS = 5000;
+/** How long it may take to read that its connection is dropped. */
+const DROP_GRACE_MS = 1000;
+/** How long one that is not allowed may take to ask for what it will not get. */
+const DENIED_HEAD_MS = 2000;
+
+/**
+ * HTTP/2 from a client, HTTP/1.1 to the application: each request is read, judged and forwarded by itself, over connections
+ * to the application that are this client's alone. Of what is not allowed, the client is told by a response on the stream;
+ * of what breaks the protocol, by a reset of the stream or the end of the connection.
+ */
+export function forwardHttp2(options: Http2ForwardOptions): void {
+  new Http2Forwarder(options).start();
+}
+
+/** One serves all connections of a listener: a head is read, judged and sent in one go. */
+const heads = new WeakMap<HttpLimits, Http2Head>();
+
+function headFor(limits: HttpLimits): Http2Head {
+  let head = heads.get(limits);
+  if (head === undefined) {
+    head = new Http2Head(limits);
+    heads.set(limits, head);
+  }
+  return head;
+}
+
+class Http2Forwarder implements ExchangeContext {
+  readonly session: Session;
+  readonly clock: Clock;
+  readonly limits: HttpLimits;
+  readonly identity: IdentityFields;
+  readonly judge: RequestJudge;
+  readonly head: Http2Head;
+  readonly connections: ApplicationConnections;
+  readonly #options: Http2ForwardOptions;
+  readonly #isDenied: boolean;
+  /** Those under way; and the streams that Node has open, of which some may only be sent still. */
+  readonly #exchanges = new Set<Exchange>();
+  #openStreams = 0;
+  readonly #responses: DeadlineQueue<Exchange>;
+  readonly #idle: DeadlineQueue<Exchange>;
+  #native: NativeStream | undefined;
+  #http2: ServerHttp2Session | undefined;
+  /** What was counted of the client's bytes. */
+  #read = 0;
+  #written = 0;
+  #firstTimer: Timer | undefined;
+  #graceTimer: Timer | undefined;
+  /** No further request is taken. */
+  #ending = false;
+  #closed = false;
+  #done = false;
+
+  constructor(options: Http2ForwardOptions) {
+    const { session, clock, limits, identity, judge, counters } = options;
+    this.#options = options;
+    this.#isDenied = session.denied !== undefined;
+    this.session = session;
+    this.clock = clock;
+    this.limits = limits;
+    this.identity = identity;
+    this.judge = judge;
+    this.head = headFor(limits);
+    this.#responses = new DeadlineQueue(clock, limits.responseTimeoutMs, (exchange) => exchange.responseLate());
+    this.#idle = new DeadlineQueue(clock, options.idleTimeoutMs, (exchange) => exchange.idle());
+    this.connections = new ApplicationConnections({
+      max: options.maxConcurrentStreams,
+      files: options.files,
+      open: (done) => options.open(done),
+      carried: (read, written) => {
+        counters.upstreamReadBytes += read;
+        counters.upstreamWrittenBytes += written;
+      },
+      emptied: () => this.#maybeDone(),
+    });
+  }
+
+  start(): void {
+    const { session, downstream, limits, clock } = this.#options;
+    session.drop = () => this.#drop();
+    // Requests that are on their way are refused by the GOAWAY, which says so: Node cannot announce the end before it.
+    session.wind = () => this.#end(undefined);
+    session.expire = () => {
+      session.because('svid_expired', 'the SVID of one side has expired');
+      this.#end(undefined);
+    };
+    const native = downstream.handOver({ ended: () => this.#clientEnded(), closed: (error) => this.#clientClosed(error) });
+    if (native === undefined) return;
+    this.#native = native;
+    const http2 = openSession(native, limits, this.#options.maxConcurrentStreams);
+    this.#http2 = http2;
+    http2.on('stream', (stream: ServerHttp2Stream, _: object, __: number, raw?: string[]) => this.#stream(stream, raw ?? []));
+    http2.on('error', (error: Error) => this.#blame(error));
+    http2.on('close', () => {
+      this.#http2 = undefined;
+      this.#maybeDone();
+    });
+    if (this.#isDenied) {
+      // It is here to be told so, not to hold a place.
+      this.#firstTimer = clock.after(Math.min(limits.headTimeoutMs, DENIED_HEAD_MS), () => this.#end(CLOSE_GRACE_MS));
+      return;
+    }
+    this.#firstTimer = clock.after(limits.headTimeoutMs, () => {
+      session.because('protocol_error', `no HTTP/2 preface within ${limits.headTimeoutMs} ms`);
+      this.#end(CLOSE_GRACE_MS);
+    });
+    http2.once('remoteSettings', () => this.#firstTimer?.cancel());
+  }
+
+  // ——— what exchanges tell ———
+
+  active(exchange: Exchange): void {
+    this.session.lastActiveTick = this.#options.ticker.tick;
+    this.#account();
+    this.#idle.set(exchange);
+  }
+
+  awaits(exchange: Exchange): void {
+    this.#responses.set(exchange);
+  }
+
+  answered(exchange: Exchange): void {
+    this.#responses.delete(exchange);
+  }
+
+  over(exchange: Exchange, record: RequestRecord): void {
+    this.#exchanges.delete(exchange);
+    this.#responses.delete(exchange);
+    this.#idle.delete(exchange);
+    this.#account();
+    this.#options.requestFinished(record);
+    if (this.#isDenied) this.#end(CLOSE_GRACE_MS);
+  }
+
+  streamClosed(): void {
+    this.#openStreams--;
+  }
+
+  #stream(stream: ServerHttp2Stream, raw: readonly string[]): void {
+    const exchange = new Exchange(this, stream);
+    this.#exchanges.add(exchange);
+    this.#openStreams++;
+    this.active(exchange);
+    exchange.begin(raw, !stream.endAfterHeaders);
+  }
+
+  /** Counts what Node has moved since: frames, with heads as they are compressed. */
+  #account(): void {
+    const native = this.#native;
+    if (native === undefined) return;
+    const { session, counters } = this.#options;
+    const read = native.bytesRead();
+    const written = native.bytesWritten();
+    session.bytesFromDownstream += read - this.#read;
+    counters.downstreamReadBytes += read - this.#read;
+    session.bytesToDownstream += written - this.#written;
+    counters.downstreamWrittenBytes += written - this.#written;
+    this.#read = read;
+    this.#written = written;
+  }
+
+  // ——— ends ———
+
+  /** Node found that the client broke the protocol, or flooded it; or the client said that of us; or its connection broke. */
+  #blame(error: Error): void {
+    const code = codeOf(error);
+    if (code === 'ERR_HTTP2_SESSION_ERROR') this.session.because('downstream_reset', `the client gave up: ${error.message}`);
+    else if (code?.startsWith('ERR_HTTP2_') === true) this.session.because('protocol_error', error.message);
+    else if (!this.#ending) this.#options.broken('downstream', error);
+  }
+
+  /**
+   * No further requests; those that are open go on, and then the connection ends. Of who was told why, no more than a
+   * moment is asked to agree to that; of who still reads a response, no more than the idle limit.
+   */
+  #end(graceMs: number | undefined): void {
+    if (graceMs !== undefined && !this.#closed) this.#graceTimer ??= this.clock.after(graceMs, () => this.#options.downstream.abort());
+    if (this.#ending) return;
+    this.#ending = true;
+    if (this.#http2?.destroyed === false) this.#http2.close();
+  }
+
+  /** At once: responses are cut, which their streams say, and nothing more is taken from either side. */
+  #drop(): void {
+    this.#ending = true;
+    for (const exchange of this.#exchanges) exchange.drop();
+    this.#leave();
+    if (this.#closed) return;
+    // With an error code, so that no stream that is cut looks as if it were meant to end there.
+    if (this.#openStreams > 0) this.#http2?.destroy(new Error('the connection is dropped'), NGHTTP2_CANCEL);
+    else this.#http2?.destroy();
+    this.#graceTimer ??= this.clock.after(DROP_GRACE_MS, () => this.#options.downstream.abort());
+  }
+
+  /** Without its side of the connection a client can take no response that needs a window; most are gone altogether. */
+  #clientEnded(): void {
+    if (this.#exchanges.size > 0) this.#options.broken('downstream', undefined);
+    this.#ending = true;
+    this.#leave();
+    this.#http2?.destroy();
+    this.#graceTimer ??= this.clock.after(CLOSE_GRACE_MS, () => this.#options.downstream.abort());
+  }
+
+  #clientClosed(error: Error | undefined): void {
+    this.#closed = true;
+    if (error !== undefined) this.#blame(error);
+    this.#account();
+    this.#leave();
+    this.#firstTimer?.cancel();
+    this.#graceTimer?.cancel();
+    this.#maybeDone();
+  }
+
+  #leave(): void {
+    for (const exchange of this.#exchanges) exchange.disconnected();
+    this.#responses.clear();
+    this.#idle.clear();
+    this.connections.destroy();
+  }
+
+  /** Node says what was wrong only when all is closed. */
+  #maybeDone(): void {
+    if (!this.#closed || this.#http2 !== undefined || this.#done || this.connections.size > 0) return;
+    this.#done = true;
+    this.#options.done();
+  }
+}
