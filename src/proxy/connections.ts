@@ -137,12 +137,13 @@ export class Connections {
 }
 
 function problemOf(
-  { proven, ownId }: Session,
+  { proven, ownId, denied }: Session,
   authenticate: (proven: ProvenPeer) => ReturnType<typeof authenticateAgain>,
   ownIds: ReadonlySet<string> | undefined,
   allow: AllowList,
 ): { reason: CloseReason; detail: string } | undefined {
-  if (proven === undefined || ownId === undefined) return undefined;
+  // Who is denied is here to be told so, and is.
+  if (proven === undefined || ownId === undefined || denied !== undefined) return undefined;
   if (ownIds === undefined || !ownIds.has(ownId)) {
     return { reason: 'identity_withdrawn', detail: `the Workload API no longer gives us ${ownId}` };
   }

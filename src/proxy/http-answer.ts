@@ -18,6 +18,10 @@ export const CONTINUE: Buffer = Buffer.from('HTTP/1.1 100 Continue\r\n\r\n', 'la
 /** The end of a head whose message is the last of its connection. */
 export const CLOSING: Buffer = Buffer.from('Connection: close\r\n\r\n', 'latin1');
 
+/** The end of a head whose message would end with its connection, and is sent in chunks instead. */
+export const CHUNKED_CLOSING: Buffer = Buffer.from('Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n', 'latin1');
+export const LAST_CHUNK: Buffer = Buffer.from('0\r\n\r\n', 'latin1');
+
 /** The text of an answer of ours. */
 export function ownBody(detail: string): string {
   return `scute: ${detail}\n`;

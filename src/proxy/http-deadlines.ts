@@ -73,7 +73,12 @@ export class Deadlines {
     this.#bodySinceMs = undefined;
   }
 
-  /** The whole request was sent: the time for its response runs. */
+  /** The other side takes nothing more of the request: the time for its response runs, if it does not yet. */
+  requestStalled(): void {
+    if (this.#waitingSinceMs === undefined) this.awaitResponse();
+  }
+
+  /** The whole request was sent: the time for its response runs, from now. */
   awaitResponse(): void {
     const { responseTimeoutMs } = this.#limits;
     if (responseTimeoutMs === undefined) return;
@@ -81,6 +86,7 @@ export class Deadlines {
     this.#response ??= this.#clock.after(responseTimeoutMs, () => this.#checkResponse(responseTimeoutMs));
   }
 
+  /** Its head has come, or the other side goes on taking the request. */
   responseBegun(): void {
     this.#waitingSinceMs = undefined;
   }

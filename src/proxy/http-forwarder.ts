@@ -35,6 +35,8 @@ export interface HttpForwardOptions {
   readonly judged: Side;
   readonly judge: RequestJudge;
   readonly open: OpenUpstream;
+  /** What `open` gave is no longer used. */
+  released(): void;
   requestFinished(record: RequestRecord): void;
   /** One side broke, with the error if there was one. */
   broken(side: Side, error: Error | undefined): void;
@@ -68,8 +70,11 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   readonly #response: ResponseReader;
   readonly #upstreams: Upstreams;
   readonly #deadlines: Deadlines;
+  /** Who is asked, for words. */
+  readonly #who: string;
   /** The response under way, or the next one, is the last. */
   #draining = false;
+  #hasExpired = false;
   /** The application's connection is not to be used for another request. */
   #recycles = false;
 
@@ -95,9 +100,11 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   constructor(options: HttpForwardOptions) {
     this.#options = options;
-    const { limits, identity, scratch, clock, open } = options;
+    const { downstream, limits, identity, scratch, clock, open, judged } = options;
     this.#request = new RequestReader(this, limits, identity, scratch);
-    this.#response = new ResponseReader(this, limits, scratch);
+    // A Unix socket that is dropped ends like any other.
+    this.#response = new ResponseReader(this, limits, scratch, downstream.remoteAddress === 'unix');
+    this.#who = judged === 'downstream' ? 'the application' : 'the server';
     this.#upstreams = new Upstreams(this, clock, open);
     this.#deadlines = new Deadlines(this, clock, limits);
   }
@@ -108,6 +115,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     session.wind = () => {
       this.#drain();
       if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
+      else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
     };
     session.expire = () => this.#expire();
     // A peer that is not allowed is here to be told so, not to hold a place.
@@ -128,16 +136,24 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #expire(): void {
     const { judged, session, clock } = this.#options;
     if (judged === 'upstream') {
-      if (this.#isIdle()) this.#upstreams.letGo();
-      else this.#recycles = true;
+      if (this.#isIdle()) {
+        this.#upstreams.letGo();
+        this.#flow();
+      } else this.#recycles = true;
       return;
     }
-    session.because('svid_expired', 'the SVID of one side has expired');
-    if (this.#draining) session.wind();
-    else {
+    if (!this.#hasExpired) {
+      this.#hasExpired = true;
       this.#drain();
       session.expiresAtMs = clock.now() + EXPIRED_IDLE_MS;
+    } else if (this.#isIdle()) {
+      this.#becauseExpired();
+      this.#closeDownstream(ANSWER_GRACE_MS);
     }
+  }
+
+  #becauseExpired(): void {
+    if (this.#hasExpired) this.#options.session.because('svid_expired', 'the SVID of one side has expired');
   }
 
   // ——— the client's connection ———
@@ -260,13 +276,15 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   bodyRead(chunk: Buffer, start: number, end: number): void {
     this.#deadlines.bodyRead(end - start);
     this.#toUpstream(start === 0 && end === chunk.length ? chunk : chunk.subarray(start, end));
+    // Who takes nothing more of a request owes its response no later than who has it all.
+    if (this.#upstreams.isFull && this.#response.part === 'head') this.#deadlines.requestStalled();
   }
 
   requestEnded(): void {
     this.#deadlines.headEnded();
     this.#deadlines.bodyEnded();
     if (this.#response.part === 'whole') this.#exchangeDone();
-    else this.#deadlines.awaitResponse();
+    else if (this.#response.part === 'head') this.#deadlines.awaitResponse();
   }
 
   requestRefused(status: OwnStatus, result: HttpResult, detail: string): void {
@@ -300,7 +318,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     if (upstreams.isOpen) {
       if (this.#isFull) upstreams.pause();
       if (this.#options.judged === 'downstream' || this.#isAllowed()) this.#sendHead();
-    } else if (this.#isUnderWay) this.#answer(502, 'upstream_failed', 'the application closed the connection');
+    } else if (this.#isUnderWay) this.#answer(502, 'upstream_failed', `${this.#who} closed the connection`);
     this.#pump();
   }
 
@@ -329,12 +347,14 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
         this.#upstreams.letGo();
         break;
       case 'head':
-        this.#fail(502, 'upstream_failed', 'the application closed the connection before it answered');
+        this.#fail(502, 'upstream_failed', `${this.#who} closed the connection before it answered`);
         break;
       case 'body':
       case 'trailers':
-        if (this.#response.head.framing.kind === 'close') this.#exchangeDone();
-        else this.#fail(502, 'upstream_failed', 'the application ended within its response');
+        if (this.#response.head.framing.kind === 'close') {
+          this.#response.ended();
+          this.#exchangeDone();
+        } else this.#fail(502, 'upstream_failed', `${this.#who} ended within its response`);
         break;
       case 'whole':
         // The rest of the request has nowhere to go.
@@ -347,6 +367,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   }
 
   upstreamDrained(): void {
+    // It goes on taking the request.
+    if (this.#request.part === 'body' || this.#request.part === 'trailers') this.#deadlines.responseBegun();
     this.#flow();
   }
 
@@ -357,9 +379,13 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     else if (part !== 'none' && !isTunnelEnd) {
       const code = codeOf(error);
       this.#options.broken('upstream', error);
-      this.#fail(502, 'upstream_failed', `the application broke the connection${code === undefined ? '' : ` (${code})`}`);
+      this.#fail(502, 'upstream_failed', `${this.#who} broke the connection${code === undefined ? '' : ` (${code})`}`);
     }
     this.#pump();
+  }
+
+  upstreamReleased(): void {
+    this.#options.released();
   }
 
   upstreamsGone(): void {
@@ -374,6 +400,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#rewritten = NOTHING;
     if (continues) this.responseRead(CONTINUE, 0, CONTINUE.length);
     this.#request.beginBody();
+    if (this.#request.part === 'body') this.#deadlines.bodyAwaited();
   }
 
   #toUpstream(chunk: Buffer): void {
@@ -411,7 +438,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   }
 
   responseRefused(detail: string): void {
-    this.#fail(502, 'upstream_failed', detail);
+    this.#fail(502, 'upstream_failed', `${this.#who} ${detail}`);
   }
 
   // ——— ends ———
@@ -429,7 +456,9 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#stopExchange();
     // So that the application does not take the part that it has for the whole.
     if (body.state !== 'done') this.#upstreams.drop();
+    this.#request.bytes = 0;
     if (isLast) {
+      this.#becauseExpired();
       this.#closeDownstream(undefined);
       return;
     }
@@ -445,7 +474,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       return;
     }
     // The close of the application's side tells the rest of the story.
-    this.#options.session.because(result === 'upstream_failed' ? 'upstream_reset' : 'downstream_reset', detail);
+    const isUpstreams = result === 'upstream_failed' || result === 'upstream_timeout';
+    this.#options.session.because(isUpstreams ? 'upstream_reset' : 'downstream_reset', detail);
     this.#logRequest(result, detail);
     this.#stopExchange();
     this.#request.part = 'over';
@@ -475,15 +505,20 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   /** What was written is sent, the client sees the end, and what it still says is thrown away. */
   #closeDownstream(graceMs: number | undefined): void {
     if (this.#request.part === 'over') return;
-    const { downstream, clock } = this.#options;
     this.#request.part = 'over';
     this.#pending = undefined;
     this.#deadlines.headEnded();
     this.#releaseUpstream();
     if (this.#isClosed) return;
-    if (graceMs !== undefined) this.#graceTimer = clock.after(graceMs, () => downstream.abort());
-    downstream.endWrite();
+    if (graceMs !== undefined) this.#limitGrace(graceMs);
+    this.#options.downstream.endWrite();
     this.#flow();
+  }
+
+  /** How long the client may still take to agree to the end. */
+  #limitGrace(graceMs: number): void {
+    const { downstream, clock } = this.#options;
+    this.#graceTimer ??= clock.after(graceMs, () => downstream.abort());
   }
 
   #stopExchange(): void {
@@ -515,6 +550,11 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   // ——— time ———
 
   headLate(): void {
+    // What is missing may have come, and wait for us.
+    if (this.#isPaused) {
+      this.#deadlines.headBegun();
+      return;
+    }
     if (this.#request.part === 'trailers') this.#fail(408, 'timeout', 'the trailers took too long');
     else if (this.#request.part === 'head') {
       if (this.#request.head.begun) this.#refuseHead(408, 'timeout', 'the head took too long');
@@ -529,7 +569,12 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   }
 
   responseLate(): void {
-    this.#fail(504, 'upstream_timeout', 'the application did not answer in time');
+    // Its answer may wait for a client that does not read.
+    if (this.#isFull) {
+      this.#deadlines.awaitResponse();
+      return;
+    }
+    this.#fail(504, 'upstream_timeout', `${this.#who} did not answer in time`);
     this.#pump();
   }
 

@@ -17,7 +17,7 @@ export interface RequestSink {
   /** The head is whole and well formed: `reader.head`, whose bytes are valid until this returns. */
   headRead(): void;
   headRefused(problem: HeadProblem): void;
-  /** A head or trailers have begun and are not whole: their time runs. */
+  /** A head has begun, or trailers are awaited, and they are not whole: their time runs. */
   headBegun(): void;
   /** Bytes for the application: of the body with its framing, whole trailers, or of a tunnel. */
   bodyRead(chunk: Buffer, start: number, end: number): void;
@@ -124,8 +124,10 @@ export class RequestReader {
     this.#sink.bodyRead(chunk, at, end);
     // What became of it may have ended everything.
     if (this.part !== 'body') return end;
-    if (body.state === 'trailers') this.part = 'trailers';
-    else if (body.state === 'done') this.#end();
+    if (body.state === 'trailers') {
+      this.part = 'trailers';
+      if (end === chunk.length) this.#sink.headBegun();
+    } else if (body.state === 'done') this.#end();
     return end;
   }
 

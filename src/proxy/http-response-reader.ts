@@ -1,18 +1,11 @@
-import type { HeadLimits } from './http-head.ts';
+import { CHUNKED_CLOSING, CLOSING, LAST_CHUNK } from './http-answer.ts';
 import { BodyScanner } from './http-body.ts';
-import { CLOSING } from './http-answer.ts';
 import { BlockReader, type Fields } from './http-fields.ts';
-import { ResponseHead } from './http-response.ts';
+import type { HeadLimits } from './http-head.ts';
+import { ResponseHead, type Asked } from './http-response.ts';
 
 /** What the next byte from the application is a part of. `none`: nothing was asked; `whole`: nothing more was. */
 export type ResponsePart = 'none' | 'head' | 'body' | 'trailers' | 'whole' | 'tunnel';
-
-/** What was asked: the framing of the response depends on it. */
-export interface Asked {
-  readonly method: string;
-  readonly minorVersion: 0 | 1;
-  readonly upgradesToWebSocket: boolean;
-}
 
 /** What is found in the application's bytes. */
 export interface ResponseSink {
@@ -24,7 +17,7 @@ export interface ResponseSink {
   responseWhole(): void;
   /** The application said something that nobody asked for: never the answer to the next request. */
   unasked(): void;
-  /** Bytes before it have been read out. */
+  /** Why, as a predicate of who answered. Bytes before it have been read out. */
   responseRefused(detail: string): void;
 }
 
@@ -38,13 +31,20 @@ export class ResponseReader {
   readonly #body = new BodyScanner();
   readonly #fields: Fields;
   readonly #trailers: BlockReader;
+  readonly #chunksUntilClose: boolean;
   #asked: Asked | undefined;
   #dropsContinue = false;
+  /** The body has no edges of its own and gets ours. */
+  #isChunking = false;
 
-  /** `fields` is room to work in, which many readers may share. */
-  constructor(sink: ResponseSink, limits: HeadLimits, fields: Fields) {
+  /**
+   * `fields` is room to work in, which many readers may share. `chunksUntilClose`: the client's connection has no end that
+   * shows that a response is cut, so one that ends with its connection is sent in chunks, if the client knows them.
+   */
+  constructor(sink: ResponseSink, limits: HeadLimits, fields: Fields, chunksUntilClose: boolean) {
     this.#sink = sink;
     this.#fields = fields;
+    this.#chunksUntilClose = chunksUntilClose;
     this.head = new ResponseHead(limits, fields);
     this.#trailers = new BlockReader(limits.maxHeadBytes);
   }
@@ -54,6 +54,12 @@ export class ResponseReader {
     this.part = 'head';
     this.#asked = asked;
     this.#dropsContinue = dropsContinue;
+    this.#isChunking = false;
+  }
+
+  /** The connection ended, and with it a response that has no other end. */
+  ended(): void {
+    if (this.#isChunking) this.#out(LAST_CHUNK, 0, LAST_CHUNK.length);
   }
 
   read(chunk: Buffer): void {
@@ -80,12 +86,21 @@ export class ResponseReader {
           const problem = outcome.kind === 'bad' ? outcome.detail : switchProblem(head, asked);
           if (problem !== undefined) {
             this.#out(chunk, from, at);
-            this.#sink.responseRefused(`the application gave a response that is not valid: ${problem}`);
+            this.#sink.responseRefused(`gave a response that is not valid: ${problem}`);
             return;
           }
           const isInterim = head.status < 200 && head.status !== 101;
           // HTTP/1.0 knows none.
           const isForUs = isInterim && (asked.minorVersion === 0 || (head.status === 100 && this.#dropsContinue));
+          this.#isChunking =
+            this.#chunksUntilClose && head.framing.kind === 'close' && asked.minorVersion === 1 && !isInterim && head.status !== 101;
+          if (this.#isChunking) {
+            this.#out(chunk, from, at);
+            this.#chunkedHead(reader);
+            at = from = reader.next;
+            this.#enterBody();
+            break;
+          }
           const isLast = this.saysClose && !isInterim && head.status !== 101 && !head.close;
           if (reader.bytes !== chunk || isForUs || isLast) {
             this.#out(chunk, from, at);
@@ -95,16 +110,20 @@ export class ResponseReader {
           }
           at = reader.next;
           if (isInterim) break;
-          this.part = head.status === 101 ? 'tunnel' : 'body';
-          if (this.part === 'body') this.#body.begin(head.framing);
-          this.#sink.finalHead();
+          this.#enterBody();
           break;
         }
         case 'body': {
           const body = this.#body;
+          const start = at;
           at = body.scan(chunk, at);
+          if (this.#isChunking) {
+            this.#asChunk(chunk, start, at);
+            from = at;
+          }
           if (body.state === 'bad') {
-            this.#sink.responseRefused('the application gave a malformed chunked body');
+            this.#out(chunk, from, at);
+            this.#sink.responseRefused('gave a malformed chunked body');
             return;
           }
           if (body.state === 'trailers') this.part = 'trailers';
@@ -118,7 +137,8 @@ export class ResponseReader {
             return;
           }
           if (outcome !== 'whole' || this.#fields.parse(reader.bytes, reader.start, reader.end) !== undefined) {
-            this.#sink.responseRefused('the application gave malformed trailers');
+            this.#out(chunk, from, at);
+            this.#sink.responseRefused('gave malformed trailers');
             return;
           }
           if (reader.bytes !== chunk) {
@@ -145,10 +165,32 @@ export class ResponseReader {
     this.#out(chunk, from, at);
   }
 
+  #enterBody(): void {
+    const { head } = this;
+    this.part = head.status === 101 ? 'tunnel' : 'body';
+    if (this.part === 'body') this.#body.begin(head.framing);
+    this.#sink.finalHead();
+  }
+
+  /** As a head of HTTP/1.1, whatever it was. */
+  #chunkedHead({ bytes, start, end }: BlockReader): void {
+    const head = Buffer.concat([bytes.subarray(start, end - 2), CHUNKED_CLOSING]);
+    head.write('HTTP/1.1', 'latin1');
+    this.#out(head, 0, head.length);
+  }
+
+  #asChunk(chunk: Buffer, start: number, end: number): void {
+    if (start === end) return;
+    const whole = Buffer.concat([Buffer.from(`${(end - start).toString(16)}\r\n`, 'latin1'), chunk.subarray(start, end), CRLF]);
+    this.#out(whole, 0, whole.length);
+  }
+
   #out(chunk: Buffer, start: number, end: number): void {
     if (start < end) this.#sink.responseRead(chunk, start, end);
   }
 }
+
+const CRLF = Buffer.from('\r\n', 'latin1');
 
 /** Only who was asked for a WebSocket may begin one. */
 function switchProblem(head: ResponseHead, asked: Asked): string | undefined {

@@ -12,6 +12,7 @@ export interface BadResponse {
 export interface Asked {
   readonly method: string;
   readonly minorVersion: 0 | 1;
+  readonly upgradesToWebSocket: boolean;
 }
 
 const CONNECTION = nameBytes('connection');

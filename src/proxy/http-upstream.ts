@@ -22,6 +22,8 @@ export interface UpstreamSink {
   upstreamDrained(): void;
   /** It is gone. `hadEnded`: the other side had said all. */
   upstreamClosed(error: Error | undefined, hadEnded: boolean): void;
+  /** The one in use is that no longer: what was known of it is of the past. */
+  upstreamReleased(): void;
   /** Bytes came over a connection that was let go. */
   upstreamLeftover(bytes: number): void;
   /** Of all connections that were open, none is left. */
@@ -145,6 +147,7 @@ export class Upstreams {
     const upstream = this.#current;
     this.#current = undefined;
     this.isFull = false;
+    if (upstream !== undefined) this.#sink.upstreamReleased();
     return upstream;
   }
 }

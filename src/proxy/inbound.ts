@@ -126,7 +126,13 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       closeInOrder(session, downstream, this.deps.clock, () => this.finish(session));
     } else {
       const scratch = this.scratch(http.limits);
-      forwardHttp({ ...options, scratch, judged: 'downstream', open: (done) => this.#openApplication(session, downstream, done) });
+      forwardHttp({
+        ...options,
+        scratch,
+        judged: 'downstream',
+        open: (done) => this.#openApplication(session, downstream, done),
+        released: () => undefined,
+      });
     }
   }
 

@@ -100,6 +100,11 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
         return verdict;
       },
       open: (done) => this.#openServer(session, done),
+      // The next server is judged by itself.
+      released: () => {
+        session.proven = undefined;
+        session.expiresAtMs = Infinity;
+      },
       requestFinished: (record) => this.deps.events.requestFinished(this.ref, record),
       broken: (side, error) => this.broken(session, side, error),
       done: () => this.finish(session),
@@ -110,7 +115,6 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   #openServer(session: Session, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
     const { clock, contexts } = this.deps;
     const own = contexts.own(this.settings.identity, clock.now());
-    session.proven = undefined;
     if ('detail' in own) {
       done({ ok: false, failure: notReadyFailure(own.detail) });
       return { abort: () => undefined };

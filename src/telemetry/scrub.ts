@@ -7,15 +7,21 @@ export function scrub(line: string): string {
   return line.replaceAll(SECRET_FIELDS, '$1"[redacted]"').replaceAll(SECRET_TEXT, '[redacted]');
 }
 
+/** The same for a text that strangers choose and that is no line yet: it costs no more than its length. */
+export function scrubText(text: string): string {
+  return TEXT_TRACES.some((trace) => text.includes(trace)) ? text.replaceAll(SECRET_TEXT, '[redacted]') : text;
+}
+
 /** What every match of the patterns below contains: PEM; the base64 of PKCS#8 for EC, RSA and Ed25519; JWTs; the ends of field names. */
-const TRACES = ['PRIVATE KEY', 'AgEAMB', 'IBADANBgkqhkiG9w0B', 'CAQAwBQYDK2Vw', 'eyJ', 'ey":', 'ecret":', 'oken":', 'assword":'];
+const TEXT_TRACES = ['PRIVATE KEY', 'AgEAMB', 'IBADANBgkqhkiG9w0B', 'CAQAwBQYDK2Vw', 'eyJ'];
+const TRACES = [...TEXT_TRACES, 'ey":', 'ecret":', 'oken":', 'assword":'];
 const SECRET_FIELDS =
   /("(?:[a-z0-9]*_)*(?:[a-z0-9]*key|[a-z0-9]*secret|[a-z0-9]*token|[a-z0-9]*password)":)(?:"(?:[^"\\]|\\.)*"|\[[^\]]*\]|\{[^}]*\})/gi;
 const SECRET_TEXT = new RegExp(
   [
     '-----BEGIN [A-Z ]*PRIVATE KEY-----[^"]*',
     'M[A-Za-z0-9+/]{2,7}(?:AgEAMB|IBADANBgkqhkiG9w0B|CAQAwBQYDK2Vw)[A-Za-z0-9+/=_-]*',
-    String.raw`eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*`,
+    String.raw`(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*`,
   ].join('|'),
   'g',
 );

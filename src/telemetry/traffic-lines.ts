@@ -4,7 +4,7 @@
  * a twentieth of that of a connection. What strangers choose is searched, and escaped where it needs that; all else is ours.
  */
 import type { ConnectionRecord, ListenerRef, RequestRecord } from './events.ts';
-import { scrub } from './scrub.ts';
+import { scrubText } from './scrub.ts';
 
 /** A caller chooses these. */
 const MAX_PATH = 1024;
@@ -22,7 +22,7 @@ export function connectionMembers({ direction, name }: ListenerRef, record: Conn
     optional('tls_version', record.tlsVersion) +
     optional('alpn', record.alpn) +
     `,"verdict":"${record.verdict}","reason":"${record.reason}","close_reason":"${record.closeReason}"` +
-    (record.detail === undefined ? '' : `,"detail":${quote(scrub(record.detail))}`) +
+    (record.detail === undefined ? '' : `,"detail":${quote(scrubText(record.detail))}`) +
     optional('rule', record.rule) +
     `,"bytes_from_downstream":${record.bytesFromDownstream},"bytes_to_downstream":${record.bytesToDownstream}` +
     `,"duration_ms":${toTenths(record.durationMs)}` +
@@ -38,9 +38,9 @@ export function requestMembers({ direction, name }: ListenerRef, record: Request
   return (
     `"direction":"${direction}","listener":${quote(name)},"connection":${record.connection}` +
     optional('peer_id', peerId) +
-    `,"http_version":"${record.version}","method":${quote(record.method)},"path":${quote(scrub(path))},"host":${quote(scrub(record.host.slice(0, MAX_HOST)))}` +
+    `,"http_version":"${record.version}","method":${quote(record.method)},"path":${quote(scrubText(path))},"host":${quote(scrubText(record.host.slice(0, MAX_HOST)))}` +
     `,"status":${status},"result":"${record.result}"` +
-    (detail === undefined ? '' : `,"detail":${quote(scrub(detail))}`) +
+    (detail === undefined ? '' : `,"detail":${quote(scrubText(detail))}`) +
     (verdict === undefined
       ? ',"verdict":"none"'
       : verdict.allowed

@@ -8,6 +8,7 @@ import { eventually } from '../support/eventually.ts';
 import { startHttpApplication, wire, type Wire } from '../support/http-stage.ts';
 import type { LogLine, Sidecar } from '../support/sidecar.ts';
 import { closed, dial, freePort, startTcpServer } from '../support/tcp.ts';
+import { temporaryFolder } from '../support/temporary-folder.ts';
 import { tlsServer } from '../support/tls-peer.ts';
 
 const HTTP = { protocol: 'http' };
@@ -225,4 +226,32 @@ test('many callers at once each have their own connection to the server', async 
   await eventually(async () => assert.equal(await outbound.metric('scute_tcp_open_connections'), 0));
   assert.equal(await outbound.metric('scute_http_requests_total', { result: 'forwarded' }), 500);
   assert.equal(await outbound.metric('scute_tls_handshakes_total', { result: 'ok' }), 50);
+});
+
+test('between servers nothing ends the connection of the application: the next server is judged by itself', async (t) => {
+  const stage = await startOutboundToApi(t, (socket) => socket.on('data', () => socket.end(OK)), { listener: HTTP });
+  const line = await caller(t, stage.address);
+  line.socket.write(get('/'));
+  await line.until('ok');
+  await eventually(() => assert.equal(stage.server.connections.size, 0));
+
+  await stage.sidecar.reload(stage.with({ expect: ['spiffe://example.org/other'] }));
+  line.socket.write(get('/'));
+
+  assert.match((await line.over()).text, /ok[\s\S]*502 Bad Gateway[\s\S]*the server is not who it must be: not_allowed\n$/);
+});
+
+test('a response that breaks off shows as broken at a Unix socket, where no connection can be reset', async (t) => {
+  const folder = await temporaryFolder(t);
+  const stage = await startOutboundToApi(t, (socket) => socket.on('data', () => socket.write('HTTP/1.1 200 OK\r\n\r\npart of it')), {
+    listener: { ...HTTP, listen: `unix://${folder}/out.sock` },
+  });
+  const line = await caller(t, stage.address);
+  line.socket.write(get('/'));
+  await line.until('part of it');
+
+  for (const socket of stage.server.connections) socket.resetAndDestroy();
+
+  const { text } = await line.over();
+  assert.match(text, /Transfer-Encoding: chunked\r\n[\s\S]*part of it\r\n$/);
 });

@@ -2,12 +2,14 @@ import type { Connection, ConnectionHandler } from '../../src/transport/connecti
 
 /** One end of a connection that is only memory: the test plays the other side, and says at which bytes it is cut. */
 export class MemoryConnection implements Connection {
-  readonly remoteAddress = 'memory';
+  readonly remoteAddress: string;
   readonly written: Buffer[] = [];
   handler: ConnectionHandler | undefined;
   isPaused = false;
   hasEnded = false;
   isAborted = false;
+  /** The other side takes nothing more: each write asks for a pause that does not end. */
+  isStuck = false;
   /** What was said while nobody listened. */
   readonly #waiting: Buffer[] = [];
   readonly #isSlow: boolean;
@@ -15,9 +17,10 @@ export class MemoryConnection implements Connection {
   #theirEnd = false;
   #closed = false;
 
-  /** `slow`: each write asks for a pause. */
-  constructor({ slow = false }: { readonly slow?: boolean } = {}) {
+  /** `slow`: each write asks for a pause. `remoteAddress`: `unix` for one that cannot be reset. */
+  constructor({ slow = false, remoteAddress = 'memory' }: { readonly slow?: boolean; readonly remoteAddress?: string } = {}) {
     this.#isSlow = slow;
+    this.remoteAddress = remoteAddress;
   }
 
   start(handler: ConnectionHandler): void {
@@ -28,6 +31,7 @@ export class MemoryConnection implements Connection {
   write(chunk: Uint8Array): boolean {
     // As a socket: what is written is gone before the caller's buffer is used again.
     if (!this.isAborted && !this.hasEnded) this.written.push(Buffer.from(chunk));
+    if (this.isStuck) return false;
     if (!this.#isSlow) return true;
     if (!this.#isDraining) {
       this.#isDraining = true;

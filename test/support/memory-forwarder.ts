@@ -34,13 +34,17 @@ export interface MemoryForwarderOptions {
   readonly denies?: boolean;
   /** No write is taken without a pause after it. */
   readonly slow?: boolean;
+  /** The client is at a Unix socket. */
+  readonly unix?: boolean;
+  /** Away from the application: the upstream is who is judged. */
+  readonly outbound?: boolean;
 }
 
 /** Forwards HTTP between connections in memory, of which the test plays the other sides. */
 export function startMemoryForwarder(options: MemoryForwarderOptions = {}): MemoryForwarder {
-  const { clock = systemClock, denies = false, slow = false } = options;
+  const { clock = systemClock, denies = false, slow = false, unix = false, outbound = false } = options;
   const session = new Session('test', 0);
-  const downstream = new MemoryConnection({ slow });
+  const downstream = new MemoryConnection({ slow, remoteAddress: unix ? 'unix' : 'memory' });
   const upstreams: MemoryConnection[] = [];
   const records: RequestRecord[] = [];
   let done = false;
@@ -71,7 +75,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
     limits,
     identity,
     scratch: new Fields(limits.maxFields),
-    judged: 'downstream',
+    judged: outbound ? 'upstream' : 'downstream',
     judge: () => (denies ? { allowed: false, peer: PEER, reason: 'not_allowed', detail: 'no' } : { allowed: true, peer: PEER, rule: PEER }),
     open(done_) {
       let isOff = false;
@@ -83,6 +87,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
       });
       return { abort: () => (isOff = true) };
     },
+    released: () => undefined,
     requestFinished: (record) => records.push(record),
     broken: () => undefined,
     done: () => (done = true),

@@ -43,7 +43,7 @@ export async function tlsServer(
   presented: Presented,
   serve: (socket: TLSSocket) => void,
   options: TlsOptions = {},
-): Promise<{ readonly address: string; readonly close: () => Promise<void> }> {
+): Promise<{ readonly address: string; readonly connections: ReadonlySet<Socket>; readonly close: () => Promise<void> }> {
   // Those below TLS: a handshake that never ends is open too.
   const connections = new Set<Socket>();
   const server = createServer({ ...presented, requestCert: true, rejectUnauthorized: false, allowHalfOpen: true, ...options }, (socket) => {
@@ -64,5 +64,5 @@ export async function tlsServer(
     await nextTurn();
   };
   t.after(close);
-  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, close };
+  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, connections, close };
 }
