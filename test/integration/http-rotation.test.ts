@@ -86,7 +86,8 @@ test(
     await Promise.all([...staying, coming, ...peers, renewing]);
 
     assert.deepEqual(failures, []);
-    assert.ok(requests > 1000, `${requests} requests`);
+    // One a second and loop, however busy the machine is.
+    assert.ok(requests > (8 * FOR_MS) / 1000, `${requests} requests`);
     const generations = await Promise.all([inbound, outbound].map((sidecar) => sidecar.metric('scute_identity_generation')));
     assert.ok(Math.min(...generations) >= 15, `${generations.join()} rotations`);
     // Connections outlived SVIDs, and were made anew.
