@@ -13,7 +13,7 @@ const (
 	// lateLimit is how late a request may be sent through the load's own doing.
 	lateLimit = time.Millisecond
 	// behindLimit is how long after it was due a request may be sent because those before it took long.
-	behindLimit = 10 * time.Second
+	behindLimit = 30 * time.Second
 )
 
 // schedule says when each request of an offer job is due, whatever became of those before.
