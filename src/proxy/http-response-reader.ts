@@ -1,7 +1,7 @@
 import type { HeadLimits } from './http-head.ts';
 import { BodyScanner } from './http-body.ts';
 import { CLOSING } from './http-answer.ts';
-import { BlockReader, type Fields } from './http-fields.ts';
+import { BlockReader, framesAnew, type Fields } from './http-fields.ts';
 import { ResponseHead } from './http-response.ts';
 
 /** What the next byte from the application is a part of. `none`: nothing was asked; `whole`: nothing more was. */
@@ -117,7 +117,8 @@ export class ResponseReader {
             this.#out(chunk, from, at);
             return;
           }
-          if (outcome !== 'whole' || this.#fields.parse(reader.bytes, reader.start, reader.end) !== undefined) {
+          const fields = this.#fields;
+          if (outcome !== 'whole' || fields.parse(reader.bytes, reader.start, reader.end) !== undefined || framesAnew(fields)) {
             this.#sink.responseRefused('the application gave malformed trailers');
             return;
           }
