@@ -5,6 +5,8 @@ interface Parser {
   initialize(kind: number, resource: object): void;
   execute(bytes: Buffer): unknown;
   finish(): unknown;
+  /** Frees it: nothing else does. */
+  close(): void;
   [callback: number]: (...values: never[]) => unknown;
 }
 
@@ -93,7 +95,7 @@ export function readWithLlhttp(...pieces: readonly Buffer[]): WithLlhttp<ReadReq
       hasHead = false;
     },
   });
-  const problem = execute(parser, pieces);
+  const problem = execute(parser, pieces, false);
   return { messages, begun: hasHead ? request : undefined, problem };
 }
 
@@ -132,8 +134,7 @@ export function readResponsesWithLlhttp(
       hasHead = false;
     },
   });
-  let problem = execute(parser, [bytes]);
-  if (problem === undefined && ended) problem = problemOf(parser.finish());
+  const problem = execute(parser, [bytes], ended);
   return { messages, begun: hasHead ? response : undefined, problem };
 }
 
@@ -154,12 +155,12 @@ function createParser(kind: number, callbacks: Callbacks): Parser {
   return parser;
 }
 
-function execute(parser: Parser, pieces: readonly Buffer[]): string | undefined {
-  for (const piece of pieces) {
-    const problem = problemOf(parser.execute(piece));
-    if (problem !== undefined) return problem;
-  }
-  return undefined;
+function execute(parser: Parser, pieces: readonly Buffer[], ended: boolean): string | undefined {
+  let problem: string | undefined;
+  for (const piece of pieces) problem ??= problemOf(parser.execute(piece));
+  if (ended) problem ??= problemOf(parser.finish());
+  parser.close();
+  return problem;
 }
 
 function problemOf(outcome: unknown): string | undefined {
