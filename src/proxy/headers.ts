@@ -1,6 +1,6 @@
 /** What the application is told of the caller, and what a client may not tell it. Pure. */
 import type { OutboundXfccMode, XfccMode } from '../config/config.ts';
-import { foldName, nameBytes, type Fields } from './http-fields.ts';
+import { foldName, framesAnew, nameBytes, type Fields } from './http-fields.ts';
 import type { RequestHead } from './http-head.ts';
 
 export const XFCC = 'X-Forwarded-Client-Cert';
@@ -34,8 +34,6 @@ export interface IdentityFields {
  * application leave HTTP/1.1.
  */
 const HOP_BY_HOP = ['connection', 'keep-alive', 'proxy-connection', 'te', 'upgrade', 'http2-settings', 'expect'].map(nameBytes);
-/** Readers that took these from a trailer would frame anew. */
-const FRAMING = ['host', 'content-length', 'transfer-encoding'].map(nameBytes);
 const XFCC_NAME = nameBytes(XFCC.toLowerCase());
 const XFCC_COLON = Buffer.from(`${XFCC}: `, 'latin1');
 const COMMA = Buffer.from(',', 'latin1');
@@ -100,7 +98,7 @@ function xfccAfterClients(fields: Fields, ours: Buffer): Buffer {
 
 /** Trailers for the application, with the empty line; undefined if one of them would frame the message anew. */
 export function rewriteTrailers(fields: Fields, start: number, identity: IdentityFields, nominated: readonly string[]): Buffer | undefined {
-  for (let field = 0; field < fields.count; field++) if (reads(fields, field, FRAMING)) return undefined;
+  if (framesAnew(fields)) return undefined;
   const end = fields.count === 0 ? start : fields.lineEnd(fields.count - 1);
   const out = Buffer.allocUnsafe(end - start + CRLF.length);
   const at = copyFields(fields, start, out, identity.names, nominated, false);

@@ -228,6 +228,15 @@ export class Fields {
   }
 }
 
+/** Readers that took these from a trailer would frame the message anew, find another one, or end the connection with it. */
+const FRAMING = ['host', 'content-length', 'transfer-encoding', 'connection', 'upgrade'].map(nameBytes);
+
+/** Whether one of these trailers would do so. */
+export function framesAnew(trailers: Fields): boolean {
+  for (let field = 0; field < trailers.count; field++) if (FRAMING.some((name) => trailers.readsAs(field, name))) return true;
+  return false;
+}
+
 /** A name as `Fields.readsAs` compares it. */
 export function foldName(name: string): string {
   return name.toLowerCase().replace(/[^a-z0-9]/g, '-');

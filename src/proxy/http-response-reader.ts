@@ -1,6 +1,6 @@
 import { CHUNKED_CLOSING, CLOSING, LAST_CHUNK } from './http-answer.ts';
 import { BodyScanner } from './http-body.ts';
-import { BlockReader, type Fields } from './http-fields.ts';
+import { BlockReader, framesAnew, type Fields } from './http-fields.ts';
 import type { HeadLimits } from './http-head.ts';
 import { ResponseHead, type Asked } from './http-response.ts';
 
@@ -136,7 +136,8 @@ export class ResponseReader {
             this.#out(chunk, from, at);
             return;
           }
-          if (outcome !== 'whole' || this.#fields.parse(reader.bytes, reader.start, reader.end) !== undefined) {
+          const fields = this.#fields;
+          if (outcome !== 'whole' || fields.parse(reader.bytes, reader.start, reader.end) !== undefined || framesAnew(fields)) {
             this.#out(chunk, from, at);
             this.#sink.responseRefused('gave malformed trailers');
             return;

@@ -114,6 +114,9 @@ export class ResponseHead {
     }
     if (this.minorVersion === 0 && !keepsAlive) this.close = true;
     const { status } = this;
+    // Readers differ on whether such a body comes (RFC 9110, section 8.6), and on what follows an interim response that is the last.
+    if ((status < 200 || status === 204) && length !== undefined && length > 0) return bad(`${status} has no Content-Length`);
+    if (status < 200 && this.close) return bad(`${status} ends the connection`);
     if (encodings > 0) {
       if (length !== undefined) return bad('there are both Content-Length and Transfer-Encoding');
       if (this.minorVersion === 0 || asked.minorVersion === 0) return bad('HTTP/1.0 has no Transfer-Encoding');

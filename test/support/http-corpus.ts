@@ -588,6 +588,9 @@ export const BAD_BODIES: readonly (readonly [name: string, request: string])[] =
   chunked(`0\r\nX: y\r\nContent-Length: 0\r\n\r\n${HIDDEN}`),
   chunked(`0\r\nTransfer-Encoding: identity\r\n\r\n${HIDDEN}`),
   chunked(`0\r\nhost: b\r\n\r\n${HIDDEN}`),
+  chunked(`0\r\nConnection: close\r\n\r\n${HIDDEN}`),
+  chunked(`0\r\nX: y\r\nconnection: x-peer\r\n\r\n${HIDDEN}`),
+  chunked(`0\r\nUpgrade: websocket\r\n\r\n${HIDDEN}`),
   chunked(`0\r\n${'X: y\r\n'.repeat(101)}\r\n${HIDDEN}`),
   chunked(`0\r\nGET /hidden HTTP/1.1\r\nHost: a\r\n\r\n${HIDDEN}`),
 ]);

@@ -5,6 +5,8 @@ interface Parser {
   initialize(kind: number, resource: object): void;
   execute(bytes: Buffer): unknown;
   finish(): unknown;
+  /** Frees it: nothing else does. */
+  close(): void;
   [callback: number]: (...values: never[]) => unknown;
 }
 
@@ -51,6 +53,8 @@ export interface ReadResponse {
 export interface WithLlhttp<Message> {
   /** Those that are whole. */
   readonly messages: readonly Message[];
+  /** The one whose head is whole, and which is not; without the names of fields that came late. */
+  readonly begun: Message | undefined;
   /** Its error, if it stopped at one. */
   readonly problem: string | undefined;
 }
@@ -68,6 +72,7 @@ type HeadersComplete = (
 export function readWithLlhttp(...pieces: readonly Buffer[]): WithLlhttp<ReadRequest> {
   const messages: ReadRequest[] = [];
   let request = emptyRequest();
+  let hasHead = false;
   const parser = createParser(HTTPParser.REQUEST, {
     fields(fields, target) {
       request.fields.push(...fields);
@@ -78,6 +83,7 @@ export function readWithLlhttp(...pieces: readonly Buffer[]): WithLlhttp<ReadReq
       request.method = method === QUERY ? 'QUERY' : (methods[method] ?? '');
       request.minorVersion = minor;
       request.target ||= target ?? '';
+      hasHead = true;
       return WITH_BODY;
     },
     body(text) {
@@ -86,9 +92,11 @@ export function readWithLlhttp(...pieces: readonly Buffer[]): WithLlhttp<ReadReq
     end() {
       messages.push(request);
       request = emptyRequest();
+      hasHead = false;
     },
   });
-  return { messages, problem: execute(parser, pieces) };
+  const problem = execute(parser, pieces, false);
+  return { messages, begun: hasHead ? request : undefined, problem };
 }
 
 /**
@@ -103,6 +111,7 @@ export function readResponsesWithLlhttp(
   const messages: ReadResponse[] = [];
   let response = emptyResponse();
   let finals = 0;
+  let hasHead = false;
   const parser = createParser(HTTPParser.RESPONSE, {
     fields(fields) {
       response.fields.push(...fields);
@@ -111,6 +120,7 @@ export function readResponsesWithLlhttp(
       response.fields.push(...(fields ?? []));
       response.minorVersion = minor;
       response.status = status;
+      hasHead = true;
       if (status === 101) return NO_FURTHER_MESSAGE;
       // As Node's client does it.
       return status >= 200 && asked[finals++] === 'HEAD' ? WITHOUT_BODY : WITH_BODY;
@@ -121,11 +131,11 @@ export function readResponsesWithLlhttp(
     end() {
       messages.push(response);
       response = emptyResponse();
+      hasHead = false;
     },
   });
-  const problem = execute(parser, [bytes]);
-  if (problem !== undefined || !ended) return { messages, problem };
-  return { messages, problem: problemOf(parser.finish()) };
+  const problem = execute(parser, [bytes], ended);
+  return { messages, begun: hasHead ? response : undefined, problem };
 }
 
 interface Callbacks {
@@ -145,12 +155,12 @@ function createParser(kind: number, callbacks: Callbacks): Parser {
   return parser;
 }
 
-function execute(parser: Parser, pieces: readonly Buffer[]): string | undefined {
-  for (const piece of pieces) {
-    const problem = problemOf(parser.execute(piece));
-    if (problem !== undefined) return problem;
-  }
-  return undefined;
+function execute(parser: Parser, pieces: readonly Buffer[], ended: boolean): string | undefined {
+  let problem: string | undefined;
+  for (const piece of pieces) problem ??= problemOf(parser.execute(piece));
+  if (ended) problem ??= problemOf(parser.finish());
+  parser.close();
+  return problem;
 }
 
 function problemOf(outcome: unknown): string | undefined {
