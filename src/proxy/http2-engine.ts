@@ -183,8 +183,8 @@ export class ApplicationConnections extends Agent {
   }
 
   /** Tells what a connection carried. */
-  account(stream: Duplex): void {
-    const meter = this.#meters.get(stream);
+  account(stream: Duplex | undefined): void {
+    const meter = stream && this.#meters.get(stream);
     if (meter === undefined) return;
     const read = meter.native.bytesRead();
     const written = meter.native.bytesWritten();

@@ -3,6 +3,7 @@ import type { Clock } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { HttpResult, RequestRecord } from '../telemetry/events.ts';
+import { noteYoungBytes } from '../transport/young-garbage.ts';
 import type { IdentityFields } from './headers.ts';
 import { ownBody, type OwnStatus } from './http-answer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
@@ -212,12 +213,16 @@ export class Exchange implements Asker, DeadlineSink {
     if (this.#stage === 'over') return;
     this.#received += chunk.length;
     this.#requestBytes += chunk.length;
+    noteYoungBytes(chunk.length);
     this.#context.active(this);
     this.#deadlines?.bodyRead(chunk.length);
     // Written beyond what is announced, it would be the next request.
     if (this.#received > (this.#announced ?? Infinity)) this.#fail(400, 'bad_request', 'the body is longer than Content-Length says');
     else if (this.#received > (this.#context.limits.maxBodyBytes ?? Infinity)) this.#fail(413, 'too_large', 'the body is too large');
-    else if (this.#request?.write(chunk) === false) this.#hold(true);
+    else {
+      if (this.#request?.write(chunk) === false) this.#hold(true);
+      this.#context.connections.account(this.#request?.socket ?? undefined);
+    }
   }
 
   /** While the application takes nothing more, the client sends no more than its window, and is not to blame. */
@@ -327,11 +332,15 @@ export class Exchange implements Asker, DeadlineSink {
   #responseCame(chunk: Buffer): void {
     if (this.#stage !== 'responding') return;
     this.#responseBytes += chunk.length;
+    noteYoungBytes(chunk.length);
     this.#context.active(this);
     if (this.#awaited !== undefined && (this.#awaited -= chunk.length) === 0) {
       this.#stream.end(chunk);
       this.#responseDone();
-    } else if (!this.#stream.write(chunk)) {
+      return;
+    }
+    this.#context.connections.account(this.#response?.socket);
+    if (!this.#stream.write(chunk)) {
       this.#response?.pause();
       this.#stream.once('drain', () => {
         this.#context.active(this);
