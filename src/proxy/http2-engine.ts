@@ -95,12 +95,21 @@ export interface ApplicationOptions {
 /** Kept open for a next request, at most; a burst opens more. */
 const MAX_IDLE_CONNECTIONS = 16;
 
+interface Meter {
+  readonly native: NativeStream;
+  read: number;
+  written: number;
+  /** How long the application said that it keeps it, and when it was last acted upon. */
+  hint: string | undefined;
+  hintTaken: string | undefined | false;
+}
+
 /** The connections to the application for one HTTP/2 connection: no request of another peer ever comes here. */
 export class ApplicationConnections extends Agent {
   readonly #options: ApplicationOptions;
   readonly #attempts = new Set<{ abort(): void }>();
   /** The open ones, with what was counted of each. */
-  readonly #meters = new Map<Duplex, { readonly native: NativeStream; read: number; written: number }>();
+  readonly #meters = new Map<Duplex, Meter>();
   #held = 0;
   #closed = false;
 
@@ -155,15 +164,27 @@ export class ApplicationConnections extends Agent {
     this.#attempts.add(handle);
   }
 
+  /** The application says how long it keeps a connection without requests: `timeout=5`, in a field that is ours. */
+  hint(stream: Duplex, value: string | undefined): void {
+    const meter = this.#meters.get(stream);
+    if (meter !== undefined) meter.hint = value;
+  }
+
+  /** Node closes it a second earlier than the application would, and takes a while to set that up: once, if it says the same each time. */
   override keepSocketAlive(socket: Duplex): boolean {
     this.account(socket);
-    super.keepSocketAlive(socket);
+    const meter = this.#meters.get(socket);
+    if (meter === undefined || meter.hint !== meter.hintTaken) {
+      if (meter !== undefined) meter.hintTaken = meter.hint;
+      // Its type does not say that it answers.
+      return super.keepSocketAlive(socket) as unknown as boolean;
+    }
     return true;
   }
 
   /** Tells what a connection carried. */
-  account(stream: Duplex): void {
-    const meter = this.#meters.get(stream);
+  account(stream: Duplex | undefined): void {
+    const meter = stream && this.#meters.get(stream);
     if (meter === undefined) return;
     const read = meter.native.bytesRead();
     const written = meter.native.bytesWritten();
@@ -181,7 +202,7 @@ export class ApplicationConnections extends Agent {
   }
 
   #opened(native: NativeStream): void {
-    this.#meters.set(native.stream, { native, read: 0, written: 0 });
+    this.#meters.set(native.stream, { native, read: 0, written: 0, hint: undefined, hintTaken: false });
     native.stream.once('close', () => {
       this.account(native.stream);
       this.#meters.delete(native.stream);
@@ -258,6 +279,16 @@ const OUTGOING = Object.freeze({ headersSent: false, finished: true });
 /** Only to look like an address: the connections lead to the application. */
 const TARGET = Object.freeze({ protocol: 'http:', host: 'localhost', port: 80 });
 
+/** Where what http-proxy sets and nobody needs is lost. */
+const UNUSED_OPTIONS = Object.create(
+  null,
+  Object.fromEntries(
+    'port host hostname socketPath pfx key passphrase cert ca ciphers secureProtocol localAddress'
+      .split(' ')
+      .map((name) => [name, { set: () => undefined }]),
+  ),
+) as object;
+
 const proxy = new HttpProxy<Incoming, typeof OUTGOING>();
 proxy.webPasses = [passes.stream];
 proxy.on('proxyRes', (response, incoming) => incoming.asker.answered(response));
@@ -268,10 +299,12 @@ function failed(error: Error, incoming: Incoming): void {
 
 /**
  * The options of Node's request. http-proxy copies the fields of a message that has them merged, and joins slashes of the
- * path, which would not be the one that was judged any more; so these two are what they are.
+ * path, which would not be the one that was judged any more; so these two are what they are. The rest of what it sets is of
+ * no use here: each option that is there is copied four times on the way.
  */
 function exactly({ target, fields, maxHeadBytes }: ExactRequest): object {
   return {
+    __proto__: UNUSED_OPTIONS,
     setDefaultHeaders: false,
     maxHeaderSize: maxHeadBytes,
     get path() {

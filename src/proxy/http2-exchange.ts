@@ -3,6 +3,7 @@ import type { Clock } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { HttpResult, RequestRecord } from '../telemetry/events.ts';
+import { noteYoungBytes } from '../transport/young-garbage.ts';
 import type { IdentityFields } from './headers.ts';
 import { ownBody, type OwnStatus } from './http-answer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
@@ -81,6 +82,8 @@ export class Exchange implements Asker, DeadlineSink {
   /** Bytes of its body that are still to come, if their number was announced. */
   #awaited: number | undefined;
   #endsWithConnection = false;
+  /** Its trailers are sent when all before them was. */
+  #waitsForTrailers = false;
 
   constructor(context: ExchangeContext, stream: ServerHttp2Stream) {
     this.#context = context;
@@ -183,7 +186,6 @@ export class Exchange implements Asker, DeadlineSink {
     request.on('close', () => {
       if (this.#stage === 'asking') this.#fail(502, 'upstream_failed', 'the application closed the connection without a response');
     });
-    this.#context.active(this);
     if (!this.#hasBody) {
       request.end();
       this.#requestDone();
@@ -211,12 +213,16 @@ export class Exchange implements Asker, DeadlineSink {
     if (this.#stage === 'over') return;
     this.#received += chunk.length;
     this.#requestBytes += chunk.length;
+    noteYoungBytes(chunk.length);
     this.#context.active(this);
     this.#deadlines?.bodyRead(chunk.length);
     // Written beyond what is announced, it would be the next request.
     if (this.#received > (this.#announced ?? Infinity)) this.#fail(400, 'bad_request', 'the body is longer than Content-Length says');
     else if (this.#received > (this.#context.limits.maxBodyBytes ?? Infinity)) this.#fail(413, 'too_large', 'the body is too large');
-    else if (this.#request?.write(chunk) === false) this.#hold(true);
+    else {
+      if (this.#request?.write(chunk) === false) this.#hold(true);
+      this.#context.connections.account(this.#request?.socket ?? undefined);
+    }
   }
 
   /** While the application takes nothing more, the client sends no more than its window, and is not to blame. */
@@ -249,7 +255,7 @@ export class Exchange implements Asker, DeadlineSink {
       this.#fail(400, 'bad_request', 'the body is not as long as Content-Length says');
       return;
     }
-    // Beside a Content-Length there is no place for them.
+    // Beside a Content-Length there is no place for trailers.
     if (this.#requestTrailers !== undefined && this.#announced === undefined) this.#request.addTrailers(pairs(this.#requestTrailers));
     this.#request.end();
     this.#requestDone();
@@ -287,7 +293,6 @@ export class Exchange implements Asker, DeadlineSink {
       return;
     }
     this.#context.answered(this);
-    this.#context.active(this);
     const status = response.statusCode ?? 0;
     if (response.httpVersionMajor !== 1) {
       this.#nonsense('the version is not HTTP/1.1 or HTTP/1.0');
@@ -300,12 +305,14 @@ export class Exchange implements Asker, DeadlineSink {
     }
     const { fields, framing } = read;
     const endStream = framing === 'none';
-    // Trailers come after chunks alone, and waiting for them costs a frame.
+    // After chunks alone; waiting for them costs a frame.
     const waitForTrailers = framing === 'chunked';
+    this.#waitsForTrailers = waitForTrailers;
     if (!this.#send(() => this.#stream.respond(fields, { endStream, waitForTrailers }))) return;
     this.#stage = 'responding';
     this.#status = status;
     this.#responseBytes += sizeOf(fields);
+    this.#context.connections.hint(response.socket, read.keepAlive);
     if (endStream) {
       response.resume();
       this.#responseDone();
@@ -315,29 +322,35 @@ export class Exchange implements Asker, DeadlineSink {
     }
     this.#endsWithConnection = framing === 'close';
     this.#awaited = read.length;
-    const stream = this.#stream;
-    stream.on('drain', () => {
-      this.#context.active(this);
-      response.resume();
-    });
-    if (waitForTrailers) stream.on('wantTrailers', () => this.#sendTrailers(response));
+    if (waitForTrailers) this.#stream.on('wantTrailers', () => this.#sendTrailers(response));
     response.on('data', (chunk: Buffer) => this.#responseCame(chunk));
-    response.on('end', () => this.#responseEnded());
+    // With a length, the last byte says it.
+    if (read.length === undefined) response.on('end', () => this.#responseEnded());
     response.on('close', () => this.#responseClosed());
   }
 
   #responseCame(chunk: Buffer): void {
     if (this.#stage !== 'responding') return;
     this.#responseBytes += chunk.length;
+    noteYoungBytes(chunk.length);
     this.#context.active(this);
     if (this.#awaited !== undefined && (this.#awaited -= chunk.length) === 0) {
       this.#stream.end(chunk);
       this.#responseDone();
-    } else if (!this.#stream.write(chunk)) this.#response?.pause();
+      return;
+    }
+    this.#context.connections.account(this.#response?.socket);
+    if (!this.#stream.write(chunk)) {
+      this.#response?.pause();
+      this.#stream.once('drain', () => {
+        this.#context.active(this);
+        this.#response?.resume();
+      });
+    }
   }
 
   #responseEnded(): void {
-    if (this.#stage !== 'responding' || this.#response?.complete !== true || (this.#awaited ?? 0) > 0) return;
+    if (this.#stage !== 'responding' || this.#response?.complete !== true) return;
     this.#stream.end();
     this.#responseDone();
   }
@@ -347,8 +360,10 @@ export class Exchange implements Asker, DeadlineSink {
   }
 
   #sendTrailers(response: IncomingMessage): void {
-    if (!response.complete) return;
-    this.#send(() => this.#stream.sendTrailers(fieldObject(responseTrailers(response.rawTrailers))));
+    const stream = this.#stream;
+    const sent = this.#send(() => stream.sendTrailers(fieldObject(responseTrailers(response.rawTrailers))));
+    // Node sends them in an immediate of its own.
+    if (sent && !this.#requestWhole) setImmediate(() => stream.close(NGHTTP2_NO_ERROR));
   }
 
   failed(error: Error): void {
@@ -387,10 +402,10 @@ export class Exchange implements Asker, DeadlineSink {
       'forwarded',
       this.#endsWithConnection ? 'the response ended with its connection: whether it is whole cannot be told' : undefined,
     );
-    // What is left of the request has nowhere to go (RFC 9113, section 8.1).
     if (isWhole) return;
+    // What is left of the request has nowhere to go (RFC 9113, section 8.1).
     this.#request?.destroy();
-    this.#stream.close(NGHTTP2_NO_ERROR);
+    if (!this.#waitsForTrailers) this.#stream.close(NGHTTP2_NO_ERROR);
   }
 
   /** Says why if nothing of a final response was sent; else resets, so that what was sent does not look whole. */
@@ -399,7 +414,8 @@ export class Exchange implements Asker, DeadlineSink {
       this.#answer(status, result, detail);
       return;
     }
-    this.#finish(result, detail);
+    // A whole response may still be on its way, and fail there.
+    if (this.#stage === 'responding') this.#finish(result, detail);
     this.#reset();
   }
 

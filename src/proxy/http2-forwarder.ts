@@ -1,6 +1,6 @@
 import type { HttpLimits } from '../config/config.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
-import { codeOf } from '../lib/errors.ts';
+import { codeOf, messageOf } from '../lib/errors.ts';
 import type { ListenerCounters, RequestRecord } from '../telemetry/events.ts';
 import type { NativeStream, SecureConnection } from '../transport/connection.ts';
 import { DeadlineQueue } from './deadline-queue.ts';
@@ -128,7 +128,7 @@ class Http2Forwarder implements ExchangeContext {
     const { session, downstream, limits, clock } = this.#options;
     session.drop = () => this.#drop();
     // Requests that are on their way are refused by the GOAWAY, which says so: Node cannot announce the end before it.
-    session.wind = () => this.#end(undefined);
+    session.wind = () => this.#end(this.#openStreams === 0 ? CLOSE_GRACE_MS : undefined);
     session.expire = () => {
       session.because('svid_expired', 'the SVID of one side has expired');
       this.#end(undefined);
@@ -136,6 +136,11 @@ class Http2Forwarder implements ExchangeContext {
     const native = downstream.handOver({ ended: () => this.#clientEnded(), closed: (error) => this.#clientClosed(error) });
     if (native === undefined) return;
     this.#native = native;
+    // It has left while it waited.
+    if (this.#ending) {
+      downstream.abort();
+      return;
+    }
     const http2 = openSession(native, limits, this.#options.maxConcurrentStreams);
     this.#http2 = http2;
     http2.on('stream', (stream: ServerHttp2Stream, _: object, __: number, raw?: string[]) => this.#stream(stream, raw ?? []));
@@ -161,7 +166,8 @@ class Http2Forwarder implements ExchangeContext {
   active(exchange: Exchange): void {
     this.session.lastActiveTick = this.#options.ticker.tick;
     this.#account();
-    this.#idle.set(exchange);
+    // Of one that is over, the rest is sent.
+    if (this.#exchanges.has(exchange)) this.#idle.set(exchange);
   }
 
   awaits(exchange: Exchange): void {
@@ -189,8 +195,15 @@ class Http2Forwarder implements ExchangeContext {
     const exchange = new Exchange(this, stream);
     this.#exchanges.add(exchange);
     this.#openStreams++;
-    this.active(exchange);
-    exchange.begin(raw, !stream.endAfterHeaders);
+    this.session.lastActiveTick = this.#options.ticker.tick;
+    this.#idle.set(exchange);
+    try {
+      exchange.begin(raw, !stream.endAfterHeaders);
+    } catch (thrown) {
+      // A mistake of ours; thrown on, it would end the process, for a client to do.
+      this.session.because('internal_error', `a request could not be served: ${messageOf(thrown)}`);
+      this.#drop();
+    }
   }
 
   /** Counts what Node has moved since: frames, with heads as they are compressed. */
@@ -245,8 +258,11 @@ class Http2Forwarder implements ExchangeContext {
   #clientEnded(): void {
     if (this.#exchanges.size > 0) this.#options.broken('downstream', undefined);
     this.#ending = true;
+    const mayRead = this.#exchanges.size === 0 && this.#openStreams > 0;
     this.#leave();
-    this.#http2?.destroy();
+    // What is left of whole responses may still go.
+    if (mayRead) this.#http2?.close();
+    else this.#http2?.destroy();
     this.#graceTimer ??= this.clock.after(CLOSE_GRACE_MS, () => this.#options.downstream.abort());
   }
 

@@ -341,6 +341,7 @@ test('a response keeps its fields but for those of its connection, and those tha
     fields: [':status', '200', 'content-type', 'a', 'set-cookie', 'a', 'set-cookie', 'b', 'content-length', '5'],
     framing: 'length',
     length: 5,
+    keepAlive: 'x',
   });
 });
 
@@ -359,6 +360,7 @@ test('a response is framed as in HTTP/1.1', () => {
     fields: [':status', '204'],
     framing: 'none',
     length: undefined,
+    keepAlive: undefined,
   });
   for (const [bad, ...raw] of [
     [/not chunked alone/, 'Transfer-Encoding', 'gzip, chunked'],

@@ -190,6 +190,8 @@ export interface Http2Response {
   readonly framing: Framing['kind'];
   /** Of the body, if it is announced. */
   readonly length: number | undefined;
+  /** The value of Keep-Alive. */
+  readonly keepAlive: string | undefined;
 }
 
 /**
@@ -204,6 +206,7 @@ export function readResponse(method: string, status: number, raw: FieldList, max
   const fields = [':status', String(status)];
   let framing: Framing['kind'] = 'close';
   let length: number | undefined;
+  let keepAlive: string | undefined;
   for (let at = 0; at < raw.length; at += 2) {
     const name = (raw[at] ?? '').toLowerCase();
     const value = raw[at + 1] ?? '';
@@ -216,6 +219,7 @@ export function readResponse(method: string, status: number, raw: FieldList, max
       if (length !== undefined || said === undefined) return 'Content-Length is not one number';
       length = said;
     }
+    if (name === 'keep-alive') keepAlive = value;
     if (OF_CONNECTION.has(name) || nominated.has(name)) continue;
     if (name === 'content-length') {
       // RFC 9110, section 8.6; clients take such a stream for malformed.
@@ -227,7 +231,7 @@ export function readResponse(method: string, status: number, raw: FieldList, max
   if (framing === 'close' && length !== undefined) framing = length === 0 ? 'none' : 'length';
   // 205 says that there is no content (RFC 9110, section 15.3.6), and Node ends the stream at it.
   if (method === 'HEAD' || status < 200 || status === 204 || status === 205 || status === 304) framing = 'none';
-  return { fields, framing, length: framing === 'length' ? length : undefined };
+  return { fields, framing, length: framing === 'length' ? length : undefined, keepAlive };
 }
 
 /** The trailers of a response for the client. */

@@ -354,6 +354,19 @@ test('a path with slashes, dots and questions is the one that the application ge
   }
 });
 
+test('an early response in chunks to a body that is still coming has its trailers', async (t) => {
+  const chunks = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 2\r\n\r\n';
+  const application = await startRawApplication(t, (received) => (received.includes('\r\n\r\n') ? chunks : undefined));
+  const stage = await startHttpInbound(t, application.address);
+  const client = await startClient(t, stage);
+
+  const stream = client.request({ ':method': 'POST', ':path': '/' });
+  stream.write('a part');
+  const answer = await answerOn(stream);
+
+  assert.deepEqual([answer.status, answer.body.toString(), answer.trailers['x-sum'], answer.reset], [200, 'ok', '2', undefined]);
+});
+
 test('an early response to a body that is still coming is whole, and the client need not go on', async (t) => {
   const application = await startRawApplication(t, (received) => (received.includes('\r\n\r\n') ? OK : undefined));
   const stage = await startHttpInbound(t, application.address);
