@@ -133,7 +133,7 @@ class Responses implements ResponseSink {
   isRefused = false;
   readonly #asked: string[];
   readonly #fields = new Fields(LIMITS.maxFields);
-  readonly #reader = new ResponseReader(this, LIMITS, this.#fields);
+  readonly #reader = new ResponseReader(this, LIMITS, this.#fields, false);
   #isOver = false;
   /** Bytes that were given to the reader before this piece, and that it has read out. */
   #given = 0;
