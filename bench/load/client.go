@@ -171,15 +171,22 @@ func run(job Job) Result {
 // exchanges makes one after the other on one connection.
 func (c *client) exchanges(w *window, ready func()) error {
 	conn, err := c.dial()
-	ready()
 	if err != nil {
+		ready()
 		return err
 	}
 	defer conn.Close()
 	if c.job.Protocol == "http2" {
+		ready()
 		return newHTTP2Session(c.job, conn).run(c.job.Streams, w.stop.Load, w.done)
 	}
 	exchange := c.newExchange(64 << 10)
+	// The first sets up what is behind the proxy, too: a handshake in a pair.
+	err = exchange(conn)
+	ready()
+	if err != nil {
+		return err
+	}
 	var times []time.Duration
 	for !w.stop.Load() {
 		begin := time.Now()

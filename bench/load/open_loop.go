@@ -58,13 +58,17 @@ func (c *client) offer() (Result, error) {
 			return err
 		}
 		defer conn.Close()
-		clock, err := newTimer()
+		exchange := c.newExchange(8 << 10)
+		err = exchange(conn)
 		ready()
 		if err != nil {
 			return err
 		}
+		clock, err := newTimer()
+		if err != nil {
+			return err
+		}
 		defer clock.Close()
-		exchange := c.newExchange(8 << 10)
 		<-start
 		index := int(begun.Add(1) - 1)
 		times := make([]time.Duration, 0, plan.perConnection())
