@@ -18,7 +18,16 @@ export interface Peer {
 }
 
 /** Programs of `python/`. */
-export type PythonProgram = 'workload_api_server' | 'spiffe_peer' | 'defakto_peer' | 'grpc_peer' | 'tls_peer' | 'web_server';
+export type PythonProgram =
+  | 'workload_api_server'
+  | 'spiffe_peer'
+  | 'defakto_peer'
+  | 'grpc_peer'
+  | 'tls_peer'
+  | 'web_server'
+  | 'http_peer'
+  | 'wsgi_site'
+  | 'websocket_peer';
 
 const goArgv = (args: readonly string[]): [string, ...string[]] => [part('go-spiffe'), ...args];
 const pythonArgv = (program: PythonProgram, args: readonly string[]): [string, ...string[]] => [

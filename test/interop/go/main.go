@@ -24,12 +24,14 @@ type options struct {
 	protocol string
 	message  string
 	audience string
+	size     int
+	count    int
 	timeout  time.Duration
 }
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(fmt.Errorf("usage: spiffe-peer fetch|watch|client|server|web [flags]"))
+		fail(fmt.Errorf("usage: spiffe-peer fetch|watch|client|server|web|browse [flags]"))
 	}
 	commands := map[string]func(context.Context, options) error{
 		"fetch":  fetch,
@@ -37,6 +39,7 @@ func main() {
 		"client": client,
 		"server": server,
 		"web":    web,
+		"browse": browse,
 	}
 	command, known := commands[os.Args[1]]
 	if !known {
@@ -50,6 +53,8 @@ func main() {
 	flags.StringVar(&o.protocol, "protocol", "tcp", "tcp, http1 or h2")
 	flags.StringVar(&o.message, "message", "hello", "what to send")
 	flags.StringVar(&o.audience, "audience", "", "fetch: of a JWT-SVID to ask for")
+	flags.IntVar(&o.size, "size", 1000, "browse: bytes of a body")
+	flags.IntVar(&o.count, "count", 0, "browse: requests to make, if not all")
 	flags.DurationVar(&o.timeout, "timeout", 15*time.Second, "for all but watch, server and web")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		fail(err)
