@@ -32,9 +32,9 @@ export interface ExchangeContext {
   readonly connections: ApplicationConnections;
   /** Bytes moved, on this stream or for it. */
   active(exchange: Exchange): void;
-  /** The request is whole: the application has so long to answer. */
+  /** The request is whole, or stands still: the application has so long to answer. */
   awaits(exchange: Exchange): void;
-  /** It has answered. */
+  /** It has answered, or goes on taking the request. */
   answered(exchange: Exchange): void;
   /** Nothing more happens. Called once. */
   over(exchange: Exchange, record: RequestRecord): void;
@@ -225,11 +225,17 @@ export class Exchange implements Asker, DeadlineSink {
     }
   }
 
-  /** While the application takes nothing more, the client sends no more than its window, and is not to blame. */
+  /**
+   * While the application takes nothing more, the client sends no more than its window, and is not to blame; and who takes
+   * nothing more of a request owes its response no later than who has it all.
+   */
   #hold(isHeld: boolean): void {
     this.#deadlines?.heldUp(isHeld);
     if (isHeld) this.#stream.pause();
     else this.#stream.resume();
+    if (this.#stage !== 'asking' || this.#requestWhole) return;
+    if (isHeld) this.#context.awaits(this);
+    else this.#context.answered(this);
   }
 
   #trailersCame(list: FieldList): void {

@@ -355,7 +355,7 @@ test('a response is framed as in HTTP/1.1', () => {
   assert.equal(framing('GET', 200, 'Content-Length', '7'), 'length 7');
   assert.equal(framing('GET', 200, 'Transfer-Encoding', 'Chunked'), 'chunked undefined');
   assert.equal(framing('HEAD', 200, 'Content-Length', '7'), 'none undefined');
-  for (const status of [204, 205, 304]) assert.equal(framing('GET', status, 'Content-Length', '7'), 'none undefined');
+  for (const status of [205, 304]) assert.equal(framing('GET', status, 'Content-Length', '7'), 'none undefined');
   assert.deepEqual(readResponse('GET', 204, ['Content-Length', '0'], 20), {
     fields: [':status', '204'],
     framing: 'none',
@@ -373,10 +373,16 @@ test('a response is framed as in HTTP/1.1', () => {
     [/too many/, ...Array.from({ length: 42 }, () => 'a')],
   ] as const)
     assert.match(framing('GET', 200, ...raw), bad);
+  for (const status of [103, 204]) {
+    assert.match(framing('GET', status, 'Content-Length', '7'), /has no Content-Length/);
+    assert.match(framing('GET', status, 'Transfer-Encoding', 'chunked'), /has no Transfer-Encoding/);
+  }
+  assert.match(framing('GET', 103, 'Connection', 'close'), /ends the connection/);
   for (const status of [0, 99, 600, 999]) assert.match(framing('GET', status), /not a number from 100 to 599/);
 });
 
 test('trailers of a response leave out what would frame', () => {
+  assert.deepEqual(responseTrailers(['content_length', '5', 'Host', 'a', 'X-Sum', '1']), ['x-sum', '1']);
   assert.deepEqual(
     responseTrailers(['X-Sum', '1', 'Content-Length', '5', 'Connection', 'close', 'Transfer-Encoding', 'x', 'Trailer', 'y']),
     ['x-sum', '1'],

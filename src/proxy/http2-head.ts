@@ -4,7 +4,7 @@
  * not have sent over HTTP/1.1. Pure.
  */
 import { rewriteHead, rewriteTrailers, type IdentityFields } from './headers.ts';
-import { Fields, MAX_MEMBERS, tokenList, type Framing } from './http-fields.ts';
+import { Fields, foldName, MAX_MEMBERS, tokenList, type Framing } from './http-fields.ts';
 import { RequestHead, type HeadLimits, type HeadProblem } from './http-head.ts';
 
 /** Names and values in turn, as they were sent: `:method`, `GET`, `:path`, `/`, … */
@@ -24,8 +24,8 @@ const WITH_LENGTH = new Set(['POST', 'PUT', 'PATCH']);
 const REFUSED = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade']);
 /** What an application says to its own connection. */
 const OF_CONNECTION = new Set([...REFUSED, 'te', 'http2-settings']);
-/** A reader that took these from a trailer would frame anew. */
-const FRAMING_FIELDS = new Set(['host', 'content-length', 'trailer']);
+/** Readers that took these from a trailer would frame the message anew, or find another one. As names are folded. */
+const FRAMING = new Set([...OF_CONNECTION, 'host', 'content-length', 'trailer']);
 
 /** Reads one request after the other. What `read` found is valid until its next call. */
 export class Http2Head {
@@ -222,12 +222,17 @@ export function readResponse(method: string, status: number, raw: FieldList, max
     if (name === 'keep-alive') keepAlive = value;
     if (OF_CONNECTION.has(name) || nominated.has(name)) continue;
     if (name === 'content-length') {
-      // RFC 9110, section 8.6; clients take such a stream for malformed.
+      // Not even 0 (RFC 9110, section 8.6).
       if (status < 200 || status === 204) continue;
     }
     fields.push(name, value);
   }
   if (framing === 'chunked' && length !== undefined) return 'there are both Content-Length and Transfer-Encoding';
+  if (status < 200 || status === 204) {
+    if (framing === 'chunked') return `${status} has no Transfer-Encoding`;
+    if (length !== undefined && length > 0) return `${status} has no Content-Length`;
+    if (status < 200 && nominated.has('close')) return `${status} ends the connection`;
+  }
   if (framing === 'close' && length !== undefined) framing = length === 0 ? 'none' : 'length';
   // 205 says that there is no content (RFC 9110, section 15.3.6), and Node ends the stream at it.
   if (method === 'HEAD' || status < 200 || status === 204 || status === 205 || status === 304) framing = 'none';
@@ -239,7 +244,7 @@ export function responseTrailers(raw: FieldList): string[] {
   const list: string[] = [];
   for (let at = 0; at < raw.length; at += 2) {
     const name = (raw[at] ?? '').toLowerCase();
-    if (!OF_CONNECTION.has(name) && !FRAMING_FIELDS.has(name)) list.push(name, raw[at + 1] ?? '');
+    if (!FRAMING.has(foldName(name))) list.push(name, raw[at + 1] ?? '');
   }
   return list;
 }

@@ -65,6 +65,24 @@ test('an application that does not answer in time is a 504 on its stream alone',
   assert.equal((await request(client, { ':path': '/' })).status, 200);
 });
 
+test('an application that takes only a part of a request and does not answer in time is a 504', async (t) => {
+  const application = await startTcpServer(t, (socket) => socket.pause());
+  const stage = await startHttpInbound(t, application.address, { http: { responseTimeout: '300ms' } });
+  const client = await startClient(t, stage);
+
+  const stream = client.request({ ':method': 'POST', ':path': '/' });
+  const chunk = Buffer.alloc(64 * 1024);
+  // As much as all buffers on the way hold.
+  const more = (): void => {
+    while (stream.write(chunk));
+    stream.once('drain', more);
+  };
+  more();
+  const answer = await answerOn(stream);
+
+  assert.deepEqual([answer.status, answer.body.toString()], [504, 'scute: the application did not answer in time\n']);
+});
+
 test('an application that dies within its response leaves a stream that is reset, never one that looks whole', async (t) => {
   const responses = [
     'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf',
@@ -114,6 +132,8 @@ test('an application that says nothing, or nonsense, is a 502', async (t) => {
     'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
     'HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n',
     'HTTP/1.1 200 OK\r\nConnection: a b\r\n\r\n',
+    'HTTP/1.1 204 No\r\nContent-Length: 5\r\n\r\nhello',
+    'HTTP/1.1 103 Early\r\nConnection: close\r\n\r\n',
     'HTTP/1.1 999 No\r\nContent-Length: 0\r\n\r\n',
     'HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n',
     'HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n',
