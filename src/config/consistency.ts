@@ -86,13 +86,32 @@ function checkExpect(entry: unknown, report: Report): void {
   }
 }
 
+export function checkSds(entry: unknown, report: Report): void {
+  if (addressAt(entry, 'listen')?.kind === 'tcp' && at(entry, 'unsafeTcp') !== true) {
+    problem(report, ['listen'], 'would hand private keys to every local user: use a Unix socket, or set unsafeTcp');
+  }
+  const names = new Set<unknown>();
+  for (const [index, matchers] of (listAt(entry, 'matchers') ?? []).entries()) {
+    const secret = at(matchers, 'secret');
+    if (names.has(secret)) problem(report, ['matchers', index, 'secret'], `${JSON.stringify(secret)} has matchers already`);
+    names.add(secret);
+    if ((at(matchers, 'listener') === undefined) === (at(matchers, 'allow') === undefined))
+      problem(report, ['matchers', index], 'needs either listener or allow');
+    const isCertificate =
+      typeof secret === 'string' &&
+      (secret === at(entry, 'defaultSvidName') || secret.startsWith('hint:') || /^spiffe:\/\/[^/]*\/./.test(secret));
+    if (isCertificate)
+      problem(report, ['matchers', index, 'secret'], `${JSON.stringify(secret)} is a certificate: matchers are for trust bundles`);
+  }
+}
+
 /** Checks that need to see all listeners: names and addresses are unique, and there is something to do. */
 export function checkListeners(config: unknown, report: Report): void {
   if (typeof config !== 'object' || config === null || Array.isArray(config)) return;
   const inbound = listAt(config, 'inbound');
   const outbound = listAt(config, 'outbound');
-  if (inbound?.length === 0 && outbound?.length === 0)
-    problem(report, [], 'has no listener: it needs at least one inbound or outbound entry');
+  if (inbound?.length === 0 && outbound?.length === 0 && at(config, 'sds') === undefined)
+    problem(report, [], 'has no listener: it needs at least one inbound or outbound entry, or sds');
   if (at(at(config, 'workloadApi'), 'endpoint') === undefined) {
     problem(report, ['workloadApi', 'endpoint'], 'is required, unless SPIFFE_ENDPOINT_SOCKET is set');
   }
@@ -130,7 +149,12 @@ export function checkListeners(config: unknown, report: Report): void {
       see(entry, [direction, index], label);
     }
   }
-  for (const key of ['metrics', 'admin']) see(at(config, key), [key], key);
+  for (const key of ['metrics', 'admin', 'sds']) see(at(config, key), [key], key);
+  for (const [index, matchers] of (listAt(at(config, 'sds'), 'matchers') ?? []).entries()) {
+    const listener = at(matchers, 'listener');
+    if (typeof listener === 'string' && names.get(listener)?.startsWith('inbound') !== true)
+      problem(report, ['sds', 'matchers', index, 'listener'], `there is no inbound listener ${JSON.stringify(listener)}`);
+  }
 }
 
 /** A listener that forwards to itself would open connections until something gives way. */
