@@ -1,15 +1,25 @@
+import type { Result } from '../lib/result.ts';
+import { err, ok } from '../lib/result.ts';
+import type { Certificate } from '../spiffe/certificate.ts';
+import type { Crl } from '../spiffe/crl.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 
 /**
- * Why the revocation lists of a trust domain cannot be given to Envoy, a sentence; or undefined if they can. Envoy then wants a list of every
- * authority in a chain, and refuses all peers of one that has none; so the lists go out only where each authority has one that covers it whole.
+ * The revocation lists of a trust domain that Envoy can be given, or why it cannot, a sentence. Once it has one, it wants a list of every
+ * authority in a chain, and refuses all peers below one that has none; so lists go out only where each authority, and each intermediate that we
+ * know of, has one that covers it whole.
  */
-export function revocationProblem(bundle: TrustBundle): string | undefined {
-  if (bundle.authorities.length === 0) return undefined;
-  const without = bundle.authorities.filter(
-    (authority) =>
-      !bundle.crls.some((crl) => crl.issuerDer === authority.subjectDer && crl.notes.length === 0 && crl.isSignedBy(authority)),
-  );
-  if (without.length === 0) return undefined;
-  return `${bundle.trustDomain}: ${without.length} of ${bundle.authorities.length} authorities have no revocation list that Envoy could use: none is sent`;
+export function usableCrls(bundle: TrustBundle, intermediates: readonly Certificate[]): Result<readonly Crl[], string> {
+  const lists = [...bundle.crls, ...bundle.unmatchedCrls];
+  const used = new Set<Crl>();
+  const without: string[] = [];
+  const authorities = new Map([...bundle.authorities, ...intermediates].map((authority) => [authority.sha256, authority]));
+  for (const authority of authorities.values()) {
+    const own = lists.filter((crl) => crl.issuerDer === authority.subjectDer && crl.notes.length === 0 && crl.isSignedBy(authority));
+    for (const crl of own) used.add(crl);
+    if (own.length === 0) without.push(authority.subject);
+  }
+  if (without.length === 0) return ok([...used]);
+  const which = without.slice(0, 3).map((subject) => JSON.stringify(subject));
+  return err(`${bundle.trustDomain}: ${which.join(', ')} has no revocation list that Envoy could use, so none of the trust domain is sent`);
 }

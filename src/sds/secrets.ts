@@ -10,13 +10,13 @@ import {
 } from '../gen/secret_pb.ts';
 import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
 import type { AllowList } from '../policy/rules.ts';
-import { revocationProblem } from './revocation.ts';
 import { parseSpiffeId, pathOf, trustDomainId, trustDomainOf } from '../spiffe/spiffe-id.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { X509Svid } from '../spiffe/x509-svid.ts';
 import type { SdsMissingReason } from '../telemetry/sds-events.ts';
 import { toPem } from '../spiffe/x509-writer.ts';
+import { usableCrls } from './revocation.ts';
 import { sanMatchers, type MatcherProblem } from './san-matchers.ts';
 import type { ValidationForm } from './validation-form.ts';
 
@@ -95,7 +95,8 @@ class SnapshotCatalogue implements Catalogue {
       return [notBeforeMs, notAfterMs + 1].filter((boundary) => boundary > nowMs);
     });
     this.changesAtMs = boundaries.length === 0 ? undefined : Math.min(...boundaries);
-    this.notes = options.crls ? [...snapshot.bundles.values()].flatMap((bundle) => revocationProblem(bundle) ?? []) : [];
+    const looked = options.crls ? [...snapshot.bundles.values()].map((bundle) => this.#crlsOf(bundle)) : [];
+    this.notes = looked.flatMap((crls) => (crls.ok ? [] : [crls.error]));
   }
 
   names(): readonly string[] {
@@ -165,16 +166,13 @@ class SnapshotCatalogue implements Catalogue {
     const { notBeforeMs, notAfterMs } = validityOf(svid);
     if (this.#nowMs < notBeforeMs) return missing('not_valid', `${svid.id} is not valid yet`);
     if (this.#nowMs > notAfterMs) return missing('not_valid', `${svid.id} has expired`);
-    const keyType = svid.key.asymmetricKeyType ?? 'unknown';
-    if (!ENVOY_KEY_TYPES.has(keyType))
-      return missing('unsupported_key', `${svid.id} has a key of the kind ${keyType}, which Envoy does not take`);
     const version = digest('certificate', name, ...svid.chain.map(({ sha256 }) => sha256));
     return { found: true, secret: new EncodedSecret(name, 'certificate', version, () => certificateMessage(name, svid)) };
   }
 
   #validation(name: string, form: ValidationForm, bundles: readonly TrustBundle[]): Lookup {
     // Envoy rejects a context with an empty bundle as a whole, so that one emptied trust domain would freeze all the others.
-    const trusted = bundles.map((bundle) => trustedPart(bundle, this.#options.crls)).filter(({ authorities }) => authorities.length > 0);
+    const trusted = bundles.map((bundle) => this.#trustedPart(bundle)).filter(({ authorities }) => authorities.length > 0);
     if (trusted.length === 0) {
       const which = bundles.length === 1 ? ` of ${bundles[0]?.trustDomain}` : '';
       return missing('empty_bundle', `the bundle${which} has no authorities`);
@@ -195,6 +193,25 @@ class SnapshotCatalogue implements Catalogue {
     );
     const message = (): SecretMessage => validationMessage(name, form, sorted, matchers?.value ?? []);
     return { found: true, secret: new EncodedSecret(name, 'bundle', version, message) };
+  }
+
+  /** What of a bundle goes into a validation context, in an order of its own: that of the agent's message means nothing. */
+  #trustedPart(bundle: TrustBundle): TrustedPart {
+    const crls = this.#options.crls ? this.#crlsOf(bundle) : undefined;
+    return {
+      trustDomain: bundle.trustDomain,
+      // Not what we do not rely on ourselves, and what Envoy's library might not read.
+      authorities: bundle.authorities.filter(({ keyProblem }) => keyProblem === undefined).toSorted(byDigest),
+      crls: crls?.ok === true ? crls.value.toSorted(byDigest) : [],
+    };
+  }
+
+  #crlsOf(bundle: TrustBundle): ReturnType<typeof usableCrls> {
+    const ofDomain = this.#svids.filter(({ id }) => trustDomainOf(id) === bundle.trustDomain);
+    return usableCrls(
+      bundle,
+      ofDomain.flatMap(({ chain }) => chain.slice(1)),
+    );
   }
 }
 
@@ -226,9 +243,6 @@ function missing(reason: SdsMissingReason | MatcherProblem, detail: string): Mis
   return { found: false, reason, detail };
 }
 
-/** What Envoy's TLS can present. */
-const ENVOY_KEY_TYPES: ReadonlySet<string> = new Set(['rsa', 'ec']);
-
 /** The trust domain of the default identity. Without one: the only one whose bundle we are given, if it is the only one. */
 function ownDomain(snapshot: IdentitySnapshot, identity: SvidChoice): TrustDomain | undefined {
   if (snapshot.kind === 'held') return trustDomainOf((chooseSvid(snapshot, identity) ?? snapshot.svids[0]).id);
@@ -246,16 +260,8 @@ function validityOf(svid: X509Svid): { readonly notBeforeMs: number; readonly no
 
 type TrustedPart = Pick<TrustBundle, 'trustDomain' | 'authorities' | 'crls'>;
 
-/** What of a bundle goes into a validation context, in an order of its own: that of the agent's message means nothing. */
-function trustedPart(bundle: TrustBundle, withCrls: boolean): TrustedPart {
-  const byDigest = (a: { readonly sha256: string }, b: { readonly sha256: string }): number => (a.sha256 < b.sha256 ? -1 : 1);
-  const usesCrls = withCrls && revocationProblem(bundle) === undefined;
-  return {
-    trustDomain: bundle.trustDomain,
-    // What we do not rely on ourselves, and what Envoy's library might not read.
-    authorities: bundle.authorities.filter(({ keyProblem }) => keyProblem === undefined).toSorted(byDigest),
-    crls: usesCrls ? bundle.crls.toSorted(byDigest) : [],
-  };
+function byDigest(a: { readonly sha256: string }, b: { readonly sha256: string }): number {
+  return a.sha256 < b.sha256 ? -1 : 1;
 }
 
 function certificateMessage(name: string, svid: X509Svid): SecretMessage {

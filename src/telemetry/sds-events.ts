@@ -11,7 +11,6 @@ export const SDS_MISSING_REASONS = [
   'pooled_bundles', // all bundles as plain authorities: any of them could issue for each
   'empty_allow_list', // to Envoy, no matchers are everybody
   'inexpressible', // the allow list says what matchers cannot
-  'unsupported_key', // Envoy does not take it
 ] as const;
 export type SdsMissingReason = (typeof SDS_MISSING_REASONS)[number];
 
