@@ -30,12 +30,12 @@ export interface ConnectionDeps {
   readonly closeStream: () => void;
 }
 
-/** Requests that answer nothing, at once; beyond them `maxRequestRate` a second. */
-const BURST = 2000;
+/** Requests that answer nothing, at once, as so many seconds of `maxRequestRate`. */
+const BURST_SECONDS = 10;
 /** Above `maxStreamsPerConnection`, so that one too many gets a status: HTTP/2 itself would only let it wait. */
 const SPARE_STREAMS = 64;
 /** Requests up to so many times the limit are read whole, to be refused by us. */
-const GRPC_FACTOR = 4;
+const GRPC_FACTOR = 8;
 /** What a connection may have sent that is in no whole request, besides one request and this for each stream and message: frames, headers. */
 const UNACCOUNTED_BYTES = 1 << 20;
 const OVERHEAD_BYTES = 2048;
@@ -79,7 +79,7 @@ export class SdsConnection {
     this.#id = id;
     this.#deps = deps;
     const { limits } = deps.config;
-    this.#bucket = new TokenBucket(limits.maxRequestRate, BURST, deps.clock);
+    this.#bucket = new TokenBucket(limits.maxRequestRate, BURST_SECONDS * limits.maxRequestRate, deps.clock);
     this.#server = new Server({
       'grpc.enable_channelz': 0,
       'grpc.max_concurrent_streams': limits.maxStreamsPerConnection + SPARE_STREAMS,
