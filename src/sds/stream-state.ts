@@ -434,6 +434,8 @@ export function listNames(names: readonly string[]): string {
   return `${shown.join(', ')}${names.length > shown.length ? ` and ${names.length - shown.length} more` : ''}`;
 }
 
+/** A client's words for people. One that says the key that it was given has said nothing. */
 export function shorten(text: string, length = MAX_LISTED_LENGTH): string {
+  if (text.includes('PRIVATE KEY')) return '[redacted]';
   return text.length > length ? `${text.slice(0, length)}…` : text;
 }

@@ -189,5 +189,6 @@ function fieldsOf(stream: SdsStreamRef): LogFields {
 }
 
 function cut(name: string): string {
+  if (name.includes('PRIVATE KEY')) return '[redacted]';
   return name.length > MAX_NAME ? `${name.slice(0, MAX_NAME)}…` : name;
 }
