@@ -56,8 +56,8 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'sds', 'admin', 'proxy'], outside: [] },
   'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'proxy'], outside: [] },
   cli: {
-    ours: ['lib', 'identity', 'config', 'devdomain', 'app.ts', 'harness.ts', 'package.json'],
-    outside: ['node:events', 'node:fs', 'node:fs/promises', 'node:http', 'node:net', 'node:os', 'node:path', 'commander'],
+    ours: ['lib', 'identity', 'config', 'sds', 'devdomain', 'app.ts', 'harness.ts', 'package.json'],
+    outside: ['node:events', 'node:fs', 'node:fs/promises', 'node:http', 'node:net', 'node:os', 'node:path', 'commander', 'yaml'],
   },
   'main.ts': { ours: ['cli'], outside: ['node:os', 'node:timers/promises'] },
 };
