@@ -72,7 +72,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     judge: createPeerJudge(),
     events,
     clock,
-    files: createFileBudget(openFileLimit()),
+    files: createFileBudget(filesForConnections(config.sds)),
   };
   const inbound = config.inbound.map((settings) => new InboundListener(settings, listenerDeps));
   const outbound = config.outbound.map((settings) => new OutboundListener(settings, listenerDeps));
@@ -226,6 +226,12 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       return forced;
     },
   };
+}
+
+/** Descriptors that traffic may use: those of SDS clients are kept for them, as far as that leaves most for traffic. */
+function filesForConnections(sds: SdsConfig | undefined): number {
+  const limit = openFileLimit();
+  return limit - Math.min(sds?.limits.maxConnections ?? 0, Math.floor(limit / 4));
 }
 
 /** How long the last log lines may wait for a reader. */

@@ -2,7 +2,9 @@ import type { Socket } from 'node:net';
 import { Server, ServerCredentials, status, type sendUnaryData, type ServerUnaryCall, type ServiceDefinition } from '@grpc/grpc-js';
 import type { SdsConfig } from '../config/config.ts';
 import { AggregatedDiscoveryService } from '../gen/discovery_pb.ts';
+import { Health } from '../gen/health_pb.ts';
 import { SecretDiscoveryService } from '../gen/sds_pb.ts';
+import { file_secret } from '../gen/secret_pb.ts';
 import { addHealth } from '../grpc/health.ts';
 import { addReflection } from '../grpc/reflection.ts';
 import { serviceDefinition } from '../grpc/service-definition.ts';
@@ -100,7 +102,8 @@ export class SdsConnection {
       deltaAggregatedResources: (call: XdsCall) => this.#open(call, DELTA, true),
     });
     addHealth(this.#server, SERVICES, deps.isServing);
-    addReflection(this.#server, [SecretDiscoveryService.file, AggregatedDiscoveryService.file]);
+    // With the secrets, which the services themselves know as any message.
+    addReflection(this.#server, [SecretDiscoveryService.file, AggregatedDiscoveryService.file, Health.file, file_secret]);
     socket.on('error', () => undefined);
     socket.once('close', () => this.#server.forceShutdown());
     this.#server.createConnectionInjector(ServerCredentials.createInsecure()).injectConnection(socket);
