@@ -97,11 +97,13 @@ export function checkSds(entry: unknown, report: Report): void {
     names.add(secret);
     if ((at(matchers, 'listener') === undefined) === (at(matchers, 'allow') === undefined))
       problem(report, ['matchers', index], 'needs either listener or allow');
-    const isCertificate =
-      typeof secret === 'string' &&
-      (secret === at(entry, 'defaultSvidName') || secret.startsWith('hint:') || /^spiffe:\/\/[^/]*\/./.test(secret));
-    if (isCertificate)
-      problem(report, ['matchers', index, 'secret'], `${JSON.stringify(secret)} is a certificate: matchers are for trust bundles`);
+    // A wrong name would leave the right one without matchers, and everybody admitted.
+    const isBundle =
+      secret === at(entry, 'defaultBundleName') ||
+      secret === at(entry, 'defaultAllBundlesName') ||
+      (typeof secret === 'string' && /^spiffe:\/\/[^/]+$/.test(secret));
+    if (typeof secret === 'string' && !isBundle)
+      problem(report, ['matchers', index, 'secret'], `${JSON.stringify(secret)} is not the name of a trust bundle`);
   }
 }
 

@@ -438,7 +438,7 @@ test('matchers of sds are of a bundle, once each, and of a listener that there i
   assert.match(withMatchers({ secret: 'ROOTCA' }), /needs either listener or allow/);
   assert.match(withMatchers({ secret: 'ROOTCA', listener: 'api', allow: [] }), /needs either listener or allow/);
   assert.match(withMatchers({ secret: 'ROOTCA', allow: [] }, { secret: 'ROOTCA', allow: [] }), /has matchers already/);
-  for (const secret of ['default', 'hint:x', 'spiffe://example.org/web'])
-    assert.match(withMatchers({ secret, allow: [] }), /is a certificate/, secret);
+  for (const secret of ['default', 'hint:x', 'spiffe://example.org/web', 'ROOTCAA'])
+    assert.match(withMatchers({ secret, allow: [] }), /is not the name of a trust bundle/, secret);
   assert.match(withMatchers({ secret: 'ROOTCA', allow: ['nonsense'] }), /matchers\[0\]\.allow\[0\]/);
 });

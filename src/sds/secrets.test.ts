@@ -17,6 +17,7 @@ const partner = createTestAuthority({ trustDomain: 'partner.example' });
 const web = svidOf(own, 'spiffe://example.org/web');
 const api = svidOf(own, 'spiffe://example.org/api', { hint: 'internal' });
 const snapshot = heldSnapshot([web, api], [own, partner]);
+const WEB_TOO = 'spiffe://example.org/web-too';
 
 function catalogue(options: Partial<CatalogueOptions> = {}, of: IdentitySnapshot = snapshot, nowMs = Date.now()): Catalogue {
   return buildCatalogue(of, { ...PLAIN_OPTIONS, ...options }, nowMs);
@@ -93,7 +94,16 @@ test('everything is our trust domain, the others in order, then our identities, 
   ]);
 });
 
-test('of two SVIDs with one SPIFFE ID the first counts', () => {
+test('F.5.13: of two SVIDs with one hint the first counts', () => {
+  const twice = heldSnapshot([web, api, svidOf(own, WEB_TOO, { hint: 'internal' })], [own]);
+
+  assert.equal(
+    read(catalogue({}, twice), 'hint:internal').certificate?.chain,
+    read(catalogue({}, twice), 'spiffe://example.org/api').certificate?.chain,
+  );
+});
+
+test('F.5.13: of two SVIDs with one SPIFFE ID the first counts', () => {
   const second = svidOf(own, 'spiffe://example.org/web');
 
   assert.equal(

@@ -128,6 +128,8 @@ export class XdsServerStream<Request> implements XdsStream {
     if (this.#hasEnded) return;
     this.#hasEnded = true;
     this.endDetail = detail;
+    // What a client still sends is of no interest: one that does not read its status either would keep us at work.
+    this.#call.pause();
     this.#call.emit('error', { code, details: detail });
   }
 

@@ -142,7 +142,7 @@ test('FetchSecrets answers once: names, everything, nothing of the kind, and too
   assert.match(unknown.error.details, /"a", "z"/);
 });
 
-test('PermissionDenied of the Workload API: delta hears of the removal, a stream lives through it, and all comes back', async (t) => {
+test('F.5.10: PermissionDenied of the Workload API: delta hears of the removal, a stream lives through it, and all comes back', async (t) => {
   const sds = await startSds(t);
   sds.publish(identity());
   const client = sdsClient(t, sds.target);
@@ -178,7 +178,7 @@ test('an SVID is withdrawn when it expires, though nothing new comes', async (t)
   assert.deepEqual((await stream.next()).removedResources, ['default']);
 });
 
-test('snapshots that come faster than they can be told become few pushes, and the last one counts', async (t) => {
+test('F.5.8: snapshots that come faster than they can be told become few pushes, and the last one counts', async (t) => {
   const sds = await startSds(t);
   sds.publish(identity());
   const stream = openSotw(sdsClient(t, sds.target));
@@ -198,7 +198,7 @@ test('snapshots that come faster than they can be told become few pushes, and th
   assert.ok(pushes <= 3, `${pushes} pushes`);
 });
 
-test('the same content is not sent twice', async (t) => {
+test('F.5.8: the same content is not sent twice', async (t) => {
   const sds = await startSds(t);
   const first = identity();
   sds.publish(first);
@@ -275,7 +275,7 @@ test('strictUnknownNames: a name that is not there ends the stream as the SPIRE 
   assert.equal((await fetchSecrets(client, { resourceNames: ['default', 'nobody'] })).error?.code, status.INVALID_ARGUMENT);
 });
 
-test('a stop ends all streams at once with UNAVAILABLE, and removes the socket', async (t) => {
+test('F.5.12: a stop ends all streams at once with UNAVAILABLE, and removes the socket', async (t) => {
   const sds = await startSds(t);
   sds.publish(identity());
   const client = sdsClient(t, sds.target);
@@ -292,7 +292,7 @@ test('a stop ends all streams at once with UNAVAILABLE, and removes the socket',
   assert.deepEqual(sds.metrics.sds.streams, { sotw: 0, delta: 0 });
 });
 
-test('a client that ends its side is answered with OK', async (t) => {
+test('F.5.12: a client that ends its side is answered with OK', async (t) => {
   const sds = await startSds(t);
   sds.publish(identity());
   const stream = openSotw(sdsClient(t, sds.target));
