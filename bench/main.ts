@@ -16,6 +16,7 @@ import { scute, SCUTE_BUNDLE } from './peers/scute.ts';
 import { killAll, pinToLoadCore } from './process.ts';
 import { compare, formatRow, TABLE_HEAD, type Named } from './report.ts';
 import { runWork } from './run-work.ts';
+import { runSds, SDS_WORK } from './sds.ts';
 import type { Work } from './work.ts';
 import { WORKS } from './works.ts';
 
@@ -27,7 +28,7 @@ const MAX_ROUNDS = 1000;
 const USAGE = `usage: npm run bench -- [--work NAME]... [--peer NAME]... [--rounds N] [--json]
 
   --work    what to measure, repeated or with commas; all if left out
-${WORKS.map((work) => `              ${work.name.padEnd(12)} ${work.what}`).join('\n')}
+${[...WORKS, SDS_WORK].map((work) => `              ${work.name.padEnd(12)} ${work.what}`).join('\n')}
   --peer    whom to compare with, repeated or with commas: ${PEERS.map((peer) => peer.name).join(', ')}; all if left out
   --rounds  how often; the median counts (5)
   --json    one JSON object a line, for each work and peer
@@ -37,6 +38,7 @@ Work is counted per CPU-second of the proxy: pinned to core 0, the load and the 
 
 interface Selection {
   readonly works: readonly Work[];
+  readonly sds: boolean;
   readonly peers: readonly Peer[];
   readonly rounds: number;
   readonly json: boolean;
@@ -61,7 +63,9 @@ function select(argv: readonly string[]): Selection | 'help' {
   const rounds = Number(values.rounds);
   if (!Number.isInteger(rounds) || rounds < 1 || rounds > MAX_ROUNDS)
     throw new UsageError(`--rounds ${JSON.stringify(values.rounds)} is not a whole number from 1 to ${MAX_ROUNDS}`);
-  return { works: pick('work', WORKS, values.work), peers: pick('peer', PEERS, values.peer), rounds, json: values.json };
+  const picked = pick<{ readonly name: string }>('work', [...WORKS, SDS_WORK], values.work);
+  const works = WORKS.filter((work) => picked.includes(work));
+  return { works, sds: picked.includes(SDS_WORK), peers: pick('peer', PEERS, values.peer), rounds, json: values.json };
 }
 
 /** The named ones in the order of `all`; all if none is named. */
@@ -90,10 +94,11 @@ function named({ name, notes }: Peer, version: string): Named {
   return { name, version, notes };
 }
 
-async function measure({ works, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
-  const others = installed(peers);
-  if (others.size < peers.length && everyPartRequired) return EXIT_FAILED;
-  if (others.size === 0) throw new Error('there is nobody to compare with');
+async function measure({ works, sds, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
+  // SDS is measured alone.
+  const others = installed(works.length === 0 ? [] : peers);
+  if (works.length > 0 && others.size < peers.length && everyPartRequired) return EXIT_FAILED;
+  if (works.length > 0 && others.size === 0) throw new Error('there is nobody to compare with');
   await buildBundle(SCUTE_BUNDLE);
   const ours = named(scute, scute.version() ?? 'unknown');
   const notes = new Set<string>();
@@ -106,6 +111,20 @@ async function measure({ works, peers, rounds, json }: Selection, signal: AbortS
     pinToLoadCore();
     const identities = await startIdentities(directory);
     ending.unshift(() => identities.stop());
+    if (sds) {
+      try {
+        for (const row of await runSds({ directory, identities, rounds, version: ours.version, signal })) {
+          const text = `${`sds ${row.variant}`.padEnd(22)} ${row.ours} ${row.unit} [${row.spread.join(' .. ')}]`;
+          process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
+          written += 1;
+        }
+      } catch (cause) {
+        if (signal.aborted) throw cause;
+        process.stderr.write(`bench: sds failed: ${messageOf(cause)}\n`);
+        failed = true;
+      }
+    }
+    if (works.length === 0) return failed ? EXIT_FAILED : 0;
     const load = await startLoad();
     ending.unshift(() => load.stop());
     if (!json) process.stdout.write(`${TABLE_HEAD}\n`);

@@ -1,5 +1,5 @@
 /** The composition root: everything is made here, and started in the order in which it reads. */
-import type { Config } from './config/config.ts';
+import type { Config, SdsConfig } from './config/config.ts';
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
 import { formatIssues } from './config/issue.ts';
 import { planReload } from './config/reload.ts';
@@ -10,13 +10,15 @@ import type { ListenerStatus, ReloadStatus } from './admin/inventory.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from './admin/server.ts';
 import { chooseSvid } from './identity/snapshot.ts';
-import { createIdentityStore, type IdentityPublisher } from './identity/store.ts';
+import { createIdentityStore, type IdentityPublisher, type IdentityView } from './identity/store.ts';
 import { systemClock, type Clock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
+import { compileAllowList, type AllowList } from './policy/rules.ts';
 import { createFileBudget } from './proxy/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
 import type { ListenerDeps } from './proxy/listener.ts';
 import { OutboundListener } from './proxy/outbound.ts';
+import type { SdsServer } from './sds/server.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
 import { createLogger, type LogDestination } from './telemetry/logger.ts';
 import { createMetrics } from './telemetry/metrics.ts';
@@ -70,7 +72,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     judge: createPeerJudge(),
     events,
     clock,
-    files: createFileBudget(openFileLimit()),
+    files: createFileBudget(filesForConnections(config.sds)),
   };
   const inbound = config.inbound.map((settings) => new InboundListener(settings, listenerDeps));
   const outbound = config.outbound.map((settings) => new OutboundListener(settings, listenerDeps));
@@ -85,6 +87,16 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     events,
     clock,
   });
+  const sds =
+    config.sds &&
+    sdsService({
+      config: config.sds,
+      identity: view,
+      allow: () => sdsAllowLists(current),
+      events,
+      clock,
+      random: deps.random ?? Math.random,
+    });
   const metricsServer = config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness });
   const adminServer =
     config.admin &&
@@ -104,22 +116,25 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         listeners: () => listeners.map(listenerStatus),
         exposed: () => exposure.exposed(),
         lastReload: () => lastReload,
+        sds: () => sds?.status(),
       },
     });
 
   function addresses(): ReadonlyMap<string, Address> {
     const bound: [string, Address | undefined][] = listeners.map((listener) => [listener.ref.name, listener.address]);
-    bound.push(['metrics', metricsServer?.address()], ['admin', adminServer?.address()]);
+    bound.push(['metrics', metricsServer?.address()], ['admin', adminServer?.address()], ['sds', sds?.address()]);
     return new Map(bound.filter((entry): entry is [string, Address] => entry[1] !== undefined));
   }
 
   readiness.register('self_test', () => (selfTested ? { ok: true } : { ok: false, detail: 'the TLS self-test has not finished' }));
   readiness.register('listeners', () => firstProblem(listeners, (listener) => (listener.address === undefined ? 'not bound' : undefined)));
-  readiness.register('identity', () =>
-    firstProblem(listeners, (listener) =>
+  readiness.register('identity', () => {
+    if (config.sds !== undefined && chooseSvid(view.current(), config.sds.identity) === undefined)
+      return { ok: false, detail: 'sds: there is no default SVID to serve' };
+    return firstProblem(listeners, (listener) =>
       chooseSvid(view.current(), listener.config.identity) === undefined ? listener.notReady() : undefined,
-    ),
-  );
+    );
+  });
   readiness.register('identity_valid', () =>
     firstProblem(listeners, (listener) =>
       chooseSvid(view.current(), listener.config.identity) === undefined ? undefined : listener.notReady(),
@@ -146,6 +161,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     together('inbound listeners', inbound),
     exposure,
     selfTest,
+    // Last, so that it stops first: its clients hear at once, and not after the drain, that they have to look elsewhere.
+    ...(sds === undefined ? [] : [sds]),
   ];
 
   const reload = (loaded: LoadedConfig): void => {
@@ -159,6 +176,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     current = next;
     for (const [index, listener] of inbound.entries()) listener.reload(next.inbound[index] ?? listener.config);
     for (const [index, listener] of outbound.entries()) listener.reload(next.outbound[index] ?? listener.config);
+    sds?.policyChanged();
     if (log.level() !== next.log.level && differences.some((difference) => difference.startsWith('log.level')))
       log.setLevel(next.log.level);
     lastReload = { atMs: clock.now(), ok: true, differences, needRestart, problems: [] };
@@ -182,6 +200,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         for (const [name, server] of [
           ['metrics', metricsServer],
           ['admin', adminServer],
+          ['sds', sds],
         ] as const) {
           const address = server?.address();
           if (address !== undefined) events.statusListenerBound(name, formatAddress(address));
@@ -207,6 +226,12 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       return forced;
     },
   };
+}
+
+/** Descriptors that traffic may use: those of SDS clients are kept for them, as far as that leaves most for traffic. */
+function filesForConnections(sds: SdsConfig | undefined): number {
+  const limit = openFileLimit();
+  return limit - Math.min(sds?.limits.maxConnections ?? 0, Math.floor(limit / 4));
 }
 
 /** How long the last log lines may wait for a reader. */
@@ -266,6 +291,52 @@ function together(name: string, services: readonly Service[]): Service {
       if (failures.length > 0) throw new AggregateError(failures, `${name} could not be stopped`);
     },
   };
+}
+
+interface SdsParts {
+  readonly config: SdsConfig;
+  readonly identity: IdentityView;
+  readonly allow: () => ReadonlyMap<string, AllowList>;
+  readonly events: Events;
+  readonly clock: Clock;
+  readonly random: () => number;
+}
+
+/** The SDS server, and with it gRPC, which is loaded when the other addresses are bound. */
+function sdsService({ events, ...parts }: SdsParts): Service & Pick<SdsServer, 'address' | 'policyChanged'> & { status(): unknown } {
+  let server: SdsServer | undefined;
+  let status: ((server: SdsServer) => unknown) | undefined;
+  return {
+    name: 'SDS',
+    address: () => server?.address(),
+    policyChanged: () => server?.policyChanged(),
+    status: () => (server === undefined ? undefined : status?.(server)),
+    async start(signal) {
+      const [{ createSdsServer }, { describeSds }] = await Promise.all([import('./sds/server.ts'), import('./sds/status.ts')]);
+      status = describeSds;
+      server = createSdsServer({ ...parts, events: events.sds });
+      await server.start(signal);
+    },
+    async stop(deadline) {
+      await server?.stop(deadline);
+    },
+  };
+}
+
+/** Who may be admitted by the validation context of which name. A listener that is not there any more admits nobody. */
+function sdsAllowLists({ sds, inbound }: Config): ReadonlyMap<string, AllowList> {
+  const lists = new Map<string, AllowList>();
+  for (const { secret, listener, allow } of sds?.matchers ?? []) {
+    const list = allow ?? inbound.find(({ name }) => name === listener)?.allow ?? nobody();
+    lists.set(secret, list);
+  }
+  return lists;
+}
+
+function nobody(): AllowList {
+  const compiled = compileAllowList([]);
+  if (!compiled.ok) throw new Error('an empty list does not compile');
+  return compiled.value;
 }
 
 interface SourceParts {

@@ -45,17 +45,19 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     outside: ['node:crypto', 'node:fs/promises', 'node:net', '@bufbuild/protobuf', '@grpc/grpc-js'],
   },
   devdomain: {
-    ours: [...ADAPTER, 'gen'],
+    ours: [...ADAPTER, 'gen', 'grpc'],
     outside: ['node:crypto', 'node:fs/promises', 'node:path', '@bufbuild/protobuf', '@grpc/grpc-js', 'zod'],
   },
+  grpc: { ours: ['lib', 'gen'], outside: ['@bufbuild/protobuf', '@grpc/grpc-js'] },
+  sds: { ours: [...ADAPTER, 'gen', 'grpc'], outside: ['node:crypto', 'node:net', '@bufbuild/protobuf', '@grpc/grpc-js'] },
   tls: { ours: ADAPTER, outside: ['node:crypto'] },
   admin: { ours: ADAPTER, outside: ['node:crypto', 'node:fs/promises', 'node:http', 'node:net', 'node:os'] },
   proxy: { ours: [...ADAPTER, 'tls'], outside: ['node:http', 'node:http2', 'node:stream', 'node:util', 'http-proxy'] },
-  'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'proxy'], outside: [] },
+  'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'sds', 'admin', 'proxy'], outside: [] },
   'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'proxy'], outside: [] },
   cli: {
-    ours: ['lib', 'config', 'devdomain', 'app.ts', 'harness.ts', 'package.json'],
-    outside: ['node:events', 'node:fs', 'node:fs/promises', 'node:http', 'node:net', 'node:os', 'node:path', 'commander'],
+    ours: ['lib', 'identity', 'config', 'sds', 'devdomain', 'app.ts', 'harness.ts', 'package.json'],
+    outside: ['node:events', 'node:fs', 'node:fs/promises', 'node:http', 'node:net', 'node:os', 'node:path', 'commander', 'yaml'],
   },
   'main.ts': { ours: ['cli'], outside: ['node:os', 'node:timers/promises'] },
 };
@@ -65,6 +67,7 @@ const NARROWED: readonly { readonly module: RegExp; readonly folder: string; rea
   { module: /^node:fs/, folder: 'config', files: ['load.ts', 'config-file.ts', 'generate.ts'] },
   { module: /^node:net$/, folder: 'config', files: ['units.ts'] },
   { module: /^yaml$/, folder: 'config', files: ['yaml.ts'] },
+  { module: /^(?:node:net|@grpc\/grpc-js)$/, folder: 'sds', files: ['server.ts', 'connection.ts', 'stream.ts'] },
   { module: /^node:v[8m]$/, folder: 'transport', files: ['young-garbage.ts'] },
   // Its types stand beside it.
   { module: /^http-proxy\b/, folder: 'proxy', files: ['http2-engine.ts', 'http-proxy.d.ts'] },

@@ -13,6 +13,7 @@ import { loadConfig, parseConfig } from '../src/config/load.ts';
 import { devConfigSchema } from '../src/devdomain/config.ts';
 import { DENY_REASONS } from '../src/policy/verdict.ts';
 import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS } from '../src/telemetry/events.ts';
+import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/sds-events.ts';
 import { createMetrics } from '../src/telemetry/metrics.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from './support/documents.ts';
 
@@ -125,13 +126,15 @@ test('the close, deny and drop reasons of the documents are those that there are
     ['Why a peer was refused', DENY_REASONS],
     ['Why a connection ended', CLOSE_REASONS],
     ['Why a connection was dropped unread', REFUSED_ACCEPT_REASONS],
+    ['Why a secret is not there', SDS_MISSING_REASONS],
+    ['Why an SDS client was refused', SDS_REFUSAL_REASONS],
   ];
   for (const [heading, reasons] of sets)
     assert.deepEqual(namesUnder('docs/operations.md', heading).toSorted(), reasons.toSorted(), heading);
 });
 
 test('the messages of the documents are those that are logged', () => {
-  const source = readFileSync(join(root, 'src/telemetry/events.ts'), 'utf8');
+  const source = ['events.ts', 'sds-events.ts'].map((file) => readFileSync(join(root, 'src/telemetry', file), 'utf8')).join('\n');
   const logged = [...source.matchAll(/logger(?:\.\w+|\[level\])\((?:[^;]*?, )?'([^']+)'\)/g)].map(([, message]) => message ?? '');
   const text = below('docs/operations.md', 'Log');
   const documented = [...text.slice(text.indexOf('The other messages are')).matchAll(/`([^`]{7,})`/g)].map(([, message]) => message ?? '');

@@ -35,6 +35,8 @@ export interface StatusSource {
   /** By listener name: where its application can be reached around Scute. */
   exposed(): ReadonlyMap<string, readonly string[]>;
   lastReload(): ReloadStatus | undefined;
+  /** Who is subscribed to which secrets, in JSON values; undefined if SDS is not served. */
+  sds?(): unknown;
 }
 
 /** The status of the whole process as plain JSON values. Private keys are not in it: a KeyObject is never looked into. */
@@ -50,6 +52,7 @@ export function buildConfigDump(source: StatusSource): unknown {
     live_connections: listeners.reduce((total, { counters }) => total + counters.open, 0),
     listeners: listeners.map((status) => describeListener(status, snapshot, source.exposed())),
     identity: describeIdentity(snapshot, listeners, source.now()),
+    sds: source.sds?.() ?? null,
     last_reload: describeReload(source.lastReload()),
     config: withoutSecrets(source.config()),
   };

@@ -1,7 +1,8 @@
-import type { Config, InboundConfig, OutboundConfig, SocketConfig, XfccMode } from '../config/config.ts';
+import type { Config, InboundConfig, OutboundConfig, SdsConfig, SocketConfig, XfccMode } from '../config/config.ts';
 import { formatIssues } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
 import { formatAddress } from '../config/units.ts';
+import type { SvidChoice } from '../identity/snapshot.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 
 /** `scute check`: every problem of a configuration, or what it means. */
@@ -22,7 +23,20 @@ export function describeConfig(config: Config): string {
   for (const listener of config.outbound) lines.push(...describeOutbound(listener));
   if (config.metrics !== undefined) lines.push(`metrics  ${describeSocket(config.metrics)}`);
   if (config.admin !== undefined) lines.push(`admin  ${describeSocket(config.admin)}`);
+  if (config.sds !== undefined) lines.push(...describeSds(config.sds));
   return `${lines.join('\n')}\n`;
+}
+
+function describeSds(sds: SdsConfig): string[] {
+  return [
+    `sds  ${describeSocket(sds)}`,
+    '  note: who may open this holds the identity, private key and all',
+    ...(sds.identity.by === 'default' ? [] : [`  ${JSON.stringify(sds.defaultSvidName)} is ${describeChoice(sds.identity)}`]),
+    ...sds.matchers.map(({ secret, listener, allow }) => {
+      const whom = allow === undefined ? `whom listener ${listener} admits` : allow.entries.map(describeEntry).join(', ') || 'nobody';
+      return `  ${JSON.stringify(secret)} admits ${whom}`;
+    }),
+  ];
 }
 
 function describeInbound(listener: InboundConfig): string[] {
@@ -75,14 +89,11 @@ function describeUnsafeXfcc(mode: XfccMode, who: string): string[] {
 }
 
 function describeIdentity({ identity }: InboundConfig | OutboundConfig): string[] {
-  switch (identity.by) {
-    case 'default':
-      return [];
-    case 'id':
-      return [`  presents ${identity.id}`];
-    case 'hint':
-      return [`  presents the SVID with hint ${JSON.stringify(identity.hint)}`];
-  }
+  return identity.by === 'default' ? [] : [`  presents ${describeChoice(identity)}`];
+}
+
+function describeChoice(identity: Exclude<SvidChoice, { readonly by: 'default' }>): string {
+  return identity.by === 'id' ? identity.id : `the SVID with hint ${JSON.stringify(identity.hint)}`;
 }
 
 function describeSocket({ listen, socketMode, socketGid }: SocketConfig): string {

@@ -86,6 +86,16 @@ Examples:
     });
 
   program
+    .command('envoy')
+    .description('print a bootstrap for Envoy that does what the listeners of a configuration do, with secrets from Scute')
+    .requiredOption('-c, --config <file>', 'configuration file (YAML), with an sds section')
+    .addHelpText('after', '\nExample:\n  scute envoy -c scute.yaml > envoy.yaml')
+    .action(async ({ config }: { readonly config: string }) => {
+      const { printEnvoy } = await import('./envoy.ts');
+      exitCode = await printEnvoy(config, environment);
+    });
+
+  program
     .command('dev')
     .description('run a trust domain of its own, with a Workload API socket a workload: to try and to test, never in production')
     .option('-c, --config <file>', 'what to issue to whom (YAML)')

@@ -14,6 +14,8 @@ export interface Config {
   readonly metrics: MetricsConfig | undefined;
   /** Undefined: not served. */
   readonly admin: AdminConfig | undefined;
+  /** Undefined: not served. */
+  readonly sds: SdsConfig | undefined;
   readonly log: { readonly level: LogLevel; readonly format: LogFormat };
   /** How long a stop waits for open connections; 0 closes them at once. */
   readonly drainTimeoutMs: number;
@@ -135,4 +137,40 @@ export interface MetricsConfig extends SocketConfig {
 
 export interface AdminConfig extends SocketConfig {
   readonly allowedHosts: readonly string[];
+}
+
+/** Envoy's Secret Discovery Service. */
+export interface SdsConfig extends SocketConfig {
+  /** Which SVID the default one is. */
+  readonly identity: SvidChoice;
+  readonly defaultSvidName: string;
+  readonly defaultBundleName: string;
+  readonly defaultAllBundlesName: string;
+  readonly disableSpiffeCertValidation: boolean;
+  readonly strictUnknownNames: boolean;
+  readonly crls: boolean;
+  readonly matchers: readonly SdsMatchers[];
+  readonly limits: SdsLimits;
+}
+
+/** Whose peers the validation context of one name admits: those of an inbound listener, or of a list of its own. */
+export interface SdsMatchers {
+  /** The name of the secret. */
+  readonly secret: string;
+  /** The name of the listener; undefined if the list is its own. */
+  readonly listener: string | undefined;
+  readonly allow: AllowList | undefined;
+}
+
+export interface SdsLimits {
+  readonly maxConnections: number;
+  readonly maxStreams: number;
+  readonly maxStreamsPerConnection: number;
+  /** Of one stream. */
+  readonly maxNames: number;
+  readonly maxRequestBytes: number;
+  /** Of the names of one connection. */
+  readonly maxSubscriptionBytes: number;
+  /** Requests a second, of one connection, that answer nothing of ours. */
+  readonly maxRequestRate: number;
 }

@@ -86,13 +86,34 @@ function checkExpect(entry: unknown, report: Report): void {
   }
 }
 
+export function checkSds(entry: unknown, report: Report): void {
+  if (addressAt(entry, 'listen')?.kind === 'tcp' && at(entry, 'unsafeTcp') !== true) {
+    problem(report, ['listen'], 'would hand private keys to every local user: use a Unix socket, or set unsafeTcp');
+  }
+  const names = new Set<unknown>();
+  for (const [index, matchers] of (listAt(entry, 'matchers') ?? []).entries()) {
+    const secret = at(matchers, 'secret');
+    if (names.has(secret)) problem(report, ['matchers', index, 'secret'], `${JSON.stringify(secret)} has matchers already`);
+    names.add(secret);
+    if ((at(matchers, 'listener') === undefined) === (at(matchers, 'allow') === undefined))
+      problem(report, ['matchers', index], 'needs either listener or allow');
+    // A wrong name would leave the right one without matchers, and everybody admitted.
+    const isBundle =
+      secret === at(entry, 'defaultBundleName') ||
+      secret === at(entry, 'defaultAllBundlesName') ||
+      (typeof secret === 'string' && /^spiffe:\/\/[^/]+$/.test(secret));
+    if (typeof secret === 'string' && !isBundle)
+      problem(report, ['matchers', index, 'secret'], `${JSON.stringify(secret)} is not the name of a trust bundle`);
+  }
+}
+
 /** Checks that need to see all listeners: names and addresses are unique, and there is something to do. */
 export function checkListeners(config: unknown, report: Report): void {
   if (typeof config !== 'object' || config === null || Array.isArray(config)) return;
   const inbound = listAt(config, 'inbound');
   const outbound = listAt(config, 'outbound');
-  if (inbound?.length === 0 && outbound?.length === 0)
-    problem(report, [], 'has no listener: it needs at least one inbound or outbound entry');
+  if (inbound?.length === 0 && outbound?.length === 0 && at(config, 'sds') === undefined)
+    problem(report, [], 'has no listener: it needs at least one inbound or outbound entry, or sds');
   if (at(at(config, 'workloadApi'), 'endpoint') === undefined) {
     problem(report, ['workloadApi', 'endpoint'], 'is required, unless SPIFFE_ENDPOINT_SOCKET is set');
   }
@@ -130,7 +151,12 @@ export function checkListeners(config: unknown, report: Report): void {
       see(entry, [direction, index], label);
     }
   }
-  for (const key of ['metrics', 'admin']) see(at(config, key), [key], key);
+  for (const key of ['metrics', 'admin', 'sds']) see(at(config, key), [key], key);
+  for (const [index, matchers] of (listAt(at(config, 'sds'), 'matchers') ?? []).entries()) {
+    const listener = at(matchers, 'listener');
+    if (typeof listener === 'string' && names.get(listener)?.startsWith('inbound') !== true)
+      problem(report, ['sds', 'matchers', index, 'listener'], `there is no inbound listener ${JSON.stringify(listener)}`);
+  }
 }
 
 /** A listener that forwards to itself would open connections until something gives way. */

@@ -59,7 +59,7 @@ function typeOf(field: JsonSchema): string {
   if (field.const !== undefined) return `\`${JSON.stringify(field.const).replaceAll('"', '')}\``;
   if (field.enum !== undefined) return field.enum.map((value) => `\`${String(value)}\``).join(', ');
   if (field.anyOf !== undefined) return field.anyOf.map(typeOf).join(' or ');
-  if (field.type === 'array') return `list of ${field.items?.type === 'object' ? 'listeners' : typeOf(field.items ?? {})}`;
+  if (field.type === 'array') return `list of ${field.items?.type === 'object' ? 'sections' : typeOf(field.items ?? {})}`;
   if (field.pattern === durationPattern) return 'duration';
   if (field.pattern === durationOrOffPattern) return 'duration or `off`';
   switch (field.type) {

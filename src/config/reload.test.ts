@@ -118,3 +118,21 @@ test('what a reload gives is frozen', () => {
 
   for (const value of [next, next.inbound, next.inbound[0], next.log]) assert.ok(Object.isFrozen(value));
 });
+
+test('matchers of SDS change while running; the rest of it needs a restart', () => {
+  const sds = { listen: 'unix:///run/sds.sock', matchers: [{ secret: 'ROOTCA', allow: ['spiffe://example.org/web'] }] };
+  const old = config({ inbound: [API], sds });
+
+  const live = planReload(old, config({ inbound: [API], sds: { ...sds, matchers: [{ secret: 'ALL', listener: 'api' }] } }));
+  assert.deepEqual([live.differences, live.needRestart], [['sds: matchers of ALL'], []]);
+  assert.deepEqual(
+    live.next.sds?.matchers.map(({ secret, listener }) => [secret, listener]),
+    [['ALL', 'api']],
+  );
+
+  for (const changed of [{ ...sds, crls: true }, undefined]) {
+    const { next, needRestart } = planReload(old, config({ inbound: [API], ...(changed && { sds: changed }) }));
+    assert.deepEqual(needRestart, ['sds']);
+    assert.equal(next.sds, old.sds);
+  }
+});

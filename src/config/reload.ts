@@ -1,5 +1,5 @@
 import type { AllowList } from '../policy/rules.ts';
-import type { Config, InboundConfig, Limits, OutboundConfig } from './config.ts';
+import type { Config, InboundConfig, Limits, OutboundConfig, SdsConfig } from './config.ts';
 import { formatAddress, formatDuration } from './units.ts';
 
 /** What a new configuration means for a running process. */
@@ -43,10 +43,13 @@ export function planReload(current: Config, wanted: Config): Reload {
   if (current.log.format !== wanted.log.format) needRestart.push('log.format');
   for (const key of ['metrics', 'admin'] as const) if (!same(current[key], wanted[key])) needRestart.push(key);
 
+  const sds = reloadSds(current.sds, wanted.sds, differences, needRestart);
+
   const next: Config = Object.freeze({
     ...current,
     inbound,
     outbound,
+    sds,
     log: Object.freeze({ ...current.log, level: wanted.log.level }),
     drainTimeoutMs: wanted.drainTimeoutMs,
   });
@@ -77,6 +80,22 @@ function matchListeners<L extends Listener>(
   });
   for (const fresh of left) needRestart.push(`${direction} ${fresh.name}: ${describe(fresh)} is new`);
   return Object.freeze(next);
+}
+
+/** Matchers change while running; everything else of SDS needs a restart. */
+function reloadSds(
+  old: SdsConfig | undefined,
+  fresh: SdsConfig | undefined,
+  differences: string[],
+  needRestart: string[],
+): SdsConfig | undefined {
+  if (old === undefined || fresh === undefined || !same({ ...old, matchers: [] }, { ...fresh, matchers: [] })) {
+    if (!same(old, fresh)) needRestart.push('sds');
+    return old;
+  }
+  if (same(old.matchers, fresh.matchers)) return old;
+  differences.push(`sds: matchers of ${fresh.matchers.map(({ secret }) => secret).join(', ') || 'nothing'}`);
+  return Object.freeze({ ...old, matchers: fresh.matchers });
 }
 
 const LIVE_KEYS: ReadonlySet<string> = new Set(['allow', 'expect', 'unsafeAllowAnyInTrustDomain', 'limits']);

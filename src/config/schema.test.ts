@@ -280,7 +280,7 @@ test('a server name is a DNS name, never an IP address', () => {
 });
 
 test('a configuration without listener or without Workload API is an error', () => {
-  assert.deepEqual(problems(BASE), [': has no listener: it needs at least one inbound or outbound entry']);
+  assert.deepEqual(problems(BASE), [': has no listener: it needs at least one inbound or outbound entry, or sds']);
   assert.deepEqual(problems({ inbound: [INBOUND] }), ['workloadApi.endpoint: is required, unless SPIFFE_ENDPOINT_SOCKET is set']);
 });
 
@@ -390,4 +390,55 @@ test('settings of HTTP are for HTTP, which is version 2 and 1.1, and no field th
   for (const name of ['Host', 'content-length', 'Connection', 'X-Forwarded-Client-Cert', 'X_Peer', 'a b', '']) {
     assert.match(problemsOf({ protocol: 'http', http: { spiffeIdHeader: name } }).join(), /inbound\[0\]\.http\.spiffeIdHeader/, name);
   }
+});
+
+test('sds is enough to run: it listens on a Unix socket of its owner, with the names of the SPIRE agent', () => {
+  const config = accepted({ sds: { listen: 'unix:///run/sds.sock' } });
+
+  assert.deepEqual(config.sds, {
+    listen: { kind: 'unix', path: '/run/sds.sock' },
+    socketMode: 0o600,
+    socketGid: undefined,
+    identity: { by: 'default' },
+    defaultSvidName: 'default',
+    defaultBundleName: 'ROOTCA',
+    defaultAllBundlesName: 'ALL',
+    disableSpiffeCertValidation: false,
+    strictUnknownNames: false,
+    crls: false,
+    matchers: [],
+    limits: {
+      maxConnections: 256,
+      maxStreams: 10_000,
+      maxStreamsPerConnection: 1000,
+      maxNames: 1000,
+      maxRequestBytes: 262_144,
+      maxSubscriptionBytes: 1_048_576,
+      maxRequestRate: 200,
+    },
+  });
+});
+
+test('sds on TCP is for loopback alone, and called unsafe', () => {
+  assert.match(problems({ ...BASE, sds: { listen: '127.0.0.1:1' } })[0] ?? '', /sds\.listen: would hand private keys to every local user/);
+  assert.match(problems({ ...BASE, sds: { listen: '0.0.0.0:1', unsafeTcp: true } })[0] ?? '', /can be reached from other machines/);
+  assert.equal(accepted({ sds: { listen: '127.0.0.1:1', unsafeTcp: true } }).sds?.listen.kind, 'tcp');
+});
+
+test('matchers of sds are of a bundle, once each, and of a listener that there is or of a list', () => {
+  const withMatchers = (...matchers: object[]) =>
+    problems({ ...BASE, inbound: [{ ...INBOUND, name: 'api' }], sds: { listen: 'unix:///run/sds.sock', matchers } }).join('\n');
+
+  const good = [
+    { secret: 'ROOTCA', listener: 'api' },
+    { secret: 'ALL', allow: [] },
+  ];
+  accepted({ inbound: [{ ...INBOUND, name: 'api' }], sds: { listen: 'unix:///run/sds.sock', matchers: good } });
+  assert.match(withMatchers({ secret: 'ROOTCA', listener: 'other' }), /there is no inbound listener "other"/);
+  assert.match(withMatchers({ secret: 'ROOTCA' }), /needs either listener or allow/);
+  assert.match(withMatchers({ secret: 'ROOTCA', listener: 'api', allow: [] }), /needs either listener or allow/);
+  assert.match(withMatchers({ secret: 'ROOTCA', allow: [] }, { secret: 'ROOTCA', allow: [] }), /has matchers already/);
+  for (const secret of ['default', 'hint:x', 'spiffe://example.org/web', 'ROOTCAA'])
+    assert.match(withMatchers({ secret, allow: [] }), /is not the name of a trust bundle/, secret);
+  assert.match(withMatchers({ secret: 'ROOTCA', allow: ['nonsense'] }), /matchers\[0\]\.allow\[0\]/);
 });

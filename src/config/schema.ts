@@ -16,9 +16,10 @@ import {
   type Limits,
   type OutboundConfig,
   type OutboundHttpConfig,
+  type SdsConfig,
   type SocketConfig,
 } from './config.ts';
-import { checkInbound, checkListeners, checkOutbound, checkSocket, evenIfIncomplete } from './consistency.ts';
+import { checkInbound, checkListeners, checkOutbound, checkSds, checkSocket, evenIfIncomplete } from './consistency.ts';
 import * as field from './fields.ts';
 
 /** What the schema must ask the system about. */
@@ -214,6 +215,45 @@ const allowedHosts = z
   .prefault([])
   .meta({ description: 'host names that a request may be addressed to, besides `localhost` and IP addresses' });
 
+const secretName = (name: string, description: string) =>
+  z
+    .string()
+    .min(1)
+    .max(2048)
+    .prefault(name)
+    .meta({ description: `${description}; the SPIRE agent has the same option` });
+
+const sdsLimit = (most: number, standard: number, description: string) => z.int().min(1).max(most).prefault(standard).meta({ description });
+
+const sdsLimits = z
+  .strictObject({
+    maxConnections: sdsLimit(10_000, 256, 'connections; then one without a stream makes room, or the new one is closed'),
+    maxStreams: sdsLimit(1_000_000, 10_000, 'streams of all connections'),
+    maxStreamsPerConnection: sdsLimit(100_000, 1000, 'streams of one connection; an Envoy has one a secret'),
+    maxNames: sdsLimit(100_000, 1000, 'names that one stream may ask for'),
+    maxRequestBytes: sdsLimit(4_194_304, 262_144, 'bytes of a request; what an Envoy says of itself takes some ten thousand'),
+    maxSubscriptionBytes: sdsLimit(1_073_741_824, 1_048_576, 'bytes of the names that one connection asks for'),
+    maxRequestRate: sdsLimit(
+      1_000_000,
+      200,
+      'requests a second of one connection that answer nothing, and ten times as many at once; acknowledgements are free',
+    ),
+  })
+  .prefault({})
+  .meta({ description: 'limits; beyond one a stream ends with RESOURCE_EXHAUSTED' });
+
+const sdsMatchers = z
+  .strictObject({
+    secret: z
+      .string()
+      .min(1)
+      .max(2048)
+      .meta({ description: 'the name of the secret, such as `ROOTCA`; other names of the same bundle stay as they are' }),
+    listener: field.listenerName.optional().meta({ description: 'the inbound listener whose `allow` it is, as it changes' }),
+    allow: field.allowList.optional().meta({ description: 'or a list of its own' }),
+  })
+  .transform(({ secret, listener, allow }) => ({ secret, listener, allow }));
+
 const unsafe = (description: string) => z.boolean().prefault(false).meta({ description });
 
 /** The whole schema. Its input is what a YAML file gives. */
@@ -312,6 +352,41 @@ export function createConfigSchema(lookups: Lookups) {
     .optional()
     .meta({ description: 'the admin API; not served if left out' });
 
+  const sds = z
+    .strictObject({
+      listen: field.localListenAddress.meta({
+        description: 'where to serve it: `unix:///path`. Who may open the socket holds the identity, private key and all',
+      }),
+      ...socketFields,
+      identity: identity.meta({
+        description: 'which of several SVIDs the default one is; the first that the Workload API gives if left out',
+      }),
+      defaultSvidName: secretName('default', 'another name of the default SVID'),
+      defaultBundleName: secretName('ROOTCA', 'another name of the trust bundle of our own trust domain'),
+      defaultAllBundlesName: secretName('ALL', 'name of all trust bundles together, for the SPIFFE validator alone'),
+      disableSpiffeCertValidation: z.boolean().prefault(false).meta({
+        description:
+          'trust bundles as plain `trusted_ca`, not for the SPIFFE validator of Envoy, unless `disable_spiffe_cert_validation` in the metadata of its node says otherwise; the SPIRE agent has the same option',
+      }),
+      strictUnknownNames: z
+        .boolean()
+        .prefault(false)
+        .meta({ description: 'end a stream that asks for a name that is not there, as the SPIRE agent does, instead of waiting for it' }),
+      crls: z.boolean().prefault(false).meta({
+        description: 'put the revocation lists of the Workload API into trust bundles of which every authority has one',
+      }),
+      matchers: z.array(sdsMatchers).prefault([]).meta({
+        description:
+          'allow lists that go into validation contexts as `match_typed_subject_alt_names`; an empty one withholds the secret, since Envoy would admit everybody',
+      }),
+      limits: sdsLimits,
+      unsafeTcp: unsafe('let `listen` be a loopback address, which hands the private keys to every local user'),
+    })
+    .superRefine(checkSocket, evenIfIncomplete)
+    .superRefine(checkSds, evenIfIncomplete)
+    .optional()
+    .meta({ description: 'the Secret Discovery Service of Envoy; not served if left out' });
+
   return z
     .strictObject({
       workloadApi: z
@@ -327,6 +402,7 @@ export function createConfigSchema(lookups: Lookups) {
       limits: defaultLimits,
       metrics,
       admin,
+      sds,
       log: z
         .strictObject({
           level: z
@@ -386,6 +462,7 @@ export function createConfigSchema(lookups: Lookups) {
         })),
         metrics: raw.metrics && { ...socketOf(raw.metrics), allowedHosts: raw.metrics.allowedHosts },
         admin: raw.admin && { ...socketOf(raw.admin), allowedHosts: raw.admin.allowedHosts },
+        sds: raw.sds && sdsOf(raw.sds),
         log: raw.log,
         drainTimeoutMs: raw.drainTimeout,
       };
@@ -415,6 +492,20 @@ function unlessOff(limit: number | 'off'): number | undefined {
 
 function socketOf(raw: Pick<SocketConfig, 'listen'> & { socketMode?: number | undefined; socketGroup?: number | undefined }): SocketConfig {
   return { listen: raw.listen, socketMode: raw.socketMode ?? DEFAULT_SOCKET_MODE, socketGid: raw.socketGroup };
+}
+
+/** What is left of the section once it was judged. */
+function sdsOf(
+  raw: Omit<SdsConfig, 'socketMode' | 'socketGid' | 'identity'> & {
+    socketMode?: number | undefined;
+    socketGroup?: number | undefined;
+    identity?: SvidChoice | undefined;
+  },
+): SdsConfig {
+  const { defaultSvidName, defaultBundleName, defaultAllBundlesName, disableSpiffeCertValidation, strictUnknownNames } = raw;
+  const { identity = { by: 'default' }, crls, matchers, limits } = raw;
+  const names = { defaultSvidName, defaultBundleName, defaultAllBundlesName };
+  return { ...socketOf(raw), ...names, identity, disableSpiffeCertValidation, strictUnknownNames, crls, matchers, limits };
 }
 
 /** The list for `unsafeAllowAnyInTrustDomain`. The checks have seen to it that one of the two is there: no list admits nobody. */

@@ -22,8 +22,8 @@ import {
 import type { Service } from '../lib/service.ts';
 import { createWatch, type Watch } from '../lib/watch.ts';
 import { prepareUnixSocket, type PreparedUnixSocket } from '../transport/unix-socket.ts';
-import { serviceDefinition } from './grpc-service.ts';
-import { addReflection } from './reflection.ts';
+import { serviceDefinition } from '../grpc/service-definition.ts';
+import { addReflection } from '../grpc/reflection.ts';
 
 /** What a call is answered: a message, or a gRPC status. */
 export type Answer<T> =

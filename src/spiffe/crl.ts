@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { err, ok, type Result } from '../lib/result.ts';
 import { messageOf } from '../lib/errors.ts';
 import { decodeSignatureAlgorithm, signatureHolds } from './algorithms.ts';
@@ -36,6 +37,10 @@ export interface Crl {
   isRevoked(serial: string): boolean;
   /** Whether the signature is by the key of `issuer`, with an algorithm that we accept. */
   isSignedBy(issuer: Certificate): boolean;
+  /** SHA-256 of the DER, lower-case hex. */
+  readonly sha256: string;
+  /** A copy of the DER. */
+  der(): Uint8Array;
 }
 
 const OID_AUTHORITY_KEY_ID = '2.5.29.35';
@@ -116,6 +121,8 @@ function readCrl(der: Uint8Array): Crl {
   // A list may be asked about on every handshake; its signature needs checking once for each issuer.
   const checked = new Map<string, boolean>();
   return Object.freeze({
+    sha256: hash('sha256', der),
+    der: () => Uint8Array.from(der),
     issuer: issuer.text,
     issuerDer: issuer.der,
     authorityKeyId: keyId === undefined ? undefined : decodeAuthorityKeyId(keyId),

@@ -5,6 +5,7 @@ import type { DenyReason, Verdict } from '../policy/verdict.ts';
 import type { LogFields, Logger } from './logger.ts';
 import { countRequest, type ListenerMetrics, type Metrics } from './metrics.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
+import { createSdsEvents, type SdsEvents } from './sds-events.ts';
 
 export type Direction = 'inbound' | 'outbound';
 
@@ -139,7 +140,7 @@ export interface Events {
   /** The counters of one listener; call once a listener, when it is made. */
   registerListener(listener: ListenerRef): ListenerCounters;
   listenerBound(listener: ListenerRef, address: string): void;
-  /** `metrics` or `admin` is bound. */
+  /** `metrics`, `admin` or `sds` is bound. */
   statusListenerBound(name: string, address: string): void;
   /** Rate-limited in the log, always counted. */
   acceptRefused(listener: ListenerRef, reason: RefusedAcceptReason, detail: string): void;
@@ -157,6 +158,9 @@ export interface Events {
   workloadApiStreamFailed(error: { readonly code: string; readonly message: string }, retryInMs: number): void;
   identityUpdated(snapshot: IdentitySnapshot): void;
   identityUpdateRejected(problem: { readonly code: string; readonly message: string }): void;
+
+  /** What happens on the SDS socket. */
+  readonly sds: SdsEvents;
 
   logLevelChanged(from: LogLevel, to: LogLevel): void;
   configReloaded(differences: readonly string[], needRestart: readonly string[]): void;
@@ -295,6 +299,8 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
         logger.warn({ code: problem.code, detail: problem.message, count }, 'identity update rejected; the last good one stays in force'),
       );
     },
+
+    sds: createSdsEvents({ logger, metrics: metrics.sds, repeated }),
 
     logLevelChanged(from, to) {
       logger.warn({ from, to }, 'log level changed');

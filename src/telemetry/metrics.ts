@@ -5,6 +5,7 @@ import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS } from './events.ts
 import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason } from './events.ts';
 import { Durations, registerDurations, type DurationSeries } from './durations.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
+import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';
 
 export interface MetricsOptions {
   readonly version: string;
@@ -58,6 +59,7 @@ export interface Metrics {
   readonly identityUpdates: { readonly ok: Tally; readonly rejected: Tally };
   readonly workloadApiErrors: Tally;
   readonly configReloads: { ok: number; failed: number };
+  readonly sds: SdsMetrics;
   setWorkloadApiConnected(connected: boolean): void;
   /** Replaces everything that is said of certificates: series of vanished ones go. */
   setIdentity(snapshot: IdentitySnapshot): void;
@@ -288,6 +290,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   counter('log_dropped_total', 'Log lines thrown away because standard output did not take them', [], (add) =>
     add({}, options.droppedLogLines?.() ?? 0),
   );
+  const sds = registerSdsMetrics(registry, counter, (name, help, labelNames, collect) => void gauge(name, help, labelNames, collect));
   registerProcessMetrics(registry);
 
   return {
@@ -313,6 +316,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     identityUpdates,
     workloadApiErrors,
     configReloads,
+    sds,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
     setIdentity(snapshot) {
       generation.set(snapshot.generation);

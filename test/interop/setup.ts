@@ -10,7 +10,7 @@ import {
   findPart,
   findProgram,
   GO_PACKAGES,
-  goPrograms,
+  GO_PROGRAMS,
   installFolders,
   interopFolder,
   PART_NAMES,
@@ -68,12 +68,14 @@ async function installGoParts(): Promise<void> {
     const name = /([^/]+)@/.exec(goPackage)?.[1] ?? goPackage;
     await once(name, join(installFolders.go, name), [goPackage], async () => void (await run([go, 'install', goPackage], { env })));
   }
-  const files = (await readdir(goPrograms)).filter((file) => /\.go$|^go\.(mod|sum)$/.test(file)).toSorted();
-  const sources = await Promise.all(files.map((file) => readFile(join(goPrograms, file), 'utf8')));
-  const peer = join(installFolders.go, 'spiffe-peer');
-  await once('spiffe-peer', peer, [...files, ...sources], async () => {
-    await run([go, 'build', '-trimpath', '-o', peer, '.'], { cwd: goPrograms, env });
-  });
+  for (const [name, folder] of Object.entries(GO_PROGRAMS)) {
+    const files = (await readdir(folder)).filter((file) => /\.go$|^go\.(mod|sum)$/.test(file)).toSorted();
+    const sources = await Promise.all(files.map((file) => readFile(join(folder, file), 'utf8')));
+    const peer = join(installFolders.go, name);
+    await once(name, peer, [...files, ...sources], async () => {
+      await run([go, 'build', '-trimpath', '-o', peer, '.'], { cwd: folder, env });
+    });
+  }
 }
 
 await mkdir(installFolders.go, { recursive: true });

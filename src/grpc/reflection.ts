@@ -7,7 +7,7 @@ import {
   type ServerReflectionResponse,
   ServerReflectionResponseSchema,
 } from '../gen/reflection_pb.ts';
-import { serviceDefinition } from './grpc-service.ts';
+import { serviceDefinition } from './service-definition.ts';
 
 /** Older tools know the protocol by this name alone; its messages are the same. */
 const OLD_NAME = 'grpc.reflection.v1alpha.ServerReflection';
@@ -24,8 +24,13 @@ export function addReflection(server: Server, files: readonly DescFile[]): void 
     serverReflectionInfo(call: ServerDuplexStream<ServerReflectionRequest, ServerReflectionResponse>) {
       call.on('data', (request: ServerReflectionRequest) => {
         const messageResponse = answer(request, known);
-        call.write(create(ServerReflectionResponseSchema, { validHost: request.host, originalRequest: request, messageResponse }));
+        const isRead = call.write(
+          create(ServerReflectionResponseSchema, { validHost: request.host, originalRequest: request, messageResponse }),
+        );
+        // Who does not read answers is asked no more questions.
+        if (!isRead) call.pause();
       });
+      call.on('drain', () => call.resume());
       call.on('end', () => call.end());
     },
   };

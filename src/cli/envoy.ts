@@ -1,0 +1,24 @@
+import { formatIssues } from '../config/issue.ts';
+import { loadConfig } from '../config/load.ts';
+import { EXIT_FAILED, EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
+
+/** `scute envoy`: prints a bootstrap for Envoy that does what the listeners of a configuration do. */
+export async function printEnvoy(file: string, { env, stdout, stderr }: CommandEnvironment): Promise<number> {
+  const loaded = await loadConfig({ file, flags: {}, env });
+  if (!loaded.ok) {
+    stderr(`${formatIssues(loaded.error)}\n`);
+    return EXIT_USAGE;
+  }
+  const [{ buildEnvoyConfig }, { stringify }] = await Promise.all([import('../sds/envoy-config.ts'), import('yaml')]);
+  const built = buildEnvoyConfig(loaded.value);
+  if (!built.ok) {
+    stderr(`scute: ${file}: ${built.error}\n`);
+    return EXIT_FAILED;
+  }
+  const nobody = loaded.value.inbound.filter(({ allow }) => allow.entries.length === 0);
+  const notes = nobody.map(({ name }) => `# inbound ${name} admits nobody, so there is no listener for it.\n`);
+  stdout(
+    `# Envoy with secrets from Scute, made of ${file}. Take what you need.\n${notes.join('')}${stringify(built.value, { lineWidth: 0 })}`,
+  );
+  return EXIT_OK;
+}

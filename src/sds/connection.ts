@@ -1,0 +1,246 @@
+import type { Socket } from 'node:net';
+import { Server, ServerCredentials, status, type sendUnaryData, type ServerUnaryCall, type ServiceDefinition } from '@grpc/grpc-js';
+import type { SdsConfig } from '../config/config.ts';
+import { AggregatedDiscoveryService } from '../gen/discovery_pb.ts';
+import { Health } from '../gen/health_pb.ts';
+import { SecretDiscoveryService } from '../gen/sds_pb.ts';
+import { file_secret } from '../gen/secret_pb.ts';
+import { addHealth } from '../grpc/health.ts';
+import { addReflection } from '../grpc/reflection.ts';
+import { serviceDefinition } from '../grpc/service-definition.ts';
+import type { Clock } from '../lib/clock.ts';
+import type { Watch } from '../lib/watch.ts';
+import type { SdsEvents, SdsRefusalReason } from '../telemetry/sds-events.ts';
+import { fetchSecrets } from './fetch.ts';
+import { TokenBucket } from './limits.ts';
+import type { Catalogue } from './secrets.ts';
+import { DELTA, SOTW, XdsServerStream, type Protocol, type XdsCall, type XdsStream } from './stream.ts';
+import { listNames, type StreamOptions } from './stream-state.ts';
+import { decodeSotwRequest, encodeSotwResponse, SECRET_TYPE } from './wire.ts';
+
+export interface ConnectionDeps {
+  readonly config: SdsConfig;
+  readonly events: SdsEvents;
+  readonly clock: Clock;
+  readonly isServing: Watch<boolean>;
+  readonly catalogue: () => Catalogue | undefined;
+  /** The number of a new stream. */
+  readonly nextStream: () => number;
+  readonly noncePrefix: () => string;
+  /** False when there are too many of all connections together. */
+  readonly openStream: () => boolean;
+  readonly closeStream: () => void;
+}
+
+/** Requests that answer nothing, at once, as so many seconds of `maxRequestRate`. */
+const BURST_SECONDS = 10;
+/** Above `maxStreamsPerConnection`, so that one too many gets a status: HTTP/2 itself would only let it wait. */
+const SPARE_STREAMS = 64;
+/** Requests up to so many times the limit are read whole, to be refused by us. */
+const GRPC_FACTOR = 8;
+/** What a connection may have sent that is in no whole request, besides one request and this for each stream and message: frames, headers. */
+const UNACCOUNTED_BYTES = 1 << 20;
+const OVERHEAD_BYTES = 2048;
+const KEEPALIVE_MS = 60_000;
+const KEEPALIVE_TIMEOUT_MS = 20_000;
+const IDLE_MS = 300_000;
+
+/** Bytes go out as they are, and come in undecoded: what to say of bad ones is ours to decide. */
+function rawDefinition(service: Parameters<typeof serviceDefinition>[0]): ServiceDefinition {
+  const same = (bytes: Buffer): Buffer => bytes;
+  return Object.fromEntries(
+    Object.entries(serviceDefinition(service)).map(([name, method]) => [
+      name,
+      { ...method, requestSerialize: same, requestDeserialize: same, responseSerialize: same, responseDeserialize: same },
+    ]),
+  );
+}
+
+const SDS_DEFINITION = rawDefinition(SecretDiscoveryService);
+const ADS_DEFINITION = rawDefinition(AggregatedDiscoveryService);
+const SERVICES = [SecretDiscoveryService.typeName, AggregatedDiscoveryService.typeName];
+
+/**
+ * One connection of a client. It has a gRPC server of its own, into which its socket is put: gRPC does not tell whose call a call is, and
+ * limits are for each client.
+ */
+export class SdsConnection {
+  readonly #socket: Socket;
+  readonly #id: number;
+  readonly #deps: ConnectionDeps;
+  readonly #streams = new Set<XdsServerStream<never>>();
+  readonly #bucket: TokenBucket;
+  readonly #server: Server;
+  #subscriptionBytes = 0;
+  /** Of what the client sent: what is explained by requests and frames around them. */
+  #accountedBytes = 0;
+  #ended: (() => void) | undefined;
+
+  constructor(socket: Socket, id: number, deps: ConnectionDeps) {
+    this.#socket = socket;
+    this.#id = id;
+    this.#deps = deps;
+    const { limits } = deps.config;
+    this.#bucket = new TokenBucket(limits.maxRequestRate, BURST_SECONDS * limits.maxRequestRate, deps.clock);
+    this.#server = new Server({
+      'grpc.enable_channelz': 0,
+      'grpc.max_concurrent_streams': limits.maxStreamsPerConnection + SPARE_STREAMS,
+      // Ours is lower, and comes with a metric. What is never completed is seen by `look`.
+      'grpc.max_receive_message_length': GRPC_FACTOR * limits.maxRequestBytes,
+      // A client that does not read does not answer either.
+      'grpc.keepalive_time_ms': KEEPALIVE_MS,
+      'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+      'grpc.max_connection_idle_ms': IDLE_MS,
+    });
+    this.#server.addService(SDS_DEFINITION, {
+      streamSecrets: (call: XdsCall) => this.#open(call, SOTW, false),
+      deltaSecrets: (call: XdsCall) => this.#open(call, DELTA, false),
+      fetchSecrets: (call: ServerUnaryCall<Buffer, Buffer>, respond: sendUnaryData<Buffer>) => this.#fetch(call, respond),
+    });
+    this.#server.addService(ADS_DEFINITION, {
+      streamAggregatedResources: (call: XdsCall) => this.#open(call, SOTW, true),
+      deltaAggregatedResources: (call: XdsCall) => this.#open(call, DELTA, true),
+    });
+    addHealth(this.#server, SERVICES, deps.isServing);
+    // With the secrets, which the services themselves know as any message.
+    addReflection(this.#server, [SecretDiscoveryService.file, AggregatedDiscoveryService.file, Health.file, file_secret]);
+    socket.on('error', () => undefined);
+    socket.once('close', () => this.#server.forceShutdown());
+    this.#server.createConnectionInjector(ServerCredentials.createInsecure()).injectConnection(socket);
+  }
+
+  streams(): ReadonlySet<XdsStream> {
+    return this.#streams;
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  /** Cuts a client that sends without ever completing a request: gRPC would keep it all. */
+  look(): void {
+    const { maxRequestBytes } = this.#deps.config.limits;
+    const unaccounted = this.#socket.bytesRead - this.#accountedBytes;
+    if (unaccounted <= GRPC_FACTOR * maxRequestBytes + UNACCOUNTED_BYTES) return;
+    this.#deps.events.refused('request_size', `${unaccounted} bytes of requests that were never completed`);
+    this.destroy();
+  }
+
+  /** Ends all streams with UNAVAILABLE, and the connection when that has gone out, after `withinMs` at the latest. */
+  async stop(withinMs: number, deadline: AbortSignal): Promise<void> {
+    for (const stream of this.#streams) stream.end(status.UNAVAILABLE, 'Scute is stopping');
+    if (this.#streams.size > 0 && !deadline.aborted) {
+      await new Promise<void>((resolve) => {
+        const timer = this.#deps.clock.after(withinMs, resolve);
+        this.#ended = () => {
+          timer.cancel();
+          resolve();
+        };
+      });
+    }
+    this.#server.forceShutdown();
+    this.destroy();
+  }
+
+  #open<Request>(call: XdsCall, protocol: Protocol<Request>, aggregated: boolean): void {
+    const { config, events, clock, catalogue } = this.#deps;
+    const refuse = (reason: SdsRefusalReason, detail: string): void => {
+      events.refused(reason, detail);
+      call.emit('error', { code: status.RESOURCE_EXHAUSTED, details: detail });
+    };
+    this.#accountedBytes += OVERHEAD_BYTES;
+    const rateProblem = this.#admit();
+    if (rateProblem !== undefined) return refuse('request_rate', rateProblem);
+    const { maxStreams, maxStreamsPerConnection } = config.limits;
+    if (this.#streams.size >= maxStreamsPerConnection)
+      return refuse('connection_stream_limit', `more than ${maxStreamsPerConnection} streams on one connection`);
+    if (!this.#deps.openStream()) return refuse('stream_limit', `more than ${maxStreams} streams`);
+
+    const ref = { id: this.#deps.nextStream(), connection: this.#id, protocol: protocol.name, aggregated, node: '', userAgent: '' };
+    const stream = new XdsServerStream(call, protocol, ref, clock.now(), {
+      catalogue,
+      options: this.#streamOptions(),
+      maxRequestBytes: config.limits.maxRequestBytes,
+      events,
+      admitRequest: () => this.#admit(),
+      account: (bytes) => (this.#accountedBytes += bytes + OVERHEAD_BYTES),
+      growSubscription: (bytes) => this.#grow(bytes),
+    });
+    this.#streams.add(stream as XdsServerStream<never>);
+    events.streamOpened(ref);
+    call.once('close', () => {
+      stream.closed();
+      this.#streams.delete(stream as XdsServerStream<never>);
+      this.#deps.closeStream();
+      events.streamEnded(ref, stream.endDetail);
+      if (this.#streams.size === 0) this.#ended?.();
+    });
+  }
+
+  #streamOptions(): StreamOptions & { readonly disableSpiffeCertValidation: boolean } {
+    const { disableSpiffeCertValidation, strictUnknownNames, limits } = this.#deps.config;
+    return {
+      noncePrefix: this.#deps.noncePrefix(),
+      defaultForm: disableSpiffeCertValidation ? 'root_ca' : 'spiffe',
+      strictUnknownNames,
+      maxNames: limits.maxNames,
+      disableSpiffeCertValidation,
+    };
+  }
+
+  /** A sentence if the client asks for too much too fast. One that goes on regardless is cut. */
+  #admit(): string | undefined {
+    const taken = this.#bucket.take();
+    if (taken === 'taken') return undefined;
+    if (taken === 'hopeless') this.destroy();
+    return `more than ${this.#deps.config.limits.maxRequestRate} requests a second`;
+  }
+
+  #grow(bytes: number): string | undefined {
+    this.#subscriptionBytes += bytes;
+    const { maxSubscriptionBytes } = this.#deps.config.limits;
+    return bytes > 0 && this.#subscriptionBytes > maxSubscriptionBytes
+      ? `the names that one connection asks for have more than ${maxSubscriptionBytes} bytes`
+      : undefined;
+  }
+
+  #fetch(call: ServerUnaryCall<Buffer, Buffer>, respond: sendUnaryData<Buffer>): void {
+    const { config, events } = this.#deps;
+    const refuse = (reason: SdsRefusalReason, code: status, detail: string): void => {
+      events.refused(reason, detail);
+      respond({ code, details: detail });
+    };
+    const { maxRequestBytes, maxNames } = config.limits;
+    const bytes = call.request;
+    this.#accountedBytes += bytes.length + OVERHEAD_BYTES;
+    if (bytes.length > maxRequestBytes) {
+      return refuse('request_size', status.RESOURCE_EXHAUSTED, `a request of ${bytes.length} bytes: ${maxRequestBytes} are allowed`);
+    }
+    const rateProblem = this.#admit();
+    if (rateProblem !== undefined) return refuse('request_rate', status.RESOURCE_EXHAUSTED, rateProblem);
+    const decoded = decodeSotwRequest(bytes, config);
+    if (!decoded.ok) return refuse('bad_request', status.INVALID_ARGUMENT, decoded.error);
+    const { typeUrl, request } = decoded.value;
+    if (typeUrl !== '' && typeUrl !== SECRET_TYPE)
+      return refuse(
+        'bad_request',
+        status.INVALID_ARGUMENT,
+        `type_url ${JSON.stringify(typeUrl.slice(0, 200))} is not served here: ${SECRET_TYPE} is`,
+      );
+    if (request.names.length > maxNames)
+      return refuse('name_limit', status.RESOURCE_EXHAUSTED, `${request.names.length} names in one request: ${maxNames} are allowed`);
+    const catalogue = this.#deps.catalogue();
+    if (catalogue === undefined) return refuse('not_ready', status.UNAVAILABLE, 'the Workload API has not answered yet');
+
+    const form = request.node?.form ?? this.#streamOptions().defaultForm;
+    const { secrets, missing } = fetchSecrets(catalogue, request.names, form);
+    const isStrict = config.strictUnknownNames;
+    if (missing.length > 0 && (secrets.length === 0 || isStrict)) {
+      const isPooled = missing.every(({ reason }) => reason === 'pooled_bundles');
+      const code = !isStrict ? status.NOT_FOUND : isPooled ? status.INTERNAL : status.INVALID_ARGUMENT;
+      return refuse('unknown_names', code, `not served: ${listNames(missing.map(({ name }) => name).toSorted())}`);
+    }
+    // As from the SPIRE agent: who asks once has no use for a version or a nonce.
+    respond(null, encodeSotwResponse({ version: '', nonce: '', secrets, removed: [] }, SECRET_TYPE));
+  }
+}

@@ -1,0 +1,72 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseConfig } from '../config/load.ts';
+import { formatIssues } from '../config/issue.ts';
+import { buildEnvoyConfig } from './envoy-config.ts';
+
+const SDS = { listen: 'unix:///run/sds.sock' };
+const IN = { name: 'in', listen: '127.0.0.1:1', to: '127.0.0.1:2', allow: ['spiffe://example.org/web'] };
+
+async function build(config: object) {
+  const loaded = await parseConfig(JSON.stringify({ workloadApi: { endpoint: 'unix:///a' }, ...config }), {
+    file: 'f',
+    flags: {},
+    env: {},
+  });
+  if (!loaded.ok) throw new Error(formatIssues(loaded.error));
+  return buildEnvoyConfig(loaded.value);
+}
+
+async function textOf(config: object): Promise<string> {
+  const built = await build(config);
+  if (!built.ok) throw new Error(built.error);
+  return JSON.stringify(built.value);
+}
+
+async function problemOf(config: object): Promise<string> {
+  const built = await build(config);
+  return built.ok ? 'none' : built.error;
+}
+
+test('a listener that admits nobody becomes none: without matchers Envoy would admit everybody', async () => {
+  const text = await textOf({ inbound: [{ ...IN, allow: [] }], sds: SDS });
+
+  assert.doesNotMatch(text, /DownstreamTlsContext/);
+});
+
+test('no listener is without matchers', async () => {
+  const text = await textOf({
+    inbound: [IN],
+    outbound: [{ ...IN, name: 'out', listen: '127.0.0.1:3', allow: undefined, expect: IN.allow }],
+    sds: SDS,
+  });
+
+  assert.equal(text.match(/TlsContext"/g)?.length, 2);
+  assert.equal(text.match(/"match_typed_subject_alt_names":\[\{/g)?.length, 2);
+});
+
+test('one trust domain is judged by its own bundle, several by all, each for itself', async () => {
+  assert.match(await textOf({ inbound: [IN], sds: SDS }), /"name":"spiffe:\/\/example\.org"/);
+  const both = { inbound: [{ ...IN, allow: ['spiffe://example.org/web', 'spiffe://partner.example/**'] }] };
+  assert.match(await textOf({ ...both, sds: { ...SDS, defaultAllBundlesName: 'EVERY' } }), /"name":"EVERY"/);
+  assert.match(await problemOf({ ...both, sds: { ...SDS, disableSpiffeCertValidation: true } }), /cannot be kept apart/);
+});
+
+test('where Scute has matchers for a listener, Envoy needs none of its own', async () => {
+  const text = await textOf({ inbound: [IN], sds: { ...SDS, matchers: [{ secret: 'ROOTCA', listener: 'in' }] } });
+
+  assert.match(text, /"validation_context_sds_secret_config":\{"name":"ROOTCA"/);
+  assert.doesNotMatch(text, /match_typed/);
+});
+
+test('each listener presents its own identity', async () => {
+  const withIdentity = (identity: object | undefined, sds: object = SDS) => ({ inbound: [{ ...IN, ...(identity && { identity }) }], sds });
+  assert.match(await textOf(withIdentity({ hint: 'x' })), /"name":"hint:x"/);
+  assert.match(await textOf(withIdentity({ id: 'spiffe://example.org/x' })), /"name":"spiffe:\/\/example\.org\/x"/);
+  assert.match(await textOf(withIdentity(undefined)), /"name":"default"/);
+  assert.match(await problemOf(withIdentity(undefined, { ...SDS, identity: { hint: 'y' } })), /"default" is another one/);
+});
+
+test('without SDS there is nothing to print', async () => {
+  assert.match(await problemOf({ inbound: [IN] }), /no sds section/);
+});

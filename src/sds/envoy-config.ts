@@ -1,0 +1,177 @@
+/** What an Envoy would have to be told to do what the listeners of a configuration do, with secrets from Scute. Pure. */
+import type { Config, InboundConfig, OutboundConfig, SdsConfig } from '../config/config.ts';
+import type { Address } from '../config/units.ts';
+import type { SvidChoice } from '../identity/snapshot.ts';
+import { err, ok, type Result } from '../lib/result.ts';
+import { parsePattern } from '../policy/pattern.ts';
+import type { AllowList } from '../policy/rules.ts';
+import { trustDomainId, trustDomainOf } from '../spiffe/spiffe-id.ts';
+import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import { regexOf } from './san-matchers.ts';
+import { HINT_PREFIX } from './secrets.ts';
+
+const TLS = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3';
+const SDS_CLUSTER = 'scute';
+
+/** A whole bootstrap, to be written as YAML; or why there is none, a sentence. */
+export function buildEnvoyConfig(config: Config): Result<object, string> {
+  const { sds } = config;
+  if (sds === undefined) return err('there is no sds section: Envoy would have nowhere to get its certificates from');
+  const unpinned = [...config.inbound, ...config.outbound].find(({ identity }) => identity.by === 'default');
+  if (sds.identity.by !== 'default' && unpinned !== undefined) {
+    return err(`${unpinned.name} presents the first SVID, and ${JSON.stringify(sds.defaultSvidName)} is another one: give it an identity`);
+  }
+  const listeners: object[] = [];
+  const clusters: object[] = [];
+  for (const inbound of config.inbound) {
+    // To Envoy, no matchers are everybody.
+    if (inbound.allow.entries.length === 0) continue;
+    const context = validation(sds, inbound.allow, inbound.name);
+    if (!context.ok) return context;
+    listeners.push(inboundListener(inbound, sds, context.value));
+    clusters.push(cluster(inbound.name, inbound.to, undefined));
+  }
+  for (const outbound of config.outbound) {
+    const context = validation(sds, outbound.expect, undefined);
+    if (!context.ok) return context;
+    const { serverName } = outbound;
+    const tls = {
+      name: 'envoy.transport_sockets.tls',
+      typed_config: {
+        '@type': `${TLS}.UpstreamTlsContext`,
+        ...(serverName !== undefined && { sni: serverName }),
+        common_tls_context: commonTls(sds, outbound, context.value),
+      },
+    };
+    listeners.push({ name: outbound.name, address: address(outbound.listen), filter_chains: [{ filters: [tcpProxy(outbound.name)] }] });
+    clusters.push(cluster(outbound.name, outbound.to, tls));
+  }
+  return ok({ node: { id: 'envoy', cluster: 'envoy' }, static_resources: { listeners, clusters: [...clusters, sdsCluster(sds.listen)] } });
+}
+
+function inboundListener(inbound: InboundConfig, sds: SdsConfig, context: object): object {
+  const transport_socket = {
+    name: 'envoy.transport_sockets.tls',
+    typed_config: {
+      '@type': `${TLS}.DownstreamTlsContext`,
+      require_client_certificate: true,
+      common_tls_context: commonTls(sds, inbound, context),
+    },
+  };
+  const filter = inbound.protocol === 'http' ? httpFilter(inbound.name) : tcpProxy(inbound.name);
+  return { name: inbound.name, address: address(inbound.listen), filter_chains: [{ filters: [filter], transport_socket }] };
+}
+
+function commonTls(sds: SdsConfig, { identity, alpn }: Pick<InboundConfig | OutboundConfig, 'identity' | 'alpn'>, context: object): object {
+  return {
+    ...(alpn.length > 0 && { alpn_protocols: alpn }),
+    tls_certificate_sds_secret_configs: [secret(certificateName(sds, identity))],
+    ...context,
+  };
+}
+
+function certificateName(sds: SdsConfig, identity: SvidChoice): string {
+  switch (identity.by) {
+    case 'default':
+      return sds.defaultSvidName;
+    case 'id':
+      return identity.id;
+    case 'hint':
+      return `${HINT_PREFIX}${identity.hint}`;
+  }
+}
+
+/** The trust bundle, and who may be at the other end: said by Scute if it has matchers for the listener, else by Envoy itself. */
+function validation(sds: SdsConfig, list: AllowList, listener: string | undefined): Result<object, string> {
+  const ours = listener === undefined ? undefined : sds.matchers.find((matchers) => matchers.listener === listener);
+  if (ours !== undefined) return ok({ validation_context_sds_secret_config: secret(ours.secret) });
+  const matchers: object[] = [];
+  const domains = new Set<TrustDomain>();
+  for (const entry of list.entries) {
+    const pattern = parsePattern(entry);
+    if (!pattern.ok) return err(`${JSON.stringify(entry)} cannot be said in matchers: ${pattern.error}`);
+    domains.add(pattern.value.kind === 'exact' ? trustDomainOf(pattern.value.id) : pattern.value.trustDomain);
+    const matcher = pattern.value.kind === 'exact' ? { exact: pattern.value.id } : { safe_regex: { regex: regexOf(pattern.value) } };
+    matchers.push({ san_type: 'URI', matcher });
+  }
+  const [domain, ...others] = domains;
+  if (others.length > 0 && sds.disableSpiffeCertValidation) {
+    return err(`${[...domains].join(' and ')} cannot be kept apart with disableSpiffeCertValidation: give each a listener of its own`);
+  }
+  return ok({
+    combined_validation_context: {
+      default_validation_context: { match_typed_subject_alt_names: matchers },
+      validation_context_sds_secret_config: secret(
+        domain === undefined || others.length > 0 ? sds.defaultAllBundlesName : trustDomainId(domain),
+      ),
+    },
+  });
+}
+
+function secret(name: string): object {
+  const grpc_services = [{ envoy_grpc: { cluster_name: SDS_CLUSTER } }];
+  return {
+    name,
+    sds_config: { resource_api_version: 'V3', api_config_source: { api_type: 'GRPC', transport_api_version: 'V3', grpc_services } },
+  };
+}
+
+function tcpProxy(name: string): object {
+  const typed_config = {
+    '@type': 'type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy',
+    stat_prefix: name,
+    cluster: name,
+  };
+  return { name: 'envoy.filters.network.tcp_proxy', typed_config };
+}
+
+/** With the caller's SPIFFE ID in X-Forwarded-Client-Cert, in place of any that it sent. */
+function httpFilter(name: string): object {
+  return {
+    name: 'envoy.filters.network.http_connection_manager',
+    typed_config: {
+      '@type': 'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
+      stat_prefix: name,
+      forward_client_cert_details: 'SANITIZE_SET',
+      set_current_client_cert_details: { uri: true },
+      route_config: { virtual_hosts: [{ name, domains: ['*'], routes: [{ match: { prefix: '/' }, route: { cluster: name } }] }] },
+      http_filters: [
+        {
+          name: 'envoy.filters.http.router',
+          typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router' },
+        },
+      ],
+    },
+  };
+}
+
+function cluster(name: string, to: Address, transport_socket: object | undefined): object {
+  const isNamed = to.kind === 'tcp' && !/^[0-9.]+$|:/.test(to.host);
+  return {
+    name,
+    type: isNamed ? 'STRICT_DNS' : 'STATIC',
+    connect_timeout: '5s',
+    load_assignment: endpoints(name, to),
+    ...(transport_socket !== undefined && { transport_socket }),
+  };
+}
+
+function sdsCluster(listen: Address): object {
+  const options = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
+  return {
+    name: SDS_CLUSTER,
+    type: 'STATIC',
+    typed_extension_protocol_options: {
+      [options]: { '@type': `type.googleapis.com/${options}`, explicit_http_config: { http2_protocol_options: {} } },
+    },
+    load_assignment: endpoints(SDS_CLUSTER, listen),
+  };
+}
+
+function endpoints(cluster_name: string, to: Address): object {
+  return { cluster_name, endpoints: [{ lb_endpoints: [{ endpoint: { address: address(to) } }] }] };
+}
+
+function address(of: Address): object {
+  return of.kind === 'unix' ? { pipe: { path: of.path } } : { socket_address: { address: of.host, port_value: of.port } };
+}

@@ -1,0 +1,112 @@
+import type { Clock } from '../lib/clock.ts';
+import type { SdsRound } from '../telemetry/sds-events.ts';
+import type { Catalogue } from './secrets.ts';
+import type { XdsStream } from './stream.ts';
+
+export interface PusherDeps {
+  readonly clock: Clock;
+  readonly streams: () => Iterable<XdsStream>;
+  readonly catalogue: () => Catalogue | undefined;
+  /** A round in which something was sent. */
+  readonly pushed: (round: SdsRound) => void;
+}
+
+/** Streams that are served before others get their turn: the same thread moves the traffic of the proxy. */
+const STREAMS_PER_TURN = 64;
+/** Snapshots that come closer than this to each other become one round. */
+const REST_MS = 100;
+/** How long certificates wait for bundles to go out first, whoever does not read them. */
+const HEAD_START_MS = 50;
+
+/** Bundles first, over all streams: whoever is shown a certificate by a new authority has been told of that before. */
+const STAGES = ['bundles', 'both', 'certificates'] as const;
+
+/** Tells all streams of a new catalogue, in rounds: one at a time, and the newest catalogue in each. */
+export class Pusher {
+  readonly #deps: PusherDeps;
+  #isRunning = false;
+  #isStopped = false;
+  /** Since when streams have not been told; undefined if they have. */
+  #changedAtMs: number | undefined;
+  #restUntilMs = -Infinity;
+
+  constructor(deps: PusherDeps) {
+    this.#deps = deps;
+  }
+
+  /** The catalogue is another one. */
+  changed(): void {
+    this.#changedAtMs ??= this.#deps.clock.monotonic();
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    // A mistake in here ends the process, as any of ours does.
+    void this.#run();
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  async #run(): Promise<void> {
+    const { clock } = this.#deps;
+    try {
+      while (this.#changedAtMs !== undefined && !this.#isStopped) {
+        const waitMs = this.#restUntilMs - clock.monotonic();
+        if (waitMs > 0) await new Promise<void>((resolve) => clock.after(waitMs, resolve));
+        const sinceMs = this.#changedAtMs;
+        this.#changedAtMs = undefined;
+        this.#restUntilMs = clock.monotonic() + REST_MS;
+        await this.#round(sinceMs);
+      }
+    } finally {
+      this.#isRunning = false;
+    }
+  }
+
+  async #round(sinceMs: number): Promise<void> {
+    const stages = this.#plan();
+    const round = { streams: 0, secrets: 0, bytes: 0 };
+    const count = (sent: { readonly secrets: number; readonly bytes: number }): void => {
+      round.streams += 1;
+      round.secrets += sent.secrets;
+      round.bytes += sent.bytes;
+    };
+    const writes: Promise<void>[] = [];
+    for (const stage of STAGES) {
+      const ofStage: Promise<void>[] = [];
+      for (const [index, stream] of stages[stage].entries()) {
+        if (index % STREAMS_PER_TURN === STREAMS_PER_TURN - 1) await nextTurn();
+        if (this.#isStopped) return;
+        const sent = stream.update();
+        if (sent !== undefined) ofStage.push(sent.then(count));
+      }
+      writes.push(...ofStage);
+      if (ofStage.length > 0 && stage !== 'certificates') await this.#atMost(HEAD_START_MS, Promise.all(ofStage));
+    }
+    if (writes.length === 0) return;
+    // A client that does not read is not waited for: this measures those that do.
+    await this.#atMost(REST_MS, Promise.all(writes));
+    const { clock, catalogue } = this.#deps;
+    this.#deps.pushed({ generation: catalogue()?.generation ?? 0, ...round, durationMs: clock.monotonic() - sinceMs });
+  }
+
+  #plan(): Record<(typeof STAGES)[number], XdsStream[]> {
+    const stages = { bundles: [] as XdsStream[], both: [] as XdsStream[], certificates: [] as XdsStream[] };
+    for (const stream of this.#deps.streams()) {
+      const due = stream.due();
+      if (due !== 'none') stages[due].push(stream);
+    }
+    return stages;
+  }
+
+  #atMost(limitMs: number, work: Promise<unknown>): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = this.#deps.clock.after(limitMs, resolve);
+      void work.finally(() => timer.cancel()).then(() => resolve());
+    });
+  }
+}
+
+function nextTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

@@ -1,0 +1,95 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parsePattern } from '../policy/pattern.ts';
+import { compileAllowList } from '../policy/rules.ts';
+import { parseSpiffeId } from '../spiffe/spiffe-id.ts';
+import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import { regexOf, sanMatchers } from './san-matchers.ts';
+
+const ENTRIES = [
+  'spiffe://example.org/web',
+  'spiffe://example.org/a.b',
+  'spiffe://example.org/ns/*/sa/web',
+  'spiffe://example.org/*',
+  'spiffe://example.org/**',
+  'spiffe://example.org/*/**',
+  'spiffe://exa-mple_1.org/x/**',
+];
+const PIECES = [
+  'spiffe://',
+  'example.org',
+  'exampleXorg',
+  'exa-mple_1.org',
+  '/',
+  '//',
+  'web',
+  'a.b',
+  'aXb',
+  'ns',
+  'sa',
+  '.',
+  '..',
+  '...',
+  '.x',
+  '..x',
+  '%2e',
+  ' ',
+  '\n',
+  'é',
+  '?',
+  '#',
+  '*',
+  '**',
+  'x',
+];
+
+/** Texts that look like SPIFFE IDs, and are or are not. */
+function* texts(): Generator<string> {
+  let seed = 3;
+  const random = (below: number): number => {
+    seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648;
+    return Math.floor((seed / 2_147_483_648) * below);
+  };
+  const piece = (): string => PIECES[random(PIECES.length)] ?? '';
+  for (let count = 0; count < 40_000; count += 1) {
+    const domain = ['example.org', 'exa-mple_1.org', 'exampleXorg', piece()][random(4)] ?? '';
+    yield `spiffe://${domain}${Array.from({ length: random(6) }, () => (random(4) === 0 ? piece() : `/${piece()}`)).join('')}`;
+  }
+  for (const entry of ENTRIES) for (const end of ['', '/', '\n', '/x', ' ']) yield `${entry.replaceAll('*', 'x')}${end}`;
+}
+
+test('a regular expression admits exactly the SPIFFE IDs that its entry admits', () => {
+  const tried = [...texts()];
+  for (const entry of ENTRIES) {
+    const pattern = parsePattern(entry);
+    const list = compileAllowList([entry]);
+    assert.ok(pattern.ok && list.ok);
+    if (pattern.value.kind !== 'segments') continue;
+    const regex = new RegExp(regexOf(pattern.value));
+    let admitted = 0;
+    for (const text of tried) {
+      const id = parseSpiffeId(text);
+      const isAllowed: boolean = id.ok && list.value.match(id.value) !== undefined;
+      assert.equal(regex.test(text), isAllowed, `${entry} and ${JSON.stringify(text)}`);
+      if (isAllowed) admitted += 1;
+    }
+    assert.ok(admitted > 0, entry);
+  }
+});
+
+test('what RE2 does not know is not used', () => {
+  for (const entry of ENTRIES) {
+    const pattern = parsePattern(entry);
+    if (pattern.ok && pattern.value.kind === 'segments') assert.doesNotMatch(regexOf(pattern.value), /\(\?[=!<]|\\[1-9]/);
+  }
+});
+
+test('no list becomes no matchers', () => {
+  const domains = new Set(['example.org' as TrustDomain]);
+  for (const entries of [[], ['spiffe://other.example/web'], ['spiffe://other.example/**']]) {
+    const list = compileAllowList(entries);
+    assert.ok(list.ok);
+    const matchers = sanMatchers(list.value, domains);
+    assert.equal(matchers.ok ? undefined : matchers.error.problem, 'empty_allow_list');
+  }
+});

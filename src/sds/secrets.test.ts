@@ -1,0 +1,338 @@
+import assert from 'node:assert/strict';
+import { inspect } from 'node:util';
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { test } from 'node:test';
+import { createTestAuthority, type TestAuthority } from '../../test/support/pki.ts';
+import { PLAIN_OPTIONS, readSecret, type ReadSecret } from '../../test/support/secrets.ts';
+import { bundleOf, heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import type { IdentitySnapshot } from '../identity/snapshot.ts';
+import { compileAllowList, type AllowList } from '../policy/rules.ts';
+import { buildTrustBundle, type TrustBundle } from '../spiffe/trust-bundle.ts';
+import { buildCatalogue, type Catalogue, type CatalogueOptions } from './secrets.ts';
+import type { ValidationForm } from './validation-form.ts';
+
+const HOUR_MS = 3_600_000;
+const own = createTestAuthority({ trustDomain: 'example.org' });
+const partner = createTestAuthority({ trustDomain: 'partner.example' });
+const web = svidOf(own, 'spiffe://example.org/web');
+const api = svidOf(own, 'spiffe://example.org/api', { hint: 'internal' });
+const snapshot = heldSnapshot([web, api], [own, partner]);
+const WEB_TOO = 'spiffe://example.org/web-too';
+
+function catalogue(options: Partial<CatalogueOptions> = {}, of: IdentitySnapshot = snapshot, nowMs = Date.now()): Catalogue {
+  return buildCatalogue(of, { ...PLAIN_OPTIONS, ...options }, nowMs);
+}
+
+function read(from: Catalogue, name: string, form: ValidationForm = 'spiffe'): ReadSecret {
+  const looked = from.lookup(name, form);
+  if (!looked.found) throw new Error(`${name}: ${looked.reason}: ${looked.detail}`);
+  assert.equal(looked.secret.name, name);
+  return readSecret(looked.secret.encode());
+}
+
+function reason(from: Catalogue, name: string, form: ValidationForm = 'spiffe'): string {
+  const looked = from.lookup(name, form);
+  return looked.found ? 'found' : looked.reason;
+}
+
+function listOf(...entries: readonly string[]): AllowList {
+  const list = compileAllowList(entries);
+  if (!list.ok) throw new Error(list.error[0]?.message);
+  return list.value;
+}
+
+function withBundles(...bundles: readonly TrustBundle[]): IdentitySnapshot {
+  return { ...snapshot, bundles: new Map(bundles.map((bundle) => [bundle.trustDomain, bundle])) };
+}
+
+function emptied(authority: TestAuthority): TrustBundle {
+  return { ...bundleOf(authority), authorities: [] };
+}
+
+test('an identity is its chain in PEM, leaf first and without the root, and its key in PKCS #8', () => {
+  const intermediate = own.intermediate();
+  const svid = svidOf(own, 'spiffe://example.org/web');
+  const chained = { ...svid, ...chainOf(intermediate) };
+  const { certificate } = read(catalogue({}, heldSnapshot([chained], [own])), 'spiffe://example.org/web');
+
+  assert.match(
+    certificate?.chain ?? '',
+    /^-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n$/,
+  );
+  assert.match(certificate?.key ?? '', /^-----BEGIN PRIVATE KEY-----\n/);
+  assert.ok(new X509Certificate(certificate?.chain ?? '').checkPrivateKey(createPrivateKey(certificate?.key ?? '')));
+});
+
+/** An SVID below an intermediate. */
+function chainOf(intermediate: TestAuthority) {
+  const { chain, key } = svidOf(Object.assign(intermediate, { der: own.der }), 'spiffe://example.org/web');
+  return { chain, key };
+}
+
+test('every name has its secret, under the name that was asked for', () => {
+  const from = catalogue();
+
+  for (const name of ['default', 'spiffe://example.org/web', 'spiffe://example.org/api', 'hint:internal'])
+    assert.ok(read(from, name).certificate);
+  for (const name of ['ROOTCA', 'ALL', 'spiffe://example.org', 'spiffe://partner.example']) assert.ok(read(from, name).spiffe, name);
+  assert.deepEqual(Object.keys(read(from, 'ROOTCA').spiffe ?? {}), ['example.org']);
+  assert.deepEqual(Object.keys(read(from, 'ALL').spiffe ?? {}), ['example.org', 'partner.example']);
+  assert.equal(read(from, 'hint:internal').certificate?.chain, read(from, 'spiffe://example.org/api').certificate?.chain);
+  assert.equal(read(from, 'default').certificate?.chain, read(from, 'spiffe://example.org/web').certificate?.chain);
+});
+
+test('everything is our trust domain, the others in order, then our identities, each once', () => {
+  const zulu = createTestAuthority({ trustDomain: 'zulu.example' });
+  const twice = heldSnapshot([web, api, svidOf(own, 'spiffe://example.org/web')], [zulu, partner, own]);
+
+  assert.deepEqual(catalogue({}, twice).names(), [
+    'spiffe://example.org',
+    'spiffe://partner.example',
+    'spiffe://zulu.example',
+    'spiffe://example.org/web',
+    'spiffe://example.org/api',
+  ]);
+});
+
+test('F.5.13: of two SVIDs with one hint the first counts', () => {
+  const twice = heldSnapshot([web, api, svidOf(own, WEB_TOO, { hint: 'internal' })], [own]);
+
+  assert.equal(
+    read(catalogue({}, twice), 'hint:internal').certificate?.chain,
+    read(catalogue({}, twice), 'spiffe://example.org/api').certificate?.chain,
+  );
+});
+
+test('F.5.13: of two SVIDs with one SPIFFE ID the first counts', () => {
+  const second = svidOf(own, 'spiffe://example.org/web');
+
+  assert.equal(
+    new X509Certificate(read(catalogue({}, heldSnapshot([web, second], [own])), 'spiffe://example.org/web').certificate?.chain ?? '')
+      .serialNumber,
+    web.chain[0]?.x509.serialNumber,
+  );
+});
+
+test('the default identity can be another one, and is never replaced by one', () => {
+  assert.equal(
+    read(catalogue({ identity: { by: 'hint', hint: 'internal' } }), 'default').certificate?.chain,
+    read(catalogue(), 'spiffe://example.org/api').certificate?.chain,
+  );
+  assert.equal(reason(catalogue({ identity: { by: 'hint', hint: 'other' } }), 'default'), 'not_held');
+});
+
+test('names that are nothing, or that only look like something', () => {
+  const from = catalogue();
+
+  for (const name of [
+    '',
+    'file-root:/etc/ca.pem',
+    'file-cert:a~b',
+    'kubernetes://x',
+    'Default',
+    'rootca',
+    'hint:',
+    '__proto__',
+    'SPIFFE://example.org',
+    'spiffe://example.org/',
+  ])
+    assert.equal(reason(from, name), 'unknown_name', name);
+  for (const name of ['spiffe://example.org/other', 'spiffe://other.example', 'spiffe://other.example/web', 'hint:other'])
+    assert.equal(reason(from, name), 'not_held', name);
+});
+
+test('names that nothing is called cost no memory', () => {
+  const from = catalogue();
+  const before = process.memoryUsage().heapUsed;
+
+  for (let index = 0; index < 200_000; index += 1) from.lookup(`unknown-${index}-${'x'.repeat(100)}`, 'spiffe');
+
+  assert.ok(process.memoryUsage().heapUsed - before < 60_000_000);
+});
+
+test('the aliases can be renamed; where two are called the same, the bundle is meant', () => {
+  const renamed = catalogue({ defaultSvidName: 'svid', defaultBundleName: 'null', defaultAllBundlesName: 'ROOTCA' });
+  assert.deepEqual(Object.keys(read(renamed, 'ROOTCA').spiffe ?? {}), ['example.org', 'partner.example']);
+  assert.ok(read(renamed, 'svid').certificate);
+  for (const name of ['default', 'ALL']) assert.equal(reason(renamed, name), 'unknown_name');
+
+  const same = catalogue({ defaultBundleName: 'X', defaultAllBundlesName: 'X' });
+  assert.deepEqual(Object.keys(read(same, 'X').spiffe ?? {}), ['example.org']);
+});
+
+test('plain authorities are those of one trust domain, and never of all', () => {
+  const from = catalogue();
+
+  assert.equal(read(from, 'ROOTCA', 'root_ca').trustedCa, own.pem);
+  assert.equal(read(from, 'spiffe://partner.example', 'root_ca').trustedCa, partner.pem);
+  assert.equal(read(from, 'ROOTCA', 'root_ca').spiffe, undefined);
+  assert.equal(reason(from, 'ALL', 'root_ca'), 'pooled_bundles');
+  assert.deepEqual(read(from, 'default', 'root_ca'), read(from, 'default', 'spiffe'));
+});
+
+test('F.5.9: a trust domain without authorities is left out of ALL, and is missing by itself', () => {
+  const from = catalogue({}, withBundles(bundleOf(own), emptied(partner)));
+  assert.deepEqual(Object.keys(read(from, 'ALL').spiffe ?? {}), ['example.org']);
+  assert.equal(reason(from, 'spiffe://partner.example'), 'empty_bundle');
+
+  const none = catalogue({}, withBundles(emptied(own), emptied(partner)));
+  for (const name of ['ALL', 'ROOTCA', 'spiffe://example.org']) {
+    for (const form of ['spiffe', 'root_ca'] as const)
+      if (name !== 'ALL' || form === 'spiffe') assert.equal(reason(none, name, form), 'empty_bundle');
+  }
+});
+
+test('F.5.9: a federated trust domain that is removed leaves ALL, which has another version then', () => {
+  const [before, after] = [catalogue(), catalogue({}, withBundles(bundleOf(own)))];
+
+  assert.deepEqual(Object.keys(read(after, 'ALL').spiffe ?? {}), ['example.org']);
+  assert.equal(reason(after, 'spiffe://partner.example'), 'not_held');
+  const versions = [before, after].map((from) => from.lookup('ALL', 'spiffe')).map((looked) => (looked.found ? looked.secret.version : ''));
+  assert.notEqual(versions[0], versions[1]);
+});
+
+test('an SVID that is not valid now is not served, and the catalogue says when that changes', () => {
+  const nowMs = Date.now();
+  const dated = heldSnapshot([svidOf(own, 'spiffe://example.org/web', { notBefore: nowMs - HOUR_MS, notAfter: nowMs + HOUR_MS })], [own]);
+  const end = Math.floor((nowMs + HOUR_MS) / 1000) * 1000;
+
+  assert.equal(reason(catalogue({}, dated, nowMs), 'default'), 'found');
+  assert.equal(catalogue({}, dated, nowMs).changesAtMs, end + 1);
+  assert.equal(reason(catalogue({}, dated, end), 'default'), 'found');
+  assert.equal(reason(catalogue({}, dated, end + 1), 'default'), 'not_valid');
+  assert.equal(catalogue({}, dated, end + 1).changesAtMs, undefined);
+  assert.equal(reason(catalogue({}, dated, nowMs - 2 * HOUR_MS), 'default'), 'not_valid');
+  assert.equal(reason(catalogue({}, dated, end + 1), 'ROOTCA'), 'found');
+});
+
+test('without an identity no identity is served; bundles are, and the only one is ours', () => {
+  const none = { kind: 'none', generation: 2, receivedAtMs: 0, reason: 'no identity issued' } as const;
+  const empty = catalogue({}, { ...none, bundles: new Map() });
+  for (const name of ['default', 'ROOTCA', 'spiffe://example.org/web']) assert.equal(reason(empty, name), 'not_held');
+  assert.equal(reason(empty, 'ALL'), 'empty_bundle');
+  assert.deepEqual(empty.names(), []);
+
+  const one = catalogue({}, { ...none, bundles: withBundles(bundleOf(own)).bundles });
+  assert.ok(read(one, 'ROOTCA').spiffe);
+  const two = catalogue({}, { ...none, bundles: snapshot.bundles });
+  assert.equal(reason(two, 'ROOTCA'), 'not_held', 'which of them is ours cannot be known');
+  assert.deepEqual(two.names(), ['spiffe://example.org', 'spiffe://partner.example']);
+});
+
+test('the same content has the same version and bytes, whatever order the agent sent it in, and whichever process asks', () => {
+  const second = createTestAuthority({ trustDomain: 'example.org' });
+  const domain = bundleOf(own).trustDomain;
+  const both = (...authorities: readonly TestAuthority[]): TrustBundle => {
+    const bundle = buildTrustBundle(domain, Buffer.concat(authorities.map(({ der }) => der)));
+    if (!bundle.ok) throw new Error(bundle.error.message);
+    return bundle.value;
+  };
+  const [one, other] = [both(own, second), both(second, own)].map((bundle) =>
+    catalogue({}, { ...withBundles(bundle, bundleOf(partner)), generation: Math.random() }).lookup('ALL', 'spiffe'),
+  );
+
+  assert.ok(one?.found && other?.found);
+  assert.equal(one.secret.version, other.secret.version);
+  assert.deepEqual(one.secret.encode(), other.secret.encode());
+  assert.equal(one.secret.encode(), one.secret.encode(), 'encoded once');
+});
+
+test('different content has different versions', () => {
+  const versions = new Set<string>();
+  const add = (from: Catalogue, name: string, form: ValidationForm = 'spiffe'): void => {
+    const looked = from.lookup(name, form);
+    if (looked.found) versions.add(looked.secret.version);
+    else versions.add(looked.reason);
+  };
+  for (const name of ['default', 'spiffe://example.org/web', 'ROOTCA', 'ALL', 'spiffe://example.org']) add(catalogue(), name);
+  add(catalogue(), 'ROOTCA', 'root_ca');
+  add(catalogue({ allow: new Map([['ROOTCA', listOf('spiffe://example.org/web')]]) }), 'ROOTCA');
+  add(catalogue({ allow: new Map([['ROOTCA', listOf('spiffe://example.org/api')]]) }), 'ROOTCA');
+  add(catalogue({}, heldSnapshot([svidOf(own, 'spiffe://example.org/web')], [own])), 'default');
+
+  assert.equal(versions.size, 9);
+});
+
+test('an allow list goes into the context of its name alone, as matchers of URIs', () => {
+  const allow = new Map([['ALL', listOf('spiffe://example.org/web', 'spiffe://partner.example/ns/*/sa/x.y')]]);
+  const from = catalogue({ allow });
+
+  const { matchers = [] } = read(from, 'ALL');
+  assert.equal(matchers[0], 'exact spiffe://example.org/web');
+  assert.match(matchers[1] ?? '', /^regex \^spiffe:\/\/partner\\\.example\/ns\/.+\/sa\/x\\\.y\$$/);
+  assert.equal(read(from, 'ROOTCA').matchers, undefined);
+});
+
+test('a context of one trust domain has the entries of that trust domain alone: its authority could issue the IDs of others', () => {
+  const allow = new Map([['ROOTCA', listOf('spiffe://example.org/web', 'spiffe://partner.example/web')]]);
+
+  for (const form of ['spiffe', 'root_ca'] as const)
+    assert.deepEqual(read(catalogue({ allow }), 'ROOTCA', form).matchers, ['exact spiffe://example.org/web']);
+});
+
+test('an empty list withholds the secret, since to Envoy it is everybody', () => {
+  for (const list of [listOf(), listOf('spiffe://partner.example/web')]) {
+    for (const form of ['spiffe', 'root_ca'] as const)
+      assert.equal(reason(catalogue({ allow: new Map([['ROOTCA', list]]) }), 'ROOTCA', form), 'empty_allow_list');
+  }
+});
+
+test('a list that matchers cannot express withholds the secret, though other entries could be said', () => {
+  const list: AllowList = { entries: ['spiffe://example.org/web', 'not spiffe://example.org/api'], match: () => undefined };
+
+  assert.equal(reason(catalogue({ allow: new Map([['ROOTCA', list]]) }), 'ROOTCA'), 'inexpressible');
+});
+
+test('revocation lists are sent behind the option alone, and only where every authority has one', () => {
+  const domain = bundleOf(own).trustDomain;
+  const build = (authorities: readonly TestAuthority[], crls: readonly Buffer[]): TrustBundle => {
+    const bundle = buildTrustBundle(domain, Buffer.concat(authorities.map(({ der }) => der)), crls);
+    if (!bundle.ok) throw new Error(bundle.error.message);
+    return bundle.value;
+  };
+  const second = createTestAuthority({ trustDomain: 'example.org' });
+  const whole = withBundles(build([own], [own.crl()]));
+  const partly = withBundles(build([own, second], [own.crl()]));
+
+  assert.equal(read(catalogue({}, whole), 'ROOTCA', 'root_ca').crl, undefined);
+  assert.match(read(catalogue({ crls: true }, whole), 'ROOTCA', 'root_ca').crl ?? '', /^-----BEGIN X509 CRL-----\n/);
+  assert.match(
+    read(catalogue({ crls: true }, whole), 'ROOTCA').spiffe?.['example.org'] ?? '',
+    /^-----BEGIN CERTIFICATE[\s\S]*-----BEGIN X509 CRL-----\n/,
+  );
+  assert.equal(read(catalogue({ crls: true }, partly), 'ROOTCA', 'root_ca').crl, undefined);
+  assert.match(catalogue({ crls: true }, partly).notes[0] ?? '', /^example\.org: .* has no revocation list that Envoy could use/);
+  assert.deepEqual(catalogue({ crls: true }, whole).notes, []);
+});
+
+test('an intermediate of ours needs a revocation list as well, which is then sent', () => {
+  const intermediate = own.intermediate();
+  const chained = { ...web, ...chainOf(intermediate) };
+  const build = (crls: readonly Buffer[]): IdentitySnapshot => {
+    const bundle = buildTrustBundle(bundleOf(own).trustDomain, own.der, crls);
+    if (!bundle.ok) throw new Error(bundle.error.message);
+    return { ...heldSnapshot([chained], [own]), bundles: new Map([[bundle.value.trustDomain, bundle.value]]) };
+  };
+  const count = (of: IdentitySnapshot): number =>
+    (read(catalogue({ crls: true }, of), 'ROOTCA', 'root_ca').crl ?? '').split('BEGIN').length - 1;
+
+  assert.equal(count(build([own.crl()])), 0);
+  assert.equal(count(build([own.crl(), intermediate.crl()])), 2);
+});
+
+test('neither JSON nor an inspection of a catalogue or a secret shows a key', () => {
+  const from = catalogue();
+  const looked = from.lookup('default', 'spiffe');
+  assert.ok(looked.found);
+  looked.secret.encode();
+
+  for (const text of [
+    JSON.stringify(from),
+    JSON.stringify(looked),
+    inspect(from, { depth: 20, showHidden: true }),
+    inspect(looked, { depth: 20, showHidden: true }),
+  ]) {
+    assert.doesNotMatch(text, /PRIVATE|BEGIN/);
+    assert.doesNotMatch(text, /Buffer|Uint8Array/);
+  }
+});

@@ -1,0 +1,194 @@
+/** What happens on the SDS socket, and how it is told. */
+import type { LogFields, Logger } from './logger.ts';
+import type { SdsMetrics } from './sds-metrics.ts';
+
+/** Why there is no secret of a name that a client asked for. One closed set: the label of the metric, the log field and the documentation. */
+export const SDS_MISSING_REASONS = [
+  'unknown_name', // nothing is called so
+  'not_held', // an identity or a trust domain that we do not hold
+  'not_valid', // the SVID has expired, or is not valid yet
+  'empty_bundle', // the trust domain has no authorities: nobody of it is trusted
+  'pooled_bundles', // all bundles as plain authorities: any of them could issue for each
+  'empty_allow_list', // to Envoy, no matchers are everybody
+  'inexpressible', // the allow list says what matchers cannot
+] as const;
+export type SdsMissingReason = (typeof SDS_MISSING_REASONS)[number];
+
+/** Why a client of the SDS socket was refused something. */
+export const SDS_REFUSAL_REASONS = [
+  'connection_limit', // maxConnections, and all of them have streams
+  'stream_limit', // maxStreams
+  'connection_stream_limit', // maxStreamsPerConnection
+  'name_limit', // maxNames
+  'request_size', // maxRequestBytes
+  'subscription_size', // the names of one connection are too long together
+  'request_rate', // maxRequestRate
+  'bad_request', // not a request, a wrong type
+  'unknown_names', // strictUnknownNames, or a unary request of nothing that there is
+  'not_ready', // a unary request before the first answer of the Workload API
+] as const;
+export type SdsRefusalReason = (typeof SDS_REFUSAL_REASONS)[number];
+
+export type SdsProtocol = 'sotw' | 'delta';
+
+/** One stream as log lines name it. What the client says of itself is changed when it says so. */
+export interface SdsStreamRef {
+  /** Unique in the process. */
+  readonly id: number;
+  readonly connection: number;
+  readonly protocol: SdsProtocol;
+  /** Over the aggregated service. */
+  readonly aggregated: boolean;
+  node: string;
+  userAgent: string;
+}
+
+export interface SdsName {
+  readonly name: string;
+  readonly reason: SdsMissingReason;
+  readonly detail: string;
+}
+
+export interface SdsSent {
+  readonly name: string;
+  readonly kind: 'certificate' | 'bundle';
+  readonly version: string;
+}
+
+export interface SdsRound {
+  readonly generation: number;
+  readonly streams: number;
+  readonly secrets: number;
+  readonly bytes: number;
+  /** From the snapshot to the last write. */
+  readonly durationMs: number;
+}
+
+export interface SdsEvents {
+  connectionOpened(): void;
+  connectionClosed(): void;
+  streamOpened(stream: SdsStreamRef): void;
+  /** `detail` if it was not the client that ended it. */
+  streamEnded(stream: SdsStreamRef, detail: string | undefined): void;
+  secretsSent(stream: SdsStreamRef, secrets: readonly SdsSent[], removed: readonly string[], bytes: number): void;
+  accepted(stream: SdsStreamRef, versions: ReadonlyMap<string, string>): void;
+  rejected(stream: SdsStreamRef, versions: ReadonlyMap<string, string>, code: number, text: string): void;
+  staleRequest(stream: SdsStreamRef): void;
+  namesMissing(stream: SdsStreamRef, names: readonly SdsName[]): void;
+  secretsWithdrawn(stream: SdsStreamRef, names: readonly SdsName[]): void;
+  /** Rate-limited in the log, always counted. */
+  refused(reason: SdsRefusalReason, detail: string): void;
+  /** Every stream has been offered a new catalogue, and what it was sent has gone out. */
+  pushed(round: SdsRound): void;
+  /** What of the trust bundles is not sent. */
+  notes(notes: readonly string[]): void;
+}
+
+export interface SdsEventsOptions {
+  readonly logger: Logger;
+  readonly metrics: SdsMetrics;
+  /** Calls back at once for the first of a kind, then at times with the number of those that followed. */
+  readonly repeated: (kind: string, log: (count: number) => void) => void;
+}
+
+/** The level of lines that there is one of for each secret and client. */
+const DETAILED = 'debug';
+/** A client chooses names and texts: their length in a line, and how many of them there are. */
+const MAX_NAME = 200;
+const MAX_TEXT = 1000;
+const MAX_NAMES = 20;
+/** Names that were said to be missing are remembered, so that each is said once, however often clients come back. */
+const MAX_REMEMBERED = 1000;
+
+export function createSdsEvents({ logger, metrics, repeated }: SdsEventsOptions): SdsEvents {
+  const said = new Set<string>();
+  /** True for the first time. When there are too many to remember, all are forgotten but what is in hand. */
+  const isNews = ({ name, reason }: SdsName): boolean => {
+    const key = `${reason} ${name.slice(0, MAX_NAME)}`;
+    if (said.has(key)) return false;
+    if (said.size >= MAX_REMEMBERED) said.clear();
+    said.add(key);
+    return true;
+  };
+  let lastNotes = '';
+
+  return {
+    connectionOpened() {
+      metrics.connections += 1;
+    },
+    connectionClosed() {
+      metrics.connections -= 1;
+    },
+    streamOpened(stream) {
+      metrics.streams[stream.protocol] += 1;
+      metrics.opened[stream.protocol] += 1;
+    },
+    streamEnded(stream, detail) {
+      metrics.streams[stream.protocol] -= 1;
+      if (logger.isLevelEnabled(DETAILED)) logger.debug({ ...fieldsOf(stream), detail }, 'SDS stream ended');
+    },
+    secretsSent(stream, secrets, removed, bytes) {
+      for (const { kind } of secrets) metrics.sent[kind] += 1;
+      metrics.removed += removed.length;
+      metrics.bytes += bytes;
+      if (!logger.isLevelEnabled(DETAILED)) return;
+      for (const { name, version } of secrets.slice(0, MAX_NAMES))
+        logger.debug({ ...fieldsOf(stream), name: cut(name), version }, 'secret sent');
+    },
+    accepted(stream, versions) {
+      metrics.accepted[stream.protocol] += 1;
+      if (!logger.isLevelEnabled(DETAILED)) return;
+      for (const [name, version] of [...versions].slice(0, MAX_NAMES))
+        logger.debug({ ...fieldsOf(stream), name: cut(name), version }, 'secret accepted');
+    },
+    rejected(stream, versions, code, text) {
+      metrics.rejected[stream.protocol] += 1;
+      const [[name, version] = [undefined, undefined]] = versions;
+      const shown = { name: name === undefined ? undefined : cut(name), version, code, detail: text.slice(0, MAX_TEXT) };
+      repeated(`sds-rejected ${cut(name ?? '')}`, (count) =>
+        logger.warn({ ...fieldsOf(stream), ...shown, count }, 'secret rejected by the client'),
+      );
+    },
+    staleRequest(stream) {
+      metrics.stale[stream.protocol] += 1;
+    },
+    namesMissing(stream, names) {
+      for (const { reason } of names) metrics.missing[reason] += 1;
+      for (const { name, reason, detail } of names.slice(0, MAX_NAMES).filter(isNews))
+        repeated(`sds-missing ${reason}`, (count) =>
+          logger.warn({ ...fieldsOf(stream), name: cut(name), reason, detail, count }, 'a secret that is asked for is not there'),
+        );
+    },
+    secretsWithdrawn(stream, names) {
+      for (const { reason } of names) metrics.missing[reason] += 1;
+      for (const { name, reason, detail } of names.slice(0, MAX_NAMES))
+        repeated(`sds-withdrawn ${cut(name)}`, (count) =>
+          logger.warn({ ...fieldsOf(stream), name: cut(name), reason, detail, count }, 'a secret that was sent is withdrawn'),
+        );
+    },
+    refused(reason, detail) {
+      metrics.refused[reason] += 1;
+      repeated(`sds-refused ${reason}`, (count) => logger.warn({ reason, detail: detail.slice(0, MAX_TEXT), count }, 'SDS client refused'));
+    },
+    pushed(round) {
+      metrics.observePush(round.durationMs);
+      const { generation, streams, secrets, bytes, durationMs } = round;
+      logger.info({ generation, streams, secrets, bytes, duration_ms: Math.round(durationMs * 10) / 10 }, 'secrets pushed');
+    },
+    notes(notes) {
+      const text = notes.join('\n');
+      if (text !== lastNotes && notes.length > 0)
+        logger.warn({ notes: notes.slice(0, MAX_NAMES), count: notes.length }, 'revocation lists are not sent to Envoy');
+      lastNotes = text;
+    },
+  };
+}
+
+function fieldsOf(stream: SdsStreamRef): LogFields {
+  return { stream: stream.id, protocol: stream.protocol, node: stream.node, user_agent: stream.userAgent };
+}
+
+function cut(name: string): string {
+  if (name.includes('PRIVATE KEY')) return '[redacted]';
+  return name.length > MAX_NAME ? `${name.slice(0, MAX_NAME)}…` : name;
+}

@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { Metadata, status, type Client, type ClientReadableStream, type ServiceError } from '@grpc/grpc-js';
+import { HealthCheckRequestSchema, HealthCheckResponseSchema, type HealthCheckResponse } from '../../src/gen/health_pb.ts';
+import {
+  ServerReflectionRequestSchema,
+  ServerReflectionResponseSchema,
+  type ServerReflectionResponse,
+} from '../../src/gen/reflection_pb.ts';
+import { createTestAuthority } from '../support/pki.ts';
+import { openRaw, sdsClient, startSds } from '../support/sds.ts';
+import { heldSnapshot, svidOf } from '../support/snapshots.ts';
+
+const own = createTestAuthority({ trustDomain: 'example.org' });
+const SDS = 'envoy.service.secret.v3.SecretDiscoveryService';
+const ADS = 'envoy.service.discovery.v3.AggregatedDiscoveryService';
+const [SERVING, NOT_SERVING, SERVICE_UNKNOWN] = [1, 2, 3];
+
+const encode = (service: string): Buffer => Buffer.from(toBinary(HealthCheckRequestSchema, create(HealthCheckRequestSchema, { service })));
+const decode = (bytes: Buffer): HealthCheckResponse => fromBinary(HealthCheckResponseSchema, bytes);
+
+function check(client: Client, service: string): Promise<number | ServiceError> {
+  return new Promise((resolve) => {
+    client.makeUnaryRequest('/grpc.health.v1.Health/Check', encode, decode, service, new Metadata(), (error, response) =>
+      resolve(error ?? response?.status ?? 0),
+    );
+  });
+}
+
+function watch(t: TestContext, client: Client, service: string): { next(): Promise<number> } {
+  const call: ClientReadableStream<HealthCheckResponse> = client.makeServerStreamRequest(
+    '/grpc.health.v1.Health/Watch',
+    encode,
+    decode,
+    service,
+    new Metadata(),
+  );
+  call.on('error', () => undefined);
+  t.after(() => call.cancel());
+  const answers = call[Symbol.asyncIterator]() as AsyncIterator<HealthCheckResponse>;
+  return {
+    async next() {
+      const { value, done } = await answers.next();
+      assert.ok(done !== true);
+      return value.status;
+    },
+  };
+}
+
+test('health: serving once the Workload API has answered, for the server and for each of its services', async (t) => {
+  const sds = await startSds(t);
+  const client = sdsClient(t, sds.target);
+  const watched = watch(t, client, SDS);
+
+  for (const service of ['', SDS, ADS]) assert.equal(await check(client, service), NOT_SERVING);
+  assert.equal(await watched.next(), NOT_SERVING);
+  sds.publish(heldSnapshot([svidOf(own, 'spiffe://example.org/web')], [own]));
+  assert.equal(await watched.next(), SERVING);
+  for (const service of ['', SDS, ADS]) assert.equal(await check(client, service), SERVING);
+
+  const unknown = await check(client, 'nothing');
+  assert.ok(unknown instanceof Error);
+  assert.equal(unknown.code, status.NOT_FOUND);
+  assert.equal(await watch(t, client, 'nothing').next(), SERVICE_UNKNOWN);
+});
+
+test('reflection lists the services and describes a secret', async (t) => {
+  const sds = await startSds(t);
+  const call = openRaw(sdsClient(t, sds.target), '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo');
+  call.on('error', () => undefined);
+  t.after(() => call.cancel());
+  const ask = async (messageRequest: object): Promise<ServerReflectionResponse['messageResponse']> => {
+    const answered = new Promise<Buffer>((resolve) => call.once('data', resolve));
+    call.write(
+      Buffer.from(
+        toBinary(ServerReflectionRequestSchema, create(ServerReflectionRequestSchema, { messageRequest: messageRequest as never })),
+      ),
+    );
+    return fromBinary(ServerReflectionResponseSchema, await answered).messageResponse;
+  };
+
+  const listed = await ask({ case: 'listServices', value: '' });
+  assert.ok(listed.case === 'listServicesResponse');
+  const names = listed.value.service.map(({ name }) => name);
+  for (const name of [SDS, ADS, 'grpc.health.v1.Health']) assert.ok(names.includes(name), name);
+  const secret = await ask({ case: 'fileContainingSymbol', value: 'envoy.extensions.transport_sockets.tls.v3.Secret' });
+  assert.equal(secret.case, 'fileDescriptorResponse');
+  assert.equal((await ask({ case: 'fileContainingSymbol', value: SDS })).case, 'fileDescriptorResponse');
+  assert.equal((await ask({ case: 'fileContainingSymbol', value: `${ADS}.DeltaAggregatedResources` })).case, 'fileDescriptorResponse');
+});

@@ -1,0 +1,350 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { connect as connectHttp2, type ClientHttp2Session, type ClientHttp2Stream } from 'node:http2';
+import { connect } from 'node:net';
+import { test, type TestContext } from 'node:test';
+import { status, type Client } from '@grpc/grpc-js';
+import { eventually } from '../support/eventually.ts';
+import { createTestAuthority } from '../support/pki.ts';
+import {
+  encodeDelta,
+  encodeSotw,
+  openDelta,
+  openRaw,
+  openSotw,
+  SECRET_TYPE,
+  sdsClient,
+  secretsOf,
+  startSds,
+  type TestSdsServer,
+} from '../support/sds.ts';
+import { heldSnapshot, svidOf } from '../support/snapshots.ts';
+
+const WEB = 'spiffe://example.org/web';
+const own = createTestAuthority({ trustDomain: 'example.org' });
+const identity = () => heldSnapshot([svidOf(own, WEB)], [own]);
+
+/** A well-behaved client on a connection of its own, which must never notice anything. */
+async function bystander(t: TestContext, sds: TestSdsServer) {
+  const stream = openSotw(sdsClient(t, sds.target));
+  stream.send({ resourceNames: ['default'] });
+  let { nonce } = await stream.next();
+  return {
+    /** Tells a rotation, and fails if it does not come soon. */
+    async rotate(): Promise<void> {
+      stream.send({ resourceNames: ['default'], responseNonce: nonce });
+      const begin = performance.now();
+      sds.publish(identity());
+      const response = await stream.next();
+      nonce = response.nonce;
+      assert.equal(secretsOf(response).length, 1);
+      assert.ok(performance.now() - begin < 3000, 'told late');
+    },
+  };
+}
+
+function start(t: TestContext, limits: object = {}) {
+  return startSds(t, { sds: { limits } }).then((sds) => {
+    sds.publish(identity());
+    return sds;
+  });
+}
+
+test('bytes that are no HTTP/2, or end within a frame, end that connection alone', async (t) => {
+  const sds = await start(t);
+  const other = await bystander(t, sds);
+  const preface = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n';
+  const garbage = [
+    Buffer.from('GET / HTTP/1.1\r\nhost: x\r\n\r\n'),
+    randomBytes(65_536),
+    Buffer.concat([Buffer.from(preface), randomBytes(65_536)]),
+    Buffer.from(preface.slice(0, 9)),
+    // A frame that claims 16 MiB; one on stream 0 that may not be there; HEADERS that cannot be decompressed.
+    Buffer.concat([Buffer.from(preface), Buffer.from('ffffff0000000000010000', 'hex')]),
+    Buffer.concat([Buffer.from(preface), Buffer.from('000000040000000000', 'hex'), Buffer.from('0000010000000000000a', 'hex')]),
+    Buffer.concat([Buffer.from(preface), Buffer.from('000000040000000000', 'hex'), Buffer.from('00000401040000000180808080', 'hex')]),
+  ];
+  for (const bytes of garbage) {
+    const socket = connect(sds.path);
+    socket.on('error', () => undefined);
+    t.after(() => socket.destroy());
+    socket.end(bytes);
+    socket.resume();
+    await new Promise((resolve) => socket.once('close', resolve));
+  }
+  await other.rotate();
+  await eventually(() => assert.equal(sds.metrics.sds.connections, 1));
+});
+
+test('what is no xDS request is INVALID_ARGUMENT, and the stream is over', async (t) => {
+  const sds = await start(t);
+  const client = sdsClient(t, sds.target);
+  for (const bytes of [Buffer.from([0x0a, 0xff]), Buffer.from('ffffffffffffffffffff', 'hex'), Buffer.from([0x1a, 0x02, 0xc3, 0x28])]) {
+    for (const path of [
+      '/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets',
+      '/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets',
+    ]) {
+      const call = openRaw(client, path);
+      call.on('error', () => undefined);
+      const ended = new Promise<{ code: number }>((resolve) => call.on('status', resolve));
+      call.resume();
+      call.write(bytes);
+      assert.equal((await ended).code, status.INVALID_ARGUMENT);
+    }
+  }
+  assert.ok(sds.metrics.sds.refused.bad_request >= 4);
+});
+
+test('fields that nobody knows are ignored', async (t) => {
+  const sds = await start(t);
+  const call = openRaw(sdsClient(t, sds.target), '/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets');
+  call.on('error', () => undefined);
+  const answered = new Promise((resolve) => call.once('data', resolve));
+  // Field 7 of a request (locators), and one that does not exist.
+  call.write(Buffer.concat([encodeSotw({ resourceNames: ['default'] }), Buffer.from('3a026869', 'hex'), Buffer.from('fa3f026869', 'hex')]));
+  await answered;
+  call.cancel();
+});
+
+test('a megabyte of names is refused with a clear status, however it is sent', async (t) => {
+  const sds = await start(t);
+  const other = await bystander(t, sds);
+  const client = sdsClient(t, sds.target);
+  const names = Array.from({ length: 20_000 }, (_, index) => `name-${index}-${'x'.repeat(40)}`);
+
+  const [sotw, delta] = [openSotw(client), openDelta(client)];
+  sotw.send({ resourceNames: names });
+  delta.send({ resourceNamesSubscribe: names });
+  for (const { ended } of [sotw, delta]) {
+    const { code, details } = await ended;
+    assert.equal(code, status.RESOURCE_EXHAUSTED);
+    assert.match(details, /a request of \d+ bytes: 262144 are allowed/);
+  }
+  assert.equal(sds.metrics.sds.refused.request_size, 2);
+
+  // Below the size of one request, but too many.
+  const many = openSotw(client);
+  many.send({ resourceNames: names.slice(0, 1001) });
+  assert.equal((await many.ended).code, status.RESOURCE_EXHAUSTED);
+  assert.equal(sds.metrics.sds.refused.name_limit, 1);
+  const byDelta = openDelta(client);
+  for (let index = 0; index < 11; index += 1) byDelta.send({ resourceNamesSubscribe: names.slice(index * 100, index * 100 + 100) });
+  assert.equal((await byDelta.ended).code, status.RESOURCE_EXHAUSTED);
+  await other.rotate();
+});
+
+test('the names that one connection asks for are limited together, and given back when a stream ends', async (t) => {
+  const sds = await start(t, { maxSubscriptionBytes: 80_000 });
+  const client = sdsClient(t, sds.target);
+  const names = Array.from({ length: 500 }, (_, index) => `${index}-${'x'.repeat(90)}`);
+
+  const first = openSotw(client);
+  first.send({ resourceNames: ['default', ...names] });
+  await first.next();
+  const second = openSotw(client);
+  second.send({ resourceNames: ['default', ...names.map((name) => `second-${name}`)] });
+  assert.equal((await second.ended).code, status.RESOURCE_EXHAUSTED);
+  assert.equal(sds.metrics.sds.refused.subscription_size, 1);
+  const elsewhere = openSotw(sdsClient(t, sds.target));
+  elsewhere.send({ resourceNames: ['default', ...names] });
+  await elsewhere.next();
+
+  first.call.cancel();
+  await eventually(() => assert.equal(sds.server.streams().length, 1));
+  const third = openSotw(client);
+  third.send({ resourceNames: ['default', ...names] });
+  await third.next();
+});
+
+test('a flood of NACKs ends with RESOURCE_EXHAUSTED; one that never stops is cut, and others do not notice', async (t) => {
+  const sds = await start(t, { maxRequestRate: 10 });
+  const other = await bystander(t, sds);
+  const client = sdsClient(t, sds.target);
+  const stream = openSotw(client);
+  stream.send({ resourceNames: ['default'] });
+  const { nonce } = await stream.next();
+
+  const nack = encodeSotw({ resourceNames: ['default'], responseNonce: nonce, errorDetail: { code: 13, message: 'x'.repeat(100) } });
+  for (let count = 0; count < 150; count += 1) stream.call.write(nack);
+
+  const { code, details } = await stream.ended;
+  assert.equal(code, status.RESOURCE_EXHAUSTED);
+  assert.match(details, /more than 10 requests a second/);
+  assert.deepEqual(stream.waiting(), [], 'no NACK is answered');
+  assert.ok(sds.metrics.sds.refused.request_rate >= 1);
+  const rejected = sds.log().filter((line) => line['message'] === 'secret rejected by the client');
+  assert.ok(rejected.length <= 2, `${rejected.length} lines`);
+  await other.rotate();
+
+  // New streams, again and again, whatever they are told.
+  await assert.rejects(flood(client, 1000), /UNAVAILABLE|dropped|reset|closed/i);
+  await other.rotate();
+});
+
+/** Opens streams until the connection is gone. */
+async function flood(client: Client, times: number): Promise<void> {
+  for (let count = 0; count < times; count += 1) {
+    const stream = openSotw(client);
+    stream.send({ resourceNames: ['default'] });
+    const { code, details } = await stream.ended;
+    if (code !== status.RESOURCE_EXHAUSTED) throw new Error(`${code} ${details}`);
+  }
+}
+
+test('acknowledgements are never counted against a client, however fast rotations come', async (t) => {
+  const sds = await start(t, { maxRequestRate: 1 });
+  const stream = openSotw(sdsClient(t, sds.target));
+  stream.send({ resourceNames: ['default'] });
+  let response = await stream.next();
+  for (let rotation = 0; rotation < 20; rotation += 1) {
+    stream.send({ resourceNames: ['default'], responseNonce: response.nonce });
+    sds.publish(identity());
+    response = await stream.next();
+  }
+  assert.equal(sds.metrics.sds.refused.request_rate, 0);
+});
+
+test('a client that never reads holds one response a stream, and is told the newest when it reads', async (t) => {
+  const sds = await start(t);
+  const other = await bystander(t, sds);
+  const session = http2Client(t, sds);
+  const streams: ClientHttp2Stream[] = [];
+  for (let index = 0; index < 200; index += 1) {
+    const stream = openStream(session);
+    // Never resumed: its window fills up.
+    stream.pause();
+    stream.write(grpcFrame(encodeSotw({ resourceNames: ['default', 'ROOTCA', 'ALL'] })));
+    streams.push(stream);
+  }
+  await eventually(() => assert.ok(sds.server.streams().length === 201));
+
+  const before = process.memoryUsage();
+  for (let rotation = 0; rotation < 60; rotation += 1) await other.rotate();
+  const grown = process.memoryUsage().external - before.external;
+
+  assert.ok(grown < 40_000_000, `${grown} bytes`);
+  const blocked = sds.server.streams().filter(({ state }) => state.isWriting).length;
+  assert.ok(blocked > 0, 'somebody is blocked');
+});
+
+/** A client that does as it likes, below what gRPC would let it do. */
+function http2Client(t: TestContext, sds: TestSdsServer): ClientHttp2Session {
+  const session = connectHttp2('http://localhost', { createConnection: () => connect(sds.path) });
+  session.on('error', () => undefined);
+  t.after(() => session.destroy());
+  return session;
+}
+
+function openStream(session: ClientHttp2Session): ClientHttp2Stream {
+  const path = '/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets';
+  const headers = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' };
+  const stream = session.request(headers, { endStream: false });
+  stream.on('error', () => undefined);
+  return stream;
+}
+
+function grpcFrame(message: Buffer): Buffer {
+  const head = Buffer.alloc(5);
+  head.writeUInt32BE(message.length, 1);
+  return Buffer.concat([head, message]);
+}
+
+test('a client that opens 10,000 streams gets some, a clear status for others, and nobody else is affected', async (t) => {
+  const sds = await start(t, { maxStreamsPerConnection: 20_000, maxStreams: 500, maxRequestRate: 2000 });
+  const other = await bystander(t, sds);
+  const session = http2Client(t, sds);
+  await new Promise((resolve) => session.once('remoteSettings', resolve));
+  const request = grpcFrame(encodeSotw({ resourceNames: ['default'] }));
+  const codes = new Map<string, number>();
+  let served = 0;
+  for (let count = 0; count < 10_000; count += 1) {
+    const stream = openStream(session);
+    stream.on('response', (headers) => {
+      const code = headers['grpc-status'];
+      if (code === undefined) served += 1;
+      else codes.set(String(code), (codes.get(String(code)) ?? 0) + 1);
+    });
+    stream.resume();
+    stream.write(request);
+  }
+
+  await eventually(() => assert.equal(sds.metrics.sds.refused.stream_limit, 9501), { withinMs: 30_000 });
+  // In the end Node cuts the connection, for what still comes in on streams that are over.
+  await eventually(() => assert.ok((codes.get(String(status.RESOURCE_EXHAUSTED)) ?? 0) > 1000));
+  assert.deepEqual([...codes.keys()], [String(status.RESOURCE_EXHAUSTED)]);
+  assert.ok(served <= 499);
+  await other.rotate();
+  session.destroy();
+  await eventually(() => assert.equal(sds.server.streams().length, 1), { withinMs: 10_000 });
+});
+
+test('streams beyond those of one connection are refused with a clear status', async (t) => {
+  const sds = await start(t, { maxStreamsPerConnection: 20 });
+  const other = await bystander(t, sds);
+  const client = sdsClient(t, sds.target);
+  const streams = Array.from({ length: 30 }, () => openSotw(client));
+  for (const stream of streams) stream.send({ resourceNames: ['default'] });
+
+  await eventually(() => assert.equal(sds.metrics.sds.refused.connection_stream_limit, 10));
+  const { code, details } = await Promise.race(streams.map(({ ended }) => ended));
+  assert.deepEqual([code, details], [status.RESOURCE_EXHAUSTED, 'more than 20 streams on one connection']);
+  await other.rotate();
+});
+
+test('connections without a stream make room for others; when all have one, a further one is closed', async (t) => {
+  const sds = await start(t, { maxConnections: 3 });
+  const other = await bystander(t, sds);
+  const idle = [0, 1, 2, 3].map(() => connect(sds.path));
+  for (const socket of idle) {
+    socket.on('error', () => undefined);
+    socket.resume();
+    t.after(() => socket.destroy());
+  }
+  await eventually(() => assert.ok(idle.filter((socket) => socket.destroyed).length >= 2));
+  const second = openSotw(sdsClient(t, sds.target));
+  second.send({ resourceNames: ['default'] });
+  await second.next();
+  const third = openSotw(sdsClient(t, sds.target));
+  third.send({ resourceNames: ['default'] });
+  await third.next();
+
+  const socket = connect(sds.path);
+  socket.on('error', () => undefined);
+  await new Promise((resolve) => socket.once('close', resolve));
+  await eventually(() => assert.ok(sds.metrics.sds.refused.connection_limit >= 1));
+  await other.rotate();
+});
+
+test('requests that are never completed are not kept without end', async (t) => {
+  const sds = await start(t, { maxRequestBytes: 16_384 });
+  const other = await bystander(t, sds);
+  const session = http2Client(t, sds);
+  const closed = new Promise((resolve) => session.once('close', resolve));
+  for (let index = 0; index < 400; index += 1) {
+    const stream = openStream(session);
+    // 16,000 bytes are announced, and all but one of them sent.
+    stream.write(grpcFrame(randomBytes(16_000)).subarray(0, -1));
+  }
+
+  await closed;
+  assert.ok(sds.metrics.sds.refused.request_size >= 1);
+  await other.rotate();
+});
+
+test('types without end on an aggregated stream, and health and reflection asked without reading, stay bounded', async (t) => {
+  const sds = await start(t);
+  const other = await bystander(t, sds);
+  const client = sdsClient(t, sds.target);
+  const types = openSotw(client, true);
+  for (let index = 0; index < 20; index += 1) types.send({ typeUrl: `type.googleapis.com/a.b.C${index}` });
+  assert.equal((await types.ended).code, status.RESOURCE_EXHAUSTED);
+
+  const deltas = openDelta(client, true);
+  deltas.call.pause();
+  for (let index = 0; index < 1500; index += 1) {
+    deltas.call.write(
+      encodeDelta({ typeUrl: index % 2 === 0 ? SECRET_TYPE : 'type.googleapis.com/a.b.C', resourceNamesSubscribe: [`name-${index % 7}`] }),
+    );
+  }
+  await other.rotate();
+});

@@ -1,0 +1,145 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { status } from '@grpc/grpc-js';
+import { API, startExampleDomain, WEB } from '../support/data-path.ts';
+import { eventually } from '../support/eventually.ts';
+import { ask } from '../support/http.ts';
+import { deltaSecretsOf, openDelta, openSotw, sdsClient, secretsOf } from '../support/sds.ts';
+import { startSidecar } from '../support/sidecar.ts';
+import { dial, startEcho } from '../support/tcp.ts';
+import { temporaryFolder } from '../support/temporary-folder.ts';
+
+interface Dump {
+  readonly sds: {
+    readonly address: string;
+    readonly streams: readonly {
+      readonly node: string;
+      readonly protocol: string;
+      readonly validation: string;
+      readonly subscriptions: readonly {
+        readonly name: string;
+        readonly version: string | null;
+        readonly status: string;
+        readonly missing: string | null;
+      }[];
+    }[];
+  };
+}
+
+test('a sidecar that only serves SDS: rotation, metrics, and who is subscribed to what', async (t) => {
+  const spiffe = await startExampleDomain(t);
+  const folder = await temporaryFolder(t);
+  const socket = `unix://${join(folder, 'sds.sock')}`;
+  const admin = { kind: 'unix', path: join(folder, 'admin.sock') } as const;
+  const sidecar = await startSidecar(t, {
+    workloadApi: { endpoint: spiffe.endpoint('api') },
+    sds: { listen: socket },
+    admin: { listen: `unix://${admin.path}` },
+  });
+  assert.equal(sidecar.address('sds'), socket);
+  const stream = openSotw(sdsClient(t, socket));
+  stream.send({ resourceNames: ['default', 'file-root:/x'], node: { id: 'envoy-1' } });
+  const first = await stream.next();
+
+  await spiffe.rotate();
+  const second = await stream.next();
+  stream.send({ resourceNames: ['default', 'file-root:/x'], responseNonce: second.nonce, errorDetail: { code: 13, message: 'no good' } });
+
+  assert.notEqual(secretsOf(first)[0]?.certificate?.chain, secretsOf(second)[0]?.certificate?.chain);
+  await eventually(async () => assert.equal(await sidecar.metric('scute_sds_nacks_total'), 1));
+  assert.equal(await sidecar.metric('scute_sds_streams', { protocol: 'sotw' }), 1);
+  assert.equal(await sidecar.metric('scute_sds_connections'), 1);
+  assert.equal(await sidecar.metric('scute_sds_pushes_total', { kind: 'certificate' }), 2);
+  assert.ok((await sidecar.metric('scute_sds_sent_bytes_total')) > 1000);
+  assert.ok((await sidecar.metric('scute_sds_push_duration_seconds_count')) >= 1);
+  const { sds } = JSON.parse((await ask(admin, '/config_dump')).body) as Dump;
+  assert.equal(sds.address, socket);
+  assert.deepEqual(
+    sds.streams.map(({ node, protocol, validation, subscriptions }) => ({ node, protocol, validation, subscriptions })),
+    [
+      {
+        node: 'envoy-1',
+        protocol: 'sotw',
+        validation: 'spiffe',
+        subscriptions: [
+          { name: 'default', version: second.versionInfo, status: 'rejected', detail: 'no good', missing: null },
+          { name: 'file-root:/x', version: null, status: 'none', detail: null, missing: 'unknown_name' },
+        ],
+      },
+    ],
+  );
+  assert.ok(
+    sidecar
+      .log()
+      .some((line) => line.message === 'secret rejected by the client' && line['detail'] === 'no good' && line['node'] === 'envoy-1'),
+  );
+});
+
+test('a reload changes the allow list that Envoy is given; one that loses its listener admits nobody', async (t) => {
+  const spiffe = await startExampleDomain(t);
+  const echo = await startEcho(t);
+  const socket = `unix://${join(await temporaryFolder(t), 'sds.sock')}`;
+  const config = (allow: readonly string[]) => ({
+    workloadApi: { endpoint: spiffe.endpoint('api') },
+    inbound: [{ name: 'in', listen: '127.0.0.1:0', to: echo.address, allow }],
+    sds: { listen: socket, matchers: [{ secret: 'ROOTCA', listener: 'in' }] },
+  });
+  const sidecar = await startSidecar(t, config([WEB]));
+  const stream = openDelta(sdsClient(t, socket));
+  stream.send({ resourceNamesSubscribe: ['ROOTCA'] });
+  assert.deepEqual(deltaSecretsOf(await stream.next())[0]?.matchers, [`exact ${WEB}`]);
+
+  await sidecar.reload(config([API]));
+  assert.deepEqual(deltaSecretsOf(await stream.next())[0]?.matchers, [`exact ${API}`]);
+  await sidecar.reload(config([]));
+  assert.deepEqual((await stream.next()).removedResources, ['ROOTCA']);
+});
+
+test('a stop ends SDS streams at once, though connections have long to drain', async (t) => {
+  const spiffe = await startExampleDomain(t);
+  const echo = await startEcho(t);
+  const socket = `unix://${join(await temporaryFolder(t), 'sds.sock')}`;
+  const sidecar = await startSidecar(t, {
+    workloadApi: { endpoint: spiffe.endpoint('api') },
+    inbound: [{ name: 'in', listen: '127.0.0.1:0', to: echo.address, allow: [WEB] }],
+    outbound: [{ name: 'out', listen: '127.0.0.1:0', to: '127.0.0.1:1', expect: [WEB] }],
+    sds: { listen: socket },
+  });
+  await dial(t, sidecar.address('out')).catch(() => undefined);
+  const stream = openSotw(sdsClient(t, socket));
+  stream.send({ resourceNames: ['default'] });
+  await stream.next();
+
+  const begin = performance.now();
+  const stopping = sidecar.stop(AbortSignal.timeout(20_000));
+  const { code } = await stream.ended;
+
+  assert.equal(code, status.UNAVAILABLE);
+  assert.ok(performance.now() - begin < 2000);
+  await stopping;
+});
+
+test('a socket that another process serves keeps Scute from starting', async (t) => {
+  const spiffe = await startExampleDomain(t);
+  const socket = `unix://${join(await temporaryFolder(t), 'sds.sock')}`;
+  const config = { workloadApi: { endpoint: spiffe.endpoint('api') }, sds: { listen: socket } };
+  await startSidecar(t, config);
+
+  await assert.rejects(startSidecar(t, config), /SDS cannot listen on unix:.*another process listens there/);
+});
+
+test('without an identity Scute is not ready to serve SDS', async (t) => {
+  const spiffe = await startExampleDomain(t);
+  await spiffe.withdraw('api');
+  const socket = `unix://${join(await temporaryFolder(t), 'sds.sock')}`;
+  const sidecar = await startSidecar(t, { workloadApi: { endpoint: spiffe.endpoint('api') }, sds: { listen: socket } }, { unready: true });
+  assert.deepEqual(
+    sidecar.app.notReady().filter((name) => name === 'identity'),
+    ['identity'],
+  );
+
+  await spiffe.restore('api');
+
+  await sidecar.ready();
+});

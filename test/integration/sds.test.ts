@@ -1,0 +1,336 @@
+import assert from 'node:assert/strict';
+import { chmod, stat } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { test } from 'node:test';
+import { status } from '@grpc/grpc-js';
+import { eventually } from '../support/eventually.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+import { createTestAuthority } from '../support/pki.ts';
+import { deltaSecretsOf, fetchSecrets, openDelta, openSotw, SECRET_TYPE, sdsClient, secretsOf, startSds } from '../support/sds.ts';
+import { heldSnapshot, svidOf } from '../support/snapshots.ts';
+import { compileAllowList } from '../../src/policy/rules.ts';
+
+const WEB = 'spiffe://example.org/web';
+const API = 'spiffe://example.org/api';
+const own = createTestAuthority({ trustDomain: 'example.org' });
+const partner = createTestAuthority({ trustDomain: 'partner.example' });
+
+function identity(...ids: readonly string[]) {
+  const [first = WEB, ...others] = ids;
+  return heldSnapshot([svidOf(own, first), ...others.map((id) => svidOf(own, id))], [own, partner]);
+}
+
+const NONE = { kind: 'none', reason: 'no identity issued', generation: 1, receivedAtMs: 0, bundles: new Map() } as const;
+
+test('a client subscribes, acknowledges, and is sent each rotation', async (t) => {
+  const sds = await startSds(t);
+  sds.publish(identity());
+  const stream = openSotw(sdsClient(t, sds.target));
+
+  stream.send({ resourceNames: ['default'], node: { id: 'envoy-1' } });
+  const first = await stream.next();
+  stream.send({ resourceNames: ['default'], responseNonce: first.nonce, versionInfo: first.versionInfo });
+  await eventually(() => assert.equal(sds.metrics.sds.accepted.sotw, 1));
+  sds.publish(identity());
+  const second = await stream.next();
+
+  assert.deepEqual(
+    [first, second].map((response) => secretsOf(response).map(({ name }) => name)),
+    [['default'], ['default']],
+  );
+  assert.notEqual(first.versionInfo, second.versionInfo);
+  assert.notEqual(first.nonce, second.nonce);
+  assert.notEqual(secretsOf(first)[0]?.certificate?.chain, secretsOf(second)[0]?.certificate?.chain);
+  await eventually(() => assert.ok(sds.log().some((line) => line['message'] === 'secrets pushed' && line['secrets'] === 1)));
+});
+
+test('the delta variant: subscription, rotation, removal and return', async (t) => {
+  const sds = await startSds(t);
+  sds.publish(identity(WEB, API));
+  const stream = openDelta(sdsClient(t, sds.target));
+
+  stream.send({ resourceNamesSubscribe: [API, 'spiffe://example.org/later'], node: { id: 'envoy-1' } });
+  const first = await stream.next();
+  assert.deepEqual(
+    deltaSecretsOf(first).map(({ name }) => name),
+    [API],
+  );
+  assert.deepEqual(first.removedResources, ['spiffe://example.org/later']);
+  assert.equal(first.typeUrl, SECRET_TYPE);
+  sds.publish(identity(WEB, 'spiffe://example.org/later'));
+  const second = await stream.next();
+  assert.deepEqual(
+    deltaSecretsOf(second).map(({ name }) => name),
+    ['spiffe://example.org/later'],
+  );
+  assert.deepEqual(second.removedResources, [API]);
+  assert.notEqual(first.resources[0]?.version, second.resources[0]?.version);
+});
+
+test('the aggregated service serves secrets, and says of other types that there are none', async (t) => {
+  const sds = await startSds(t);
+  sds.publish(identity());
+  const client = sdsClient(t, sds.target);
+  const clusters = 'type.googleapis.com/envoy.config.cluster.v3.Cluster';
+
+  const sotw = openSotw(client, true);
+  sotw.send({ typeUrl: clusters, node: { id: 'envoy-1' } });
+  const empty = await sotw.next();
+  assert.deepEqual([empty.typeUrl, empty.resources, empty.nonce !== ''], [clusters, [], true]);
+  sotw.send({ typeUrl: clusters, responseNonce: empty.nonce, versionInfo: empty.versionInfo });
+  sotw.send({ resourceNames: ['default', 'ROOTCA'] });
+  assert.deepEqual(
+    secretsOf(await sotw.next()).map(({ name }) => name),
+    ['ROOTCA', 'default'],
+  );
+  sotw.send({ typeUrl: 'type.googleapis.com/envoy.config.route.v3.RouteConfiguration', resourceNames: ['route'] });
+  assert.deepEqual((await sotw.next()).resources, []);
+
+  const delta = openDelta(client, true);
+  delta.send({ typeUrl: clusters });
+  assert.deepEqual((await delta.next()).resources, []);
+  delta.send({ typeUrl: clusters, resourceNamesSubscribe: ['one'] });
+  assert.deepEqual((await delta.next()).removedResources, ['one']);
+  delta.send({ resourceNamesSubscribe: ['default'] });
+  assert.deepEqual(
+    deltaSecretsOf(await delta.next()).map(({ name }) => name),
+    ['default'],
+  );
+});
+
+test('a type that is not served ends the stream with INVALID_ARGUMENT, and a unary call likewise', async (t) => {
+  const sds = await startSds(t);
+  sds.publish(identity());
+  const client = sdsClient(t, sds.target);
+
+  for (const stream of [openSotw(client), openDelta(client)]) {
+    stream.send({ typeUrl: 'type.googleapis.com/envoy.config.cluster.v3.Cluster' });
+    const { code, details } = await stream.ended;
+    assert.equal(code, status.INVALID_ARGUMENT);
+    assert.match(details, /envoy\.config\.cluster\.v3\.Cluster/);
+  }
+  const { error } = await fetchSecrets(client, { typeUrl: 'nonsense', resourceNames: ['default'] });
+  assert.equal(error?.code, status.INVALID_ARGUMENT);
+  const aggregated = openSotw(client, true);
+  aggregated.send({ typeUrl: '' });
+  assert.equal((await aggregated.ended).code, status.INVALID_ARGUMENT);
+  const implied = openSotw(client);
+  implied.send({ typeUrl: '', resourceNames: ['default'] });
+  assert.equal((await implied.next()).typeUrl, SECRET_TYPE);
+});
+
+test('FetchSecrets answers once: names, everything, nothing of the kind, and too early', async (t) => {
+  const sds = await startSds(t);
+  const client = sdsClient(t, sds.target);
+
+  assert.equal((await fetchSecrets(client, { resourceNames: ['default'] })).error?.code, status.UNAVAILABLE);
+  sds.publish(identity(WEB, API));
+  const { response } = await fetchSecrets(client, { resourceNames: ['default', 'ROOTCA', 'file-root:/x'] });
+  assert.ok(response !== undefined);
+  assert.deepEqual([response.versionInfo, response.nonce, response.typeUrl], ['', '', SECRET_TYPE]);
+  assert.deepEqual(
+    secretsOf(response).map(({ name }) => name),
+    ['default', 'ROOTCA'],
+  );
+  const everything = await fetchSecrets(client, {});
+  assert.deepEqual(
+    secretsOf(everything.response ?? assert.fail()).map(({ name }) => name),
+    ['spiffe://example.org', 'spiffe://partner.example', WEB, API],
+  );
+  const unknown = await fetchSecrets(client, { resourceNames: ['z', 'a'] });
+  assert.equal(unknown.error?.code, status.NOT_FOUND);
+  assert.match(unknown.error.details, /"a", "z"/);
+});
+
+test('F.5.10: PermissionDenied of the Workload API: delta hears of the removal, a stream lives through it, and all comes back', async (t) => {
+  const sds = await startSds(t);
+  sds.publish(identity());
+  const client = sdsClient(t, sds.target);
+  const [sotw, delta] = [openSotw(client), openDelta(client)];
+  sotw.send({ resourceNames: ['default'] });
+  delta.send({ resourceNamesSubscribe: ['default'] });
+  const before = await sotw.next();
+  await delta.next();
+
+  sds.publish(NONE);
+  assert.deepEqual((await delta.next()).removedResources, ['default']);
+  assert.deepEqual(sotw.waiting(), []);
+  sds.publish(identity());
+  assert.notEqual((await sotw.next()).versionInfo, before.versionInfo);
+  assert.deepEqual(
+    deltaSecretsOf(await delta.next()).map(({ name }) => name),
+    ['default'],
+  );
+  assert.ok(sds.log().some((line) => line['message'] === 'a secret that was sent is withdrawn' && line['name'] === 'default'));
+});
+
+test('an SVID is withdrawn when it expires, though nothing new comes', async (t) => {
+  const clock = new FakeClock();
+  const sds = await startSds(t, { clock });
+  const nowMs = clock.now();
+  sds.publish(heldSnapshot([svidOf(own, WEB, { notBefore: nowMs - 10_000, notAfter: nowMs + 60_000 })], [own]));
+  const stream = openDelta(sdsClient(t, sds.target));
+  stream.send({ resourceNamesSubscribe: ['default', 'ROOTCA'] });
+  await stream.next();
+
+  clock.advance(61_000);
+
+  assert.deepEqual((await stream.next()).removedResources, ['default']);
+});
+
+test('F.5.8: snapshots that come faster than they can be told become few pushes, and the last one counts', async (t) => {
+  const sds = await startSds(t);
+  sds.publish(identity());
+  const stream = openSotw(sdsClient(t, sds.target));
+  stream.send({ resourceNames: ['default'] });
+  await stream.next();
+
+  const last = identity();
+  for (let count = 0; count < 20; count += 1) sds.publish(identity());
+  sds.publish(last);
+
+  const newest = last.svids[0].chain[0]?.pem();
+  let pushes = 0;
+  for (;;) {
+    pushes += 1;
+    if (secretsOf(await stream.next())[0]?.certificate?.chain === newest) break;
+  }
+  assert.ok(pushes <= 3, `${pushes} pushes`);
+});
+
+test('F.5.8: the same content is not sent twice', async (t) => {
+  const sds = await startSds(t);
+  const first = identity();
+  sds.publish(first);
+  const stream = openSotw(sdsClient(t, sds.target));
+  stream.send({ resourceNames: ['default', 'ALL'] });
+  await stream.next();
+
+  sds.publish(first);
+  sds.publish({ ...first, receivedAtMs: 1 });
+  sds.publish(identity());
+  const next = await stream.next();
+
+  assert.deepEqual(
+    secretsOf(next).map(({ name }) => name),
+    ['default'],
+  );
+});
+
+test('over all streams bundles go out before the certificates of a new authority', async (t) => {
+  const sds = await startSds(t);
+  sds.publish(identity());
+  const client = sdsClient(t, sds.target);
+  const order: string[] = [];
+  const streams = [];
+  for (let count = 0; count < 40; count += 1) {
+    const name = count % 2 === 0 ? 'default' : 'ROOTCA';
+    const stream = openSotw(client);
+    stream.send({ resourceNames: [name] });
+    await stream.next();
+    stream.call.on('data', () => order.push(name));
+    streams.push(stream);
+  }
+
+  const next = createTestAuthority({ trustDomain: 'example.org' });
+  sds.publish(heldSnapshot([svidOf(next, WEB)], [next, partner]));
+  for (const stream of streams) await stream.next();
+
+  assert.deepEqual(order, [...Array.from({ length: 20 }, () => 'ROOTCA'), ...Array.from({ length: 20 }, () => 'default')]);
+});
+
+test('a changed allow list is a changed secret, and an emptied one a removed one', async (t) => {
+  const listOf = (...entries: string[]) => {
+    const list = compileAllowList(entries);
+    assert.ok(list.ok);
+    return new Map([['ROOTCA', list.value]]);
+  };
+  let allow = listOf(WEB);
+  const sds = await startSds(t, { allow: () => allow });
+  sds.publish(identity());
+  const stream = openDelta(sdsClient(t, sds.target));
+  stream.send({ resourceNamesSubscribe: ['ROOTCA'] });
+  assert.deepEqual(deltaSecretsOf(await stream.next())[0]?.matchers, [`exact ${WEB}`]);
+
+  allow = listOf(API);
+  sds.server.policyChanged();
+  assert.deepEqual(deltaSecretsOf(await stream.next())[0]?.matchers, [`exact ${API}`]);
+  allow = listOf();
+  sds.server.policyChanged();
+  assert.deepEqual((await stream.next()).removedResources, ['ROOTCA']);
+  await eventually(() => assert.equal(sds.metrics.sds.missing.empty_allow_list, 1));
+});
+
+test('strictUnknownNames: a name that is not there ends the stream as the SPIRE agent does, and ALL as plain authorities as well', async (t) => {
+  const sds = await startSds(t, { sds: { strictUnknownNames: true, disableSpiffeCertValidation: true } });
+  sds.publish(identity());
+  const client = sdsClient(t, sds.target);
+
+  const unknown = openSotw(client);
+  unknown.send({ resourceNames: ['default', 'nobody'] });
+  assert.deepEqual([(await unknown.ended).code, unknown.waiting()], [status.INVALID_ARGUMENT, []]);
+  const pooled = openSotw(client);
+  pooled.send({ resourceNames: ['ALL'] });
+  assert.equal((await pooled.ended).code, status.INTERNAL);
+  assert.equal((await fetchSecrets(client, { resourceNames: ['default', 'nobody'] })).error?.code, status.INVALID_ARGUMENT);
+});
+
+test('F.5.12: a stop ends all streams at once with UNAVAILABLE, and removes the socket', async (t) => {
+  const sds = await startSds(t);
+  sds.publish(identity());
+  const client = sdsClient(t, sds.target);
+  const streams = [openSotw(client), openDelta(client), openSotw(client, true)];
+  await eventually(() => assert.equal(sds.server.streams().length, 3));
+
+  const begin = performance.now();
+  await sds.server.stop(AbortSignal.timeout(30_000));
+
+  for (const stream of streams) assert.equal((await stream.ended).code, status.UNAVAILABLE);
+  assert.ok(performance.now() - begin < 2000);
+  await assert.rejects(stat(sds.path), { code: 'ENOENT' });
+  assert.equal(sds.metrics.sds.connections, 0);
+  assert.deepEqual(sds.metrics.sds.streams, { sotw: 0, delta: 0 });
+});
+
+test('F.5.12: a client that ends its side is answered with OK', async (t) => {
+  const sds = await startSds(t);
+  sds.publish(identity());
+  const stream = openSotw(sdsClient(t, sds.target));
+  stream.send({ resourceNames: ['default'] });
+  await stream.next();
+
+  stream.call.end();
+
+  assert.equal((await stream.ended).code, status.OK);
+  await eventually(() => assert.equal(sds.server.streams().length, 0));
+});
+
+test('the socket is for its owner alone, a stale one is replaced, and a live one never', async (t) => {
+  const sds = await startSds(t);
+  assert.equal((await stat(sds.path)).mode & 0o777, 0o600);
+
+  await assert.rejects(startSds(t, { sds: { listen: sds.target } }), /another process listens there/);
+  const grouped = await startSds(t, { sds: { socketMode: '0660' } });
+  assert.equal((await stat(grouped.path)).mode & 0o777, 0o660);
+
+  const stale = createServer();
+  const path = `${sds.path}.stale`;
+  await new Promise<void>((resolve) => stale.listen(`${path}.tmp`, resolve));
+  await import('node:fs/promises').then(({ link }) => link(`${path}.tmp`, path));
+  await new Promise((resolve) => stale.close(resolve));
+  await chmod(path, 0o600);
+  const replaced = await startSds(t, { sds: { listen: `unix://${path}` } });
+  replaced.publish(identity());
+  assert.ok((await fetchSecrets(sdsClient(t, `unix://${path}`), {})).response);
+});
+
+test('loopback TCP needs to be called unsafe', async (t) => {
+  await assert.rejects(startSds(t, { sds: { listen: '127.0.0.1:0' } }), /unsafeTcp/);
+  await assert.rejects(startSds(t, { sds: { listen: '0.0.0.0:0', unsafeTcp: true } }), /can be reached from other machines/);
+
+  const sds = await startSds(t, { sds: { listen: '127.0.0.1:0', unsafeTcp: true } });
+  sds.publish(identity());
+  const address = sds.server.address();
+  assert.ok(address?.kind === 'tcp');
+  assert.ok((await fetchSecrets(sdsClient(t, `127.0.0.1:${address.port}`), {})).response);
+});

@@ -1,0 +1,332 @@
+import assert from 'node:assert/strict';
+import { X509Certificate } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { connect, type PeerCertificate } from 'node:tls';
+import type { DevDomain, IssuedPem } from '../../src/devdomain/dev-domain.ts';
+import { startDevDomain, type TestTrustDomain } from '../support/dev-domain.ts';
+import { eventually } from '../support/eventually.ts';
+import { startScute, useScute, type ScuteProcess } from '../support/scute-process.ts';
+import { exampleBootstrap, startEnvoyProcess, type EnvoyProcess } from './envoy-process.ts';
+import { needs } from './parts.ts';
+import { runCommandLine } from '../../src/cli/program.ts';
+import { exchange, freePort, startEcho, temporaryFolder } from './stage.ts';
+
+const WEB = 'spiffe://example.org/web';
+const API = 'spiffe://example.org/api';
+const OTHER = 'spiffe://example.org/other';
+const PARTNER = 'spiffe://partner.example/batch';
+
+const DOMAIN: TestTrustDomain = { name: 'example.org', intermediates: 1, workloads: { web: [WEB], api: [API], none: [] } };
+
+function scuteConfig(spiffe: DevDomain, workload: string, socket: string, sds: object = {}): object {
+  return { workloadApi: { endpoint: spiffe.endpoint(workload) }, sds: { listen: `unix://${socket}`, ...sds }, log: { level: 'debug' } };
+}
+
+interface Stage {
+  readonly spiffe: DevDomain;
+  readonly scute: ScuteProcess;
+  readonly socket: string;
+  readonly folder: string;
+}
+
+async function stage(t: TestContext, workload: string, sds: object = {}, ...domains: readonly TestTrustDomain[]): Promise<Stage> {
+  const spiffe = await startDevDomain(t, ...(domains.length === 0 ? [DOMAIN] : domains));
+  const folder = await temporaryFolder(t);
+  const socket = join(folder, 'sds.sock');
+  const scute = await useScute(t, { config: scuteConfig(spiffe, workload, socket, sds) });
+  await scute.address('sds');
+  return { spiffe, scute, socket, folder };
+}
+
+/** Envoy before an echo application, by one of the examples. */
+async function startInboundEnvoy(
+  t: TestContext,
+  { socket }: Pick<Stage, 'socket'>,
+  example: string,
+  more: { readonly replace?: Readonly<Record<string, string>>; readonly ready?: boolean } = {},
+): Promise<{ readonly envoy: EnvoyProcess; readonly port: number }> {
+  const [port, echo] = [await freePort(), await startEcho(t)];
+  const bootstrap = await exampleBootstrap(example, {
+    '0.0.0.0, port_value: 8443': `127.0.0.1, port_value: ${port}`,
+    'port_value: 8080': `port_value: ${echo.address.split(':')[1]}`,
+    '/run/scute/sds.sock': socket,
+    ...more.replace,
+  });
+  return { envoy: await startEnvoyProcess(t, bootstrap, { ready: more.ready ?? true }), port };
+}
+
+interface Visit {
+  readonly reply: string;
+  readonly certificate: PeerCertificate | undefined;
+}
+
+/** One mTLS connection with one message. A refusal is an empty reply. */
+async function visit(port: number, svid: IssuedPem | undefined, message = 'hello'): Promise<Visit> {
+  const presented = svid === undefined ? {} : { cert: svid.chainPem, key: svid.keyPem };
+  const socket = connect({ port, host: '127.0.0.1', rejectUnauthorized: false, ...presented });
+  let reply = '';
+  let certificate: PeerCertificate | undefined;
+  socket.setEncoding('utf8').on('data', (text: string) => (reply += text));
+  socket.on('secureConnect', () => {
+    certificate = socket.getPeerCertificate();
+    socket.end(message);
+  });
+  socket.on('error', () => undefined);
+  socket.setTimeout(10_000, () => socket.destroy());
+  await new Promise((resolve) => socket.once('close', resolve));
+  return { reply, certificate };
+}
+
+/** Serial number of the SVID that a workload holds now. */
+function newestSerial(spiffe: DevDomain, workload: string): string {
+  const answer = spiffe.answers(workload).x509Svids.get();
+  assert.ok(answer?.kind === 'message');
+  return new X509Certificate(answer.message.svids[0]?.x509Svid ?? '').serialNumber;
+}
+
+for (const [example, variant] of [
+  ['inbound.yaml', 'state of the world'],
+  ['delta.yaml', 'delta'],
+] as const) {
+  test(`Envoy serves mTLS with secrets from Scute, ${variant}: the allowed peer gets in, others do not`, needs('envoy'), async (t) => {
+    const { spiffe, scute, socket } = await stage(t, 'api');
+    const { envoy, port } = await startInboundEnvoy(t, { socket }, example);
+
+    assert.equal((await visit(port, await spiffe.issue(WEB))).reply, 'HELLO');
+    assert.equal((await visit(port, await spiffe.issue(OTHER))).reply, '');
+    assert.equal((await visit(port, undefined)).reply, '');
+    assert.equal(await envoy.stat(/update_rejected/), 0);
+    assert.ok((await envoy.stat(/^sds\..*update_success$/)) + (await envoy.stat(/\.sds\..*update_success$/)) >= 2);
+    assert.ok(scute.log().some((line) => line.message === 'secret accepted' && line['name'] === 'ROOTCA' && line['node'] === 'api'));
+  });
+}
+
+test('200 rotations at five a second under load, both variants: no request fails, no secret is rejected', needs('envoy'), async (t) => {
+  const { spiffe, socket } = await stage(t, 'api');
+  const envoys = await Promise.all(['inbound.yaml', 'delta.yaml'].map((example) => startInboundEnvoy(t, { socket }, example)));
+  const web = await spiffe.issue(WEB);
+  const isOver = new AbortController();
+  let requests = 0;
+  const failures: string[] = [];
+  const load = async (port: number): Promise<void> => {
+    while (!isOver.signal.aborted) {
+      const { reply } = await visit(port, web);
+      requests += 1;
+      if (reply !== 'HELLO') failures.push(`request ${requests}: ${JSON.stringify(reply)}`);
+    }
+  };
+  const loads = envoys.map(({ port }) => load(port));
+
+  for (let rotation = 0; rotation < 200; rotation += 1) {
+    const next = delay(200);
+    await spiffe.rotate();
+    await next;
+  }
+  const newest = newestSerial(spiffe, 'api');
+  for (const { port } of envoys)
+    await eventually(async () => assert.equal((await visit(port, web)).certificate?.serialNumber, newest), { withinMs: 1000 });
+  isOver.abort();
+  await Promise.all(loads);
+
+  assert.deepEqual(failures, []);
+  assert.ok(requests > 200, `${requests} requests`);
+  for (const { envoy } of envoys) {
+    assert.equal(await envoy.stat(/update_rejected/), 0);
+    assert.ok((await envoy.stat(/sds\..*default.*update_success$/)) >= 150);
+  }
+});
+
+for (const keyType of ['ec-p384', 'rsa-2048', 'ed25519'] as const) {
+  test(`Envoy takes and presents an SVID with a key of the kind ${keyType}`, needs('envoy'), async (t) => {
+    const { spiffe, scute, socket } = await stage(t, 'api', {}, { ...DOMAIN, keyType });
+    const { envoy, port } = await startInboundEnvoy(t, { socket }, 'inbound.yaml');
+
+    const { certificate } = await visit(port, undefined);
+
+    assert.equal(certificate?.serialNumber, newestSerial(spiffe, 'api'));
+    assert.equal(await envoy.stat(/update_rejected/), 0);
+    for (const name of ['default', 'ROOTCA']) await scute.logged((line) => line.message === 'secret accepted' && line['name'] === name);
+  });
+}
+
+for (const disableSpiffeCertValidation of [false, true]) {
+  const form = disableSpiffeCertValidation ? 'plain authorities' : 'the SPIFFE validator';
+
+  test(`a revoked peer is refused by Envoy, with ${form}`, needs('envoy'), async (t) => {
+    const sds = { crls: true, disableSpiffeCertValidation };
+    const { spiffe, socket } = await stage(t, 'api', sds, { ...DOMAIN, intermediates: 0 });
+    const [good, bad] = [await spiffe.issue(WEB), await spiffe.issue(WEB)];
+    await spiffe.revoke('example.org', Buffer.from(new X509Certificate(bad.certPem).serialNumber, 'hex'));
+    const { envoy, port } = await startInboundEnvoy(t, { socket }, 'inbound.yaml');
+
+    assert.equal((await visit(port, good)).reply, 'HELLO');
+    assert.equal((await visit(port, bad)).reply, '');
+    assert.equal(await envoy.stat(/update_rejected/), 0);
+  });
+}
+
+test('Envoy connects out with secrets from Scute, and insists on who the server is', needs('envoy'), async (t) => {
+  const { spiffe, socket } = await stage(t, 'web');
+  const other = join(await temporaryFolder(t), 'api.sock');
+  const server = await useScute(t, { config: scuteConfig(spiffe, 'api', other) });
+  await server.address('sds');
+  const { port: inbound } = await startInboundEnvoy(t, { socket: other }, 'inbound.yaml');
+  const connectOut = async (expected: string): Promise<string> => {
+    const port = await freePort();
+    const bootstrap = await exampleBootstrap('outbound.yaml', {
+      'port_value: 9001': `port_value: ${port}`,
+      'port_value: 8443': `port_value: ${inbound}`,
+      '/run/scute/sds.sock': socket,
+      'spiffe://example.org/api': expected,
+    });
+    const envoy = await startEnvoyProcess(t, bootstrap);
+    const reply = await exchange(port, 'hello');
+    assert.equal(await envoy.stat(/update_rejected/), 0);
+    return reply;
+  };
+
+  assert.equal(await connectOut(API), 'HELLO');
+  assert.equal(await connectOut(OTHER), '');
+});
+
+test('Scute restarted under load: Envoy goes on, and then has the newest certificate', needs('envoy'), async (t) => {
+  const spiffe = await startDevDomain(t, DOMAIN);
+  const socket = join(await temporaryFolder(t), 'sds.sock');
+  const config = scuteConfig(spiffe, 'api', socket);
+  const first = await startScute({ config });
+  t.after(() => first.stop());
+  await first.address('sds');
+  const { envoy, port } = await startInboundEnvoy(t, { socket }, 'inbound.yaml');
+  const web = await spiffe.issue(WEB);
+  const isOver = new AbortController();
+  const replies: string[] = [];
+  const load = (async () => {
+    while (!isOver.signal.aborted) replies.push((await visit(port, web)).reply);
+  })();
+
+  assert.equal((await first.stop()).code, 0);
+  await spiffe.rotate();
+  const second = await useScute(t, { config });
+  await second.address('sds');
+  const newest = newestSerial(spiffe, 'api');
+  await eventually(async () => assert.equal((await visit(port, web)).certificate?.serialNumber, newest), { withinMs: 35_000 });
+  isOver.abort();
+  await load;
+
+  assert.ok(replies.length > 3);
+  assert.deepEqual(new Set(replies), new Set(['HELLO']));
+  assert.equal(await envoy.stat(/update_rejected/), 0);
+});
+
+test('an Envoy as Istio sets it up: names that are not there hold up nothing but what needs them', needs('envoy'), async (t) => {
+  const { spiffe, scute, socket } = await stage(t, 'api');
+  const { envoy, port } = await startInboundEnvoy(t, { socket }, 'istio.yaml');
+
+  assert.equal((await visit(port, await spiffe.issue(WEB))).reply, 'HELLO');
+  await scute.logged(
+    (line) => line.message === 'a secret that is asked for is not there' && line['name'] === 'file-root:/etc/istio/root-cert.pem',
+  );
+  assert.equal(await envoy.stat(/update_failure|update_rejected/), 0, 'no stream was ended');
+  assert.equal(scute.log().filter((line) => line.message === 'a secret that is asked for is not there').length, 1);
+});
+
+test('an identity that appears later ends the warming', needs('envoy'), async (t) => {
+  const { spiffe, scute, socket } = await stage(t, 'api');
+  await spiffe.withdraw('api');
+  await scute.logged((line) => line.message === 'identity withdrawn');
+  const { envoy, port } = await startInboundEnvoy(t, { socket }, 'inbound.yaml', { ready: false });
+  await scute.logged((line) => line.message === 'a secret that is asked for is not there');
+  assert.match(await envoy.admin('/ready'), /INITIALIZING/);
+
+  await spiffe.restore('api');
+
+  await eventually(async () => assert.match(await envoy.admin('/ready'), /LIVE/), { withinMs: 10_000 });
+  assert.equal((await visit(port, await spiffe.issue(WEB))).reply, 'HELLO');
+});
+
+test('ALL: a federated peer gets in; one whose SPIFFE ID another domain signed does not', needs('envoy'), async (t) => {
+  const { spiffe, socket } = await stage(
+    t,
+    'api',
+    {},
+    { ...DOMAIN, federatesWith: ['partner.example', 'ed25519.example'] },
+    { name: 'ed25519.example', keyType: 'ed25519' },
+    { name: 'partner.example', federatesWith: ['example.org'], workloads: { batch: [PARTNER] } },
+  );
+  const { envoy, port } = await startInboundEnvoy(t, { socket }, 'federation.yaml');
+
+  assert.equal((await visit(port, await spiffe.issue(PARTNER))).reply, 'HELLO');
+  assert.equal((await visit(port, await spiffe.issue(WEB))).reply, 'HELLO');
+  assert.equal((await visit(port, await spiffe.issue(PARTNER, { signedBy: 'example.org' }))).reply, '');
+  assert.equal((await visit(port, await spiffe.issue(WEB, { signedBy: 'partner.example' }))).reply, '');
+  assert.equal(await envoy.stat(/update_rejected/), 0);
+});
+
+/** Leaves it to Scute to say who may connect. */
+const NO_MATCHERS = {
+  'match_typed_subject_alt_names: # who may connect; `sds.matchers` of Scute can say it instead': 'match_typed_subject_alt_names: []',
+  '                      - { san_type: URI, matcher: { exact: "spiffe://example.org/web" } }\n': '',
+};
+
+for (const disableSpiffeCertValidation of [false, true]) {
+  const form = disableSpiffeCertValidation ? 'plain authorities' : 'the SPIFFE validator';
+
+  test(`an allow list of Scute is enforced by Envoy, with ${form}`, needs('envoy'), async (t) => {
+    const matchers = [
+      { secret: 'ROOTCA', allow: ['spiffe://example.org/web', 'spiffe://example.org/ns/*/sa/batch', 'spiffe://partner.example/**'] },
+    ];
+    const { spiffe, socket } = await stage(t, 'api', { matchers, disableSpiffeCertValidation });
+    const { envoy, port } = await startInboundEnvoy(t, { socket }, 'inbound.yaml', { replace: NO_MATCHERS });
+    const replyTo = async (id: string): Promise<string> => (await visit(port, await spiffe.issue(id))).reply;
+
+    assert.equal(await replyTo(WEB), 'HELLO');
+    assert.equal(await replyTo('spiffe://example.org/ns/a.b/sa/batch'), 'HELLO');
+    for (const id of [OTHER, 'spiffe://example.org/web/x', 'spiffe://example.org/ns/a/b/sa/batch', 'spiffe://example.org/ns/sa/batch'])
+      assert.equal(await replyTo(id), '', id);
+    assert.equal(await envoy.stat(/update_rejected/), 0);
+  });
+
+  test(`an empty allow list admits nobody, with ${form}`, needs('envoy'), async (t) => {
+    const { spiffe, scute, socket } = await stage(t, 'api', { matchers: [{ secret: 'ROOTCA', allow: [] }], disableSpiffeCertValidation });
+    const { port } = await startInboundEnvoy(t, { socket }, 'inbound.yaml', { replace: NO_MATCHERS, ready: false });
+
+    await scute.logged((line) => line.message === 'a secret that is asked for is not there' && line['reason'] === 'empty_allow_list');
+    assert.equal((await visit(port, await spiffe.issue(WEB))).reply, '');
+  });
+}
+
+test('what `scute envoy` prints makes Envoy do what the listeners do', needs('envoy'), async (t) => {
+  const { spiffe, socket, folder } = await stage(t, 'api');
+  const [echo, inbound, outbound] = [await startEcho(t), await freePort(), await freePort()];
+  const file = join(folder, 'scute.yaml');
+  const config = {
+    workloadApi: { endpoint: spiffe.endpoint('api') },
+    inbound: [
+      { name: 'in', listen: `127.0.0.1:${inbound}`, to: echo.address, allow: [API, 'spiffe://example.org/ns/*/sa/web'] },
+      { name: 'web', listen: '127.0.0.1:0', to: echo.address, allow: ['spiffe://example.org/**'], protocol: 'http' },
+      { name: 'closed', listen: '127.0.0.1:0', to: echo.address, allow: [] },
+    ],
+    outbound: [{ name: 'out', listen: `127.0.0.1:${outbound}`, to: `127.0.0.1:${inbound}`, expect: [API] }],
+    sds: { listen: `unix://${socket}` },
+  };
+  await writeFile(file, JSON.stringify(config));
+  let printed = '';
+  const io = {
+    env: {},
+    stdout: (text: string) => (printed += text),
+    stderr: (text: string) => (printed += text),
+    onHangup: () => () => undefined,
+  };
+
+  assert.equal(await runCommandLine(['envoy', '-c', file], io, new AbortController().signal), 0, printed);
+  const envoy = await startEnvoyProcess(t, printed);
+
+  assert.match(printed, /# inbound closed admits nobody/);
+  assert.equal(await exchange(outbound, 'hello'), 'HELLO');
+  assert.equal((await visit(inbound, await spiffe.issue('spiffe://example.org/ns/x/sa/web'))).reply, 'HELLO');
+  assert.equal((await visit(inbound, await spiffe.issue(WEB))).reply, '');
+  assert.equal(await envoy.stat(/update_rejected/), 0);
+});
