@@ -80,7 +80,7 @@ export type StreamOutcome =
   | { readonly ok: false; readonly failure: UpstreamFailure };
 
 export interface ApplicationOptions {
-  /** At once. Further requests wait for one of them: those of streams that were reset at once may be many. */
+  /** At once; further requests wait for one of them. */
   readonly max: number;
   /** The first connection is in the budget already. */
   readonly files: FileBudget;
@@ -130,7 +130,8 @@ export class ApplicationConnections extends Agent {
   }
 
   /** Called by Node when none is idle. `done` takes an error alone, too, which its type does not say. */
-  override createConnection(_: unknown, done: (error: Error | null, stream: Duplex) => void): undefined {
+  override createConnection(options: unknown, done: (error: Error | null, stream: Duplex) => void): undefined {
+    const { attempt: slot } = options as ReturnType<typeof exactly>;
     const fail = (failure: UpstreamFailure): void => (done as (error: Error) => void)(new NoConnection(failure));
     if (this.#closed) {
       fail(connectFailure('ECANCELED', 'the HTTP/2 connection is closed'));
@@ -145,6 +146,7 @@ export class ApplicationConnections extends Agent {
     const attempt = this.#options.open((outcome) => {
       if (isOver) return;
       isOver = true;
+      slot.giveUp = undefined;
       this.#attempts.delete(handle);
       if (outcome.ok) {
         this.#opened(outcome.native);
@@ -157,11 +159,18 @@ export class ApplicationConnections extends Agent {
     const handle = {
       abort: (): void => {
         isOver = true;
+        slot.giveUp = undefined;
         attempt.abort();
         this.#give();
       },
     };
     this.#attempts.add(handle);
+    // Node counts a connection from when it is open, and does not give up one that nobody waits for any more.
+    slot.giveUp = () => {
+      this.#attempts.delete(handle);
+      handle.abort();
+      fail(connectFailure('ECANCELED', 'nobody waits for it any more'));
+    };
   }
 
   /** The application says how long it keeps a connection without requests: `timeout=5`, in a field that is ours. */
@@ -224,6 +233,13 @@ export interface ExactRequest {
   /** Names and values in turn; the framing is among them. */
   readonly fields: readonly string[];
   readonly maxHeadBytes: number;
+  readonly attempt: Attempt;
+}
+
+/** A connection that is being opened for one request. */
+export interface Attempt {
+  /** The request is over: the connection is not wanted. Undefined while none is being opened. */
+  giveUp: (() => void) | undefined;
 }
 
 /** Who asks the application, and hears of it. */
@@ -302,8 +318,9 @@ function failed(error: Error, incoming: Incoming): void {
  * path, which would not be the one that was judged any more; so these two are what they are. The rest of what it sets is of
  * no use here: each option that is there is copied four times on the way.
  */
-function exactly({ target, fields, maxHeadBytes }: ExactRequest): object {
+function exactly({ target, fields, maxHeadBytes, attempt }: ExactRequest) {
   return {
+    attempt,
     __proto__: UNUSED_OPTIONS,
     setDefaultHeaders: false,
     maxHeaderSize: maxHeadBytes,

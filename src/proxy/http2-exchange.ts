@@ -14,6 +14,7 @@ import {
   NoConnection,
   type ApplicationConnections,
   type Asker,
+  type Attempt,
   type ClientRequest,
   type IncomingMessage,
   type ServerHttp2Stream,
@@ -58,6 +59,7 @@ export class Exchange implements Asker, DeadlineSink {
   readonly #startedAtMs: number;
   #stage: Stage = 'asking';
   #request: ClientRequest | undefined;
+  readonly #attempt: Attempt = { giveUp: undefined };
   #response: IncomingMessage | undefined;
   #method = '';
   #target = '';
@@ -167,6 +169,7 @@ export class Exchange implements Asker, DeadlineSink {
       target: this.#target,
       fields: head.forApplication(identity),
       maxHeadBytes: limits.maxHeadBytes,
+      attempt: this.#attempt,
     };
     try {
       ask(this, request, connections);
@@ -201,7 +204,8 @@ export class Exchange implements Asker, DeadlineSink {
     // Node keeps a head until there is something of the body; what came with the head may still go with it.
     setImmediate(() => {
       if (this.#stage === 'over' || this.#requestWhole) return;
-      if (this.#received === 0) request.flushHeaders();
+      // `flushHeaders` would write the bytes above 0x7f of the head as UTF-8.
+      if (this.#received === 0) request.write('', 'latin1');
       const { clock, limits } = this.#context;
       this.#deadlines = new Deadlines(this, clock, limits);
       this.#deadlines.heldUp(stream.isPaused());
@@ -230,6 +234,11 @@ export class Exchange implements Asker, DeadlineSink {
    * nothing more of a request owes its response no later than who has it all.
    */
   #hold(isHeld: boolean): void {
+    // Of a stream whose response Node has ended in advance, and that is paused, it would not say that the client reset it.
+    if (isHeld && this.#stream.writableEnded) {
+      this.#fail(413, 'too_large', 'the body of a HEAD is more than the application takes');
+      return;
+    }
     this.#deadlines?.heldUp(isHeld);
     if (isHeld) this.#stream.pause();
     else this.#stream.resume();
@@ -439,8 +448,10 @@ export class Exchange implements Asker, DeadlineSink {
     if (stream.destroyed || stream.closed) return;
     stream.respond(fields, { endStream: !withBody });
     if (withBody) stream.end(body);
-    // What the client still says is not read.
-    if (this.#hasBody && !this.#requestWhole) stream.close(NGHTTP2_NO_ERROR);
+    // What the client still says is not read. Of a head alone, Node would send the reset first.
+    if (!this.#hasBody || this.#requestWhole) return;
+    if (withBody) stream.close(NGHTTP2_NO_ERROR);
+    else setImmediate(() => stream.close(NGHTTP2_NO_ERROR));
   }
 
   /** Not with the stream's `close`: Node would end the stream first, and then reset it, and a part would look whole. */
@@ -455,13 +466,14 @@ export class Exchange implements Asker, DeadlineSink {
     const { rstCode } = this.#stream;
     this.#finish('downstream_closed', rstCode === NGHTTP2_NO_ERROR ? undefined : `the stream was reset with code ${rstCode}`);
     this.#request?.destroy();
-    // Of what is buffered, Node waits for the end.
-    this.#stream.resume();
   }
 
   #finish(result: HttpResult, detail?: string): void {
     this.#stage = 'over';
     this.#deadlines?.end();
+    this.#attempt.giveUp?.();
+    // Of what is buffered, Node waits for the end: a paused stream would never be closed, and keep its place among the client's.
+    this.#stream.resume();
     const { session, clock } = this.#context;
     this.#context.over(this, {
       connection: session.id,

@@ -128,10 +128,10 @@ class Http2Forwarder implements ExchangeContext {
     const { session, downstream, limits, clock } = this.#options;
     session.drop = () => this.#drop();
     // Requests that are on their way are refused by the GOAWAY, which says so: Node cannot announce the end before it.
-    session.wind = () => this.#end(this.#openStreams === 0 ? CLOSE_GRACE_MS : undefined);
+    session.wind = () => this.#endWithStreams();
     session.expire = () => {
       session.because('svid_expired', 'the SVID of one side has expired');
-      this.#end(undefined);
+      this.#endWithStreams();
     };
     const native = downstream.handOver({ ended: () => this.#clientEnded(), closed: (error) => this.#clientClosed(error) });
     if (native === undefined) return;
@@ -145,6 +145,7 @@ class Http2Forwarder implements ExchangeContext {
     this.#http2 = http2;
     http2.on('stream', (stream: ServerHttp2Stream, _: object, __: number, raw?: string[]) => this.#stream(stream, raw ?? []));
     http2.on('error', (error: Error) => this.#blame(error));
+    http2.on('goaway', () => this.#endWithStreams());
     http2.on('close', () => {
       this.#http2 = undefined;
       this.#maybeDone();
@@ -189,6 +190,7 @@ class Http2Forwarder implements ExchangeContext {
 
   streamClosed(): void {
     this.#openStreams--;
+    if (this.#ending) this.#endWithStreams();
   }
 
   #stream(stream: ServerHttp2Stream, raw: readonly string[]): void {
@@ -229,6 +231,11 @@ class Http2Forwarder implements ExchangeContext {
     if (code === 'ERR_HTTP2_SESSION_ERROR') this.session.because('downstream_reset', `the client gave up: ${error.message}`);
     else if (code?.startsWith('ERR_HTTP2_') === true) this.session.because('protocol_error', error.message);
     else if (!this.#ending) this.#options.broken('downstream', error);
+  }
+
+  /** Once no stream is left, the client has no more than a moment to agree to the end. */
+  #endWithStreams(): void {
+    this.#end(this.#openStreams === 0 ? CLOSE_GRACE_MS : undefined);
   }
 
   /**

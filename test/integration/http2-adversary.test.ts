@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
 import { test } from 'node:test';
 import { eventually } from '../support/eventually.ts';
+import { fillBacklog } from '../support/full-backlog.ts';
 import { FORGED_NAMES } from '../support/http-corpus.ts';
 import {
   ACK,
@@ -32,7 +34,7 @@ import {
   WINDOW_UPDATE,
   type Field,
 } from '../support/http2-frames.ts';
-import { request, startClient, startFrames } from '../support/http2-stage.ts';
+import { answerOn, request, startClient, startFrames } from '../support/http2-stage.ts';
 import { startHttpApplication, startHttpInbound, startRawApplication } from '../support/http-stage.ts';
 import { startTcpServer } from '../support/tcp.ts';
 
@@ -369,7 +371,7 @@ test('streams beyond the limit are refused, and the others go on', async (t) => 
   assert.equal(line.stream(31).reset, undefined);
 });
 
-test('resets that are not a flood end nothing, and leave the application no more connections than streams', async (t) => {
+test('resets that are not a flood end nothing', async (t) => {
   const application = await startRawApplication(t, () => undefined);
   const stage = await startHttpInbound(t, application.address, { http: { maxConcurrentStreams: 5 } });
   const line = await startFrames(stage);
@@ -380,6 +382,85 @@ test('resets that are not a flood end nothing, and leave the application no more
   await line.until(({ type, flags }) => type === PING && flags === ACK);
   assert.ok(!line.frames().some(({ type }) => type === GOAWAY));
   await eventually(async () => assert.equal(await stage.sidecar.metric('scute_http_requests_total', { result: 'downstream_closed' }), 200));
+});
+
+test('requests that are given up while the application does not accept leave no attempts behind', async (t) => {
+  const port = await fillBacklog(t);
+  const stage = await startHttpInbound(t, `127.0.0.1:${port}`, {
+    http: { maxConcurrentStreams: 5 },
+    listener: { limits: { connectTimeout: '20s' } },
+  });
+  const line = await startFrames(stage);
+  const openFiles = (): number => readdirSync('/proc/self/fd').length;
+  const before = openFiles();
+
+  let most = 0;
+  for (let round = 0; round < 20; round++) {
+    const ids = Array.from({ length: 5 }, (_, index) => (round * 5 + index) * 2 + 1);
+    const data = Buffer.from(String(round).padStart(8));
+    line.send(...ids.map((id) => headers(id, GET)), frame(PING, 0, 0, data));
+    await line.until(({ type, flags, payload }) => type === PING && flags === ACK && data.equals(payload));
+    line.send(...ids.map((id) => frame(RST_STREAM, 0, id, uint32(CANCEL))));
+    await eventually(async () =>
+      assert.equal(await stage.sidecar.metric('scute_http_requests_total', { result: 'downstream_closed' }), (round + 1) * 5),
+    );
+    most = Math.max(most, openFiles() - before);
+  }
+
+  assert.ok(most < 20, `${most} more files are open after 100 requests`);
+});
+
+test('an upload that is answered early, and stands still, leaves its place to others', async (t) => {
+  // It reads nothing of an upload, and answers when Scute has stopped reading from the client.
+  const application = await startTcpServer(t, (socket) => {
+    socket.on('data', (head: Buffer) => {
+      if (head.toString('latin1').startsWith('GET')) {
+        socket.write(OK);
+        return;
+      }
+      if (socket.isPaused()) return;
+      socket.pause();
+      setTimeout(() => socket.write('HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno'), 300);
+    });
+  });
+  const stage = await startHttpInbound(t, application.address, { http: { maxConcurrentStreams: 2 } });
+  const client = await startClient(t, stage);
+
+  for (let round = 0; round < 5; round++) {
+    const upload = client.request({ ':method': 'POST', ':path': '/' });
+    upload.write(Buffer.alloc(7 << 20));
+    const { status, body } = await answerOn(upload);
+    assert.deepEqual([status, body.toString()], [413, 'no']);
+    assert.equal((await request(client, { ':path': '/' })).status, 200);
+  }
+
+  assert.equal(await stage.sidecar.stop(AbortSignal.timeout(20_000)), 0);
+});
+
+test('a HEAD with more of a body than the application takes is refused, and its reset would be seen', async (t) => {
+  const application = await startTcpServer(t, (socket) => socket.pause());
+  const stage = await startHttpInbound(t, application.address);
+  const client = await startClient(t, stage);
+
+  const upload = client.request({ ':method': 'HEAD', ':path': '/' }, { endStream: false });
+  upload.write(Buffer.alloc(7 << 20));
+
+  assert.equal((await answerOn(upload)).status, 413);
+});
+
+test('a field above ASCII reaches the application byte for byte, whenever the body comes', async (t) => {
+  const application = await startRawApplication(t, (received) => (received.endsWith('0\r\n\r\n') ? OK : undefined));
+  const stage = await startHttpInbound(t, application.address);
+  const line = await startFrames(stage);
+
+  line.send(headers(1, [...POST, ['x-name', 'caf\xe9']], END_HEADERS));
+  await eventually(() => assert.match(application.received(), /x-name/));
+  line.send(frame(DATA, END_STREAM, 1, Buffer.from('late')));
+  await line.streamOver(1);
+  line.send(headers(3, [...POST, ['x-name', 'caf\xe9']], END_HEADERS), frame(DATA, END_STREAM, 3, Buffer.from('at once')));
+  await line.streamOver(3);
+
+  assert.deepEqual(application.received().match(/x-name: .*/g), ['x-name: caf\xe9', 'x-name: caf\xe9']);
 });
 
 test('every cut of the bytes gives the same request', async (t) => {

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { API, presented } from '../support/data-path.ts';
 import { eventually } from '../support/eventually.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import {
   ACK,
   CANCEL,
@@ -44,6 +45,20 @@ test('a listener that drains says which requests it took, answers those, and the
   assert.equal(await line.over(), NO_ERROR);
   assert.equal(await stopped, 0);
   assert.equal(held.length, 1);
+});
+
+test('a listener that drains gives a client that does not close a moment, and not the whole drain', async (t) => {
+  const clock = new FakeClock();
+  const application = await startRawApplication(t, ok);
+  const stage = await startHttpInbound(t, application.address, { sidecar: { clock } });
+  const line = await startFrames(stage, headers(1, GET));
+  await line.streamOver(1);
+
+  const stopped = stage.sidecar.stop(AbortSignal.timeout(30_000));
+  await line.until(({ type }) => type === GOAWAY);
+  clock.advance(5000);
+
+  assert.equal(await stopped, 0);
 });
 
 test('a listener that drains ends connections without requests at once', async (t) => {
