@@ -38,6 +38,8 @@ async function start(t: TestContext, listener: object = {}) {
     allow: [WEB],
     alpn: ['h2', 'http/1.1'],
     listener: { protocol: 'http', ...listener },
+    // Of some connections it leaves only its own side, and those have 5 seconds.
+    file: { drainTimeout: '10s' },
   });
   return { spiffe, side, seen };
 }
