@@ -84,6 +84,8 @@ export class Exchange implements Asker, DeadlineSink {
   /** Bytes of its body that are still to come, if their number was announced. */
   #awaited: number | undefined;
   #endsWithConnection = false;
+  /** The client has taken less than there is. */
+  #isUnread = false;
   /** Its trailers are sent when all before them was. */
   #waitsForTrailers = false;
 
@@ -156,7 +158,8 @@ export class Exchange implements Asker, DeadlineSink {
 
   /** Nothing has moved for the idle time. */
   idle(): void {
-    if (this.#requestWhole) this.#fail(504, 'upstream_timeout', 'the response stood still');
+    if (this.#isUnread) this.#fail(408, 'timeout', 'the client did not read the response');
+    else if (this.#requestWhole) this.#fail(504, 'upstream_timeout', 'the response stood still');
     else this.#fail(408, 'timeout', 'the request stood still');
   }
 
@@ -357,7 +360,9 @@ export class Exchange implements Asker, DeadlineSink {
     this.#context.connections.account(this.#response?.socket);
     if (!this.#stream.write(chunk)) {
       this.#response?.pause();
+      this.#isUnread = true;
       this.#stream.once('drain', () => {
+        this.#isUnread = false;
         this.#context.active(this);
         this.#response?.resume();
       });

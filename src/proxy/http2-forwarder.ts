@@ -47,7 +47,7 @@ export interface Http2ForwardOptions {
 
 /** How long a client may take to agree to the end of a connection. */
 const CLOSE_GRACE_MS = 5000;
-/** How long it may take to read that its connection is dropped. */
+/** How long it may take to read that its connection is dropped, or what is left after it has ended its side. */
 const DROP_GRACE_MS = 1000;
 /** How long one that is not allowed may take to ask for what it will not get. */
 const DENIED_HEAD_MS = 2000;
@@ -95,6 +95,7 @@ class Http2Forwarder implements ExchangeContext {
   #written = 0;
   #firstTimer: Timer | undefined;
   #graceTimer: Timer | undefined;
+  #graceAtMs = Infinity;
   /** No further request is taken. */
   #ending = false;
   #closed = false;
@@ -243,7 +244,7 @@ class Http2Forwarder implements ExchangeContext {
    * moment is asked to agree to that; of who still reads a response, no more than the idle limit.
    */
   #end(graceMs: number | undefined): void {
-    if (graceMs !== undefined && !this.#closed) this.#graceTimer ??= this.clock.after(graceMs, () => this.#options.downstream.abort());
+    if (graceMs !== undefined) this.#limitGrace(graceMs);
     if (this.#ending) return;
     this.#ending = true;
     if (this.#http2?.destroyed === false) this.#http2.close();
@@ -258,7 +259,7 @@ class Http2Forwarder implements ExchangeContext {
     // With an error code, so that no stream that is cut looks as if it were meant to end there.
     if (this.#openStreams > 0) this.#http2?.destroy(new Error('the connection is dropped'), NGHTTP2_CANCEL);
     else this.#http2?.destroy();
-    this.#graceTimer ??= this.clock.after(DROP_GRACE_MS, () => this.#options.downstream.abort());
+    this.#limitGrace(DROP_GRACE_MS);
   }
 
   /** Without its side of the connection a client can take no response that needs a window; most are gone altogether. */
@@ -270,7 +271,16 @@ class Http2Forwarder implements ExchangeContext {
     // What is left of whole responses may still go.
     if (mayRead) this.#http2?.close();
     else this.#http2?.destroy();
-    this.#graceTimer ??= this.clock.after(CLOSE_GRACE_MS, () => this.#options.downstream.abort());
+    this.#limitGrace(DROP_GRACE_MS);
+  }
+
+  /** Then the connection is broken off. What was said first may still be sooner. */
+  #limitGrace(ms: number): void {
+    const atMs = this.clock.monotonic() + ms;
+    if (this.#closed || atMs >= this.#graceAtMs) return;
+    this.#graceTimer?.cancel();
+    this.#graceAtMs = atMs;
+    this.#graceTimer = this.clock.after(ms, () => this.#options.downstream.abort());
   }
 
   #clientClosed(error: Error | undefined): void {

@@ -192,6 +192,19 @@ test('no spelling of a field that says who asks comes through, in heads and trai
   }
 });
 
+test('what the configuration lets peers say of callers, they may say over HTTP/2, too', () => {
+  const caller = { peerId: 'spiffe://example.org/web', ownId: 'spiffe://example.org/api', leafSha256: '0'.repeat(64) };
+  const sent = (xfcc: 'unsafe-forward' | 'unsafe-append', spiffeIdHeader?: string): string[] => {
+    const head = new Http2Head({ maxHeadBytes: 4096, maxFields: 4 });
+    const fields = list({}, 'x-forwarded-client-cert', 'By=a', 'x', '1', 'x_forwarded_client_cert', 'By=b');
+    assert.equal(head.read(fields, false), undefined);
+    return head.forApplication(buildIdentityFields({ xfcc, spiffeIdHeader }, caller)).slice(2);
+  };
+
+  assert.deepEqual(sent('unsafe-forward'), ['x-forwarded-client-cert', 'By=a', 'x', '1']);
+  assert.deepEqual(sent('unsafe-append', 'X-Peer'), ['x', '1', OURS[0], `By=a,${OURS[1]}`, OURS[2], OURS[3]]);
+});
+
 test('trailers have no fields that frame or that are of a connection, and the limits of a head', () => {
   const head = new Http2Head(LIMITS);
   assert.deepEqual(head.trailersForApplication(['x-sum', '1', 'x-sum', '2'], identity), ['x-sum', '1', 'x-sum', '2']);

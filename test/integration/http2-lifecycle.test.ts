@@ -11,12 +11,14 @@ import {
   GET,
   GOAWAY,
   headers,
+  INTERNAL_ERROR,
   NO_ERROR,
   PING,
   PREFACE,
   settings,
   uint32,
   WINDOW_UPDATE,
+  type Field,
 } from '../support/http2-frames.ts';
 import { answerOn, request, startClient, startFrames } from '../support/http2-stage.ts';
 import { startHttpApplication, startHttpInbound, startRawApplication } from '../support/http-stage.ts';
@@ -24,6 +26,7 @@ import { closed } from '../support/tcp.ts';
 import { tlsClient } from '../support/tls-peer.ts';
 
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
+const LARGE = GET.map(([name, value]): Field => [name, name === ':path' ? '/large' : value]);
 const ok = (received: string): string | undefined => (received.endsWith('\r\n\r\n') ? OK : undefined);
 
 test('a listener that drains says which requests it took, answers those, and then ends the connection', async (t) => {
@@ -189,6 +192,41 @@ test('a client that does not read holds no more than the buffers of its streams'
   // A window as large as the rest, for the stream and for the connection.
   line.send(frame(WINDOW_UPDATE, 0, 0, uint32(2 ** 30)), frame(WINDOW_UPDATE, 0, 1, uint32(2 ** 30)));
   await eventually(() => assert.equal(written, body.length * 40), { withinMs: 20_000 });
+});
+
+test('a response that its client does not read ends after the idle time, and blames the client', async (t) => {
+  const application = await startHttpApplication(t, (incoming, response) =>
+    response.end(incoming.url === '/' ? 'ok' : Buffer.alloc(1024 * 1024)),
+  );
+  const stage = await startHttpInbound(t, application.address, { listener: { limits: { idleTimeout: '300ms' } } });
+  const line = await startFrames(stage, headers(1, LARGE));
+  await eventually(() => assert.equal(line.stream(1).body.length, 65_535));
+  // The window of the connection, too, so that others go on.
+  line.send(frame(WINDOW_UPDATE, 0, 0, uint32(2 ** 20)));
+
+  let id = 1;
+  await eventually(async () => {
+    line.send(headers((id += 2), GET));
+    assert.equal((await line.streamOver(id)).status, 200);
+    assert.ok(line.stream(1).reset !== undefined);
+  });
+
+  assert.deepEqual([line.stream(1).ended, line.stream(1).reset], [false, INTERNAL_ERROR]);
+  assert.equal(await stage.sidecar.metric('scute_http_requests_total', { status: '200', result: 'timeout' }), 1);
+});
+
+test('a client that ends its side keeps nobody waiting for long', async (t) => {
+  const application = await startHttpApplication(t, (_, response) => response.end(Buffer.alloc(100_000)));
+  const stage = await startHttpInbound(t, application.address);
+  const line = await startFrames(stage, headers(1, GET));
+  await eventually(() => assert.equal(line.stream(1).body.length, 65_535));
+
+  // More of the response would need a window that cannot come any more.
+  line.socket.end();
+
+  await line.over();
+  assert.equal(line.stream(1).ended, false);
+  assert.ok(Number((await stage.sidecar.connection())['duration_ms']) < 4000);
 });
 
 test('an application that does not read slows one stream down, and no other', async (t) => {
