@@ -59,6 +59,17 @@ test('where Scute has matchers for a listener, Envoy needs none of its own', asy
   assert.doesNotMatch(text, /match_typed/);
 });
 
+test('a secret that carries the list of one listener is never given to another, which would admit both', async () => {
+  const admin = { ...IN, name: 'admin', listen: '127.0.0.1:3', allow: ['spiffe://example.org/ops'] };
+  const server = { name: 'out', listen: '127.0.0.1:4', to: '127.0.0.1:5', expect: ['spiffe://example.org/db'] };
+  const matchers = [{ secret: 'spiffe://example.org', listener: 'in' }];
+  for (const others of [{ inbound: [IN, admin] }, { inbound: [IN], outbound: [server] }])
+    assert.match(await problemOf({ ...others, sds: { ...SDS, matchers } }), /"spiffe:\/\/example\.org" has matchers of others/);
+
+  const elsewhere = await textOf({ inbound: [IN, admin], sds: { ...SDS, matchers: [{ secret: 'ROOTCA', listener: 'in' }] } });
+  assert.match(elsewhere, /"exact":"spiffe:\/\/example\.org\/ops"/);
+});
+
 test('each listener presents its own identity', async () => {
   const withIdentity = (identity: object | undefined, sds: object = SDS) => ({ inbound: [{ ...IN, ...(identity && { identity }) }], sds });
   assert.match(await textOf(withIdentity({ hint: 'x' })), /"name":"hint:x"/);

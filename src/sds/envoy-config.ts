@@ -98,12 +98,16 @@ function validation(sds: SdsConfig, list: AllowList, listener: string | undefine
   if (others.length > 0 && sds.disableSpiffeCertValidation) {
     return err(`${[...domains].join(' and ')} cannot be kept apart with disableSpiffeCertValidation: give each a listener of its own`);
   }
+  const name = domain === undefined || others.length > 0 ? sds.defaultAllBundlesName : trustDomainId(domain);
+  if (sds.matchers.some((taken) => taken.secret === name)) {
+    return err(
+      `${JSON.stringify(name)} has matchers of others, and Envoy would admit those as well: give them another name of that bundle`,
+    );
+  }
   return ok({
     combined_validation_context: {
       default_validation_context: { match_typed_subject_alt_names: matchers },
-      validation_context_sds_secret_config: secret(
-        domain === undefined || others.length > 0 ? sds.defaultAllBundlesName : trustDomainId(domain),
-      ),
+      validation_context_sds_secret_config: secret(name),
     },
   });
 }
