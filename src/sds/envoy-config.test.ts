@@ -81,3 +81,40 @@ test('each listener presents its own identity', async () => {
 test('without SDS there is nothing to print', async () => {
   assert.match(await problemOf({ inbound: [IN] }), /no sds section/);
 });
+
+test('the SPIFFE ID goes into the fields that the configuration names, and what a peer sent there goes away', async () => {
+  const http = { ...IN, protocol: 'http', http: { spiffeIdHeader: 'x-peer' } };
+  const text = await textOf({ inbound: [http], sds: SDS });
+
+  assert.match(text, /"request_headers_to_remove":\["x-peer"\]/);
+  assert.match(text, /"key":"x-peer","value":"%DOWNSTREAM_PEER_URI_SAN%"\},"append_action":"OVERWRITE_IF_EXISTS_OR_ADD"/);
+  assert.match(text, /"headers_with_underscores_action":"DROP_HEADER"/);
+  assert.match(text, /"upgrade_type":"websocket"/);
+  for (const [xfcc, said] of [
+    ['sanitize-set', 'SANITIZE_SET'],
+    ['sanitize', 'SANITIZE'],
+    ['unsafe-forward', 'ALWAYS_FORWARD_ONLY'],
+    ['unsafe-append', 'APPEND_FORWARD'],
+  ] as const)
+    assert.match(await textOf({ inbound: [{ ...http, http: { xfcc } }], sds: SDS }), new RegExp(`"forward_client_cert_details":"${said}"`));
+});
+
+test('a setting that the printed listener would be without is named instead of lost', async () => {
+  const out = { name: 'out', listen: '127.0.0.1:3', to: '127.0.0.1:4', expect: IN.allow };
+  const pipe = { ...IN, listen: 'unix:///run/in.sock' };
+  for (const [config, problem] of [
+    [{ inbound: [{ ...IN, proxyProtocol: { send: 'tls' } }] }, /inbound in: proxyProtocol\.send/],
+    [{ inbound: [{ ...IN, proxyProtocol: { acceptFrom: ['10.0.0.0/8'] } }] }, /inbound in: proxyProtocol\.acceptFrom/],
+    [{ inbound: [{ ...IN, protocol: 'http', http: { maxBodyBytes: 10 } }] }, /inbound in: http\.maxBodyBytes/],
+    [{ inbound: [{ ...pipe, socketGroup: 1 }] }, /in: socketGroup/],
+    [{ outbound: [{ ...out, protocol: 'http' }] }, /outbound out: protocol: http/],
+  ] as const)
+    assert.match(await problemOf({ ...config, sds: SDS }), problem);
+  assert.match(await textOf({ inbound: [pipe], sds: SDS }), /"path":"\/run\/in\.sock","mode":384/);
+});
+
+test('the server is told the same name in SNI', async () => {
+  const out = { name: 'out', listen: '127.0.0.1:3', expect: IN.allow };
+  assert.match(await textOf({ outbound: [{ ...out, to: 'db.example.org:4' }], sds: SDS }), /"sni":"db\.example\.org"/);
+  assert.doesNotMatch(await textOf({ outbound: [{ ...out, to: '10.0.0.1:4' }], sds: SDS }), /"sni"/);
+});

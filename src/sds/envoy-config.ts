@@ -1,5 +1,5 @@
 /** What an Envoy would have to be told to do what the listeners of a configuration do, with secrets from Scute. Pure. */
-import type { Config, InboundConfig, OutboundConfig, SdsConfig } from '../config/config.ts';
+import type { Config, HttpConfig, InboundConfig, OutboundConfig, SdsConfig, XfccMode } from '../config/config.ts';
 import type { Address } from '../config/units.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import { err, ok, type Result } from '../lib/result.ts';
@@ -21,6 +21,8 @@ export function buildEnvoyConfig(config: Config): Result<object, string> {
   if (sds.identity.by !== 'default' && unpinned !== undefined) {
     return err(`${unpinned.name} presents the first SVID, and ${JSON.stringify(sds.defaultSvidName)} is another one: give it an identity`);
   }
+  const problem = [...config.inbound.flatMap(unsaidOfInbound), ...config.outbound.flatMap(unsaidOfOutbound)][0];
+  if (problem !== undefined) return err(problem);
   const listeners: object[] = [];
   const clusters: object[] = [];
   for (const inbound of config.inbound) {
@@ -29,12 +31,12 @@ export function buildEnvoyConfig(config: Config): Result<object, string> {
     const context = validation(sds, inbound.allow, inbound.name);
     if (!context.ok) return context;
     listeners.push(inboundListener(inbound, sds, context.value));
-    clusters.push(cluster(inbound.name, inbound.to, undefined));
+    clusters.push(cluster(inbound, undefined));
   }
   for (const outbound of config.outbound) {
     const context = validation(sds, outbound.expect, undefined);
     if (!context.ok) return context;
-    const { serverName } = outbound;
+    const serverName = outbound.serverName ?? nameIn(outbound.to);
     const tls = {
       name: 'envoy.transport_sockets.tls',
       typed_config: {
@@ -43,10 +45,30 @@ export function buildEnvoyConfig(config: Config): Result<object, string> {
         common_tls_context: commonTls(sds, outbound, context.value),
       },
     };
-    listeners.push({ name: outbound.name, address: address(outbound.listen), filter_chains: [{ filters: [tcpProxy(outbound.name)] }] });
-    clusters.push(cluster(outbound.name, outbound.to, tls));
+    listeners.push({ name: outbound.name, address: boundAddress(outbound), filter_chains: [{ filters: [tcpProxy(outbound.name)] }] });
+    clusters.push(cluster(outbound, tls));
   }
   return ok({ node: { id: 'envoy', cluster: 'envoy' }, static_resources: { listeners, clusters: [...clusters, sdsCluster(sds.listen)] } });
+}
+
+/** Settings of a listener that the printed one would be without, a sentence each: left out they would be lost unseen. */
+function unsaidOfInbound(inbound: InboundConfig): string[] {
+  const { name, proxyProtocol, http } = inbound;
+  return [
+    ...unsaidOfSocket(inbound),
+    ...(proxyProtocol.send === 'off' ? [] : [`inbound ${name}: proxyProtocol.send cannot be said here, and the application waits for it`]),
+    ...(proxyProtocol.acceptFrom.length === 0 ? [] : [`inbound ${name}: proxyProtocol.acceptFrom cannot be said here`]),
+    ...(http?.limits.maxBodyBytes === undefined ? [] : [`inbound ${name}: http.maxBodyBytes cannot be said here`]),
+  ];
+}
+
+function unsaidOfOutbound(outbound: OutboundConfig): string[] {
+  const { name, protocol } = outbound;
+  return [...unsaidOfSocket(outbound), ...(protocol === 'tcp' ? [] : [`outbound ${name}: protocol: ${protocol} cannot be said here`])];
+}
+
+function unsaidOfSocket({ name, socketGid }: InboundConfig | OutboundConfig): string[] {
+  return socketGid === undefined ? [] : [`${name}: socketGroup cannot be said here: Envoy gives its sockets to no group`];
 }
 
 function inboundListener(inbound: InboundConfig, sds: SdsConfig, context: object): object {
@@ -58,8 +80,8 @@ function inboundListener(inbound: InboundConfig, sds: SdsConfig, context: object
       common_tls_context: commonTls(sds, inbound, context),
     },
   };
-  const filter = inbound.protocol === 'http' ? httpFilter(inbound.name) : tcpProxy(inbound.name);
-  return { name: inbound.name, address: address(inbound.listen), filter_chains: [{ filters: [filter], transport_socket }] };
+  const filter = inbound.http === undefined ? tcpProxy(inbound.name) : httpFilter(inbound.name, inbound.http);
+  return { name: inbound.name, address: boundAddress(inbound), filter_chains: [{ filters: [filter], transport_socket }] };
 }
 
 function commonTls(sds: SdsConfig, { identity, alpn }: Pick<InboundConfig | OutboundConfig, 'identity' | 'alpn'>, context: object): object {
@@ -129,16 +151,36 @@ function tcpProxy(name: string): object {
   return { name: 'envoy.filters.network.tcp_proxy', typed_config };
 }
 
-/** With the caller's SPIFFE ID in X-Forwarded-Client-Cert, in place of any that it sent. */
-function httpFilter(name: string): object {
+const XFCC: Readonly<Record<XfccMode, string>> = {
+  'sanitize-set': 'SANITIZE_SET',
+  sanitize: 'SANITIZE',
+  'unsafe-forward': 'ALWAYS_FORWARD_ONLY',
+  'unsafe-append': 'APPEND_FORWARD',
+};
+
+/** With the caller's SPIFFE ID in the fields that the application is to find it in, in place of any that the caller sent. */
+function httpFilter(name: string, { xfcc, spiffeIdHeader, maxConcurrentStreams, limits }: HttpConfig): object {
+  const route = { cluster: name, timeout: seconds(limits.responseTimeoutMs ?? 0) };
   return {
     name: 'envoy.filters.network.http_connection_manager',
     typed_config: {
       '@type': 'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
       stat_prefix: name,
-      forward_client_cert_details: 'SANITIZE_SET',
+      forward_client_cert_details: XFCC[xfcc],
       set_current_client_cert_details: { uri: true },
-      route_config: { virtual_hosts: [{ name, domains: ['*'], routes: [{ match: { prefix: '/' }, route: { cluster: name } }] }] },
+      // Many an application takes "_" for "-", so that a field with it would pass for one of ours.
+      common_http_protocol_options: { headers_with_underscores_action: 'DROP_HEADER' },
+      http2_protocol_options: { max_concurrent_streams: maxConcurrentStreams },
+      upgrade_configs: [{ upgrade_type: 'websocket' }],
+      route_config: {
+        virtual_hosts: [{ name, domains: ['*'], routes: [{ match: { prefix: '/' }, route }] }],
+        ...(spiffeIdHeader !== undefined && {
+          request_headers_to_remove: [spiffeIdHeader],
+          request_headers_to_add: [
+            { header: { key: spiffeIdHeader, value: '%DOWNSTREAM_PEER_URI_SAN%' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' },
+          ],
+        }),
+      },
       http_filters: [
         {
           name: 'envoy.filters.http.router',
@@ -149,12 +191,20 @@ function httpFilter(name: string): object {
   };
 }
 
-function cluster(name: string, to: Address, transport_socket: object | undefined): object {
-  const isNamed = to.kind === 'tcp' && !/^[0-9.]+$|:/.test(to.host);
+function seconds(ms: number): string {
+  return `${ms / 1000}s`;
+}
+
+/** The host of an address, if it is a name. */
+function nameIn(to: Address): string | undefined {
+  return to.kind === 'tcp' && !/^[0-9.]+$|:/.test(to.host) ? to.host : undefined;
+}
+
+function cluster({ name, to, limits }: InboundConfig | OutboundConfig, transport_socket: object | undefined): object {
   return {
     name,
-    type: isNamed ? 'STRICT_DNS' : 'STATIC',
-    connect_timeout: '5s',
+    type: nameIn(to) === undefined ? 'STATIC' : 'STRICT_DNS',
+    connect_timeout: seconds(limits.connectTimeoutMs),
     load_assignment: endpoints(name, to),
     ...(transport_socket !== undefined && { transport_socket }),
   };
@@ -174,6 +224,11 @@ function sdsCluster(listen: Address): object {
 
 function endpoints(cluster_name: string, to: Address): object {
   return { cluster_name, endpoints: [{ lb_endpoints: [{ endpoint: { address: address(to) } }] }] };
+}
+
+/** Envoy leaves the mode of a socket to its umask unless it is told. */
+function boundAddress({ listen, socketMode }: InboundConfig | OutboundConfig): object {
+  return listen.kind === 'unix' ? { pipe: { path: listen.path, mode: socketMode } } : address(listen);
 }
 
 function address(of: Address): object {
