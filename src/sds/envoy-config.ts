@@ -3,11 +3,10 @@ import type { Config, HttpConfig, InboundConfig, OutboundConfig, SdsConfig, Xfcc
 import type { Address } from '../config/units.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import { err, ok, type Result } from '../lib/result.ts';
-import { parsePattern } from '../policy/pattern.ts';
 import type { AllowList } from '../policy/rules.ts';
-import { trustDomainId, trustDomainOf } from '../spiffe/spiffe-id.ts';
+import { trustDomainId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
-import { regexOf } from './san-matchers.ts';
+import { sayEntry } from './san-matchers.ts';
 import { HINT_PREFIX } from './secrets.ts';
 
 const TLS = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3';
@@ -110,10 +109,10 @@ function validation(sds: SdsConfig, list: AllowList, listener: string | undefine
   const matchers: object[] = [];
   const domains = new Set<TrustDomain>();
   for (const entry of list.entries) {
-    const pattern = parsePattern(entry);
-    if (!pattern.ok) return err(`${JSON.stringify(entry)} cannot be said in matchers: ${pattern.error}`);
-    domains.add(pattern.value.kind === 'exact' ? trustDomainOf(pattern.value.id) : pattern.value.trustDomain);
-    const matcher = pattern.value.kind === 'exact' ? { exact: pattern.value.id } : { safe_regex: { regex: regexOf(pattern.value) } };
+    const said = sayEntry(entry);
+    if (!said.ok) return said;
+    domains.add(said.value.trustDomain);
+    const matcher = 'exact' in said.value ? { exact: said.value.exact } : { safe_regex: { regex: said.value.regex } };
     matchers.push({ san_type: 'URI', matcher });
   }
   const [domain, ...others] = domains;

@@ -30,6 +30,9 @@ const PIECES = [
   '.',
   '..',
   '...',
+  '....',
+  '...x',
+  '.-',
   '.x',
   '..x',
   '%2e',
@@ -92,4 +95,19 @@ test('no list becomes no matchers', () => {
     const matchers = sanMatchers(list.value, domains);
     assert.equal(matchers.ok ? undefined : matchers.error.problem, 'empty_allow_list');
   }
+});
+
+test('a pattern that Envoy would refuse for its length withholds the list, and the longest that it takes does not', () => {
+  const domains = new Set(['example.org' as TrustDomain]);
+  const problem = (entry: string): string => {
+    const list = compileAllowList([entry, 'spiffe://example.org/web']);
+    assert.ok(list.ok);
+    const matchers = sanMatchers(list.value, domains);
+    return matchers.ok ? 'none' : matchers.error.problem;
+  };
+
+  for (const path of ['cluster/*/namespace/*/serviceaccount/*', `${'long/'.repeat(100)}*`, `${'*/'.repeat(5)}*`, `${'*/'.repeat(5)}**`])
+    assert.equal(problem(`spiffe://example.org/${path}`), 'none', path);
+  for (const path of [`${'*/'.repeat(7)}*`, `${'*/'.repeat(6)}**`, `*/${'long/'.repeat(20)}*`, `*/${'x'.repeat(100)}`])
+    assert.equal(problem(`spiffe://example.org/${path}`), 'inexpressible', path);
 });

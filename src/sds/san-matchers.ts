@@ -19,37 +19,60 @@ export function sanMatchers(
 ): Result<readonly SubjectAltNameMatcher[], { readonly problem: MatcherProblem; readonly detail: string }> {
   const matchers: SubjectAltNameMatcher[] = [];
   for (const entry of list.entries) {
-    const pattern = parsePattern(entry);
-    // Whatever the list may come to hold some day: what cannot be said is not said loosely.
-    if (!pattern.ok)
-      return err({ problem: 'inexpressible', detail: `${JSON.stringify(entry)} cannot be said in matchers: ${pattern.error}` });
-    if (!domains.has(domainOf(pattern.value))) continue;
-    matchers.push(create(SubjectAltNameMatcherSchema, { sanType: SubjectAltNameMatcher_SanType.URI, matcher: matcherOf(pattern.value) }));
+    const said = sayEntry(entry);
+    if (!said.ok) return err({ problem: 'inexpressible', detail: said.error });
+    if (!domains.has(said.value.trustDomain)) continue;
+    matchers.push(create(SubjectAltNameMatcherSchema, { sanType: SubjectAltNameMatcher_SanType.URI, matcher: matcherOf(said.value) }));
   }
   if (matchers.length > 0) return ok(matchers);
   const detail = list.entries.length === 0 ? 'the allow list is empty' : `no entry of the allow list is of ${[...domains].join(' or ')}`;
   return err({ problem: 'empty_allow_list', detail });
 }
 
-function domainOf(pattern: Pattern): TrustDomain {
-  return pattern.kind === 'exact' ? trustDomainOf(pattern.id) : pattern.trustDomain;
+/** An entry of an allow list in Envoy's terms. */
+export type SaidEntry = { readonly trustDomain: TrustDomain } & ({ readonly exact: string } | { readonly regex: string });
+
+/** What Envoy is told of an entry, or why it cannot be told, a sentence: what cannot be said exactly is not said loosely. */
+export function sayEntry(entry: string): Result<SaidEntry, string> {
+  const pattern = parsePattern(entry);
+  if (!pattern.ok) return err(`${JSON.stringify(entry)} cannot be said in matchers: ${pattern.error}`);
+  if (pattern.value.kind === 'exact') return ok({ trustDomain: trustDomainOf(pattern.value.id), exact: pattern.value.id });
+  if (programSizeOf(pattern.value) > MAX_PROGRAM_SIZE) {
+    return err(`${JSON.stringify(entry)} cannot be said in matchers: Envoy would refuse so long a pattern after its first wildcard`);
+  }
+  return ok({ trustDomain: pattern.value.trustDomain, regex: regexOf(pattern.value) });
 }
 
-function matcherOf(pattern: Pattern): StringMatcher {
+function matcherOf(said: SaidEntry): StringMatcher {
   return create(StringMatcherSchema, {
-    matchPattern:
-      pattern.kind === 'exact' ? { case: 'exact', value: pattern.id } : { case: 'safeRegex', value: { regex: regexOf(pattern) } },
+    matchPattern: 'exact' in said ? { case: 'exact', value: said.exact } : { case: 'safeRegex', value: { regex: said.regex } },
   });
 }
 
-/** One segment of a SPIFFE ID's path: its letters, and neither "." nor "..", which RE2, having no look-ahead, must be told piece by piece. */
-const SEGMENT = '(?:[A-Za-z0-9_-][A-Za-z0-9._-]*|\\.[A-Za-z0-9_-][A-Za-z0-9._-]*|\\.\\.[A-Za-z0-9._-]+)';
+/**
+ * One segment of a SPIFFE ID's path: its letters, and neither "." nor "..": a letter behind any dots, or three dots, then anything. As short as
+ * that can be said without look-ahead, which RE2 does not have.
+ */
+const SEGMENT = '(?:\\.*[\\w-]|\\.{3})[\\w.-]*';
 
 /** Anchored, though Envoy matches the whole text anyway. Admits exactly the SPIFFE IDs that the pattern admits. */
 export function regexOf(pattern: Pattern & { kind: 'segments' }): string {
   const fixed = pattern.segments.map((segment) => `/${segment === undefined ? SEGMENT : escape(segment)}`).join('');
   return `^spiffe://${escape(pattern.trustDomain)}${fixed}${pattern.hasMore ? `(?:/${SEGMENT})+` : ''}$`;
 }
+
+/** Envoy refuses a regular expression, and the secret with it, whose program in RE2 is larger (`re2.max_program_size.error_level`). */
+const MAX_PROGRAM_SIZE = 100;
+
+/** At least the instructions of RE2 for what `regexOf` gives; it sets aside what comes before the first wildcard. */
+export function programSizeOf({ segments, hasMore }: Pattern & { kind: 'segments' }): number {
+  const first = segments.indexOf(undefined);
+  let size = 4;
+  for (const segment of first === -1 ? [] : segments.slice(first)) size += 1 + (segment === undefined ? SEGMENT_SIZE : segment.length);
+  return hasMore ? size + SEGMENT_SIZE + 4 : size;
+}
+
+const SEGMENT_SIZE = 14;
 
 /** Names hold letters, digits, "-", "_" and ".", of which the last alone means something else. */
 function escape(name: string): string {

@@ -4,12 +4,12 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { connect, type PeerCertificate } from 'node:tls';
-import type { DevDomain, IssuedPem } from '../../src/devdomain/dev-domain.ts';
+import type { DevDomain } from '../../src/devdomain/dev-domain.ts';
 import { startDevDomain, type TestTrustDomain } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
 import { startScute, useScute, type ScuteProcess } from '../support/scute-process.ts';
-import { exampleBootstrap, startEnvoyProcess, type EnvoyProcess } from './envoy-process.ts';
+import { exampleBootstrap, startEnvoyProcess } from './envoy-process.ts';
+import { NO_MATCHERS, startInboundEnvoy, visit } from './envoy-stage.ts';
 import { needs } from './parts.ts';
 import { runCommandLine } from '../../src/cli/program.ts';
 import { exchange, freePort, startEcho, temporaryFolder } from './stage.ts';
@@ -41,45 +41,6 @@ async function stage(t: TestContext, workload: string, sds: object = {}, ...doma
   return { spiffe, scute, socket, folder };
 }
 
-/** Envoy before an echo application, by one of the examples. */
-async function startInboundEnvoy(
-  t: TestContext,
-  { socket }: Pick<Stage, 'socket'>,
-  example: string,
-  more: { readonly replace?: Readonly<Record<string, string>>; readonly ready?: boolean } = {},
-): Promise<{ readonly envoy: EnvoyProcess; readonly port: number }> {
-  const [port, echo] = [await freePort(), await startEcho(t)];
-  const bootstrap = await exampleBootstrap(example, {
-    '0.0.0.0, port_value: 8443': `127.0.0.1, port_value: ${port}`,
-    'port_value: 8080': `port_value: ${echo.address.split(':')[1]}`,
-    '/run/scute/sds.sock': socket,
-    ...more.replace,
-  });
-  return { envoy: await startEnvoyProcess(t, bootstrap, { ready: more.ready ?? true }), port };
-}
-
-interface Visit {
-  readonly reply: string;
-  readonly certificate: PeerCertificate | undefined;
-}
-
-/** One mTLS connection with one message. A refusal is an empty reply. */
-async function visit(port: number, svid: IssuedPem | undefined, message = 'hello'): Promise<Visit> {
-  const presented = svid === undefined ? {} : { cert: svid.chainPem, key: svid.keyPem };
-  const socket = connect({ port, host: '127.0.0.1', rejectUnauthorized: false, ...presented });
-  let reply = '';
-  let certificate: PeerCertificate | undefined;
-  socket.setEncoding('utf8').on('data', (text: string) => (reply += text));
-  socket.on('secureConnect', () => {
-    certificate = socket.getPeerCertificate();
-    socket.end(message);
-  });
-  socket.on('error', () => undefined);
-  socket.setTimeout(10_000, () => socket.destroy());
-  await new Promise((resolve) => socket.once('close', resolve));
-  return { reply, certificate };
-}
-
 /** Serial number of the SVID that a workload holds now. */
 function newestSerial(spiffe: DevDomain, workload: string): string {
   const answer = spiffe.answers(workload).x509Svids.get();
@@ -100,7 +61,7 @@ for (const [example, variant] of [
     assert.equal((await visit(port, undefined)).reply, '');
     assert.equal(await envoy.stat(/update_rejected/), 0);
     assert.ok((await envoy.stat(/^sds\..*update_success$/)) + (await envoy.stat(/\.sds\..*update_success$/)) >= 2);
-    assert.ok(scute.log().some((line) => line.message === 'secret accepted' && line['name'] === 'ROOTCA' && line['node'] === 'api'));
+    await scute.logged((line) => line.message === 'secret accepted' && line['name'] === 'ROOTCA' && line['node'] === 'api');
   });
 }
 
@@ -289,12 +250,6 @@ test('ALL: a federated peer gets in; one whose SPIFFE ID another domain signed d
   assert.equal((await visit(port, await spiffe.issue(WEB, { signedBy: 'partner.example' }))).reply, '');
   assert.equal(await envoy.stat(/update_rejected/), 0);
 });
-
-/** Leaves it to Scute to say who may connect. */
-const NO_MATCHERS = {
-  'match_typed_subject_alt_names: # who may connect; `sds.matchers` of Scute can say it instead': 'match_typed_subject_alt_names: []',
-  '                      - { san_type: URI, matcher: { exact: "spiffe://example.org/web" } }\n': '',
-};
 
 for (const disableSpiffeCertValidation of [false, true]) {
   const form = disableSpiffeCertValidation ? 'plain authorities' : 'the SPIFFE validator';
