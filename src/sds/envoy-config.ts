@@ -104,8 +104,6 @@ function certificateName(sds: SdsConfig, identity: SvidChoice): string {
 
 /** The trust bundle, and who may be at the other end: said by Scute if it has matchers for the listener, else by Envoy itself. */
 function validation(sds: SdsConfig, list: AllowList, listener: string | undefined): Result<object, string> {
-  const ours = listener === undefined ? undefined : sds.matchers.find((matchers) => matchers.listener === listener);
-  if (ours !== undefined) return ok({ validation_context_sds_secret_config: secret(ours.secret) });
   const matchers: object[] = [];
   const domains = new Set<TrustDomain>();
   for (const entry of list.entries) {
@@ -116,10 +114,12 @@ function validation(sds: SdsConfig, list: AllowList, listener: string | undefine
     matchers.push({ san_type: 'URI', matcher });
   }
   const [domain, ...others] = domains;
-  if (others.length > 0 && sds.disableSpiffeCertValidation) {
-    return err(`${[...domains].join(' and ')} cannot be kept apart with disableSpiffeCertValidation: give each a listener of its own`);
-  }
-  const name = domain === undefined || others.length > 0 ? sds.defaultAllBundlesName : trustDomainId(domain);
+  if (domain === undefined) return err('a list that admits nobody cannot be said in matchers: without one Envoy admits everybody');
+  // Envoy binds a certificate to the trust domain of one of its URIs, and would admit it by another.
+  if (others.length > 0) return err(`${[...domains].join(' and ')} cannot be kept apart in one list: give each a listener of its own`);
+  const ours = listener === undefined ? undefined : sds.matchers.find((said) => said.listener === listener);
+  if (ours !== undefined) return ok({ validation_context_sds_secret_config: secret(ours.secret) });
+  const name = trustDomainId(domain);
   if (sds.matchers.some((taken) => taken.secret === name)) {
     return err(
       `${JSON.stringify(name)} has matchers of others, and Envoy would admit those as well: give them another name of that bundle`,

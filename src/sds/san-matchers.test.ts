@@ -88,21 +88,19 @@ test('what RE2 does not know is not used', () => {
 });
 
 test('no list becomes no matchers', () => {
-  const domains = new Set(['example.org' as TrustDomain]);
   for (const entries of [[], ['spiffe://other.example/web'], ['spiffe://other.example/**']]) {
     const list = compileAllowList(entries);
     assert.ok(list.ok);
-    const matchers = sanMatchers(list.value, domains);
+    const matchers = sanMatchers(list.value, 'example.org' as TrustDomain);
     assert.equal(matchers.ok ? undefined : matchers.error.problem, 'empty_allow_list');
   }
 });
 
 test('a pattern that Envoy would refuse for its length withholds the list, and the longest that it takes does not', () => {
-  const domains = new Set(['example.org' as TrustDomain]);
   const problem = (entry: string): string => {
     const list = compileAllowList([entry, 'spiffe://example.org/web']);
     assert.ok(list.ok);
-    const matchers = sanMatchers(list.value, domains);
+    const matchers = sanMatchers(list.value, 'example.org' as TrustDomain);
     return matchers.ok ? 'none' : matchers.error.problem;
   };
 
@@ -110,4 +108,18 @@ test('a pattern that Envoy would refuse for its length withholds the list, and t
     assert.equal(problem(`spiffe://example.org/${path}`), 'none', path);
   for (const path of [`${'*/'.repeat(7)}*`, `${'*/'.repeat(6)}**`, `*/${'long/'.repeat(20)}*`, `*/${'x'.repeat(100)}`])
     assert.equal(problem(`spiffe://example.org/${path}`), 'inexpressible', path);
+});
+
+test('beside a list stand the authorities of one trust domain: a list of several cannot be said for all of them', () => {
+  const said = (...entries: readonly string[]) => {
+    const list = compileAllowList(entries);
+    assert.ok(list.ok);
+    return sanMatchers(list.value, undefined);
+  };
+
+  const one = said('spiffe://example.org/web', 'spiffe://example.org/ns/**');
+  assert.deepEqual(one.ok && [one.value.trustDomain, one.value.matchers.length], ['example.org', 2]);
+  const two = said('spiffe://example.org/web', 'spiffe://partner.example/batch');
+  assert.equal(two.ok ? undefined : two.error.problem, 'inexpressible');
+  assert.match(two.ok ? '' : two.error.detail, /example\.org and partner\.example/);
 });

@@ -9,24 +9,44 @@ import type { TrustDomain } from '../spiffe/trust-domain.ts';
 
 export type MatcherProblem = 'empty_allow_list' | 'inexpressible';
 
+export interface SanMatchers {
+  /** The one trust domain whose authorities may be trusted beside these matchers. */
+  readonly trustDomain: TrustDomain;
+  /** Never empty, which to Envoy is everybody. */
+  readonly matchers: readonly SubjectAltNameMatcher[];
+}
+
 /**
- * An allow list as Envoy's matchers, for a secret that vouches for `domains` alone: entries of other trust domains are left out, since without
- * Envoy's SPIFFE validator an authority of one could issue an ID of another. Never an empty list, which to Envoy is everybody.
+ * An allow list as Envoy's matchers, for a secret of one trust domain, or (undefined) of whichever the list needs. Envoy binds a certificate to the trust domain of one of its URIs,
+ * and admits it by any other: an authority of one trust domain could issue an ID of another. So beside a list stand the authorities of one trust
+ * domain alone: entries of others are left out where the secret is of one, and a list of several is not said where it is of several.
  */
 export function sanMatchers(
   list: AllowList,
-  domains: ReadonlySet<TrustDomain>,
-): Result<readonly SubjectAltNameMatcher[], { readonly problem: MatcherProblem; readonly detail: string }> {
-  const matchers: SubjectAltNameMatcher[] = [];
+  domain: TrustDomain | undefined,
+): Result<SanMatchers, { readonly problem: MatcherProblem; readonly detail: string }> {
+  const matchers = new Map<TrustDomain, SubjectAltNameMatcher[]>();
   for (const entry of list.entries) {
     const said = sayEntry(entry);
     if (!said.ok) return err({ problem: 'inexpressible', detail: said.error });
-    if (!domains.has(said.value.trustDomain)) continue;
-    matchers.push(create(SubjectAltNameMatcherSchema, { sanType: SubjectAltNameMatcher_SanType.URI, matcher: matcherOf(said.value) }));
+    const { trustDomain } = said.value;
+    if (domain !== undefined && trustDomain !== domain) continue;
+    const matcher = create(SubjectAltNameMatcherSchema, { sanType: SubjectAltNameMatcher_SanType.URI, matcher: matcherOf(said.value) });
+    const ofDomain = matchers.get(trustDomain);
+    if (ofDomain === undefined) matchers.set(trustDomain, [matcher]);
+    else ofDomain.push(matcher);
   }
-  if (matchers.length > 0) return ok(matchers);
-  const detail = list.entries.length === 0 ? 'the allow list is empty' : `no entry of the allow list is of ${[...domains].join(' or ')}`;
-  return err({ problem: 'empty_allow_list', detail });
+  const [only, ...more] = matchers;
+  if (only === undefined) {
+    const detail = list.entries.length === 0 ? 'the allow list is empty' : `no entry of the allow list is of ${domain}`;
+    return err({ problem: 'empty_allow_list', detail });
+  }
+  if (more.length > 0) {
+    const which = [...matchers.keys()].join(' and ');
+    return err({ problem: 'inexpressible', detail: `in one secret, an authority of ${which} could issue the IDs of the other` });
+  }
+  const [trustDomain, ofDomain] = only;
+  return ok({ trustDomain, matchers: ofDomain });
 }
 
 /** An entry of an allow list in Envoy's terms. */

@@ -254,13 +254,24 @@ test('different content has different versions', () => {
 });
 
 test('an allow list goes into the context of its name alone, as matchers of URIs', () => {
-  const allow = new Map([['ALL', listOf('spiffe://example.org/web', 'spiffe://partner.example/ns/*/sa/x.y')]]);
+  const allow = new Map([['ALL', listOf('spiffe://partner.example/web', 'spiffe://partner.example/ns/*/sa/x.y')]]);
   const from = catalogue({ allow });
 
   const { matchers = [] } = read(from, 'ALL');
-  assert.equal(matchers[0], 'exact spiffe://example.org/web');
+  assert.equal(matchers[0], 'exact spiffe://partner.example/web');
   assert.match(matchers[1] ?? '', /^regex \^spiffe:\/\/partner\\\.example\/ns\/.+\/sa\/x\\\.y\$$/);
   assert.equal(read(from, 'ROOTCA').matchers, undefined);
+});
+
+test('ALL with an allow list vouches for the trust domain of the list alone, since another authority could issue its IDs', () => {
+  const withList = (...entries: readonly string[]): Catalogue => catalogue({ allow: new Map([['ALL', listOf(...entries)]]) });
+
+  for (const domain of ['example.org', 'partner.example'])
+    assert.deepEqual(Object.keys(read(withList(`spiffe://${domain}/web`), 'ALL').spiffe ?? {}), [domain]);
+  assert.equal(reason(withList('spiffe://example.org/web', 'spiffe://partner.example/web'), 'ALL'), 'inexpressible');
+  assert.equal(reason(withList('spiffe://example.org/web', 'spiffe://not-held.example/web'), 'ALL'), 'inexpressible');
+  assert.equal(reason(withList('spiffe://not-held.example/web'), 'ALL'), 'not_held');
+  assert.equal(reason(withList(), 'ALL'), 'empty_allow_list');
 });
 
 test('a context of one trust domain has the entries of that trust domain alone: its authority could issue the IDs of others', () => {

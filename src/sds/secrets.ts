@@ -69,7 +69,9 @@ export function buildCatalogue(snapshot: IdentitySnapshot, options: CatalogueOpt
   return new SnapshotCatalogue(snapshot, options, nowMs);
 }
 
-type Things = { readonly kind: 'svid'; readonly svid: X509Svid } | { readonly kind: 'bundles'; readonly bundles: readonly TrustBundle[] };
+type Things =
+  | { readonly kind: 'svid'; readonly svid: X509Svid }
+  | { readonly kind: 'bundles'; readonly bundles: readonly TrustBundle[]; readonly ofAll: boolean };
 type Missing = Lookup & { readonly found: false };
 
 class SnapshotCatalogue implements Catalogue {
@@ -122,7 +124,7 @@ class SnapshotCatalogue implements Catalogue {
   #make(name: string, form: ValidationForm): Lookup {
     const things = this.#resolve(name, form);
     if ('found' in things) return things;
-    return things.kind === 'svid' ? this.#certificate(name, things.svid) : this.#validation(name, form, things.bundles);
+    return things.kind === 'svid' ? this.#certificate(name, things.svid) : this.#validation(name, form, things);
   }
 
   /** What a name stands for. Where one name has two meanings, the order is the SPIRE agent's. */
@@ -140,7 +142,7 @@ class SnapshotCatalogue implements Catalogue {
       }
       const others = [...bundles.values()].filter(({ trustDomain }) => trustDomain !== this.#own);
       const own = this.#own === undefined ? undefined : bundles.get(this.#own);
-      return { kind: 'bundles', bundles: own === undefined ? others : [own, ...others] };
+      return { kind: 'bundles', bundles: own === undefined ? others : [own, ...others], ofAll: true };
     }
     if (id.ok) {
       const svid = chooseSvid(this.#snapshot, { by: 'id', id: id.value });
@@ -159,7 +161,9 @@ class SnapshotCatalogue implements Catalogue {
 
   #bundle(domain: TrustDomain): Things | Missing {
     const bundle = this.#snapshot.bundles.get(domain);
-    return bundle === undefined ? missing('not_held', `we hold no bundle of ${domain}`) : { kind: 'bundles', bundles: [bundle] };
+    return bundle === undefined
+      ? missing('not_held', `we hold no bundle of ${domain}`)
+      : { kind: 'bundles', bundles: [bundle], ofAll: false };
   }
 
   #certificate(name: string, svid: X509Svid): Lookup {
@@ -170,17 +174,21 @@ class SnapshotCatalogue implements Catalogue {
     return { found: true, secret: new EncodedSecret(name, 'certificate', version, () => certificateMessage(name, svid)) };
   }
 
-  #validation(name: string, form: ValidationForm, bundles: readonly TrustBundle[]): Lookup {
+  #validation(name: string, form: ValidationForm, { bundles, ofAll }: Things & { kind: 'bundles' }): Lookup {
     // Envoy rejects a context with an empty bundle as a whole, so that one emptied trust domain would freeze all the others.
     const trusted = bundles.map((bundle) => this.#trustedPart(bundle)).filter(({ authorities }) => authorities.length > 0);
     if (trusted.length === 0) {
       const which = bundles.length === 1 ? ` of ${bundles[0]?.trustDomain}` : '';
       return missing('empty_bundle', `the bundle${which} has no authorities`);
     }
-    const sorted = trusted.toSorted((a, b) => (a.trustDomain < b.trustDomain ? -1 : 1));
     const list = this.#options.allow.get(name);
-    const matchers = list === undefined ? undefined : sanMatchers(list, new Set(sorted.map(({ trustDomain }) => trustDomain)));
+    const matchers = list === undefined ? undefined : sanMatchers(list, ofAll ? undefined : trusted[0]?.trustDomain);
     if (matchers !== undefined && !matchers.ok) return missing(matchers.error.problem, matchers.error.detail);
+    const admitted = matchers?.value.trustDomain;
+    const sorted = trusted
+      .filter(({ trustDomain }) => admitted === undefined || trustDomain === admitted)
+      .toSorted((a, b) => (a.trustDomain < b.trustDomain ? -1 : 1));
+    if (admitted !== undefined && sorted.length === 0) return missing('not_held', `we hold no authorities of ${admitted}`);
     const version = digest(
       form,
       name,
@@ -189,9 +197,9 @@ class SnapshotCatalogue implements Catalogue {
         ...authorities.map(({ sha256 }) => sha256),
         ...crls.map(({ sha256 }) => sha256),
       ]),
-      ...(matchers?.value ?? []).map(({ matcher }) => JSON.stringify(matcher?.matchPattern)),
+      ...(matchers?.value.matchers ?? []).map(({ matcher }) => JSON.stringify(matcher?.matchPattern)),
     );
-    const message = (): SecretMessage => validationMessage(name, form, sorted, matchers?.value ?? []);
+    const message = (): SecretMessage => validationMessage(name, form, sorted, matchers?.value.matchers ?? []);
     return { found: true, secret: new EncodedSecret(name, 'bundle', version, message) };
   }
 

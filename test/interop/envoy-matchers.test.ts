@@ -38,3 +38,17 @@ test('every allow list that is sent is one that Envoy takes, up to the longest',
     assert.equal((await visit(port, own.issue({ id: `spiffe://example.org/${path}` }))).reply, '', path);
   assert.equal(await envoy.stat(/update_rejected/), 0);
 });
+
+test('ALL with an allow list: a federated authority cannot issue an ID of ours beside one of its own', needs('envoy'), async (t) => {
+  const partner = createTestAuthority({ trustDomain: 'partner.example' });
+  const [web, batch] = ['spiffe://example.org/web', 'spiffe://partner.example/batch'];
+  const sds = await startSds(t, { allow: () => new Map([['ALL', listOf(web)]]) });
+  sds.publish(heldSnapshot([svidOf(own, API)], [own, partner]));
+  const replace = { ...NO_MATCHERS, '                      - { san_type: URI, matcher: { prefix: "spiffe://partner.example/" } }\n': '' };
+  const { envoy, port } = await startInboundEnvoy(t, { socket: sds.path }, 'federation.yaml', { replace });
+
+  assert.equal((await visit(port, own.issue({ id: web }))).reply, 'HELLO');
+  for (const uriSans of [[batch, web], [web, batch], [web], [batch]])
+    assert.equal((await visit(port, partner.issue({ uriSans }))).reply, '', uriSans.join());
+  assert.equal(await envoy.stat(/update_rejected/), 0);
+});
