@@ -1,5 +1,6 @@
 /** What a configuration must fulfil over and above its single fields. These checks also run on what is incomplete, so that all problems come at once. */
 import type * as z from 'zod';
+import { parseSpiffeId, pathOf } from '../spiffe/spiffe-id.ts';
 import { HTTP_PROTOCOLS } from './config.ts';
 import { addressesOverlap, formatAddress, isLocal, type Address } from './units.ts';
 
@@ -101,10 +102,15 @@ export function checkSds(entry: unknown, report: Report): void {
     const isBundle =
       secret === at(entry, 'defaultBundleName') ||
       secret === at(entry, 'defaultAllBundlesName') ||
-      (typeof secret === 'string' && /^spiffe:\/\/[^/]+$/.test(secret));
+      (typeof secret === 'string' && isTrustDomainId(secret));
     if (typeof secret === 'string' && !isBundle)
       problem(report, ['matchers', index, 'secret'], `${JSON.stringify(secret)} is not the name of a trust bundle`);
   }
+}
+
+function isTrustDomainId(text: string): boolean {
+  const id = parseSpiffeId(text);
+  return id.ok && pathOf(id.value) === '';
 }
 
 /** Checks that need to see all listeners: names and addresses are unique, and there is something to do. */

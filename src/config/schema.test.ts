@@ -425,6 +425,22 @@ test('sds on TCP is for loopback alone, and called unsafe', () => {
   assert.equal(accepted({ sds: { listen: '127.0.0.1:1', unsafeTcp: true } }).sds?.listen.kind, 'tcp');
 });
 
+test('matchers of sds are for a name that is served: a trust domain is written as it must be', () => {
+  for (const secret of [
+    'spiffe://EXAMPLE.org',
+    'spiffe://*',
+    'spiffe://example.org:8443',
+    'spiffe://example.org/',
+    'spiffe://a@b',
+    'rootca',
+  ])
+    assert.match(
+      problems({ ...BASE, sds: { listen: 'unix:///run/sds.sock', matchers: [{ secret, allow: [] }] } }).join('\n'),
+      /is not the name of a trust bundle/,
+      secret,
+    );
+});
+
 test('matchers of sds are of a bundle, once each, and of a listener that there is or of a list', () => {
   const withMatchers = (...matchers: object[]) =>
     problems({ ...BASE, inbound: [{ ...INBOUND, name: 'api' }], sds: { listen: 'unix:///run/sds.sock', matchers } }).join('\n');
