@@ -136,3 +136,32 @@ test('matchers of SDS change while running; the rest of it needs a restart', () 
     assert.equal(next.sds, old.sds);
   }
 });
+
+test('matchers of SDS follow a listener by its addresses: names that are swapped give no list to another', () => {
+  const matchers = (listener: string) => ({ listen: 'unix:///run/sds.sock', matchers: [{ secret: 'ROOTCA', listener }] });
+  const old = config({ inbound: [API, PAY], sds: matchers('api') });
+  const swapped = [
+    { ...API, name: 'pay' },
+    { ...PAY, name: 'api' },
+  ];
+
+  const same = planReload(old, config({ inbound: swapped, sds: matchers('pay') }));
+  assert.equal(same.next.sds?.matchers[0]?.listener, 'api');
+  assert.equal(
+    same.differences.find((line) => line.startsWith('sds')),
+    undefined,
+  );
+  const other = planReload(old, config({ inbound: swapped, sds: matchers('api') }));
+  assert.equal(other.next.sds?.matchers[0]?.listener, 'pay');
+});
+
+test('matchers of SDS for a listener that is new have its list at once', () => {
+  const sds = { listen: 'unix:///run/sds.sock' };
+  const moved = { ...API, listen: '127.0.0.1:9', allow: ['spiffe://example.org/ops'] };
+  const old = config({ inbound: [API], sds: { ...sds, matchers: [{ secret: 'ROOTCA', listener: 'api' }] } });
+
+  const { next } = planReload(old, config({ inbound: [moved], sds: { ...sds, matchers: [{ secret: 'ROOTCA', listener: 'api' }] } }));
+
+  assert.deepEqual(next.sds?.matchers[0]?.allow?.entries, moved.allow);
+  assert.equal(next.sds?.matchers[0]?.listener, undefined);
+});

@@ -1,5 +1,5 @@
 import type { AllowList } from '../policy/rules.ts';
-import type { Config, InboundConfig, Limits, OutboundConfig, SdsConfig } from './config.ts';
+import type { Config, InboundConfig, Limits, OutboundConfig, SdsConfig, SdsMatchers } from './config.ts';
 import { formatAddress, formatDuration } from './units.ts';
 
 /** What a new configuration means for a running process. */
@@ -23,7 +23,9 @@ export function planReload(current: Config, wanted: Config): Reload {
   const differences: string[] = [];
   const needRestart: string[] = [];
 
+  const running = new Map<string, string>();
   const inbound = matchListeners('inbound', current.inbound, wanted.inbound, needRestart, (old, fresh) => {
+    running.set(fresh.name, old.name);
     differences.push(...listDifferences(`inbound ${old.name}: allow`, old.allow, fresh.allow));
     differences.push(...limitDifferences(`inbound ${old.name}`, old.limits, fresh.limits));
     return { ...old, allow: keptIfSame(old.allow, fresh.allow), limits: fresh.limits };
@@ -43,7 +45,8 @@ export function planReload(current: Config, wanted: Config): Reload {
   if (current.log.format !== wanted.log.format) needRestart.push('log.format');
   for (const key of ['metrics', 'admin'] as const) if (!same(current[key], wanted[key])) needRestart.push(key);
 
-  const sds = reloadSds(current.sds, wanted.sds, differences, needRestart);
+  const matchers = (wanted.sds?.matchers ?? []).map((entry) => resolveMatchers(entry, wanted.inbound, running));
+  const sds = reloadSds(current.sds, wanted.sds && { ...wanted.sds, matchers }, differences, needRestart);
 
   const next: Config = Object.freeze({
     ...current,
@@ -82,6 +85,19 @@ function matchListeners<L extends Listener>(
   return Object.freeze(next);
 }
 
+/**
+ * Matchers of a listener by the name that it runs under: the name means one of the new file, and may have been another's in the old one. Of a
+ * listener that does not run yet they have its list as the new file has it.
+ */
+function resolveMatchers(entry: SdsMatchers, inbound: readonly InboundConfig[], running: ReadonlyMap<string, string>): SdsMatchers {
+  if (entry.listener === undefined) return entry;
+  const listener = running.get(entry.listener);
+  if (listener !== undefined) return Object.freeze({ ...entry, listener });
+  const allow = inbound.find(({ name }) => name === entry.listener)?.allow;
+  if (allow === undefined) throw new Error(`matchers of ${JSON.stringify(entry.listener)}, which is no listener`);
+  return Object.freeze({ ...entry, listener: undefined, allow });
+}
+
 /** Matchers change while running; everything else of SDS needs a restart. */
 function reloadSds(
   old: SdsConfig | undefined,
@@ -95,7 +111,7 @@ function reloadSds(
   }
   if (same(old.matchers, fresh.matchers)) return old;
   differences.push(`sds: matchers of ${fresh.matchers.map(({ secret }) => secret).join(', ') || 'nothing'}`);
-  return Object.freeze({ ...old, matchers: fresh.matchers });
+  return Object.freeze({ ...old, matchers: Object.freeze(fresh.matchers) });
 }
 
 const LIVE_KEYS: ReadonlySet<string> = new Set(['allow', 'expect', 'unsafeAllowAnyInTrustDomain', 'limits']);
