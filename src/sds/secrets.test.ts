@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { createTestAuthority, type TestAuthority } from '../../test/support/pki.ts';
 import { PLAIN_OPTIONS, readSecret, type ReadSecret } from '../../test/support/secrets.ts';
 import { bundleOf, heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
-import type { IdentitySnapshot } from '../identity/snapshot.ts';
+import type { IdentitySnapshot, SvidChoice } from '../identity/snapshot.ts';
 import { compileAllowList, type AllowList } from '../policy/rules.ts';
 import { buildTrustBundle, type TrustBundle } from '../spiffe/trust-bundle.ts';
 import { buildCatalogue, type Catalogue, type CatalogueOptions } from './secrets.ts';
@@ -119,6 +119,22 @@ test('the default identity can be another one, and is never replaced by one', ()
     read(catalogue(), 'spiffe://example.org/api').certificate?.chain,
   );
   assert.equal(reason(catalogue({ identity: { by: 'hint', hint: 'other' } }), 'default'), 'not_held');
+});
+
+test('the default bundle is that of the default identity, or none: never that of another identity', () => {
+  const elsewhere = svidOf(partner, 'spiffe://partner.example/batch', { hint: 'there' });
+  const [both, rest] = [heldSnapshot([web, elsewhere], [own, partner]), heldSnapshot([web], [own, partner])];
+  const ofRoot = (identity: SvidChoice, of: IdentitySnapshot): string | undefined => {
+    const looked = catalogue({ identity }, of).lookup('ROOTCA', 'root_ca');
+    return looked.found ? readSecret(looked.secret.encode()).trustedCa : looked.reason;
+  };
+
+  for (const identity of [{ by: 'id', id: elsewhere.id } as const, { by: 'hint', hint: 'there' } as const]) {
+    assert.equal(ofRoot(identity, both), partner.pem);
+    assert.equal(ofRoot(identity, rest), identity.by === 'id' ? partner.pem : 'not_held');
+  }
+  assert.equal(ofRoot({ by: 'id', id: elsewhere.id }, heldSnapshot([web], [own])), 'not_held');
+  assert.equal(ofRoot({ by: 'default' }, rest), own.pem);
 });
 
 test('names that are nothing, or that only look like something', () => {

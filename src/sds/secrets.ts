@@ -251,9 +251,15 @@ function missing(reason: SdsMissingReason | MatcherProblem, detail: string): Mis
   return { found: false, reason, detail };
 }
 
-/** The trust domain of the default identity. Without one: the only one whose bundle we are given, if it is the only one. */
+/**
+ * The trust domain of the default identity, which never becomes another one because that identity is not held. Without any identity, and none
+ * named: the only one whose bundle we are given, if it is the only one.
+ */
 function ownDomain(snapshot: IdentitySnapshot, identity: SvidChoice): TrustDomain | undefined {
-  if (snapshot.kind === 'held') return trustDomainOf((chooseSvid(snapshot, identity) ?? snapshot.svids[0]).id);
+  if (identity.by === 'id') return trustDomainOf(identity.id);
+  const svid = chooseSvid(snapshot, identity);
+  if (svid !== undefined) return trustDomainOf(svid.id);
+  if (identity.by === 'hint') return undefined;
   const [only, ...more] = snapshot.bundles.keys();
   return more.length === 0 ? only : undefined;
 }
