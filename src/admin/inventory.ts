@@ -159,17 +159,18 @@ function isoTime(ms: number): string | null {
 const SECRET_NAME = /key(?:pem)?$|secret|password|passphrase|token/i;
 
 /** A copy in plain JSON values. Key objects, bytes, and text in fields that are named like secrets do not come through. */
-function withoutSecrets(value: unknown): unknown {
+function withoutSecrets(value: unknown, within = ''): unknown {
   if (value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') return value;
   if (typeof value === 'bigint') return value.toString();
   if (typeof value !== 'object') return undefined;
   if (value instanceof KeyObject || ArrayBuffer.isView(value)) return '[redacted]';
   if (value instanceof Map) return withoutSecrets(Object.fromEntries(value));
-  if (Array.isArray(value) || value instanceof Set) return [...value].map(withoutSecrets);
+  if (Array.isArray(value) || value instanceof Set) return [...value].map((item) => withoutSecrets(item, within));
   return Object.fromEntries(
-    Object.entries(value).map(([name, inner]) => [
-      name,
-      typeof inner === 'string' && SECRET_NAME.test(name) ? '[redacted]' : withoutSecrets(inner),
-    ]),
+    Object.entries(value).map(([name, inner]) => {
+      // Of matchers it is the name of a trust bundle.
+      const isSecret = SECRET_NAME.test(name) && !(within === 'matchers' && name === 'secret');
+      return [name, typeof inner === 'string' && isSecret ? '[redacted]' : withoutSecrets(inner, name)];
+    }),
   );
 }
