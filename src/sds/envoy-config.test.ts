@@ -118,3 +118,19 @@ test('the server is told the same name in SNI', async () => {
   assert.match(await textOf({ outbound: [{ ...out, to: 'db.example.org:4' }], sds: SDS }), /"sni":"db\.example\.org"/);
   assert.doesNotMatch(await textOf({ outbound: [{ ...out, to: '10.0.0.1:4' }], sds: SDS }), /"sni"/);
 });
+
+test('no listener has the name of the cluster that secrets come from', async () => {
+  const listeners = ['scute', 'scute-sds', 'x'].map((name, index) => ({ ...IN, name, listen: `127.0.0.1:${index + 10}` }));
+  const built = await build({ inbound: listeners, sds: SDS });
+  assert.ok(built.ok);
+  const { clusters } = (built.value as { static_resources: { clusters: { name: string }[] } }).static_resources;
+  const names = clusters.map(({ name }) => name);
+
+  assert.equal(new Set(names).size, 4);
+  assert.match(JSON.stringify(built.value), new RegExp(`"envoy_grpc":\\{"cluster_name":"${names.at(-1)}"`));
+  assert.match(await textOf({ inbound: [IN], sds: SDS }), /"cluster_name":"scute"/);
+});
+
+test('a port that is another one at each start is not printed', async () => {
+  assert.match(await problemOf({ inbound: [IN], sds: { listen: '127.0.0.1:0', unsafeTcp: true } }), /sds\.listen has port 0/);
+});

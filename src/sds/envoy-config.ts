@@ -10,30 +10,35 @@ import { sayEntry } from './san-matchers.ts';
 import { HINT_PREFIX } from './secrets.ts';
 
 const TLS = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3';
-const SDS_CLUSTER = 'scute';
 
 /** A whole bootstrap, to be written as YAML; or why there is none, a sentence. */
 export function buildEnvoyConfig(config: Config): Result<object, string> {
   const { sds } = config;
   if (sds === undefined) return err('there is no sds section: Envoy would have nowhere to get its certificates from');
+  const { listen } = sds;
+  if (listen.kind === 'tcp' && listen.port === 0) {
+    return err('sds.listen has port 0, another one at each start: Envoy would not find it');
+  }
   const unpinned = [...config.inbound, ...config.outbound].find(({ identity }) => identity.by === 'default');
   if (sds.identity.by !== 'default' && unpinned !== undefined) {
     return err(`${unpinned.name} presents the first SVID, and ${JSON.stringify(sds.defaultSvidName)} is another one: give it an identity`);
   }
   const problem = [...config.inbound.flatMap(unsaidOfInbound), ...config.outbound.flatMap(unsaidOfOutbound)][0];
   if (problem !== undefined) return err(problem);
+  const names = new Set([...config.inbound, ...config.outbound].map(({ name }) => name));
+  const source: SecretSource = { sds, cluster: names.has('scute') ? freeName('scute-sds', names) : 'scute' };
   const listeners: object[] = [];
   const clusters: object[] = [];
   for (const inbound of config.inbound) {
     // To Envoy, no matchers are everybody.
     if (inbound.allow.entries.length === 0) continue;
-    const context = validation(sds, inbound.allow, inbound.name);
+    const context = validation(source, inbound.allow, inbound.name);
     if (!context.ok) return context;
-    listeners.push(inboundListener(inbound, sds, context.value));
+    listeners.push(inboundListener(inbound, source, context.value));
     clusters.push(cluster(inbound, undefined));
   }
   for (const outbound of config.outbound) {
-    const context = validation(sds, outbound.expect, undefined);
+    const context = validation(source, outbound.expect, undefined);
     if (!context.ok) return context;
     const serverName = outbound.serverName ?? nameIn(outbound.to);
     const tls = {
@@ -41,13 +46,13 @@ export function buildEnvoyConfig(config: Config): Result<object, string> {
       typed_config: {
         '@type': `${TLS}.UpstreamTlsContext`,
         ...(serverName !== undefined && { sni: serverName }),
-        common_tls_context: commonTls(sds, outbound, context.value),
+        common_tls_context: commonTls(source, outbound, context.value),
       },
     };
     listeners.push({ name: outbound.name, address: boundAddress(outbound), filter_chains: [{ filters: [tcpProxy(outbound.name)] }] });
     clusters.push(cluster(outbound, tls));
   }
-  return ok({ node: { id: 'envoy', cluster: 'envoy' }, static_resources: { listeners, clusters: [...clusters, sdsCluster(sds.listen)] } });
+  return ok({ node: { id: 'envoy', cluster: 'envoy' }, static_resources: { listeners, clusters: [...clusters, sdsCluster(source)] } });
 }
 
 /** Settings of a listener that the printed one would be without, a sentence each: left out they would be lost unseen. */
@@ -70,23 +75,40 @@ function unsaidOfSocket({ name, socketGid }: InboundConfig | OutboundConfig): st
   return socketGid === undefined ? [] : [`${name}: socketGroup cannot be said here: Envoy gives its sockets to no group`];
 }
 
-function inboundListener(inbound: InboundConfig, sds: SdsConfig, context: object): object {
+/** Where Envoy gets secrets. */
+interface SecretSource {
+  readonly sds: SdsConfig;
+  /** The name of the cluster, which is that of no listener. */
+  readonly cluster: string;
+}
+
+function freeName(wanted: string, taken: ReadonlySet<string>): string {
+  let name = wanted;
+  while (taken.has(name)) name += '-';
+  return name;
+}
+
+function inboundListener(inbound: InboundConfig, source: SecretSource, context: object): object {
   const transport_socket = {
     name: 'envoy.transport_sockets.tls',
     typed_config: {
       '@type': `${TLS}.DownstreamTlsContext`,
       require_client_certificate: true,
-      common_tls_context: commonTls(sds, inbound, context),
+      common_tls_context: commonTls(source, inbound, context),
     },
   };
   const filter = inbound.http === undefined ? tcpProxy(inbound.name) : httpFilter(inbound.name, inbound.http);
   return { name: inbound.name, address: boundAddress(inbound), filter_chains: [{ filters: [filter], transport_socket }] };
 }
 
-function commonTls(sds: SdsConfig, { identity, alpn }: Pick<InboundConfig | OutboundConfig, 'identity' | 'alpn'>, context: object): object {
+function commonTls(
+  source: SecretSource,
+  { identity, alpn }: Pick<InboundConfig | OutboundConfig, 'identity' | 'alpn'>,
+  context: object,
+): object {
   return {
     ...(alpn.length > 0 && { alpn_protocols: alpn }),
-    tls_certificate_sds_secret_configs: [secret(certificateName(sds, identity))],
+    tls_certificate_sds_secret_configs: [secret(source, certificateName(source.sds, identity))],
     ...context,
   };
 }
@@ -103,7 +125,8 @@ function certificateName(sds: SdsConfig, identity: SvidChoice): string {
 }
 
 /** The trust bundle, and who may be at the other end: said by Scute if it has matchers for the listener, else by Envoy itself. */
-function validation(sds: SdsConfig, list: AllowList, listener: string | undefined): Result<object, string> {
+function validation(source: SecretSource, list: AllowList, listener: string | undefined): Result<object, string> {
+  const { sds } = source;
   const matchers: object[] = [];
   const domains = new Set<TrustDomain>();
   for (const entry of list.entries) {
@@ -118,7 +141,7 @@ function validation(sds: SdsConfig, list: AllowList, listener: string | undefine
   // Envoy binds a certificate to the trust domain of one of its URIs, and would admit it by another.
   if (others.length > 0) return err(`${[...domains].join(' and ')} cannot be kept apart in one list: give each a listener of its own`);
   const ours = listener === undefined ? undefined : sds.matchers.find((said) => said.listener === listener);
-  if (ours !== undefined) return ok({ validation_context_sds_secret_config: secret(ours.secret) });
+  if (ours !== undefined) return ok({ validation_context_sds_secret_config: secret(source, ours.secret) });
   const name = trustDomainId(domain);
   if (sds.matchers.some((taken) => taken.secret === name)) {
     return err(
@@ -128,13 +151,13 @@ function validation(sds: SdsConfig, list: AllowList, listener: string | undefine
   return ok({
     combined_validation_context: {
       default_validation_context: { match_typed_subject_alt_names: matchers },
-      validation_context_sds_secret_config: secret(name),
+      validation_context_sds_secret_config: secret(source, name),
     },
   });
 }
 
-function secret(name: string): object {
-  const grpc_services = [{ envoy_grpc: { cluster_name: SDS_CLUSTER } }];
+function secret({ cluster: cluster_name }: SecretSource, name: string): object {
+  const grpc_services = [{ envoy_grpc: { cluster_name } }];
   return {
     name,
     sds_config: { resource_api_version: 'V3', api_config_source: { api_type: 'GRPC', transport_api_version: 'V3', grpc_services } },
@@ -209,15 +232,15 @@ function cluster({ name, to, limits }: InboundConfig | OutboundConfig, transport
   };
 }
 
-function sdsCluster(listen: Address): object {
+function sdsCluster({ sds, cluster: name }: SecretSource): object {
   const options = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
   return {
-    name: SDS_CLUSTER,
+    name,
     type: 'STATIC',
     typed_extension_protocol_options: {
       [options]: { '@type': `type.googleapis.com/${options}`, explicit_http_config: { http2_protocol_options: {} } },
     },
-    load_assignment: endpoints(SDS_CLUSTER, listen),
+    load_assignment: endpoints(name, sds.listen),
   };
 }
 

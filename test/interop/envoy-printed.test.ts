@@ -74,7 +74,7 @@ async function fieldsSeen(port: number, web: IssuedPem, headers: Readonly<Record
 test('a peer of the Envoy that `scute envoy` makes cannot forge a SPIFFE ID, and opens a WebSocket', needs('envoy'), async (t) => {
   const [to, port] = [await startApplication(t), await freePort()];
   const http = { spiffeIdHeader: 'x-peer' };
-  const { web } = await startPrinted(t, [{ name: 'in', listen: `127.0.0.1:${port}`, to, allow: [WEB], protocol: 'http', http }]);
+  const { web } = await startPrinted(t, [{ name: 'scute', listen: `127.0.0.1:${port}`, to, allow: [WEB], protocol: 'http', http }]);
   const forged = 'spiffe://example.org/admin';
 
   const seen = await fieldsSeen(port, web, {
