@@ -4,22 +4,55 @@ import type { Certificate } from '../spiffe/certificate.ts';
 import type { Crl } from '../spiffe/crl.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 
+export interface UsableCrls {
+  readonly crls: readonly Crl[];
+  /** Sentences on those that make Envoy refuse all peers. */
+  readonly notes: readonly string[];
+  /** Wall times, milliseconds since 1970, that are ahead and from which the notes are others. */
+  readonly boundariesMs: readonly number[];
+}
+
 /**
  * The revocation lists of a trust domain that Envoy can be given, or why it cannot, a sentence. Once it has one, it wants a list of every
  * authority in a chain, and refuses all peers below one that has none; so lists go out only where each authority, and each intermediate that we
- * know of, has one that covers it whole.
+ * know of, has one that covers it whole and is not taken for that of another key of the same name. A list outside its time goes out, though
+ * Envoy then refuses all peers: without it, who holds up the next one would have the revoked admitted again.
  */
-export function usableCrls(bundle: TrustBundle, intermediates: readonly Certificate[]): Result<readonly Crl[], string> {
+export function usableCrls(bundle: TrustBundle, intermediates: readonly Certificate[], nowMs: number): Result<UsableCrls, string> {
   const lists = [...bundle.crls, ...bundle.unmatchedCrls];
   const used = new Set<Crl>();
+  const notes: string[] = [];
   const without: string[] = [];
   const authorities = new Map([...bundle.authorities, ...intermediates].map((authority) => [authority.sha256, authority]));
   for (const authority of authorities.values()) {
-    const own = lists.filter((crl) => crl.issuerDer === authority.subjectDer && crl.notes.length === 0 && crl.isSignedBy(authority));
+    const isAlone = [...authorities.values()].every((other) => other.subjectDer !== authority.subjectDer || isSameKey(other, authority));
+    const own = lists.filter(
+      (crl) =>
+        crl.issuerDer === authority.subjectDer &&
+        crl.notes.length === 0 &&
+        (isAlone || (crl.authorityKeyId !== undefined && crl.authorityKeyId === authority.subjectKeyId)) &&
+        crl.isSignedBy(authority),
+    );
     for (const crl of own) used.add(crl);
     if (own.length === 0) without.push(authority.subject);
+    else if (!own.some((crl) => isInTime(crl, nowMs))) {
+      const name = `${bundle.trustDomain}: the revocation list of ${JSON.stringify(authority.subject)}`;
+      const isEarly = own.every(({ thisUpdateMs }) => nowMs < thisUpdateMs);
+      notes.push(`${name} is ${isEarly ? 'not valid yet' : 'past its nextUpdate'}, so Envoy refuses all peers below it`);
+    }
   }
-  if (without.length === 0) return ok([...used]);
+  if (without.length === 0) {
+    const boundaries = [...used].flatMap(({ thisUpdateMs, nextUpdateMs = 0 }) => [thisUpdateMs, nextUpdateMs]);
+    return ok({ crls: [...used], notes, boundariesMs: boundaries.filter((boundary) => boundary > nowMs) });
+  }
   const which = without.slice(0, 3).map((subject) => JSON.stringify(subject));
   return err(`${bundle.trustDomain}: ${which.join(', ')} has no revocation list that Envoy could use, so none of the trust domain is sent`);
+}
+
+function isSameKey(one: Certificate, other: Certificate): boolean {
+  return one.publicKey.equals(other.publicKey);
+}
+
+function isInTime({ thisUpdateMs, nextUpdateMs }: Crl, nowMs: number): boolean {
+  return thisUpdateMs <= nowMs && (nextUpdateMs === undefined || nowMs < nextUpdateMs);
 }

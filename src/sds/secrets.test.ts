@@ -332,6 +332,42 @@ test('revocation lists are sent behind the option alone, and only where every au
   assert.deepEqual(catalogue({ crls: true }, whole).notes, []);
 });
 
+function withCrls(authorities: readonly TestAuthority[], crls: readonly Buffer[]): IdentitySnapshot {
+  const bundle = buildTrustBundle(bundleOf(own).trustDomain, Buffer.concat(authorities.map(({ der }) => der)), crls);
+  if (!bundle.ok) throw new Error(bundle.error.message);
+  return withBundles(bundle.value);
+}
+
+test('a revocation list outside its time is sent, lest the revoked be admitted, and it is said that Envoy refuses all peers', () => {
+  const nowMs = Math.floor(Date.now() / 1000) * 1000;
+  const [fromMs, toMs] = [nowMs - 2 * HOUR_MS, nowMs + 1000];
+  const of = withCrls([own], [own.crl({ thisUpdate: fromMs, nextUpdate: toMs })]);
+  const at = (timeMs: number): Catalogue => catalogue({ crls: true }, of, timeMs);
+
+  assert.deepEqual([at(nowMs).notes, at(nowMs).changesAtMs], [[], toMs]);
+  assert.match(
+    at(toMs).notes[0] ?? '',
+    /^example\.org: the revocation list of .* is past its nextUpdate, so Envoy refuses all peers below it$/,
+  );
+  assert.match(at(fromMs - 1).notes[0] ?? '', /is not valid yet, so Envoy refuses all peers/);
+  for (const timeMs of [nowMs, toMs, fromMs - 1]) assert.match(read(at(timeMs), 'ROOTCA', 'root_ca').crl ?? '', /BEGIN X509 CRL/);
+
+  const renewed = withCrls([own], [own.crl({ thisUpdate: fromMs, nextUpdate: toMs }), own.crl({ nextUpdate: nowMs + HOUR_MS })]);
+  assert.deepEqual(catalogue({ crls: true }, renewed, toMs).notes, []);
+});
+
+test('revocation lists of two keys of one name are sent only if they say whose they are: Envoy would take one for the other', () => {
+  const [one, other] = [0, 1].map(() => createTestAuthority({ trustDomain: 'example.org', subject: 'SPIFFE' }));
+  assert.ok(one !== undefined && other !== undefined);
+  const sent = (...crls: readonly Buffer[]): Catalogue => catalogue({ crls: true }, withCrls([one, other], crls));
+
+  const told = sent(one.crl(), other.crl());
+  assert.equal(read(told, 'ROOTCA', 'root_ca').crl?.match(/BEGIN/g)?.length, 2);
+  const untold = sent(one.crl({ authorityKeyId: null }), other.crl({ authorityKeyId: null }));
+  assert.equal(read(untold, 'ROOTCA', 'root_ca').crl, undefined);
+  assert.match(untold.notes[0] ?? '', /has no revocation list that Envoy could use/);
+});
+
 test('an intermediate of ours needs a revocation list as well, which is then sent', () => {
   const intermediate = own.intermediate();
   const chained = { ...web, ...chainOf(intermediate) };

@@ -41,7 +41,7 @@ export interface Catalogue {
   names(): readonly string[];
   /** The secret that is called `name`. Several names of one thing are several secrets. */
   lookup(name: string, form: ValidationForm): Lookup;
-  /** Sentences about what was left out of secrets that are served: revocation lists that Envoy could not use. */
+  /** Sentences about revocation lists that Envoy could not use, and so are left out, or for which it refuses all peers. */
   readonly notes: readonly string[];
   /** Wall time, milliseconds since 1970, from which the catalogue is another although the snapshot is the same. */
   readonly changesAtMs: number | undefined;
@@ -92,13 +92,14 @@ class SnapshotCatalogue implements Catalogue {
     this.#svids = snapshot.kind === 'held' ? snapshot.svids : [];
     this.#own = ownDomain(snapshot, options.identity);
     this.generation = snapshot.generation;
+    const looked = options.crls ? [...snapshot.bundles.values()].map((bundle) => this.#crlsOf(bundle)) : [];
+    this.notes = looked.flatMap((crls) => (crls.ok ? crls.value.notes : [crls.error]));
     const boundaries = this.#svids.flatMap((svid) => {
       const { notBeforeMs, notAfterMs } = validityOf(svid);
       return [notBeforeMs, notAfterMs + 1].filter((boundary) => boundary > nowMs);
     });
+    boundaries.push(...looked.flatMap((crls) => (crls.ok ? crls.value.boundariesMs : [])));
     this.changesAtMs = boundaries.length === 0 ? undefined : Math.min(...boundaries);
-    const looked = options.crls ? [...snapshot.bundles.values()].map((bundle) => this.#crlsOf(bundle)) : [];
-    this.notes = looked.flatMap((crls) => (crls.ok ? [] : [crls.error]));
   }
 
   names(): readonly string[] {
@@ -210,7 +211,7 @@ class SnapshotCatalogue implements Catalogue {
       trustDomain: bundle.trustDomain,
       // Not what we do not rely on ourselves, and what Envoy's library might not read.
       authorities: bundle.authorities.filter(({ keyProblem }) => keyProblem === undefined).toSorted(byDigest),
-      crls: crls?.ok === true ? crls.value.toSorted(byDigest) : [],
+      crls: crls?.ok === true ? crls.value.crls.toSorted(byDigest) : [],
     };
   }
 
@@ -219,6 +220,7 @@ class SnapshotCatalogue implements Catalogue {
     return usableCrls(
       bundle,
       ofDomain.flatMap(({ chain }) => chain.slice(1)),
+      this.#nowMs,
     );
   }
 }

@@ -178,7 +178,7 @@ export function createSdsEvents({ logger, metrics, repeated }: SdsEventsOptions)
     notes(notes) {
       const text = notes.join('\n');
       if (text !== lastNotes && notes.length > 0)
-        logger.warn({ notes: notes.slice(0, MAX_NAMES), count: notes.length }, 'revocation lists are not sent to Envoy');
+        logger.warn({ notes: notes.slice(0, MAX_NAMES), count: notes.length }, 'revocation lists that Envoy cannot use');
       lastNotes = text;
     },
   };

@@ -1,13 +1,18 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compileAllowList, type AllowList } from '../../src/policy/rules.ts';
-import { createTestAuthority } from '../support/pki.ts';
+import type { IdentitySnapshot } from '../../src/identity/snapshot.ts';
+import { buildTrustBundle } from '../../src/spiffe/trust-bundle.ts';
+import { eventually } from '../support/eventually.ts';
+import { createTestAuthority, type TestAuthority } from '../support/pki.ts';
 import { startSds } from '../support/sds.ts';
-import { heldSnapshot, svidOf } from '../support/snapshots.ts';
+import { bundleOf, heldSnapshot, svidOf } from '../support/snapshots.ts';
 import { NO_MATCHERS, startInboundEnvoy, visit } from './envoy-stage.ts';
 import { needs } from './parts.ts';
 
 const API = 'spiffe://example.org/api';
+const WEB = 'spiffe://example.org/web';
+const HOUR_MS = 3_600_000;
 const own = createTestAuthority({ trustDomain: 'example.org' });
 
 function listOf(...entries: readonly string[]): AllowList {
@@ -52,3 +57,45 @@ test('ALL with an allow list: a federated authority cannot issue an ID of ours b
     assert.equal((await visit(port, partner.issue({ uriSans }))).reply, '', uriSans.join());
   assert.equal(await envoy.stat(/update_rejected/), 0);
 });
+
+for (const disableSpiffeCertValidation of [false, true]) {
+  const form = disableSpiffeCertValidation ? 'plain authorities' : 'the SPIFFE validator';
+
+  test(`a revocation list past its time shuts all peers out of Envoy, and the log says so, with ${form}`, needs('envoy'), async (t) => {
+    const nowMs = Date.now();
+    const withList = (nextUpdate: number): IdentitySnapshot => {
+      const bundle = buildTrustBundle(bundleOf(own).trustDomain, own.der, [own.crl({ thisUpdate: nowMs - 2 * HOUR_MS, nextUpdate })]);
+      assert.ok(bundle.ok);
+      return { ...heldSnapshot([svidOf(own, API)], [own]), bundles: new Map([[bundle.value.trustDomain, bundle.value]]) };
+    };
+    const sds = await startSds(t, { sds: { crls: true, disableSpiffeCertValidation } });
+    sds.publish(withList(nowMs + HOUR_MS));
+    const { envoy, port } = await startInboundEnvoy(t, { socket: sds.path }, 'inbound.yaml');
+    const web = own.issue({ id: WEB });
+    const reply = async (): Promise<string> => (await visit(port, web)).reply;
+
+    assert.equal(await reply(), 'HELLO');
+    sds.publish(withList(nowMs - HOUR_MS));
+    await eventually(async () => assert.equal(await reply(), ''));
+    assert.match(JSON.stringify(sds.log()), /past its nextUpdate, so Envoy refuses all peers below it/);
+    sds.publish(withList(nowMs + HOUR_MS));
+    await eventually(async () => assert.equal(await reply(), 'HELLO'));
+    assert.equal(await envoy.stat(/update_rejected/), 0);
+  });
+
+  test(`lists of two authorities of one name refuse the peers of neither, with ${form}`, needs('envoy'), async (t) => {
+    const one = createTestAuthority({ trustDomain: 'example.org', subject: 'SPIFFE' });
+    const other = createTestAuthority({ trustDomain: 'example.org', subject: 'SPIFFE' });
+    for (const options of [{}, { authorityKeyId: null }]) {
+      const lists = [one.crl(options), other.crl(options)];
+      const bundle = buildTrustBundle(bundleOf(own).trustDomain, Buffer.concat([one.der, other.der]), lists);
+      assert.ok(bundle.ok);
+      const sds = await startSds(t, { sds: { crls: true, disableSpiffeCertValidation } });
+      sds.publish({ ...heldSnapshot([svidOf(one, API)], []), bundles: new Map([[bundle.value.trustDomain, bundle.value]]) });
+      const { port } = await startInboundEnvoy(t, { socket: sds.path }, 'inbound.yaml');
+
+      const authorities: readonly TestAuthority[] = [one, other];
+      for (const authority of authorities) assert.equal((await visit(port, authority.issue({ id: WEB }))).reply, 'HELLO');
+    }
+  });
+}
