@@ -58,6 +58,20 @@ test('ALL with an allow list: a federated authority cannot issue an ID of ours b
   assert.equal(await envoy.stat(/update_rejected/), 0);
 });
 
+test('an entry that nobody holds shuts out of a running Envoy who was on the list before', needs('envoy'), async (t) => {
+  let allow = listOf(WEB);
+  const sds = await startSds(t, { allow: () => new Map([['ROOTCA', allow]]) });
+  sds.publish(heldSnapshot([svidOf(own, API)], [own]));
+  const { port } = await startInboundEnvoy(t, { socket: sds.path }, 'inbound.yaml', { replace: NO_MATCHERS });
+  const web = own.issue({ id: WEB });
+  assert.equal((await visit(port, web)).reply, 'HELLO');
+
+  allow = listOf('spiffe://example.org/nobody');
+  sds.server.policyChanged();
+
+  await eventually(async () => assert.equal((await visit(port, web)).reply, ''));
+});
+
 for (const disableSpiffeCertValidation of [false, true]) {
   const form = disableSpiffeCertValidation ? 'plain authorities' : 'the SPIFFE validator';
 
