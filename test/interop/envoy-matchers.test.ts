@@ -112,4 +112,18 @@ for (const disableSpiffeCertValidation of [false, true]) {
       for (const authority of authorities) assert.equal((await visit(port, authority.issue({ id: WEB }))).reply, 'HELLO');
     }
   });
+
+  test(
+    `an authority that is not self-signed ${disableSpiffeCertValidation ? 'is enough for' : 'admits nobody through'} Envoy, with ${form}`,
+    needs('envoy'),
+    async (t) => {
+      const anchor = own.intermediate();
+      const sds = await startSds(t, { sds: { disableSpiffeCertValidation } });
+      sds.publish(heldSnapshot([svidOf(anchor, API)], [anchor]));
+      const { port } = await startInboundEnvoy(t, { socket: sds.path }, 'inbound.yaml');
+
+      const { reply } = await visit(port, anchor.issue({ id: WEB }));
+      assert.equal(reply, disableSpiffeCertValidation ? 'HELLO' : '');
+    },
+  );
 }
