@@ -443,6 +443,17 @@ suite('state of the world', () => {
     assert.ok(stream.state.outstanding.size <= 8);
   });
 
+  test('memory is bounded: of names that are exchanged beside a wildcard, while nothing is read, the last are remembered', () => {
+    const stream = sotw({}, { a: '1' });
+    stream.isReading = false;
+    stream.request({ names: ['*'] });
+    for (let round = 0; round < 50; round += 1) {
+      stream.request({ names: ['*', ...Array.from({ length: 9 }, (_, index) => `${round}-${index}`)] });
+      assert.ok(stream.state.unanswered.size <= 10, `${stream.state.unanswered.size} names`);
+    }
+    assert.deepEqual(stream.take('end'), []);
+  });
+
   test('what a stream is due is known before it is sent', () => {
     const stream = sotw({}, { certificate: '1', bundle: '1' });
     stream.request({ names: ['certificate', 'bundle'] });
@@ -735,6 +746,50 @@ suite('delta', () => {
     for (const name of ['a', 'b', 'c', 'd']) stream.request({ subscribe: [name] });
 
     assert.equal(stream.take('end')[0]?.reason, 'too_many_names');
+  });
+
+  test('memory is bounded: names that one request asks for and leaves are not remembered, though nothing is read', () => {
+    const stream = delta({}, { a: '1' });
+    stream.isReading = false;
+    stream.request({});
+    for (let round = 0; round < 50; round += 1) {
+      const names = Array.from({ length: 20 }, (_, index) => `${round}-${index}`);
+      stream.request({ subscribe: names, unsubscribe: names });
+    }
+    assert.equal(stream.state.unanswered.size, 0);
+    assert.deepEqual(stream.take('end'), []);
+  });
+
+  test('memory is bounded: a client that leaves ever more names beside a wildcard, and reads nothing, is ended', () => {
+    const stream = delta({}, { a: '1' });
+    stream.isReading = false;
+    stream.request({});
+    for (let round = 0; round < 50 && stream.take('end').length === 0; round += 1) {
+      const names = Array.from({ length: 5 }, (_, index) => `${round}-${index}`);
+      stream.request({ subscribe: names });
+      if (stream.effects.length === 0) stream.request({ unsubscribe: names });
+      assert.ok(stream.state.unanswered.size <= 20, `${stream.state.unanswered.size} names`);
+      assert.ok(round < 10, 'it should be over');
+    }
+  });
+
+  test('a client that reads may leave as many names at once as it may have, time and again', () => {
+    const stream = delta({}, { a: '1' });
+    stream.request({});
+    for (let round = 0; round < 20; round += 1) {
+      const names = (count: number): string[] => Array.from({ length: 10 }, (_, index) => `${count}-${index}`);
+      stream.request({ subscribe: names(round), unsubscribe: names(round - 1) });
+    }
+    assert.deepEqual(stream.take('end'), []);
+  });
+
+  test('a client may hold more than it may ask for by name: what it claims is answered', () => {
+    const stream = delta();
+    const claimed = Array.from({ length: 15 }, (_, index) => `held-${index}`);
+    stream.request({ initialVersions: new Map(claimed.map((name) => [name, '1'])) });
+    stream.request({ subscribe: ['a'] });
+    assert.equal(stream.publish({ a: '1' })?.removed.length, 15);
+    assert.deepEqual(stream.take('end'), []);
   });
 
   test('what is gone is due with the bundles', () => {

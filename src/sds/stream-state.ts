@@ -188,8 +188,14 @@ export function stepDelta(
   let next = subscribe(judged, wanted, wildcard);
   // Each subscription is answered, though the client is thought to hold the secret already: it may have dropped it. A name that is left by
   // itself but still in the wildcard is answered too, since the client cannot know whether it is.
-  next = withAnswersDue(next, [...subscribed, ...[...dropped].filter((name) => state.names.has(name))].filter(isStillAsked));
+  // What one request both asks for and leaves was never asked for.
+  const asked = subscribed.filter((name) => !dropped.has(name));
+  next = withAnswersDue(next, [...asked, ...[...dropped].filter((name) => state.names.has(name))].filter(isStillAsked));
   if (isFirst) next = withClaims(next, request.initialVersions);
+  else {
+    const left = leftUnanswered(next);
+    if (left > options.maxNames && left > leftUnanswered(state)) return { state: next, effects: [...effects, tooManyNames(left, options)] };
+  }
   return settle(next, catalogue, 'delta', options, effects);
 }
 
@@ -277,7 +283,8 @@ function subscribe(state: StreamState, wanted: ReadonlySet<string>, wildcard: Wi
   const dropped = state.names.difference(wanted);
   if (added.size === 0 && dropped.size === 0 && wildcard === state.wildcard) return state;
   const isStillAsked = (name: string): boolean => (name !== WILDCARD && wanted.has(name)) || wildcard !== 'none';
-  const unanswered = new Set([...state.unanswered].filter(isStillAsked));
+  // What leaves `names` leaves its answer too, though a wildcard still holds it: else a client that does not read could pile names up.
+  const unanswered = new Set([...state.unanswered].filter((name) => isStillAsked(name) && !dropped.has(name)));
   for (const name of added) unanswered.add(name);
   if (wildcard !== 'none' && state.wildcard === 'none') unanswered.add(WILDCARD);
   return {
@@ -294,6 +301,16 @@ function subscribe(state: StreamState, wanted: ReadonlySet<string>, wildcard: Wi
 function withAnswersDue(state: StreamState, names: readonly string[]): StreamState {
   if (names.length === 0) return state;
   return { ...state, unanswered: state.unanswered.union(new Set(names)) };
+}
+
+/** Names that wait for an answer though they are subscribed to no more: a client that does not read could leave ever more of them. */
+function leftUnanswered({ unanswered, names }: StreamState): number {
+  return unanswered.size === 0 ? 0 : unanswered.difference(names).size;
+}
+
+function tooManyNames(count: number, { maxNames }: StreamOptions): StreamEffect {
+  const detail = `${count} names on one stream: ${maxNames} are allowed`;
+  return { kind: 'end', reason: 'too_many_names', detail, isPooled: false };
 }
 
 /** What a client says that it holds: of no use but for what is not there any more, of which it must hear. */
@@ -324,10 +341,7 @@ function settle(
   options: StreamOptions,
   effects: readonly StreamEffect[],
 ): Step {
-  if (state.names.size > options.maxNames) {
-    const detail = `${state.names.size} names on one stream: ${options.maxNames} are allowed`;
-    return { state, effects: [...effects, { kind: 'end', reason: 'too_many_names', detail, isPooled: false }] };
-  }
+  if (state.names.size > options.maxNames) return { state, effects: [...effects, tooManyNames(state.names.size, options)] };
   if (catalogue === undefined || !state.isSubscribed || state.isWriting) return { state, effects };
 
   const form = formOf(state, options);

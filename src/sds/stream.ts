@@ -202,7 +202,7 @@ export class XdsServerStream<Request> implements XdsStream {
       this.ref.node = state.node.id;
       this.ref.userAgent = state.node.userAgent;
     }
-    if (state.names !== before.names && !this.#countNames(type)) return undefined;
+    if ((state.names !== before.names || state.unanswered !== before.unanswered) && !this.#countNames(type)) return undefined;
     let sent: { readonly secrets: number; readonly bytes: number } | undefined;
     for (const effect of effects) {
       if (effect.kind === 'respond') sent = this.#send(typeUrl, type, effect);
@@ -213,7 +213,9 @@ export class XdsServerStream<Request> implements XdsStream {
 
   #countNames(type: TypeState): boolean {
     let bytes = 0;
-    for (const name of type.state.names) bytes += name.length;
+    const { names, unanswered } = type.state;
+    for (const name of names) bytes += name.length;
+    for (const name of unanswered) if (!names.has(name)) bytes += name.length;
     const problem = this.#deps.growSubscription(bytes - type.nameBytes);
     type.nameBytes = bytes;
     if (problem === undefined) return true;
