@@ -1,5 +1,13 @@
 import type { Socket } from 'node:net';
-import { Server, ServerCredentials, status, type sendUnaryData, type ServerUnaryCall, type ServiceDefinition } from '@grpc/grpc-js';
+import {
+  Server,
+  ServerCredentials,
+  status,
+  type ConnectionInjector,
+  type sendUnaryData,
+  type ServerUnaryCall,
+  type ServiceDefinition,
+} from '@grpc/grpc-js';
 import type { SdsConfig } from '../config/config.ts';
 import { AggregatedDiscoveryService } from '../gen/discovery_pb.ts';
 import { Health } from '../gen/health_pb.ts';
@@ -44,6 +52,7 @@ const OVERHEAD_BYTES = 2048;
 const KEEPALIVE_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
 const IDLE_MS = 300_000;
+const STOPPING = 'Scute is stopping';
 
 /** Bytes go out as they are, and come in undecoded: what to say of bad ones is ours to decide. */
 function rawDefinition(service: Parameters<typeof serviceDefinition>[0]): ServiceDefinition {
@@ -71,10 +80,11 @@ export class SdsConnection {
   readonly #streams = new Set<XdsServerStream<never>>();
   readonly #bucket: TokenBucket;
   readonly #server: Server;
+  readonly #injector: ConnectionInjector;
   #subscriptionBytes = 0;
   /** Of what the client sent: what is explained by requests and frames around them. */
   #accountedBytes = 0;
-  #ended: (() => void) | undefined;
+  #isStopping = false;
 
   constructor(socket: Socket, id: number, deps: ConnectionDeps) {
     this.#socket = socket;
@@ -106,7 +116,8 @@ export class SdsConnection {
     addReflection(this.#server, [SecretDiscoveryService.file, AggregatedDiscoveryService.file, Health.file, file_secret]);
     socket.on('error', () => undefined);
     socket.once('close', () => this.#server.forceShutdown());
-    this.#server.createConnectionInjector(ServerCredentials.createInsecure()).injectConnection(socket);
+    this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
+    this.#injector.injectConnection(socket);
   }
 
   streams(): ReadonlySet<XdsStream> {
@@ -128,14 +139,17 @@ export class SdsConnection {
 
   /** Ends all streams with UNAVAILABLE, and the connection when that has gone out, after `withinMs` at the latest. */
   async stop(withinMs: number, deadline: AbortSignal): Promise<void> {
-    for (const stream of this.#streams) stream.end(status.UNAVAILABLE, 'Scute is stopping');
-    if (this.#streams.size > 0 && !deadline.aborted) {
+    this.#isStopping = true;
+    for (const stream of this.#streams) stream.end(status.UNAVAILABLE, STOPPING);
+    if (!deadline.aborted && !this.#socket.destroyed) {
+      // A call is over for gRPC before its status has gone out, so the connection is closed as HTTP/2 does it: after its last stream.
+      this.#injector.drain(withinMs);
       await new Promise<void>((resolve) => {
         const timer = this.#deps.clock.after(withinMs, resolve);
-        this.#ended = () => {
+        this.#socket.once('close', () => {
           timer.cancel();
           resolve();
-        };
+        });
       });
     }
     this.#server.forceShutdown();
@@ -148,6 +162,10 @@ export class SdsConnection {
       events.refused(reason, detail);
       call.emit('error', { code: status.RESOURCE_EXHAUSTED, details: detail });
     };
+    if (this.#isStopping) {
+      call.emit('error', { code: status.UNAVAILABLE, details: STOPPING });
+      return;
+    }
     this.#accountedBytes += OVERHEAD_BYTES;
     const rateProblem = this.#admit();
     if (rateProblem !== undefined) return refuse('request_rate', rateProblem);
@@ -173,7 +191,6 @@ export class SdsConnection {
       this.#streams.delete(stream as XdsServerStream<never>);
       this.#deps.closeStream();
       events.streamEnded(ref, stream.endDetail);
-      if (this.#streams.size === 0) this.#ended?.();
     });
   }
 
@@ -210,6 +227,10 @@ export class SdsConnection {
       events.refused(reason, detail);
       respond({ code, details: detail });
     };
+    if (this.#isStopping) {
+      respond({ code: status.UNAVAILABLE, details: STOPPING });
+      return;
+    }
     const { maxRequestBytes, maxNames } = config.limits;
     const bytes = call.request;
     this.#accountedBytes += bytes.length + OVERHEAD_BYTES;

@@ -285,11 +285,41 @@ test('F.5.12: a stop ends all streams at once with UNAVAILABLE, and removes the 
   const begin = performance.now();
   await sds.server.stop(AbortSignal.timeout(30_000));
 
-  for (const stream of streams) assert.equal((await stream.ended).code, status.UNAVAILABLE);
+  for (const stream of streams) {
+    // Its own words: a client invents a status of this code where a connection is cut.
+    const { code, details } = await stream.ended;
+    assert.deepEqual([code, details], [status.UNAVAILABLE, 'Scute is stopping']);
+  }
   assert.ok(performance.now() - begin < 2000);
   await assert.rejects(stat(sds.path), { code: 'ENOENT' });
   assert.equal(sds.metrics.sds.connections, 0);
   assert.deepEqual(sds.metrics.sds.streams, { sotw: 0, delta: 0 });
+});
+
+test('F.5.12: a stop reaches clients that were served and that opened their streams a moment ago', async (t) => {
+  const sds = await startSds(t);
+  sds.publish(identity());
+  const client = sdsClient(t, sds.target);
+  const served = Array.from({ length: 20 }, () => openSotw(client));
+  for (const stream of served) {
+    stream.send({ resourceNames: ['default', 'ROOTCA'] });
+    await stream.next();
+  }
+
+  const begin = performance.now();
+  const stopped = sds.server.stop(AbortSignal.timeout(30_000));
+  const [first] = served;
+  const again = first?.ended.then(() => {
+    const stream = openSotw(client);
+    stream.send({ resourceNames: ['default'] });
+    return stream;
+  });
+
+  for (const { ended } of served) assert.equal((await ended).details, 'Scute is stopping');
+  await stopped;
+  assert.ok(performance.now() - begin < 2000);
+  const last = await again;
+  assert.deepEqual([(await last?.ended)?.code, last?.waiting()], [status.UNAVAILABLE, []], 'who comes back is not served any more');
 });
 
 test('F.5.12: a client that ends its side is answered with OK', async (t) => {
