@@ -23,7 +23,7 @@ import { fetchSecrets } from './fetch.ts';
 import { TokenBucket } from './limits.ts';
 import type { Catalogue } from './secrets.ts';
 import { DELTA, SOTW, XdsServerStream, type Protocol, type XdsCall, type XdsStream } from './stream.ts';
-import { listNames, type StreamOptions } from './stream-state.ts';
+import { listNames, type SotwRequest, type StreamOptions } from './stream-state.ts';
 import { decodeSotwRequest, encodeSotwResponse, SECRET_TYPE } from './wire.ts';
 
 export interface ConnectionDeps {
@@ -32,6 +32,10 @@ export interface ConnectionDeps {
   readonly clock: Clock;
   readonly isServing: Watch<boolean>;
   readonly catalogue: () => Catalogue | undefined;
+  /** Bundles of a new catalogue are going out; certificates wait. */
+  readonly holdsCertificates: () => boolean;
+  /** Resolves when they wait no longer. */
+  readonly released: () => Promise<void>;
   /** The number of a new stream. */
   readonly nextStream: () => number;
   readonly noncePrefix: () => string;
@@ -178,6 +182,7 @@ export class SdsConnection {
     const stream = new XdsServerStream(call, protocol, ref, clock.now(), {
       catalogue,
       options: this.#streamOptions(),
+      holdsCertificates: this.#deps.holdsCertificates,
       maxRequestBytes: config.limits.maxRequestBytes,
       events,
       admitRequest: () => this.#admit(),
@@ -250,6 +255,16 @@ export class SdsConnection {
       );
     if (request.names.length > maxNames)
       return refuse('name_limit', status.RESOURCE_EXHAUSTED, `${request.names.length} names in one request: ${maxNames} are allowed`);
+    if (this.#deps.holdsCertificates()) void this.#deps.released().then(() => this.#answerFetch(request, respond));
+    else this.#answerFetch(request, respond);
+  }
+
+  #answerFetch(request: SotwRequest, respond: sendUnaryData<Buffer>): void {
+    const { config, events } = this.#deps;
+    const refuse = (reason: SdsRefusalReason, code: status, detail: string): void => {
+      events.refused(reason, detail);
+      respond({ code, details: detail });
+    };
     const catalogue = this.#deps.catalogue();
     if (catalogue === undefined) return refuse('not_ready', status.UNAVAILABLE, 'the Workload API has not answered yet');
 

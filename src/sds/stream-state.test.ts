@@ -469,6 +469,24 @@ suite('state of the world', () => {
     }
   });
 
+  test('a certificate that is held back is due, also to a client that asks for the one that it has', () => {
+    const held = { ...OPTIONS, holdsCertificates: true };
+    const catalogue = catalogueOf({ a: '1' });
+    const ask = (subscribe: string[]): StreamEvent<DeltaRequest> => ({
+      kind: 'request',
+      request: { node: ENVOY, subscribe, unsubscribe: [], initialVersions: new Map(), nonce: '', error: undefined },
+    });
+    const first = stepDelta(NEW_STREAM, ask(['a']), catalogue, held);
+    assert.deepEqual(first.effects, []);
+    assert.equal(kindsDue(first.state, catalogue, OPTIONS), 'certificates');
+
+    const sent = stepDelta(stepDelta(first.state, { kind: 'catalogue' }, catalogue, OPTIONS).state, { kind: 'written' }, catalogue, held);
+    const again = stepDelta(sent.state, ask(['a']), catalogue, held);
+    assert.deepEqual(again.effects, []);
+    assert.equal(kindsDue(again.state, catalogue, OPTIONS), 'certificates');
+    assert.equal(stepDelta(again.state, { kind: 'catalogue' }, catalogue, OPTIONS).effects.length, 1);
+  });
+
   test('in the end the client holds the newest of everything that it asks for, whatever it asks on the way', () => {
     const names = ['a', 'b', 'c', '*', ''];
     const random = numbers(11);

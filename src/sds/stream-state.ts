@@ -51,6 +51,8 @@ export interface StreamOptions {
   readonly strictUnknownNames: boolean;
   /** Names that one stream may be subscribed to. */
   readonly maxNames: number;
+  /** Others are being told of bundles first: what has a certificate in it waits until it is asked for again. */
+  readonly holdsCertificates?: boolean;
   /** Answer state-of-the-world requests for what is not there with nothing, for types of which there never is anything. */
   readonly answersEmpty?: boolean;
 }
@@ -213,13 +215,14 @@ export function kindsDue(
 ): 'none' | 'bundles' | 'certificates' | 'both' {
   if (catalogue === undefined || !state.isSubscribed) return 'none';
   const form = formOf(state, options);
+  const isEverythingDue = state.unanswered.has(WILDCARD);
   let [bundles, certificates] = [false, false];
   for (const name of subscribedNames(state, catalogue)) {
     const looked = catalogue.lookup(name, form);
     if (!looked.found) {
       // To be told that something is gone is as urgent as a bundle.
-      if (state.sent.has(name)) bundles = true;
-    } else if (looked.secret.version !== state.sent.get(name)?.version) {
+      if (state.sent.has(name) || state.unanswered.has(name)) bundles = true;
+    } else if (isEverythingDue || state.unanswered.has(name) || looked.secret.version !== state.sent.get(name)?.version) {
       if (looked.secret.kind === 'bundle') bundles = true;
       else certificates = true;
     }
@@ -361,6 +364,8 @@ function settle(
   }
   const asked = missing.filter(({ name }) => state.names.has(name));
   if (options.strictUnknownNames && asked.length > 0) return { state, effects: [...effects, strictEnd(asked)] };
+
+  if (options.holdsCertificates === true && secrets.some(({ kind }) => kind === 'certificate')) return { state, effects };
 
   const outcome = whatIsMissing(state, missing, available, protocol);
   const all = [...effects, ...outcome.effects];

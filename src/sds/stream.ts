@@ -33,6 +33,8 @@ export const DELTA: Protocol<DeltaRequest> = { name: 'delta', step: stepDelta, d
 export interface StreamDeps {
   readonly catalogue: () => Catalogue | undefined;
   readonly options: StreamOptions & { readonly disableSpiffeCertValidation: boolean };
+  /** True while a new catalogue is being told, bundles first: whatever but that would send a certificate holds it back. */
+  readonly holdsCertificates: () => boolean;
   readonly maxRequestBytes: number;
   readonly events: SdsEvents;
   /** Asked for a request that answers no response of ours. A sentence if it is one too many. */
@@ -195,7 +197,12 @@ export class XdsServerStream<Request> implements XdsStream {
     const { options, catalogue } = this.#deps;
     const before = type.state;
     const { state, effects } = isSecrets
-      ? this.#protocol.step(before, event, catalogue(), options)
+      ? this.#protocol.step(
+          before,
+          event,
+          catalogue(),
+          event.kind === 'catalogue' ? options : { ...options, holdsCertificates: this.#deps.holdsCertificates() },
+        )
       : this.#protocol.step(before, event, NOTHING, { ...options, strictUnknownNames: false, answersEmpty: true });
     type.state = state;
     if (state.node !== undefined && state.node !== before.node) {

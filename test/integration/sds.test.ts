@@ -239,6 +239,54 @@ test('over all streams bundles go out before the certificates of a new authority
   assert.deepEqual(order, [...Array.from({ length: 20 }, () => 'ROOTCA'), ...Array.from({ length: 20 }, () => 'default')]);
 });
 
+test('nothing pulls the certificate of a new authority ahead of the bundle: no acknowledgement, new stream or unary request', async (t) => {
+  const sds = await startSds(t);
+  sds.publish(identity());
+  const [certificate, bundle] = [openSotw(sdsClient(t, sds.target)), openSotw(sdsClient(t, sds.target))];
+  certificate.send({ resourceNames: ['default'] });
+  bundle.send({ resourceNames: ['ROOTCA'] });
+  await certificate.next();
+  await bundle.next();
+  // A rotation, after which the next one waits a little.
+  sds.publish(identity());
+  const rotated = await certificate.next();
+  const authority = createTestAuthority({ trustDomain: 'example.org' });
+  const order: string[] = [];
+
+  sds.publish(heldSnapshot([svidOf(authority, WEB)], [authority]));
+  certificate.send({ resourceNames: ['default'], responseNonce: rotated.nonce });
+  const fresh = openSotw(sdsClient(t, sds.target));
+  fresh.send({ resourceNames: ['default'] });
+  const freshDelta = openDelta(sdsClient(t, sds.target));
+  freshDelta.send({ resourceNamesSubscribe: ['default'] });
+  await Promise.all([
+    certificate.next().then(() => order.push('certificate')),
+    fresh.next().then(() => order.push('new stream')),
+    freshDelta.next().then(() => order.push('new delta stream')),
+    fetchSecrets(sdsClient(t, sds.target), { resourceNames: ['default'] }).then(() => order.push('unary')),
+    bundle.next().then(() => order.push('bundle')),
+  ]);
+
+  assert.equal(order[0], 'bundle', order.join(', '));
+  assert.equal(order.length, 5);
+});
+
+test('snapshots without end hold no certificate back for long', async (t) => {
+  const sds = await startSds(t);
+  sds.publish(identity());
+  const [certificate, bundle] = [openSotw(sdsClient(t, sds.target)), openSotw(sdsClient(t, sds.target))];
+  certificate.send({ resourceNames: ['default'] });
+  bundle.send({ resourceNames: ['ROOTCA'] });
+  await Promise.all([certificate.next(), bundle.next()]);
+  const timer = setInterval(() => {
+    const authority = createTestAuthority({ trustDomain: 'example.org' });
+    sds.publish(heldSnapshot([svidOf(authority, WEB)], [authority]));
+  }, 15);
+  t.after(() => clearInterval(timer));
+
+  for (let count = 0; count < 3; count += 1) await certificate.next();
+});
+
 test('a changed allow list is a changed secret, and an emptied one a removed one', async (t) => {
   const listOf = (...entries: string[]) => {
     const list = compileAllowList(entries);
