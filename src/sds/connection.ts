@@ -44,7 +44,7 @@ export interface ConnectionDeps {
   readonly closeStream: () => void;
 }
 
-/** Requests that answer nothing, at once, as so many seconds of `maxRequestRate`. */
+/** Requests that do more than to answer, at once, as so many seconds of `maxRequestRate`. */
 const BURST_SECONDS = 10;
 /** Above `maxStreamsPerConnection`, so that one too many gets a status: HTTP/2 itself would only let it wait. */
 const SPARE_STREAMS = 64;
@@ -160,7 +160,7 @@ export class SdsConnection {
     this.destroy();
   }
 
-  #open<Request>(call: XdsCall, protocol: Protocol<Request>, aggregated: boolean): void {
+  #open<Request extends { readonly nonce: string }>(call: XdsCall, protocol: Protocol<Request>, aggregated: boolean): void {
     const { config, events, clock, catalogue } = this.#deps;
     const refuse = (reason: SdsRefusalReason, detail: string): void => {
       events.refused(reason, detail);

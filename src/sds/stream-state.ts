@@ -160,11 +160,27 @@ export function stepSotw(
   // What a client wants is in each of its requests, so what a stale one says comes again with the answer to the newest response. An empty
   // nonce is no stale one: it is a client that only changes its subscription.
   if (isStale) return { state: judged, effects };
+  const { wanted, wildcard } = sotwSubscription(state, request);
+  return settle(subscribe(judged, wanted, wildcard), catalogue, 'sotw', options, effects);
+}
+
+function sotwSubscription(state: StreamState, request: SotwRequest): { wanted: ReadonlySet<string>; wildcard: Wildcard } {
   const wanted = new Set(request.names.filter((name) => name !== '' && name !== WILDCARD));
   // An empty list is "everything" in a first request, and for as long as nothing else was asked for; later it is "nothing".
   const isImplicit = wanted.size === 0 && (!state.isSubscribed || state.wildcard === 'implicit');
   const wildcard = request.names.includes(WILDCARD) ? 'explicit' : isImplicit ? 'implicit' : 'none';
-  return settle(subscribe(judged, wanted, wildcard), catalogue, 'sotw', options, effects);
+  return { wanted, wildcard };
+}
+
+/** Whether a request on a stream that has begun changes what is asked for: an answer to a response does not. */
+export function changesSotw(state: StreamState, request: SotwRequest): boolean {
+  const { wanted, wildcard } = sotwSubscription(state, request);
+  return wildcard !== state.wildcard || wanted.size !== state.names.size || !wanted.isSubsetOf(state.names);
+}
+
+/** As `changesSotw`. In delta, to ask for the same again is a change too: it is answered. */
+export function changesDelta(_state: StreamState, request: DeltaRequest): boolean {
+  return request.subscribe.length > 0 || request.unsubscribe.length > 0;
 }
 
 /** One event on a delta stream. */

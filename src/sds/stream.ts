@@ -3,6 +3,8 @@ import type { SdsEvents, SdsProtocol, SdsRefusalReason, SdsStreamRef } from '../
 import type { Result } from '../lib/result.ts';
 import type { Catalogue } from './secrets.ts';
 import {
+  changesDelta,
+  changesSotw,
   kindsDue,
   NEW_STREAM,
   stepDelta,
@@ -23,12 +25,26 @@ export type XdsCall = ServerDuplexStream<Buffer, Buffer>;
 export interface Protocol<Request> {
   readonly name: SdsProtocol;
   step(state: StreamState, event: StreamEvent<Request>, catalogue: Catalogue | undefined, options: StreamOptions): Step;
+  /** Whether a request changes what is asked for. */
+  changes(state: StreamState, request: Request): boolean;
   decode(bytes: Uint8Array, options: { readonly disableSpiffeCertValidation: boolean }): Result<Received<Request>, string>;
   encode: typeof encodeSotwResponse;
 }
 
-export const SOTW: Protocol<SotwRequest> = { name: 'sotw', step: stepSotw, decode: decodeSotwRequest, encode: encodeSotwResponse };
-export const DELTA: Protocol<DeltaRequest> = { name: 'delta', step: stepDelta, decode: decodeDeltaRequest, encode: encodeDeltaResponse };
+export const SOTW: Protocol<SotwRequest> = {
+  name: 'sotw',
+  step: stepSotw,
+  changes: changesSotw,
+  decode: decodeSotwRequest,
+  encode: encodeSotwResponse,
+};
+export const DELTA: Protocol<DeltaRequest> = {
+  name: 'delta',
+  step: stepDelta,
+  changes: changesDelta,
+  decode: decodeDeltaRequest,
+  encode: encodeDeltaResponse,
+};
 
 export interface StreamDeps {
   readonly catalogue: () => Catalogue | undefined;
@@ -37,7 +53,7 @@ export interface StreamDeps {
   readonly holdsCertificates: () => boolean;
   readonly maxRequestBytes: number;
   readonly events: SdsEvents;
-  /** Asked for a request that answers no response of ours. A sentence if it is one too many. */
+  /** Asked for a request that does more than to answer a response of ours. A sentence if it is one too many. */
   readonly admitRequest: () => string | undefined;
   /** A whole request has come, of so many bytes. */
   readonly account: (bytes: number) => void;
@@ -87,7 +103,7 @@ interface TypeState {
 }
 
 /** Carries one call: what comes in goes through the reducer, and what comes out of it goes out. */
-export class XdsServerStream<Request> implements XdsStream {
+export class XdsServerStream<Request extends { readonly nonce: string }> implements XdsStream {
   readonly ref: SdsStreamRef;
   readonly openedAtMs: number;
   /** Why it was ended, if it was by us. */
@@ -159,8 +175,7 @@ export class XdsServerStream<Request> implements XdsStream {
     const { typeUrl, request } = decoded.value;
     const type = this.#typeOf(typeUrl);
     if (type === undefined) return;
-    if (type.expected > 0) type.expected -= 1;
-    else {
+    if (!this.#isFree(type, request)) {
       const problem = this.#deps.admitRequest();
       if (problem !== undefined) {
         this.#refuse('request_rate', RESOURCE_EXHAUSTED, problem);
@@ -168,6 +183,16 @@ export class XdsServerStream<Request> implements XdsStream {
       }
     }
     this.#feed(typeUrl === '' ? SECRET_TYPE : typeUrl, type, { kind: 'request', request });
+  }
+
+  /** One answer to each response costs nothing, and neither does the first request of a stream. Whatever asks for something else does. */
+  #isFree(type: TypeState, request: Request): boolean {
+    const { state } = type;
+    const isChange = state.isSubscribed && this.#protocol.changes(state, request);
+    // One that changes something and is about no response leaves the answer to come.
+    const isExpected = type.expected > 0;
+    if (isExpected && (!isChange || state.outstanding.has(request.nonce))) type.expected -= 1;
+    return isExpected && !isChange;
   }
 
   /** The state of one type. The service for secrets knows one, which need not be named. */

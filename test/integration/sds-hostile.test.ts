@@ -204,6 +204,52 @@ test('acknowledgements are never counted against a client, however fast rotation
   assert.equal(sds.metrics.sds.refused.request_rate, 0);
 });
 
+test('requests that change the subscription count, though each answers a response', async (t) => {
+  const sds = await start(t, { maxRequestRate: 1 });
+  const other = await bystander(t, sds);
+  const sotw = openSotw(sdsClient(t, sds.target));
+  const delta = openDelta(sdsClient(t, sds.target));
+  sotw.send({ resourceNames: ['default'] });
+  delta.send({ resourceNamesSubscribe: ['nobody'] });
+  let [{ nonce }, { nonce: deltaNonce }] = await Promise.all([sotw.next(), delta.next()]);
+
+  await assert.rejects(async () => {
+    for (let count = 0; count < 100; count += 1) {
+      sotw.send({ resourceNames: [count % 2 === 0 ? 'ROOTCA' : 'default'], responseNonce: nonce });
+      ({ nonce } = await sotw.next());
+    }
+  }, /8: more than 1 requests a second/);
+  await assert.rejects(async () => {
+    for (let count = 0; count < 100; count += 1) {
+      delta.send({ resourceNamesSubscribe: ['nobody'], responseNonce: deltaNonce });
+      ({ nonce: deltaNonce } = await delta.next());
+    }
+  }, /8: more than 1 requests a second/);
+
+  assert.equal(sds.metrics.sds.refused.request_rate, 2);
+  await other.rotate();
+});
+
+test('a change of the subscription leaves the answer to the last response free', async (t) => {
+  const sds = await start(t, { maxRequestRate: 1 });
+  const stream = openSotw(sdsClient(t, sds.target));
+  stream.send({ resourceNames: ['default'] });
+  let { nonce } = await stream.next();
+
+  // Ten requests may come at once: the stream, and eight changes.
+  for (let count = 0; count < 8; count += 1) {
+    const resourceNames = [count % 2 === 0 ? 'ROOTCA' : 'default'];
+    stream.send({ resourceNames });
+    stream.send({ resourceNames, responseNonce: nonce });
+    ({ nonce } = await stream.next());
+  }
+
+  stream.send({ resourceNames: ['default'], responseNonce: nonce });
+  sds.publish(identity());
+  await stream.next();
+  assert.equal(sds.metrics.sds.refused.request_rate, 0);
+});
+
 test('a client that never reads holds one response a stream, and is told the newest when it reads', async (t) => {
   const sds = await start(t);
   const other = await bystander(t, sds);
