@@ -13,7 +13,7 @@ import { AggregatedDiscoveryService } from '../gen/discovery_pb.ts';
 import { Health } from '../gen/health_pb.ts';
 import { SecretDiscoveryService } from '../gen/sds_pb.ts';
 import { file_secret } from '../gen/secret_pb.ts';
-import { addHealth } from '../grpc/health.ts';
+import { addHealth, type HealthCall } from '../grpc/health.ts';
 import { addReflection } from '../grpc/reflection.ts';
 import { serviceDefinition } from '../grpc/service-definition.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -58,6 +58,13 @@ const KEEPALIVE_TIMEOUT_MS = 20_000;
 const IDLE_MS = 300_000;
 const STOPPING = 'Scute is stopping';
 
+interface Refusal {
+  readonly code: status;
+  readonly details: string;
+}
+
+type OtherCall = HealthCall | ServerUnaryCall<Buffer, Buffer>;
+
 /** Bytes go out as they are, and come in undecoded: what to say of bad ones is ours to decide. */
 function rawDefinition(service: Parameters<typeof serviceDefinition>[0]): ServiceDefinition {
   const same = (bytes: Buffer): Buffer => bytes;
@@ -85,6 +92,8 @@ export class SdsConnection {
   readonly #bucket: TokenBucket;
   readonly #server: Server;
   readonly #injector: ConnectionInjector;
+  /** Unary calls and health watches that are not over. */
+  readonly #others = new Set<OtherCall>();
   #subscriptionBytes = 0;
   /** Of what the client sent: what is explained by requests and frames around them. */
   #accountedBytes = 0;
@@ -115,7 +124,7 @@ export class SdsConnection {
       streamAggregatedResources: (call: XdsCall) => this.#open(call, SOTW, true),
       deltaAggregatedResources: (call: XdsCall) => this.#open(call, DELTA, true),
     });
-    addHealth(this.#server, SERVICES, deps.isServing);
+    addHealth(this.#server, SERVICES, { isServing: deps.isServing, admit: (call) => this.#admitOther(call) });
     // With the secrets, which the services themselves know as any message.
     addReflection(this.#server, [SecretDiscoveryService.file, AggregatedDiscoveryService.file, Health.file, file_secret]);
     socket.on('error', () => undefined);
@@ -145,6 +154,7 @@ export class SdsConnection {
   async stop(withinMs: number, deadline: AbortSignal): Promise<void> {
     this.#isStopping = true;
     for (const stream of this.#streams) stream.end(status.UNAVAILABLE, STOPPING);
+    for (const call of this.#others) if ('end' in call) call.emit('error', { code: status.UNAVAILABLE, details: STOPPING });
     if (!deadline.aborted && !this.#socket.destroyed) {
       // A call is over for gRPC before its status has gone out, so the connection is closed as HTTP/2 does it: after its last stream.
       this.#injector.drain(withinMs);
@@ -162,22 +172,11 @@ export class SdsConnection {
 
   #open<Request extends { readonly nonce: string }>(call: XdsCall, protocol: Protocol<Request>, aggregated: boolean): void {
     const { config, events, clock, catalogue } = this.#deps;
-    const refuse = (reason: SdsRefusalReason, detail: string): void => {
-      events.refused(reason, detail);
-      call.emit('error', { code: status.RESOURCE_EXHAUSTED, details: detail });
-    };
-    if (this.#isStopping) {
-      call.emit('error', { code: status.UNAVAILABLE, details: STOPPING });
+    const refusal = this.#admitCall();
+    if (refusal !== undefined) {
+      call.emit('error', refusal);
       return;
     }
-    this.#accountedBytes += OVERHEAD_BYTES;
-    const rateProblem = this.#admit();
-    if (rateProblem !== undefined) return refuse('request_rate', rateProblem);
-    const { maxStreams, maxStreamsPerConnection } = config.limits;
-    if (this.#streams.size >= maxStreamsPerConnection)
-      return refuse('connection_stream_limit', `more than ${maxStreamsPerConnection} streams on one connection`);
-    if (!this.#deps.openStream()) return refuse('stream_limit', `more than ${maxStreams} streams`);
-
     const ref = { id: this.#deps.nextStream(), connection: this.#id, protocol: protocol.name, aggregated, node: '', userAgent: '' };
     const stream = new XdsServerStream(call, protocol, ref, clock.now(), {
       catalogue,
@@ -197,6 +196,37 @@ export class SdsConnection {
       this.#deps.closeStream();
       events.streamEnded(ref, stream.endDetail);
     });
+  }
+
+  /** Takes the place of a stream, or says why there is none. */
+  #admitCall(): Refusal | undefined {
+    if (this.#isStopping) return { code: status.UNAVAILABLE, details: STOPPING };
+    const refuse = (reason: SdsRefusalReason, details: string): Refusal => {
+      this.#deps.events.refused(reason, details);
+      return { code: status.RESOURCE_EXHAUSTED, details };
+    };
+    this.#accountedBytes += OVERHEAD_BYTES;
+    const rateProblem = this.#admit();
+    if (rateProblem !== undefined) return refuse('request_rate', rateProblem);
+    const { maxStreams, maxStreamsPerConnection } = this.#deps.config.limits;
+    if (this.#streams.size + this.#others.size >= maxStreamsPerConnection)
+      return refuse('connection_stream_limit', `more than ${maxStreamsPerConnection} streams on one connection`);
+    if (!this.#deps.openStream()) return refuse('stream_limit', `more than ${maxStreams} streams`);
+    return undefined;
+  }
+
+  /** As `admitCall`, for a call that is not on xDS streams. It gives the place back when the client has read what it was answered. */
+  #admitOther(call: OtherCall): Refusal | undefined {
+    const refusal = this.#admitCall();
+    if (refusal !== undefined) return refusal;
+    this.#others.add(call);
+    // So does gRPC call the end of every call, once its status has gone out.
+    const ends: { once(event: 'cancelled', listener: () => void): unknown } = call;
+    ends.once('cancelled', () => {
+      this.#others.delete(call);
+      this.#deps.closeStream();
+    });
+    return undefined;
   }
 
   #streamOptions(): StreamOptions & { readonly disableSpiffeCertValidation: boolean } {
@@ -232,18 +262,17 @@ export class SdsConnection {
       events.refused(reason, detail);
       respond({ code, details: detail });
     };
-    if (this.#isStopping) {
-      respond({ code: status.UNAVAILABLE, details: STOPPING });
+    const refusal = this.#admitOther(call);
+    if (refusal !== undefined) {
+      respond(refusal);
       return;
     }
     const { maxRequestBytes, maxNames } = config.limits;
     const bytes = call.request;
-    this.#accountedBytes += bytes.length + OVERHEAD_BYTES;
+    this.#accountedBytes += bytes.length;
     if (bytes.length > maxRequestBytes) {
       return refuse('request_size', status.RESOURCE_EXHAUSTED, `a request of ${bytes.length} bytes: ${maxRequestBytes} are allowed`);
     }
-    const rateProblem = this.#admit();
-    if (rateProblem !== undefined) return refuse('request_rate', status.RESOURCE_EXHAUSTED, rateProblem);
     const decoded = decodeSotwRequest(bytes, config);
     if (!decoded.ok) return refuse('bad_request', status.INVALID_ARGUMENT, decoded.error);
     const { typeUrl, request } = decoded.value;

@@ -65,6 +65,21 @@ test('health: serving once the Workload API has answered, for the server and for
   assert.equal(await watch(t, client, 'nothing').next(), SERVICE_UNKNOWN);
 });
 
+test('health: a watch ends with UNAVAILABLE at a stop', async (t) => {
+  const sds = await startSds(t);
+  const call = openRaw(sdsClient(t, sds.target), '/grpc.health.v1.Health/Watch');
+  call.on('error', () => undefined);
+  const answered = new Promise((resolve) => call.once('data', resolve));
+  const ended = new Promise<{ code: number; details: string }>((resolve) => call.on('status', resolve));
+  call.end(encode(''));
+  await answered;
+
+  await sds.server.stop(AbortSignal.timeout(30_000));
+
+  const { code, details } = await ended;
+  assert.deepEqual([code, details], [status.UNAVAILABLE, 'Scute is stopping']);
+});
+
 test('reflection lists the services and describes a secret', async (t) => {
   const sds = await startSds(t);
   const call = openRaw(sdsClient(t, sds.target), '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo');

@@ -9,6 +9,7 @@ import { createTestAuthority } from '../support/pki.ts';
 import {
   encodeDelta,
   encodeSotw,
+  fetchSecrets,
   openDelta,
   openRaw,
   openSotw,
@@ -281,8 +282,9 @@ function http2Client(t: TestContext, sds: TestSdsServer): ClientHttp2Session {
   return session;
 }
 
-function openStream(session: ClientHttp2Session): ClientHttp2Stream {
-  const path = '/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets';
+const STREAM_SECRETS = '/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets';
+
+function openStream(session: ClientHttp2Session, path = STREAM_SECRETS): ClientHttp2Stream {
   const headers = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' };
   const stream = session.request(headers, { endStream: false });
   stream.on('error', () => undefined);
@@ -393,4 +395,50 @@ test('types without end on an aggregated stream, and health and reflection asked
     );
   }
   await other.rotate();
+});
+
+for (const [what, path, message] of [
+  ['FetchSecrets', '/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets', encodeSotw({})],
+  ['a health watch', '/grpc.health.v1.Health/Watch', Buffer.alloc(0)],
+  ['a health check', '/grpc.health.v1.Health/Check', Buffer.alloc(0)],
+] as const) {
+  test(`${what} that is not read to its end takes the place of a stream, and gives it back`, async (t) => {
+    const sds = await start(t, { maxStreams: 100 });
+    const other = await bystander(t, sds);
+    const session = connectHttp2('http://localhost', { createConnection: () => connect(sds.path), settings: { initialWindowSize: 0 } });
+    session.on('error', () => undefined);
+    t.after(() => session.destroy());
+    await new Promise((resolve) => session.once('remoteSettings', resolve));
+    const refused = new Set<string>();
+    let count = 0;
+    for (let index = 0; index < 150; index += 1) {
+      const stream = openStream(session, path);
+      stream.on('response', (headers) => {
+        if (headers['grpc-status'] === undefined) return;
+        count += 1;
+        refused.add(`${String(headers['grpc-status'])} ${String(headers['grpc-message'])}`);
+      });
+      stream.end(grpcFrame(message));
+    }
+
+    await eventually(() => assert.equal(count, 51));
+    assert.deepEqual([...refused], ['8 more%20than%20100%20streams']);
+    assert.equal(sds.metrics.sds.refused.stream_limit, 51);
+    await other.rotate();
+    session.destroy();
+    await eventually(async () => {
+      const stream = openSotw(sdsClient(t, sds.target));
+      stream.send({ resourceNames: ['default'] });
+      await stream.next();
+    });
+  });
+}
+
+test('unary calls that are read give their places back at once', async (t) => {
+  const sds = await start(t, { maxStreams: 2, maxStreamsPerConnection: 2 });
+  const client = sdsClient(t, sds.target);
+  for (let count = 0; count < 50; count += 1) {
+    const { error } = await fetchSecrets(client, { resourceNames: [count % 2 === 0 ? 'default' : 'nobody'] });
+    assert.equal(error?.code, count % 2 === 0 ? undefined : status.NOT_FOUND);
+  }
 });
