@@ -11,8 +11,10 @@ export interface PusherDeps {
   readonly pushed: (round: SdsRound) => void;
 }
 
-/** Streams that are served before others get their turn: the same thread moves the traffic of the proxy. */
-const STREAMS_PER_TURN = 64;
+/** Names that are looked at before others get their turn: the same thread moves the traffic of the proxy. */
+const NAMES_PER_TURN = 2048;
+/** What there is to do for a stream besides, in names. */
+const NAMES_A_STREAM = 31;
 /** Snapshots that come closer than this to each other become one round. */
 const REST_MS = 100;
 /** How long certificates wait for bundles to go out first, whoever does not read them. */
@@ -100,8 +102,9 @@ export class Pusher {
     const writes: Promise<void>[] = [];
     const tell = async (stage: Stage, streams: readonly XdsStream[]): Promise<void> => {
       const ofStage: Promise<void>[] = [];
-      for (const [index, stream] of streams.entries()) {
-        if (index % STREAMS_PER_TURN === STREAMS_PER_TURN - 1) await nextTurn();
+      const turns = new Turns();
+      for (const stream of streams) {
+        if (turns.isOver(stream)) await nextTurn();
         if (this.#isStopped || (stage !== 'bundles' && this.#isOvertaken())) break;
         const sent = stream.update();
         if (sent !== undefined) ofStage.push(sent.then(count));
@@ -110,11 +113,11 @@ export class Pusher {
       if (ofStage.length > 0 && stage !== 'certificates') await this.#atMost(HEAD_START_MS, Promise.all(ofStage));
     };
 
-    await tell('bundles', this.#plan().bundles);
+    await tell('bundles', (await this.#plan()).bundles);
     if (!this.#isOvertaken()) {
       this.#release();
       // Once more: who came meanwhile, and would have been sent a certificate, waits for it.
-      const { both, certificates } = this.#plan();
+      const { both, certificates } = await this.#plan();
       await tell('both', both);
       await tell('certificates', certificates);
     }
@@ -135,9 +138,14 @@ export class Pusher {
     return this.#changedAtMs !== undefined && this.#overtaken < MAX_OVERTAKEN;
   }
 
-  #plan(): Record<Stage, XdsStream[]> {
+  async #plan(): Promise<Record<Stage, XdsStream[]>> {
     const stages = { bundles: [] as XdsStream[], both: [] as XdsStream[], certificates: [] as XdsStream[] };
-    for (const stream of this.#deps.streams()) {
+    const turns = new Turns();
+    // Of those that come meanwhile, each sees to itself: to follow them might never end.
+    const open = [...this.#deps.streams()];
+    for (const stream of open) {
+      if (turns.isOver(stream)) await nextTurn();
+      if (this.#isStopped) break;
       const due = stream.due();
       if (due !== 'none') stages[due].push(stream);
     }
@@ -149,6 +157,18 @@ export class Pusher {
       const timer = this.#deps.clock.after(limitMs, resolve);
       void work.finally(() => timer.cancel()).then(() => resolve());
     });
+  }
+}
+
+/** Shares a long row of streams out over turns of the event loop. */
+class Turns {
+  #names = 0;
+
+  isOver({ state }: XdsStream): boolean {
+    this.#names += NAMES_A_STREAM + state.names.size;
+    if (this.#names <= NAMES_PER_TURN) return false;
+    this.#names = 0;
+    return true;
   }
 }
 

@@ -469,6 +469,22 @@ suite('state of the world', () => {
     }
   });
 
+  test('names that nothing is called are not looked up again, however many, to know what is due', () => {
+    const stream = sotw({}, { a: '1' });
+    stream.request({ names: ['a', 'x', 'y'] });
+    const looked: string[] = [];
+    const next = catalogueOf({ a: '2' }, 2);
+    const counting: Catalogue = {
+      ...next,
+      lookup(name, form) {
+        looked.push(name);
+        return next.lookup(name, form);
+      },
+    };
+    assert.equal(kindsDue(stream.state, counting, OPTIONS), 'certificates');
+    assert.deepEqual(looked, ['a']);
+  });
+
   test('a certificate that is held back is due, also to a client that asks for the one that it has', () => {
     const held = { ...OPTIONS, holdsCertificates: true };
     const catalogue = catalogueOf({ a: '1' });

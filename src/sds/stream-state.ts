@@ -234,6 +234,8 @@ export function kindsDue(
   const isEverythingDue = state.unanswered.has(WILDCARD);
   let [bundles, certificates] = [false, false];
   for (const name of subscribedNames(state, catalogue)) {
+    // Of those a client may have any number, and what nothing is called, nothing is called in any catalogue.
+    if (state.missing.get(name) === 'unknown_name' && !state.unanswered.has(name)) continue;
     const looked = catalogue.lookup(name, form);
     if (!looked.found) {
       // To be told that something is gone is as urgent as a bundle.

@@ -83,6 +83,9 @@ const INTERNAL = 13;
 const MAX_TYPES = 16;
 const MAX_TYPE_LENGTH = 200;
 
+/** What it takes to remember a name, besides its letters. */
+const NAME_OVERHEAD_BYTES = 64;
+
 /** Of responses that a client has not answered, as many answers are taken without asking. */
 const MAX_EXPECTED = 8;
 
@@ -246,8 +249,8 @@ export class XdsServerStream<Request extends { readonly nonce: string }> impleme
   #countNames(type: TypeState): boolean {
     let bytes = 0;
     const { names, unanswered } = type.state;
-    for (const name of names) bytes += name.length;
-    for (const name of unanswered) if (!names.has(name)) bytes += name.length;
+    for (const name of names) bytes += name.length + NAME_OVERHEAD_BYTES;
+    for (const name of unanswered) if (!names.has(name)) bytes += name.length + NAME_OVERHEAD_BYTES;
     const problem = this.#deps.growSubscription(bytes - type.nameBytes);
     type.nameBytes = bytes;
     if (problem === undefined) return true;

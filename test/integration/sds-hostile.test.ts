@@ -157,6 +157,21 @@ test('the names that one connection asks for are limited together, and given bac
   await third.next();
 });
 
+test('short names count for what it takes to remember them', async (t) => {
+  const sds = await start(t);
+  const other = await bystander(t, sds);
+  const client = sdsClient(t, sds.target);
+  const streams = Array.from({ length: 20 }, () => openSotw(client));
+  for (const [index, stream] of streams.entries()) {
+    stream.send({ resourceNames: Array.from({ length: 1000 }, (_, name) => (index * 1000 + name).toString(36)) });
+  }
+
+  const { code, details } = await Promise.race(streams.map(({ ended }) => ended));
+  assert.equal(code, status.RESOURCE_EXHAUSTED);
+  assert.match(details, /the names that one connection asks for have more than 1048576 bytes/);
+  await other.rotate();
+});
+
 test('a flood of NACKs ends with RESOURCE_EXHAUSTED; one that never stops is cut, and others do not notice', async (t) => {
   const sds = await start(t, { maxRequestRate: 10 });
   const other = await bystander(t, sds);
