@@ -22,7 +22,7 @@ import type { SdsServer } from './sds/server.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
 import { createLogger, type LogDestination } from './telemetry/logger.ts';
 import { createMetrics } from './telemetry/metrics.ts';
-import { createTlsContexts } from './tls/contexts.ts';
+import { createTlsContexts, validityProblem } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
 import { openFileLimit } from './transport/file-limit.ts';
 import { TLS_CIPHERS, TLS_GROUPS, TLS_VERSIONS } from './transport/node.ts';
@@ -135,11 +135,14 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       chooseSvid(view.current(), listener.config.identity) === undefined ? listener.notReady() : undefined,
     );
   });
-  readiness.register('identity_valid', () =>
-    firstProblem(listeners, (listener) =>
+  readiness.register('identity_valid', () => {
+    const served = config.sds && chooseSvid(view.current(), config.sds.identity);
+    const problem = served && validityProblem(served, clock.now());
+    if (problem !== undefined) return { ok: false, detail: `sds: ${problem}` };
+    return firstProblem(listeners, (listener) =>
       chooseSvid(view.current(), listener.config.identity) === undefined ? undefined : listener.notReady(),
-    ),
-  );
+    );
+  });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
   metrics.setReadinessSource(() => readiness.evaluate().checks);
 

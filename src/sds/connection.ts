@@ -1,11 +1,19 @@
 import type { Socket } from 'node:net';
-import { Server, ServerCredentials, status, type sendUnaryData, type ServerUnaryCall, type ServiceDefinition } from '@grpc/grpc-js';
+import {
+  Server,
+  ServerCredentials,
+  status,
+  type ConnectionInjector,
+  type sendUnaryData,
+  type ServerUnaryCall,
+  type ServiceDefinition,
+} from '@grpc/grpc-js';
 import type { SdsConfig } from '../config/config.ts';
 import { AggregatedDiscoveryService } from '../gen/discovery_pb.ts';
 import { Health } from '../gen/health_pb.ts';
 import { SecretDiscoveryService } from '../gen/sds_pb.ts';
 import { file_secret } from '../gen/secret_pb.ts';
-import { addHealth } from '../grpc/health.ts';
+import { addHealth, type HealthCall } from '../grpc/health.ts';
 import { addReflection } from '../grpc/reflection.ts';
 import { serviceDefinition } from '../grpc/service-definition.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -15,7 +23,7 @@ import { fetchSecrets } from './fetch.ts';
 import { TokenBucket } from './limits.ts';
 import type { Catalogue } from './secrets.ts';
 import { DELTA, SOTW, XdsServerStream, type Protocol, type XdsCall, type XdsStream } from './stream.ts';
-import { listNames, type StreamOptions } from './stream-state.ts';
+import { listNames, type SotwRequest, type StreamOptions } from './stream-state.ts';
 import { decodeSotwRequest, encodeSotwResponse, SECRET_TYPE } from './wire.ts';
 
 export interface ConnectionDeps {
@@ -24,6 +32,10 @@ export interface ConnectionDeps {
   readonly clock: Clock;
   readonly isServing: Watch<boolean>;
   readonly catalogue: () => Catalogue | undefined;
+  /** Bundles of a new catalogue are going out; certificates wait. */
+  readonly holdsCertificates: () => boolean;
+  /** Resolves when they wait no longer. */
+  readonly released: () => Promise<void>;
   /** The number of a new stream. */
   readonly nextStream: () => number;
   readonly noncePrefix: () => string;
@@ -32,7 +44,7 @@ export interface ConnectionDeps {
   readonly closeStream: () => void;
 }
 
-/** Requests that answer nothing, at once, as so many seconds of `maxRequestRate`. */
+/** Requests that do more than to answer, at once, as so many seconds of `maxRequestRate`. */
 const BURST_SECONDS = 10;
 /** Above `maxStreamsPerConnection`, so that one too many gets a status: HTTP/2 itself would only let it wait. */
 const SPARE_STREAMS = 64;
@@ -44,6 +56,14 @@ const OVERHEAD_BYTES = 2048;
 const KEEPALIVE_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
 const IDLE_MS = 300_000;
+const STOPPING = 'Scute is stopping';
+
+interface Refusal {
+  readonly code: status;
+  readonly details: string;
+}
+
+type OtherCall = HealthCall | ServerUnaryCall<Buffer, Buffer>;
 
 /** Bytes go out as they are, and come in undecoded: what to say of bad ones is ours to decide. */
 function rawDefinition(service: Parameters<typeof serviceDefinition>[0]): ServiceDefinition {
@@ -71,10 +91,13 @@ export class SdsConnection {
   readonly #streams = new Set<XdsServerStream<never>>();
   readonly #bucket: TokenBucket;
   readonly #server: Server;
+  readonly #injector: ConnectionInjector;
+  /** Unary calls and health watches that are not over. */
+  readonly #others = new Set<OtherCall>();
   #subscriptionBytes = 0;
   /** Of what the client sent: what is explained by requests and frames around them. */
   #accountedBytes = 0;
-  #ended: (() => void) | undefined;
+  #isStopping = false;
 
   constructor(socket: Socket, id: number, deps: ConnectionDeps) {
     this.#socket = socket;
@@ -101,12 +124,13 @@ export class SdsConnection {
       streamAggregatedResources: (call: XdsCall) => this.#open(call, SOTW, true),
       deltaAggregatedResources: (call: XdsCall) => this.#open(call, DELTA, true),
     });
-    addHealth(this.#server, SERVICES, deps.isServing);
+    addHealth(this.#server, SERVICES, { isServing: deps.isServing, admit: (call) => this.#admitOther(call) });
     // With the secrets, which the services themselves know as any message.
     addReflection(this.#server, [SecretDiscoveryService.file, AggregatedDiscoveryService.file, Health.file, file_secret]);
     socket.on('error', () => undefined);
     socket.once('close', () => this.#server.forceShutdown());
-    this.#server.createConnectionInjector(ServerCredentials.createInsecure()).injectConnection(socket);
+    this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
+    this.#injector.injectConnection(socket);
   }
 
   streams(): ReadonlySet<XdsStream> {
@@ -128,38 +152,36 @@ export class SdsConnection {
 
   /** Ends all streams with UNAVAILABLE, and the connection when that has gone out, after `withinMs` at the latest. */
   async stop(withinMs: number, deadline: AbortSignal): Promise<void> {
-    for (const stream of this.#streams) stream.end(status.UNAVAILABLE, 'Scute is stopping');
-    if (this.#streams.size > 0 && !deadline.aborted) {
+    this.#isStopping = true;
+    for (const stream of this.#streams) stream.end(status.UNAVAILABLE, STOPPING);
+    for (const call of this.#others) if ('end' in call) call.emit('error', { code: status.UNAVAILABLE, details: STOPPING });
+    if (!deadline.aborted && !this.#socket.destroyed) {
+      // A call is over for gRPC before its status has gone out, so the connection is closed as HTTP/2 does it: after its last stream.
+      this.#injector.drain(withinMs);
       await new Promise<void>((resolve) => {
         const timer = this.#deps.clock.after(withinMs, resolve);
-        this.#ended = () => {
+        this.#socket.once('close', () => {
           timer.cancel();
           resolve();
-        };
+        });
       });
     }
     this.#server.forceShutdown();
     this.destroy();
   }
 
-  #open<Request>(call: XdsCall, protocol: Protocol<Request>, aggregated: boolean): void {
+  #open<Request extends { readonly nonce: string }>(call: XdsCall, protocol: Protocol<Request>, aggregated: boolean): void {
     const { config, events, clock, catalogue } = this.#deps;
-    const refuse = (reason: SdsRefusalReason, detail: string): void => {
-      events.refused(reason, detail);
-      call.emit('error', { code: status.RESOURCE_EXHAUSTED, details: detail });
-    };
-    this.#accountedBytes += OVERHEAD_BYTES;
-    const rateProblem = this.#admit();
-    if (rateProblem !== undefined) return refuse('request_rate', rateProblem);
-    const { maxStreams, maxStreamsPerConnection } = config.limits;
-    if (this.#streams.size >= maxStreamsPerConnection)
-      return refuse('connection_stream_limit', `more than ${maxStreamsPerConnection} streams on one connection`);
-    if (!this.#deps.openStream()) return refuse('stream_limit', `more than ${maxStreams} streams`);
-
+    const refusal = this.#admitCall();
+    if (refusal !== undefined) {
+      call.emit('error', refusal);
+      return;
+    }
     const ref = { id: this.#deps.nextStream(), connection: this.#id, protocol: protocol.name, aggregated, node: '', userAgent: '' };
     const stream = new XdsServerStream(call, protocol, ref, clock.now(), {
       catalogue,
       options: this.#streamOptions(),
+      holdsCertificates: this.#deps.holdsCertificates,
       maxRequestBytes: config.limits.maxRequestBytes,
       events,
       admitRequest: () => this.#admit(),
@@ -173,8 +195,38 @@ export class SdsConnection {
       this.#streams.delete(stream as XdsServerStream<never>);
       this.#deps.closeStream();
       events.streamEnded(ref, stream.endDetail);
-      if (this.#streams.size === 0) this.#ended?.();
     });
+  }
+
+  /** Takes the place of a stream, or says why there is none. */
+  #admitCall(): Refusal | undefined {
+    if (this.#isStopping) return { code: status.UNAVAILABLE, details: STOPPING };
+    const refuse = (reason: SdsRefusalReason, details: string): Refusal => {
+      this.#deps.events.refused(reason, details);
+      return { code: status.RESOURCE_EXHAUSTED, details };
+    };
+    this.#accountedBytes += OVERHEAD_BYTES;
+    const rateProblem = this.#admit();
+    if (rateProblem !== undefined) return refuse('request_rate', rateProblem);
+    const { maxStreams, maxStreamsPerConnection } = this.#deps.config.limits;
+    if (this.#streams.size + this.#others.size >= maxStreamsPerConnection)
+      return refuse('connection_stream_limit', `more than ${maxStreamsPerConnection} streams on one connection`);
+    if (!this.#deps.openStream()) return refuse('stream_limit', `more than ${maxStreams} streams`);
+    return undefined;
+  }
+
+  /** As `admitCall`, for a call that is not on xDS streams. It gives the place back when the client has read what it was answered. */
+  #admitOther(call: OtherCall): Refusal | undefined {
+    const refusal = this.#admitCall();
+    if (refusal !== undefined) return refusal;
+    this.#others.add(call);
+    // So does gRPC call the end of every call, once its status has gone out.
+    const ends: { once(event: 'cancelled', listener: () => void): unknown } = call;
+    ends.once('cancelled', () => {
+      this.#others.delete(call);
+      this.#deps.closeStream();
+    });
+    return undefined;
   }
 
   #streamOptions(): StreamOptions & { readonly disableSpiffeCertValidation: boolean } {
@@ -210,14 +262,17 @@ export class SdsConnection {
       events.refused(reason, detail);
       respond({ code, details: detail });
     };
+    const refusal = this.#admitOther(call);
+    if (refusal !== undefined) {
+      respond(refusal);
+      return;
+    }
     const { maxRequestBytes, maxNames } = config.limits;
     const bytes = call.request;
-    this.#accountedBytes += bytes.length + OVERHEAD_BYTES;
+    this.#accountedBytes += bytes.length;
     if (bytes.length > maxRequestBytes) {
       return refuse('request_size', status.RESOURCE_EXHAUSTED, `a request of ${bytes.length} bytes: ${maxRequestBytes} are allowed`);
     }
-    const rateProblem = this.#admit();
-    if (rateProblem !== undefined) return refuse('request_rate', status.RESOURCE_EXHAUSTED, rateProblem);
     const decoded = decodeSotwRequest(bytes, config);
     if (!decoded.ok) return refuse('bad_request', status.INVALID_ARGUMENT, decoded.error);
     const { typeUrl, request } = decoded.value;
@@ -229,6 +284,16 @@ export class SdsConnection {
       );
     if (request.names.length > maxNames)
       return refuse('name_limit', status.RESOURCE_EXHAUSTED, `${request.names.length} names in one request: ${maxNames} are allowed`);
+    if (this.#deps.holdsCertificates()) void this.#deps.released().then(() => this.#answerFetch(request, respond));
+    else this.#answerFetch(request, respond);
+  }
+
+  #answerFetch(request: SotwRequest, respond: sendUnaryData<Buffer>): void {
+    const { config, events } = this.#deps;
+    const refuse = (reason: SdsRefusalReason, code: status, detail: string): void => {
+      events.refused(reason, detail);
+      respond({ code, details: detail });
+    };
     const catalogue = this.#deps.catalogue();
     if (catalogue === undefined) return refuse('not_ready', status.UNAVAILABLE, 'the Workload API has not answered yet');
 

@@ -95,6 +95,8 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
     clock,
     isServing,
     catalogue: () => catalogue,
+    holdsCertificates: () => pusher.holdsCertificates,
+    released: () => pusher.released(),
     nextStream: () => (lastStream += 1),
     noncePrefix: () => `${Math.floor(deps.random() * 0x1_0000_0000).toString(16)}-`,
     openStream() {

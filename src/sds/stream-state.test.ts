@@ -443,6 +443,17 @@ suite('state of the world', () => {
     assert.ok(stream.state.outstanding.size <= 8);
   });
 
+  test('memory is bounded: of names that are exchanged beside a wildcard, while nothing is read, the last are remembered', () => {
+    const stream = sotw({}, { a: '1' });
+    stream.isReading = false;
+    stream.request({ names: ['*'] });
+    for (let round = 0; round < 50; round += 1) {
+      stream.request({ names: ['*', ...Array.from({ length: 9 }, (_, index) => `${round}-${index}`)] });
+      assert.ok(stream.state.unanswered.size <= 10, `${stream.state.unanswered.size} names`);
+    }
+    assert.deepEqual(stream.take('end'), []);
+  });
+
   test('what a stream is due is known before it is sent', () => {
     const stream = sotw({}, { certificate: '1', bundle: '1' });
     stream.request({ names: ['certificate', 'bundle'] });
@@ -456,6 +467,40 @@ suite('state of the world', () => {
       stream.catalogue = catalogueOf(versions);
       assert.equal(stream.kinds(), kinds);
     }
+  });
+
+  test('names that nothing is called are not looked up again, however many, to know what is due', () => {
+    const stream = sotw({}, { a: '1' });
+    stream.request({ names: ['a', 'x', 'y'] });
+    const looked: string[] = [];
+    const next = catalogueOf({ a: '2' }, 2);
+    const counting: Catalogue = {
+      ...next,
+      lookup(name, form) {
+        looked.push(name);
+        return next.lookup(name, form);
+      },
+    };
+    assert.equal(kindsDue(stream.state, counting, OPTIONS), 'certificates');
+    assert.deepEqual(looked, ['a']);
+  });
+
+  test('a certificate that is held back is due, also to a client that asks for the one that it has', () => {
+    const held = { ...OPTIONS, holdsCertificates: true };
+    const catalogue = catalogueOf({ a: '1' });
+    const ask = (subscribe: string[]): StreamEvent<DeltaRequest> => ({
+      kind: 'request',
+      request: { node: ENVOY, subscribe, unsubscribe: [], initialVersions: new Map(), nonce: '', error: undefined },
+    });
+    const first = stepDelta(NEW_STREAM, ask(['a']), catalogue, held);
+    assert.deepEqual(first.effects, []);
+    assert.equal(kindsDue(first.state, catalogue, OPTIONS), 'certificates');
+
+    const sent = stepDelta(stepDelta(first.state, { kind: 'catalogue' }, catalogue, OPTIONS).state, { kind: 'written' }, catalogue, held);
+    const again = stepDelta(sent.state, ask(['a']), catalogue, held);
+    assert.deepEqual(again.effects, []);
+    assert.equal(kindsDue(again.state, catalogue, OPTIONS), 'certificates');
+    assert.equal(stepDelta(again.state, { kind: 'catalogue' }, catalogue, OPTIONS).effects.length, 1);
   });
 
   test('in the end the client holds the newest of everything that it asks for, whatever it asks on the way', () => {
@@ -735,6 +780,50 @@ suite('delta', () => {
     for (const name of ['a', 'b', 'c', 'd']) stream.request({ subscribe: [name] });
 
     assert.equal(stream.take('end')[0]?.reason, 'too_many_names');
+  });
+
+  test('memory is bounded: names that one request asks for and leaves are not remembered, though nothing is read', () => {
+    const stream = delta({}, { a: '1' });
+    stream.isReading = false;
+    stream.request({});
+    for (let round = 0; round < 50; round += 1) {
+      const names = Array.from({ length: 20 }, (_, index) => `${round}-${index}`);
+      stream.request({ subscribe: names, unsubscribe: names });
+    }
+    assert.equal(stream.state.unanswered.size, 0);
+    assert.deepEqual(stream.take('end'), []);
+  });
+
+  test('memory is bounded: a client that leaves ever more names beside a wildcard, and reads nothing, is ended', () => {
+    const stream = delta({}, { a: '1' });
+    stream.isReading = false;
+    stream.request({});
+    for (let round = 0; round < 50 && stream.take('end').length === 0; round += 1) {
+      const names = Array.from({ length: 5 }, (_, index) => `${round}-${index}`);
+      stream.request({ subscribe: names });
+      if (stream.effects.length === 0) stream.request({ unsubscribe: names });
+      assert.ok(stream.state.unanswered.size <= 20, `${stream.state.unanswered.size} names`);
+      assert.ok(round < 10, 'it should be over');
+    }
+  });
+
+  test('a client that reads may leave as many names at once as it may have, time and again', () => {
+    const stream = delta({}, { a: '1' });
+    stream.request({});
+    for (let round = 0; round < 20; round += 1) {
+      const names = (count: number): string[] => Array.from({ length: 10 }, (_, index) => `${count}-${index}`);
+      stream.request({ subscribe: names(round), unsubscribe: names(round - 1) });
+    }
+    assert.deepEqual(stream.take('end'), []);
+  });
+
+  test('a client may hold more than it may ask for by name: what it claims is answered', () => {
+    const stream = delta();
+    const claimed = Array.from({ length: 15 }, (_, index) => `held-${index}`);
+    stream.request({ initialVersions: new Map(claimed.map((name) => [name, '1'])) });
+    stream.request({ subscribe: ['a'] });
+    assert.equal(stream.publish({ a: '1' })?.removed.length, 15);
+    assert.deepEqual(stream.take('end'), []);
   });
 
   test('what is gone is due with the bundles', () => {

@@ -51,6 +51,8 @@ export interface StreamOptions {
   readonly strictUnknownNames: boolean;
   /** Names that one stream may be subscribed to. */
   readonly maxNames: number;
+  /** Others are being told of bundles first: what has a certificate in it waits until it is asked for again. */
+  readonly holdsCertificates?: boolean;
   /** Answer state-of-the-world requests for what is not there with nothing, for types of which there never is anything. */
   readonly answersEmpty?: boolean;
 }
@@ -158,11 +160,27 @@ export function stepSotw(
   // What a client wants is in each of its requests, so what a stale one says comes again with the answer to the newest response. An empty
   // nonce is no stale one: it is a client that only changes its subscription.
   if (isStale) return { state: judged, effects };
+  const { wanted, wildcard } = sotwSubscription(state, request);
+  return settle(subscribe(judged, wanted, wildcard), catalogue, 'sotw', options, effects);
+}
+
+function sotwSubscription(state: StreamState, request: SotwRequest): { wanted: ReadonlySet<string>; wildcard: Wildcard } {
   const wanted = new Set(request.names.filter((name) => name !== '' && name !== WILDCARD));
   // An empty list is "everything" in a first request, and for as long as nothing else was asked for; later it is "nothing".
   const isImplicit = wanted.size === 0 && (!state.isSubscribed || state.wildcard === 'implicit');
   const wildcard = request.names.includes(WILDCARD) ? 'explicit' : isImplicit ? 'implicit' : 'none';
-  return settle(subscribe(judged, wanted, wildcard), catalogue, 'sotw', options, effects);
+  return { wanted, wildcard };
+}
+
+/** Whether a request on a stream that has begun changes what is asked for: an answer to a response does not. */
+export function changesSotw(state: StreamState, request: SotwRequest): boolean {
+  const { wanted, wildcard } = sotwSubscription(state, request);
+  return wildcard !== state.wildcard || wanted.size !== state.names.size || !wanted.isSubsetOf(state.names);
+}
+
+/** As `changesSotw`. In delta, to ask for the same again is a change too: it is answered. */
+export function changesDelta(_state: StreamState, request: DeltaRequest): boolean {
+  return request.subscribe.length > 0 || request.unsubscribe.length > 0;
 }
 
 /** One event on a delta stream. */
@@ -188,8 +206,14 @@ export function stepDelta(
   let next = subscribe(judged, wanted, wildcard);
   // Each subscription is answered, though the client is thought to hold the secret already: it may have dropped it. A name that is left by
   // itself but still in the wildcard is answered too, since the client cannot know whether it is.
-  next = withAnswersDue(next, [...subscribed, ...[...dropped].filter((name) => state.names.has(name))].filter(isStillAsked));
+  // What one request both asks for and leaves was never asked for.
+  const asked = subscribed.filter((name) => !dropped.has(name));
+  next = withAnswersDue(next, [...asked, ...[...dropped].filter((name) => state.names.has(name))].filter(isStillAsked));
   if (isFirst) next = withClaims(next, request.initialVersions);
+  else {
+    const left = leftUnanswered(next);
+    if (left > options.maxNames && left > leftUnanswered(state)) return { state: next, effects: [...effects, tooManyNames(left, options)] };
+  }
   return settle(next, catalogue, 'delta', options, effects);
 }
 
@@ -207,13 +231,16 @@ export function kindsDue(
 ): 'none' | 'bundles' | 'certificates' | 'both' {
   if (catalogue === undefined || !state.isSubscribed) return 'none';
   const form = formOf(state, options);
+  const isEverythingDue = state.unanswered.has(WILDCARD);
   let [bundles, certificates] = [false, false];
   for (const name of subscribedNames(state, catalogue)) {
+    // Of those a client may have any number, and what nothing is called, nothing is called in any catalogue.
+    if (state.missing.get(name) === 'unknown_name' && !state.unanswered.has(name)) continue;
     const looked = catalogue.lookup(name, form);
     if (!looked.found) {
       // To be told that something is gone is as urgent as a bundle.
-      if (state.sent.has(name)) bundles = true;
-    } else if (looked.secret.version !== state.sent.get(name)?.version) {
+      if (state.sent.has(name) || state.unanswered.has(name)) bundles = true;
+    } else if (isEverythingDue || state.unanswered.has(name) || looked.secret.version !== state.sent.get(name)?.version) {
       if (looked.secret.kind === 'bundle') bundles = true;
       else certificates = true;
     }
@@ -277,7 +304,8 @@ function subscribe(state: StreamState, wanted: ReadonlySet<string>, wildcard: Wi
   const dropped = state.names.difference(wanted);
   if (added.size === 0 && dropped.size === 0 && wildcard === state.wildcard) return state;
   const isStillAsked = (name: string): boolean => (name !== WILDCARD && wanted.has(name)) || wildcard !== 'none';
-  const unanswered = new Set([...state.unanswered].filter(isStillAsked));
+  // What leaves `names` leaves its answer too, though a wildcard still holds it: else a client that does not read could pile names up.
+  const unanswered = new Set([...state.unanswered].filter((name) => isStillAsked(name) && !dropped.has(name)));
   for (const name of added) unanswered.add(name);
   if (wildcard !== 'none' && state.wildcard === 'none') unanswered.add(WILDCARD);
   return {
@@ -294,6 +322,16 @@ function subscribe(state: StreamState, wanted: ReadonlySet<string>, wildcard: Wi
 function withAnswersDue(state: StreamState, names: readonly string[]): StreamState {
   if (names.length === 0) return state;
   return { ...state, unanswered: state.unanswered.union(new Set(names)) };
+}
+
+/** Names that wait for an answer though they are subscribed to no more: a client that does not read could leave ever more of them. */
+function leftUnanswered({ unanswered, names }: StreamState): number {
+  return unanswered.size === 0 ? 0 : unanswered.difference(names).size;
+}
+
+function tooManyNames(count: number, { maxNames }: StreamOptions): StreamEffect {
+  const detail = `${count} names on one stream: ${maxNames} are allowed`;
+  return { kind: 'end', reason: 'too_many_names', detail, isPooled: false };
 }
 
 /** What a client says that it holds: of no use but for what is not there any more, of which it must hear. */
@@ -324,10 +362,7 @@ function settle(
   options: StreamOptions,
   effects: readonly StreamEffect[],
 ): Step {
-  if (state.names.size > options.maxNames) {
-    const detail = `${state.names.size} names on one stream: ${options.maxNames} are allowed`;
-    return { state, effects: [...effects, { kind: 'end', reason: 'too_many_names', detail, isPooled: false }] };
-  }
+  if (state.names.size > options.maxNames) return { state, effects: [...effects, tooManyNames(state.names.size, options)] };
   if (catalogue === undefined || !state.isSubscribed || state.isWriting) return { state, effects };
 
   const form = formOf(state, options);
@@ -347,6 +382,8 @@ function settle(
   }
   const asked = missing.filter(({ name }) => state.names.has(name));
   if (options.strictUnknownNames && asked.length > 0) return { state, effects: [...effects, strictEnd(asked)] };
+
+  if (options.holdsCertificates === true && secrets.some(({ kind }) => kind === 'certificate')) return { state, effects };
 
   const outcome = whatIsMissing(state, missing, available, protocol);
   const all = [...effects, ...outcome.effects];

@@ -3,6 +3,8 @@ import type { SdsEvents, SdsProtocol, SdsRefusalReason, SdsStreamRef } from '../
 import type { Result } from '../lib/result.ts';
 import type { Catalogue } from './secrets.ts';
 import {
+  changesDelta,
+  changesSotw,
   kindsDue,
   NEW_STREAM,
   stepDelta,
@@ -23,19 +25,35 @@ export type XdsCall = ServerDuplexStream<Buffer, Buffer>;
 export interface Protocol<Request> {
   readonly name: SdsProtocol;
   step(state: StreamState, event: StreamEvent<Request>, catalogue: Catalogue | undefined, options: StreamOptions): Step;
+  /** Whether a request changes what is asked for. */
+  changes(state: StreamState, request: Request): boolean;
   decode(bytes: Uint8Array, options: { readonly disableSpiffeCertValidation: boolean }): Result<Received<Request>, string>;
   encode: typeof encodeSotwResponse;
 }
 
-export const SOTW: Protocol<SotwRequest> = { name: 'sotw', step: stepSotw, decode: decodeSotwRequest, encode: encodeSotwResponse };
-export const DELTA: Protocol<DeltaRequest> = { name: 'delta', step: stepDelta, decode: decodeDeltaRequest, encode: encodeDeltaResponse };
+export const SOTW: Protocol<SotwRequest> = {
+  name: 'sotw',
+  step: stepSotw,
+  changes: changesSotw,
+  decode: decodeSotwRequest,
+  encode: encodeSotwResponse,
+};
+export const DELTA: Protocol<DeltaRequest> = {
+  name: 'delta',
+  step: stepDelta,
+  changes: changesDelta,
+  decode: decodeDeltaRequest,
+  encode: encodeDeltaResponse,
+};
 
 export interface StreamDeps {
   readonly catalogue: () => Catalogue | undefined;
   readonly options: StreamOptions & { readonly disableSpiffeCertValidation: boolean };
+  /** True while a new catalogue is being told, bundles first: whatever but that would send a certificate holds it back. */
+  readonly holdsCertificates: () => boolean;
   readonly maxRequestBytes: number;
   readonly events: SdsEvents;
-  /** Asked for a request that answers no response of ours. A sentence if it is one too many. */
+  /** Asked for a request that does more than to answer a response of ours. A sentence if it is one too many. */
   readonly admitRequest: () => string | undefined;
   /** A whole request has come, of so many bytes. */
   readonly account: (bytes: number) => void;
@@ -65,6 +83,9 @@ const INTERNAL = 13;
 const MAX_TYPES = 16;
 const MAX_TYPE_LENGTH = 200;
 
+/** What it takes to remember a name, besides its letters. */
+const NAME_OVERHEAD_BYTES = 64;
+
 /** Of responses that a client has not answered, as many answers are taken without asking. */
 const MAX_EXPECTED = 8;
 
@@ -85,7 +106,7 @@ interface TypeState {
 }
 
 /** Carries one call: what comes in goes through the reducer, and what comes out of it goes out. */
-export class XdsServerStream<Request> implements XdsStream {
+export class XdsServerStream<Request extends { readonly nonce: string }> implements XdsStream {
   readonly ref: SdsStreamRef;
   readonly openedAtMs: number;
   /** Why it was ended, if it was by us. */
@@ -157,8 +178,7 @@ export class XdsServerStream<Request> implements XdsStream {
     const { typeUrl, request } = decoded.value;
     const type = this.#typeOf(typeUrl);
     if (type === undefined) return;
-    if (type.expected > 0) type.expected -= 1;
-    else {
+    if (!this.#isFree(type, request)) {
       const problem = this.#deps.admitRequest();
       if (problem !== undefined) {
         this.#refuse('request_rate', RESOURCE_EXHAUSTED, problem);
@@ -166,6 +186,16 @@ export class XdsServerStream<Request> implements XdsStream {
       }
     }
     this.#feed(typeUrl === '' ? SECRET_TYPE : typeUrl, type, { kind: 'request', request });
+  }
+
+  /** One answer to each response costs nothing, and neither does the first request of a stream. Whatever asks for something else does. */
+  #isFree(type: TypeState, request: Request): boolean {
+    const { state } = type;
+    const isChange = state.isSubscribed && this.#protocol.changes(state, request);
+    // One that changes something and is about no response leaves the answer to come.
+    const isExpected = type.expected > 0;
+    if (isExpected && (!isChange || state.outstanding.has(request.nonce))) type.expected -= 1;
+    return isExpected && !isChange;
   }
 
   /** The state of one type. The service for secrets knows one, which need not be named. */
@@ -195,14 +225,19 @@ export class XdsServerStream<Request> implements XdsStream {
     const { options, catalogue } = this.#deps;
     const before = type.state;
     const { state, effects } = isSecrets
-      ? this.#protocol.step(before, event, catalogue(), options)
+      ? this.#protocol.step(
+          before,
+          event,
+          catalogue(),
+          event.kind === 'catalogue' ? options : { ...options, holdsCertificates: this.#deps.holdsCertificates() },
+        )
       : this.#protocol.step(before, event, NOTHING, { ...options, strictUnknownNames: false, answersEmpty: true });
     type.state = state;
     if (state.node !== undefined && state.node !== before.node) {
       this.ref.node = state.node.id;
       this.ref.userAgent = state.node.userAgent;
     }
-    if (state.names !== before.names && !this.#countNames(type)) return undefined;
+    if ((state.names !== before.names || state.unanswered !== before.unanswered) && !this.#countNames(type)) return undefined;
     let sent: { readonly secrets: number; readonly bytes: number } | undefined;
     for (const effect of effects) {
       if (effect.kind === 'respond') sent = this.#send(typeUrl, type, effect);
@@ -213,7 +248,9 @@ export class XdsServerStream<Request> implements XdsStream {
 
   #countNames(type: TypeState): boolean {
     let bytes = 0;
-    for (const name of type.state.names) bytes += name.length;
+    const { names, unanswered } = type.state;
+    for (const name of names) bytes += name.length + NAME_OVERHEAD_BYTES;
+    for (const name of unanswered) if (!names.has(name)) bytes += name.length + NAME_OVERHEAD_BYTES;
     const problem = this.#deps.growSubscription(bytes - type.nameBytes);
     type.nameBytes = bytes;
     if (problem === undefined) return true;

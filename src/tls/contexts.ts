@@ -36,11 +36,8 @@ export function createTlsContexts(identity: IdentityView): TlsContexts {
       const snapshot = identity.current();
       const svid = chooseSvid(snapshot, choice);
       if (snapshot === undefined || svid === undefined) return { detail: whyNone(snapshot, choice) };
-      for (const certificate of svid.chain) {
-        if (nowMs > certificate.notAfterMs) return { detail: `our SVID ${svid.id} expired at ${isoTime(certificate.notAfterMs)}` };
-        if (nowMs < certificate.notBeforeMs)
-          return { detail: `our SVID ${svid.id} is not valid before ${isoTime(certificate.notBeforeMs)}` };
-      }
+      const problem = validityProblem(svid, nowMs);
+      if (problem !== undefined) return { detail: problem };
       if (snapshot.generation !== generation) {
         generation = snapshot.generation;
         made = new Map();
@@ -53,6 +50,15 @@ export function createTlsContexts(identity: IdentityView): TlsContexts {
       return own;
     },
   };
+}
+
+/** A sentence if a certificate of the chain is not valid at `nowMs`. */
+export function validityProblem({ id, chain }: X509Svid, nowMs: number): string | undefined {
+  for (const certificate of chain) {
+    if (nowMs > certificate.notAfterMs) return `our SVID ${id} expired at ${isoTime(certificate.notAfterMs)}`;
+    if (nowMs < certificate.notBeforeMs) return `our SVID ${id} is not valid before ${isoTime(certificate.notBeforeMs)}`;
+  }
+  return undefined;
 }
 
 /** OpenSSL may refuse what we accepted, such as a weak key in a certificate that the agent sent without need. Nobody is served then, and nothing ends. */

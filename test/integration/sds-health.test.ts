@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { test, type TestContext } from 'node:test';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { Metadata, status, type Client, type ClientReadableStream, type ServiceError } from '@grpc/grpc-js';
@@ -8,6 +9,7 @@ import {
   ServerReflectionResponseSchema,
   type ServerReflectionResponse,
 } from '../../src/gen/reflection_pb.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { createTestAuthority } from '../support/pki.ts';
 import { openRaw, sdsClient, startSds } from '../support/sds.ts';
 import { heldSnapshot, svidOf } from '../support/snapshots.ts';
@@ -20,9 +22,11 @@ const [SERVING, NOT_SERVING, SERVICE_UNKNOWN] = [1, 2, 3];
 const encode = (service: string): Buffer => Buffer.from(toBinary(HealthCheckRequestSchema, create(HealthCheckRequestSchema, { service })));
 const decode = (bytes: Buffer): HealthCheckResponse => fromBinary(HealthCheckResponseSchema, bytes);
 
-function check(client: Client, service: string): Promise<number | ServiceError> {
+function check(client: Client, service: string, trace = ''): Promise<number | ServiceError> {
+  const metadata = new Metadata();
+  if (trace !== '') metadata.set('x-trace', trace);
   return new Promise((resolve) => {
-    client.makeUnaryRequest('/grpc.health.v1.Health/Check', encode, decode, service, new Metadata(), (error, response) =>
+    client.makeUnaryRequest('/grpc.health.v1.Health/Check', encode, decode, service, metadata, (error, response) =>
       resolve(error ?? response?.status ?? 0),
     );
   });
@@ -63,6 +67,34 @@ test('health: serving once the Workload API has answered, for the server and for
   assert.ok(unknown instanceof Error);
   assert.equal(unknown.code, status.NOT_FOUND);
   assert.equal(await watch(t, client, 'nothing').next(), SERVICE_UNKNOWN);
+});
+
+test('health: a watch ends with UNAVAILABLE at a stop', async (t) => {
+  const sds = await startSds(t);
+  const call = openRaw(sdsClient(t, sds.target), '/grpc.health.v1.Health/Watch');
+  call.on('error', () => undefined);
+  const answered = new Promise((resolve) => call.once('data', resolve));
+  const ended = new Promise<{ code: number; details: string }>((resolve) => call.on('status', resolve));
+  call.end(encode(''));
+  await answered;
+
+  await sds.server.stop(AbortSignal.timeout(30_000));
+
+  const { code, details } = await ended;
+  assert.deepEqual([code, details], [status.UNAVAILABLE, 'Scute is stopping']);
+});
+
+test('health: a client may check without end on one connection, and what it sends is never taken for requests without end', async (t) => {
+  const clock = new FakeClock();
+  const sds = await startSds(t, { clock, sds: { limits: { maxRequestBytes: 16_384, maxRequestRate: 1000 } } });
+  const client = sdsClient(t, sds.target);
+  // A trace of this size goes along with each; it is another one each time, so that HTTP/2 cannot shorten it.
+  for (let round = 0; round < 40; round += 1) {
+    const answers = await Promise.all(Array.from({ length: 50 }, () => check(client, '', randomBytes(700).toString('hex'))));
+    assert.deepEqual(new Set(answers), new Set([NOT_SERVING]));
+    clock.advance(1000);
+  }
+  assert.equal(sds.metrics.sds.refused.request_size, 0);
 });
 
 test('reflection lists the services and describes a secret', async (t) => {

@@ -9,6 +9,7 @@ import { createTestAuthority } from '../support/pki.ts';
 import {
   encodeDelta,
   encodeSotw,
+  fetchSecrets,
   openDelta,
   openRaw,
   openSotw,
@@ -156,6 +157,21 @@ test('the names that one connection asks for are limited together, and given bac
   await third.next();
 });
 
+test('short names count for what it takes to remember them', async (t) => {
+  const sds = await start(t);
+  const other = await bystander(t, sds);
+  const client = sdsClient(t, sds.target);
+  const streams = Array.from({ length: 20 }, () => openSotw(client));
+  for (const [index, stream] of streams.entries()) {
+    stream.send({ resourceNames: Array.from({ length: 1000 }, (_, name) => (index * 1000 + name).toString(36)) });
+  }
+
+  const { code, details } = await Promise.race(streams.map(({ ended }) => ended));
+  assert.equal(code, status.RESOURCE_EXHAUSTED);
+  assert.match(details, /the names that one connection asks for have more than 1048576 bytes/);
+  await other.rotate();
+});
+
 test('a flood of NACKs ends with RESOURCE_EXHAUSTED; one that never stops is cut, and others do not notice', async (t) => {
   const sds = await start(t, { maxRequestRate: 10 });
   const other = await bystander(t, sds);
@@ -204,6 +220,52 @@ test('acknowledgements are never counted against a client, however fast rotation
   assert.equal(sds.metrics.sds.refused.request_rate, 0);
 });
 
+test('requests that change the subscription count, though each answers a response', async (t) => {
+  const sds = await start(t, { maxRequestRate: 1 });
+  const other = await bystander(t, sds);
+  const sotw = openSotw(sdsClient(t, sds.target));
+  const delta = openDelta(sdsClient(t, sds.target));
+  sotw.send({ resourceNames: ['default'] });
+  delta.send({ resourceNamesSubscribe: ['nobody'] });
+  let [{ nonce }, { nonce: deltaNonce }] = await Promise.all([sotw.next(), delta.next()]);
+
+  await assert.rejects(async () => {
+    for (let count = 0; count < 100; count += 1) {
+      sotw.send({ resourceNames: [count % 2 === 0 ? 'ROOTCA' : 'default'], responseNonce: nonce });
+      ({ nonce } = await sotw.next());
+    }
+  }, /8: more than 1 requests a second/);
+  await assert.rejects(async () => {
+    for (let count = 0; count < 100; count += 1) {
+      delta.send({ resourceNamesSubscribe: ['nobody'], responseNonce: deltaNonce });
+      ({ nonce: deltaNonce } = await delta.next());
+    }
+  }, /8: more than 1 requests a second/);
+
+  assert.equal(sds.metrics.sds.refused.request_rate, 2);
+  await other.rotate();
+});
+
+test('a change of the subscription leaves the answer to the last response free', async (t) => {
+  const sds = await start(t, { maxRequestRate: 1 });
+  const stream = openSotw(sdsClient(t, sds.target));
+  stream.send({ resourceNames: ['default'] });
+  let { nonce } = await stream.next();
+
+  // Ten requests may come at once: the stream, and eight changes.
+  for (let count = 0; count < 8; count += 1) {
+    const resourceNames = [count % 2 === 0 ? 'ROOTCA' : 'default'];
+    stream.send({ resourceNames });
+    stream.send({ resourceNames, responseNonce: nonce });
+    ({ nonce } = await stream.next());
+  }
+
+  stream.send({ resourceNames: ['default'], responseNonce: nonce });
+  sds.publish(identity());
+  await stream.next();
+  assert.equal(sds.metrics.sds.refused.request_rate, 0);
+});
+
 test('a client that never reads holds one response a stream, and is told the newest when it reads', async (t) => {
   const sds = await start(t);
   const other = await bystander(t, sds);
@@ -235,8 +297,9 @@ function http2Client(t: TestContext, sds: TestSdsServer): ClientHttp2Session {
   return session;
 }
 
-function openStream(session: ClientHttp2Session): ClientHttp2Stream {
-  const path = '/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets';
+const STREAM_SECRETS = '/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets';
+
+function openStream(session: ClientHttp2Session, path = STREAM_SECRETS): ClientHttp2Stream {
   const headers = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' };
   const stream = session.request(headers, { endStream: false });
   stream.on('error', () => undefined);
@@ -347,4 +410,50 @@ test('types without end on an aggregated stream, and health and reflection asked
     );
   }
   await other.rotate();
+});
+
+for (const [what, path, message] of [
+  ['FetchSecrets', '/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets', encodeSotw({})],
+  ['a health watch', '/grpc.health.v1.Health/Watch', Buffer.alloc(0)],
+  ['a health check', '/grpc.health.v1.Health/Check', Buffer.alloc(0)],
+] as const) {
+  test(`${what} that is not read to its end takes the place of a stream, and gives it back`, async (t) => {
+    const sds = await start(t, { maxStreams: 100 });
+    const other = await bystander(t, sds);
+    const session = connectHttp2('http://localhost', { createConnection: () => connect(sds.path), settings: { initialWindowSize: 0 } });
+    session.on('error', () => undefined);
+    t.after(() => session.destroy());
+    await new Promise((resolve) => session.once('remoteSettings', resolve));
+    const refused = new Set<string>();
+    let count = 0;
+    for (let index = 0; index < 150; index += 1) {
+      const stream = openStream(session, path);
+      stream.on('response', (headers) => {
+        if (headers['grpc-status'] === undefined) return;
+        count += 1;
+        refused.add(`${String(headers['grpc-status'])} ${String(headers['grpc-message'])}`);
+      });
+      stream.end(grpcFrame(message));
+    }
+
+    await eventually(() => assert.equal(count, 51));
+    assert.deepEqual([...refused], ['8 more%20than%20100%20streams']);
+    assert.equal(sds.metrics.sds.refused.stream_limit, 51);
+    await other.rotate();
+    session.destroy();
+    await eventually(async () => {
+      const stream = openSotw(sdsClient(t, sds.target));
+      stream.send({ resourceNames: ['default'] });
+      await stream.next();
+    });
+  });
+}
+
+test('unary calls that are read give their places back at once', async (t) => {
+  const sds = await start(t, { maxStreams: 2, maxStreamsPerConnection: 2 });
+  const client = sdsClient(t, sds.target);
+  for (let count = 0; count < 50; count += 1) {
+    const { error } = await fetchSecrets(client, { resourceNames: [count % 2 === 0 ? 'default' : 'nobody'] });
+    assert.equal(error?.code, count % 2 === 0 ? undefined : status.NOT_FOUND);
+  }
 });

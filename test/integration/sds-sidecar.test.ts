@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { status } from '@grpc/grpc-js';
 import { API, startExampleDomain, WEB } from '../support/data-path.ts';
 import { eventually } from '../support/eventually.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { ask } from '../support/http.ts';
 import { deltaSecretsOf, openDelta, openSotw, sdsClient, secretsOf } from '../support/sds.ts';
 import { startSidecar } from '../support/sidecar.ts';
@@ -142,4 +143,20 @@ test('without an identity Scute is not ready to serve SDS', async (t) => {
   await spiffe.restore('api');
 
   await sidecar.ready();
+});
+
+test('with an SVID that has expired Scute is not ready to serve SDS', async (t) => {
+  const spiffe = await startExampleDomain(t);
+  const socket = `unix://${join(await temporaryFolder(t), 'sds.sock')}`;
+  const clock = new FakeClock();
+  const sidecar = await startSidecar(t, { workloadApi: { endpoint: spiffe.endpoint('api') }, sds: { listen: socket } }, { clock });
+  const stream = openDelta(sdsClient(t, socket));
+  stream.send({ resourceNamesSubscribe: ['default'] });
+  await stream.next();
+  assert.deepEqual(sidecar.app.notReady(), []);
+
+  clock.advance(30 * 24 * 3_600_000);
+
+  assert.deepEqual((await stream.next()).removedResources, ['default']);
+  assert.deepEqual(sidecar.app.notReady(), ['identity_valid']);
 });

@@ -239,6 +239,54 @@ test('over all streams bundles go out before the certificates of a new authority
   assert.deepEqual(order, [...Array.from({ length: 20 }, () => 'ROOTCA'), ...Array.from({ length: 20 }, () => 'default')]);
 });
 
+test('nothing pulls the certificate of a new authority ahead of the bundle: no acknowledgement, new stream or unary request', async (t) => {
+  const sds = await startSds(t);
+  sds.publish(identity());
+  const [certificate, bundle] = [openSotw(sdsClient(t, sds.target)), openSotw(sdsClient(t, sds.target))];
+  certificate.send({ resourceNames: ['default'] });
+  bundle.send({ resourceNames: ['ROOTCA'] });
+  await certificate.next();
+  await bundle.next();
+  // A rotation, after which the next one waits a little.
+  sds.publish(identity());
+  const rotated = await certificate.next();
+  const authority = createTestAuthority({ trustDomain: 'example.org' });
+  const order: string[] = [];
+
+  sds.publish(heldSnapshot([svidOf(authority, WEB)], [authority]));
+  certificate.send({ resourceNames: ['default'], responseNonce: rotated.nonce });
+  const fresh = openSotw(sdsClient(t, sds.target));
+  fresh.send({ resourceNames: ['default'] });
+  const freshDelta = openDelta(sdsClient(t, sds.target));
+  freshDelta.send({ resourceNamesSubscribe: ['default'] });
+  await Promise.all([
+    certificate.next().then(() => order.push('certificate')),
+    fresh.next().then(() => order.push('new stream')),
+    freshDelta.next().then(() => order.push('new delta stream')),
+    fetchSecrets(sdsClient(t, sds.target), { resourceNames: ['default'] }).then(() => order.push('unary')),
+    bundle.next().then(() => order.push('bundle')),
+  ]);
+
+  assert.equal(order[0], 'bundle', order.join(', '));
+  assert.equal(order.length, 5);
+});
+
+test('snapshots without end hold no certificate back for long', async (t) => {
+  const sds = await startSds(t);
+  sds.publish(identity());
+  const [certificate, bundle] = [openSotw(sdsClient(t, sds.target)), openSotw(sdsClient(t, sds.target))];
+  certificate.send({ resourceNames: ['default'] });
+  bundle.send({ resourceNames: ['ROOTCA'] });
+  await Promise.all([certificate.next(), bundle.next()]);
+  const timer = setInterval(() => {
+    const authority = createTestAuthority({ trustDomain: 'example.org' });
+    sds.publish(heldSnapshot([svidOf(authority, WEB)], [authority]));
+  }, 15);
+  t.after(() => clearInterval(timer));
+
+  for (let count = 0; count < 3; count += 1) await certificate.next();
+});
+
 test('a changed allow list is a changed secret, and an emptied one a removed one', async (t) => {
   const listOf = (...entries: string[]) => {
     const list = compileAllowList(entries);
@@ -285,11 +333,41 @@ test('F.5.12: a stop ends all streams at once with UNAVAILABLE, and removes the 
   const begin = performance.now();
   await sds.server.stop(AbortSignal.timeout(30_000));
 
-  for (const stream of streams) assert.equal((await stream.ended).code, status.UNAVAILABLE);
+  for (const stream of streams) {
+    // Its own words: a client invents a status of this code where a connection is cut.
+    const { code, details } = await stream.ended;
+    assert.deepEqual([code, details], [status.UNAVAILABLE, 'Scute is stopping']);
+  }
   assert.ok(performance.now() - begin < 2000);
   await assert.rejects(stat(sds.path), { code: 'ENOENT' });
   assert.equal(sds.metrics.sds.connections, 0);
   assert.deepEqual(sds.metrics.sds.streams, { sotw: 0, delta: 0 });
+});
+
+test('F.5.12: a stop reaches clients that were served and that opened their streams a moment ago', async (t) => {
+  const sds = await startSds(t);
+  sds.publish(identity());
+  const client = sdsClient(t, sds.target);
+  const served = Array.from({ length: 20 }, () => openSotw(client));
+  for (const stream of served) {
+    stream.send({ resourceNames: ['default', 'ROOTCA'] });
+    await stream.next();
+  }
+
+  const begin = performance.now();
+  const stopped = sds.server.stop(AbortSignal.timeout(30_000));
+  const [first] = served;
+  const again = first?.ended.then(() => {
+    const stream = openSotw(client);
+    stream.send({ resourceNames: ['default'] });
+    return stream;
+  });
+
+  for (const { ended } of served) assert.equal((await ended).details, 'Scute is stopping');
+  await stopped;
+  assert.ok(performance.now() - begin < 2000);
+  const last = await again;
+  assert.deepEqual([(await last?.ended)?.code, last?.waiting()], [status.UNAVAILABLE, []], 'who comes back is not served any more');
 });
 
 test('F.5.12: a client that ends its side is answered with OK', async (t) => {
