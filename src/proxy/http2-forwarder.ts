@@ -186,12 +186,13 @@ class Http2Forwarder implements ExchangeContext {
     this.#idle.delete(exchange);
     this.#account();
     this.#options.requestFinished(record);
-    if (this.#isDenied) this.#end(CLOSE_GRACE_MS);
   }
 
   streamClosed(): void {
     this.#openStreams--;
-    if (this.#ending) this.#endWithStreams();
+    // Who is denied has had an answer by now: Node puts GOAWAY ahead of what is not sent yet, and some clients (python-hyper's
+    // h2) take nothing after it.
+    if (this.#ending || (this.#isDenied && this.#openStreams === 0)) this.#endWithStreams();
   }
 
   #stream(stream: ServerHttp2Stream, raw: readonly string[]): void {
