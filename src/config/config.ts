@@ -171,6 +171,6 @@ export interface SdsLimits {
   readonly maxRequestBytes: number;
   /** Of the names of one connection. */
   readonly maxSubscriptionBytes: number;
-  /** Requests a second, of one connection, that answer nothing of ours. */
+  /** Requests a second, of one connection, that do more than answer a response of ours. */
   readonly maxRequestRate: number;
 }

@@ -236,7 +236,7 @@ const sdsLimits = z
     maxRequestRate: sdsLimit(
       1_000_000,
       200,
-      'requests a second of one connection that answer nothing, and ten times as many at once; acknowledgements are free',
+      'requests a second of one connection that do more than answer a response, such as health checks, and ten times as many at once; acknowledgements are free',
     ),
   })
   .prefault({})
