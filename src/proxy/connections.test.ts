@@ -37,3 +37,35 @@ test('those that may stay do not keep an update from those behind them, who may 
   assert.deepEqual(dropped, ['gone']);
   await nextTurn();
 });
+
+test('who is here to be told that it is not allowed is dropped with its authority, and not for the list', async () => {
+  const authority = createTestAuthority();
+  const us = svidOf(authority, 'spiffe://example.org/us');
+  const snapshot = heldSnapshot([us], [authority]);
+  const nobody = compileAllowList([]);
+  assert.ok(nobody.ok);
+  const connections = new Connections(systemClock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  const chainDer = [authority.issue({ id: 'spiffe://example.org/stranger' }).der];
+  const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
+  assert.ok(authenticated.ok);
+  const session = new Session('stranger', 0);
+  let drops = 0;
+  session.ownId = us.id;
+  session.proven = { authenticated: authenticated.value, chainDer };
+  session.denied = 'not_allowed';
+  session.drop = () => {
+    drops++;
+    session.end();
+    connections.delete(session);
+  };
+  connections.add(session);
+
+  connections.judgeAgain(snapshot, nobody.value);
+  assert.equal(drops, 0);
+  const other = createTestAuthority();
+  connections.judgeAgain(heldSnapshot([us], [other], snapshot.generation + 1), nobody.value);
+
+  assert.equal(drops, 1);
+  assert.equal(session.record(systemClock).closeReason, 'authority_removed');
+  await nextTurn();
+});

@@ -142,8 +142,7 @@ function problemOf(
   ownIds: ReadonlySet<string> | undefined,
   allow: AllowList,
 ): { reason: CloseReason; detail: string } | undefined {
-  // Who is denied is here to be told so, and is.
-  if (proven === undefined || ownId === undefined || denied !== undefined) return undefined;
+  if (proven === undefined || ownId === undefined) return undefined;
   if (ownIds === undefined || !ownIds.has(ownId)) {
     return { reason: 'identity_withdrawn', detail: `the Workload API no longer gives us ${ownId}` };
   }
@@ -151,7 +150,9 @@ function problemOf(
   if (!again.ok) {
     return { reason: again.error.problem === 'revoked' ? 'revoked' : 'authority_removed', detail: again.error.detail };
   }
-  if (allow.match(again.value.id) === undefined) return { reason: 'policy', detail: `${again.value.id} is no longer allowed` };
+  // Who is denied is here to be told so, and is. It must still be who it was: a later list may admit it on this very connection.
+  if (denied === undefined && allow.match(again.value.id) === undefined)
+    return { reason: 'policy', detail: `${again.value.id} is no longer allowed` };
   return undefined;
 }
 
