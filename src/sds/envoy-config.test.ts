@@ -45,6 +45,32 @@ test('no listener is without matchers', async () => {
   assert.equal(text.match(/"match_typed_subject_alt_names":\[\{/g)?.length, 2);
 });
 
+test('no session is resumed in either direction, since Envoy does not judge a peer again that resumes one', async () => {
+  const text = await textOf({
+    inbound: [IN],
+    outbound: [{ ...IN, name: 'out', listen: '127.0.0.1:3', allow: undefined, expect: IN.allow }],
+    sds: SDS,
+  });
+
+  assert.match(text, /"disable_stateless_session_resumption":true,"disable_stateful_session_resumption":true/);
+  assert.match(text, /UpstreamTlsContext","max_session_keys":0/);
+});
+
+test('a connection has the times that it has in Scute', async () => {
+  const limits = { connectTimeout: '1s', handshakeTimeout: '2s', idleTimeout: 'off', maxLifetime: '1h' };
+  const out = { ...IN, name: 'out', listen: '127.0.0.1:3', allow: undefined, expect: IN.allow };
+  const bytes = await textOf({ inbound: [IN], outbound: [out], limits, sds: SDS });
+  assert.equal(bytes.match(/"idle_timeout":"0s","max_downstream_connection_duration":"3600s"/g)?.length, 2);
+  assert.match(bytes, /"transport_socket_connect_timeout":"2s"/);
+  assert.match(bytes, /"name":"in","type":"STATIC","connect_timeout":"1s"/);
+  assert.match(bytes, /"name":"out","type":"STATIC","connect_timeout":"3s"/);
+
+  const requests = await textOf({ inbound: [{ ...IN, protocol: 'http', http: { headTimeout: '4s' } }], limits, sds: SDS });
+  assert.match(requests, /"idle_timeout":"0s","max_connection_duration":"3600s"/);
+  assert.match(requests, /"stream_idle_timeout":"0s","request_headers_timeout":"4s"/);
+  assert.doesNotMatch(await textOf({ inbound: [IN], sds: SDS }), /duration/);
+});
+
 test('each trust domain is judged by its own bundle; a list of several is refused, since each could issue IDs of the other', async () => {
   assert.match(await textOf({ inbound: [IN], sds: SDS }), /"name":"spiffe:\/\/example\.org"/);
   const both = [{ ...IN, allow: ['spiffe://example.org/web', 'spiffe://partner.example/**'] }];

@@ -46,10 +46,11 @@ export function buildEnvoyConfig(config: Config): Result<object, string> {
       typed_config: {
         '@type': `${TLS}.UpstreamTlsContext`,
         ...(serverName !== undefined && { sni: serverName }),
+        max_session_keys: 0,
         common_tls_context: commonTls(source, outbound, context.value),
       },
     };
-    listeners.push({ name: outbound.name, address: boundAddress(outbound), filter_chains: [{ filters: [tcpProxy(outbound.name)] }] });
+    listeners.push({ name: outbound.name, address: boundAddress(outbound), filter_chains: [{ filters: [tcpProxy(outbound)] }] });
     clusters.push(cluster(outbound, tls));
   }
   return ok({ node: { id: 'envoy', cluster: 'envoy' }, static_resources: { listeners, clusters: [...clusters, sdsCluster(source)] } });
@@ -94,11 +95,15 @@ function inboundListener(inbound: InboundConfig, source: SecretSource, context: 
     typed_config: {
       '@type': `${TLS}.DownstreamTlsContext`,
       require_client_certificate: true,
+      // A peer is judged at each connection: Envoy does not judge a resumed session again.
+      disable_stateless_session_resumption: true,
+      disable_stateful_session_resumption: true,
       common_tls_context: commonTls(source, inbound, context),
     },
   };
-  const filter = inbound.http === undefined ? tcpProxy(inbound.name) : httpFilter(inbound.name, inbound.http);
-  return { name: inbound.name, address: boundAddress(inbound), filter_chains: [{ filters: [filter], transport_socket }] };
+  const filter = inbound.http === undefined ? tcpProxy(inbound) : httpFilter(inbound, inbound.http);
+  const chain = { filters: [filter], transport_socket, transport_socket_connect_timeout: seconds(inbound.limits.handshakeTimeoutMs) };
+  return { name: inbound.name, address: boundAddress(inbound), filter_chains: [chain] };
 }
 
 function commonTls(
@@ -164,11 +169,14 @@ function secret({ cluster: cluster_name }: SecretSource, name: string): object {
   };
 }
 
-function tcpProxy(name: string): object {
+function tcpProxy({ name, limits: { idleTimeoutMs = 0, maxLifetimeMs } }: InboundConfig | OutboundConfig): object {
   const typed_config = {
     '@type': 'type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy',
     stat_prefix: name,
     cluster: name,
+    // To Envoy, none at all is 0.
+    idle_timeout: seconds(idleTimeoutMs),
+    ...(maxLifetimeMs !== undefined && { max_downstream_connection_duration: seconds(maxLifetimeMs) }),
   };
   return { name: 'envoy.filters.network.tcp_proxy', typed_config };
 }
@@ -181,7 +189,9 @@ const XFCC: Readonly<Record<XfccMode, string>> = {
 };
 
 /** With the caller's SPIFFE ID in the fields that the application is to find it in, in place of any that the caller sent. */
-function httpFilter(name: string, { xfcc, spiffeIdHeader, maxConcurrentStreams, limits }: HttpConfig): object {
+function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurrentStreams, limits }: HttpConfig): object {
+  const { name } = inbound;
+  const { idleTimeoutMs = 0, maxLifetimeMs } = inbound.limits;
   const route = { cluster: name, timeout: seconds(limits.responseTimeoutMs ?? 0) };
   return {
     name: 'envoy.filters.network.http_connection_manager',
@@ -191,7 +201,13 @@ function httpFilter(name: string, { xfcc, spiffeIdHeader, maxConcurrentStreams, 
       forward_client_cert_details: XFCC[xfcc],
       set_current_client_cert_details: { uri: true },
       // Many an application takes "_" for "-", so that a field with it would pass for one of ours.
-      common_http_protocol_options: { headers_with_underscores_action: 'DROP_HEADER' },
+      common_http_protocol_options: {
+        headers_with_underscores_action: 'DROP_HEADER',
+        idle_timeout: seconds(idleTimeoutMs),
+        ...(maxLifetimeMs !== undefined && { max_connection_duration: seconds(maxLifetimeMs) }),
+      },
+      stream_idle_timeout: seconds(idleTimeoutMs),
+      request_headers_timeout: seconds(limits.headTimeoutMs),
       http2_protocol_options: { max_concurrent_streams: maxConcurrentStreams },
       upgrade_configs: [{ upgrade_type: 'websocket' }],
       route_config: {
@@ -226,7 +242,8 @@ function cluster({ name, to, limits }: InboundConfig | OutboundConfig, transport
   return {
     name,
     type: nameIn(to) === undefined ? 'STATIC' : 'STRICT_DNS',
-    connect_timeout: seconds(limits.connectTimeoutMs),
+    // Of Envoy, the handshake is in it.
+    connect_timeout: seconds(limits.connectTimeoutMs + (transport_socket === undefined ? 0 : limits.handshakeTimeoutMs)),
     load_assignment: endpoints(name, to),
     ...(transport_socket !== undefined && { transport_socket }),
   };
