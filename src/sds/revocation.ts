@@ -15,7 +15,7 @@ export interface UsableCrls {
 /**
  * The revocation lists of a trust domain that Envoy can be given, or why it cannot, a sentence. Once it has one, it wants a list of every
  * authority in a chain, and refuses all peers below one that has none; so lists go out only where each authority, and each intermediate that we
- * know of, has one that covers it whole and is not taken for that of another key of the same name. A list outside its time goes out, though
+ * know of, has one that covers it whole, names its key if it names one, and is not taken for that of another of its name. A list outside its time goes out, though
  * Envoy then refuses all peers: without it, who holds up the next one would have the revoked admitted again.
  */
 export function usableCrls(bundle: TrustBundle, intermediates: readonly Certificate[], nowMs: number): Result<UsableCrls, string> {
@@ -23,14 +23,18 @@ export function usableCrls(bundle: TrustBundle, intermediates: readonly Certific
   const used = new Set<Crl>();
   const notes: string[] = [];
   const without: string[] = [];
-  const authorities = new Map([...bundle.authorities, ...intermediates].map((authority) => [authority.sha256, authority]));
+  const authorities = new Map([...sentAuthorities(bundle), ...intermediates].map((authority) => [authority.sha256, authority]));
   for (const authority of authorities.values()) {
     const isAlone = [...authorities.values()].every((other) => other.subjectDer !== authority.subjectDer || isSameKey(other, authority));
     const own = lists.filter(
       (crl) =>
         crl.issuerDer === authority.subjectDer &&
         crl.notes.length === 0 &&
-        (isAlone || (crl.authorityKeyId !== undefined && crl.authorityKeyId === authority.subjectKeyId)) &&
+        // Envoy takes no list of who has key usages without that of signing lists.
+        authority.extensions.keyUsage?.crlSign !== false &&
+        (crl.authorityKeyId === undefined || authority.subjectKeyId === undefined
+          ? isAlone
+          : crl.authorityKeyId === authority.subjectKeyId) &&
         crl.isSignedBy(authority),
     );
     for (const crl of own) used.add(crl);
@@ -47,6 +51,11 @@ export function usableCrls(bundle: TrustBundle, intermediates: readonly Certific
   }
   const which = without.slice(0, 3).map((subject) => JSON.stringify(subject));
   return err(`${bundle.trustDomain}: ${which.join(', ')} has no revocation list that Envoy could use, so none of the trust domain is sent`);
+}
+
+/** The authorities of a bundle that Envoy is given: not what we do not rely on ourselves, and what Envoy's library might not read. */
+export function sentAuthorities({ authorities }: TrustBundle): readonly Certificate[] {
+  return authorities.filter(({ keyProblem }) => keyProblem === undefined);
 }
 
 function isSameKey(one: Certificate, other: Certificate): boolean {

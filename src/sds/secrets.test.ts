@@ -368,6 +368,31 @@ test('revocation lists of two keys of one name are sent only if they say whose t
   assert.match(untold.notes[0] ?? '', /has no revocation list that Envoy could use/);
 });
 
+test('R22: a revocation list that would make Envoy refuse the secret, or every peer, is not sent, and that is said', () => {
+  const HALF = { oid: '2.5.29.28', value: Buffer.from([0x30, 3, 2, 1]) };
+  const unknown = { oid: '1.2.3.4', critical: true, value: Buffer.from([5, 0]) };
+  const noSigner = createTestAuthority({ trustDomain: 'example.org', keyUsage: ['keyCertSign'] });
+  const anySigner = createTestAuthority({ trustDomain: 'example.org', keyUsage: null });
+  const weak = createTestAuthority({ trustDomain: 'example.org', subject: 'weak', key: 'rsa1024' });
+  const sent = (authorities: readonly TestAuthority[], ...crls: readonly Buffer[]): Catalogue =>
+    catalogue({ crls: true }, withCrls(authorities, crls));
+
+  for (const withheld of [
+    sent([own], own.crl({ extensions: [HALF] })),
+    sent([own], own.crl({ revoked: [{ serial: '05', extensions: [unknown] }] })),
+    sent([own], own.crl({ version: null })),
+    sent([own], own.crl({ authorityKeyId: Buffer.from('another key') })),
+    sent([noSigner], noSigner.crl()),
+  ]) {
+    assert.equal(read(withheld, 'ROOTCA', 'root_ca').crl, undefined);
+    assert.match(withheld.notes[0] ?? '', /has no revocation list that Envoy could use/);
+  }
+  for (const given of [sent([anySigner], anySigner.crl()), sent([own], own.crl({ authorityKeyId: null })), sent([own, weak], own.crl())]) {
+    assert.match(read(given, 'ROOTCA', 'root_ca').crl ?? '', /BEGIN X509 CRL/);
+    assert.deepEqual(given.notes, []);
+  }
+});
+
 test('an intermediate of ours needs a revocation list as well, which is then sent', () => {
   const intermediate = own.intermediate();
   const chained = { ...web, ...chainOf(intermediate) };

@@ -16,7 +16,7 @@ import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { X509Svid } from '../spiffe/x509-svid.ts';
 import type { SdsMissingReason } from '../telemetry/sds-events.ts';
 import { toPem } from '../spiffe/x509-writer.ts';
-import { usableCrls } from './revocation.ts';
+import { sentAuthorities, usableCrls } from './revocation.ts';
 import { sanMatchers, type MatcherProblem } from './san-matchers.ts';
 import type { ValidationForm } from './validation-form.ts';
 
@@ -180,7 +180,7 @@ class SnapshotCatalogue implements Catalogue {
     const trusted = bundles.map((bundle) => this.#trustedPart(bundle)).filter(({ authorities }) => authorities.length > 0);
     if (trusted.length === 0) {
       const which = bundles.length === 1 ? ` of ${bundles[0]?.trustDomain}` : '';
-      return missing('empty_bundle', `the bundle${which} has no authorities`);
+      return missing('empty_bundle', `the bundle${which} has no authorities that can be relied on`);
     }
     const list = this.#options.allow.get(name);
     const matchers = list === undefined ? undefined : sanMatchers(list, ofAll ? undefined : trusted[0]?.trustDomain);
@@ -209,8 +209,7 @@ class SnapshotCatalogue implements Catalogue {
     const crls = this.#options.crls ? this.#crlsOf(bundle) : undefined;
     return {
       trustDomain: bundle.trustDomain,
-      // Not what we do not rely on ourselves, and what Envoy's library might not read.
-      authorities: bundle.authorities.filter(({ keyProblem }) => keyProblem === undefined).toSorted(byDigest),
+      authorities: sentAuthorities(bundle).toSorted(byDigest),
       crls: crls?.ok === true ? crls.value.crls.toSorted(byDigest) : [],
     };
   }

@@ -148,6 +148,21 @@ test('a list that covers only a part is noted, and revokes what it lists', () =>
   assert.equal(problemOf(root.issue().chain, [der]), 'ok');
 });
 
+test('what a list may mean beyond what it lists is noted, and what it lists is revoked', () => {
+  const bad = root.issue();
+  const point = { oid: '2.5.29.28', value: sequence(element(0xa0, element(0xa0, dnsName('crl.example')))) };
+  const unknown = { oid: '1.2.3.4', critical: true, value: element(0x05) };
+  for (const [der, note] of [
+    [root.crl({ revoked: [bad.serial], extensions: [point] }), /^has the extension 2\.5\.29\.28: it may not list all that is revoked$/],
+    [root.crl({ revoked: [{ serial: bad.serial, extensions: [unknown] }] }), /^has entries with the critical extension 1\.2\.3\.4/],
+    [root.crl({ revoked: [bad.serial], version: null }), /^has extensions, though it is of version 1$/],
+    [root.crl({ revoked: [bad.serial], extensions: [{ ...unknown, critical: false }] }), /^$/],
+  ] as const) {
+    assert.match(requireCrl(der).notes.join(), note);
+    assert.equal(problemOf(bad.chain, [der]), 'revoked');
+  }
+});
+
 test('an entry that takes back an earlier one does not revoke', () => {
   const leaf = root.issue();
   const removed = { oid: '2.5.29.21', value: element(0x0a, Buffer.from([8])) };

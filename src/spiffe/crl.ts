@@ -44,9 +44,11 @@ export interface Crl {
 }
 
 const OID_AUTHORITY_KEY_ID = '2.5.29.35';
+const OID_ISSUING_DISTRIBUTION_POINT = '2.5.29.28';
 const OID_REASON_CODE = '2.5.29.21';
 const OID_CERTIFICATE_ISSUER = '2.5.29.29';
 const REASON_REMOVE_FROM_CRL = 8;
+const NOTHING = new Uint8Array();
 const CRL_EXTENSIONS = contextTag(0, 'constructed');
 
 /** Parses one CRL, which must be all of `der`. Its signature is not checked here. Never throws. */
@@ -111,10 +113,15 @@ function readCrl(der: Uint8Array): Crl {
 
   const notes: string[] = [];
   const extensions = extensionField === undefined ? [] : decodeExtensionList(new DerReader(extensionField.content));
-  for (const { oid, critical } of extensions)
-    if (critical) notes.push(`has the critical extension ${oid}: it may not list all that is revoked`);
+  for (const { oid, critical } of extensions) {
+    // RFC 5280 5.2.5: it is critical, and where somebody left that out, it still says that this is a part.
+    if (critical || oid === OID_ISSUING_DISTRIBUTION_POINT)
+      notes.push(`has the ${critical ? 'critical ' : ''}extension ${oid}: it may not list all that is revoked`);
+  }
   const keyId = extensions.find((extension) => extension.oid === OID_AUTHORITY_KEY_ID);
-  const serials = entries === undefined ? new Set<string>() : readEntries(new DerReader(entries.content), notes);
+  const { serials, hasExtensions } = readEntries(new DerReader(entries?.content ?? NOTHING), notes);
+  // RFC 5280 5.1.2.1: others may refuse to read such a list.
+  if (version === undefined && (extensionField !== undefined || hasExtensions)) notes.push('has extensions, though it is of version 1');
   const { oid, algorithm } = decodeSignatureAlgorithm(outerAlgorithm);
   if (algorithm === undefined) notes.push(`is signed with the algorithm ${oid}, which is not accepted`);
 
@@ -144,8 +151,10 @@ function readCrl(der: Uint8Array): Crl {
 }
 
 /** The serial numbers that are revoked. Entries that take back an earlier one, or speak for another issuer, are left out. */
-function readEntries(entries: DerReader, notes: string[]): ReadonlySet<string> {
+function readEntries(entries: DerReader, notes: string[]): { readonly serials: ReadonlySet<string>; readonly hasExtensions: boolean } {
   const serials = new Set<string>();
+  const critical = new Set<string>();
+  let hasExtensions = false;
   while (!entries.done) {
     const entry = entries.enter(Tag.sequence);
     const serial = decodeIntegerHex(entry.read(Tag.integer));
@@ -153,8 +162,10 @@ function readEntries(entries: DerReader, notes: string[]): ReadonlySet<string> {
     let isForeign = false;
     let isTakenBack = false;
     if (!entry.done) {
-      for (const { oid, value } of decodeExtensionList(new DerReader(entry.read(Tag.sequence).whole))) {
+      hasExtensions = true;
+      for (const { oid, critical: isCritical, value } of decodeExtensionList(new DerReader(entry.read(Tag.sequence).whole))) {
         if (oid === OID_CERTIFICATE_ISSUER) isForeign = true;
+        else if (isCritical) critical.add(oid);
         if (oid === OID_REASON_CODE) isTakenBack = readOnly(value, Tag.enumerated).content[0] === REASON_REMOVE_FROM_CRL;
       }
       entry.finish();
@@ -166,5 +177,7 @@ function readEntries(entries: DerReader, notes: string[]): ReadonlySet<string> {
     }
     if (!isTakenBack) serials.add(serial);
   }
-  return serials;
+  // RFC 5280 5.3: who does not understand one may go by what the list has, and not by what it has not.
+  for (const oid of critical) notes.push(`has entries with the critical extension ${oid}: it may mean more than it lists`);
+  return { serials, hasExtensions };
 }

@@ -32,6 +32,16 @@ test('authorities are kept in order, and one that is there twice is one', () => 
   assert.ok(Object.isFrozen(built.value) && Object.isFrozen(built.value.authorities));
 });
 
+test('an authority with a key that is not relied on is noted, once', () => {
+  const weak = createTestAuthority({ key: 'rsa1024' });
+
+  const built = buildTrustBundle(domain, Buffer.concat([root.der, weak.der, weak.der]));
+
+  assert.ok(built.ok);
+  assert.equal(built.value.notes.length, 1);
+  assert.match(built.value.notes[0] ?? '', /^bundle of example\.org: authority ".*" has an RSA key of 1024 bits, .*; it is not relied on$/);
+});
+
 test('an authority need not be self-signed', () => {
   assert.equal(codeOf(root.intermediate().der), 'ok');
 });

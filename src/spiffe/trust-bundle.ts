@@ -56,7 +56,10 @@ export function buildTrustBundle(
       notes.push(`${message}; it is not trusted`);
       continue;
     }
-    authorities.set(parsed.value.sha256, parsed.value);
+    const { sha256, subject, keyProblem } = parsed.value;
+    if (keyProblem !== undefined && !authorities.has(sha256))
+      notes.push(`bundle of ${domain}: authority ${JSON.stringify(subject)} ${keyProblem}; it is not relied on`);
+    authorities.set(sha256, parsed.value);
   }
 
   const crls: Crl[] = [];

@@ -111,6 +111,8 @@ export interface CrlOptions {
   readonly nextUpdate?: number | null;
   readonly extensions?: readonly Extension[];
   readonly authorityKeyId?: Uint8Array | null;
+  /** Null leaves the version out, which is version 1. */
+  readonly version?: null;
   readonly signature?: SignatureName;
   readonly badSignature?: boolean;
 }
@@ -330,7 +332,7 @@ function makeCrl(options: CrlOptions, issuer: Issuer): Buffer {
     ...extensions,
   ];
   const tbs = sequence(
-    integer(1),
+    ...(options.version === null ? [] : [integer(1)]),
     algorithm,
     issuer.name,
     time(options.thisUpdate ?? nowMs - 60_000),
