@@ -96,6 +96,35 @@ test('a secret that carries the list of one listener is never given to another, 
   assert.match(elsewhere, /"exact":"spiffe:\/\/example\.org\/ops"/);
 });
 
+test('a secret that would never come is not asked for: its name is of another trust domain, or all of them as plain authorities', async () => {
+  const withMatchers = (secret: string, sds: object = {}) => ({
+    inbound: [IN],
+    sds: { ...SDS, ...sds, matchers: [{ secret, listener: 'in' }] },
+  });
+  const plain = { disableSpiffeCertValidation: true };
+
+  for (const lost of [withMatchers('spiffe://partner.example'), withMatchers('ALL', plain)]) {
+    const text = await textOf(lost);
+    assert.match(text, /"exact":"spiffe:\/\/example\.org\/web"/);
+    assert.match(text, /"validation_context_sds_secret_config":\{"name":"spiffe:\/\/example\.org"/);
+  }
+  const bundleCalledAll = { ...plain, defaultBundleName: 'ALL', defaultAllBundlesName: 'EVERY' };
+  for (const served of [
+    withMatchers('spiffe://example.org'),
+    withMatchers('ALL'),
+    withMatchers('ROOTCA', plain),
+    withMatchers('ALL', bundleCalledAll),
+  ])
+    assert.doesNotMatch(await textOf(served), /match_typed/);
+});
+
+test('a listener on every address takes IPv4 as well', async () => {
+  const all = await textOf({ inbound: [{ ...IN, listen: '[::]:1' }], sds: SDS });
+  assert.match(all, /"address":"::","port_value":1,"ipv4_compat":true/);
+  for (const listen of ['[::1]:1', '0.0.0.0:1'])
+    assert.doesNotMatch(await textOf({ inbound: [{ ...IN, listen }], sds: SDS }), /ipv4_compat/);
+});
+
 test('each listener presents its own identity', async () => {
   const withIdentity = (identity: object | undefined, sds: object = SDS) => ({ inbound: [{ ...IN, ...(identity && { identity }) }], sds });
   assert.match(await textOf(withIdentity({ hint: 'x' })), /"name":"hint:x"/);

@@ -1,10 +1,10 @@
 /** What an Envoy would have to be told to do what the listeners of a configuration do, with secrets from Scute. Pure. */
-import type { Config, HttpConfig, InboundConfig, OutboundConfig, SdsConfig, XfccMode } from '../config/config.ts';
+import type { Config, HttpConfig, InboundConfig, OutboundConfig, SdsConfig, SdsMatchers, XfccMode } from '../config/config.ts';
 import type { Address } from '../config/units.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { AllowList } from '../policy/rules.ts';
-import { trustDomainId } from '../spiffe/spiffe-id.ts';
+import { parseSpiffeId, pathOf, trustDomainId, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import { sayEntry } from './san-matchers.ts';
 import { HINT_PREFIX } from './secrets.ts';
@@ -47,7 +47,11 @@ export function buildEnvoyConfig(config: Config): Result<object, string> {
         '@type': `${TLS}.UpstreamTlsContext`,
         ...(serverName !== undefined && { sni: serverName }),
         max_session_keys: 0,
-        common_tls_context: commonTls(source, outbound, context.value),
+        // Envoy stops at TLS 1.2 as a client, where everybody on the way reads the certificate.
+        common_tls_context: {
+          tls_params: { tls_maximum_protocol_version: 'TLSv1_3' },
+          ...commonTls(source, outbound, context.value),
+        },
       },
     };
     listeners.push({ name: outbound.name, address: boundAddress(outbound), filter_chains: [{ filters: [tcpProxy(outbound)] }] });
@@ -145,9 +149,9 @@ function validation(source: SecretSource, list: AllowList, listener: string | un
   if (domain === undefined) return err('a list that admits nobody cannot be said in matchers: without one Envoy admits everybody');
   // Envoy binds a certificate to the trust domain of one of its URIs, and would admit it by another.
   if (others.length > 0) return err(`${[...domains].join(' and ')} cannot be kept apart in one list: give each a listener of its own`);
-  const ours = listener === undefined ? undefined : sds.matchers.find((said) => said.listener === listener);
-  if (ours !== undefined) return ok({ validation_context_sds_secret_config: secret(source, ours.secret) });
   const name = trustDomainId(domain);
+  const ours = listener === undefined ? undefined : sds.matchers.find((said) => said.listener === listener && mayBeServed(sds, said, name));
+  if (ours !== undefined) return ok({ validation_context_sds_secret_config: secret(source, ours.secret) });
   if (sds.matchers.some((taken) => taken.secret === name)) {
     return err(
       `${JSON.stringify(name)} has matchers of others, and Envoy would admit those as well: give them another name of that bundle`,
@@ -159,6 +163,13 @@ function validation(source: SecretSource, list: AllowList, listener: string | un
       validation_context_sds_secret_config: secret(source, name),
     },
   });
+}
+
+/** Whether a secret of Scute's with the list of a listener, which names the trust domain `name` alone, is one that is ever sent. */
+function mayBeServed(sds: SdsConfig, { secret }: SdsMatchers, name: SpiffeId): boolean {
+  const id = parseSpiffeId(secret);
+  if (id.ok && pathOf(id.value) === '') return id.value === name;
+  return secret !== sds.defaultAllBundlesName || secret === sds.defaultBundleName || !sds.disableSpiffeCertValidation;
 }
 
 function secret({ cluster: cluster_name }: SecretSource, name: string): object {
@@ -265,9 +276,11 @@ function endpoints(cluster_name: string, to: Address): object {
   return { cluster_name, endpoints: [{ lb_endpoints: [{ endpoint: { address: address(to) } }] }] };
 }
 
-/** Envoy leaves the mode of a socket to its umask unless it is told. */
+/** Envoy leaves the mode of a socket to its umask unless it is told, and takes `::` for IPv6 alone. */
 function boundAddress({ listen, socketMode }: InboundConfig | OutboundConfig): object {
-  return listen.kind === 'unix' ? { pipe: { path: listen.path, mode: socketMode } } : address(listen);
+  if (listen.kind === 'unix') return { pipe: { path: listen.path, mode: socketMode } };
+  const { host, port } = listen;
+  return { socket_address: { address: host, port_value: port, ...(host === '::' && { ipv4_compat: true }) } };
 }
 
 function address(of: Address): object {

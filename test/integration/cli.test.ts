@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { parse } from 'yaml';
 import { runChild, startChild, type Finished } from '../support/child.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
@@ -25,7 +26,7 @@ async function configFile(t: TestContext, text: string): Promise<string> {
 }
 
 test('every command has a help with an example', async () => {
-  for (const command of ['run', 'check', 'dev', 'demo', 'harness', 'version']) {
+  for (const command of ['run', 'check', 'envoy', 'dev', 'demo', 'harness', 'version']) {
     const { code, stdout } = await scute([command, '--help']);
     assert.equal(code, 0);
     assert.match(stdout, new RegExp(`Examples?:\\n  scute ${command}`), command);
@@ -91,6 +92,22 @@ test('flags are judged by the schema of the file, and all their problems come at
   ]) {
     assert.ok(stderr.includes(`command line ${path}: `), `${path}\n${stderr}`);
   }
+});
+
+test('scute envoy prints text as text, though YAML 1.1 has more words for true, false and numbers, and a file name adds nothing', async (t) => {
+  const file = `${await configFile(t, '')}\nadmin: { address: x }`;
+  const listener = { listen: '127.0.0.1:1', to: '127.0.0.1:2', allow: ['spiffe://example.org/web'] };
+  const inbound = ['yes', 'inf'].map((name, index) => ({ ...listener, name, listen: `127.0.0.1:${index + 3}` }));
+  const sds = { listen: 'unix:///run/sds.sock', defaultSvidName: 'on' };
+  await writeFile(file, JSON.stringify({ workloadApi: { endpoint: 'unix:///run/agent.sock' }, inbound, sds }));
+
+  const { code, stdout } = await scute(['envoy', '-c', file]);
+
+  assert.equal(code, 0);
+  const printed = parse(stdout, { version: '1.1' }) as object;
+  assert.deepEqual(Object.keys(printed), ['node', 'static_resources']);
+  for (const name of ['yes', 'inf', 'on']) assert.match(stdout, new RegExp(`name: "${name}"\n`));
+  assert.doesNotMatch(stdout.slice(stdout.indexOf('\n')), /: (?!\d+$|true$|false$)[^"\n{[]/m, 'a plain text');
 });
 
 test('scute check reports every problem with file, line and column, and exits 64', async (t) => {
