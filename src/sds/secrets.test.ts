@@ -221,6 +221,15 @@ test('an SVID that is not valid now is not served, and the catalogue says when t
   assert.equal(reason(catalogue({}, dated, end + 1), 'ROOTCA'), 'found');
 });
 
+test('R23: an SVID that Envoy would refuse is withheld under each of its names, and others are not', () => {
+  const mustStaple = { oid: '1.3.6.1.5.5.7.1.24', value: Buffer.from('3003020105', 'hex') };
+  const stapled = svidOf(own, 'spiffe://example.org/stapled', { extensions: [mustStaple], hint: 'stapled' });
+  const from = catalogue({}, heldSnapshot([stapled, web], [own]));
+
+  for (const name of ['default', 'spiffe://example.org/stapled', 'hint:stapled']) assert.equal(reason(from, name), 'unusable', name);
+  assert.ok(from.lookup(web.id, 'spiffe').found);
+});
+
 test('without an identity no identity is served; bundles are, and the only one is ours', () => {
   const none = { kind: 'none', generation: 2, receivedAtMs: 0, reason: 'no identity issued' } as const;
   const empty = catalogue({}, { ...none, bundles: new Map() });

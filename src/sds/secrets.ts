@@ -16,6 +16,7 @@ import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { X509Svid } from '../spiffe/x509-svid.ts';
 import type { SdsMissingReason } from '../telemetry/sds-events.ts';
 import { toPem } from '../spiffe/x509-writer.ts';
+import { envoyRefusal } from './envoy-refusals.ts';
 import { sentAuthorities, usableCrls } from './revocation.ts';
 import { sanMatchers, type MatcherProblem } from './san-matchers.ts';
 import type { ValidationForm } from './validation-form.ts';
@@ -171,6 +172,8 @@ class SnapshotCatalogue implements Catalogue {
     const { notBeforeMs, notAfterMs } = validityOf(svid);
     if (this.#nowMs < notBeforeMs) return missing('not_valid', `${svid.id} is not valid yet`);
     if (this.#nowMs > notAfterMs) return missing('not_valid', `${svid.id} has expired`);
+    const refusal = envoyRefusal(svid);
+    if (refusal !== undefined) return missing('unusable', refusal);
     const version = digest('certificate', name, ...svid.chain.map(({ sha256 }) => sha256));
     return { found: true, secret: new EncodedSecret(name, 'certificate', version, () => certificateMessage(name, svid)) };
   }

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { createPublicKey, generateKeyPairSync, sign } from 'node:crypto';
+import { createPublicKey, generateKeyPairSync, sign, type KeyObject } from 'node:crypto';
 import { test } from 'node:test';
-import { bitString, element, explicit, integer, oid, sequence } from '../../test/support/der-writer.ts';
+import { bitString, element, explicit, integer, octetString, oid, sequence } from '../../test/support/der-writer.ts';
 import { createKeyPair } from '../../test/support/pki.ts';
-import { decodeSignatureAlgorithm, keyProblem, signatureHolds } from './algorithms.ts';
+import { decodeSignatureAlgorithm, keyEncodingProblem, keyProblem, signatureHolds } from './algorithms.ts';
 import { DerReader } from './der.ts';
 
 const SHA1 = '1.3.14.3.2.26';
@@ -12,6 +12,24 @@ const SHA384 = '2.16.840.1.101.3.4.2.2';
 const MGF1 = '1.2.840.113549.1.1.8';
 const hashOf = (type: string): Buffer => sequence(oid(type), element(0x05));
 const maskOf = (type: string, generator = MGF1): Buffer => sequence(oid(generator), hashOf(type));
+
+/** P-256 in numbers (RFC 3279 2.3.5, ECParameters), which RFC 5480 2.1.1 forbids. */
+const EXPLICIT_P256 = sequence(
+  integer(1),
+  sequence(oid('1.2.840.10045.1.1'), integer('ffffffff00000001000000000000000000000000ffffffffffffffffffffffff')),
+  sequence(
+    octetString(Buffer.from('ffffffff00000001000000000000000000000000fffffffffffffffffffffffc', 'hex')),
+    octetString(Buffer.from('5ac635d8aa3a93e7b3ebbd55769886bc651d06b0cc53b0f63bce3c3e27d2604b', 'hex')),
+  ),
+  octetString(
+    Buffer.from(
+      '046b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c2964fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5',
+      'hex',
+    ),
+  ),
+  integer('ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551'),
+  integer(1),
+);
 
 function decode(der: Buffer): ReturnType<typeof decodeSignatureAlgorithm> {
   return decodeSignatureAlgorithm(new DerReader(der).any());
@@ -79,6 +97,31 @@ test('keys of other kinds and curves are not accepted', () => {
   assert.match(keyProblem(generateKeyPairSync('ed448').publicKey) ?? '', /ed448/);
   assert.match(keyProblem(generateKeyPairSync('x25519').publicKey) ?? '', /x25519/);
   assert.match(keyProblem(generateKeyPairSync('rsa-pss', { modulusLength: 2048 }).publicKey) ?? '', /rsa-pss/);
+});
+
+test('a key is accepted as it must be written, and not as OpenSSL reads it besides', () => {
+  const spkiOf = (key: KeyObject): Buffer => key.export({ type: 'spki', format: 'der' });
+  const problem = (der: Buffer): string => keyEncodingProblem(createPublicKey({ key: der, format: 'der', type: 'spki' }), der) ?? 'none';
+  for (const kind of ['p256', 'p384', 'p521', 'rsa2048', 'ed25519'] as const)
+    assert.equal(problem(spkiOf(createKeyPair(kind).publicKey)), 'none', kind);
+
+  const p256 = spkiOf(createKeyPair('p256').publicKey);
+  const point = p256.subarray(-65);
+  const odd = (point.at(-1) ?? 0) & 1;
+  const ec = (first: number, coordinates: Buffer, parameters = oid('1.2.840.10045.3.1.7')): Buffer =>
+    sequence(sequence(oid('1.2.840.10045.2.1'), parameters), bitString(Buffer.concat([Buffer.from([first]), coordinates])));
+  assert.equal(problem(ec(4, point.subarray(1))), 'none');
+  assert.equal(problem(ec(2 + odd, point.subarray(1, 33))), 'none', 'compressed');
+  assert.match(problem(ec(6 + odd, point.subarray(1))), /hybrid/);
+  assert.match(problem(ec(4, point.subarray(1), EXPLICIT_P256)), /of the kind prime256v1 that is not written as such a key must be/);
+
+  const rsa = createKeyPair('rsa2048').publicKey.export({ type: 'pkcs1', format: 'der' });
+  const withParameters = (...parameters: Buffer[]): Buffer =>
+    sequence(sequence(oid('1.2.840.113549.1.1.1'), ...parameters), bitString(rsa));
+  assert.equal(problem(withParameters(element(0x05))), 'none');
+  assert.match(problem(withParameters()), /of the kind rsa that is not written/);
+  const trailing = sequence(sequence(oid('1.2.840.113549.1.1.1'), element(0x05)), bitString(Buffer.concat([rsa, Buffer.from([0])])));
+  assert.match(problem(trailing), /an RSA key that is not written/);
 });
 
 test('a signature holds for its own key, algorithm and bytes only, and none of it throws', () => {

@@ -1,5 +1,16 @@
 import { constants, verify, type KeyObject } from 'node:crypto';
-import { contextTag, decodeOid, decodeSmallInteger, DerError, DerReader, Tag, type DerElement } from './der.ts';
+import {
+  contextTag,
+  decodeOctetBits,
+  decodeOid,
+  decodeSmallInteger,
+  DerError,
+  DerReader,
+  enterOnly,
+  Tag,
+  toHex,
+  type DerElement,
+} from './der.ts';
 
 /** A signature algorithm that we accept: no MD5, SHA-1 or SHA-224. */
 export interface SignatureAlgorithm {
@@ -78,6 +89,33 @@ export function keyProblem(key: KeyObject): string | undefined {
     default:
       return `has a key of the kind ${key.asymmetricKeyType ?? 'unknown'}`;
   }
+}
+
+/** AlgorithmIdentifiers of public keys as they must be written (RFC 3279 2.3.1, RFC 5480 2.1.1, RFC 8410 3), by kind or curve. */
+const KEY_ALGORITHMS: Readonly<Record<string, string>> = {
+  rsa: '300d06092a864886f70d0101010500',
+  prime256v1: '301306072a8648ce3d020106082a8648ce3d030107',
+  secp384r1: '301006072a8648ce3d020106052b81040022',
+  secp521r1: '301006072a8648ce3d020106052b81040023',
+  ed25519: '300506032b6570',
+};
+
+/**
+ * What is wrong with how a public key of an accepted kind is written. OpenSSL reads more than may be written, such as a curve spelt out
+ * in numbers; others, Go and Envoy among them, do not. Throws DerError.
+ */
+export function keyEncodingProblem(key: KeyObject, subjectPublicKeyInfo: Uint8Array): string | undefined {
+  const reader = enterOnly(subjectPublicKeyInfo, Tag.sequence);
+  const algorithm = reader.read(Tag.sequence).whole;
+  const bits = decodeOctetBits(reader.read(Tag.bitString));
+  reader.finish();
+  const kind = key.asymmetricKeyDetails?.namedCurve ?? key.asymmetricKeyType ?? '';
+  if (toHex(algorithm) !== KEY_ALGORITHMS[kind]) return `has a key of the kind ${kind} that is not written as such a key must be`;
+  // RFC 5480 2.2: a point is whole or compressed, and never both at once.
+  if (key.asymmetricKeyType === 'ec' && bits[0] !== 4 && bits[0] !== 2 && bits[0] !== 3) return 'has a key with its point in hybrid form';
+  if (key.asymmetricKeyType === 'rsa' && Buffer.compare(bits, key.export({ type: 'pkcs1', format: 'der' })) !== 0)
+    return 'has an RSA key that is not written as such a key must be';
+  return undefined;
 }
 
 /** RSASSA-PSS-params (RFC 4055 3.1). Every default is SHA-1, so a missing field is not accepted; MGF1 must use the same hash. */

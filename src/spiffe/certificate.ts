@@ -1,7 +1,7 @@
 import { hash, X509Certificate, type KeyObject } from 'node:crypto';
 import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
-import { decodeSignatureAlgorithm, keyProblem, signatureHolds, type SignatureAlgorithm } from './algorithms.ts';
+import { decodeSignatureAlgorithm, keyEncodingProblem, keyProblem, signatureHolds, type SignatureAlgorithm } from './algorithms.ts';
 import {
   contextTag,
   decodeIntegerHex,
@@ -45,7 +45,7 @@ export interface Certificate {
   readonly extensions: Extensions;
   /** The signature algorithm, for sentences. */
   readonly signatureOid: string;
-  /** What keeps the key from being relied on (kind, size, curve), or undefined. */
+  /** What keeps the key from being relied on (kind, size, curve, encoding), or undefined. */
   readonly keyProblem: string | undefined;
   /** What keeps the signature from being relied on, whoever made it: MD5, SHA-1 and the like; or undefined. */
   readonly signatureProblem: string | undefined;
@@ -101,7 +101,7 @@ function readCertificate(der: Uint8Array): Certificate {
   const notAfterMs = decodeTime(validity.any());
   validity.finish();
   const subject = decodeName(tbs.read(Tag.sequence));
-  tbs.read(Tag.sequence); // The public key: OpenSSL reads it below.
+  const subjectPublicKeyInfo = tbs.read(Tag.sequence);
   tbs.optional(TBS_ISSUER_UNIQUE_ID);
   tbs.optional(TBS_SUBJECT_UNIQUE_ID);
   const extensionField = tbs.optional(TBS_EXTENSIONS);
@@ -135,7 +135,7 @@ function readCertificate(der: Uint8Array): Certificate {
     subjectName: subject,
     extensions,
     signatureOid,
-    keyProblem: keyProblem(publicKey),
+    keyProblem: keyProblem(publicKey) ?? keyEncodingProblem(publicKey, subjectPublicKeyInfo.whole),
     signatureProblem: algorithm === undefined ? `is signed with the algorithm ${signatureOid}, which is not accepted` : undefined,
     isSignedBy: (other: Certificate) => isSignedBy(algorithm, signed.whole, signature, other),
     der: () => Uint8Array.from(der),

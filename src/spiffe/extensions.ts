@@ -24,6 +24,8 @@ export interface Extensions {
   /** Lower-case hex. */
   readonly subjectKeyId: string | undefined;
   readonly authorityKeyId: string | undefined;
+  /** Promises to show an OCSP response (RFC 7633), and nothing else. */
+  readonly mustStaple: boolean;
   /** OIDs of critical extensions that are not understood here. A certificate that has one must not be relied on. */
   readonly unknownCritical: readonly string[];
 }
@@ -54,6 +56,11 @@ const OID = {
   authorityKeyId: '2.5.29.35',
   extendedKeyUsage: '2.5.29.37',
 } as const;
+
+/** Not among those that are understood: we have no OCSP response to show. */
+const TLS_FEATURE = '1.3.6.1.5.5.7.1.24';
+/** DER of the one feature 5, status_request. */
+const MUST_STAPLE = '3003020105';
 
 export interface RawExtension {
   readonly oid: string;
@@ -97,6 +104,7 @@ export function decodeExtensions(raw: readonly RawExtension[]): Extensions {
     nameConstraints: read(OID.nameConstraints, decodeNameConstraints),
     subjectKeyId: read(OID.subjectKeyId, ({ value }) => toHex(readOnly(value, Tag.octetString).content)),
     authorityKeyId: read(OID.authorityKeyId, decodeAuthorityKeyId),
+    mustStaple: read(TLS_FEATURE, ({ value }) => toHex(value) === MUST_STAPLE) ?? false,
     // certificatePolicies counts as understood: we ask for no policy, so whatever it lists forbids nothing (RFC 5280 6.1).
     unknownCritical: raw.filter((extension) => extension.critical && !known.has(extension.oid)).map((extension) => extension.oid),
   };
@@ -110,6 +118,7 @@ export const NO_EXTENSIONS: Extensions = {
   nameConstraints: undefined,
   subjectKeyId: undefined,
   authorityKeyId: undefined,
+  mustStaple: false,
   unknownCritical: [],
 };
 

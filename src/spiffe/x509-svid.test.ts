@@ -7,6 +7,8 @@ import { buildX509Svid, type SvidProblem, type X509Svid, type X509SvidMaterial }
 
 const ID = 'spiffe://example.org/workload';
 const NOW = Date.now();
+/** Where the scalar of a P-256 key is in PKCS #8. */
+const SCALAR_AT = 36;
 const root = createTestAuthority();
 const bundle = bundleOf('example.org', [root]);
 
@@ -52,6 +54,15 @@ test('HX-8: an SVID of ours whose key is that of another certificate is refused'
       codeOf(build(root.issue(), { keyDer: createKeyPair(other).privateKey.export({ format: 'der', type: 'pkcs8' }) })),
       'key_mismatch',
     );
+});
+
+test('a key that states the public key of the certificate, and signs for another, is refused', () => {
+  const [leaf, other] = [root.issue(), root.issue()];
+  const scalar = other.keyDer.subarray(SCALAR_AT, SCALAR_AT + 32);
+  const keyDer = Buffer.concat([leaf.keyDer.subarray(0, SCALAR_AT), scalar, leaf.keyDer.subarray(SCALAR_AT + 32)]);
+
+  assert.equal(codeOf(build(leaf, { keyDer: leaf.keyDer })), 'ok');
+  assert.equal(codeOf(build(leaf, { keyDer })), 'key_mismatch');
 });
 
 test('HX-9: an SVID of ours whose spiffe_id field differs from its URI name is refused, naming both', () => {

@@ -1,4 +1,4 @@
-import { createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
+import { createPrivateKey, createPublicKey, sign, verify, type KeyObject } from 'node:crypto';
 import { err, ok, type Result } from '../lib/result.ts';
 import { splitCertificates, type Certificate } from './certificate.ts';
 import { readOnly, Tag } from './der.ts';
@@ -49,17 +49,30 @@ export function buildX509Svid(material: X509SvidMaterial, bundle: TrustBundle, n
 
   const key = parsePrivateKey(keyDer);
   if (key === undefined) return err({ code: 'bad_private_key', message: `the private key of ${id} is not a PKCS #8 key` });
-  if (!createPublicKey(key).equals(leaf.publicKey))
+  if (!createPublicKey(key).equals(leaf.publicKey) || !signsFor(key, leaf.publicKey))
     return err({ code: 'key_mismatch', message: `the private key of ${id} is not that of its certificate` });
   return ok(Object.freeze({ id, hint, chain, key, authority }));
 }
+
+/** A PKCS #8 key states its public key as well, and OpenSSL takes its word for it. */
+function signsFor(key: KeyObject, publicKey: KeyObject): boolean {
+  const hash = key.asymmetricKeyType === 'ed25519' ? undefined : 'sha256';
+  try {
+    return verify(hash, PROOF, publicKey, sign(hash, PROOF, key));
+  } catch {
+    // The cause is dropped on purpose: nothing about key bytes goes into a message.
+    return false;
+  }
+}
+
+const PROOF = Buffer.from('a private key and its certificate belong together');
 
 function parsePrivateKey(keyDer: Uint8Array): KeyObject | undefined {
   try {
     readOnly(keyDer, Tag.sequence);
     return createPrivateKey({ key: Buffer.from(keyDer), format: 'der', type: 'pkcs8' });
   } catch {
-    // The cause is dropped on purpose: nothing about key bytes goes into a message.
+    // As above.
     return undefined;
   }
 }

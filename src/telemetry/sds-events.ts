@@ -7,6 +7,7 @@ export const SDS_MISSING_REASONS = [
   'unknown_name', // nothing is called so
   'not_held', // an identity or a trust domain that we do not hold
   'not_valid', // the SVID has expired, or is not valid yet
+  'unusable', // Envoy would refuse the SVID
   'empty_bundle', // the trust domain has no authorities: nobody of it is trusted
   'pooled_bundles', // all bundles as plain authorities: any of them could issue for each
   'empty_allow_list', // to Envoy, no matchers are everybody
