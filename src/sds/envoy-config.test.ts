@@ -125,6 +125,12 @@ test('a listener on every address takes IPv4 as well', async () => {
     assert.doesNotMatch(await textOf({ inbound: [{ ...IN, listen }], sds: SDS }), /ipv4_compat/);
 });
 
+test('a server is offered TLS 1.3, which Envoy offers to none by itself', async () => {
+  const text = await textOf({ outbound: [{ name: 'out', listen: '127.0.0.1:3', to: '127.0.0.1:4', expect: IN.allow }], sds: SDS });
+
+  assert.match(text, /"common_tls_context":\{"tls_params":\{"tls_maximum_protocol_version":"TLSv1_3"\}/);
+});
+
 test('each listener presents its own identity', async () => {
   const withIdentity = (identity: object | undefined, sds: object = SDS) => ({ inbound: [{ ...IN, ...(identity && { identity }) }], sds });
   assert.match(await textOf(withIdentity({ hint: 'x' })), /"name":"hint:x"/);
