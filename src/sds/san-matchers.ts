@@ -75,7 +75,10 @@ function matcherOf(said: SaidEntry): StringMatcher {
  */
 const SEGMENT = '(?:\\.*[\\w-]|\\.{3})[\\w.-]*';
 
-/** Anchored, though Envoy matches the whole text anyway. Admits exactly the SPIFFE IDs that the pattern admits. */
+/**
+ * Anchored, though Envoy matches the whole text anyway. Admits exactly the SPIFFE IDs that the pattern admits, but for their length: an authority
+ * that signs one of more than 2048 bytes has it admitted, of its own trust domain.
+ */
 export function regexOf(pattern: Pattern & { kind: 'segments' }): string {
   const fixed = pattern.segments.map((segment) => `/${segment === undefined ? SEGMENT : escape(segment)}`).join('');
   return `^spiffe://${escape(pattern.trustDomain)}${fixed}${pattern.hasMore ? `(?:/${SEGMENT})+` : ''}$`;
