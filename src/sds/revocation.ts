@@ -15,7 +15,7 @@ export interface UsableCrls {
 /**
  * The revocation lists of a trust domain that Envoy can be given, or why it cannot, a sentence. Once it has one, it wants a list of every
  * authority in a chain, and refuses all peers below one that has none; so lists go out only where each authority, and each intermediate that we
- * know of, has one that covers it whole, names its key if it names one, and is not taken for that of another of its name. A list outside its time goes out, though
+ * know of, has one that covers it whole, says no other of whose it is, and is not taken for that of another of its name. A list outside its time goes out, though
  * Envoy then refuses all peers: without it, who holds up the next one would have the revoked admitted again.
  */
 export function usableCrls(bundle: TrustBundle, intermediates: readonly Certificate[], nowMs: number): Result<UsableCrls, string> {
@@ -32,9 +32,7 @@ export function usableCrls(bundle: TrustBundle, intermediates: readonly Certific
         crl.notes.length === 0 &&
         // Envoy takes no list of who has key usages without that of signing lists.
         authority.extensions.keyUsage?.crlSign !== false &&
-        (crl.authorityKeyId === undefined || authority.subjectKeyId === undefined
-          ? isAlone
-          : crl.authorityKeyId === authority.subjectKeyId) &&
+        isNamedBy(crl, authority, isAlone) &&
         crl.isSignedBy(authority),
     );
     for (const crl of own) used.add(crl);
@@ -56,6 +54,14 @@ export function usableCrls(bundle: TrustBundle, intermediates: readonly Certific
 /** The authorities of a bundle that Envoy is given: not what we do not rely on ourselves, and what Envoy's library might not read. */
 export function sentAuthorities({ authorities }: TrustBundle): readonly Certificate[] {
   return authorities.filter(({ keyProblem }) => keyProblem === undefined);
+}
+
+/** Whether a list says that it is of `authority` in all that it says of that (RFC 5280 4.2.1.1); if it says no key, the name is enough `isAlone`. */
+function isNamedBy({ authorityKeyId, authorityCertificate }: Crl, authority: Certificate, isAlone: boolean): boolean {
+  const { issuerDer = authority.issuerDer, serial = authority.serial } = authorityCertificate ?? {};
+  if (issuerDer !== authority.issuerDer || serial !== authority.serial) return false;
+  if (authorityKeyId === undefined || authority.subjectKeyId === undefined) return isAlone;
+  return authorityKeyId === authority.subjectKeyId;
 }
 
 function isSameKey(one: Certificate, other: Certificate): boolean {

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { inspect } from 'node:util';
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { test } from 'node:test';
-import { createTestAuthority, type TestAuthority } from '../../test/support/pki.ts';
+import { explicit, implicit, sequence } from '../../test/support/der-writer.ts';
+import { createTestAuthority, directoryName, uriName, type CrlOptions, type TestAuthority } from '../../test/support/pki.ts';
 import { PLAIN_OPTIONS, readSecret, type ReadSecret } from '../../test/support/secrets.ts';
 import { bundleOf, heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
 import type { IdentitySnapshot, SvidChoice } from '../identity/snapshot.ts';
@@ -385,12 +386,23 @@ test('R22: a revocation list that would make Envoy refuse the secret, or every p
   const weak = createTestAuthority({ trustDomain: 'example.org', subject: 'weak', key: 'rsa1024' });
   const sent = (authorities: readonly TestAuthority[], ...crls: readonly Buffer[]): Catalogue =>
     catalogue({ crls: true }, withCrls(authorities, crls));
+  const ofCertificate = (name: Uint8Array, serial: string): CrlOptions => ({
+    authorityKeyId: null,
+    extensions: [
+      {
+        oid: '2.5.29.35',
+        value: sequence(explicit(1, uriName('spiffe://x'), directoryName(name)), implicit(2, Buffer.from(serial, 'hex'))),
+      },
+    ],
+  });
 
   for (const withheld of [
     sent([own], own.crl({ extensions: [HALF] })),
     sent([own], own.crl({ revoked: [{ serial: '05', extensions: [unknown] }] })),
     sent([own], own.crl({ version: null })),
     sent([own], own.crl({ authorityKeyId: Buffer.from('another key') })),
+    sent([own], own.crl(ofCertificate(own.name, '05'))),
+    sent([own], own.crl(ofCertificate(createTestAuthority({ subject: 'other' }).name, own.serial))),
     sent([noSigner], noSigner.crl()),
   ]) {
     assert.equal(read(withheld, 'ROOTCA', 'root_ca').crl, undefined);

@@ -15,7 +15,7 @@ import {
   readOnly,
   Tag,
 } from './der.ts';
-import { decodeAuthorityKeyId, decodeExtensionList } from './extensions.ts';
+import { decodeAuthorityCertificate, decodeAuthorityKeyId, decodeExtensionList } from './extensions.ts';
 import { decodeName } from './names.ts';
 import type { TrustBundle } from './trust-bundle.ts';
 
@@ -30,6 +30,8 @@ export interface Crl {
   readonly issuerDer: string;
   /** Lower-case hex. */
   readonly authorityKeyId: string | undefined;
+  /** The authority's certificate by its issuer and serial number, where the list says that as well. */
+  readonly authorityCertificate: ReturnType<typeof decodeAuthorityCertificate> | undefined;
   readonly thisUpdateMs: number;
   readonly nextUpdateMs: number | undefined;
   /** What is odd about it, for the log. */
@@ -133,6 +135,7 @@ function readCrl(der: Uint8Array): Crl {
     issuer: issuer.text,
     issuerDer: issuer.der,
     authorityKeyId: keyId === undefined ? undefined : decodeAuthorityKeyId(keyId),
+    authorityCertificate: keyId === undefined ? undefined : decodeAuthorityCertificate(keyId),
     thisUpdateMs,
     nextUpdateMs: nextUpdate === undefined ? undefined : decodeTime(nextUpdate),
     notes: Object.freeze(notes),

@@ -1,6 +1,7 @@
 import {
   contextTag,
   decodeBoolean,
+  decodeIntegerHex,
   decodeNamedBits,
   decodeOid,
   decodeSmallInteger,
@@ -153,6 +154,24 @@ export function decodeAuthorityKeyId({ value }: RawExtension): string | undefine
   reader.optional(contextTag(2, 'primitive'));
   reader.finish();
   return keyId === undefined ? undefined : toHex(keyId.content);
+}
+
+/** Of an authority key identifier, the certificate of that key: its issuer's name as DER in hex, if it is one, and its serial number. */
+export function decodeAuthorityCertificate({ value }: RawExtension): {
+  readonly issuerDer: string | undefined;
+  readonly serial: string | undefined;
+} {
+  const reader = enterOnly(value, Tag.sequence);
+  reader.optional(contextTag(0, 'primitive'));
+  const issuer = reader.optional(contextTag(1, 'constructed'));
+  const serial = reader.optional(contextTag(2, 'primitive'));
+  const names = new DerReader(issuer?.content ?? new Uint8Array());
+  let issuerDer: string | undefined;
+  while (!names.done) {
+    const name = decodeGeneralName(names.any());
+    if (name.type === 'directory') issuerDer ??= name.value.der;
+  }
+  return { issuerDer, serial: serial === undefined ? undefined : decodeIntegerHex(serial) };
 }
 
 function decodeNameConstraints({ critical, value }: RawExtension): NameConstraints {

@@ -5,11 +5,12 @@ import type { IdentitySnapshot } from '../../src/identity/snapshot.ts';
 import { buildTrustBundle } from '../../src/spiffe/trust-bundle.ts';
 import { buildX509Svid } from '../../src/spiffe/x509-svid.ts';
 import { bundleOf } from '../support/bundles.ts';
-import { element, implicit, integer, oid, sequence, set } from '../support/der-writer.ts';
+import { element, explicit, implicit, integer, oid, sequence, set } from '../support/der-writer.ts';
 import { eventually } from '../support/eventually.ts';
 import {
   COMMON_NAME,
   createTestAuthority,
+  directoryName,
   emailName,
   ipName,
   uriName,
@@ -29,6 +30,7 @@ const domain = bundleOf('example.org', []).trustDomain;
 const HALF = Buffer.from([0x30, 3, 2, 1]);
 const extension = (type: string, value: Uint8Array, critical = false): Extension => ({ oid: type, critical, value });
 const bmpName = sequence(set(sequence(oid(COMMON_NAME), element(0x1e, Buffer.from('Wurzel ä', 'utf16le').swap16()))));
+const ofAnotherCertificate = extension('2.5.29.35', sequence(explicit(1, directoryName(sequence())), implicit(2, Buffer.from([5]))));
 
 interface Odd {
   readonly what: string;
@@ -85,6 +87,7 @@ const MATERIAL: readonly Odd[] = [
   { what: 'a part of a list', crls: [{ extensions: [extension('2.5.29.27', integer(1), true)] }] },
   { what: 'a list of version 1 with extensions', crls: [{ version: null }] },
   { what: 'a list that names another key', crls: [{ authorityKeyId: Buffer.from('another') }] },
+  { what: 'a list that names another certificate', crls: [{ authorityKeyId: null, extensions: [ofAnotherCertificate] }] },
   { what: 'a list of whom may not sign lists', authority: { keyUsage: ['keyCertSign'] }, crls: [{}] },
   { what: 'a list, and an authority beside that has none', more: [{ subject: 'listless' }], crls: [{}] },
   { what: 'a list, and a weak authority beside that has none', more: [{ subject: 'weak', key: 'rsa1024' }], crls: [{}] },
