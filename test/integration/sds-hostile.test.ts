@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { connect as connectHttp2, type ClientHttp2Session, type ClientHttp2Stream, type Settings } from 'node:http2';
+import {
+  connect as connectHttp2,
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  type IncomingHttpHeaders,
+  type Settings,
+} from 'node:http2';
 import { connect } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { gzipSync } from 'node:zlib';
@@ -288,6 +294,28 @@ test('a client that never reads holds one response a stream, and is told the new
   assert.ok(grown < 40_000_000, `${grown} bytes`);
   const blocked = sds.server.streams().filter(({ state }) => state.isWriting).length;
   assert.ok(blocked > 0, 'somebody is blocked');
+});
+
+test('a client that ends its side before it reads is told OK in the end, whatever changed meanwhile', async (t) => {
+  const sds = await start(t);
+  const other = await bystander(t, sds);
+  const session = http2Client(t, sds, { initialWindowSize: 0 });
+  await new Promise((resolve) => session.once('remoteSettings', resolve));
+  const stream = openStream(session);
+  const trailers = new Promise<IncomingHttpHeaders>((resolve, reject) => {
+    stream.once('trailers', resolve);
+    stream.once('close', () => reject(new Error('no status')));
+  });
+  stream.resume();
+  stream.end(grpcFrame(encodeSotw({ resourceNames: ['default'] })));
+  await eventually(() => assert.equal(sds.metrics.sds.sent.certificate, 2));
+
+  await other.rotate();
+  await other.rotate();
+  session.settings({ initialWindowSize: 65_535 });
+
+  assert.equal((await trailers)['grpc-status'], String(status.OK));
+  assert.equal(sds.metrics.sds.sent.certificate, 4);
 });
 
 /** A client that does as it likes, below what gRPC would let it do. */
