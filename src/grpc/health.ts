@@ -10,35 +10,18 @@ import {
 import type { Watch } from '../lib/watch.ts';
 import { serviceDefinition } from './service-definition.ts';
 
-export type HealthCall =
-  | ServerUnaryCall<HealthCheckRequest, HealthCheckResponse>
-  | ServerWritableStream<HealthCheckRequest, HealthCheckResponse>;
-
-export interface HealthDeps {
-  readonly isServing: Watch<boolean>;
-  /** The status of a call that is one too many. */
-  readonly admit: (call: HealthCall) => { readonly code: status; readonly details: string } | undefined;
-}
-
 /** The gRPC health protocol for `services`, and for the server as a whole, which is the empty name. */
-export function addHealth(server: Server, services: readonly string[], { isServing, admit }: HealthDeps): void {
+export function addHealth(server: Server, services: readonly string[], isServing: Watch<boolean>): void {
   const known = new Set(['', ...services]);
   const answer = (serving: boolean | undefined): HealthCheckResponse =>
     create(HealthCheckResponseSchema, { status: serving === true ? ServingStatus.SERVING : ServingStatus.NOT_SERVING });
 
   server.addService(serviceDefinition(Health), {
     check(call: ServerUnaryCall<HealthCheckRequest, HealthCheckResponse>, respond: sendUnaryData<HealthCheckResponse>) {
-      const refusal = admit(call);
-      if (refusal !== undefined) respond(refusal);
-      else if (known.has(call.request.service)) respond(null, answer(isServing.get()));
+      if (known.has(call.request.service)) respond(null, answer(isServing.get()));
       else respond({ code: status.NOT_FOUND, details: 'this service is not here' });
     },
     watch(call: ServerWritableStream<HealthCheckRequest, HealthCheckResponse>) {
-      const refusal = admit(call);
-      if (refusal !== undefined) {
-        call.emit('error', refusal);
-        return;
-      }
       if (!known.has(call.request.service)) {
         // It might come: the protocol has the stream go on.
         call.write(create(HealthCheckResponseSchema, { status: ServingStatus.SERVICE_UNKNOWN }));

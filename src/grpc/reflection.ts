@@ -12,17 +12,27 @@ import { serviceDefinition } from './service-definition.ts';
 /** Older tools know the protocol by this name alone; its messages are the same. */
 const OLD_NAME = 'grpc.reflection.v1alpha.ServerReflection';
 
+/** Asked for each question. A sentence if it is one too many, which ends the call. */
+type Admit = () => string | undefined;
 type Answer = MessageInitShape<typeof ServerReflectionResponseSchema>['messageResponse'];
 
 /**
  * Lets tools such as grpcurl ask what `files` describe (SPIFFE Workload Endpoint, section 3: reflection should be there).
  * It tells nothing about any identity, so it is answered without the security header, which most tools cannot send.
  */
-export function addReflection(server: Server, files: readonly DescFile[]): void {
+export function addReflection(server: Server, files: readonly DescFile[], admit: Admit = () => undefined): void {
   const known = withDependencies([...files, ServerReflection.file]);
   const handlers = {
     serverReflectionInfo(call: ServerDuplexStream<ServerReflectionRequest, ServerReflectionResponse>) {
+      let isOver = false;
       call.on('data', (request: ServerReflectionRequest) => {
+        const problem = admit();
+        if (problem !== undefined) {
+          isOver = true;
+          call.pause();
+          call.emit('error', { code: status.RESOURCE_EXHAUSTED, details: problem });
+          return;
+        }
         const messageResponse = answer(request, known);
         const isRead = call.write(
           create(ServerReflectionResponseSchema, { validHost: request.host, originalRequest: request, messageResponse }),
@@ -30,7 +40,9 @@ export function addReflection(server: Server, files: readonly DescFile[]): void 
         // Who does not read answers is asked no more questions.
         if (!isRead) call.pause();
       });
-      call.on('drain', () => call.resume());
+      call.on('drain', () => {
+        if (!isOver) call.resume();
+      });
       call.on('end', () => call.end());
     },
   };
@@ -56,8 +68,17 @@ function answer({ messageRequest }: ServerReflectionRequest, known: readonly Des
 /** The file, and after it those that it needs. */
 function fileAnswer(file: DescFile | undefined): Exclude<Answer, undefined> {
   if (file === undefined) return { case: 'errorResponse', value: { errorCode: status.NOT_FOUND, errorMessage: 'not found' } };
-  const fileDescriptorProto = withDependencies([file]).map(({ proto }) => toBinary(FileDescriptorProtoSchema, proto));
+  const fileDescriptorProto = withDependencies([file]).map(encoded);
   return { case: 'fileDescriptorResponse', value: { fileDescriptorProto } };
+}
+
+const bytesOf = new WeakMap<DescFile, Uint8Array>();
+
+/** Once for all answers: else one that is not read would hold a copy. */
+function encoded(file: DescFile): Uint8Array {
+  const bytes = bytesOf.get(file) ?? toBinary(FileDescriptorProtoSchema, file.proto);
+  bytesOf.set(file, bytes);
+  return bytes;
 }
 
 function withDependencies(files: readonly DescFile[]): DescFile[] {

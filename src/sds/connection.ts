@@ -2,9 +2,11 @@ import type { Socket } from 'node:net';
 import {
   Server,
   ServerCredentials,
+  ServerInterceptingCall,
   status,
   type ConnectionInjector,
   type sendUnaryData,
+  type ServerInterceptingCallInterface,
   type ServerUnaryCall,
   type ServiceDefinition,
 } from '@grpc/grpc-js';
@@ -13,7 +15,7 @@ import { AggregatedDiscoveryService } from '../gen/discovery_pb.ts';
 import { Health } from '../gen/health_pb.ts';
 import { SecretDiscoveryService } from '../gen/sds_pb.ts';
 import { file_secret } from '../gen/secret_pb.ts';
-import { addHealth, type HealthCall } from '../grpc/health.ts';
+import { addHealth } from '../grpc/health.ts';
 import { addReflection } from '../grpc/reflection.ts';
 import { serviceDefinition } from '../grpc/service-definition.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -63,8 +65,6 @@ interface Refusal {
   readonly details: string;
 }
 
-type OtherCall = HealthCall | ServerUnaryCall<Buffer, Buffer>;
-
 /** Bytes go out as they are, and come in undecoded: what to say of bad ones is ours to decide. */
 function rawDefinition(service: Parameters<typeof serviceDefinition>[0]): ServiceDefinition {
   const same = (bytes: Buffer): Buffer => bytes;
@@ -78,6 +78,14 @@ function rawDefinition(service: Parameters<typeof serviceDefinition>[0]): Servic
 
 const SDS_DEFINITION = rawDefinition(SecretDiscoveryService);
 const ADS_DEFINITION = rawDefinition(AggregatedDiscoveryService);
+/** What is ended stream by stream at a stop, and not call by call. */
+const STREAM_PATHS = new Set(
+  [SDS_DEFINITION, ADS_DEFINITION].flatMap((methods) =>
+    Object.values(methods)
+      .filter((method) => method.requestStream)
+      .map(({ path }) => path),
+  ),
+);
 const SERVICES = [SecretDiscoveryService.typeName, AggregatedDiscoveryService.typeName];
 
 /**
@@ -92,8 +100,8 @@ export class SdsConnection {
   readonly #bucket: TokenBucket;
   readonly #server: Server;
   readonly #injector: ConnectionInjector;
-  /** Unary calls and health watches that are not over. */
-  readonly #others = new Set<OtherCall>();
+  /** Calls of every kind that are not over, with their paths. */
+  readonly #calls = new Map<ServerInterceptingCallInterface, string>();
   #subscriptionBytes = 0;
   /** Of what the client sent: what is explained by requests and frames around them. */
   #accountedBytes = 0;
@@ -114,6 +122,7 @@ export class SdsConnection {
       'grpc.keepalive_time_ms': KEEPALIVE_MS,
       'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
       'grpc.max_connection_idle_ms': IDLE_MS,
+      interceptors: [({ path }, call) => this.#admitted(call, path)],
     });
     this.#server.addService(SDS_DEFINITION, {
       streamSecrets: (call: XdsCall) => this.#open(call, SOTW, false),
@@ -124,9 +133,14 @@ export class SdsConnection {
       streamAggregatedResources: (call: XdsCall) => this.#open(call, SOTW, true),
       deltaAggregatedResources: (call: XdsCall) => this.#open(call, DELTA, true),
     });
-    addHealth(this.#server, SERVICES, { isServing: deps.isServing, admit: (call) => this.#admitOther(call) });
+    addHealth(this.#server, SERVICES, deps.isServing);
     // With the secrets, which the services themselves know as any message.
-    addReflection(this.#server, [SecretDiscoveryService.file, AggregatedDiscoveryService.file, Health.file, file_secret]);
+    const files = [SecretDiscoveryService.file, AggregatedDiscoveryService.file, Health.file, file_secret];
+    addReflection(this.#server, files, () => {
+      const problem = this.#admit();
+      if (problem !== undefined) deps.events.refused('request_rate', problem);
+      return problem;
+    });
     socket.on('error', () => undefined);
     socket.once('close', () => this.#server.forceShutdown());
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
@@ -154,7 +168,7 @@ export class SdsConnection {
   async stop(withinMs: number, deadline: AbortSignal): Promise<void> {
     this.#isStopping = true;
     for (const stream of this.#streams) stream.end(status.UNAVAILABLE, STOPPING);
-    for (const call of this.#others) if ('end' in call) call.emit('error', { code: status.UNAVAILABLE, details: STOPPING });
+    for (const [call, path] of this.#calls) if (!STREAM_PATHS.has(path)) call.sendStatus({ code: status.UNAVAILABLE, details: STOPPING });
     if (!deadline.aborted && !this.#socket.destroyed) {
       // A call is over for gRPC before its status has gone out, so the connection is closed as HTTP/2 does it: after its last stream.
       this.#injector.drain(withinMs);
@@ -172,11 +186,6 @@ export class SdsConnection {
 
   #open<Request extends { readonly nonce: string }>(call: XdsCall, protocol: Protocol<Request>, aggregated: boolean): void {
     const { config, events, clock, catalogue } = this.#deps;
-    const refusal = this.#admitCall();
-    if (refusal !== undefined) {
-      call.emit('error', refusal);
-      return;
-    }
     const ref = { id: this.#deps.nextStream(), connection: this.#id, protocol: protocol.name, aggregated, node: '', userAgent: '' };
     const stream = new XdsServerStream(call, protocol, ref, clock.now(), {
       catalogue,
@@ -193,39 +202,46 @@ export class SdsConnection {
     call.once('close', () => {
       stream.closed();
       this.#streams.delete(stream as XdsServerStream<never>);
-      this.#deps.closeStream();
       events.streamEnded(ref, stream.endDetail);
     });
   }
 
+  /**
+   * Every call takes the place of a stream before any of it is read, and gives it back when it is over, its status having gone out: here, since
+   * gRPC begins some handlers only after the end of their call.
+   */
+  #admitted(call: ServerInterceptingCallInterface, path: string): ServerInterceptingCall {
+    return new ServerInterceptingCall(call, {
+      start: (next) =>
+        next({
+          onReceiveMetadata: (metadata, begin) => {
+            const refusal = this.#admitCall(call);
+            if (refusal !== undefined) return call.sendStatus(refusal);
+            this.#calls.set(call, path);
+            begin(metadata);
+          },
+          onCancel: () => {
+            if (this.#calls.delete(call)) this.#deps.closeStream();
+          },
+        }),
+    });
+  }
+
   /** Takes the place of a stream, or says why there is none. */
-  #admitCall(): Refusal | undefined {
+  #admitCall(call: ServerInterceptingCallInterface): Refusal | undefined {
     if (this.#isStopping) return { code: status.UNAVAILABLE, details: STOPPING };
-    const refuse = (reason: SdsRefusalReason, details: string): Refusal => {
+    const refuse = (reason: SdsRefusalReason, details: string, code = status.RESOURCE_EXHAUSTED): Refusal => {
       this.#deps.events.refused(reason, details);
-      return { code: status.RESOURCE_EXHAUSTED, details };
+      return { code, details };
     };
     this.#accountedBytes += OVERHEAD_BYTES;
     const rateProblem = this.#admit();
     if (rateProblem !== undefined) return refuse('request_rate', rateProblem);
+    if (isCompressed(call)) return refuse('bad_request', 'compressed requests are not read', status.UNIMPLEMENTED);
     const { maxStreams, maxStreamsPerConnection } = this.#deps.config.limits;
-    if (this.#streams.size + this.#others.size >= maxStreamsPerConnection)
+    if (this.#calls.size >= maxStreamsPerConnection)
       return refuse('connection_stream_limit', `more than ${maxStreamsPerConnection} streams on one connection`);
     if (!this.#deps.openStream()) return refuse('stream_limit', `more than ${maxStreams} streams`);
-    return undefined;
-  }
-
-  /** As `admitCall`, for a call that is not on xDS streams. It gives the place back when the client has read what it was answered. */
-  #admitOther(call: OtherCall): Refusal | undefined {
-    const refusal = this.#admitCall();
-    if (refusal !== undefined) return refusal;
-    this.#others.add(call);
-    // So does gRPC call the end of every call, once its status has gone out.
-    const ends: { once(event: 'cancelled', listener: () => void): unknown } = call;
-    ends.once('cancelled', () => {
-      this.#others.delete(call);
-      this.#deps.closeStream();
-    });
     return undefined;
   }
 
@@ -262,11 +278,6 @@ export class SdsConnection {
       events.refused(reason, detail);
       respond({ code, details: detail });
     };
-    const refusal = this.#admitOther(call);
-    if (refusal !== undefined) {
-      respond(refusal);
-      return;
-    }
     const { maxRequestBytes, maxNames } = config.limits;
     const bytes = call.request;
     this.#accountedBytes += bytes.length;
@@ -308,4 +319,9 @@ export class SdsConnection {
     // As from the SPIRE agent: who asks once has no use for a version or a nonce.
     respond(null, encodeSotwResponse({ version: '', nonce: '', secrets, removed: [] }, SECRET_TYPE));
   }
+}
+
+/** gRPC inflates requests before it tells anybody, up to a thousand times, and at once all that have come. It shows this nowhere else. */
+function isCompressed(call: ServerInterceptingCallInterface): boolean {
+  return !('incomingEncoding' in call) || call.incomingEncoding !== 'identity';
 }

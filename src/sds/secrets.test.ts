@@ -445,3 +445,11 @@ test('neither JSON nor an inspection of a catalogue or a secret shows a key', ()
     assert.doesNotMatch(text, /Buffer|Uint8Array/);
   }
 });
+
+test('what is served is made once; names of what we do not have are not kept, since clients invent them without end', () => {
+  const from = catalogue();
+  for (const name of ['default', 'ROOTCA', 'hint:internal']) assert.equal(from.lookup(name, 'spiffe'), from.lookup(name, 'spiffe'));
+
+  for (const name of [`hint:${'x'.repeat(200_000)}`, 'spiffe://example.org/nobody', 'spiffe://nowhere.example', 'file-root:/x'])
+    assert.notEqual(from.lookup(name, 'spiffe'), from.lookup(name, 'spiffe'));
+});

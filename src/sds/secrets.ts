@@ -114,13 +114,9 @@ class SnapshotCatalogue implements Catalogue {
     const known = this.#found.get(key);
     if (known !== undefined) return known;
     const made = this.#make(name, form);
-    // Names that nothing is called are the client's to invent, without end.
-    if (made.found || made.reason !== 'unknown_name') this.#remember(key, made);
+    // Names of what we do not have are the client's to invent, without end and of any length.
+    if (made.found || (made.reason !== 'unknown_name' && made.reason !== 'not_held')) this.#found.set(key, made);
     return made;
-  }
-
-  #remember(key: string, made: Lookup): void {
-    if (made.found || this.#found.size < MAX_REMEMBERED) this.#found.set(key, made);
   }
 
   #make(name: string, form: ValidationForm): Lookup {
@@ -226,9 +222,6 @@ class SnapshotCatalogue implements Catalogue {
     );
   }
 }
-
-/** Of names of ours that are missing; those that are served are as many as we hold. */
-const MAX_REMEMBERED = 10_000;
 
 /** A class, for its private fields: neither JSON nor an inspection shows them. */
 class EncodedSecret implements Secret {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
+import { createRandom } from '../../test/support/random.ts';
 import { catalogueOf } from '../../test/support/secrets.ts';
 import type { Catalogue } from './secrets.ts';
 import {
@@ -27,32 +28,32 @@ class Driver<Request> {
   catalogue: Catalogue | undefined;
   readonly effects: StreamEffect[] = [];
   isReading = true;
-  readonly #step: (state: StreamState, event: StreamEvent<Request>, catalogue: Catalogue | undefined, options: StreamOptions) => Step;
+  readonly #stepper: (state: StreamState, event: StreamEvent<Request>, catalogue: Catalogue | undefined, options: StreamOptions) => Step;
   readonly #complete: (request: Partial<Request>) => Request;
   readonly #options: StreamOptions;
 
   constructor(step: Driver<Request>['stepper'], complete: (request: Partial<Request>) => Request, options: Partial<StreamOptions> = {}) {
-    this.#step = step;
+    this.#stepper = step;
     this.#complete = complete;
     this.#options = { ...OPTIONS, ...options };
   }
 
   get stepper() {
-    return this.#step;
+    return this.#stepper;
   }
 
   /** What is sent in answer. */
   request(request: Partial<Request>): SecretResponse | undefined {
-    return this.#feed({ kind: 'request', request: this.#complete(request) });
+    return this.step({ kind: 'request', request: this.#complete(request) });
   }
 
   publish(versions: Readonly<Record<string, string>>): SecretResponse | undefined {
     this.catalogue = catalogueOf(versions, (this.catalogue?.generation ?? 0) + 1);
-    return this.#feed({ kind: 'catalogue' });
+    return this.step({ kind: 'catalogue' });
   }
 
   written(): SecretResponse | undefined {
-    return this.#feed({ kind: 'written' });
+    return this.step({ kind: 'written' });
   }
 
   kinds(): string {
@@ -66,10 +67,10 @@ class Driver<Request> {
     return found;
   }
 
-  #feed(event: StreamEvent<Request>): SecretResponse | undefined {
+  step(event: StreamEvent<Request>): SecretResponse | undefined {
     const before = JSON.stringify([this.state.names.size, this.state.sent.size, this.state.nonce]);
     const held = this.state;
-    const { state, effects } = this.#step(this.state, event, this.catalogue, this.#options);
+    const { state, effects } = this.#stepper(this.state, event, this.catalogue, this.#options);
     // A step makes a new state; the old one stays as it was.
     assert.equal(JSON.stringify([held.names.size, held.sent.size, held.nonce]), before);
     this.state = state;
@@ -833,4 +834,60 @@ suite('delta', () => {
 
     assert.equal(stream.kinds(), 'bundles');
   });
+
+  test('what a wildcard no longer holds is due with the bundles, though nothing else changes, and an empty catalogue as well', () => {
+    const stream = delta({}, { a: '1', gone: '1' });
+    stream.request({ subscribe: ['*'] });
+    stream.catalogue = catalogueOf({ a: '1' });
+    assert.equal(stream.kinds(), 'bundles');
+    assert.equal(said(stream.publish({ a: '1' })), '-gone');
+    assert.equal(stream.kinds(), 'none');
+
+    const early = delta();
+    early.request({ subscribe: ['*'] });
+    early.catalogue = catalogueOf({});
+    assert.equal(early.kinds(), 'bundles');
+    assert.equal(said(early.publish({})), 'empty');
+  });
+});
+
+suite('whatever was asked for and whatever there is', () => {
+  const NAMES = ['a', 'b', 'bundle', '*'];
+  const ERRORS = [undefined, undefined, ERROR];
+
+  for (const [protocol, make] of [
+    ['sotw', sotw],
+    ['delta', delta],
+  ] as const) {
+    test(`${protocol}: a stream that lacks something is due it, so that whoever pushes never passes it by`, () => {
+      const random = createRandom(7);
+      const pick = <T>(from: readonly T[]): T => from[Math.floor(random() * from.length)] as T;
+      const some = (): string[] => NAMES.filter(() => random() < 0.3);
+      for (let stream = 0; stream < 500; stream += 1) {
+        const driver = make() as Driver<SotwRequest & DeltaRequest>;
+        const said: string[] = [];
+        for (let event = 0; event < 12; event += 1) {
+          const nonce = pick(['', driver.state.nonce, 'other']);
+          const kind = pick(['request', 'catalogue', 'read']);
+          if (kind === 'request') {
+            const request = { names: some(), subscribe: some(), unsubscribe: some(), nonce, error: pick(ERRORS) };
+            const initialVersions = new Map(some().map((name) => [name, '1']));
+            said.push(`request ${JSON.stringify(request)}`);
+            driver.request({ ...request, initialVersions });
+          } else if (kind === 'read') {
+            driver.isReading = !driver.isReading;
+            if (driver.isReading) driver.written();
+          } else {
+            const versions = Object.fromEntries(
+              ['a', 'b', 'bundle', 'other'].filter(() => random() < 0.6).map((name) => [name, pick(['1', '2'])]),
+            );
+            said.push(`catalogue ${JSON.stringify(versions)}`);
+            driver.catalogue = catalogueOf(versions, event, 'not_held');
+            const due = driver.kinds();
+            if (driver.step({ kind: 'catalogue' }) !== undefined) assert.notEqual(due, 'none', said.join('; '));
+          }
+        }
+      }
+    });
+  }
 });

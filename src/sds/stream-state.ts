@@ -232,8 +232,9 @@ export function kindsDue(
   if (catalogue === undefined || !state.isSubscribed) return 'none';
   const form = formOf(state, options);
   const isEverythingDue = state.unanswered.has(WILDCARD);
+  const subscribed = subscribedNames(state, catalogue);
   let [bundles, certificates] = [false, false];
-  for (const name of subscribedNames(state, catalogue)) {
+  for (const name of subscribed) {
     // Of those a client may have any number, and what nothing is called, nothing is called in any catalogue.
     if (state.missing.get(name) === 'unknown_name' && !state.unanswered.has(name)) continue;
     const looked = catalogue.lookup(name, form);
@@ -243,6 +244,12 @@ export function kindsDue(
     } else if (isEverythingDue || state.unanswered.has(name) || looked.secret.version !== state.sent.get(name)?.version) {
       if (looked.secret.kind === 'bundle') bundles = true;
       else certificates = true;
+    }
+  }
+  if (state.wildcard !== 'none') {
+    // What a wildcard holds no longer is found among what was sent, as in `whatIsMissing`; an empty catalogue is told as well.
+    for (const name of [...state.sent.keys(), ...state.unanswered]) {
+      if (!subscribed.has(name) && (!state.missing.has(name) || state.unanswered.has(name))) bundles = true;
     }
   }
   if (bundles && certificates) return 'both';
@@ -350,7 +357,7 @@ function formOf(state: StreamState, options: StreamOptions): ValidationForm {
   return state.node?.form ?? options.defaultForm;
 }
 
-function subscribedNames(state: StreamState, catalogue: Catalogue): Iterable<string> {
+function subscribedNames(state: StreamState, catalogue: Catalogue): ReadonlySet<string> {
   return state.wildcard === 'none' ? state.names : new Set([...catalogue.names(), ...state.names]);
 }
 

@@ -125,7 +125,11 @@ export class XdsServerStream<Request extends { readonly nonce: string }> impleme
     this.ref = ref;
     this.openedAtMs = openedAtMs;
     call.on('data', (bytes: Buffer) => this.#receive(bytes));
-    call.on('end', () => this.#call.end());
+    call.on('end', () => {
+      // Nothing may follow the end that this says: to write would take the status away.
+      this.#hasEnded = true;
+      this.#call.end();
+    });
   }
 
   get state(): StreamState {

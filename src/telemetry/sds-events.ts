@@ -24,7 +24,7 @@ export const SDS_REFUSAL_REASONS = [
   'request_size', // maxRequestBytes
   'subscription_size', // the names of one connection are too long together
   'request_rate', // maxRequestRate
-  'bad_request', // not a request, a wrong type
+  'bad_request', // not a request, a wrong type, compressed
   'unknown_names', // strictUnknownNames, or a unary request of nothing that there is
   'not_ready', // a unary request before the first answer of the Workload API
 ] as const;

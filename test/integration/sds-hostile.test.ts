@@ -1,8 +1,15 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { connect as connectHttp2, type ClientHttp2Session, type ClientHttp2Stream } from 'node:http2';
+import {
+  connect as connectHttp2,
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  type IncomingHttpHeaders,
+  type Settings,
+} from 'node:http2';
 import { connect } from 'node:net';
 import { test, type TestContext } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { status, type Client } from '@grpc/grpc-js';
 import { eventually } from '../support/eventually.ts';
 import { createTestAuthority } from '../support/pki.ts';
@@ -289,9 +296,31 @@ test('a client that never reads holds one response a stream, and is told the new
   assert.ok(blocked > 0, 'somebody is blocked');
 });
 
+test('a client that ends its side before it reads is told OK in the end, whatever changed meanwhile', async (t) => {
+  const sds = await start(t);
+  const other = await bystander(t, sds);
+  const session = http2Client(t, sds, { initialWindowSize: 0 });
+  await new Promise((resolve) => session.once('remoteSettings', resolve));
+  const stream = openStream(session);
+  const trailers = new Promise<IncomingHttpHeaders>((resolve, reject) => {
+    stream.once('trailers', resolve);
+    stream.once('close', () => reject(new Error('no status')));
+  });
+  stream.resume();
+  stream.end(grpcFrame(encodeSotw({ resourceNames: ['default'] })));
+  await eventually(() => assert.equal(sds.metrics.sds.sent.certificate, 2));
+
+  await other.rotate();
+  await other.rotate();
+  session.settings({ initialWindowSize: 65_535 });
+
+  assert.equal((await trailers)['grpc-status'], String(status.OK));
+  assert.equal(sds.metrics.sds.sent.certificate, 4);
+});
+
 /** A client that does as it likes, below what gRPC would let it do. */
-function http2Client(t: TestContext, sds: TestSdsServer): ClientHttp2Session {
-  const session = connectHttp2('http://localhost', { createConnection: () => connect(sds.path) });
+function http2Client(t: TestContext, sds: TestSdsServer, settings: Settings = {}): ClientHttp2Session {
+  const session = connectHttp2('http://localhost', { createConnection: () => connect(sds.path), settings });
   session.on('error', () => undefined);
   t.after(() => session.destroy());
   return session;
@@ -299,8 +328,8 @@ function http2Client(t: TestContext, sds: TestSdsServer): ClientHttp2Session {
 
 const STREAM_SECRETS = '/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets';
 
-function openStream(session: ClientHttp2Session, path = STREAM_SECRETS): ClientHttp2Stream {
-  const headers = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers' };
+function openStream(session: ClientHttp2Session, path = STREAM_SECRETS, more: object = {}): ClientHttp2Stream {
+  const headers = { ':method': 'POST', ':path': path, 'content-type': 'application/grpc', te: 'trailers', ...more };
   const stream = session.request(headers, { endStream: false });
   stream.on('error', () => undefined);
   return stream;
@@ -416,13 +445,12 @@ for (const [what, path, message] of [
   ['FetchSecrets', '/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets', encodeSotw({})],
   ['a health watch', '/grpc.health.v1.Health/Watch', Buffer.alloc(0)],
   ['a health check', '/grpc.health.v1.Health/Check', Buffer.alloc(0)],
+  ['a reflection call', '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo', Buffer.from('3a00', 'hex')],
 ] as const) {
   test(`${what} that is not read to its end takes the place of a stream, and gives it back`, async (t) => {
     const sds = await start(t, { maxStreams: 100 });
     const other = await bystander(t, sds);
-    const session = connectHttp2('http://localhost', { createConnection: () => connect(sds.path), settings: { initialWindowSize: 0 } });
-    session.on('error', () => undefined);
-    t.after(() => session.destroy());
+    const session = http2Client(t, sds, { initialWindowSize: 0 });
     await new Promise((resolve) => session.once('remoteSettings', resolve));
     const refused = new Set<string>();
     let count = 0;
@@ -456,4 +484,68 @@ test('unary calls that are read give their places back at once', async (t) => {
     const { error } = await fetchSecrets(client, { resourceNames: [count % 2 === 0 ? 'default' : 'nobody'] });
     assert.equal(error?.code, count % 2 === 0 ? undefined : status.NOT_FOUND);
   }
+});
+
+for (const [what, path, message] of [
+  ['FetchSecrets', '/envoy.service.secret.v3.SecretDiscoveryService/FetchSecrets', encodeSotw({})],
+  ['a health watch', '/grpc.health.v1.Health/Watch', Buffer.alloc(0)],
+  ['a health check', '/grpc.health.v1.Health/Check', Buffer.alloc(0)],
+] as const) {
+  test(`${what} whose deadline is over before it is said gives the place of a stream back`, async (t) => {
+    const sds = await start(t, { maxStreams: 2 });
+    const session = http2Client(t, sds);
+    await new Promise((resolve) => session.once('remoteSettings', resolve));
+    for (let count = 0; count < 5; count += 1) {
+      const stream = openStream(session, path, { 'grpc-timeout': '1m' });
+      const answered = new Promise<string>((resolve) => stream.once('response', (headers) => resolve(String(headers['grpc-status']))));
+      stream.write(grpcFrame(message));
+      stream.resume();
+      assert.equal(await answered, String(status.DEADLINE_EXCEEDED));
+      // The end of the call comes now.
+      const closed = new Promise((resolve) => stream.once('close', resolve));
+      stream.end();
+      await closed;
+    }
+
+    assert.equal((await fetchSecrets(sdsClient(t, sds.target), { resourceNames: ['default'] })).error, undefined);
+  });
+}
+
+test('compressed requests are refused before anything is inflated', async (t) => {
+  const sds = await start(t);
+  const other = await bystander(t, sds);
+  const session = http2Client(t, sds);
+  await new Promise((resolve) => session.once('remoteSettings', resolve));
+  const message = gzipSync(Buffer.alloc(2_000_000));
+  const bomb = Buffer.concat([Buffer.from([1]), grpcFrame(message).subarray(1)]);
+  const before = process.memoryUsage().rss;
+
+  const codes = await Promise.all(
+    Array.from({ length: 100 }, () => {
+      const stream = openStream(session, STREAM_SECRETS, { 'grpc-encoding': 'gzip' });
+      stream.write(Buffer.concat(Array.from({ length: 8 }, () => bomb)));
+      stream.resume();
+      return new Promise((resolve) => stream.once('response', (headers) => resolve(headers['grpc-status'])));
+    }),
+  );
+
+  assert.deepEqual(new Set(codes), new Set([String(status.UNIMPLEMENTED)]));
+  assert.ok(process.memoryUsage().rss - before < 100_000_000);
+  assert.equal(sds.metrics.sds.refused.bad_request, 100);
+  await other.rotate();
+});
+
+test('questions of reflection count as requests', async (t) => {
+  const sds = await start(t, { maxRequestRate: 10 });
+  const other = await bystander(t, sds);
+  const call = openRaw(sdsClient(t, sds.target), '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo');
+  call.on('error', () => undefined);
+  call.resume();
+  const ended = new Promise<{ code: number; details: string }>((resolve) => call.on('status', resolve));
+  for (let count = 0; count < 150; count += 1) call.write(Buffer.from('3a00', 'hex'));
+
+  const { code, details } = await ended;
+  assert.deepEqual([code, details], [status.RESOURCE_EXHAUSTED, 'more than 10 requests a second']);
+  assert.equal(sds.metrics.sds.refused.request_rate, 1);
+  await other.rotate();
 });

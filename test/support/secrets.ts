@@ -2,6 +2,7 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { anyUnpack } from '@bufbuild/protobuf/wkt';
 import { SecretSchema, SPIFFECertValidatorConfigSchema } from '../../src/gen/secret_pb.ts';
 import { DEFAULT_NAMES, type Catalogue, type CatalogueOptions, type Lookup, type Secret } from '../../src/sds/secrets.ts';
+import type { SdsMissingReason } from '../../src/telemetry/sds-events.ts';
 
 /** What a secret says, in words. */
 export interface ReadSecret {
@@ -48,7 +49,11 @@ function textOf(source: { readonly specifier: { readonly value?: Uint8Array | un
 export const PLAIN_OPTIONS: CatalogueOptions = { ...DEFAULT_NAMES, identity: { by: 'default' }, crls: false, allow: new Map() };
 
 /** A catalogue of secrets that are nothing but a name and a version. Names that begin with `bundle` are bundles. */
-export function catalogueOf(versions: Readonly<Record<string, string>>, generation = 1): Catalogue {
+export function catalogueOf(
+  versions: Readonly<Record<string, string>>,
+  generation = 1,
+  reason: SdsMissingReason = 'unknown_name',
+): Catalogue {
   return {
     generation,
     notes: [],
@@ -56,7 +61,7 @@ export function catalogueOf(versions: Readonly<Record<string, string>>, generati
     names: () => Object.keys(versions),
     lookup(name): Lookup {
       const version = versions[name];
-      if (version === undefined) return { found: false, reason: 'unknown_name', detail: 'nothing has this name' };
+      if (version === undefined) return { found: false, reason, detail: 'nothing has this name' };
       const kind = name.startsWith('bundle') ? 'bundle' : 'certificate';
       const secret: Secret = { name, kind, version, encode: () => Buffer.from(`${name} ${version}`) };
       return { found: true, secret };
