@@ -2,6 +2,7 @@
 import type { TestContext } from 'node:test';
 import { connect, type PeerCertificate } from 'node:tls';
 import type { IssuedPem } from '../../src/devdomain/dev-domain.ts';
+import { bootstrap, type BootstrapOptions, type Side } from './envoy-bootstrap.ts';
 import { exampleBootstrap, startEnvoyProcess, type EnvoyProcess } from './envoy-process.ts';
 import { freePort, startEcho } from './stage.ts';
 
@@ -20,6 +21,19 @@ export async function startInboundEnvoy(
     ...more.replace,
   });
   return { envoy: await startEnvoyProcess(t, bootstrap, { ready: more.ready ?? true }), port };
+}
+
+/** Envoy with a listener for each of `sides`, all before one echo application. */
+export async function startListeners(
+  t: TestContext,
+  sds: { readonly path: string },
+  sides: readonly Omit<Side, 'port' | 'to'>[],
+  options: Partial<BootstrapOptions> = {},
+): Promise<{ readonly envoy: EnvoyProcess; readonly ports: readonly number[] }> {
+  const to = (await startEcho(t)).address;
+  const inbound = await Promise.all(sides.map(async (side) => ({ ...side, to, port: await freePort() })));
+  const envoy = await startEnvoyProcess(t, bootstrap({ socket: sds.path, inbound, ...options }));
+  return { envoy, ports: inbound.map(({ port }) => port) };
 }
 
 export interface Visit {
