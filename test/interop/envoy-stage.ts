@@ -28,11 +28,11 @@ export async function startListeners(
   t: TestContext,
   sds: { readonly path: string },
   sides: readonly Omit<Side, 'port' | 'to'>[],
-  options: Partial<BootstrapOptions> = {},
+  { ready = true, ...options }: Partial<BootstrapOptions> & { readonly ready?: boolean } = {},
 ): Promise<{ readonly envoy: EnvoyProcess; readonly ports: readonly number[] }> {
   const to = (await startEcho(t)).address;
   const inbound = await Promise.all(sides.map(async (side) => ({ ...side, to, port: await freePort() })));
-  const envoy = await startEnvoyProcess(t, bootstrap({ socket: sds.path, inbound, ...options }));
+  const envoy = await startEnvoyProcess(t, bootstrap({ socket: sds.path, inbound, ...options }), { ready });
   return { envoy, ports: inbound.map(({ port }) => port) };
 }
 
