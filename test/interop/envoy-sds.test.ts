@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -11,8 +10,7 @@ import { startScute, useScute, type ScuteProcess } from '../support/scute-proces
 import { exampleBootstrap, startEnvoyProcess } from './envoy-process.ts';
 import { NO_MATCHERS, startInboundEnvoy, visit } from './envoy-stage.ts';
 import { needs } from './parts.ts';
-import { runCommandLine } from '../../src/cli/program.ts';
-import { exchange, freePort, startEcho, temporaryFolder } from './stage.ts';
+import { exchange, freePort, temporaryFolder } from './stage.ts';
 
 const WEB = 'spiffe://example.org/web';
 const API = 'spiffe://example.org/api';
@@ -277,36 +275,3 @@ for (const disableSpiffeCertValidation of [false, true]) {
     assert.equal((await visit(port, await spiffe.issue(WEB))).reply, '');
   });
 }
-
-test('what `scute envoy` prints makes Envoy do what the listeners do', needs('envoy'), async (t) => {
-  const { spiffe, socket, folder } = await stage(t, 'api');
-  const [echo, inbound, outbound] = [await startEcho(t), await freePort(), await freePort()];
-  const file = join(folder, 'scute.yaml');
-  const config = {
-    workloadApi: { endpoint: spiffe.endpoint('api') },
-    inbound: [
-      { name: 'in', listen: `127.0.0.1:${inbound}`, to: echo.address, allow: [API, 'spiffe://example.org/ns/*/sa/web'] },
-      { name: 'web', listen: '127.0.0.1:0', to: echo.address, allow: ['spiffe://example.org/**'], protocol: 'http' },
-      { name: 'closed', listen: '127.0.0.1:0', to: echo.address, allow: [] },
-    ],
-    outbound: [{ name: 'out', listen: `127.0.0.1:${outbound}`, to: `127.0.0.1:${inbound}`, expect: [API] }],
-    sds: { listen: `unix://${socket}` },
-  };
-  await writeFile(file, JSON.stringify(config));
-  let printed = '';
-  const io = {
-    env: {},
-    stdout: (text: string) => (printed += text),
-    stderr: (text: string) => (printed += text),
-    onHangup: () => () => undefined,
-  };
-
-  assert.equal(await runCommandLine(['envoy', '-c', file], io, new AbortController().signal), 0, printed);
-  const envoy = await startEnvoyProcess(t, printed);
-
-  assert.match(printed, /# inbound closed admits nobody/);
-  assert.equal(await exchange(outbound, 'hello'), 'HELLO');
-  assert.equal((await visit(inbound, await spiffe.issue('spiffe://example.org/ns/x/sa/web'))).reply, 'HELLO');
-  assert.equal((await visit(inbound, await spiffe.issue(WEB))).reply, '');
-  assert.equal(await envoy.stat(/update_rejected/), 0);
-});

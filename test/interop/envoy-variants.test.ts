@@ -1,7 +1,6 @@
 /** However an Envoy asks for secrets, it gets the same: state of the world or delta, a stream for each secret or one for all. */
 import assert from 'node:assert/strict';
-import { createServer } from 'node:tls';
-import { test, type TestContext } from 'node:test';
+import { test } from 'node:test';
 import type { X509Svid } from '../../src/spiffe/x509-svid.ts';
 import { eventually } from '../support/eventually.ts';
 import { createTestAuthority, type TestCertificate } from '../support/pki.ts';
@@ -9,9 +8,9 @@ import { startSds } from '../support/sds.ts';
 import { heldSnapshot, svidOf } from '../support/snapshots.ts';
 import type { BootstrapOptions } from './envoy-bootstrap.ts';
 import type { EnvoyProcess } from './envoy-process.ts';
-import { startListeners, visit } from './envoy-stage.ts';
+import { startListeners, startTlsEcho, visit } from './envoy-stage.ts';
 import { needs } from './parts.ts';
-import { exchange, freePort, listen } from './stage.ts';
+import { exchange, freePort } from './stage.ts';
 
 const API = 'spiffe://example.org/api';
 const INTERNAL = 'spiffe://example.org/internal';
@@ -98,15 +97,6 @@ for (const [variant, options] of VARIANTS) {
     }
     await assertNoneRejected(envoy);
   });
-}
-
-/** An application that is a TLS server itself, and looks at no client. */
-async function startTlsEcho(t: TestContext, { chainPem, keyPem }: TestCertificate): Promise<string> {
-  const server = createServer({ cert: chainPem, key: keyPem }, (socket) => {
-    socket.on('error', () => undefined);
-    socket.on('data', (chunk: Buffer) => socket.end(chunk.toString().toUpperCase()));
-  });
-  return listen(t, server);
 }
 
 for (const disableSpiffeCertValidation of [false, true]) {
