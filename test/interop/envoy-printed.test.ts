@@ -1,16 +1,12 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
-import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
-import { request } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import type { IncomingHttpHeaders } from 'node:http';
 import { join } from 'node:path';
-import { test, type TestContext } from 'node:test';
-import { runCommandLine } from '../../src/cli/program.ts';
-import type { IssuedPem } from '../../src/devdomain/dev-domain.ts';
+import { test } from 'node:test';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { useScute } from '../support/scute-process.ts';
 import { dial, readAll, startTcpServer } from '../support/tcp.ts';
+import { ask, printedBootstrap, requestOver, startApplication } from './envoy-printed.ts';
 import { startEnvoyProcess } from './envoy-process.ts';
 import { startTlsEcho, visit } from './envoy-stage.ts';
 import { needs } from './parts.ts';
@@ -21,21 +17,6 @@ const API = 'spiffe://example.org/api';
 const INTERNAL = 'spiffe://example.org/internal';
 const BATCH = 'spiffe://partner.example/batch';
 
-/** What `scute envoy` prints of a configuration. */
-async function print(t: TestContext, config: object): Promise<string> {
-  const file = join(await temporaryFolder(t), 'scute.yaml');
-  await writeFile(file, JSON.stringify(config));
-  let printed = '';
-  const io = {
-    env: {},
-    stdout: (text: string) => (printed += text),
-    stderr: (text: string) => (printed += text),
-    onHangup: () => () => undefined,
-  };
-  assert.equal(await runCommandLine(['envoy', '-c', file], io, new AbortController().signal), 0, printed);
-  return printed;
-}
-
 /** The same configuration for a Scute beside the Envoy that has the addresses of its listeners. */
 function besideEnvoy({ inbound, outbound }: { readonly inbound: readonly object[]; readonly outbound: readonly object[] }): object {
   const elsewhere = { listen: '127.0.0.1:0' };
@@ -43,38 +24,6 @@ function besideEnvoy({ inbound, outbound }: { readonly inbound: readonly object[
     inbound: inbound.map((listener) => ({ ...listener, ...elsewhere })),
     outbound: outbound.map((listener) => ({ ...listener, ...elsewhere })),
   };
-}
-
-/** An application that answers with the fields that it got, and agrees to WebSocket. At a Unix socket if there is a path. */
-async function startApplication(t: TestContext, path?: string): Promise<string> {
-  const server: Server = createServer((asked, answer) => answer.end(JSON.stringify(asked.headers)));
-  server.on('upgrade', (_, socket) => socket.end('HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n'));
-  server.listen(path === undefined ? { port: 0, host: '127.0.0.1' } : { path });
-  await once(server, 'listening');
-  t.after(() => server.close());
-  return path === undefined ? `127.0.0.1:${(server.address() as AddressInfo).port}` : `unix://${path}`;
-}
-
-function ask(port: number, web: IssuedPem, headers: Readonly<Record<string, string>>) {
-  const options = {
-    host: '127.0.0.1',
-    port,
-    rejectUnauthorized: false,
-    cert: web.chainPem,
-    key: web.keyPem,
-    headers,
-    agent: false,
-  } as const;
-  return request(options);
-}
-
-async function fieldsSeen(port: number, web: IssuedPem, headers: Readonly<Record<string, string>>): Promise<IncomingHttpHeaders> {
-  const asked = ask(port, web, headers);
-  asked.end();
-  const [response] = (await once(asked, 'response')) as [AsyncIterable<Buffer>];
-  const body: Buffer[] = [];
-  for await (const chunk of response) body.push(chunk);
-  return JSON.parse(Buffer.concat(body).toString()) as IncomingHttpHeaders;
 }
 
 test('a peer of the Envoy that `scute envoy` makes cannot forge a SPIFFE ID, and opens a WebSocket', needs('envoy'), async (t) => {
@@ -86,11 +35,11 @@ test('a peer of the Envoy that `scute envoy` makes cannot forge a SPIFFE ID, and
   const inbound = [{ name: 'scute', listen: `127.0.0.1:${port}`, to, allow: [WEB], protocol: 'http', http }];
   const scute = await useScute(t, { config: base });
   await scute.address('sds');
-  await startEnvoyProcess(t, await print(t, { ...base, inbound }));
+  await startEnvoyProcess(t, await printedBootstrap(t, { ...base, inbound }));
   const web = await spiffe.issue(WEB);
   const forged = 'spiffe://example.org/admin';
 
-  const seen = await fieldsSeen(port, web, {
+  const { fields: seen } = await ask(port, web, {
     'x-peer': forged,
     x_peer: forged,
     'x-forwarded-client-cert': `URI=${forged}`,
@@ -101,7 +50,7 @@ test('a peer of the Envoy that `scute envoy` makes cannot forge a SPIFFE ID, and
   assert.doesNotMatch(JSON.stringify(seen), /admin/);
 
   const key = { 'sec-websocket-key': 'dGhlIHNhbXBsZSBub25jZQ==', 'sec-websocket-version': '13' };
-  const upgrade = ask(port, web, { connection: 'upgrade', upgrade: 'websocket', ...key });
+  const upgrade = requestOver(port, web, { connection: 'upgrade', upgrade: 'websocket', ...key });
   upgrade.end();
   const [response, socket] = (await once(upgrade, 'upgrade')) as [{ readonly statusCode: number }, { destroy(): void }];
   socket.destroy();
@@ -116,7 +65,7 @@ test('what `scute envoy` prints makes Envoy do what the listeners do', needs('en
   const scute = await useScute(t, { config: base });
   await scute.address('sds');
 
-  const printed = await print(t, {
+  const printed = await printedBootstrap(t, {
     ...base,
     inbound: [
       { name: 'in', listen: `127.0.0.1:${inbound}`, to: echo.address, allow: [API, 'spiffe://example.org/ns/*/sa/web'] },
@@ -186,7 +135,7 @@ test(
     const scute = await useScute(t, { config: { ...base, ...besideEnvoy(listeners) } });
     await scute.address('sds');
 
-    const envoy = await startEnvoyProcess(t, await print(t, { ...base, ...listeners }));
+    const envoy = await startEnvoyProcess(t, await printedBootstrap(t, { ...base, ...listeners }));
 
     const [web, other] = [await spiffe.issue(WEB), await spiffe.issue('spiffe://example.org/other')];
     assert.equal(await exchange(out, 'hello'), 'hello');
@@ -199,10 +148,10 @@ test(
 
     const direct = await fetch(`http://127.0.0.1:${outWeb}/`);
     assert.equal(((await direct.json()) as IncomingHttpHeaders)['x-peer'], WEB);
-    assert.equal((await fieldsSeen(toWeb, other, {}))['x-peer'], 'spiffe://example.org/other');
-    assert.equal((await visit(toWeb, other)).certificate?.subjectaltname, `URI:${INTERNAL}`);
+    assert.equal((await ask(toWeb, other)).fields['x-peer'], 'spiffe://example.org/other');
+    assert.equal((await ask(toWeb, other)).certificate.subjectaltname, `URI:${INTERNAL}`);
     assert.match(
-      (await fieldsSeen(toPartners, batch, {}))['x-forwarded-client-cert']?.toString() ?? '',
+      (await ask(toPartners, batch)).fields['x-forwarded-client-cert']?.toString() ?? '',
       /URI=spiffe:\/\/partner\.example\/batch$/,
     );
     for (const [port, peer] of [
@@ -210,7 +159,7 @@ test(
       [toPartners, web],
       [toPartners, impostor],
     ] as const)
-      await assert.rejects(fieldsSeen(port, peer, {}));
+      await assert.rejects(ask(port, peer));
     assert.equal(await envoy.stat(/update_rejected/), 0);
   },
 );
