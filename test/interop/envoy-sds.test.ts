@@ -203,6 +203,11 @@ test('ALL: a federated peer gets in; one whose SPIFFE ID another domain signed d
   assert.equal((await visit(port, await spiffe.issue(WEB))).reply, 'HELLO');
   assert.equal((await visit(port, await spiffe.issue(PARTNER, { signedBy: 'example.org' }))).reply, '');
   assert.equal((await visit(port, await spiffe.issue(WEB, { signedBy: 'partner.example' }))).reply, '');
+  const partner = await spiffe.issue(PARTNER);
+  await spiffe.setFederation('example.org', ['ed25519.example']);
+  await eventually(async () => assert.equal((await visit(port, partner)).reply, '', 'it is federated no longer'));
+  await spiffe.setFederation('example.org', ['partner.example']);
+  await eventually(async () => assert.equal((await visit(port, partner)).reply, 'HELLO'));
   assert.equal(await envoy.stat(/update_rejected/), 0);
 });
 
