@@ -180,6 +180,12 @@ test('the server is told the same name in SNI', async () => {
   assert.doesNotMatch(await textOf({ outbound: [{ ...out, to: '10.0.0.1:4' }], sds: SDS }), /"sni"/);
 });
 
+test('a name is looked up for both kinds of addresses, as Scute does', async () => {
+  const text = await textOf({ inbound: [{ ...IN, to: 'localhost:2' }], sds: SDS });
+
+  assert.match(text, /"type":"LOGICAL_DNS","dns_lookup_family":"ALL"/);
+});
+
 test('no listener has the name of the cluster that secrets come from', async () => {
   const listeners = ['scute', 'scute-sds', 'x'].map((name, index) => ({ ...IN, name, listen: `127.0.0.1:${index + 10}` }));
   const built = await build({ inbound: listeners, sds: SDS });

@@ -252,7 +252,8 @@ function nameIn(to: Address): string | undefined {
 function cluster({ name, to, limits }: InboundConfig | OutboundConfig, transport_socket: object | undefined): object {
   return {
     name,
-    type: nameIn(to) === undefined ? 'STATIC' : 'STRICT_DNS',
+    // As Scute: one address of the name after the other. `localhost` always has one of IPv6 to Envoy, and STRICT_DNS makes a server of each.
+    ...(nameIn(to) === undefined ? { type: 'STATIC' } : { type: 'LOGICAL_DNS', dns_lookup_family: 'ALL' }),
     // Of Envoy, the handshake is in it.
     connect_timeout: seconds(limits.connectTimeoutMs + (transport_socket === undefined ? 0 : limits.handshakeTimeoutMs)),
     load_assignment: endpoints(name, to),

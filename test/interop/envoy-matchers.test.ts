@@ -7,11 +7,12 @@ import { eventually } from '../support/eventually.ts';
 import { createTestAuthority, type TestAuthority } from '../support/pki.ts';
 import { startSds } from '../support/sds.ts';
 import { bundleOf, heldSnapshot, svidOf } from '../support/snapshots.ts';
-import { NO_MATCHERS, startInboundEnvoy, visit } from './envoy-stage.ts';
+import { NO_MATCHERS, startInboundEnvoy, startListeners, visit } from './envoy-stage.ts';
 import { needs } from './parts.ts';
 
 const API = 'spiffe://example.org/api';
 const WEB = 'spiffe://example.org/web';
+const BATCH = 'spiffe://partner.example/batch';
 const HOUR_MS = 3_600_000;
 const own = createTestAuthority({ trustDomain: 'example.org' });
 
@@ -57,6 +58,32 @@ test('ALL with an allow list: a federated authority cannot issue an ID of ours b
     assert.equal((await visit(port, partner.issue({ uriSans }))).reply, '', uriSans.join());
   assert.equal(await envoy.stat(/update_rejected/), 0);
 });
+
+test(
+  'a peer with SPIFFE IDs of two trust domains: Envoy takes the first for the trust domain, and any for its matchers',
+  needs('envoy'),
+  async (t) => {
+    const allow = new Map([['ROOTCA', listOf(WEB)]]);
+    const sds = await startSds(t, { allow: () => allow });
+    const partner = createTestAuthority({ trustDomain: 'partner.example' });
+    sds.publish(heldSnapshot([svidOf(own, API)], [own, partner]));
+    const certificate = 'default';
+    const { ports } = await startListeners(t, sds, [
+      { certificate, trust: 'ALL', peers: [WEB] },
+      { certificate, trust: 'ROOTCA' },
+      { certificate, trust: 'spiffe://example.org', peers: [WEB] },
+    ]);
+    const repliesTo = async (authority: TestAuthority, ...uriSans: readonly string[]): Promise<readonly string[]> =>
+      Promise.all(ports.map(async (port) => (await visit(port, authority.issue({ uriSans }))).reply));
+
+    // A list of Envoy's own beside ALL does not keep trust domains apart: this is a federated authority that issues an ID of ours.
+    assert.deepEqual(await repliesTo(partner, BATCH, WEB), ['HELLO', '', '']);
+    assert.deepEqual(await repliesTo(partner, WEB, BATCH), ['', '', '']);
+    // Our own authority may issue our IDs, so that there is nothing to win here; Scute itself refuses more than one.
+    assert.deepEqual(await repliesTo(own, WEB, BATCH), ['HELLO', 'HELLO', 'HELLO']);
+    assert.deepEqual(await repliesTo(own, BATCH, WEB), ['', '', '']);
+  },
+);
 
 test('an entry that nobody holds shuts out of a running Envoy who was on the list before', needs('envoy'), async (t) => {
   let allow = listOf(WEB);

@@ -18,11 +18,11 @@ export interface EnvoyProcess {
   stop(): Promise<void>;
 }
 
-const examples = fileURLToPath(new URL('../../configs/envoy/', import.meta.url));
+export const examplesFolder = fileURLToPath(new URL('../../configs/envoy/', import.meta.url));
 
 /** A bootstrap of `configs/envoy/`, with other addresses: each key of `replace` must be in it. */
 export async function exampleBootstrap(name: string, replace: Readonly<Record<string, string>>): Promise<string> {
-  return replaced(await readFile(join(examples, name), 'utf8'), replace);
+  return replaced(await readFile(join(examplesFolder, name), 'utf8'), replace);
 }
 
 export function replaced(bootstrap: string, replace: Readonly<Record<string, string>>): string {

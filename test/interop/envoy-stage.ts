@@ -1,9 +1,10 @@
 /** An Envoy that gets its secrets from Scute, and its visitors. */
 import type { TestContext } from 'node:test';
-import { connect, type PeerCertificate } from 'node:tls';
+import { connect, createServer, type PeerCertificate } from 'node:tls';
 import type { IssuedPem } from '../../src/devdomain/dev-domain.ts';
+import { bootstrap, type BootstrapOptions, type Side } from './envoy-bootstrap.ts';
 import { exampleBootstrap, startEnvoyProcess, type EnvoyProcess } from './envoy-process.ts';
-import { freePort, startEcho } from './stage.ts';
+import { freePort, listen, startEcho } from './stage.ts';
 
 /** Envoy before an echo application, by one of the examples. */
 export async function startInboundEnvoy(
@@ -20,6 +21,28 @@ export async function startInboundEnvoy(
     ...more.replace,
   });
   return { envoy: await startEnvoyProcess(t, bootstrap, { ready: more.ready ?? true }), port };
+}
+
+/** Envoy with a listener for each of `sides`, all before one echo application. */
+export async function startListeners(
+  t: TestContext,
+  sds: { readonly path: string },
+  sides: readonly Omit<Side, 'port' | 'to'>[],
+  { ready = true, ...options }: Partial<BootstrapOptions> & { readonly ready?: boolean } = {},
+): Promise<{ readonly envoy: EnvoyProcess; readonly ports: readonly number[] }> {
+  const to = (await startEcho(t)).address;
+  const inbound = await Promise.all(sides.map(async (side) => ({ ...side, to, port: await freePort() })));
+  const envoy = await startEnvoyProcess(t, bootstrap({ socket: sds.path, inbound, ...options }), { ready });
+  return { envoy, ports: inbound.map(({ port }) => port) };
+}
+
+/** An application that is a TLS server itself, and looks at no client. */
+export async function startTlsEcho(t: TestContext, { chainPem, keyPem }: Pick<IssuedPem, 'chainPem' | 'keyPem'>): Promise<string> {
+  const server = createServer({ cert: chainPem, key: keyPem }, (socket) => {
+    socket.on('error', () => undefined);
+    socket.on('data', (chunk: Buffer) => socket.end(chunk.toString().toUpperCase()));
+  });
+  return listen(t, server);
 }
 
 export interface Visit {

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import type { DevDomain } from '../../src/devdomain/dev-domain.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
+import { eventually } from '../support/eventually.ts';
 import { useScute } from '../support/scute-process.ts';
 import { needs } from './parts.ts';
 import { startXds, type Said } from './peers.ts';
@@ -12,6 +13,7 @@ const WEB = 'spiffe://example.org/web';
 const API = 'spiffe://example.org/api';
 
 interface Response {
+  readonly type: string;
   readonly nonce: string;
   readonly version: string;
   /** `default certificate`. */
@@ -22,10 +24,10 @@ interface Response {
 }
 
 /** Scute behind a client that is made of go-control-plane's types, and that fails if a secret is not valid by its rules. */
-async function start(t: TestContext, sds: object = {}) {
+async function start(t: TestContext, sds: object = {}, intermediates = 1) {
   const spiffe: DevDomain = await startDevDomain(
     t,
-    { name: 'example.org', intermediates: 1, federatesWith: ['partner.example'], workloads: { api: [{ id: API, hint: 'internal' }, WEB] } },
+    { name: 'example.org', intermediates, federatesWith: ['partner.example'], workloads: { api: [{ id: API, hint: 'internal' }, WEB] } },
     { name: 'partner.example' },
   );
   const socket = `unix://${join(await temporaryFolder(t), 'sds.sock')}`;
@@ -39,6 +41,7 @@ async function start(t: TestContext, sds: object = {}) {
     assert.ok(said['ended'] === undefined && said['error'] === undefined, JSON.stringify(said));
     const secrets = (said['secrets'] ?? []) as readonly { readonly name: string; readonly kind: string; readonly version?: string }[];
     return {
+      type: String(said['type']),
       nonce: String(said['nonce']),
       version: String(said['version']),
       secrets: secrets.map(({ name, kind }) => `${name} ${kind}`),
@@ -147,23 +150,78 @@ for (const variant of ['delta', 'delta-ads'] as const) {
   );
 }
 
-test('go-control-plane: everything, plain authorities, matchers and FetchSecrets are valid too', needs('go-control-plane'), async (t) => {
-  const sds = { disableSpiffeCertValidation: true, matchers: [{ secret: 'ROOTCA', allow: [WEB, 'spiffe://example.org/ns/*/sa/**'] }] };
-  const { tell, next, ended } = await start(t, sds);
+for (const disableSpiffeCertValidation of [false, true]) {
+  const form = disableSpiffeCertValidation ? 'plain authorities' : 'the SPIFFE validator';
 
-  tell({ open: 's', variant: 'sotw' });
-  tell({ send: 's' });
-  assert.deepEqual((await next()).secrets, [
-    'spiffe://example.org trusted_ca',
-    'spiffe://partner.example trusted_ca',
-    `${API} certificate`,
-    `${WEB} certificate`,
-  ]);
-  tell({ fetch: true, names: ['ROOTCA', 'default', 'ALL'] });
-  assert.deepEqual((await next()).secrets, ['ROOTCA trusted_ca', 'default certificate']);
-  tell({ fetch: true, names: ['ALL'] });
-  assert.equal((await ended())['ended'], 'NotFound');
-});
+  test(
+    `go-control-plane: matchers, revocation lists, ALL and hints are valid on every kind of stream, with ${form}`,
+    needs('go-control-plane'),
+    async (t) => {
+      const matchers = [{ secret: 'ROOTCA', allow: [WEB, 'spiffe://example.org/ns/*/sa/**', 'spiffe://partner.example/x'] }];
+      const { spiffe, tell, next, ended } = await start(t, { disableSpiffeCertValidation, crls: true, matchers }, 0);
+      for (const domain of ['example.org', 'partner.example']) await spiffe.revoke(domain, Buffer.from([1, 2, 3]));
+      const names = ['ROOTCA', 'ALL', 'hint:internal', 'spiffe://partner.example'];
+      const one = disableSpiffeCertValidation ? 'trusted_ca' : 'spiffe:1';
+      const expected = [
+        ...(disableSpiffeCertValidation ? [] : ['ALL spiffe:2 crls:2']),
+        `ROOTCA ${one} matchers:2 crls:1`,
+        'hint:internal certificate',
+        `spiffe://partner.example ${one} crls:1`,
+      ];
+
+      await eventually(async () => {
+        tell({ fetch: true, names });
+        assert.deepEqual((await next()).secrets.toSorted(), expected);
+      });
+      for (const variant of ['sotw', 'ads', 'delta', 'delta-ads']) {
+        tell({ open: variant, variant });
+        tell({ send: variant, ...(variant.startsWith('delta') ? { subscribe: names } : { names }) });
+        const { secrets, removed } = await next();
+        assert.deepEqual(secrets.toSorted(), expected, variant);
+        // All trust domains in one list of authorities are never sent.
+        assert.deepEqual(removed, disableSpiffeCertValidation && variant.startsWith('delta') ? ['ALL'] : []);
+      }
+      tell({ fetch: true, names: ['ALL'] });
+      if (disableSpiffeCertValidation) assert.equal((await ended())['ended'], 'NotFound');
+      else assert.deepEqual((await next()).secrets, ['ALL spiffe:2 crls:2']);
+      tell({ open: 'everything', variant: 'sotw' });
+      tell({ send: 'everything' });
+      assert.deepEqual((await next()).secrets, [
+        `spiffe://example.org ${one} crls:1`,
+        `spiffe://partner.example ${one} crls:1`,
+        `${API} certificate`,
+        `${WEB} certificate`,
+      ]);
+    },
+  );
+}
+
+test(
+  'go-control-plane: an aggregated stream that asks for listeners and clusters too is told that there are none',
+  needs('go-control-plane'),
+  async (t) => {
+    const { spiffe, tell, next } = await start(t);
+    const types = ['envoy.config.cluster.v3.Cluster', 'envoy.config.listener.v3.Listener'].map((name) => `type.googleapis.com/${name}`);
+
+    for (const variant of ['ads', 'delta-ads']) {
+      tell({ open: variant, variant });
+      for (const type of types) {
+        tell({ send: variant, type, node: 'go' });
+        const answer = await next();
+        assert.deepEqual([answer.type, answer.secrets, answer.removed], [type, [], []]);
+        tell({ send: variant, type, nonce: answer.nonce, version: answer.version });
+      }
+      tell({ send: variant, names: ['default'], subscribe: ['default'] });
+      const first = await next();
+      assert.deepEqual(first.secrets, ['default certificate']);
+      tell({ send: variant, names: ['default'], nonce: first.nonce, version: first.version });
+      // Nothing but the certificate comes of a rotation.
+      await spiffe.rotate('example.org');
+      assert.deepEqual((await next()).secrets, ['default certificate']);
+      tell({ send: variant, unsubscribe: ['default'] });
+    }
+  },
+);
 
 test('go-control-plane: Scute stops, and every stream is told UNAVAILABLE', needs('go-control-plane'), async (t) => {
   const { scute, tell, next, ended } = await start(t);

@@ -5,7 +5,10 @@ package main
 import (
 	"bufio"
 	"context"
+	gotls "crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"os"
@@ -40,11 +43,15 @@ type command struct {
 	Version     string            `json:"version"`
 	Error       string            `json:"error"`
 	Node        string            `json:"node"`
+	// Type is what to ask for; secrets if it is empty.
+	Type string `json:"type"`
 }
 
 // held is one secret that came.
 type held struct {
-	Name    string `json:"name"`
+	Name string `json:"name"`
+	// Kind is "certificate", or what a validation context is made of: "trusted_ca" or "spiffe:" and the number of trust domains, then how many
+	// matchers and revocation lists it has, if any.
 	Kind    string `json:"kind"`
 	Version string `json:"version,omitempty"`
 }
@@ -120,13 +127,17 @@ func (s *stream) send(c command) error {
 	if c.Error != "" {
 		detail = &rpcstatus.Status{Code: 13, Message: c.Error}
 	}
+	typeURL := secretType
+	if c.Type != "" {
+		typeURL = c.Type
+	}
 	if s.sotw != nil {
 		return s.sotw.Send(&discovery.DiscoveryRequest{
-			Node: node, TypeUrl: secretType, ResourceNames: c.Names, ResponseNonce: c.Nonce, VersionInfo: c.Version, ErrorDetail: detail,
+			Node: node, TypeUrl: typeURL, ResourceNames: c.Names, ResponseNonce: c.Nonce, VersionInfo: c.Version, ErrorDetail: detail,
 		})
 	}
 	return s.delta.Send(&discovery.DeltaDiscoveryRequest{
-		Node: node, TypeUrl: secretType, ResourceNamesSubscribe: c.Subscribe, ResourceNamesUnsubscribe: c.Unsubscribe,
+		Node: node, TypeUrl: typeURL, ResourceNamesSubscribe: c.Subscribe, ResourceNamesUnsubscribe: c.Unsubscribe,
 		InitialResourceVersions: c.Initial, ResponseNonce: c.Nonce, ErrorDetail: detail,
 	})
 }
@@ -134,7 +145,7 @@ func (s *stream) send(c command) error {
 func (s *stream) receive(name string) {
 	for {
 		var secrets []held
-		var version, nonce string
+		var version, nonce, typeURL string
 		removed := []string{}
 		if s.sotw != nil {
 			response, err := s.sotw.Recv()
@@ -143,7 +154,7 @@ func (s *stream) receive(name string) {
 				return
 			}
 			checked(response.ValidateAll())
-			version, nonce = response.VersionInfo, response.Nonce
+			version, nonce, typeURL = response.VersionInfo, response.Nonce, response.TypeUrl
 			for _, resource := range response.Resources {
 				secrets = append(secrets, read(resource, ""))
 			}
@@ -154,7 +165,7 @@ func (s *stream) receive(name string) {
 				return
 			}
 			checked(response.ValidateAll())
-			version, nonce = response.SystemVersionInfo, response.Nonce
+			version, nonce, typeURL = response.SystemVersionInfo, response.Nonce, response.TypeUrl
 			removed = append(removed, response.RemovedResources...)
 			for _, resource := range response.Resources {
 				one := read(resource.Resource, resource.Version)
@@ -164,7 +175,7 @@ func (s *stream) receive(name string) {
 				secrets = append(secrets, one)
 			}
 		}
-		printLine(map[string]any{"on": name, "version": version, "nonce": nonce, "secrets": secrets, "removed": removed})
+		printLine(map[string]any{"on": name, "type": typeURL, "version": version, "nonce": nonce, "secrets": secrets, "removed": removed})
 	}
 }
 
@@ -183,24 +194,70 @@ func fetch(connection *grpc.ClientConn, c command) {
 	printLine(map[string]any{"on": "fetch", "secrets": secrets})
 }
 
-// read checks a secret as Envoy does, down to the validator's own message.
+// read checks a secret as Envoy does, down to the validator's own message and what is in PEM.
 func read(resource *anypb.Any, version string) held {
 	var one tls.Secret
 	checked(resource.UnmarshalTo(&one))
 	checked(one.ValidateAll())
 	kind := "certificate"
 	if context := one.GetValidationContext(); context != nil {
-		kind = "trusted_ca"
-		if custom := context.GetCustomValidatorConfig(); custom != nil {
-			var config tls.SPIFFECertValidatorConfig
-			checked(custom.TypedConfig.UnmarshalTo(&config))
-			checked(config.ValidateAll())
-			kind = fmt.Sprintf("spiffe:%d", len(config.TrustDomains))
-		}
-	} else if one.GetTlsCertificate() == nil {
+		kind = readContext(context)
+	} else if certificate := one.GetTlsCertificate(); certificate != nil {
+		_, err := gotls.X509KeyPair(certificate.CertificateChain.GetInlineBytes(), certificate.PrivateKey.GetInlineBytes())
+		checked(err)
+	} else {
 		fail(fmt.Errorf("the secret %q is neither", one.Name))
 	}
 	return held{Name: one.Name, Kind: kind, Version: version}
+}
+
+func readContext(context *tls.CertificateValidationContext) string {
+	kind := "trusted_ca"
+	lists := 0
+	if custom := context.GetCustomValidatorConfig(); custom != nil {
+		var config tls.SPIFFECertValidatorConfig
+		checked(custom.TypedConfig.UnmarshalTo(&config))
+		checked(config.ValidateAll())
+		kind = fmt.Sprintf("spiffe:%d", len(config.TrustDomains))
+		for _, domain := range config.TrustDomains {
+			lists += readPEM(domain.TrustBundle.GetInlineBytes())
+		}
+	} else {
+		lists = readPEM(context.TrustedCa.GetInlineBytes()) + readPEM(context.Crl.GetInlineBytes())
+	}
+	if matchers := len(context.MatchTypedSubjectAltNames); matchers > 0 {
+		kind += fmt.Sprintf(" matchers:%d", matchers)
+	}
+	if lists > 0 {
+		kind += fmt.Sprintf(" crls:%d", lists)
+	}
+	return kind
+}
+
+// readPEM parses every block, and counts the revocation lists.
+func readPEM(text []byte) int {
+	lists := 0
+	for {
+		block, rest := pem.Decode(text)
+		if block == nil {
+			if len(text) > 0 {
+				fail(fmt.Errorf("%d bytes after the last PEM block", len(text)))
+			}
+			return lists
+		}
+		var err error
+		switch block.Type {
+		case "CERTIFICATE":
+			_, err = x509.ParseCertificate(block.Bytes)
+		case "X509 CRL":
+			_, err = x509.ParseRevocationList(block.Bytes)
+			lists++
+		default:
+			err = fmt.Errorf("a PEM block of type %q", block.Type)
+		}
+		checked(err)
+		text = rest
+	}
 }
 
 func ended(name string, err error) {
