@@ -88,6 +88,9 @@ const STREAM_PATHS = new Set(
 );
 const SERVICES = [SecretDiscoveryService.typeName, AggregatedDiscoveryService.typeName];
 
+/** How gRPC begins to say that a request is larger than it reads. */
+const TOO_LARGE = 'Received message larger than ';
+
 /**
  * One connection of a client. It has a gRPC server of its own, into which its socket is put: gRPC does not tell whose call a call is, and
  * limits are for each client.
@@ -116,7 +119,7 @@ export class SdsConnection {
     this.#server = new Server({
       'grpc.enable_channelz': 0,
       'grpc.max_concurrent_streams': limits.maxStreamsPerConnection + SPARE_STREAMS,
-      // Ours is lower, and comes with a metric. What is never completed is seen by `look`.
+      // Ours is lower. What is never completed is seen by `look`.
       'grpc.max_receive_message_length': GRPC_FACTOR * limits.maxRequestBytes,
       // A client that does not read does not answer either.
       'grpc.keepalive_time_ms': KEEPALIVE_MS,
@@ -137,6 +140,7 @@ export class SdsConnection {
     // With the secrets, which the services themselves know as any message.
     const files = [SecretDiscoveryService.file, AggregatedDiscoveryService.file, Health.file, file_secret];
     addReflection(this.#server, files, () => {
+      this.#accountedBytes += OVERHEAD_BYTES;
       const problem = this.#admit();
       if (problem !== undefined) deps.events.refused('request_rate', problem);
       return problem;
@@ -211,6 +215,8 @@ export class SdsConnection {
    * gRPC begins some handlers only after the end of their call.
    */
   #admitted(call: ServerInterceptingCallInterface, path: string): ServerInterceptingCall {
+    const isOther = !STREAM_PATHS.has(path);
+    this.#watchStatus(call);
     return new ServerInterceptingCall(call, {
       start: (next) =>
         next({
@@ -218,13 +224,31 @@ export class SdsConnection {
             const refusal = this.#admitCall(call);
             if (refusal !== undefined) return call.sendStatus(refusal);
             this.#calls.set(call, path);
+            if (isOther) this.#deps.events.callOpened();
             begin(metadata);
           },
           onCancel: () => {
-            if (this.#calls.delete(call)) this.#deps.closeStream();
+            if (!this.#calls.delete(call)) return;
+            this.#deps.closeStream();
+            if (isOther) this.#deps.events.callEnded();
           },
         }),
     });
+  }
+
+  /** gRPC refuses what is beyond its own limit by itself, past all interceptors. So the last step is watched that each status takes. */
+  #watchStatus(call: ServerInterceptingCallInterface): void {
+    const send = call.sendStatus.bind(call);
+    let isSaid = false;
+    call.sendStatus = (last) => {
+      const details = last.details ?? '';
+      // It may say so again for what follows.
+      if (!isSaid && last.code === status.RESOURCE_EXHAUSTED && details.startsWith(TOO_LARGE)) {
+        isSaid = true;
+        this.#deps.events.refused('request_size', details);
+      }
+      send(last);
+    };
   }
 
   /** Takes the place of a stream, or says why there is none. */

@@ -68,6 +68,9 @@ export interface SdsRound {
 export interface SdsEvents {
   connectionOpened(): void;
   connectionClosed(): void;
+  /** A call beside the xDS streams: FetchSecrets, health, reflection. */
+  callOpened(): void;
+  callEnded(): void;
   streamOpened(stream: SdsStreamRef): void;
   /** `detail` if it was not the client that ended it. */
   streamEnded(stream: SdsStreamRef, detail: string | undefined): void;
@@ -119,6 +122,12 @@ export function createSdsEvents({ logger, metrics, repeated }: SdsEventsOptions)
     },
     connectionClosed() {
       metrics.connections -= 1;
+    },
+    callOpened() {
+      metrics.calls += 1;
+    },
+    callEnded() {
+      metrics.calls -= 1;
     },
     streamOpened(stream) {
       metrics.streams[stream.protocol] += 1;

@@ -4,6 +4,7 @@ import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS, type SdsMissingReason, type S
 /** Counted in plain integers, and read when somebody scrapes. */
 export interface SdsMetrics {
   connections: number;
+  calls: number;
   readonly streams: Record<SdsProtocol, number>;
   readonly opened: Record<SdsProtocol, number>;
   readonly sent: Record<'certificate' | 'bundle', number>;
@@ -31,6 +32,7 @@ export function registerSdsMetrics(registry: Registry, counter: Define, gauge: D
   });
   const metrics: SdsMetrics = {
     connections: 0,
+    calls: 0,
     streams: { sotw: 0, delta: 0 },
     opened: { sotw: 0, delta: 0 },
     sent: { certificate: 0, bundle: 0 },
@@ -49,6 +51,7 @@ export function registerSdsMetrics(registry: Registry, counter: Define, gauge: D
       for (const [value, count] of Object.entries(counts())) add({ [label]: value }, count);
     };
   gauge('sds_connections', 'Connections of SDS clients', [], (add) => add({}, metrics.connections));
+  gauge('sds_calls', 'FetchSecrets, health and reflection calls that are open', [], (add) => add({}, metrics.calls));
   gauge(
     'sds_streams',
     'SDS streams that are open',

@@ -12,6 +12,7 @@ import { test, type TestContext } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { status, type Client } from '@grpc/grpc-js';
 import { eventually } from '../support/eventually.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { createTestAuthority } from '../support/pki.ts';
 import {
   encodeDelta,
@@ -138,6 +139,31 @@ test('a megabyte of names is refused with a clear status, however it is sent', a
   const byDelta = openDelta(client);
   for (let index = 0; index < 11; index += 1) byDelta.send({ resourceNamesSubscribe: names.slice(index * 100, index * 100 + 100) });
   assert.equal((await byDelta.ended).code, status.RESOURCE_EXHAUSTED);
+  await other.rotate();
+});
+
+test('a request beyond what gRPC itself reads is refused by it, and counted by us, once each', async (t) => {
+  const sds = await start(t, { maxRequestBytes: 10_000 });
+  const other = await bystander(t, sds);
+  const client = sdsClient(t, sds.target);
+  const resourceNames = ['x'.repeat(90_000)];
+  const [first, later, delta] = [openSotw(client), openSotw(client), openDelta(client)];
+  later.send({ resourceNames: ['default'] });
+  await later.next();
+
+  first.send({ resourceNames });
+  later.send({ resourceNames });
+  delta.send({ resourceNamesSubscribe: resourceNames });
+
+  for (const { ended } of [first, later, delta]) {
+    const { code, details } = await ended;
+    assert.equal(code, status.RESOURCE_EXHAUSTED);
+    assert.match(details, /^Received message larger than max \(90\d\d\d vs 80000\)$/);
+  }
+  assert.equal((await fetchSecrets(client, { resourceNames })).error?.code, status.RESOURCE_EXHAUSTED);
+  assert.equal(sds.metrics.sds.refused.request_size, 4);
+  assert.ok(sds.log().some((line) => line['message'] === 'SDS client refused' && line['reason'] === 'request_size'));
+  await eventually(() => assert.deepEqual([sds.metrics.sds.streams, sds.metrics.sds.calls], [{ sotw: 1, delta: 0 }, 0]));
   await other.rotate();
 });
 
@@ -467,8 +493,10 @@ for (const [what, path, message] of [
     await eventually(() => assert.equal(count, 51));
     assert.deepEqual([...refused], ['8 more%20than%20100%20streams']);
     assert.equal(sds.metrics.sds.refused.stream_limit, 51);
+    assert.equal(sds.metrics.sds.calls, 99);
     await other.rotate();
     session.destroy();
+    await eventually(() => assert.equal(sds.metrics.sds.calls, 0));
     await eventually(async () => {
       const stream = openSotw(sdsClient(t, sds.target));
       stream.send({ resourceNames: ['default'] });
@@ -476,6 +504,43 @@ for (const [what, path, message] of [
     });
   });
 }
+
+test('A.7 rate limiting, differs: calls beyond the rate of one connection are RESOURCE_EXHAUSTED, and nobody is exempt', async (t) => {
+  const clock = new FakeClock();
+  const sds = await startSds(t, { clock, sds: { limits: { maxRequestRate: 1 } } });
+  sds.publish(identity());
+  const opens: Readonly<Record<string, (client: Client) => Promise<number>>> = {
+    StreamSecrets: async (client) => {
+      const stream = openSotw(client);
+      stream.send({ resourceNames: ['default'] });
+      const code = await Promise.race([stream.next().then(() => status.OK), stream.ended.then((ended) => ended.code)]);
+      stream.call.cancel();
+      return code;
+    },
+    FetchSecrets: async (client) => (await fetchSecrets(client, { resourceNames: ['default'] })).error?.code ?? status.OK,
+    Reflection: async (client) => {
+      const call = openRaw(client, '/grpc.reflection.v1.ServerReflection/ServerReflectionInfo');
+      call.on('error', () => undefined);
+      const ended = new Promise<number>((resolve) => call.on('status', ({ code }: { code: number }) => resolve(code)));
+      call.resume();
+      call.end(Buffer.alloc(0));
+      return await ended;
+    },
+  };
+  for (const [method, open] of Object.entries(opens)) {
+    const client = sdsClient(t, sds.target);
+    // Ten seconds' worth at once. A question by reflection counts, as its call does.
+    const atOnce = method === 'Reflection' ? 5 : 10;
+    for (let count = 0; count < atOnce; count += 1) assert.equal(await open(client), status.OK, method);
+
+    const refused = sds.metrics.sds.refused.request_rate;
+    assert.equal(await open(client), status.RESOURCE_EXHAUSTED, method);
+    assert.equal(sds.metrics.sds.refused.request_rate, refused + 1);
+
+    clock.advance(3000);
+    assert.equal(await open(client), status.OK, method);
+  }
+});
 
 test('unary calls that are read give their places back at once', async (t) => {
   const sds = await start(t, { maxStreams: 2, maxStreamsPerConnection: 2 });
