@@ -25,7 +25,7 @@ import { fetchSecrets } from './fetch.ts';
 import { TokenBucket } from './limits.ts';
 import type { Catalogue } from './secrets.ts';
 import { DELTA, SOTW, XdsServerStream, type Protocol, type XdsCall, type XdsStream } from './stream.ts';
-import { listNames, type SotwRequest, type StreamOptions } from './stream-state.ts';
+import { listNames, shorten, type SotwRequest, type StreamOptions } from './stream-state.ts';
 import { decodeSotwRequest, encodeSotwResponse, SECRET_TYPE } from './wire.ts';
 
 export interface ConnectionDeps {
@@ -315,7 +315,7 @@ export class SdsConnection {
       return refuse(
         'bad_request',
         status.INVALID_ARGUMENT,
-        `type_url ${JSON.stringify(typeUrl.slice(0, 200))} is not served here: ${SECRET_TYPE} is`,
+        `type_url ${JSON.stringify(shorten(typeUrl))} is not served here: ${SECRET_TYPE} is`,
       );
     if (request.names.length > maxNames)
       return refuse('name_limit', status.RESOURCE_EXHAUSTED, `${request.names.length} names in one request: ${maxNames} are allowed`);

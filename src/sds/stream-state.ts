@@ -2,6 +2,7 @@
  * What one xDS stream for one type of resource knows, and what happens on it: pure, one step for the state-of-the-world protocol and one for
  * delta. Neither sockets nor time are seen here; whoever owns the stream feeds events in and carries the effects out.
  */
+import { strangersWords } from '../telemetry/scrub.ts';
 import type { SdsMissingReason, SdsName } from '../telemetry/sds-events.ts';
 import { digest, type Catalogue, type Secret } from './secrets.ts';
 import type { ValidationForm } from './validation-form.ts';
@@ -478,8 +479,7 @@ export function listNames(names: readonly string[]): string {
   return `${shown.join(', ')}${names.length > shown.length ? ` and ${names.length - shown.length} more` : ''}`;
 }
 
-/** A client's words for people. One that says the key that it was given has said nothing. */
+/** A client's words for people. */
 export function shorten(text: string, length = MAX_LISTED_LENGTH): string {
-  if (text.includes('PRIVATE KEY')) return '[redacted]';
-  return text.length > length ? `${text.slice(0, length)}…` : text;
+  return strangersWords(text, length);
 }

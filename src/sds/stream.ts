@@ -7,6 +7,7 @@ import {
   changesSotw,
   kindsDue,
   NEW_STREAM,
+  shorten,
   stepDelta,
   stepSotw,
   type DeltaRequest,
@@ -207,7 +208,7 @@ export class XdsServerStream<Request extends { readonly nonce: string }> impleme
     const isKnownWrong = this.ref.aggregated ? !isTypeUrl(typeUrl) : typeUrl !== '' && typeUrl !== SECRET_TYPE;
     if (isKnownWrong) {
       const what = this.ref.aggregated ? 'is not the URL of a type' : `is not served here: ${SECRET_TYPE} is`;
-      this.#refuse('bad_request', INVALID_ARGUMENT, `type_url ${JSON.stringify(typeUrl.slice(0, MAX_TYPE_LENGTH))} ${what}`);
+      this.#refuse('bad_request', INVALID_ARGUMENT, `type_url ${JSON.stringify(shorten(typeUrl))} ${what}`);
       return undefined;
     }
     const key = typeUrl === '' ? SECRET_TYPE : typeUrl;

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { test } from 'node:test';
 import { createLogger, type LoggerOptions } from './logger.ts';
+import { strangersWords } from './scrub.ts';
 
 function logInto(lines: string[], options: Partial<LoggerOptions> = {}) {
   return createLogger({ level: 'info', format: 'json', destination: { write: (line) => void lines.push(line) }, ...options });
@@ -47,12 +48,12 @@ test('the pretty form is one line too, and has no control characters from outsid
   const lines: string[] = [];
 
   (await logInto(lines, { format: 'pretty' })).logger.warn(
-    { peer_id: 'spiffe://example.org/a', detail: '\u001B[31mred\nnew line' },
+    { peer_id: 'spiffe://example.org/a', name: 'x\nINFO: all is well\u001B[31m', detail: '\u001B[31mred\nnew line' },
     'peer denied',
   );
 
   const text = lines.join('');
-  assert.match(text, /WARN: peer denied/);
+  assert.match(text, /WARN \("x\\nINFO: all is well\\u001b\[31m"\): peer denied/);
   assert.match(text, /"peer_id":"spiffe:\/\/example\.org\/a"/);
   assert.equal(text.split('\n').length, 2);
   assert.ok(!text.includes('\u001B'));
@@ -88,6 +89,31 @@ for (const [name, make] of Object.entries(KEYS)) {
     assert.ok(!said.includes(pem.split('\n').at(-3) ?? 'none'), 'PEM of the key');
   });
 }
+
+test('a key in quotes within a field leaves the line whole', async () => {
+  const lines: string[] = [];
+  const pem = '-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEG\n';
+
+  const { logger } = await logInto(lines);
+  logger.info({ detail: `type ${JSON.stringify(pem)} is unknown`, text: `"${pem}"\\`, after: 'it' }, 'm');
+
+  const { time: _time, ...fields } = JSON.parse(lines.join('')) as Record<string, unknown>;
+  assert.deepEqual(fields, { level: 'info', detail: 'type "[redacted]', text: '"[redacted]', after: 'it', message: 'm' });
+});
+
+test('the words of a stranger are cut, hold no key, and cannot turn the text of others around', () => {
+  for (const [text, shown] of [
+    ['some words', 'some words'],
+    ['x'.repeat(20), 'xxxxxxxxxx…'],
+    [`${'x'.repeat(20)}-----BEGIN EC PRIVATE KEY-----`, '[redacted]'],
+    ['MIGHAgEAMBMGByqGSM49AgEG', '[redacted]…'],
+    ['eins\u2028zwei', 'eins\ufffdzwei'],
+    ['\u202edrei\u009b', '\ufffddrei\ufffd'],
+    ['a\nb', 'a\nb'],
+  ] as const)
+    assert.equal(strangersWords(text, 10), shown);
+  assert.equal(strangersWords('it is MIGHAgEAMBMGByqGSM49AgEG', 20), 'it is [redacted]…');
+});
 
 test('tokens and passwords given to the log by mistake do not come out, whatever is in them', async () => {
   const lines: string[] = [];

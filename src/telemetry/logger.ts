@@ -134,6 +134,8 @@ async function loadPretty(colorize: boolean): Promise<((line: string) => string)
       translateTime: 'HH:MM:ss.l',
       ignore: 'pid',
       singleLine: true,
+      // A field of this name would stand before the message as it is.
+      customPrettifiers: { name: (name) => JSON.stringify(name) },
     });
   } catch (cause) {
     if (codeOf(cause) !== 'ERR_MODULE_NOT_FOUND') throw cause;

@@ -1,5 +1,6 @@
 /** What happens on the SDS socket, and how it is told. */
 import type { LogFields, Logger } from './logger.ts';
+import { strangersWords } from './scrub.ts';
 import type { SdsMetrics } from './sds-metrics.ts';
 
 /** Why there is no secret of a name that a client asked for. One closed set: the label of the metric, the log field and the documentation. */
@@ -199,6 +200,5 @@ function fieldsOf(stream: SdsStreamRef): LogFields {
 }
 
 function cut(name: string): string {
-  if (name.includes('PRIVATE KEY')) return '[redacted]';
-  return name.length > MAX_NAME ? `${name.slice(0, MAX_NAME)}…` : name;
+  return strangersWords(name, MAX_NAME);
 }
