@@ -38,6 +38,8 @@ export interface TestSdsServer {
   readonly path: string;
   publish(snapshot: IdentitySnapshot): void;
   log(): readonly Readonly<Record<string, unknown>>[];
+  /** All that was written to the log. */
+  written(): string;
 }
 
 export interface TestSdsOptions {
@@ -46,6 +48,7 @@ export interface TestSdsOptions {
   readonly clock?: Clock;
   readonly allow?: () => ReadonlyMap<string, AllowList>;
   readonly logLevel?: 'info' | 'debug';
+  readonly logFormat?: 'json' | 'pretty';
 }
 
 /** An SDS server alone, with identities that the test publishes. It is stopped after the test. */
@@ -53,9 +56,9 @@ export async function startSds(t: TestContext, options: TestSdsOptions = {}): Pr
   const path = join(await temporaryFolder(t), 'sds.sock');
   const config = await sdsConfig({ listen: `unix://${path}`, ...options.sds });
   const metrics = createMetrics({ version: 'test' });
-  const lines: Record<string, unknown>[] = [];
-  const write = (line: string): void => void lines.push(JSON.parse(line) as Record<string, unknown>);
-  const { logger } = await createLogger({ level: options.logLevel ?? 'debug', format: 'json', destination: { write } });
+  const written: string[] = [];
+  const destination = { write: (text: string): void => void written.push(text) };
+  const { logger } = await createLogger({ level: options.logLevel ?? 'debug', format: options.logFormat ?? 'json', destination });
   const clock = options.clock ?? systemClock;
   const { view, publisher } = createIdentityStore();
   const server = createSdsServer({
@@ -74,7 +77,8 @@ export async function startSds(t: TestContext, options: TestSdsOptions = {}): Pr
     metrics,
     path,
     target: `unix://${path}`,
-    log: () => lines,
+    log: () => written.map((line) => JSON.parse(line) as Record<string, unknown>),
+    written: () => written.join(''),
     publish: (snapshot) => publisher.publish({ ...snapshot, generation: (generation += 1) }),
   };
 }
