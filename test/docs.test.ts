@@ -31,6 +31,7 @@ test('the JSON Schema and the reference of the configuration are what the schema
 
 interface JsonSchema {
   readonly description?: string;
+  readonly default?: unknown;
   readonly properties?: Readonly<Record<string, JsonSchema>>;
   readonly items?: JsonSchema;
 }
@@ -131,6 +132,24 @@ test('the close, deny and drop reasons of the documents are those that there are
   ];
   for (const [heading, reasons] of sets)
     assert.deepEqual(namesUnder('docs/operations.md', heading).toSorted(), reasons.toSorted(), heading);
+});
+
+test('the limits of SDS are in the documents with their defaults, and each is what one reason is about', () => {
+  const limits = fields.filter(({ path }) => path.startsWith('sds.limits.'));
+  const rows = below('docs/operations.md', 'Why an SDS client was refused').matchAll(/^\| `(\w+)` \| `(\w+)`, (\d+) \| ([^|]+) \|/gm);
+  const documented = [...rows].map(([, reason = '', limit = '', standard, code = '']) => ({
+    reason,
+    limit,
+    standard: Number(standard),
+    code,
+  }));
+
+  assert.deepEqual(
+    documented.map(({ limit, standard }) => [limit, standard]),
+    limits.map(({ key, field }) => [key, field.default]),
+  );
+  for (const { reason, code } of documented)
+    assert.equal(code, reason === 'connection_limit' ? 'none: closed' : 'RESOURCE_EXHAUSTED', reason);
 });
 
 test('the messages of the documents are those that are logged', () => {

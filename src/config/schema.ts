@@ -232,11 +232,11 @@ const sdsLimits = z
     maxStreamsPerConnection: sdsLimit(100_000, 1000, 'streams of one connection; an Envoy has one a secret'),
     maxNames: sdsLimit(100_000, 1000, 'names that one stream may ask for'),
     maxRequestBytes: sdsLimit(4_194_304, 262_144, 'bytes of a request; what an Envoy says of itself takes some ten thousand'),
-    maxSubscriptionBytes: sdsLimit(1_073_741_824, 1_048_576, 'bytes of the names that one connection asks for'),
+    maxSubscriptionBytes: sdsLimit(1_073_741_824, 1_048_576, 'bytes of the names that one connection asks for, and 64 more for each name'),
     maxRequestRate: sdsLimit(
       1_000_000,
       200,
-      'requests a second of one connection that do more than answer a response, such as health checks, and ten times as many at once; acknowledgements are free',
+      'requests a second of one connection that do more than answer a response, such as new streams and health checks, and ten times as many at once; acknowledgements are free',
     ),
   })
   .prefault({})

@@ -69,6 +69,23 @@ for (const keyType of ['ec-p256', 'rsa-2048', 'ed25519'] as const) {
     const { nonce } = await parrot.next();
     parrot.send({ resourceNames: ['default', pem], responseNonce: nonce, errorDetail: { code: 13, message: pem } });
     await scute.logged((line) => line.message === 'secret rejected by the client');
+    // Likewise without the words around it, and over the services where names or types are wrong.
+    const bare = keys[0]?.toString('base64') ?? '';
+    for (const words of [bare, pem]) {
+      const client = { node: { id: words, userAgentName: words }, errorDetail: { code: 13, message: words } };
+      const again = openDelta(envoys);
+      again.send({
+        ...client,
+        resourceNamesSubscribe: ['ROOTCA', words],
+        initialResourceVersions: { [words]: words },
+        responseNonce: words,
+      });
+      again.send({ ...client, responseNonce: (await again.next()).nonce });
+      openSotw(envoys, true).send({ ...client, typeUrl: words });
+      await fetchSecrets(envoys, { ...client, resourceNames: [words] });
+      await fetchSecrets(envoys, { ...client, typeUrl: words });
+    }
+    await scute.logged((line) => line.message === 'SDS client refused' && line['reason'] === 'bad_request');
     const delta = openDelta(envoys);
     delta.send({ resourceNamesSubscribe: ['default', '*', 'unknown'] });
     await delta.next();
@@ -121,6 +138,7 @@ for (const keyType of ['ec-p256', 'rsa-2048', 'ed25519'] as const) {
         assert.ok(!lower.includes(piece.toString('hex')), 'a part of a key in hexadecimal');
         assert.ok(!everything.includes(Buffer.from(piece).toString('base64')), 'a part of a key in base64');
         assert.ok(!everything.includes([...piece].join(',')), 'a part of a key as a list of numbers');
+        assert.ok(!everything.includes(piece.toString('latin1')), 'a part of a key as it is');
       }
     }
   });

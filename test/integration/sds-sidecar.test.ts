@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { status } from '@grpc/grpc-js';
@@ -7,6 +8,7 @@ import { eventually } from '../support/eventually.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { ask } from '../support/http.ts';
 import { deltaSecretsOf, openDelta, openSotw, sdsClient, secretsOf } from '../support/sds.ts';
+import { startScute } from '../support/scute-process.ts';
 import { startSidecar } from '../support/sidecar.ts';
 import { dial, startEcho } from '../support/tcp.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
@@ -121,6 +123,35 @@ test('a stop ends SDS streams at once, though connections have long to drain', a
   await stopping;
 });
 
+test('with a drain timeout of zero a stop ends SDS streams too, also of a client that reads nothing, and leaves no socket', async (t) => {
+  const spiffe = await startExampleDomain(t);
+  const folder = await temporaryFolder(t);
+  const socket = `unix://${join(folder, 'sds.sock')}`;
+  const scute = await startScute({
+    config: { workloadApi: { endpoint: spiffe.endpoint('api') }, sds: { listen: socket }, drainTimeout: '0s', log: { level: 'debug' } },
+  });
+  t.after(() => scute.stop());
+  await scute.ready('sds');
+  const client = sdsClient(t, socket);
+  const streams = [openSotw(client), openSotw(client, true)] as const;
+  for (const stream of streams) {
+    stream.send({ resourceNames: ['default'] });
+    await stream.next();
+  }
+  const sleeping = openDelta(sdsClient(t, socket));
+  sleeping.call.pause();
+  sleeping.send({ resourceNamesSubscribe: ['default', 'ROOTCA', 'ALL'] });
+  await scute.logged(({ message, ...line }) => message === 'secret sent' && line['protocol'] === 'delta');
+
+  const begin = performance.now();
+  scute.child.signal('SIGTERM');
+
+  for (const { ended } of streams) assert.equal((await ended).code, status.UNAVAILABLE);
+  assert.deepEqual(await scute.exited, { code: 0, signal: null });
+  assert.ok(performance.now() - begin < 5000);
+  assert.deepEqual(await readdir(folder), []);
+});
+
 test('a socket that another process serves keeps Scute from starting', async (t) => {
   const spiffe = await startExampleDomain(t);
   const socket = `unix://${join(await temporaryFolder(t), 'sds.sock')}`;
@@ -155,7 +186,7 @@ test('with an SVID that has expired Scute is not ready to serve SDS', async (t) 
   await stream.next();
   assert.deepEqual(sidecar.app.notReady(), []);
 
-  clock.advance(30 * 24 * 3_600_000);
+  clock.advance(2 * 3_600_000);
 
   assert.deepEqual((await stream.next()).removedResources, ['default']);
   assert.deepEqual(sidecar.app.notReady(), ['identity_valid']);

@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
-import { chmod, stat } from 'node:fs/promises';
+import { chmod, chown, readdir, readFile, stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
-import { status } from '@grpc/grpc-js';
+import { status, type Client } from '@grpc/grpc-js';
 import { eventually } from '../support/eventually.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { createTestAuthority } from '../support/pki.ts';
 import { deltaSecretsOf, fetchSecrets, openDelta, openSotw, SECRET_TYPE, sdsClient, secretsOf, startSds } from '../support/sds.ts';
 import { heldSnapshot, svidOf } from '../support/snapshots.ts';
+import { temporaryFolder } from '../support/temporary-folder.ts';
 import { compileAllowList } from '../../src/policy/rules.ts';
 
 const WEB = 'spiffe://example.org/web';
@@ -142,6 +143,34 @@ test('FetchSecrets answers once: names, everything, nothing of the kind, and too
   assert.match(unknown.error.details, /"a", "z"/);
 });
 
+test('A.7 FetchSecrets: an answer has neither version nor nonce, and the type of secrets; the SPIRE agent echoes any type, which differs', async (t) => {
+  const sds = await startSds(t);
+  sds.publish(identity());
+  const client = sdsClient(t, sds.target);
+
+  for (const typeUrl of ['', SECRET_TYPE]) {
+    const { response } = await fetchSecrets(client, { typeUrl, resourceNames: ['default'], versionInfo: 'of before', responseNonce: 'n' });
+    assert.deepEqual([response?.versionInfo, response?.nonce, response?.typeUrl], ['', '', SECRET_TYPE]);
+  }
+  assert.equal((await fetchSecrets(client, { typeUrl: 'echo', resourceNames: ['default'] })).error?.code, status.INVALID_ARGUMENT);
+});
+
+test('A.7 ErrInSubscribe, differs: without an answer of the Workload API streams wait in silence, and FetchSecrets is UNAVAILABLE', async (t) => {
+  const sds = await startSds(t);
+  const client = sdsClient(t, sds.target);
+  const [sotw, delta] = [openSotw(client), openDelta(client)];
+  sotw.send({ resourceNames: ['default'] });
+  delta.send({ resourceNamesSubscribe: ['default'] });
+  await eventually(() => assert.ok(sds.server.streams().every(({ state }) => state.names.has('default'))));
+
+  assert.equal((await fetchSecrets(client, { resourceNames: ['default'] })).error?.code, status.UNAVAILABLE);
+  assert.deepEqual([sotw.waiting(), delta.waiting()], [[], []]);
+
+  sds.publish(identity());
+  assert.equal(secretsOf(await sotw.next()).length, 1);
+  assert.equal(deltaSecretsOf(await delta.next()).length, 1);
+});
+
 test('F.5.10: PermissionDenied of the Workload API: delta hears of the removal, a stream lives through it, and all comes back', async (t) => {
   const sds = await startSds(t);
   sds.publish(identity());
@@ -178,43 +207,49 @@ test('an SVID is withdrawn when it expires, though nothing new comes', async (t)
   assert.deepEqual((await stream.next()).removedResources, ['default']);
 });
 
-test('F.5.8: snapshots that come faster than they can be told become few pushes, and the last one counts', async (t) => {
+test('F.5.8: snapshots that come faster than they can be told become few pushes, and the last one counts, over both protocols', async (t) => {
   const sds = await startSds(t);
   sds.publish(identity());
-  const stream = openSotw(sdsClient(t, sds.target));
-  stream.send({ resourceNames: ['default'] });
-  await stream.next();
+  const client = sdsClient(t, sds.target);
+  const [sotw, delta] = [openSotw(client), openDelta(client)];
+  sotw.send({ resourceNames: ['default'] });
+  delta.send({ resourceNamesSubscribe: ['default'] });
+  await Promise.all([sotw.next(), delta.next()]);
 
   const last = identity();
   for (let count = 0; count < 20; count += 1) sds.publish(identity());
   sds.publish(last);
 
   const newest = last.svids[0].chain[0]?.pem();
-  let pushes = 0;
-  for (;;) {
-    pushes += 1;
-    if (secretsOf(await stream.next())[0]?.certificate?.chain === newest) break;
+  for (const next of [async () => secretsOf(await sotw.next()), async () => deltaSecretsOf(await delta.next())]) {
+    let pushes = 0;
+    for (;;) {
+      pushes += 1;
+      if ((await next())[0]?.certificate?.chain === newest) break;
+    }
+    assert.ok(pushes <= 3, `${pushes} pushes`);
   }
-  assert.ok(pushes <= 3, `${pushes} pushes`);
 });
 
-test('F.5.8: the same content is not sent twice', async (t) => {
+test('F.5.8: the same content is not sent twice, over both protocols', async (t) => {
   const sds = await startSds(t);
   const first = identity();
   sds.publish(first);
-  const stream = openSotw(sdsClient(t, sds.target));
-  stream.send({ resourceNames: ['default', 'ALL'] });
-  await stream.next();
+  const client = sdsClient(t, sds.target);
+  const [sotw, delta] = [openSotw(client), openDelta(client)];
+  sotw.send({ resourceNames: ['default', 'ALL'] });
+  delta.send({ resourceNamesSubscribe: ['default', 'ALL'] });
+  await Promise.all([sotw.next(), delta.next()]);
 
   sds.publish(first);
   sds.publish({ ...first, receivedAtMs: 1 });
   sds.publish(identity());
-  const next = await stream.next();
 
-  assert.deepEqual(
-    secretsOf(next).map(({ name }) => name),
-    ['default'],
-  );
+  for (const secrets of [secretsOf(await sotw.next()), deltaSecretsOf(await delta.next())])
+    assert.deepEqual(
+      secrets.map(({ name }) => name),
+      ['default'],
+    );
 });
 
 test('over all streams bundles go out before the certificates of a new authority', async (t) => {
@@ -309,18 +344,27 @@ test('a changed allow list is a changed secret, and an emptied one a removed one
   await eventually(() => assert.equal(sds.metrics.sds.missing.empty_allow_list, 1));
 });
 
-test('strictUnknownNames: a name that is not there ends the stream as the SPIRE agent does, and ALL as plain authorities as well', async (t) => {
+test('A.7.8, A.7.11: strictUnknownNames ends a stream, and refuses a unary call, with the statuses of the SPIRE agent', async (t) => {
   const sds = await startSds(t, { sds: { strictUnknownNames: true, disableSpiffeCertValidation: true } });
   sds.publish(identity());
   const client = sdsClient(t, sds.target);
 
-  const unknown = openSotw(client);
-  unknown.send({ resourceNames: ['default', 'nobody'] });
-  assert.deepEqual([(await unknown.ended).code, unknown.waiting()], [status.INVALID_ARGUMENT, []]);
-  const pooled = openSotw(client);
-  pooled.send({ resourceNames: ['ALL'] });
-  assert.equal((await pooled.ended).code, status.INTERNAL);
-  assert.equal((await fetchSecrets(client, { resourceNames: ['default', 'nobody'] })).error?.code, status.INVALID_ARGUMENT);
+  for (const [names, code, details] of [
+    [['default', 'z', 'a"b'], status.INVALID_ARGUMENT, 'not served: "a\\"b", "z"'],
+    [['default', 'spiffe://example.org/other'], status.INVALID_ARGUMENT, 'not served: "spiffe://example.org/other"'],
+    [['default', 'ALL'], status.INTERNAL, 'not served: "ALL"'],
+    [['ALL', 'nobody'], status.INVALID_ARGUMENT, 'not served: "ALL", "nobody"'],
+  ] as const) {
+    const streams = [openSotw(client), openDelta(client), openSotw(client, true), openDelta(client, true)] as const;
+    for (const at of [0, 2] as const) streams[at].send({ resourceNames: [...names] });
+    for (const at of [1, 3] as const) streams[at].send({ resourceNamesSubscribe: [...names] });
+    for (const stream of streams) {
+      const ended = await stream.ended;
+      assert.deepEqual([ended.code, ended.details, stream.waiting()], [code, details, []]);
+    }
+    const { error } = await fetchSecrets(client, { resourceNames: [...names] });
+    assert.deepEqual([error?.code, error?.details], [code, details]);
+  }
 });
 
 test('F.5.12: a stop ends all streams at once with UNAVAILABLE, and removes the socket', async (t) => {
@@ -370,17 +414,62 @@ test('F.5.12: a stop reaches clients that were served and that opened their stre
   assert.deepEqual([(await last?.ended)?.code, last?.waiting()], [status.UNAVAILABLE, []], 'who comes back is not served any more');
 });
 
-test('F.5.12: a client that ends its side is answered with OK', async (t) => {
-  const sds = await startSds(t);
-  sds.publish(identity());
-  const stream = openSotw(sdsClient(t, sds.target));
-  stream.send({ resourceNames: ['default'] });
-  await stream.next();
+for (const [what, open] of [
+  ['state of the world', openSotw],
+  ['delta', openDelta],
+  ['state of the world, aggregated', (client: Client) => openSotw(client, true)],
+  ['delta, aggregated', (client: Client) => openDelta(client, true)],
+] as const) {
+  test(`F.5.12: a client that ends its side is answered with OK, served or not: ${what}`, async (t) => {
+    const sds = await startSds(t);
+    sds.publish(identity());
+    const client = sdsClient(t, sds.target);
+    const [served, silent] = [open(client), open(client)];
+    served.send({ resourceNames: ['default'], resourceNamesSubscribe: ['default'] });
+    await served.next();
 
-  stream.call.end();
+    for (const stream of [served, silent]) {
+      stream.call.end();
+      const { code, details } = await stream.ended;
+      assert.deepEqual([code, details], [status.OK, 'OK']);
+    }
 
-  assert.equal((await stream.ended).code, status.OK);
-  await eventually(() => assert.equal(sds.server.streams().length, 0));
+    await eventually(() => assert.equal(sds.server.streams().length, 0));
+    assert.ok(sds.log().every(({ level }) => level !== 'warn' && level !== 'error'));
+  });
+}
+
+test('the socket is of the group that the configuration says, by number or by name', async (t) => {
+  // Of a group that we are in besides our own, if there is one; root may give a file to any.
+  const own = process.getgid?.() ?? 0;
+  const gid = process.getuid?.() === 0 ? 12_345 : (process.getgroups?.().find((group) => group !== own) ?? own);
+
+  const sds = await startSds(t, { sds: { socketMode: '0660', socketGroup: gid } });
+
+  const { gid: found, mode } = await stat(sds.path);
+  assert.deepEqual([found, mode & 0o777], [gid, 0o660]);
+  assert.equal((await stat((await startSds(t)).path)).gid, own, 'of the process, if nothing is said');
+  await assert.rejects(startSds(t, { sds: { socketGroup: 'no-such-group' } }), /there is no group "no-such-group"/);
+  const [, name = '', , number] = /^([^:\n]+):([^:\n]*):(\d+):/m.exec(await readFile('/etc/group', 'utf8').catch(() => '')) ?? [];
+  if (Number(number) !== gid && process.getuid?.() !== 0) return;
+  const named = await startSds(t, { sds: { socketMode: '0660', socketGroup: name } });
+  assert.equal((await stat(named.path)).gid, Number(number));
+});
+
+test('a group that the socket may not be given keeps Scute from serving, and leaves nothing behind', async (t) => {
+  const folder = await temporaryFolder(t);
+  if (process.getuid?.() === 0) {
+    // Root may give a file to any group; nobody may not.
+    const nobody = 65_534;
+    await chown(folder, nobody, nobody);
+    process.seteuid?.(nobody);
+    t.after(() => process.seteuid?.(0));
+  }
+
+  const sds = { listen: `unix://${folder}/sds.sock`, socketGroup: 4_294_967_294 };
+  await assert.rejects(startSds(t, { sds }), /SDS cannot listen on unix:.*EPERM/);
+
+  assert.deepEqual(await readdir(folder), []);
 });
 
 test('the socket is for its owner alone, a stale one is replaced, and a live one never', async (t) => {
