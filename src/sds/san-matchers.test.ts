@@ -88,11 +88,16 @@ test('what RE2 does not know is not used', () => {
 });
 
 test('no list becomes no matchers', () => {
-  for (const entries of [[], ['spiffe://other.example/web'], ['spiffe://other.example/**']]) {
+  const none = 'no entry of the allow list is of example.org';
+  for (const [entries, detail] of [
+    [[], 'the allow list is empty'],
+    [['spiffe://other.example/web'], none],
+    [['spiffe://other.example/**', 'spiffe://third.example/web'], none],
+  ] as const) {
     const list = compileAllowList(entries);
     assert.ok(list.ok);
     const matchers = sanMatchers(list.value, 'example.org' as TrustDomain);
-    assert.equal(matchers.ok ? undefined : matchers.error.problem, 'empty_allow_list');
+    assert.deepEqual(matchers, { ok: false, error: { problem: 'empty_allow_list', detail } });
   }
 });
 
@@ -104,6 +109,10 @@ test('a pattern that Envoy would refuse for its length withholds the list, and t
     return matchers.ok ? 'none' : matchers.error.problem;
   };
 
+  // What comes before the first wildcard does not count.
+  for (const path of [`${'long/'.repeat(100)}**`, `*/${'x'.repeat(80)}`])
+    assert.equal(problem(`spiffe://example.org/${path}`), 'none', path);
+  assert.equal(problem(`spiffe://example.org/*/${'x'.repeat(81)}`), 'inexpressible', 'one more');
   for (const path of ['cluster/*/namespace/*/serviceaccount/*', `${'long/'.repeat(100)}*`, `${'*/'.repeat(5)}*`, `${'*/'.repeat(5)}**`])
     assert.equal(problem(`spiffe://example.org/${path}`), 'none', path);
   for (const path of [`${'*/'.repeat(7)}*`, `${'*/'.repeat(6)}**`, `*/${'long/'.repeat(20)}*`, `*/${'x'.repeat(100)}`])

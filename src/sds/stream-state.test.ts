@@ -4,7 +4,10 @@ import { createRandom } from '../../test/support/random.ts';
 import { catalogueOf } from '../../test/support/secrets.ts';
 import type { Catalogue } from './secrets.ts';
 import {
+  changesDelta,
+  changesSotw,
   kindsDue,
+  listNames,
   NEW_STREAM,
   stepDelta,
   stepSotw,
@@ -166,6 +169,78 @@ suite('state of the world', () => {
     assert.deepEqual(stream.take('stale'), []);
   });
 
+  test('F.5.4: an error in a first request is told, as one about nothing of this stream', () => {
+    const stream = sotw({}, { a: '1' });
+
+    assert.equal(said(stream.request({ names: ['a'], nonce: 'of another process', error: ERROR })), 'a@1');
+
+    assert.deepEqual(stream.take('rejected'), [{ kind: 'rejected', versions: new Map(), ...ERROR }]);
+    assert.equal(stream.state.sent.get('a')?.status, 'sent');
+  });
+
+  test('an empty name, and the one for everything, are no names', () => {
+    const stream = sotw({}, { a: '1' });
+
+    assert.equal(said(stream.request({ names: ['', 'a', ''] })), 'a@1');
+    assert.deepEqual([...stream.state.names], ['a']);
+    assert.equal(said(stream.request({ names: ['*', 'a'] })), 'a@1');
+    assert.deepEqual([[...stream.state.names], stream.state.wildcard], [['a'], 'explicit']);
+    assert.deepEqual(stream.effects, []);
+  });
+
+  test('names besides everything are told of, too', () => {
+    const stream = sotw({}, { a: '1' });
+    const catalogue = catalogueOf({ a: '1', alias: '1' });
+    stream.catalogue = { ...catalogue, names: () => ['a'] };
+
+    assert.equal(said(stream.request({ names: ['*', 'alias'] })), 'a@1 alias@1');
+  });
+
+  test('an answer that comes while another response is on its way counts', () => {
+    const stream = sotw({}, { a: '1' });
+    stream.isReading = false;
+    const nonce = stream.request({ names: ['a'] })?.nonce ?? '';
+
+    stream.request({ names: ['a'], nonce, error: ERROR });
+    stream.request({ names: ['a'], nonce: 'invented' });
+
+    assert.deepEqual([stream.take('rejected').length, stream.take('stale').length], [1, 1]);
+  });
+
+  test('which requests change what is asked for: others, and an empty list once something was named', () => {
+    const held = (names: readonly string[]): StreamState => {
+      const stream = sotw();
+      stream.request({ names });
+      return stream.state;
+    };
+    const changes = (before: readonly string[], after: readonly string[]): boolean =>
+      changesSotw(held(before), { node: ENVOY, names: after, nonce: 'n1', error: undefined });
+
+    for (const [before, after] of [
+      [
+        ['a', 'b'],
+        ['b', 'a', 'b', ''],
+      ],
+      [[], []],
+      [['*'], ['*', '']],
+    ] as const)
+      assert.equal(changes(before, after), false, JSON.stringify([before, after]));
+    for (const [before, after] of [
+      [['a'], ['a', 'b']],
+      [['a', 'b'], ['a']],
+      [
+        ['a', 'b'],
+        ['b', 'c'],
+      ],
+      [['a'], []],
+      [['a'], ['*', 'a']],
+      [['*'], []],
+      [[], ['*']],
+      [[], ['a']],
+    ] as const)
+      assert.equal(changes(before, after), true, JSON.stringify([before, after]));
+  });
+
   test('F.5.4: the nonces of two streams differ', () => {
     const [one, other] = [sotw({ noncePrefix: 'x-' }, { a: '1' }), sotw({ noncePrefix: 'y-' }, { a: '1' })];
 
@@ -222,6 +297,7 @@ suite('state of the world', () => {
 
     const [first, second] = stream.take('rejected');
     assert.deepEqual([...(first?.versions ?? [])], [['a', '1']]);
+    assert.deepEqual([...(second?.versions ?? ['none'])], [], 'it was answered already');
     assert.deepEqual([first?.message, second?.message], [ERROR.message, ERROR.message]);
     assert.deepEqual(stream.state.sent.get('a'), { version: '1', status: 'rejected', detail: ERROR.message });
   });
@@ -247,8 +323,9 @@ suite('state of the world', () => {
     const nonce = stream.request({ names: ['a'] })?.nonce ?? '';
 
     stream.request({ names: ['a'], nonce });
+    stream.request({ names: ['a'], nonce });
 
-    assert.equal(stream.take('accepted').length, 1);
+    assert.equal(stream.take('accepted').length, 1, 'once');
     assert.equal(stream.state.sent.get('a')?.status, 'accepted');
   });
 
@@ -399,18 +476,60 @@ suite('state of the world', () => {
     assert.equal(end?.reason, 'unknown_names');
     assert.match(end?.detail ?? '', /"b\\"", "z"/);
 
+    assert.equal(unknown.take('missing').length, 0);
+    const rejecting = sotw({ strictUnknownNames: true }, { a: '1' });
+    const nonce = rejecting.request({ names: ['a'] })?.nonce ?? '';
+    rejecting.request({ names: ['a', 'z'], nonce, error: ERROR });
+    assert.deepEqual([rejecting.take('rejected').length, rejecting.take('end').length], [1, 1], 'what else it says is told');
+
     const withdrawn = sotw({ strictUnknownNames: true }, { a: '1' });
     withdrawn.request({ names: ['a'] });
     withdrawn.publish({});
     assert.equal(withdrawn.take('end').length, 1);
   });
 
+  test('strict: who asks for everything asks for nothing by name, and goes on though something of it is not valid', () => {
+    const stream = sotw({ strictUnknownNames: true });
+    stream.catalogue = { ...catalogueOf({ a: '1' }), names: () => ['a', 'expired'] };
+
+    assert.equal(said(stream.request({ names: [] })), 'a@1');
+    assert.deepEqual(stream.take('end'), []);
+  });
+
+  test('of types of which there never is anything, each request for something new is answered with nothing', () => {
+    const stream = sotw({ answersEmpty: true }, {});
+
+    const first = stream.request({ names: ['a'] });
+    assert.equal(said(first), 'empty');
+    assert.equal(said(stream.request({ names: ['a'], nonce: first?.nonce ?? '' })), 'nothing');
+    assert.equal(said(stream.request({ names: ['a', 'b'], nonce: first?.nonce ?? '' })), 'empty');
+  });
+
+  test('bundles are not held back with certificates', () => {
+    const stream = sotw({ holdsCertificates: true }, { certificate: '1', bundle: '1' });
+
+    assert.equal(said(stream.request({ names: ['certificate'] })), 'nothing');
+    assert.equal(said(stream.request({ names: ['bundle'] })), 'bundle@1');
+  });
+
   test('too many names end the stream', () => {
     const stream = sotw({ maxNames: 3 }, { a: '1' });
 
     assert.equal(said(stream.request({ names: ['a', 'b', 'c'] })), 'a@1');
-    stream.request({ names: ['a', 'b', 'c', 'd'] });
-    assert.equal(stream.take('end')[0]?.reason, 'too_many_names');
+    stream.request({ names: ['a', 'b', 'c', 'd'], error: ERROR });
+    assert.deepEqual(stream.take('end'), [
+      { kind: 'end', reason: 'too_many_names', detail: '4 names on one stream: 3 are allowed', isPooled: false },
+    ]);
+    assert.equal(stream.take('rejected').length, 1, 'what else it says is told');
+  });
+
+  test('a text that lists names has twenty of them, each of 200 letters, and says how many more there are', () => {
+    const names = (count: number): string[] => Array.from({ length: count }, (_, index) => `${index}`);
+    assert.match(listNames(names(20)), /^"0", .*"19"$/);
+    assert.match(listNames(names(21)), /^"0", .*"19" and 1 more$/);
+    assert.equal(listNames(['x'.repeat(200)]), `"${'x'.repeat(200)}"`);
+    assert.equal(listNames(['x'.repeat(201)]), `"${'x'.repeat(200)}…"`);
+    assert.equal(listNames(['a\n"']), '"a\\n\\""');
   });
 
   test('a version is that of the content: the same from another process, another for other content', () => {
@@ -470,6 +589,18 @@ suite('state of the world', () => {
     }
   });
 
+  test('a stream is due nothing before anything is there, before it asks, and for what it was told is missing', () => {
+    const stream = sotw();
+    assert.equal(stream.kinds(), 'none');
+    stream.request({ names: ['a', 'b'] });
+    assert.equal(stream.kinds(), 'none', 'the Workload API has not answered');
+    stream.publish({ a: '1' });
+
+    const without: Catalogue = { ...catalogueOf({}), lookup: () => ({ found: false, reason: 'not_held', detail: 'we do not hold it' }) };
+    assert.equal(kindsDue({ ...stream.state, missing: new Map([['b', 'not_held']]), sent: new Map() }, without, OPTIONS), 'none');
+    assert.equal(kindsDue(stream.state, without, OPTIONS), 'bundles', 'what was sent is gone');
+  });
+
   test('names that nothing is called are not looked up again, however many, to know what is due', () => {
     const stream = sotw({}, { a: '1' });
     stream.request({ names: ['a', 'x', 'y'] });
@@ -502,6 +633,22 @@ suite('state of the world', () => {
     assert.deepEqual(again.effects, []);
     assert.equal(kindsDue(again.state, catalogue, OPTIONS), 'certificates');
     assert.equal(stepDelta(again.state, { kind: 'catalogue' }, catalogue, OPTIONS).effects.length, 1);
+  });
+
+  test('what waits for certificates is due with them: everything once more, and that a name is still missing', () => {
+    const stream = delta({}, { a: '1' });
+    stream.request({ subscribe: ['*', 'z'] });
+    const held = { ...OPTIONS, holdsCertificates: true };
+    const ask = (subscribe: string[]): StreamState =>
+      stepDelta(
+        stream.state,
+        { kind: 'request', request: { node: ENVOY, subscribe, unsubscribe: [], initialVersions: new Map(), nonce: '', error: undefined } },
+        stream.catalogue,
+        held,
+      ).state;
+
+    assert.equal(kindsDue(ask(['*']), stream.catalogue, OPTIONS), 'certificates');
+    assert.equal(kindsDue(ask(['z', 'a']), stream.catalogue, OPTIONS), 'both');
   });
 
   test('in the end the client holds the newest of everything that it asks for, whatever it asks on the way', () => {
@@ -570,6 +717,70 @@ suite('delta', () => {
     assert.equal(said(stream.request({ subscribe: ['b'], nonce: old })), 'b@1');
     assert.equal(said(stream.request({ unsubscribe: ['a'], nonce: 'invented' })), 'nothing');
     assert.equal(said(stream.publish({ a: '3', b: '1' })), 'nothing');
+  });
+
+  test('F.5.7: a nonce of ours that is not the last one is no stale one in delta, an invented one is', () => {
+    const stream = delta({}, { a: '1', b: '1' });
+    const old = stream.request({ subscribe: ['a'] })?.nonce ?? '';
+    stream.publish({ a: '2', b: '1' });
+
+    stream.request({ nonce: old });
+    assert.deepEqual([stream.take('accepted').length, stream.take('stale').length], [1, 0]);
+    stream.request({ nonce: 'invented' });
+    assert.deepEqual(stream.take('stale'), [{ kind: 'stale', nonce: 'invented' }]);
+    stream.request({ nonce: stream.state.nonce });
+    stream.request({});
+    assert.deepEqual([stream.take('accepted').length, stream.take('stale').length], [1, 0]);
+  });
+
+  test('F.5.6: a NACK may change the subscription', () => {
+    const stream = delta({}, { a: '1', b: '1' });
+    const nonce = stream.request({ subscribe: ['a'] })?.nonce ?? '';
+
+    assert.equal(said(stream.request({ subscribe: ['b'], unsubscribe: ['a'], nonce, error: ERROR })), 'b@1');
+    assert.equal(stream.take('rejected').length, 1);
+    assert.equal(said(stream.publish({ a: '2', b: '1' })), 'nothing');
+  });
+
+  test('F.5.5: a subscription that is left, exchanged, repeated, emptied, and taken up again', () => {
+    const stream = delta({}, { a: '1', b: '1', c: '1' });
+    stream.request({ subscribe: ['a', 'b'] });
+
+    assert.equal(said(stream.request({ unsubscribe: ['b'] })), 'nothing');
+    assert.equal(said(stream.request({ subscribe: ['b', 'c'], unsubscribe: ['a'] })), 'b@1 c@1');
+    assert.equal(said(stream.request({ subscribe: ['a', 'a'], unsubscribe: ['b', 'c'] })), 'a@1');
+    assert.equal(said(stream.request({ unsubscribe: ['a'] })), 'nothing');
+    assert.equal(said(stream.publish({ a: '2', b: '2', c: '2' })), 'nothing', 'nothing is not everything');
+    assert.equal(said(stream.request({ subscribe: ['a'] })), 'a@2');
+  });
+
+  test('F.5.7: initial versions of what is not asked for are not remembered, whatever they are called', () => {
+    const stream = delta();
+
+    stream.request({ subscribe: ['a', 'b'], initialVersions: new Map(['b', 'c', '*', ''].map((name) => [name, '1'])) });
+
+    assert.deepEqual([...stream.state.unanswered], ['a', 'b']);
+    assert.equal(said(stream.publish({})), '-a -b');
+  });
+
+  test('which requests change what is asked for: all that name something', () => {
+    const changes = (request: Partial<DeltaRequest>): boolean =>
+      changesDelta(NEW_STREAM, {
+        node: ENVOY,
+        subscribe: [],
+        unsubscribe: [],
+        initialVersions: new Map([['a', '1']]),
+        nonce: '',
+        error: undefined,
+        ...request,
+      });
+
+    assert.deepEqual([{ nonce: 'n1' }, { nonce: 'n1', error: ERROR }].map(changes), [false, false]);
+    assert.deepEqual([{ subscribe: ['a'] }, { unsubscribe: ['a'] }, { subscribe: ['a'], unsubscribe: ['b'] }].map(changes), [
+      true,
+      true,
+      true,
+    ]);
   });
 
   test('F.5.7: initial versions that are equal, older, or of what is withdrawn: all are answered', () => {
@@ -666,6 +877,48 @@ suite('delta', () => {
     assert.equal(said(stream.written()), 'nothing');
   });
 
+  test('F.5.12: what a slow reader asks for again is not lost when it asks for more', () => {
+    const stream = delta({}, { a: '1', b: '1' });
+    stream.isReading = false;
+    stream.request({ subscribe: ['a'] });
+
+    stream.request({ subscribe: ['a'] });
+    stream.request({ subscribe: ['b'] });
+
+    assert.equal(said(stream.written()), 'a@1 b@1');
+  });
+
+  test('F.5.12: what a slow reader leaves, time and again, is nothing', () => {
+    const stream = delta({}, { a: '1' });
+    stream.isReading = false;
+    stream.request({ subscribe: ['a'] });
+
+    for (let round = 0; round < 10; round += 1) {
+      const names = Array.from({ length: 9 }, (_, index) => `${round}-${index}`);
+      stream.request({ subscribe: names });
+      stream.request({ unsubscribe: names });
+      assert.equal(stream.state.unanswered.size, 0);
+    }
+    assert.deepEqual(stream.effects, []);
+    assert.equal(said(stream.written()), 'nothing');
+  });
+
+  test('to leave everything before anything could be answered is to have asked for nothing', () => {
+    const stream = delta();
+    stream.request({ initialVersions: new Map([['gone', '1']]) });
+
+    stream.request({ unsubscribe: ['*'] });
+
+    assert.equal(said(stream.publish({ a: '1' })), 'nothing');
+  });
+
+  test('to leave something in the first request is not to ask for everything', () => {
+    const stream = delta({}, { a: '1' });
+
+    assert.equal(said(stream.request({ unsubscribe: ['z'] })), 'nothing');
+    assert.equal(stream.state.wildcard, 'none');
+  });
+
   test('before the first answer of the Workload API nothing is said, not even that something is missing', () => {
     const stream = delta();
 
@@ -705,7 +958,7 @@ suite('delta', () => {
 
   test('a name that is left, but is in the wildcard, is said to be there or not', () => {
     const stream = delta({}, { a: '1' });
-    stream.request({ subscribe: ['*', 'a', 'z'] });
+    assert.equal(said(stream.request({ subscribe: ['*', 'a', 'z'] })), 'a@1 -z');
 
     assert.equal(said(stream.request({ unsubscribe: ['a', 'z'] })), 'a@1 -z');
   });
@@ -806,6 +1059,20 @@ suite('delta', () => {
       assert.ok(stream.state.unanswered.size <= 20, `${stream.state.unanswered.size} names`);
       assert.ok(round < 10, 'it should be over');
     }
+  });
+
+  test('what else is in the request that leaves too many names is told', () => {
+    const stream = delta({ maxNames: 2 }, { a: '1' });
+    stream.isReading = false;
+    stream.request({});
+    for (const names of [
+      ['p', 'q'],
+      ['r', 's'],
+    ]) {
+      stream.request({ subscribe: names });
+      stream.request({ unsubscribe: names, error: ERROR });
+    }
+    assert.deepEqual([stream.take('rejected').length, stream.take('end').length], [2, 1]);
   });
 
   test('a client that reads may leave as many names at once as it may have, time and again', () => {
