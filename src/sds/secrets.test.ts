@@ -218,7 +218,10 @@ test('an SVID that is not valid now is not served, and the catalogue says when t
   assert.equal(reason(catalogue({}, dated, end), 'default'), 'found');
   assert.equal(reason(catalogue({}, dated, end + 1), 'default'), 'not_valid');
   assert.equal(catalogue({}, dated, end + 1).changesAtMs, undefined);
-  assert.equal(reason(catalogue({}, dated, nowMs - 2 * HOUR_MS), 'default'), 'not_valid');
+  const early = catalogue({}, dated, nowMs - 2 * HOUR_MS);
+  assert.equal(reason(early, 'default'), 'not_valid');
+  assert.equal(early.changesAtMs, Math.floor((nowMs - HOUR_MS) / 1000) * 1000);
+  assert.equal(catalogue({}, { ...dated, generation: 7 }).generation, 7);
   assert.equal(reason(catalogue({}, dated, end + 1), 'ROOTCA'), 'found');
 });
 
@@ -241,7 +244,11 @@ test('without an identity no identity is served; bundles are, and the only one i
   const one = catalogue({}, { ...none, bundles: withBundles(bundleOf(own)).bundles });
   assert.ok(read(one, 'ROOTCA').spiffe);
   const two = catalogue({}, { ...none, bundles: snapshot.bundles });
-  assert.equal(reason(two, 'ROOTCA'), 'not_held', 'which of them is ours cannot be known');
+  assert.deepEqual(
+    two.lookup('ROOTCA', 'spiffe'),
+    { found: false, reason: 'not_held', detail: 'we hold no trust domain of our own' },
+    'which of them is ours cannot be known',
+  );
   assert.deepEqual(two.names(), ['spiffe://example.org', 'spiffe://partner.example']);
 });
 
@@ -340,6 +347,7 @@ test('revocation lists are sent behind the option alone, and only where every au
   assert.equal(read(catalogue({ crls: true }, partly), 'ROOTCA', 'root_ca').crl, undefined);
   assert.match(catalogue({ crls: true }, partly).notes[0] ?? '', /^example\.org: .* has no revocation list that Envoy could use/);
   assert.deepEqual(catalogue({ crls: true }, whole).notes, []);
+  assert.deepEqual([catalogue({}, partly).notes, catalogue({}, partly).changesAtMs], [[], catalogue().changesAtMs]);
 });
 
 function withCrls(authorities: readonly TestAuthority[], crls: readonly Buffer[]): IdentitySnapshot {

@@ -32,6 +32,9 @@ export function readSecret(bytes: Uint8Array): ReadSecret {
   const custom = context.customValidatorConfig;
   const config = custom?.typedConfig === undefined ? undefined : anyUnpack(custom.typedConfig, SPIFFECertValidatorConfigSchema);
   if (custom !== undefined && (custom.name !== 'envoy.tls.cert_validator.spiffe' || config === undefined)) throw new Error(custom.name);
+  const domains = config?.trustDomains.map((each) => each.name) ?? [];
+  // Envoy rejects them.
+  if (new Set(domains).size < domains.length) throw new Error(`${domains.join(', ')}: one is there twice`);
   return {
     name,
     ...(config !== undefined && { spiffe: Object.fromEntries(config.trustDomains.map((each) => [each.name, textOf(each.trustBundle)])) }),
