@@ -193,6 +193,9 @@ test('F.5.9: a trust domain without authorities is left out of ALL, and is missi
   assert.equal(reason(from, 'spiffe://partner.example'), 'empty_bundle');
 
   const none = catalogue({}, withBundles(emptied(own), emptied(partner)));
+  const detail = (name: string): string => JSON.stringify(none.lookup(name, 'spiffe'));
+  assert.match(detail('ROOTCA'), /"the bundle of example\.org has no authorities/);
+  assert.match(detail('ALL'), /"the bundle has no authorities/);
   for (const name of ['ALL', 'ROOTCA', 'spiffe://example.org']) {
     for (const form of ['spiffe', 'root_ca'] as const)
       if (name !== 'ALL' || form === 'spiffe') assert.equal(reason(none, name, form), 'empty_bundle');
@@ -218,9 +221,10 @@ test('an SVID that is not valid now is not served, and the catalogue says when t
   assert.equal(reason(catalogue({}, dated, end), 'default'), 'found');
   assert.equal(reason(catalogue({}, dated, end + 1), 'default'), 'not_valid');
   assert.equal(catalogue({}, dated, end + 1).changesAtMs, undefined);
-  const early = catalogue({}, dated, nowMs - 2 * HOUR_MS);
-  assert.equal(reason(early, 'default'), 'not_valid');
-  assert.equal(early.changesAtMs, Math.floor((nowMs - HOUR_MS) / 1000) * 1000);
+  const begin = Math.floor((nowMs - HOUR_MS) / 1000) * 1000;
+  const early = catalogue({}, dated, begin - 1);
+  assert.deepEqual([reason(early, 'default'), early.changesAtMs], ['not_valid', begin]);
+  assert.equal(reason(catalogue({}, dated, begin), 'default'), 'found');
   assert.equal(catalogue({}, { ...dated, generation: 7 }).generation, 7);
   assert.equal(reason(catalogue({}, dated, end + 1), 'ROOTCA'), 'found');
 });
