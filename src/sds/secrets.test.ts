@@ -6,7 +6,7 @@ import { explicit, implicit, sequence } from '../../test/support/der-writer.ts';
 import { createTestAuthority, directoryName, uriName, type CrlOptions, type TestAuthority } from '../../test/support/pki.ts';
 import { PLAIN_OPTIONS, readSecret, type ReadSecret } from '../../test/support/secrets.ts';
 import { bundleOf, heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
-import type { IdentitySnapshot, SvidChoice } from '../identity/snapshot.ts';
+import type { HeldIdentity, IdentitySnapshot, SvidChoice } from '../identity/snapshot.ts';
 import { compileAllowList, type AllowList } from '../policy/rules.ts';
 import { buildTrustBundle, type TrustBundle } from '../spiffe/trust-bundle.ts';
 import { buildCatalogue, type Catalogue, type CatalogueOptions } from './secrets.ts';
@@ -65,8 +65,8 @@ test('an identity is its chain in PEM, leaf first and without the root, and its 
 });
 
 /** An SVID below an intermediate. */
-function chainOf(intermediate: TestAuthority) {
-  const { chain, key } = svidOf(Object.assign(intermediate, { der: own.der }), 'spiffe://example.org/web');
+function chainOf(intermediate: TestAuthority, root = own) {
+  const { chain, key } = svidOf(Object.assign(intermediate, { der: root.der }), `spiffe://${root.trustDomain}/web`);
   return { chain, key };
 }
 
@@ -93,6 +93,21 @@ test('everything is our trust domain, the others in order, then our identities, 
     'spiffe://example.org/web',
     'spiffe://example.org/api',
   ]);
+});
+
+test('ALL is in the order of the names of the trust domains, whatever order the agent has', () => {
+  const [alpha, zulu] = ['alpha.example', 'zulu.example'].map((trustDomain) => createTestAuthority({ trustDomain }));
+  assert.ok(alpha !== undefined && zulu !== undefined);
+
+  for (const authorities of [
+    [zulu, own, alpha],
+    [own, alpha, zulu],
+  ])
+    assert.deepEqual(Object.keys(read(catalogue({}, heldSnapshot([web], authorities)), 'ALL').spiffe ?? {}), [
+      'alpha.example',
+      'example.org',
+      'zulu.example',
+    ]);
 });
 
 test('F.5.13: of two SVIDs with one hint the first counts', () => {
@@ -134,7 +149,8 @@ test('the default bundle is that of the default identity, or none: never that of
     assert.equal(ofRoot(identity, both), partner.pem);
     assert.equal(ofRoot(identity, rest), identity.by === 'id' ? partner.pem : 'not_held');
   }
-  assert.equal(ofRoot({ by: 'id', id: elsewhere.id }, heldSnapshot([web], [own])), 'not_held');
+  for (const identity of [{ by: 'id', id: elsewhere.id } as const, { by: 'hint', hint: 'there' } as const])
+    assert.equal(ofRoot(identity, heldSnapshot([web], [own])), 'not_held', 'though there is but one');
   assert.equal(ofRoot({ by: 'default' }, rest), own.pem);
 });
 
@@ -290,6 +306,50 @@ test('different content has different versions', () => {
   assert.equal(versions.size, 9);
 });
 
+/** The version of ALL where these authorities are those of example.org, and these of partner.example, with these lists. */
+function versionOfAll(ours: readonly TestAuthority[], theirs: readonly TestAuthority[], crls: readonly Buffer[] = []): string {
+  const build = (authority: TestAuthority, authorities: readonly TestAuthority[], lists: readonly Buffer[]): TrustBundle => {
+    const bundle = buildTrustBundle(bundleOf(authority).trustDomain, Buffer.concat(authorities.map(({ der }) => der)), lists);
+    if (!bundle.ok) throw new Error(bundle.error.message);
+    return bundle.value;
+  };
+  const of = withBundles(build(own, ours, crls), ...(theirs.length === 0 ? [] : [build(partner, theirs, [])]));
+  const looked = catalogue({ crls: true }, of).lookup('ALL', 'spiffe');
+  return looked.found ? looked.secret.version : looked.reason;
+}
+
+test('a version is another one where an authority is of another trust domain, or a revocation list is another', () => {
+  const [a, b] = [createTestAuthority(), createTestAuthority()];
+
+  const versions = [
+    versionOfAll([a, b], []),
+    versionOfAll([a], [b]),
+    versionOfAll([b], [a]),
+    versionOfAll([a], [b], [a.crl()]),
+    versionOfAll([a], [b], [a.crl({ revoked: ['01'] })]),
+  ];
+  assert.equal(new Set(versions).size, versions.length);
+});
+
+test('a version is the same whatever order the agent has revocation lists in', () => {
+  const [a, b] = [createTestAuthority({ subject: 'a' }), createTestAuthority({ subject: 'b' })];
+  const [ofA, ofB] = [a.crl(), b.crl()];
+
+  assert.equal(versionOfAll([a, b], [], [ofA, ofB]), versionOfAll([a, b], [], [ofB, ofA]));
+});
+
+test('an authority whose key is not relied on is not sent, and a trust domain of such alone has no bundle', () => {
+  const weak = createTestAuthority({ trustDomain: 'example.org', key: 'rsa1024' });
+  const of = (...authorities: readonly TestAuthority[]): Catalogue => {
+    const bundle = buildTrustBundle(bundleOf(own).trustDomain, Buffer.concat(authorities.map(({ der }) => der)));
+    if (!bundle.ok) throw new Error(bundle.error.message);
+    return catalogue({}, withBundles(bundle.value));
+  };
+
+  assert.equal(read(of(weak, own), 'ROOTCA', 'root_ca').trustedCa, own.pem);
+  assert.equal(reason(of(weak), 'ROOTCA'), 'empty_bundle');
+});
+
 test('an allow list goes into the context of its name alone, as matchers of URIs', () => {
   const allow = new Map([['ALL', listOf('spiffe://partner.example/web', 'spiffe://partner.example/ns/*/sa/x.y')]]);
   const from = catalogue({ allow });
@@ -429,7 +489,7 @@ test('R22: a revocation list that would make Envoy refuse the secret, or every p
 test('an intermediate of ours needs a revocation list as well, which is then sent', () => {
   const intermediate = own.intermediate();
   const chained = { ...web, ...chainOf(intermediate) };
-  const build = (crls: readonly Buffer[]): IdentitySnapshot => {
+  const build = (crls: readonly Buffer[]): HeldIdentity => {
     const bundle = buildTrustBundle(bundleOf(own).trustDomain, own.der, crls);
     if (!bundle.ok) throw new Error(bundle.error.message);
     return { ...heldSnapshot([chained], [own]), bundles: new Map([[bundle.value.trustDomain, bundle.value]]) };
@@ -439,6 +499,8 @@ test('an intermediate of ours needs a revocation list as well, which is then sen
 
   assert.equal(count(build([own.crl()])), 0);
   assert.equal(count(build([own.crl(), intermediate.crl()])), 2);
+  const elsewhere = { ...svidOf(partner, 'spiffe://partner.example/web'), ...chainOf(partner.intermediate(), partner) };
+  assert.equal(count({ ...build([own.crl()]), svids: [web, elsewhere] }), 1, 'one of another trust domain does not matter');
 });
 
 test('neither JSON nor an inspection of a catalogue or a secret shows a key', () => {
