@@ -82,6 +82,13 @@ for (const [what, authorities, options, isUsed] of [
   });
 }
 
+test('a list is of who signed it, though another has the same name and the same identifier', () => {
+  const [first, second] = [named(A), named(A)];
+
+  assert.match(String(outcome([first, second], [second.crl()])), refused);
+  assert.equal(outcome([first, second], [first.crl(), second.crl()]), 2);
+});
+
 test('a list is in its time from thisUpdate until nextUpdate, and without the latter for good; these are what the notes change at', () => {
   const at = (thisUpdate: number, nextUpdate: number | null) => {
     const used = usableCrls(bundleOf('example.org', [one], [one.crl({ thisUpdate, nextUpdate })]), [], nowMs);
