@@ -959,6 +959,7 @@ suite('delta', () => {
   test('a name that is left, but is in the wildcard, is said to be there or not', () => {
     const stream = delta({}, { a: '1' });
     assert.equal(said(stream.request({ subscribe: ['*', 'a', 'z'] })), 'a@1 -z');
+    assert.equal(stream.take('missing')[0]?.names[0]?.reason, 'unknown_name');
 
     assert.equal(said(stream.request({ unsubscribe: ['a', 'z'] })), 'a@1 -z');
   });
