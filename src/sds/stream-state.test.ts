@@ -398,6 +398,42 @@ suite('state of the world', () => {
     assert.equal(said(stream.publish({ a: '2', b: '1' })), 'a@2');
   });
 
+  test('F.5.10: what is withdrawn is told apart from what was never there, each time, and with the reason that it has then', () => {
+    const stream = sotw({}, { a: '1', b: '1' });
+    stream.request({ names: ['a', 'b', 'z'] });
+    const effects = (): string[] =>
+      stream.effects
+        .splice(0)
+        .map((effect) => ('names' in effect ? `${effect.kind} ${effect.names.map(({ name }) => name).join()}` : effect.kind));
+    const told = (versions: Readonly<Record<string, string>>): string[] => {
+      stream.publish(versions);
+      return effects();
+    };
+    assert.deepEqual(effects(), ['missing z']);
+
+    stream.catalogue = catalogueOf({ b: '1', z: '1' });
+    stream.request({ names: ['a', 'b', 'y', 'z'] });
+    assert.deepEqual(effects(), ['missing y', 'withdrawn a']);
+    assert.deepEqual([...stream.state.missing.keys()], ['a', 'y']);
+    assert.deepEqual(told({ a: '1', z: '1' }), ['withdrawn b']);
+    assert.deepEqual([...stream.state.missing.keys()], ['b', 'y'], 'as many as before, and others');
+    assert.deepEqual(told({ a: '1', b: '1', z: '1' }), []);
+    assert.deepEqual(told({ a: '1', z: '1' }), ['withdrawn b'], 'once more');
+
+    const gone = catalogueOf({ a: '1', z: '1' });
+    stream.catalogue = {
+      ...gone,
+      lookup: (name, form) => (name === 'b' ? { found: false, reason: 'not_valid', detail: 'it has expired' } : gone.lookup(name, form)),
+    };
+    stream.request({ names: ['a', 'b', 'y', 'z'] });
+    assert.deepEqual(
+      stream.take('missing').map(({ names }) => names.map(({ name, reason }) => [name, reason])),
+      [[['b', 'not_valid']]],
+      'it was withdrawn before',
+    );
+    assert.deepEqual(stream.effects, []);
+  });
+
   test('F.5.11: a node that comes with the first request alone is remembered', () => {
     const stream = sotw({}, {});
     stream.request({ names: ['a'], node: { ...ENVOY, form: 'root_ca' } });
@@ -647,7 +683,7 @@ suite('state of the world', () => {
         held,
       ).state;
 
-    assert.equal(kindsDue(ask(['*']), stream.catalogue, OPTIONS), 'certificates');
+    assert.equal(kindsDue(ask(['*']), stream.catalogue, OPTIONS), 'both', 'that there is no more is told as well');
     assert.equal(kindsDue(ask(['z', 'a']), stream.catalogue, OPTIONS), 'both');
   });
 
