@@ -363,7 +363,10 @@ export function createConfigSchema(lookups: Lookups) {
       }),
       defaultSvidName: secretName('default', 'another name of the default SVID'),
       defaultBundleName: secretName('ROOTCA', 'another name of the trust bundle of our own trust domain'),
-      defaultAllBundlesName: secretName('ALL', 'name of all trust bundles together, for the SPIFFE validator alone'),
+      defaultAllBundlesName: secretName(
+        'ALL',
+        'name of all trust bundles together, for the SPIFFE validator alone; where `defaultBundleName` is the same name, that one is meant',
+      ),
       disableSpiffeCertValidation: z.boolean().prefault(false).meta({
         description:
           'trust bundles as plain `trusted_ca`, not for the SPIFFE validator of Envoy, unless `disable_spiffe_cert_validation` in the metadata of its node says otherwise; the SPIRE agent has the same option',
