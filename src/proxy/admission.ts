@@ -175,6 +175,7 @@ export class Admission {
 
   #enter({ session, admitted }: HandshakeOptions, connection: SecureConnection, proven: ProvenPeer): void {
     session.proven = proven;
+    session.isToldOnly = session.denied !== undefined;
     connection.dropPeerEvidence();
     this.#options.admitted(session);
     admitted(connection);

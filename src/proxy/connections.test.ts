@@ -53,6 +53,7 @@ test('who is here to be told that it is not allowed is dropped with its authorit
   session.ownId = us.id;
   session.proven = { authenticated: authenticated.value, chainDer };
   session.denied = 'not_allowed';
+  session.isToldOnly = true;
   session.drop = () => {
     drops++;
     session.end();
@@ -67,5 +68,32 @@ test('who is here to be told that it is not allowed is dropped with its authorit
 
   assert.equal(drops, 1);
   assert.equal(session.record(systemClock).closeReason, 'authority_removed');
+  await nextTurn();
+});
+
+test('who was allowed is dropped for the list, though a request of it was denied before the sweep came to it', async () => {
+  const authority = createTestAuthority();
+  const us = svidOf(authority, 'spiffe://example.org/us');
+  const snapshot = heldSnapshot([us], [authority]);
+  const nobody = compileAllowList([]);
+  assert.ok(nobody.ok);
+  const connections = new Connections(systemClock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  const chainDer = [authority.issue({ id: 'spiffe://example.org/gone' }).der];
+  const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
+  assert.ok(authenticated.ok);
+  const session = new Session('gone', 0);
+  session.ownId = us.id;
+  session.proven = { authenticated: authenticated.value, chainDer };
+  session.denied = 'not_allowed';
+  session.drop = () => {
+    session.end();
+    connections.delete(session);
+  };
+  connections.add(session);
+
+  connections.judgeAgain(snapshot, nobody.value);
+
+  assert.ok(session.ended);
+  assert.equal(session.record(systemClock).closeReason, 'policy');
   await nextTurn();
 });

@@ -137,7 +137,7 @@ export class Connections {
 }
 
 function problemOf(
-  { proven, ownId, denied }: Session,
+  { proven, ownId, isToldOnly }: Session,
   authenticate: (proven: ProvenPeer) => ReturnType<typeof authenticateAgain>,
   ownIds: ReadonlySet<string> | undefined,
   allow: AllowList,
@@ -150,8 +150,9 @@ function problemOf(
   if (!again.ok) {
     return { reason: again.error.problem === 'revoked' ? 'revoked' : 'authority_removed', detail: again.error.detail };
   }
-  // Who is denied is here to be told so, and is. It must still be who it was: a later list may admit it on this very connection.
-  if (denied === undefined && allow.match(again.value.id) === undefined)
+  // Who is here to be told that it is not allowed must still be who it was: a later list may admit it on this very connection.
+  // A request may have been denied before the sweep came to its connection, on which others are answered still: that is no excuse.
+  if (!isToldOnly && allow.match(again.value.id) === undefined)
     return { reason: 'policy', detail: `${again.value.id} is no longer allowed` };
   return undefined;
 }

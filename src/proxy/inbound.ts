@@ -155,6 +155,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
         const verdict = authorise(id, this.allow);
         session.rule = verdict.allowed ? verdict.rule : undefined;
         session.denied = verdict.allowed ? undefined : verdict.reason;
+        if (verdict.allowed) session.isToldOnly = false;
         return verdict;
       },
       requestFinished: (record) => this.deps.events.requestFinished(this.ref, record),

@@ -39,6 +39,8 @@ export class Session {
   expiresAtMs = Infinity;
   rule: string | undefined;
   denied: DenyReason | undefined;
+  /** It is not allowed, and was let in to be told so; no request of it was allowed since. */
+  isToldOnly = false;
   bytesFromDownstream = 0;
   bytesToDownstream = 0;
   /** The connections' tick when a byte last moved. */
