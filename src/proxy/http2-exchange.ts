@@ -209,11 +209,18 @@ export class Exchange implements Asker, DeadlineSink {
       if (this.#stage === 'over' || this.#requestWhole) return;
       // `flushHeaders` would write the bytes above 0x7f of the head as UTF-8.
       if (this.#received === 0) request.write('', 'latin1');
-      const { clock, limits } = this.#context;
-      this.#deadlines = new Deadlines(this, clock, limits);
-      this.#deadlines.heldUp(stream.isPaused());
-      this.#deadlines.bodyAwaited();
+      // A client that waits for a `100` is not to blame for the time that connecting takes.
+      if (request.socket === null) request.on('socket', () => this.#timeBody());
+      else this.#timeBody();
     });
+  }
+
+  #timeBody(): void {
+    if (this.#stage === 'over' || this.#requestWhole) return;
+    const { clock, limits } = this.#context;
+    this.#deadlines = new Deadlines(this, clock, limits);
+    this.#deadlines.heldUp(this.#stream.isPaused());
+    this.#deadlines.bodyAwaited();
   }
 
   #bodyCame(chunk: Buffer): void {

@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import { presented, startExampleDomain, WEB } from '../support/data-path.ts';
 import { eventually } from '../support/eventually.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { fillBacklog } from '../support/full-backlog.ts';
 import {
   ACK,
@@ -50,6 +51,20 @@ test('an application that does not accept in time is a 504', async (t) => {
 
   assert.deepEqual([answer.status, answer.reset], [504, undefined]);
   assert.equal(await stage.sidecar.metric('scute_http_requests_total', { result: 'upstream_timeout' }), 1);
+});
+
+test('a client that waits for a 100 is not to blame for the time that connecting takes', async (t) => {
+  const clock = new FakeClock();
+  const stage = await startHttpInbound(t, `127.0.0.1:${await fillBacklog(t)}`, {
+    listener: { limits: { connectTimeout: '500ms' } },
+    sidecar: { clock },
+  });
+  const line = await startFrames(stage, headers(1, [...POST, ['expect', '100-continue']], END_HEADERS), frame(PING, 0, 0, Buffer.alloc(8)));
+  await line.until(({ type, flags }) => type === PING && flags === ACK);
+
+  clock.advance(5000);
+
+  assert.equal((await line.streamOver(1)).status, 504);
 });
 
 test('an application that does not answer in time is a 504 on its stream alone', async (t) => {
