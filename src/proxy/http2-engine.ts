@@ -94,6 +94,10 @@ export interface ApplicationOptions {
 
 /** Kept open for a next request, at most; a burst opens more. */
 const MAX_IDLE_CONNECTIONS = 16;
+/** How much earlier than the application would one is closed, so that no request crosses with its end. */
+const AHEAD_MS = 1000;
+/** Of a timer. */
+const LONGEST_IDLE_MS = 2 ** 31 - 1;
 
 interface Meter {
   readonly native: NativeStream;
@@ -179,16 +183,22 @@ export class ApplicationConnections extends Agent {
     if (meter !== undefined) meter.hint = value;
   }
 
-  /** Node closes it a second earlier than the application would, and takes a while to set that up: once, if it says the same each time. */
+  /** Sets up what its idle time needs: once, if the application says the same each time. */
   override keepSocketAlive(socket: Duplex): boolean {
     this.account(socket);
     const meter = this.#meters.get(socket);
-    if (meter === undefined || meter.hint !== meter.hintTaken) {
-      if (meter !== undefined) meter.hintTaken = meter.hint;
-      // Its type does not say that it answers.
-      return super.keepSocketAlive(socket) as unknown as boolean;
-    }
-    return true;
+    if (meter !== undefined && meter.hint === meter.hintTaken) return true;
+    // Its type does not say that it answers.
+    if (!(super.keepSocketAlive(socket) as unknown as boolean)) return false;
+    if (meter === undefined) return true;
+    meter.hintTaken = meter.hint;
+    const seconds = /^timeout=(\d+)/.exec(meter.hint ?? '')?.[1];
+    if (seconds === undefined) return true;
+    // Node would do so only within a time of its own for idle connections, which would cost each request a listener. It
+    // closes a connection whose time is over if that is idle, and only then.
+    const idleMs = Math.min(Number(seconds) * 1000 - AHEAD_MS, LONGEST_IDLE_MS);
+    if (idleMs > 0) (socket as IncomingMessage['socket']).setTimeout(idleMs);
+    return idleMs > 0;
   }
 
   /** Tells what a connection carried. */

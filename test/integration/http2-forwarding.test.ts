@@ -244,6 +244,35 @@ test('an application that closes between requests is connected to again', async 
   assert.equal(application.connections(), 3);
 });
 
+test('a connection without requests is closed before the application says that it will', async (t) => {
+  let ended = false;
+  const application = await startRawApplication(t, (received, socket) => {
+    socket.once('end', () => (ended = true));
+    return received.endsWith('\r\n\r\n') ? 'HTTP/1.1 200 OK\r\nKeep-Alive: timeout=2\r\nContent-Length: 2\r\n\r\nok' : undefined;
+  });
+  const stage = await startHttpInbound(t, application.address);
+  const client = await startClient(t, stage);
+
+  for (let count = 0; count < 3; count++) assert.equal((await request(client, { ':path': '/' })).status, 200);
+  await eventually(() => assert.ok(ended));
+
+  assert.equal(application.connections(), 1);
+  assert.equal((await request(client, { ':path': '/' })).status, 200);
+  assert.equal(application.connections(), 2);
+});
+
+test('an application that keeps no connection for long enough, however it says so, has each request on one of its own', async (t) => {
+  for (const field of ['timeout=0', 'timeout=1', 'max=5\r\nKeep-Alive: timeout=0']) {
+    const answer = `HTTP/1.1 200 OK\r\nKeep-Alive: ${field}\r\nContent-Length: 2\r\n\r\nok`;
+    const application = await startRawApplication(t, (received) => (received.endsWith('\r\n\r\n') ? answer : undefined));
+    const client = await startClient(t, await startHttpInbound(t, application.address));
+
+    for (let count = 0; count < 2; count++) assert.equal((await request(client, { ':path': '/' })).status, 200);
+
+    assert.equal(application.connections(), 2, field);
+  }
+});
+
 test('each connection to the application begins with its PROXY header', async (t) => {
   const application = await startRawApplication(t, (_, socket) => {
     socket.end(OK);
