@@ -429,10 +429,10 @@ export class Exchange implements Asker, DeadlineSink {
       'forwarded',
       this.#endsWithConnection ? 'the response ended with its connection: whether it is whole cannot be told' : undefined,
     );
-    if (isWhole) return;
-    // What is left of the request has nowhere to go (RFC 9113, section 8.1).
-    this.#request?.destroy();
-    if (!this.#waitsForTrailers) this.#stream.close(NGHTTP2_NO_ERROR);
+    // What is left of the request has nowhere to go (RFC 9113, section 8.1). The end of one that is whole may wait in Node for
+    // an application that reads no more, and its connection with it, in the place of another.
+    if (!isWhole || this.#request?.writableFinished === false) this.#request?.destroy();
+    if (!isWhole && !this.#waitsForTrailers) this.#stream.close(NGHTTP2_NO_ERROR);
   }
 
   /** Says why if nothing of a final response was sent; else resets, so that what was sent does not look whole. */

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { eventually } from '../support/eventually.ts';
 import { fillBacklog } from '../support/full-backlog.ts';
@@ -37,6 +39,7 @@ import {
 import { answerOn, request, startClient, startFrames } from '../support/http2-stage.ts';
 import { startHttpApplication, startHttpInbound, startRawApplication } from '../support/http-stage.ts';
 import { startTcpServer } from '../support/tcp.ts';
+import { temporaryFolder } from '../support/temporary-folder.ts';
 
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
 /** Answers when a request is whole, in chunks or without a body. */
@@ -435,6 +438,38 @@ test('an upload that is answered early, and stands still, leaves its place to ot
   }
 
   assert.equal(await stage.sidecar.stop(AbortSignal.timeout(20_000)), 0);
+});
+
+test('an upload of any length that is answered unread leaves its place to others', async (t) => {
+  // The buffers of a Unix socket are small: at some of the lengths the end of the upload is all that does not fit.
+  const path = join(await temporaryFolder(t), 'application');
+  const sockets: Socket[] = [];
+  const application = createServer((socket) => {
+    sockets.push(socket);
+    socket.on('error', () => undefined);
+    socket.on('data', (head: Buffer) => {
+      if (head.toString('latin1').startsWith('GET')) {
+        socket.write(OK);
+        return;
+      }
+      if (socket.isPaused()) return;
+      socket.pause();
+      setTimeout(() => socket.write('HTTP/1.1 413 No\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno'), 30);
+    });
+  });
+  application.listen(path);
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    application.close();
+  });
+  const stage = await startHttpInbound(t, `unix://${path}`, { http: { maxConcurrentStreams: 1, responseTimeout: '2s' } });
+  const client = await startClient(t, stage);
+
+  for (let length = 16; length <= 640; length += 16) {
+    assert.equal((await request(client, { ':method': 'POST', ':path': '/' }, Buffer.alloc(length * 1024))).status, 413, `${length} KiB`);
+  }
+
+  assert.equal((await request(client, { ':path': '/' })).status, 200);
 });
 
 test('a HEAD with more of a body than the application takes is refused, and its reset would be seen', async (t) => {
