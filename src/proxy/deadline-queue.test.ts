@@ -60,6 +60,27 @@ test('one that is late may take others away, or set them', () => {
   assert.deepEqual(late, ['a', 'c', 'd']);
 });
 
+test('what one that is late sets does not hold up those before it', () => {
+  const clock = new FakeClock();
+  const late: string[] = [];
+  const deadlines = new DeadlineQueue<string>(clock, 100, (item) => {
+    late.push(item);
+    if (item === 'a') deadlines.set('c');
+  });
+
+  deadlines.set('a');
+  clock.advance(10);
+  deadlines.set('b');
+  clock.advance(90);
+  assert.deepEqual(late, ['a']);
+  clock.advance(10);
+  assert.deepEqual(late, ['a', 'b']);
+  clock.advance(90);
+
+  assert.deepEqual(late, ['a', 'b', 'c']);
+  assert.equal(clock.armed, 0);
+});
+
 test('without a time nothing is ever late; cleared, nothing is any more', () => {
   const clock = new FakeClock();
   const late: string[] = [];

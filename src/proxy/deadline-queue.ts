@@ -21,7 +21,7 @@ export class DeadlineQueue<T> {
     if (this.#afterMs === undefined) return;
     this.#due.delete(item);
     this.#due.set(item, this.#clock.monotonic() + this.#afterMs);
-    this.#timer ??= this.#clock.after(this.#afterMs, () => this.#look());
+    if (this.#timer === undefined) this.#arm(this.#afterMs);
   }
 
   delete(item: T): void {
@@ -34,13 +34,19 @@ export class DeadlineQueue<T> {
     this.#timer = undefined;
   }
 
+  #arm(ms: number): void {
+    this.#timer?.cancel();
+    this.#timer = this.#clock.after(ms, () => this.#look());
+  }
+
   /** The timer may have been set for an item that is gone. */
   #look(): void {
     this.#timer = undefined;
     const nowMs = this.#clock.monotonic();
     for (const [item, dueMs] of this.#due) {
       if (dueMs > nowMs) {
-        this.#timer ??= this.#clock.after(dueMs - nowMs, () => this.#look());
+        // What one that is late has set meanwhile is due after this.
+        this.#arm(dueMs - nowMs);
         return;
       }
       this.#due.delete(item);
