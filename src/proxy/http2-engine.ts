@@ -22,7 +22,7 @@ const { default: HttpProxy } = await import('http-proxy');
 const { default: passes } = await import('http-proxy/lib/http-proxy/passes/web-incoming.js');
 Reflect.set(util, '_extend', extend);
 
-/** Frames that break the rules, empty ones, and streams that are refused, before the connection is ended (CVE-2019-9518 and others). */
+/** Frames that break the rules, empty ones, and streams that are refused in a row, before the connection is ended (CVE-2019-9518 and others). */
 const MAX_INVALID = 100;
 /** Streams that a client may reset: so many at once, and so many a second after that (CVE-2023-44487). */
 const RESET_BURST = 1000;
@@ -52,7 +52,8 @@ export function openSession(
     maxSendHeaderBlockLength: maxHeaderListSize + MIB,
     maxDeflateDynamicTableSize: MAX_ENCODER_TABLE_BYTES,
     maxSessionInvalidFrames: MAX_INVALID,
-    maxSessionRejectedStreams: MAX_INVALID,
+    // A client may be at its limit, cancel all of its streams and open as many in one moment: Node refuses these.
+    maxSessionRejectedStreams: maxConcurrentStreams + MAX_INVALID,
     // In MiB, of both directions.
     maxSessionMemory: 10 + Math.ceil((maxConcurrentStreams * 2 * STREAM_WINDOW_BYTES) / MIB),
     streamResetBurst: RESET_BURST,

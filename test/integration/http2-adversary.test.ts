@@ -528,3 +528,20 @@ function dechunked(request: string): string {
   const [head = '', ...rest] = request.split('\r\n\r\n');
   return `${head}\r\n\r\n${rest.join('\r\n\r\n').replace(/[1-9a-f][0-9a-f]*\r\n([a-z]+)\r\n/g, '$1')}`;
 }
+
+test('a client at its limit may cancel all of its streams and open as many in one moment', async (t) => {
+  const application = await startRawApplication(t, () => undefined);
+  const stage = await startHttpInbound(t, application.address, { http: { maxConcurrentStreams: 150 } });
+  const all = (first: number): Buffer => repeat(150, (index) => headers(first + index * 2, GET));
+  const line = await startFrames(stage, all(1));
+  await eventually(() => assert.equal(application.connections(), 150));
+  const cancelled = repeat(150, (index) => frame(RST_STREAM, 0, 1 + index * 2, uint32(CANCEL)));
+  line.send(cancelled, all(301), pingPong);
+  await eventually(() => assert.ok(line.frames().some(({ type, flags }) => type === PING && flags === ACK)));
+
+  // Node refuses them, since it has not put the old ones away yet; the connection goes on.
+  line.send(headers(601, GET), pingPong);
+  await eventually(() => assert.equal(line.frames().filter(({ type, flags }) => type === PING && flags === ACK).length, 2));
+  assert.equal(line.stream(601).reset, undefined);
+  assert.ok(!line.frames().some(({ type }) => type === GOAWAY));
+});
