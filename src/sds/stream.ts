@@ -116,6 +116,8 @@ export class XdsServerStream<Request extends { readonly nonce: string }> impleme
   readonly #protocol: Protocol<Request>;
   readonly #deps: StreamDeps;
   readonly #types = new Map<string, TypeState>();
+  /** The client says no more. */
+  #isHalfClosed = false;
   #hasEnded = false;
   #lastWrite: PromiseWithResolvers<void> | undefined;
 
@@ -127,9 +129,8 @@ export class XdsServerStream<Request extends { readonly nonce: string }> impleme
     this.openedAtMs = openedAtMs;
     call.on('data', (bytes: Buffer) => this.#receive(bytes));
     call.on('end', () => {
-      // Nothing may follow the end that this says: to write would take the status away.
-      this.#hasEnded = true;
-      this.#call.end();
+      this.#isHalfClosed = true;
+      this.#endIfAnswered();
     });
   }
 
@@ -248,7 +249,16 @@ export class XdsServerStream<Request extends { readonly nonce: string }> impleme
       if (effect.kind === 'respond') sent = this.#send(typeUrl, type, effect);
       else this.#tell(effect, isSecrets);
     }
+    this.#endIfAnswered();
     return sent;
+  }
+
+  /** Whoever says no more is still told what it asked for, which may have to wait. Nothing follows: to write after the end would take the status away. */
+  #endIfAnswered(): void {
+    if (!this.#isHalfClosed || this.#hasEnded) return;
+    for (const { state } of this.#types.values()) if (state.unanswered.size > 0) return;
+    this.#hasEnded = true;
+    this.#call.end();
   }
 
   #countNames(type: TypeState): boolean {

@@ -439,6 +439,39 @@ for (const [what, open] of [
   });
 }
 
+for (const [what, open] of [
+  ['state of the world', openSotw],
+  ['delta', openDelta],
+  ['state of the world, aggregated', (client: Client) => openSotw(client, true)],
+  ['delta, aggregated', (client: Client) => openDelta(client, true)],
+] as const) {
+  test(`a client that asks and ends its side at once is answered first, also where the answer has to wait: ${what}`, async (t) => {
+    const sds = await startSds(t);
+    const ask = (names: readonly string[]) => {
+      const stream = open(sdsClient(t, sds.target));
+      stream.send({ resourceNames: [...names], resourceNamesSubscribe: [...names] });
+      stream.call.end();
+      return stream;
+    };
+    const early = [ask(['default', 'ROOTCA']), ask([])];
+    await eventually(() => assert.ok(sds.server.streams().filter(({ state }) => state.isSubscribed).length === early.length));
+    // The first identity, and rotations close enough to each other that certificates are held back.
+    const late = [];
+    for (let round = 0; round < 3; round += 1) {
+      const rotated = identity();
+      sds.publish(rotated);
+      late.push(ask(['default']), ask(['default', 'ROOTCA']));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+
+    for (const stream of [...early, ...late]) {
+      const { code } = await stream.ended;
+      assert.deepEqual([code, stream.waiting().length], [status.OK, 1]);
+    }
+    await eventually(() => assert.equal(sds.server.streams().length, 0));
+  });
+}
+
 test('the socket is of the group that the configuration says, by number or by name', async (t) => {
   // Of a group that we are in besides our own, if there is one; root may give a file to any.
   const own = process.getgid?.() ?? 0;
