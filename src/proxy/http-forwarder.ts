@@ -224,7 +224,10 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #flow(): void {
     if (this.#isClosed) return;
     const { downstream } = this.#options;
-    const mustPause = this.#request.part !== 'over' && (this.#upstreams.isFull || this.#pending !== undefined);
+    const { part } = this.#request;
+    // What of a request was answered and is still to be taken holds up what the next one says, and not the next one: its response has a time.
+    const isHeldUp = this.#upstreams.isFull && part !== 'head';
+    const mustPause = part !== 'over' && (isHeldUp || this.#pending !== undefined);
     if (mustPause === this.#isPaused) return;
     this.#isPaused = mustPause;
     this.#deadlines.heldUp(mustPause);

@@ -1,6 +1,7 @@
 /** An application is not trusted with the edges of messages: what it says may harm its own answer, and nobody else's. */
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
+import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import type { InboundStage } from '../support/data-path.ts';
 import { eventually } from '../support/eventually.ts';
@@ -8,6 +9,7 @@ import { FakeClock } from '../support/fake-clock.ts';
 import { send, startHttpInbound } from '../support/http-stage.ts';
 import type { LogLine } from '../support/sidecar.ts';
 import { closed, startTcpServer } from '../support/tcp.ts';
+import { temporaryFolder } from '../support/temporary-folder.ts';
 
 const GET = 'GET /bad HTTP/1.1\r\nHost: a\r\n\r\n';
 const GOOD = 'GET /good HTTP/1.1\r\nHost: a\r\n\r\n';
@@ -341,6 +343,49 @@ test('an application that answers before the whole request, and reads the rest, 
   const { status, result } = await fateOf(stage);
   assert.deepEqual([status, result], [200, 'forwarded']);
 });
+
+for (const what of ['reads no more', 'reads on in the end'] as const) {
+  test(`an application that answers an upload, and ${what}, holds up the next request no longer than it may take to answer`, async (t) => {
+    const length = 480 * 1024;
+    let taken = 0;
+    const { promise: asked, resolve } = Promise.withResolvers<Socket>();
+    // The buffers of a Unix socket are small.
+    const path = join(await temporaryFolder(t), 'application');
+    const application = await startTcpServer(
+      t,
+      (socket) => {
+        socket.on('data', (chunk: Buffer) => {
+          taken += chunk.length;
+          if (chunk.includes('GET /next')) socket.write(OK);
+        });
+        socket.once('data', () => {
+          socket.pause();
+          socket.write(OK);
+          resolve(socket);
+        });
+      },
+      path,
+    );
+    const responseTimeout = what === 'reads no more' ? '200ms' : '30s';
+    const stage = await startHttpInbound(t, application.address, { http: { responseTimeout } });
+    const line = await send(stage, `POST / HTTP/1.1\r\nHost: a\r\nContent-Length: ${length}\r\n\r\n`);
+    const socket = await asked;
+    await line.until(OK);
+    line.socket.write(Buffer.alloc(length - 10));
+    await eventually(async () => assert.ok((await stage.sidecar.metric('scute_tcp_read_bytes_total', { peer: 'src' })) > length - 10));
+    line.socket.write(Buffer.alloc(10));
+    await eventually(() => assert.equal(stage.sidecar.log().filter(({ method }) => method === 'POST').length, 1));
+
+    line.socket.write('GET /next HTTP/1.1\r\nHost: a\r\n\r\n');
+
+    if (what === 'reads no more') await line.until('504');
+    else {
+      socket.resume();
+      await line.until(OK + OK);
+      assert.ok(taken > length);
+    }
+  });
+}
 
 for (const how of ['closes', 'resets'] as const) {
   test(`an application that answers before the whole request and ${how} ends the connection with its answer`, async (t) => {
