@@ -525,6 +525,10 @@ test('neither JSON nor an inspection of a catalogue or a secret shows a key', ()
 test('what is served is made once; names of what we do not have are not kept, since clients invent them without end', () => {
   const from = catalogue();
   for (const name of ['default', 'ROOTCA', 'hint:internal']) assert.equal(from.lookup(name, 'spiffe'), from.lookup(name, 'spiffe'));
+  // To say no may cost as much, and each stream asks.
+  const withheld = catalogue({ allow: new Map([['ALL', listOf('spiffe://not-held.example/web')]]) });
+  assert.equal(reason(withheld, 'ALL'), 'not_held');
+  assert.equal(withheld.lookup('ALL', 'spiffe'), withheld.lookup('ALL', 'spiffe'));
 
   for (const name of [`hint:${'x'.repeat(200_000)}`, 'spiffe://example.org/nobody', 'spiffe://nowhere.example', 'file-root:/x'])
     assert.notEqual(from.lookup(name, 'spiffe'), from.lookup(name, 'spiffe'));

@@ -113,16 +113,12 @@ class SnapshotCatalogue implements Catalogue {
     const key = `${form} ${name}`;
     const known = this.#found.get(key);
     if (known !== undefined) return known;
-    const made = this.#make(name, form);
-    // Names of what we do not have are the client's to invent, without end and of any length.
-    if (made.found || (made.reason !== 'unknown_name' && made.reason !== 'not_held')) this.#found.set(key, made);
-    return made;
-  }
-
-  #make(name: string, form: ValidationForm): Lookup {
     const things = this.#resolve(name, form);
+    // Names of what we do not have are the client's to invent, without end and of any length.
     if ('found' in things) return things;
-    return things.kind === 'svid' ? this.#certificate(name, things.svid) : this.#validation(name, form, things);
+    const made = things.kind === 'svid' ? this.#certificate(name, things.svid) : this.#validation(name, form, things);
+    this.#found.set(key, made);
+    return made;
   }
 
   /** What a name stands for. Where one name has two meanings, the order is the SPIRE agent's. */
