@@ -101,6 +101,16 @@ test('a key in quotes within a field leaves the line whole', async () => {
   assert.deepEqual(fields, { level: 'info', detail: 'type "[redacted]', text: '"[redacted]', after: 'it', message: 'm' });
 });
 
+test('a list or an object in a field for keys is taken out whole, brackets in its texts and all', async () => {
+  const lines: string[] = [];
+
+  const { logger } = await logInto(lines);
+  logger.info({ api_key: ['a]b', 'c"]'], session_key: { kty: 'EC}', d: 'xyz' }, after: 'it' }, 'm');
+
+  const { time: _time, ...fields } = JSON.parse(lines.join('')) as Record<string, unknown>;
+  assert.deepEqual(fields, { level: 'info', api_key: '[redacted]', session_key: '[redacted]', after: 'it', message: 'm' });
+});
+
 test('the words of a stranger are cut, hold no key, and cannot turn the text of others around', () => {
   for (const [text, shown] of [
     ['some words', 'some words'],

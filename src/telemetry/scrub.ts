@@ -29,8 +29,12 @@ const UNSEEN = /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 /** What every match of the patterns below contains: PEM; the base64 of PKCS#8 for EC, RSA and Ed25519; JWTs; the ends of field names. */
 const TEXT_TRACES = ['PRIVATE KEY', 'AgEAMB', 'IBADANBgkqhkiG9w0B', 'CAQAwBQYDK2Vw', 'eyJ'];
 const TRACES = [...TEXT_TRACES, 'ey":', 'ecret":', 'oken":', 'assword":'];
-const SECRET_FIELDS =
-  /("(?:[a-z0-9]*_)*(?:[a-z0-9]*key|[a-z0-9]*secret|[a-z0-9]*token|[a-z0-9]*password)":)(?:"(?:[^"\\]|\\.)*"|\[[^\]]*\]|\{[^}]*\})/gi;
+const TEXT = String.raw`"(?:[^"\\]|\\.)*"`;
+const SECRET_FIELDS = new RegExp(
+  String.raw`("(?:[a-z0-9]*_)*(?:[a-z0-9]*key|[a-z0-9]*secret|[a-z0-9]*token|[a-z0-9]*password)":)` +
+    String.raw`(?:${TEXT}|\[(?:[^"\]]|${TEXT})*\]|\{(?:[^"}]|${TEXT})*\})`,
+  'gi',
+);
 const SECRET_TEXT = new RegExp(
   [
     // To the end of its field, and no further: half of an escaped quote would be the end of it.
