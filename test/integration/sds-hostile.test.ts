@@ -409,6 +409,29 @@ test('streams beyond those of one connection are refused with a clear status', a
   await other.rotate();
 });
 
+test('however many streams beyond the limit an Envoy opens, and says all of itself on each, those that it has go on', async (t) => {
+  const clock = new FakeClock();
+  const sds = await startSds(t, { clock, sds: { limits: { maxStreamsPerConnection: 1, maxRequestBytes: 16_384 } } });
+  sds.publish(identity());
+  const client = sdsClient(t, sds.target);
+  const served = openSotw(client);
+  served.send({ resourceNames: ['default'] });
+  const { nonce } = await served.next();
+  const node = { id: 'envoy', cluster: 'x'.repeat(10_000) };
+
+  for (let count = 0; count < 300; count += 1) {
+    const refused = openSotw(client);
+    refused.send({ resourceNames: ['default'], node });
+    assert.equal((await refused.ended).code, status.RESOURCE_EXHAUSTED);
+  }
+
+  clock.advance(1000);
+  assert.equal(sds.metrics.sds.refused.request_size, 0);
+  served.send({ resourceNames: ['default'], responseNonce: nonce });
+  sds.publish(identity());
+  assert.equal(secretsOf(await served.next()).length, 1);
+});
+
 test('connections without a stream make room for others; when all have one, a further one is closed', async (t) => {
   const sds = await start(t, { maxConnections: 3 });
   const other = await bystander(t, sds);
