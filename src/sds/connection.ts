@@ -26,6 +26,7 @@ import { TokenBucket } from './limits.ts';
 import type { Catalogue } from './secrets.ts';
 import { DELTA, SOTW, XdsServerStream, type Protocol, type XdsCall, type XdsStream } from './stream.ts';
 import { listNames, shorten, type SotwRequest, type StreamOptions } from './stream-state.ts';
+import { UnreadRequests } from './unread-requests.ts';
 import { decodeSotwRequest, encodeSotwResponse, SECRET_TYPE } from './wire.ts';
 
 export interface ConnectionDeps {
@@ -52,9 +53,8 @@ const BURST_SECONDS = 10;
 const SPARE_STREAMS = 64;
 /** Requests up to so many times the limit are read whole, to be refused by us. */
 const GRPC_FACTOR = 8;
-/** What a connection may have sent that is in no whole request, besides one request and this for each stream and message: frames, headers. */
-const UNACCOUNTED_BYTES = 1 << 20;
-const OVERHEAD_BYTES = 2048;
+/** What a connection may have sent of requests that are not read yet, besides one. */
+const UNREAD_BYTES = 1 << 20;
 const KEEPALIVE_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
 const IDLE_MS = 300_000;
@@ -105,9 +105,8 @@ export class SdsConnection {
   readonly #injector: ConnectionInjector;
   /** Calls of every kind that are not over, with their paths. */
   readonly #calls = new Map<ServerInterceptingCallInterface, string>();
+  readonly #unread = new UnreadRequests();
   #subscriptionBytes = 0;
-  /** Of what the client sent: what is explained by requests and frames around them. */
-  #accountedBytes = 0;
   #isStopping = false;
 
   constructor(socket: Socket, id: number, deps: ConnectionDeps) {
@@ -140,7 +139,6 @@ export class SdsConnection {
     // With the secrets, which the services themselves know as any message.
     const files = [SecretDiscoveryService.file, AggregatedDiscoveryService.file, Health.file, file_secret];
     addReflection(this.#server, files, () => {
-      this.#accountedBytes += OVERHEAD_BYTES;
       const problem = this.#admit();
       if (problem !== undefined) deps.events.refused('request_rate', problem);
       return problem;
@@ -162,9 +160,9 @@ export class SdsConnection {
   /** Cuts a client that sends without ever completing a request: gRPC would keep it all. */
   look(): void {
     const { maxRequestBytes } = this.#deps.config.limits;
-    const unaccounted = this.#socket.bytesRead - this.#accountedBytes;
-    if (unaccounted <= GRPC_FACTOR * maxRequestBytes + UNACCOUNTED_BYTES) return;
-    this.#deps.events.refused('request_size', `${unaccounted} bytes of requests that were never completed`);
+    const unread = this.#unread.bytes();
+    if (unread <= GRPC_FACTOR * maxRequestBytes + UNREAD_BYTES) return;
+    this.#deps.events.refused('request_size', `${unread} bytes of requests that were never completed`);
     this.destroy();
   }
 
@@ -198,7 +196,6 @@ export class SdsConnection {
       maxRequestBytes: config.limits.maxRequestBytes,
       events,
       admitRequest: () => this.#admit(),
-      account: (bytes) => (this.#accountedBytes += bytes + OVERHEAD_BYTES),
       growSubscription: (bytes) => this.#grow(bytes),
     });
     this.#streams.add(stream as XdsServerStream<never>);
@@ -217,6 +214,7 @@ export class SdsConnection {
   #admitted(call: ServerInterceptingCallInterface, path: string): ServerInterceptingCall {
     const isOther = !STREAM_PATHS.has(path);
     this.#watchStatus(call);
+    const taken = this.#unread.watch(call);
     return new ServerInterceptingCall(call, {
       start: (next) =>
         next({
@@ -229,6 +227,11 @@ export class SdsConnection {
             this.#calls.set(call, path);
             if (isOther) this.#deps.events.callOpened();
             begin(metadata);
+          },
+          onReceiveMessage: (message: unknown, handOn) => {
+            // Those of health and reflection are decoded already.
+            taken(Buffer.isBuffer(message) ? message.length : undefined);
+            handOn(message);
           },
           onCancel: () => {
             if (!this.#calls.delete(call)) return;
@@ -273,7 +276,6 @@ export class SdsConnection {
       this.#deps.events.refused(reason, details);
       return { code, details };
     };
-    this.#accountedBytes += OVERHEAD_BYTES;
     const rateProblem = this.#admit();
     if (rateProblem !== undefined) return refuse('request_rate', rateProblem);
     if (isCompressed(call)) return refuse('bad_request', 'compressed requests are not read', status.UNIMPLEMENTED);
@@ -319,7 +321,6 @@ export class SdsConnection {
     };
     const { maxRequestBytes, maxNames } = config.limits;
     const bytes = call.request;
-    this.#accountedBytes += bytes.length;
     if (bytes.length > maxRequestBytes) {
       return refuse('request_size', status.RESOURCE_EXHAUSTED, `a request of ${bytes.length} bytes: ${maxRequestBytes} are allowed`);
     }

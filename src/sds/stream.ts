@@ -56,8 +56,6 @@ export interface StreamDeps {
   readonly events: SdsEvents;
   /** Asked for a request that does more than to answer a response of ours. A sentence if it is one too many. */
   readonly admitRequest: () => string | undefined;
-  /** A whole request has come, of so many bytes. */
-  readonly account: (bytes: number) => void;
   /** The names of this stream have grown by so many bytes. A sentence if these are too many. */
   readonly growSubscription: (bytes: number) => string | undefined;
 }
@@ -170,7 +168,6 @@ export class XdsServerStream<Request extends { readonly nonce: string }> impleme
   }
 
   #receive(bytes: Buffer): void {
-    this.#deps.account(bytes.length);
     if (this.#hasEnded) return;
     if (bytes.length > this.#deps.maxRequestBytes) {
       this.#refuse('request_size', RESOURCE_EXHAUSTED, `a request of ${bytes.length} bytes: ${this.#deps.maxRequestBytes} are allowed`);

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import {
   connect as connectHttp2,
+  constants,
   type ClientHttp2Session,
   type ClientHttp2Stream,
   type IncomingHttpHeaders,
@@ -470,6 +471,47 @@ test('requests that are never completed are not kept without end', async (t) => 
   await closed;
   assert.ok(sds.metrics.sds.refused.request_size >= 1);
   await other.rotate();
+});
+
+test('many small requests earn a client no room for such as it never completes', async (t) => {
+  const sds = await start(t, { maxRequestBytes: 16_384, maxRequestRate: 1000 });
+  const other = await bystander(t, sds);
+  const session = http2Client(t, sds);
+  const closed = new Promise((resolve) => session.once('close', resolve));
+  for (let round = 0; round < 10; round += 1) {
+    const checks = Array.from({ length: 100 }, () => openStream(session, '/grpc.health.v1.Health/Check').end(grpcFrame(Buffer.alloc(0))));
+    await Promise.all(checks.map((stream) => new Promise((resolve) => stream.resume().once('close', resolve))));
+  }
+  assert.equal(session.closed, false);
+
+  for (let index = 0; index < 100; index += 1) openStream(session).write(grpcFrame(randomBytes(16_000)).subarray(0, -1));
+
+  await closed;
+  assert.ok(sds.metrics.sds.refused.request_size >= 1);
+  await other.rotate();
+});
+
+test('a client may answer and leave at once, again and again, as Envoy does with what it needed for one handshake', async (t) => {
+  const clock = new FakeClock();
+  const sds = await startSds(t, { clock, sds: { limits: { maxRequestBytes: 16_384, maxRequestRate: 1000 } } });
+  sds.publish(identity());
+  const session = http2Client(t, sds);
+  // As long as what an Envoy says of itself.
+  const request = grpcFrame(encodeDelta({ node: { id: 'x'.repeat(10_000) }, resourceNamesSubscribe: ['unknown.example'] }));
+  for (let round = 0; round < 200; round += 1) {
+    const stream = openStream(session, '/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets');
+    stream.write(request);
+    await new Promise((resolve) => stream.once('data', resolve));
+    const over = new Promise((resolve) => stream.once('close', resolve));
+    // Its answer is longer than one frame, and what has not gone out when it leaves never does.
+    stream.write(request.subarray(0, -1), () => stream.close(constants.NGHTTP2_CANCEL));
+    await over;
+    clock.advance(1000);
+  }
+
+  await eventually(() => assert.deepEqual(sds.metrics.sds.streams, { sotw: 0, delta: 0 }));
+  assert.equal(sds.metrics.sds.refused.request_size, 0);
+  assert.equal(session.closed, false);
 });
 
 test('types without end on an aggregated stream, and health and reflection asked without reading, stay bounded', async (t) => {

@@ -15,6 +15,7 @@ export interface EnvoyProcess {
   admin(path: string): Promise<string>;
   /** Envoy's own log. */
   log(): string;
+  signal(signal: NodeJS.Signals): void;
   stop(): Promise<void>;
 }
 
@@ -62,6 +63,7 @@ export async function startEnvoyProcess(t: TestContext, bootstrap: string, { rea
   return {
     admin,
     log: () => envoy.stderr(),
+    signal: (signal) => envoy.signal(signal),
     stop,
     async stat(name) {
       const stats = await admin('/stats?usedonly');

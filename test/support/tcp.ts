@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import { once } from 'node:events';
@@ -75,13 +76,19 @@ export async function closed(socket: Socket): Promise<string | undefined> {
   return code ?? (socket.errored as { readonly code?: string } | null)?.code;
 }
 
-/** A port of 127.0.0.1 on which nobody listens: the system does not give it out again soon. */
+/** From here on the system gives out ports by itself, to whoever asks for any and to each connection. */
+const FIRST_EPHEMERAL_PORT = 32_768;
+
+/** A port of 127.0.0.1 on which nobody listens, and which no connection takes meanwhile. */
 export async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const port = randomInt(10_000, FIRST_EPHEMERAL_PORT);
+    const server = createServer();
+    const isFree = new Promise<boolean>((resolve) => server.once('listening', () => resolve(true)).once('error', () => resolve(false)));
+    server.listen(port, '127.0.0.1');
+    if (!(await isFree)) continue;
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
