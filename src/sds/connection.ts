@@ -220,10 +220,7 @@ export class SdsConnection {
         next({
           onReceiveMetadata: (metadata, begin) => {
             const refusal = this.#admitCall(call);
-            if (refusal !== undefined) {
-              this.#excuse(call);
-              return call.sendStatus(refusal);
-            }
+            if (refusal !== undefined) return call.sendStatus(refusal);
             this.#calls.set(call, path);
             if (isOther) this.#deps.events.callOpened();
             begin(metadata);
@@ -239,18 +236,6 @@ export class SdsConnection {
             if (isOther) this.#deps.events.callEnded();
           },
         }),
-    });
-  }
-
-  /** What a refused call still says is thrown away, not kept: one request of it, which an Envoy sends unasked, is no reason to cut the others. */
-  #excuse(call: ServerInterceptingCallInterface): void {
-    // gRPC shows the stream nowhere else.
-    const { stream } = call as { readonly stream?: Pick<Socket, 'on'> };
-    let left = this.#deps.config.limits.maxRequestBytes;
-    stream?.on('data', ({ length }: Buffer) => {
-      const excused = Math.min(left, length);
-      left -= excused;
-      this.#accountedBytes += excused;
     });
   }
 
