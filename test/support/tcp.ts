@@ -1,7 +1,8 @@
 import { randomInt } from 'node:crypto';
+import { createSocket } from 'node:dgram';
 import { createServer, connect, type AddressInfo, type Socket } from 'node:net';
 import type { TestContext } from 'node:test';
-import { once } from 'node:events';
+import { once, type EventEmitter } from 'node:events';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 
 /** A plain TCP server on a free loopback port that answers each byte with the same byte, and ends when its peer ends. */
@@ -79,16 +80,27 @@ export async function closed(socket: Socket): Promise<string | undefined> {
 /** From here on the system gives out ports by itself, to whoever asks for any and to each connection. */
 const FIRST_EPHEMERAL_PORT = 32_768;
 
-/** A port of 127.0.0.1 on which nobody listens, and which no connection takes meanwhile. */
+/** A port of 127.0.0.1 on which nobody listens, which no connection takes meanwhile, and which no other process of the tests is given. */
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = randomInt(10_000, FIRST_EPHEMERAL_PORT);
     const server = createServer();
-    const isFree = new Promise<boolean>((resolve) => server.once('listening', () => resolve(true)).once('error', () => resolve(false)));
-    server.listen(port, '127.0.0.1');
-    if (!(await isFree)) continue;
+    const isFree = (await isBound(server, () => server.listen(port, '127.0.0.1'))) && (await reserve(port));
     server.close();
-    await once(server, 'close');
-    return port;
+    if (isFree) return port;
   }
+}
+
+/** Whoever is given a port may take long to bind it. Until this process ends, the same port of UDP says that it is taken. */
+async function reserve(port: number): Promise<boolean> {
+  const sign = createSocket('udp4');
+  sign.unref();
+  return isBound(sign, () => sign.bind({ port, address: '127.0.0.1', exclusive: true }));
+}
+
+function isBound(of: EventEmitter, bind: () => void): Promise<boolean> {
+  return new Promise((resolve) => {
+    of.once('listening', () => resolve(true)).once('error', () => resolve(false));
+    bind();
+  });
 }
