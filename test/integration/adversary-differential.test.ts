@@ -87,7 +87,7 @@ interface Sample {
   readonly foreign: readonly TestCertificate[];
 }
 
-test('what our own walk accepts OpenSSL accepts, but for paths that it does not find', { timeout: 120_000 }, async (t) => {
+test('what our own walk accepts OpenSSL accepts, but for paths that it does not find', async (t) => {
   let drawn = 0;
   // The same again in every run.
   const random = (): number => Number.parseInt(hash('sha256', `chain ${(drawn += 1)}`).slice(0, 12), 16) / 2 ** 48;
