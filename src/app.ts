@@ -13,7 +13,8 @@ import { chooseSvid } from './identity/snapshot.ts';
 import { createIdentityStore, type IdentityPublisher, type IdentityView } from './identity/store.ts';
 import { systemClock, type Clock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
-import { compileAllowList, type AllowList } from './policy/rules.ts';
+import { auditOf } from './policy/audit.ts';
+import { compilePolicy, type Policy } from './policy/policy.ts';
 import { createFileBudget } from './transport/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
 import type { ListenerDeps } from './proxy/listener.ts';
@@ -92,7 +93,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     sdsService({
       config: config.sds,
       identity: view,
-      allow: () => sdsAllowLists(current),
+      policies: () => sdsPolicies(current),
       events,
       clock,
       random: deps.random ?? Math.random,
@@ -144,6 +145,15 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     );
   });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
+  readiness.register(
+    'policy_enforced',
+    () =>
+      firstProblem(inbound, ({ config: { policy } }) => {
+        const [first, ...more] = auditOf(policy);
+        return first === undefined ? undefined : `in audit: ${first}${more.length === 0 ? '' : ` and ${more.length} more`}`;
+      }),
+    { blocks: false },
+  );
   metrics.setReadinessSource(() => readiness.evaluate().checks);
 
   const selfTest: Service = {
@@ -299,7 +309,7 @@ function together(name: string, services: readonly Service[]): Service {
 interface SdsParts {
   readonly config: SdsConfig;
   readonly identity: IdentityView;
-  readonly allow: () => ReadonlyMap<string, AllowList>;
+  readonly policies: () => ReadonlyMap<string, Policy>;
   readonly events: Events;
   readonly clock: Clock;
   readonly random: () => number;
@@ -327,18 +337,16 @@ function sdsService({ events, ...parts }: SdsParts): Service & Pick<SdsServer, '
 }
 
 /** Who may be admitted by the validation context of which name. A listener that is not there any more admits nobody. */
-function sdsAllowLists({ sds, inbound }: Config): ReadonlyMap<string, AllowList> {
-  const lists = new Map<string, AllowList>();
-  for (const { secret, listener, allow } of sds?.matchers ?? []) {
-    const list = allow ?? inbound.find(({ name }) => name === listener)?.allow ?? nobody();
-    lists.set(secret, list);
-  }
-  return lists;
+function sdsPolicies({ sds, inbound }: Config): ReadonlyMap<string, Policy> {
+  const policies = new Map<string, Policy>();
+  for (const { secret, listener, policy } of sds?.matchers ?? [])
+    policies.set(secret, policy ?? inbound.find(({ name }) => name === listener)?.policy ?? nobody());
+  return policies;
 }
 
-function nobody(): AllowList {
-  const compiled = compileAllowList([]);
-  if (!compiled.ok) throw new Error('an empty list does not compile');
+function nobody(): Policy {
+  const compiled = compilePolicy({ allow: [] });
+  if (!compiled.ok) throw new Error('an empty policy does not compile');
   return compiled.value;
 }
 

@@ -60,7 +60,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'sds', 'admin', 'proxy'], outside: [] },
   'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'forward'], outside: [] },
   cli: {
-    ours: ['lib', 'http1', 'identity', 'config', 'sds', 'devdomain', 'app.ts', 'harness.ts', 'package.json'],
+    ours: ['lib', 'http1', 'policy', 'identity', 'config', 'sds', 'devdomain', 'app.ts', 'harness.ts', 'package.json'],
     outside: ['node:events', 'node:fs', 'node:fs/promises', 'node:http', 'node:net', 'node:os', 'node:path', 'commander', 'yaml'],
   },
   'main.ts': { ours: ['cli'], outside: ['node:os', 'node:timers/promises'] },

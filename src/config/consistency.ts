@@ -21,6 +21,7 @@ export function checkSocket(entry: unknown, report: Report): void {
 export function checkInbound(entry: unknown, report: Report): void {
   checkSocket(entry, report);
   checkProtocol(entry, report);
+  checkRules(entry, report, ['allow', 'deny']);
   checkLoop(entry, report);
   const acceptFrom = listAt(at(entry, 'proxyProtocol'), 'acceptFrom') ?? [];
   if (acceptFrom.length > 0 && addressAt(entry, 'listen')?.kind === 'unix') {
@@ -49,9 +50,31 @@ function checkProtocol(entry: unknown, report: Report): void {
   }
 }
 
+/** Of connections that are forwarded as bytes, nobody sees requests: a rule that asked for one would hold for all, or for none. */
+function checkRules(entry: unknown, report: Report, lists: readonly string[]): void {
+  if (at(entry, 'protocol') !== 'tcp') return;
+  for (const list of lists) {
+    for (const [index, rule] of (listAt(entry, list) ?? []).entries()) {
+      for (const key of ['methods', 'paths', 'hosts'])
+        if (at(rule, key) !== undefined) problem(report, [list, index, key], 'is for protocol: http, and here nobody sees requests');
+    }
+  }
+}
+
+function checkAudit(entry: unknown, report: Report): void {
+  for (const list of ['expect', 'deny']) {
+    for (const [index, rule] of (listAt(entry, list) ?? []).entries()) {
+      if (at(rule, 'mode') === 'audit')
+        problem(report, [list, index, 'mode'], 'is for inbound: outbound, an audit would send data to whoever answers');
+    }
+  }
+}
+
 export function checkOutbound(entry: unknown, report: Report): void {
   checkSocket(entry, report);
   checkProtocol(entry, report);
+  checkRules(entry, report, ['expect', 'deny']);
+  checkAudit(entry, report);
   checkLoop(entry, report);
   const listen = addressAt(entry, 'listen');
   if (listen !== undefined && !isLocal(listen) && at(entry, 'unsafeListen') !== true) {
@@ -73,10 +96,10 @@ function checkExpect(entry: unknown, report: Report): void {
   if (expect === undefined && anyIn === undefined) {
     problem(report, ['expect'], 'is required: the SPIFFE IDs that the server must have');
   }
-  const entries = at(expect, 'entries');
-  if (!Array.isArray(entries)) return;
-  if (entries.length === 0) problem(report, ['expect'], 'is empty, and no server could ever be reached');
-  for (const [index, pattern] of entries.entries()) {
+  if (!Array.isArray(expect)) return;
+  if (expect.length === 0) problem(report, ['expect'], 'is empty, and no server could ever be reached');
+  for (const [index, rule] of expect.entries()) {
+    const pattern = at(rule, 'peer') ?? rule;
     if (typeof pattern === 'string' && /^spiffe:\/\/[^/]+\/\*\*$/.test(pattern)) {
       problem(
         report,
@@ -96,7 +119,7 @@ export function checkSds(entry: unknown, report: Report): void {
     const secret = at(matchers, 'secret');
     if (names.has(secret)) problem(report, ['matchers', index, 'secret'], `${JSON.stringify(secret)} has matchers already`);
     names.add(secret);
-    if ((at(matchers, 'listener') === undefined) === (at(matchers, 'allow') === undefined))
+    if ((at(matchers, 'listener') === undefined) === (at(matchers, 'policy') === undefined))
       problem(report, ['matchers', index], 'needs either listener or allow');
     // A wrong name would leave the right one without matchers, and everybody admitted.
     const isBundle =

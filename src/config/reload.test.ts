@@ -37,7 +37,7 @@ test('allow lists, limits, log level and drain time change while running', () =>
   const { next, differences, needRestart } = planReload(old, wanted);
 
   assert.deepEqual(JSON.stringify(next), JSON.stringify(wanted));
-  assert.equal(next.inbound[0]?.allow, wanted.inbound[0]?.allow);
+  assert.equal(next.inbound[0]?.policy, wanted.inbound[0]?.policy);
   assert.deepEqual(needRestart, []);
   assert.deepEqual(differences, [
     'inbound api: allow + spiffe://example.org/ops',
@@ -77,7 +77,7 @@ test('what needs a restart stays as it was and is named', () => {
 test('a listener that moved keeps its old allow list, and the new one waits for the restart', () => {
   const { next, needRestart } = planReload(config({ inbound: [API] }), config({ inbound: [{ ...API, to: '127.0.0.1:9999', allow: [] }] }));
 
-  assert.deepEqual(next.inbound[0]?.allow.entries, API.allow);
+  assert.deepEqual(next.inbound[0]?.policy.entries, API.allow);
   assert.deepEqual(needRestart, [
     'inbound api: 127.0.0.1:8443 to 127.0.0.1:8080 is gone, or changed its addresses',
     'inbound api: 127.0.0.1:8443 to 127.0.0.1:9999 is new',
@@ -95,7 +95,7 @@ test('the allow list of one application never goes to another, even when names o
     }),
   );
 
-  const lists = next.inbound.map(({ to, allow }) => [to.kind === 'tcp' && to.port, allow.entries]);
+  const lists = next.inbound.map(({ to, policy }) => [to.kind === 'tcp' && to.port, policy.entries]);
   assert.deepEqual(lists, [
     [8080, ['spiffe://example.org/web']],
     [8081, []],
@@ -108,7 +108,7 @@ test('listeners that leave their ports to the system are told apart by name', ()
   const { next } = planReload(config({ inbound: listeners }), config({ inbound: [listeners[0], { ...listeners[1], allow: [] }] }));
 
   assert.deepEqual(
-    next.inbound.map(({ allow }) => allow.entries.length),
+    next.inbound.map(({ policy }) => policy.entries.length),
     [1, 0],
   );
 });
@@ -162,6 +162,6 @@ test('matchers of SDS for a listener that is new have its list at once', () => {
 
   const { next } = planReload(old, config({ inbound: [moved], sds: { ...sds, matchers: [{ secret: 'ROOTCA', listener: 'api' }] } }));
 
-  assert.deepEqual(next.sds?.matchers[0]?.allow?.entries, moved.allow);
+  assert.deepEqual(next.sds?.matchers[0]?.policy?.entries, moved.allow);
   assert.equal(next.sds?.matchers[0]?.listener, undefined);
 });

@@ -1,6 +1,7 @@
 import type { HttpLimits } from '../config/config.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
+import type { Result } from '../lib/result.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { HttpResult, ListenerCounters, RequestRecord } from '../telemetry/records.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
@@ -16,8 +17,8 @@ import type { UpstreamFailure } from './outcome.ts';
 import type { Session } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
 
-/** Whether this request may be made, by or to the peer. Asked for each one. */
-export type RequestJudge = (method: string, target: string, host: string) => Verdict;
+/** Whether this request may be made, by or to the peer; or why that cannot be said, in words for whoever asks. Asked for each one. */
+export type RequestJudge = (method: string, target: string, host: string) => Result<Verdict, string>;
 
 export interface HttpForwardOptions {
   readonly downstream: Connection;
@@ -305,7 +306,12 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #isAllowed(): boolean {
     const { judge, judged } = this.#options;
     const { method, target, host } = this.#request.head;
-    const verdict = judge(method, target, host);
+    const judgement = judge(method, target, host);
+    if (!judgement.ok) {
+      this.#answer(400, 'bad_request', judgement.error);
+      return false;
+    }
+    const verdict = judgement.value;
     this.#verdict = verdict;
     if (verdict.allowed) return true;
     if (judged === 'downstream') this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);

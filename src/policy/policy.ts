@@ -7,6 +7,7 @@ import {
   asksOfRequest,
   holdsAt,
   isForMethodAndHost,
+  isTimed,
   nextLookAt,
   parseRule,
   type Mode,
@@ -30,6 +31,7 @@ export type Denial =
   | { readonly allowed: false; readonly reason: 'denied'; readonly rule: Rule }
   | { readonly allowed: false; readonly reason: 'not_allowed'; readonly rule: undefined };
 
+/** A policy as written. */
 export interface PolicySpec {
   readonly allow: readonly (string | RuleSpec)[];
   readonly deny?: readonly (string | RuleSpec)[] | undefined;
@@ -56,12 +58,17 @@ export interface PeerPolicy {
  * Exact SPIFFE IDs cost one look-up however many there are; patterns, and paths of requests, one walk along their segments.
  */
 export interface Policy {
+  /** What it was compiled from; of two policies with the same one, either will do. */
+  readonly spec: PolicySpec;
   readonly mode: Mode;
   /** The allow rules in one line each, as written and in order. */
   readonly entries: readonly string[];
-  /** Those that are more than a bare entry, and all that deny. */
+  /** Of these, those that only name peers. */
+  readonly bare: readonly string[];
+  /** All others, and all that deny. */
   readonly rules: readonly Rule[];
-  /** A rule asks for a path, a host: what requests must have, to be judged at all. */
+  /** What rules ask of requests: a request without it cannot be judged. */
+  readonly asksForMethod: boolean;
   readonly asksForPath: boolean;
   readonly asksForHost: boolean;
   forPeer(peer: SpiffeId): PeerPolicy;
@@ -72,45 +79,91 @@ export interface Policy {
 const NOT_ALLOWED: Denial = Object.freeze({ allowed: false, reason: 'not_allowed', rule: undefined });
 
 /** Compiles a policy. The error has every problem of every rule. */
-export function compilePolicy({ allow, deny = [], mode = 'enforce' }: PolicySpec): Result<Policy, readonly PolicyProblem[]> {
+export function compilePolicy(written: PolicySpec): Result<Policy, readonly PolicyProblem[]> {
+  const { allow, deny = [], mode = 'enforce' } = written;
   const problems: PolicyProblem[] = [];
-  const entries: string[] = [];
-  const rules: Rule[] = [];
-  const plain = new Set<string>();
-  const groups = new PeerIndex();
+  const compiled = new CompiledPolicy(Object.freeze({ allow: Object.freeze([...allow]), deny: Object.freeze([...deny]), mode }));
   for (const [effect, specs] of [
     ['allow', allow],
     ['deny', deny],
   ] as const) {
     for (const [index, spec] of specs.entries()) {
       const parsed = parseRule(spec, effect, index);
-      if (!parsed.ok) {
-        problems.push(...parsed.error.map(({ path, message }) => ({ path: [effect, index, ...path], message })));
-        continue;
-      }
-      const rule = parsed.value;
-      if (effect === 'allow') entries.push(rule.text);
-      if (typeof spec === 'string' && effect === 'allow' && rule.peer.kind === 'exact') plain.add(rule.peer.id);
-      else {
-        if (typeof spec !== 'string' || effect === 'deny') rules.push(rule);
-        groups.add(rule);
-      }
+      if (parsed.ok) compiled.add(parsed.value, typeof spec === 'string');
+      else problems.push(...parsed.error.map(({ path, message }) => ({ path: [effect, index, ...path], message })));
     }
   }
-  if (problems.length > 0) return err(problems);
-  const timed = rules.filter((rule) => nextLookAt(rule, -Infinity) < Infinity || rule.windows !== undefined);
+  return problems.length > 0 ? err(problems) : ok(Object.freeze(compiled));
+}
 
-  return ok(
-    Object.freeze({
-      mode,
-      entries: Object.freeze(entries),
-      rules: Object.freeze(rules),
-      asksForPath: rules.some(({ paths }) => paths !== undefined),
-      asksForHost: rules.some(({ hosts }) => hosts !== undefined),
-      forPeer: (peer: SpiffeId) => new GatheredPolicy(plain.has(peer) ? peer : undefined, groups.find(peer), mode),
-      nextLook: (nowMs: number) => timed.reduce((soonest, rule) => Math.min(soonest, nextLookAt(rule, nowMs)), Infinity),
-    }),
-  );
+class CompiledPolicy implements Policy {
+  /** Alone of all this, it shows in JSON. */
+  readonly spec: PolicySpec;
+  readonly #entries: string[] = [];
+  readonly #bare: string[] = [];
+  readonly #rules: Rule[] = [];
+  readonly #timed: Rule[] = [];
+  /** Bare entries that are SPIFFE IDs: most of them all. */
+  readonly #plain = new Set<string>();
+  readonly #groups = new PeerIndex();
+  #asksForMethod = false;
+  #asksForPath = false;
+  #asksForHost = false;
+
+  constructor(spec: PolicySpec) {
+    this.spec = spec;
+  }
+
+  /** While it is compiled. */
+  add(rule: Rule, isBare: boolean): void {
+    const { effect, text, peer, methods, paths, hosts } = rule;
+    const isBareAllow = isBare && effect === 'allow';
+    if (effect === 'allow') this.#entries.push(text);
+    if (isBareAllow) this.#bare.push(text);
+    else this.#rules.push(rule);
+    if (isBareAllow && peer.kind === 'exact') this.#plain.add(peer.id);
+    else this.#groups.add(rule);
+    if (isTimed(rule)) this.#timed.push(rule);
+    this.#asksForMethod ||= methods !== undefined;
+    this.#asksForPath ||= paths !== undefined;
+    this.#asksForHost ||= hosts !== undefined;
+  }
+
+  get mode(): Mode {
+    return this.spec.mode ?? 'enforce';
+  }
+
+  get entries(): readonly string[] {
+    return this.#entries;
+  }
+
+  get bare(): readonly string[] {
+    return this.#bare;
+  }
+
+  get rules(): readonly Rule[] {
+    return this.#rules;
+  }
+
+  get asksForMethod(): boolean {
+    return this.#asksForMethod;
+  }
+
+  get asksForPath(): boolean {
+    return this.#asksForPath;
+  }
+
+  get asksForHost(): boolean {
+    return this.#asksForHost;
+  }
+
+  forPeer(peer: SpiffeId): PeerPolicy {
+    return new GatheredPolicy(this.#plain.has(peer) ? peer : undefined, this.#groups.find(peer), this.mode);
+  }
+
+  nextLook(nowMs: number): number {
+    return this.#timed.reduce((soonest, rule) => Math.min(soonest, nextLookAt(rule, nowMs)), Infinity);
+  }
 }
 
 class GatheredPolicy implements PeerPolicy {
@@ -118,20 +171,25 @@ class GatheredPolicy implements PeerPolicy {
   readonly #bare: string | undefined;
   readonly #groups: readonly RuleGroup[];
   readonly #mode: Mode;
+  /** The one answer there is, where no rule asks for anything but the peer. */
+  readonly #always: Decision | undefined;
 
   constructor(bare: string | undefined, groups: readonly RuleGroup[], mode: Mode) {
     this.#bare = bare;
     this.#groups = groups;
     this.#mode = mode;
+    if (groups.every((group) => group.isOfPeersAlone)) this.#always = this.judgeConnection(0);
   }
 
   judge(request: RequestFacts, nowMs: number): Decision {
+    if (this.#always !== undefined) return this.#always;
     const match = new Match(this.#bare);
     for (const group of this.#groups) group.matchRequest(request, nowMs, match);
     return match.decide(this.#mode);
   }
 
   judgeConnection(nowMs: number): Decision {
+    if (this.#always !== undefined) return this.#always;
     const match = new Match(this.#bare);
     for (const group of this.#groups) group.matchConnection(nowMs, match);
     return match.decide(this.#mode);
@@ -184,9 +242,12 @@ class RuleGroup {
   readonly #ofAnyPath: Rule[] = [];
   readonly #byPath = new SegmentTrie<Rule[]>();
   #hasDenyPaths = false;
+  /** None of them asks for a time or anything of a request. */
+  isOfPeersAlone = true;
 
   add(rule: Rule): void {
     this.#rules.push(rule);
+    if (asksOfRequest(rule) || isTimed(rule)) this.isOfPeersAlone = false;
     if (rule.paths === undefined) this.#ofAnyPath.push(rule);
     else {
       for (const path of rule.paths) this.#byPath.at(path, () => []).push(rule);

@@ -1,6 +1,5 @@
 import { err, ok, type Result } from '../lib/result.ts';
-import { pathOf, trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
-import { matchesSegments, parsePattern, type Pattern } from './pattern.ts';
+import { parsePattern, type Pattern } from './pattern.ts';
 import { matchesHost, parseHostPattern, parsePathPattern } from './request-pattern.ts';
 import type { RequestFacts } from './request.ts';
 import type { SegmentPattern } from './segment-trie.ts';
@@ -87,7 +86,7 @@ export function parseRule(spec: RuleSpec | string, effect: Effect, index: number
       effect,
       mode: written.mode ?? 'enforce',
       index,
-      text: describe(written, effect),
+      text: ruleText(spec, effect),
       peer: peer.value,
       methods: written.methods === undefined ? undefined : new Set(written.methods),
       paths,
@@ -113,7 +112,10 @@ function gather<T>(
   });
 }
 
-function describe({ peer, methods, paths, hosts, notBeforeMs, notAfterMs, windows }: RuleSpec, effect: Effect): string {
+/** A rule in one line, as logs, metrics and reloads name it: a bare entry as written, and of long others the beginning. */
+export function ruleText(spec: RuleSpec | string, effect: Effect): string {
+  if (typeof spec === 'string') return effect === 'deny' ? `deny ${spec}` : spec;
+  const { peer, methods, paths, hosts, notBeforeMs, notAfterMs, windows, mode } = spec;
   const parts = [
     ...(effect === 'deny' ? ['deny'] : []),
     peer,
@@ -125,7 +127,7 @@ function describe({ peer, methods, paths, hosts, notBeforeMs, notAfterMs, window
     ...(windows ?? []).map(({ days, from, to, timeZone }) => `${days === undefined ? '' : `${days.join(',')} `}${from}-${to} ${timeZone}`),
   ];
   const text = parts.join(' ');
-  return text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text;
+  return `${text.length > MAX_TEXT ? `${text.slice(0, MAX_TEXT)}…` : text}${mode === 'audit' ? ' (audit)' : ''}`;
 }
 
 /** Whether the rule asks for something of a request. Without one it is not known whether it holds. */
@@ -133,13 +135,9 @@ export function asksOfRequest({ methods, paths, hosts }: Rule): boolean {
   return methods !== undefined || paths !== undefined || hosts !== undefined;
 }
 
-/** Whether the rule is for `peer`. */
-export function isForPeer({ peer: pattern }: Rule, peer: SpiffeId): boolean {
-  if (pattern.kind === 'exact') return pattern.id === peer;
-  if (pattern.trustDomain !== trustDomainOf(peer)) return false;
-  const path = pathOf(peer);
-  // A trust domain's own ID has no segments, and is never a peer.
-  return path !== '' && matchesSegments(pattern, path.slice(1).split('/'));
+/** Whether the rule holds at some times and not at others. */
+export function isTimed({ notBeforeMs, notAfterMs, windows }: Rule): boolean {
+  return notBeforeMs > -Infinity || notAfterMs < Infinity || windows !== undefined;
 }
 
 export function holdsAt({ notBeforeMs, notAfterMs, windows }: Rule, nowMs: number): boolean {
