@@ -178,17 +178,14 @@ const rule = z
   }));
 
 /** Rules, each of which is good. A problem is reported at the value that has it. */
-export const ruleList = (effect: Effect) =>
-  z
-    .array(z.union([z.string(), rule], 'must be a SPIFFE ID, a pattern, or a rule'))
-    .transform((specs, context): readonly (string | RuleSpec)[] => {
-      for (const [index, spec] of specs.entries()) {
-        const parsed = parseRule(spec, effect, index);
-        if (parsed.ok) continue;
-        for (const { path, message } of parsed.error) context.addIssue({ code: 'custom', message, path: [index, ...path], input: spec });
-      }
-      return specs;
-    });
+export function ruleList(effect: Effect) {
+  const check = (spec: string | RuleSpec, context: z.RefinementCtx): void => {
+    const parsed = parseRule(spec, effect, 0);
+    if (parsed.ok) return;
+    for (const { path, message } of parsed.error) context.addIssue({ code: 'custom', message, path: [...path], input: spec });
+  };
+  return z.array(z.union([z.string().superRefine(check), rule.superRefine(check)], 'must be a SPIFFE ID, a pattern, or a rule'));
+}
 
 /** SPIFFE IDs and patterns alone → the policy that admits these to everything. */
 export const peerList = z.array(z.string()).transform((allow, context): Policy => {

@@ -165,3 +165,42 @@ test('matchers of SDS for a listener that is new have its list at once', () => {
   assert.deepEqual(next.sds?.matchers[0]?.policy?.entries, moved.allow);
   assert.equal(next.sds?.matchers[0]?.listener, undefined);
 });
+
+test('rules that changed are told one by one, and a policy that says the same stays the same object', () => {
+  const web = { peer: 'spiffe://example.org/web', methods: ['GET'], notAfter: '2027-01-31T00:00:00Z' };
+  const http = { ...API, protocol: 'http', allow: [web, 'spiffe://example.org/ops'], deny: ['spiffe://example.org/old'] };
+  const old = config({ inbound: [http] });
+
+  const same = planReload(old, config({ inbound: [{ ...http, policyMode: 'enforce' }] }));
+  assert.deepEqual(same.differences, []);
+  assert.equal(same.next.inbound[0]?.policy, old.inbound[0]?.policy);
+
+  const allow = ['spiffe://example.org/ops', { ...web, methods: ['GET', 'HEAD'] }];
+  const deny = [{ peer: 'spiffe://example.org/old', mode: 'audit' }];
+  const { differences } = planReload(old, config({ inbound: [{ ...http, allow, deny, policyMode: 'audit' }] }));
+  assert.deepEqual(differences, [
+    'inbound api: allow + spiffe://example.org/web GET,HEAD until 2027-01-31T00:00:00.000Z',
+    'inbound api: allow - spiffe://example.org/web GET until 2027-01-31T00:00:00.000Z',
+    'inbound api: deny + spiffe://example.org/old (audit)',
+    'inbound api: deny - spiffe://example.org/old',
+    'inbound api: policyMode: enforce to audit',
+  ]);
+});
+
+test('a listener that still forwards bytes does not get rules for requests, which would hold for all of them', () => {
+  for (const [allow, deny] of [
+    [[{ peer: 'spiffe://example.org/web', paths: ['/public/**'] }], []],
+    [['spiffe://example.org/web'], [{ peer: 'spiffe://example.org/web', methods: ['DELETE'] }]],
+    [['spiffe://example.org/web'], [{ peer: 'spiffe://example.org/web', hosts: ['admin'] }]],
+  ]) {
+    const old = config({ inbound: [API] });
+    const { next, differences, needRestart } = planReload(old, config({ inbound: [{ ...API, protocol: 'http', allow, deny }] }));
+
+    assert.equal(next.inbound[0]?.policy, old.inbound[0]?.policy);
+    assert.deepEqual(differences, []);
+    assert.deepEqual(needRestart, [
+      'inbound api: protocol, http, alpn',
+      'inbound api: its rules for requests, and with them all that changed in its policy',
+    ]);
+  }
+});

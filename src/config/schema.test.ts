@@ -467,3 +467,31 @@ test('matchers of sds are of a bundle, once each, and of a listener that there i
     assert.match(withMatchers({ secret, allow: [] }), /is not the name of a trust bundle/, secret);
   assert.match(withMatchers({ secret: 'ROOTCA', allow: ['nonsense'] }), /matchers\[0\]\.allow\[0\]/);
 });
+
+test('a time is one of RFC 3339, with an offset', () => {
+  const notAfter = (text: string) => {
+    const [listener] = accepted({ inbound: [{ ...INBOUND, allow: [{ peer: 'spiffe://example.org/web', notAfter: text }] }] }).inbound;
+    return listener?.policy.rules[0]?.notAfterMs;
+  };
+  assert.equal(notAfter('2027-01-31T09:00:00+01:00'), Date.UTC(2027, 0, 31, 8));
+  assert.equal(notAfter('2028-02-29t23:59:59.5z'), Date.UTC(2028, 1, 29, 23, 59, 59, 500));
+  for (const text of [
+    '2027-01-31T09:00:00',
+    '2027-01-31',
+    '2027-02-29T00:00:00Z',
+    '2027-13-01T00:00:00Z',
+    '2027-00-01T00:00:00Z',
+    '2027-01-01T24:00:00Z',
+    '2027-01-01T00:00:60Z',
+    '2027-01-01T00:00:00+24:00',
+    '2027-01-01 00:00:00Z',
+    '27-01-01T00:00:00Z',
+    'tomorrow',
+    '',
+  ])
+    assert.match(
+      problemsOf({ allow: [{ peer: 'spiffe://example.org/web', notAfter: text }] }).join(),
+      /allow\[0\]\.notAfter: .* is not a time with an offset from UTC/,
+      text,
+    );
+});
