@@ -22,7 +22,7 @@ export type RequestJudge = (method: string, target: string, host: string) => Res
 
 export interface HttpForwardOptions {
   readonly downstream: Connection;
-  /** Its `drop`, `wind` and `expire` are set. */
+  /** Its `drop`, `wind`, `expire` and `stillAllowed` are set. */
   readonly session: Session;
   readonly counters: ListenerCounters;
   /** Read on each chunk: the present tick of the idle clock. */
@@ -119,6 +119,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
     };
     session.expire = () => this.#expire();
+    session.stillAllowed = () => this.#isStillAllowed();
     // A peer that is not allowed is here to be told so, not to hold a place.
     if (session.denied !== undefined) this.#deadlines.headBegun(Math.min(limits.headTimeoutMs, DENIED_HEAD_MS));
     downstream.start(this);
@@ -317,6 +318,13 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     if (judged === 'downstream') this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
     else this.#answer(502, 'upstream_denied', `${verdict.reason}: ${verdict.peer ?? 'the server'} may not be asked this`);
     return false;
+  }
+
+  #isStillAllowed(): boolean {
+    if (!this.#isUnderWay || this.#verdict?.allowed !== true) return true;
+    const { method, target, host } = this.#request.head;
+    const again = this.#options.judge(method, target, host);
+    return again.ok && again.value.allowed;
   }
 
   // ——— the application's connection ———

@@ -142,6 +142,13 @@ export class Exchange implements Asker, DeadlineSink {
     this.#reset();
   }
 
+  /** Ends by itself if it would not be let begin now. */
+  judgeAgain(): void {
+    if (this.#verdict?.allowed !== true) return;
+    const again = this.#context.judge(this.#method, this.#target, this.#host);
+    if (!again.ok || !again.value.allowed) this.drop();
+  }
+
   /** The client's connection is closed. */
   disconnected(): void {
     this.#leave();

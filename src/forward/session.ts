@@ -54,6 +54,11 @@ export class Session {
   wind: () => void = () => undefined;
   /** The SVID of one side has expired: for protocols that have a moment to begin anew. */
   expire: () => void = () => undefined;
+  /**
+   * Whether what is under way would still be let begin. False: the connection is to be dropped for it. What can be ended by
+   * itself has been.
+   */
+  stillAllowed: () => boolean = () => true;
   #closeReason: CloseReason | undefined;
   #detail: string | undefined;
   #ended = false;
@@ -89,6 +94,7 @@ export class Session {
     this.drop = () => undefined;
     this.wind = () => undefined;
     this.expire = () => undefined;
+    this.stillAllowed = () => true;
     return true;
   }
 

@@ -146,11 +146,12 @@ export class Connections {
 }
 
 function problemOf(
-  { proven, ownId, isToldOnly }: Session,
+  session: Session,
   authenticate: (proven: ProvenPeer) => ReturnType<typeof authenticateAgain>,
   ownIds: ReadonlySet<string> | undefined,
   judge: (peer: SpiffeId) => Verdict,
 ): { reason: CloseReason; detail: string } | undefined {
+  const { proven, ownId, isToldOnly } = session;
   if (proven === undefined || ownId === undefined) return undefined;
   if (ownIds === undefined || !ownIds.has(ownId)) {
     return { reason: 'identity_withdrawn', detail: `the Workload API no longer gives us ${ownId}` };
@@ -163,7 +164,11 @@ function problemOf(
   // A request may have been denied before the sweep came to its connection, on which others are answered still: that is no excuse.
   if (isToldOnly) return undefined;
   const verdict = judge(again.value.id);
-  if (verdict.allowed) return undefined;
+  if (verdict.allowed) {
+    // It may ask for something still, and not for what is under way.
+    if (session.stillAllowed()) return undefined;
+    return { reason: 'policy', detail: `${again.value.id} is no longer allowed the request that is under way` };
+  }
   const { rule } = verdict;
   return { reason: 'policy', detail: `${again.value.id} is no longer allowed${rule === undefined ? '' : `: ${rule}`}` };
 }

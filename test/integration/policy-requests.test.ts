@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { API, presented, startOutboundToApi, WEB, type InboundStage } from '../support/data-path.ts';
+import { createSecureContext, type SecureContext } from 'node:tls';
+import { API, presented, startExampleDomain, startOutboundToApi, WEB, type InboundStage } from '../support/data-path.ts';
 import { connectClient, request, startClient } from '../support/http2-stage.ts';
 import { send, startHttpApplication, startHttpInbound, wire } from '../support/http-stage.ts';
 import type { LogLine, Sidecar } from '../support/sidecar.ts';
@@ -219,6 +220,8 @@ for (const [version, asker] of VERSIONS) {
       ],
     );
     assert.equal(await of.sidecar.metric('scute_authorization_total', { decision: 'deny' }), 0, 'its connections are allowed');
+    const ended = of.sidecar.log().filter(({ message }) => message === 'connection closed');
+    assert.ok(ended.every((line) => line['verdict'] === 'allow'));
   });
 
   test(`where rules look at methods or paths, no field says another one to the application, over ${version}`, async (t) => {
@@ -298,6 +301,38 @@ test('rules are of peers: one may do what another may not', async (t) => {
     line.socket.write(`${method} / HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n`);
     assert.match((await line.over()).text, new RegExp(`^HTTP/1.1 ${api} `));
   }
+});
+
+test('each server is judged by what is allowed of it, though the application keeps its connection', async (t) => {
+  const spiffe = await startExampleDomain(t);
+  let current = presented(await spiffe.issue(API));
+  let received = '';
+  const tls = { SNICallback: (_: string, done: (error: null, context: SecureContext) => void) => done(null, createSecureContext(current)) };
+  const { address } = await startOutboundToApi(
+    t,
+    (socket) => {
+      socket.on('data', (chunk: Buffer) => {
+        received += chunk.toString('latin1');
+        socket.end('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok');
+      });
+    },
+    {
+      spiffe,
+      tls,
+      listener: { protocol: 'http', serverName: 'api.example', expect: [API, { peer: `${API}2`, paths: ['/two'] }] },
+    },
+  );
+  const caller = wire(await dial(t, address));
+  const ask = (path: string): boolean => caller.socket.write(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`);
+  ask('/one');
+  await caller.until('ok');
+  current = presented(await spiffe.issue(`${API}2`));
+  ask('/two');
+  await caller.until(/ok[^]*ok/);
+  ask('/one');
+
+  assert.match((await caller.over()).text, new RegExp(`ok[^]*ok[^]*not_allowed: ${API}2 may not be asked this\n$`));
+  assert.deepEqual(received.match(/GET \S+/g), ['GET /one', 'GET /two']);
 });
 
 test('a server is asked what the rules say it may be, and nothing else', async (t) => {
