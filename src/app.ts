@@ -241,13 +241,17 @@ function filesForConnections(sds: SdsConfig | undefined): number {
 const LAST_LINES_MS = 1000;
 
 /** `scute run`: starts, waits for `signal`, drains. Resolves to the exit code: 0 if everything drained, 1 if not or if it could not start. */
-export async function runApp(config: Config, deps: AppDeps, signal: AbortSignal): Promise<number> {
+export async function runApp(
+  config: Config,
+  deps: AppDeps & { readonly stderr: (text: string) => void },
+  signal: AbortSignal,
+): Promise<number> {
   const app = await createApp(config, deps);
   try {
     await app.start(signal);
   } catch (cause) {
     if (signal.aborted) return 0;
-    process.stderr.write(`scute: ${describe(cause)}\n`);
+    deps.stderr(`scute: ${describe(cause)}\n`);
     return 1;
   }
   const either = AbortSignal.any([signal, app.stopRequested]);

@@ -57,7 +57,18 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'proxy'], outside: [] },
   cli: {
     ours: ['lib', 'identity', 'config', 'sds', 'devdomain', 'app.ts', 'harness.ts', 'package.json'],
-    outside: ['node:events', 'node:fs', 'node:fs/promises', 'node:http', 'node:net', 'node:os', 'node:path', 'commander', 'yaml'],
+    outside: [
+      'node:events',
+      'node:fs',
+      'node:fs/promises',
+      'node:http',
+      'node:net',
+      'node:os',
+      'node:path',
+      'node:tty',
+      'commander',
+      'yaml',
+    ],
   },
   'main.ts': { ours: ['cli'], outside: ['node:os', 'node:timers/promises'] },
 };
