@@ -6,7 +6,10 @@ import { test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
 import { needs } from '../interop/parts.ts';
-import { onTerminal, runChild, startChild, type Finished } from '../support/child.ts';
+import { onTerminal, runChild, startChild, type Child, type Finished } from '../support/child.ts';
+import { eventually } from '../support/eventually.ts';
+import { ask } from '../support/http.ts';
+import { freePort } from '../support/tcp.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 const PATH = process.env['PATH'] ?? '';
@@ -243,29 +246,45 @@ test('the second signal ends the process at once, with 128 and its number', asyn
 });
 
 /** A configuration that starts, with nobody at the Workload API. */
-const ALONE = `workloadApi: { endpoint: unix:///nonexistent/agent.sock }
+const SERVING = `workloadApi: { endpoint: unix:///nonexistent/agent.sock }
 inbound: [{ listen: 127.0.0.1:0, to: 127.0.0.1:8080, allow: [spiffe://example.org/web] }]
-sds: { listen: unix:///nonexistent/sds.sock }
 `;
 
-/** As `… | reader`, when the reader has left before the first byte. */
-async function withoutReader(t: TestContext, args: readonly string[]): Promise<Finished> {
+/** As `… | reader`, or of standard error, when the reader has left before the first byte. */
+async function withoutReader(t: TestContext, args: readonly string[], stream: 1 | 2 = 1): Promise<Child> {
   const folder = await mkdtemp(join(tmpdir(), 'scute-cli-'));
   t.after(() => rm(folder, { recursive: true, force: true }));
-  const fifo = join(folder, 'output');
-  const script = 'mkfifo "$0" && exec 3<>"$0" 4>"$0" 3<&- && exec "$@" >&4 4>&-';
-  return runChild(['sh', '-c', script, fifo, process.execPath, '--disable-sigusr1', MAIN, ...args], { env: { PATH, TMPDIR: folder } });
+  const script = `mkfifo "$0" && exec 3<>"$0" 4>"$0" 3<&- && exec "$@" ${stream}>&4 4>&-`;
+  const child = await startChild(['sh', '-c', script, join(folder, 'output'), process.execPath, '--disable-sigusr1', MAIN, ...args], {
+    env: { PATH, TMPDIR: folder },
+  });
+  t.after(() => child.stop());
+  return child;
 }
 
 test('a reader that leaves early ends a command quietly, with 128 and the number of SIGPIPE', async (t) => {
-  const file = await configFile(t, ALONE);
+  const file = await configFile(t, `${SERVING}sds: { listen: unix:///nonexistent/sds.sock }\n`);
   const commands = [['--help'], ['version'], ['--version'], ['run', '--help'], ['check', '-c', file], ['envoy', '-c', file], ['demo']];
-  for (const args of commands)
-    assert.deepEqual(await withoutReader(t, args), { code: 141, signal: null, stdout: '', stderr: '' }, args.join(' '));
+  for (const args of commands) {
+    const child = await withoutReader(t, args);
+    assert.deepEqual([(await child.exited).code, child.stderr()], [141, ''], args.join(' '));
+  }
 
   const dev = await withoutReader(t, ['dev']);
-  assert.equal(dev.code, 141);
-  assert.match(dev.stderr, /^WARNING: this is a development trust domain\.[^\n]*\n$/);
+  assert.equal((await dev.exited).code, 141);
+  assert.match(dev.stderr(), /^WARNING: this is a development trust domain\.[^\n]*\n$/);
+});
+
+test('scute run serves on when nobody reads its log', async (t) => {
+  const port = await freePort();
+  const run = await withoutReader(t, ['run', '-c', await configFile(t, `${SERVING}metrics: { listen: 127.0.0.1:${port} }\n`)]);
+
+  await eventually(async () => assert.equal((await ask({ kind: 'tcp', host: '127.0.0.1', port }, '/livez')).status, 200), {
+    withinMs: 30_000,
+  });
+  run.signal('SIGTERM');
+
+  assert.equal((await run.exited).code, 0);
 });
 
 test('what a full disk does not take is said, and is exit code 1', async () => {
@@ -276,17 +295,13 @@ test('what a full disk does not take is said, and is exit code 1', async () => {
 });
 
 test('without a reader of complaints, wrong usage is still exit code 64', async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), 'scute-cli-'));
-  t.after(() => rm(folder, { recursive: true, force: true }));
-  const script = 'mkfifo "$0" && exec 3<>"$0" 4>"$0" 3<&- && exec "$@" 2>&4 4>&-';
+  const wrong = await withoutReader(t, ['chekc'], 2);
 
-  const wrong = await runChild(['sh', '-c', script, join(folder, 'output'), process.execPath, MAIN, 'chekc'], { env: { PATH } });
-
-  assert.deepEqual(wrong, { code: 64, signal: null, stdout: '', stderr: '' });
+  assert.equal((await wrong.exited).code, 64);
 });
 
 test('on a terminal the log has colours, but not with NO_COLOR or TERM=dumb', needs('script'), async (t) => {
-  const file = await configFile(t, ALONE.replace(/^sds.*$/m, ''));
+  const file = await configFile(t, SERVING);
   const output = async (env: Record<string, string>): Promise<string> => {
     await using child = await startChild(onTerminal([process.execPath, '--disable-sigusr1', MAIN, 'run', '-c', file]), {
       env: { PATH, ...env },
