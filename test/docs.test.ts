@@ -191,6 +191,19 @@ test('metrics that the documents name anywhere are there', async () => {
   assert.deepEqual(wrong, []);
 });
 
+test('the comparison with Envoy in the README has the figures of the newest run, with their ranges', () => {
+  const [, http1, http2] =
+    /HTTP\/1\.1 at (.*?) Envoy's work per CPU-second, HTTP\/2 at (.*?) \|/.exec(readFileSync(join(root, 'README.md'), 'utf8')) ?? [];
+  const ratioOf = (work: string): string => {
+    const [, ratio, range] =
+      new RegExp(`^\\| \`${work}\` .*\\*\\*(.*)\\*\\* (.*) \\|$`, 'm').exec(below('docs/performance.md', 'Results')) ?? [];
+    return `${ratio} times ${range}`;
+  };
+
+  assert.equal(http1, ratioOf('http1'));
+  assert.equal(http2?.replace(' ', ' times '), ratioOf('h2-to-http1 64x1'));
+});
+
 /** What `scute … --help` says. */
 async function helpOf(...command: readonly string[]): Promise<string> {
   let help = '';
