@@ -76,6 +76,7 @@ const PARTS = {
   pgbench: { from: 'debian', program: 'pgbench', aptPackage: 'postgresql', folders: POSTGRESQL_FOLDERS },
   script: { from: 'debian', program: 'script', aptPackage: 'bsdutils' },
   setpriv: { from: 'debian', program: 'setpriv', aptPackage: 'util-linux' },
+  buildah: { from: 'debian', program: 'buildah', aptPackage: 'buildah' },
   haproxy: { from: 'debian', program: 'haproxy', aptPackage: 'haproxy' },
   nginx: { from: 'debian', program: 'nginx', aptPackage: 'nginx' },
 } as const satisfies Record<string, Installed | OfSystem>;
