@@ -12,7 +12,7 @@ import { createTestAuthority, pemOf, type TestCertificate } from './pki.ts';
 /** What OpenSSL is to believe, and what the peer shows it. */
 export interface Flight {
   /** In the order in which the TLS context is given them. */
-  readonly pool: readonly TestCertificate[];
+  readonly pool: readonly { readonly pem: string }[];
   /** The peer holds its key. */
   readonly leaf: TestCertificate;
   /** Leaf first. */
