@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { X509Certificate, type KeyObject } from 'node:crypto';
 import { test } from 'node:test';
 import { requireCertificate } from '../../test/support/bundles.ts';
 import { createTestAuthority, type TestCertificate } from '../../test/support/pki.ts';
@@ -80,4 +81,24 @@ test('years beyond 2049, which certificates write in another form, are read as w
   const leaf = long.issue({ notBefore: Date.UTC(1970, 0, 1), notAfter: Date.UTC(2060, 0, 1) });
   assert.equal(recheck([leaf, long], Date.UTC(2059, 11, 31)), undefined);
   assert.equal(recheck([leaf, long], Date.UTC(2060, 0, 1))?.problem, 'expired');
+});
+
+test('a step that many paths share is judged once: a peer may hold an authority under which there are hundreds', () => {
+  let checks = 0;
+  class Counted extends X509Certificate {
+    override verify(key: KeyObject): boolean {
+      checks += 1;
+      return super.verify(key);
+    }
+  }
+  const ask = createPathRecheck('CERT_SIGNATURE_FAILURE');
+  const { der } = intermediate.issue();
+  const counted = { ...requireCertificate(der), x509: new Counted(der) };
+  const [issuer, unrelated] = [intermediate, createTestAuthority()].map((each) => requireCertificate(each.der));
+  assert.ok(issuer && unrelated);
+  for (let time = 0; time < 3; time += 1) {
+    assert.equal(ask([counted, issuer, requireCertificate(root.der)], NOW), undefined);
+    assert.notEqual(ask([counted, issuer, unrelated], NOW), undefined);
+  }
+  assert.equal(checks, 1);
 });

@@ -67,7 +67,9 @@ const BROKEN: readonly [string, CertificateOptions, string][] = [
 test('a cross-signed intermediate, sound under a federated authority and broken under ours, vouches for nobody of ours', async (t) => {
   const between = await startBothRoles(t, [own.entry], { federated: bundleMap(partner), alsoAllowed: ['partner.test'] });
   const sound = partner.intermediate({ subject: 'Shared', uriSans: [] });
-  const below = sound.intermediate({ subject: 'Below', id: 'spiffe://example.org' });
+  const keyId = Buffer.from('d4'.repeat(20), 'hex');
+  const below = sound.intermediate({ subject: 'Below', subjectKeyId: keyId, id: 'spiffe://example.org' });
+  const wrong = root.intermediate({ subject: 'Below', subjectKeyId: keyId });
   const good = root.crossSign(sound, { id: 'spiffe://example.org' });
   for (const role of ROLES) {
     await t.test(`as ${role}: with both sides sound, ours is found, and without ours the peer is refused`, async () => {
@@ -94,6 +96,10 @@ test('a cross-signed intermediate, sound under a federated authority and broken 
           assert.doesNotMatch(String(line['detail']), /OpenSSL does not trust/);
         }
         await between.refuses(role, presentWith(below.issue({ id: ID }), below.der, broken.der), reason);
+        // Nor does it help to lead OpenSSL astray: a signature that does not hold is then all that it minds.
+        const astray = presentWith(below.issue({ id: ID }), wrong.der, below.der, broken.der);
+        const { line } = await between.refuses(role, astray, reason);
+        assert.doesNotMatch(String(line['detail']), /OpenSSL does not trust/);
       });
     }
   }
