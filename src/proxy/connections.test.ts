@@ -7,7 +7,7 @@ import { systemClock } from '../lib/clock.ts';
 import { compileAllowList } from '../policy/rules.ts';
 import { verifyPeer } from '../spiffe/verify.ts';
 import { Connections } from './connections.ts';
-import { Session } from './session.ts';
+import { Session } from '../forward/session.ts';
 
 test('those that may stay do not keep an update from those behind them, who may not', async () => {
   const authority = createTestAuthority();

@@ -88,7 +88,7 @@ interface Sample {
   readonly foreign: readonly TestCertificate[];
 }
 
-test('whom the judge lets in OpenSSL trusts, at once or on the very path that our own walk finds', { timeout: 120_000 }, async (t) => {
+test('whom the judge lets in OpenSSL trusts, at once or on the very path that our own walk finds', async (t) => {
   let drawn = 0;
   // The same again in every run.
   const random = (): number => Number.parseInt(hash('sha256', `chain ${(drawn += 1)}`).slice(0, 12), 16) / 2 ** 48;

@@ -98,7 +98,7 @@ const TWINS: readonly (readonly [string, TestCertificate])[] = [
   ['the certificate of our peer', peers[0] ?? imitated],
 ];
 
-test('whatever authority a partner publishes in the likeness of our issuers, our peers are let in', { timeout: 120_000 }, async (t) => {
+test('whatever authority a partner publishes in the likeness of our issuers, our peers are let in', async (t) => {
   const arena = await startArena(t);
   for (const [what, twin] of TWINS) {
     await t.test(what, async () => {
