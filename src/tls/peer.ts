@@ -61,7 +61,10 @@ export function createPeerJudge(): PeerJudge {
   };
 }
 
-/** Who needed the second look is known by all that it sent, or the answer would depend on what others sent before. One flight a leaf: there is no end to what can be sent with it. */
+/**
+ * Who needed the second look is known by all that it sent, or the answer would depend on what others sent before. One flight
+ * is kept a leaf: there is no end to what can be sent with it.
+ */
 function isFlightOf({ chainDer, objection }: ProvenPeer, sent: readonly Uint8Array[]): boolean {
   return (
     objection !== undefined &&
