@@ -93,7 +93,7 @@ async function* stream(
   const cancel = (): void => call.cancel();
   signal.addEventListener('abort', cancel, { once: true });
   guards.limitConnecting(client);
-  guards.watchSocket();
+  if (endpoint.kind === 'unix') guards.watchSocket();
   try {
     for await (const bytes of call) yield bytes as Uint8Array;
   } catch (thrown) {
