@@ -15,7 +15,7 @@ RUN node test/support/build.ts
 RUN mkdir -p /image/{etc,opt/scute,run/scute,tmp} \
   && ldd "$(command -v node)" | grep -o '/[^ ]*' | xargs -I{} cp --dereference --parents {} /image \
   && cp --parents "$(command -v node)" /image \
-  && cp dist/scute.js package.json deploy/openssl.cnf /image/opt/scute \
+  && cp dist/scute.js dist/scute-dev.cjs package.json deploy/openssl.cnf /image/opt/scute \
   && echo 'hosts: files dns' > /image/etc/nsswitch.conf \
   && echo 'scute:x:65532:65532::/:/' > /image/etc/passwd \
   && echo 'scute:x:65532:' > /image/etc/group \

@@ -40,5 +40,5 @@ test('the image starts Scute with the inspector shut and the settings for OpenSS
 
   const entry = JSON.parse(/^ENTRYPOINT (\[.*\])$/m.exec(dockerfile)?.[1] ?? '[]') as string[];
   assert.deepEqual(entry, ['/usr/local/bin/node', '--disable-sigusr1', '--openssl-config=/opt/scute/openssl.cnf', '/opt/scute/scute.js']);
-  assert.match(dockerfile, /cp dist\/scute\.js package\.json deploy\/openssl\.cnf \/image\/opt\/scute /);
+  assert.match(dockerfile, /cp dist\/scute\.js dist\/scute-dev\.cjs package\.json deploy\/openssl\.cnf \/image\/opt\/scute /);
 });

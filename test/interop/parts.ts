@@ -74,6 +74,7 @@ const PARTS = {
   postgres: { from: 'debian', program: 'postgres', aptPackage: 'postgresql', folders: POSTGRESQL_FOLDERS },
   psql: { from: 'debian', program: 'psql', aptPackage: 'postgresql-client', folders: POSTGRESQL_FOLDERS },
   pgbench: { from: 'debian', program: 'pgbench', aptPackage: 'postgresql', folders: POSTGRESQL_FOLDERS },
+  faketime: { from: 'debian', program: 'faketime', aptPackage: 'faketime' },
   setpriv: { from: 'debian', program: 'setpriv', aptPackage: 'util-linux' },
   haproxy: { from: 'debian', program: 'haproxy', aptPackage: 'haproxy' },
   nginx: { from: 'debian', program: 'nginx', aptPackage: 'nginx' },

@@ -376,7 +376,8 @@ function keyPairOf(key: KeyKind | KeyPair = 'p256'): KeyPair {
   return typeof key === 'string' ? createKeyPair(key) : key;
 }
 
-function keyIdOf(key: KeyObject): Buffer {
+/** What certificates say of a key unless told otherwise. */
+export function keyIdOf(key: KeyObject): Buffer {
   const spki = (key.type === 'private' ? createPublicKey(key) : key).export({ format: 'der', type: 'spki' });
   return Buffer.from(hash('sha256', spki), 'hex').subarray(0, 20);
 }
