@@ -1,4 +1,4 @@
-import { constants, verify, type KeyObject } from 'node:crypto';
+import { constants, hash, verify, type KeyObject } from 'node:crypto';
 import {
   contextTag,
   decodeOctetBits,
@@ -118,15 +118,30 @@ export function keyEncodingProblem(key: KeyObject, subjectPublicKeyInfo: Uint8Ar
   return undefined;
 }
 
+/** Of an identifier that shortens a digest, in hexadecimal digits: eight bytes, as the shortest that RFC 5280 knows. */
+const MIN_KEY_ID_DIGITS = 16;
+
+/** Whether an identifier, lower-case hex, is one of the usual digests of `key` (RFC 5280 4.2.1.2, RFC 7093 2), shortened or not. */
+export function isDigestOfKey(keyId: string, key: KeyObject): boolean {
+  if (keyId.length < MIN_KEY_ID_DIGITS) return false;
+  const info = key.export({ type: 'spki', format: 'der' });
+  const reader = enterOnly(info, Tag.sequence);
+  reader.read(Tag.sequence);
+  const bits = decodeOctetBits(reader.read(Tag.bitString));
+  // RFC 5280's second method: 0100, and the last 60 bits of the SHA-1.
+  if (keyId === `4${hash('sha1', bits).slice(-15)}`) return true;
+  return ['sha1', 'sha256', 'sha384', 'sha512'].some((algorithm) => [bits, info].some((bytes) => hash(algorithm, bytes).startsWith(keyId)));
+}
+
 /** RSASSA-PSS-params (RFC 4055 3.1). Every default is SHA-1, so a missing field is not accepted; MGF1 must use the same hash. */
 function decodePss(reader: DerReader): SignatureAlgorithm | undefined {
-  const hash = reader.optional(contextTag(0, 'constructed'));
+  const digest = reader.optional(contextTag(0, 'constructed'));
   const mask = reader.optional(contextTag(1, 'constructed'));
   const salt = reader.optional(contextTag(2, 'constructed'));
   const trailer = reader.optional(contextTag(3, 'constructed'));
   reader.finish();
-  if (hash === undefined || mask === undefined || salt === undefined || trailer !== undefined) return undefined;
-  const hashName = HASHES[decodeOid(new DerReader(hash.content).enter(Tag.sequence).read(Tag.oid))];
+  if (digest === undefined || mask === undefined || salt === undefined || trailer !== undefined) return undefined;
+  const hashName = HASHES[decodeOid(new DerReader(digest.content).enter(Tag.sequence).read(Tag.oid))];
   const generator = new DerReader(mask.content).enter(Tag.sequence);
   if (decodeOid(generator.read(Tag.oid)) !== MGF1) return undefined;
   const maskHash = HASHES[decodeOid(generator.enter(Tag.sequence).read(Tag.oid))];

@@ -7,6 +7,8 @@ export interface DistinguishedName {
   readonly isEmpty: boolean;
   /** One text a relative name, attributes sorted, values folded. */
   readonly rdns: readonly string[];
+  /** `rdns` as one text, the same for every way of writing one name. */
+  readonly folded: string;
   /** Values of the emailAddress attribute, which name constraints also bind (RFC 5280 4.2.1.10). */
   readonly emails: readonly string[];
   /** The common name, unless there are several: readers differ on which of them counts. */
@@ -68,6 +70,7 @@ export function decodeName(element: DerElement): DistinguishedName {
     der: toHex(element.whole),
     isEmpty: rdns.length === 0,
     rdns,
+    folded: rdns.join('\0\0'),
     emails,
     commonName: commonNames.length === 1 ? commonNames[0] : undefined,
     text: texts.toReversed().join(','),

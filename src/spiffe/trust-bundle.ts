@@ -1,20 +1,14 @@
 import { err, ok, type Result } from '../lib/result.ts';
 import { parseCertificate, splitCertificates, type Certificate } from './certificate.ts';
 import { parseCrl, type Crl } from './crl.ts';
+import { sortLists, type RevocationLists } from './revocation.ts';
 import type { TrustDomain } from './trust-domain.ts';
 
-/** The X.509 authorities of one trust domain, and the revocation lists that they signed. Empty means that nobody of it is trusted. */
-export interface TrustBundle {
+/** The X.509 authorities of one trust domain, and the revocation lists for it. No authorities means that nobody of it is trusted. */
+export interface TrustBundle extends RevocationLists {
   readonly trustDomain: TrustDomain;
   /** Need not be self-signed. */
   readonly authorities: readonly Certificate[];
-  /** Those of the Workload API's lists whose issuer and signature match an authority above (spec C.5). */
-  readonly crls: readonly Crl[];
-  /**
-   * The other lists: of another trust domain, or of an intermediate, which is known only when a peer sends it. `verifyPeer`
-   * applies one to a path whose intermediate signed it.
-   */
-  readonly unmatchedCrls: readonly Crl[];
   /** Sentences for the log: what of the bundle is not used, and what its revocation lists may leave unsaid. */
   readonly notes: readonly string[];
 }
@@ -33,8 +27,8 @@ export interface BundleProblem {
 
 /**
  * Builds the bundle of `domain` from concatenated DER certificates; none is legal and means that nobody is trusted.
- * `crlsDer` are the lists of the whole message, of any trust domain. A list that is not well-formed, or that carries the
- * name of an authority but not its signature, refuses the bundle: it may well be the one that revokes somebody.
+ * `crlsDer` are the lists of the whole message, of any trust domain. A list that is not well-formed, or that may be of an
+ * authority and has no good signature of it, refuses the bundle: it may well be the one that revokes somebody.
  * `readCrl` is for whoever builds many bundles with the same lists, which may be long.
  */
 export function buildTrustBundle(
@@ -62,35 +56,21 @@ export function buildTrustBundle(
     authorities.set(sha256, parsed.value);
   }
 
-  const crls: Crl[] = [];
-  const unmatchedCrls: Crl[] = [];
+  const lists: Crl[] = [];
   for (const [index, der] of crlsDer.entries()) {
     const parsed = readCrl(der);
     if (!parsed.ok) return err({ code: 'bad_crl', message: `revocation list ${index + 1}: ${parsed.error}` });
-    const crl = parsed.value;
-    const named = [...authorities.values()].filter((authority) => authority.subjectDer === crl.issuerDer);
-    if (named.some((authority) => crl.isSignedBy(authority))) {
-      crls.push(crl);
-      notes.push(...crl.notes.map((note) => `revocation list of ${JSON.stringify(crl.issuer)}: ${note}`));
-    } else if (named.some((authority) => mayBeOf(crl, authority)))
-      return err({
-        code: 'bad_crl',
-        message: `revocation list ${index + 1} of ${JSON.stringify(crl.issuer)} has no good signature of that authority`,
-      });
-    else unmatchedCrls.push(crl);
+    lists.push(parsed.value);
   }
+  const sorted = sortLists([...authorities.values()], lists);
+  if (!sorted.ok) return err({ code: 'bad_crl', message: sorted.error });
+  for (const crl of sorted.value.crls) notes.push(...crl.notes.map((note) => `revocation list of ${JSON.stringify(crl.issuer)}: ${note}`));
   return ok(
     Object.freeze({
       trustDomain: domain,
       authorities: Object.freeze([...authorities.values()]),
-      crls: Object.freeze(crls),
-      unmatchedCrls: Object.freeze(unmatchedCrls),
+      ...sorted.value,
       notes: Object.freeze(notes),
     }),
   );
-}
-
-/** Authorities of one name are common; a list that names another key than this one's is of another authority. */
-function mayBeOf(crl: Crl, authority: Certificate): boolean {
-  return crl.authorityKeyId === undefined || authority.subjectKeyId === undefined || crl.authorityKeyId === authority.subjectKeyId;
 }
