@@ -116,7 +116,7 @@ export function decodeGeneralName(element: DerElement): GeneralName {
       const value = inner.enter(contextTag(0, 'constructed'));
       inner.finish();
       // RFC 9598 3: a mailbox as well, and name constraints for mailboxes bind it.
-      if (kind === SMTP_UTF8_MAILBOX) return { type: 'email', value: Buffer.from(value.read(Tag.utf8String).content).toString('utf8') };
+      if (kind === SMTP_UTF8_MAILBOX) return { type: 'email', value: decodeUtf8(value.read(Tag.utf8String).content) };
       return { type: 'other', value: tag & 0x1f };
     }
     case contextTag(3, 'constructed'):
@@ -136,7 +136,7 @@ function decodeIa5(content: Uint8Array): string {
 function decodeDirectoryString({ tag, content }: DerElement): string {
   switch (tag) {
     case Tag.utf8String:
-      return Buffer.from(content).toString('utf8');
+      return decodeUtf8(content);
     case Tag.numericString:
     case Tag.printableString:
     case Tag.teletexString:
@@ -151,6 +151,17 @@ function decodeDirectoryString({ tag, content }: DerElement): string {
     default:
       // Any type may stand here; one that is not text is shown and compared as its bytes.
       return `#${toHex(content)}`;
+  }
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/** Strictly: a lenient reader takes two texts for the same one. */
+function decodeUtf8(content: Uint8Array): string {
+  try {
+    return utf8.decode(content);
+  } catch {
+    throw new DerError('a malformed text in a name');
   }
 }
 

@@ -14,10 +14,11 @@ export interface TrustBundle extends RevocationLists {
 }
 
 /**
- * What becomes of an authority that we cannot read. In our own bundle it refuses the whole. In a partner's it is only not
- * trusted: the agent passes on what the partner published, and that must not keep our own SVIDs from rotating.
+ * What becomes of an authority that we cannot read, or that may have revoked somebody in a list that we cannot check. In our own bundle
+ * it refuses the whole. In a partner's it is only not trusted: the agent passes on what the partner published, which may imitate ours,
+ * and that must not keep our own SVIDs from rotating.
  */
-export type UnreadableAuthority = 'refuse' | 'leave_out';
+export type AuthorityInDoubt = 'refuse' | 'leave_out';
 
 export interface BundleProblem {
   readonly code: 'bad_authority' | 'bad_crl';
@@ -27,8 +28,8 @@ export interface BundleProblem {
 
 /**
  * Builds the bundle of `domain` from concatenated DER certificates; none is legal and means that nobody is trusted.
- * `crlsDer` are the lists of the whole message, of any trust domain. A list that is not well-formed, or that may be of an
- * authority and has no good signature of it, refuses the bundle: it may well be the one that revokes somebody.
+ * `crlsDer` are the lists of the whole message, of any trust domain. One that is not well-formed refuses the bundle: it may well
+ * be the one that revokes somebody.
  * `readCrl` is for whoever builds many bundles with the same lists, which may be long.
  */
 export function buildTrustBundle(
@@ -36,7 +37,7 @@ export function buildTrustBundle(
   concatenatedDer: Uint8Array,
   crlsDer: readonly Uint8Array[] = [],
   readCrl: (der: Uint8Array) => Result<Crl, string> = parseCrl,
-  unreadable: UnreadableAuthority = 'refuse',
+  inDoubt: AuthorityInDoubt = 'refuse',
 ): Result<TrustBundle, BundleProblem> {
   const parts = splitCertificates(concatenatedDer);
   if (!parts.ok) return err({ code: 'bad_authority', message: `bundle of ${domain}: ${parts.error}` });
@@ -46,7 +47,7 @@ export function buildTrustBundle(
     const parsed = parseCertificate(der);
     if (!parsed.ok) {
       const message = `bundle of ${domain}, authority ${index + 1}: ${parsed.error}`;
-      if (unreadable === 'refuse') return err({ code: 'bad_authority', message });
+      if (inDoubt === 'refuse') return err({ code: 'bad_authority', message });
       notes.push(`${message}; it is not trusted`);
       continue;
     }
@@ -62,14 +63,18 @@ export function buildTrustBundle(
     if (!parsed.ok) return err({ code: 'bad_crl', message: `revocation list ${index + 1}: ${parsed.error}` });
     lists.push(parsed.value);
   }
-  const sorted = sortLists([...authorities.values()], lists);
-  if (!sorted.ok) return err({ code: 'bad_crl', message: sorted.error });
-  for (const crl of sorted.value.crls) notes.push(...crl.notes.map((note) => `revocation list of ${JSON.stringify(crl.issuer)}: ${note}`));
+  const { sorted, doubts } = sortLists([...authorities.values()], lists);
+  for (const { authorities: doubtful, message } of doubts) {
+    if (inDoubt === 'refuse') return err({ code: 'bad_crl', message });
+    const removed = doubtful.filter(({ sha256 }) => authorities.delete(sha256)).length;
+    if (removed > 0) notes.push(`bundle of ${domain}: ${message}; ${removed} of its authorities are not trusted`);
+  }
+  for (const crl of sorted.crls) notes.push(...crl.notes.map((note) => `revocation list of ${JSON.stringify(crl.issuer)}: ${note}`));
   return ok(
     Object.freeze({
       trustDomain: domain,
       authorities: Object.freeze([...authorities.values()]),
-      ...sorted.value,
+      ...sorted,
       notes: Object.freeze(notes),
     }),
   );

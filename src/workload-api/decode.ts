@@ -7,7 +7,7 @@ import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import { parseCrl } from '../spiffe/crl.ts';
 import { parseSpiffeId, pathOf, trustDomainOf } from '../spiffe/spiffe-id.ts';
-import { buildTrustBundle, type BundleProblem, type TrustBundle, type UnreadableAuthority } from '../spiffe/trust-bundle.ts';
+import { buildTrustBundle, type AuthorityInDoubt, type BundleProblem, type TrustBundle } from '../spiffe/trust-bundle.ts';
 import { parseTrustDomain, type TrustDomain } from '../spiffe/trust-domain.ts';
 import { buildX509Svid, type SvidProblem, type X509Svid } from '../spiffe/x509-svid.ts';
 
@@ -129,8 +129,8 @@ class BundleCollection {
     this.#crls = crls;
   }
 
-  add(domain: TrustDomain, der: Uint8Array, unreadable: UnreadableAuthority = 'refuse'): Result<TrustBundle, UpdateProblem> {
-    const built = buildTrustBundle(domain, der, this.#crls, (crl) => this.#parseOnce(crl), unreadable);
+  add(domain: TrustDomain, der: Uint8Array, inDoubt: AuthorityInDoubt = 'refuse'): Result<TrustBundle, UpdateProblem> {
+    const built = buildTrustBundle(domain, der, this.#crls, (crl) => this.#parseOnce(crl), inDoubt);
     if (!built.ok) return built;
     const held = this.#bundles.get(domain);
     if (held === undefined) {

@@ -85,6 +85,25 @@ for (const role of ROLES) {
     await between.refuses(role, theirs, 'revoked');
   });
 
+  test(`as ${role}: a partner’s authority with the name and key identifier of ours keeps no list of ours from coming, nor our peers out`, async (t) => {
+    const keyId = Buffer.from('c3'.repeat(20), 'hex');
+    const real = createTestAuthority({ subjectKeyId: keyId });
+    const self = ownSvid(real, 'spiffe://example.org/own');
+    const imitation = createTestAuthority({ trustDomain: 'partner.test', subject: real.name, subjectKeyId: keyId });
+    const partner = createTestAuthority({ trustDomain: 'partner.test', subject: 'Partner' });
+    const federated = { 'spiffe://partner.test': Buffer.concat([imitation.der, partner.der]) };
+    const between = await startBothRoles(t, [self.entry], { federated, alsoAllowed: ['partner.test'] });
+    const [revoked, spared] = [real.issue({ id: ID }), real.issue({ id: ID })];
+
+    assert.equal(await between.tell([self.entry], federated, [real.crl({ revoked: [revoked.serial] })]), 'ok');
+
+    await between.refuses(role, revoked, 'revoked');
+    await between.admits(role, spared, ID);
+    const id = 'spiffe://partner.test/peer';
+    await between.refuses(role, imitation.issue({ id }), 'untrusted_chain');
+    await between.admits(role, partner.issue({ id }), id);
+  });
+
   test(`as ${role}: live connections end when their peer is revoked, whichever certificate of its intermediate it showed`, async (t) => {
     const [revoked, spared] = [issue(), issue()];
     const peers = [revoked, spared].flatMap((leaf) => SHOWN.map(([, { der }]) => presentWith(leaf, der)));
