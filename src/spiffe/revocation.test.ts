@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { bundleOf, bundlesOf, requireCertificate, requireTrustDomain } from '../../test/support/bundles.ts';
+import { createRandom } from '../../test/support/random.ts';
 import {
   COMMON_NAME,
   createKeyPair,
   createTestAuthority,
   distinguishedName,
   ORGANISATION,
+  type CertificateOptions,
+  type CrlOptions,
   type TestAuthority,
 } from '../../test/support/pki.ts';
 import { parseCrl, type Crl } from './crl.ts';
@@ -321,3 +324,53 @@ test('a list remembers whom it was asked about, and not without end', () => {
 
   assert.equal(ask(), 2 * once);
 });
+
+test('however a revoked peer mixes what was ever issued to those above it, it stays out, and its neighbour is judged as without lists', () => {
+  const next = createRandom(11);
+  const random = (below: number): number => Math.floor(next() * below);
+  const pick = <T>(from: readonly T[]): T => from[random(from.length)] as T;
+  const keyIds = [undefined, null, Buffer.from('01', 'hex'), OTHER_KEY_ID];
+  // A list of another key of the name may be of whom has no identifier, so there is none where there are such.
+  let isTwinListed = false;
+  const identifiers = (): CertificateOptions => ({
+    ...defined('subjectKeyId', pick(isTwinListed ? keyIds.filter((keyId) => keyId !== null) : keyIds)),
+    ...defined('authorityKeyId', pick(keyIds)),
+    keyUsage: pick([['keyCertSign'], ['keyCertSign', 'crlSign']] as const),
+  });
+  const seen = { refused: 0, spared: 0 };
+  for (let round = 0; round < 60; round += 1) {
+    isTwinListed = round % 2 === 0;
+    const authorities = [createTestAuthority(), createTestAuthority({ subject: pick(['Root example.org', 'Second']) })];
+    const upper = pick(authorities).intermediate({ subject: pick(['Upper', 'Root example.org']), ...identifiers() });
+    const lower = upper.intermediate({ subject: 'Lower', ...identifiers() });
+    const twin = pick(authorities).intermediate({ subject: lower.name });
+    const issuers = [...authorities, upper];
+    const issued = [upper, lower, twin, ...[upper, lower].flatMap((each) => issuers.map((by) => by.crossSign(each, identifiers())))];
+    const leafOptions = defined('authorityKeyId', pick(keyIds));
+    const [revoked, spared] = [lower.issue(leafOptions), lower.issue(leafOptions)];
+    const listOptions: CrlOptions = { revoked: [revoked.serial], ...defined('authorityKeyId', pick(keyIds)) };
+    const lists = [lower.crl(listOptions), ...(isTwinListed ? [twin.crl()] : []), ...authorities.map((authority) => authority.crl())];
+    for (let attempt = 0; attempt < 8; attempt += 1) {
+      const shown = Array.from({ length: 1 + random(5) }, () => pick(issued).der);
+
+      const [verdict, neighbour, unlisted] = [
+        problemOf([revoked.der, ...shown], lists, authorities),
+        problemOf([spared.der, ...shown], lists, authorities),
+        problemOf([spared.der, ...shown], [], authorities),
+      ];
+
+      assert.notEqual(verdict, 'ok', `round ${round}`);
+      assert.equal(neighbour, unlisted, `round ${round}`);
+      if (unlisted === 'ok') {
+        assert.equal(verdict, 'revoked', `round ${round}`);
+        seen.spared += 1;
+      } else seen.refused += 1;
+    }
+  }
+  // So that the above says something.
+  assert.ok(seen.spared > 100 && seen.refused > 50, JSON.stringify(seen));
+});
+
+function defined<K extends string, V>(key: K, value: V | undefined): { readonly [key in K]?: V } {
+  return (value === undefined ? {} : { [key]: value }) as { readonly [key in K]?: V };
+}
