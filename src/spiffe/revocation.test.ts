@@ -11,10 +11,11 @@ import {
   type CertificateOptions,
   type CrlOptions,
   type TestAuthority,
+  type TestCertificate,
 } from '../../test/support/pki.ts';
 import { parseCrl, type Crl } from './crl.ts';
 import { revocationOf, sortLists } from './revocation.ts';
-import { buildTrustBundle } from './trust-bundle.ts';
+import { buildTrustBundle, withIntermediates } from './trust-bundle.ts';
 import { verifyPeer } from './verify.ts';
 
 const NOW = Date.now();
@@ -199,6 +200,25 @@ test('an intermediate with a new key that certifies its old one revokes what the
   assert.equal(problemOf([leaf.der, oldWithNew.der, renewed.der], [renewed.crl()]), 'ok');
 });
 
+test('an intermediate whose new key is known revokes what the old one issued, whatever a peer shows, and not what an authority of its name did', () => {
+  const [old, renewed] = [root.intermediate({ subject: root.name }), root.intermediate({ subject: root.name })];
+  const [leaf, spared, sibling] = [old.issue(), old.issue(), root.issue()];
+  const lists = [renewed.crl({ revoked: [leaf.serial, sibling.serial, old.serial] })];
+  const judge = (known: readonly TestAuthority[], { chain }: TestCertificate): string => {
+    const bundle = withIntermediates(
+      bundleOf('example.org', [root], lists),
+      known.map(({ der }) => requireCertificate(der)),
+    );
+    const answer = verifyPeer(chain, new Map([[bundle.trustDomain, bundle]]), NOW);
+    return answer.ok ? 'ok' : answer.error.problem;
+  };
+
+  assert.equal(judge([renewed], leaf), 'revoked');
+  assert.equal(judge([old, renewed], leaf), 'revoked');
+  for (const each of [spared, sibling]) assert.equal(judge([renewed], each), 'ok');
+  for (const known of [[], [old], [root.intermediate({ subject: root.name })]]) assert.equal(judge(known, leaf), 'ok');
+});
+
 test('an intermediate with the name of its authority revokes what it issued, and not what the authority did', () => {
   const namesake = root.intermediate({ subject: root.name });
   const [leaf, sibling] = [namesake.issue(), root.issue()];
@@ -290,7 +310,8 @@ test('many lists of one intermediate cost a bounded number of checks for a path,
   const intermediate = root.intermediate();
   const path = [...intermediate.issue().chain, root.der].map(requireCertificate);
   const { crl, asked } = countedList(root.intermediate());
-  const judge = (count: number) => revocationOf(path, { crls: [], unmatchedCrls: Array.from({ length: count }, () => crl) }, NOW);
+  const judge = (count: number) =>
+    revocationOf(path, { crls: [], unmatchedCrls: Array.from({ length: count }, () => crl), intermediates: [] }, NOW);
 
   assert.equal(judge(256).revoked, false);
   const before = asked();

@@ -6,8 +6,10 @@ import type { Crl } from './crl.ts';
 export interface RevocationLists {
   /** Those that an authority of the trust domain signed under its own name (spec C.5). */
   readonly crls: readonly Crl[];
-  /** The others: of another trust domain, or of an intermediate, which is known only when a peer shows it. */
+  /** The others: of another trust domain, or of an intermediate, most of which are known only when a peer shows them. */
   readonly unmatchedCrls: readonly Crl[];
+  /** Those above our own SVIDs: whose key theirs is, is known without a peer's word. */
+  readonly intermediates: readonly Certificate[];
 }
 
 /** Signature checks for the lists of one trust domain: authorities of its name times lists of that name may be a million, of 0.1 ms (P-256) to 1 ms (P-521). */
@@ -30,7 +32,7 @@ export interface Doubt {
 export function sortLists(
   authorities: readonly Certificate[],
   lists: readonly Crl[],
-): { readonly sorted: RevocationLists; readonly doubts: readonly Doubt[] } {
+): { readonly sorted: Omit<RevocationLists, 'intermediates'>; readonly doubts: readonly Doubt[] } {
   const byName = Map.groupBy(authorities, ({ subjectName }) => subjectName.folded);
   const crls: Crl[] = [];
   const unmatchedCrls: Crl[] = [];
@@ -70,9 +72,10 @@ export type Revocation =
 
 /**
  * Judges every certificate of `path` (leaf first, authority last, linked by names and signatures). A list counts for a certificate if it
- * has the name of its issuer and is signed by an authority of that name, or by one of that name that is above it on the path. So whoever
- * changed its key revokes with the new one what it issued with the old, as far as both are known; and whichever certificate of its
- * issuer a peer shows, the key is the same. Nor is it asked whether that certificate allows to sign lists: the key did.
+ * has the name of its issuer and is signed by an authority of that name, by one of that name that is above it on the path or, if its
+ * issuer is an intermediate, by one of that name that is known. So whoever changed its key revokes with the new one what it issued with
+ * the old, as far as both are known; and whichever certificate of its issuer a peer shows, the key is the same. Nor is it asked whether
+ * that certificate allows to sign lists: the key did.
  */
 export function revocationOf(path: readonly Certificate[], lists: RevocationLists, nowMs: number): Revocation {
   let validUntilMs = Infinity;
@@ -81,7 +84,8 @@ export function revocationOf(path: readonly Certificate[], lists: RevocationList
     const issuer = path[index + 1];
     if (issuer === undefined) break;
     const name = issuer.subjectName.folded;
-    const signers = path.slice(index + 1).filter(({ subjectName }) => subjectName.folded === name);
+    const known = issuer === path.at(-1) ? [] : lists.intermediates;
+    const signers = [...path.slice(index + 1), ...known].filter(({ subjectName }) => subjectName.folded === name);
     const consulted = lists.crls.filter((crl) => crl.issuerName.folded === name);
     for (const crl of lists.unmatchedCrls) {
       if (crl.issuerName.folded !== name) continue;

@@ -18,7 +18,14 @@ test('an empty bundle is legal and has no authorities', () => {
   const built = buildTrustBundle(domain, Buffer.alloc(0));
 
   assert.ok(built.ok);
-  assert.deepEqual(built.value, { trustDomain: 'example.org', authorities: [], crls: [], unmatchedCrls: [], notes: [] });
+  assert.deepEqual(built.value, {
+    trustDomain: 'example.org',
+    authorities: [],
+    crls: [],
+    unmatchedCrls: [],
+    intermediates: [],
+    notes: [],
+  });
 });
 
 test('authorities are kept in order, and one that is there twice is one', () => {

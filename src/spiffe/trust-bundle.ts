@@ -26,6 +26,14 @@ export interface BundleProblem {
   readonly message: string;
 }
 
+const NOBODY: readonly Certificate[] = Object.freeze([]);
+
+/** `bundle`, and that these proven intermediates are known, which are below its authorities. */
+export function withIntermediates(bundle: TrustBundle, more: readonly Certificate[]): TrustBundle {
+  const all = new Map([...bundle.intermediates, ...more].map((certificate) => [certificate.sha256, certificate]));
+  return Object.freeze({ ...bundle, intermediates: Object.freeze([...all.values()]) });
+}
+
 /**
  * Builds the bundle of `domain` from concatenated DER certificates; none is legal and means that nobody is trusted.
  * `crlsDer` are the lists of the whole message, of any trust domain. One that is not well-formed refuses the bundle: it may well
@@ -75,6 +83,7 @@ export function buildTrustBundle(
       trustDomain: domain,
       authorities: Object.freeze([...authorities.values()]),
       ...sorted,
+      intermediates: NOBODY,
       notes: Object.freeze(notes),
     }),
   );

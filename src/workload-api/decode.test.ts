@@ -240,6 +240,22 @@ test('a list of ours whose name and key a partner’s authority imitates costs t
   assert.equal(refusedAs(build(encode([issued()], federated, [authority.crl({ badSignature: true })]))), 'bad_crl');
 });
 
+test('the intermediates of our own SVIDs are known in their trust domain, once each, and what the agent sent besides is not', () => {
+  const intermediate = authority.intermediate();
+  const entry = (more: readonly Uint8Array[]): SvidEntry => {
+    const leaf = intermediate.issue({ id: ID });
+    return svidEntry(authority, leaf, ID, { x509Svid: Buffer.concat([...leaf.chain, ...more]) });
+  };
+
+  const { bundles } = accepted(build(encode([entry([stranger.der]), entry([])], { 'spiffe://partner.test': partner.der })));
+
+  assert.deepEqual(
+    bundleFor(bundles, 'example.org')?.intermediates.map(({ serial }) => serial),
+    [intermediate.serial],
+  );
+  assert.deepEqual(bundleFor(bundles, 'partner.test')?.intermediates, []);
+});
+
 test('an own SVID that is revoked refuses the message', () => {
   const leaf = authority.issue({ id: ID });
 

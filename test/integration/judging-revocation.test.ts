@@ -10,7 +10,7 @@ import { createTestAuthority, directoryName, type TestAuthority, type TestCertif
 import { startSidecar } from '../support/sidecar.ts';
 import { closed, dial, startEcho } from '../support/tcp.ts';
 import { tlsClient, tlsServer, type Presented } from '../support/tls-peer.ts';
-import { FakeWorkloadApi } from '../support/workload-api.ts';
+import { FakeWorkloadApi, svidEntry } from '../support/workload-api.ts';
 
 const ID = 'spiffe://example.org/peer';
 const root = createTestAuthority();
@@ -58,6 +58,20 @@ for (const role of ROLES) {
       assert.match(String(line['detail']), /bad signature/);
     }
     await between.admits(role, root.issue({ id: ID }), ID);
+  });
+
+  test(`as ${role}: an intermediate with a new key, which we know from our own SVID, revokes what its old key issued`, async (t) => {
+    const renewed = root.intermediate();
+    const self = renewed.issue({ id: 'spiffe://example.org/own' });
+    const entry = svidEntry(root, self, 'spiffe://example.org/own');
+    const between = await startBothRoles(t, [entry]);
+    const [revoked, spared] = [intermediate.issue({ id: ID }), intermediate.issue({ id: ID })];
+    await between.admits(role, revoked, ID);
+
+    assert.equal(await between.tell([entry], {}, [renewed.crl({ revoked: [revoked.serial] })]), 'ok');
+
+    await between.refuses(role, revoked, 'revoked');
+    await between.admits(role, spared, ID);
   });
 
   test(`as ${role}: an indirect list that names its own issuer revokes`, async (t) => {
