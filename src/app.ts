@@ -14,7 +14,7 @@ import { createIdentityStore, type IdentityPublisher, type IdentityView } from '
 import { systemClock, type Clock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
 import { compileAllowList, type AllowList } from './policy/rules.ts';
-import { createFileBudget } from './proxy/file-budget.ts';
+import { createFileBudget } from './transport/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
 import type { ListenerDeps } from './proxy/listener.ts';
 import { OutboundListener } from './proxy/outbound.ts';

@@ -8,7 +8,7 @@ import { parseEndpoint } from './config/units.ts';
 import { createIdentityStore } from './identity/store.ts';
 import { systemClock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
-import { handshakeProblem } from './proxy/outcome.ts';
+import { handshakeProblem } from './forward/outcome.ts';
 import { createEvents } from './telemetry/events.ts';
 import { createLogger } from './telemetry/logger.ts';
 import { createMetrics } from './telemetry/metrics.ts';

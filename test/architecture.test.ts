@@ -11,13 +11,16 @@ interface Layer {
   readonly outside: readonly string[];
 }
 
-const PURE = ['lib', 'spiffe', 'policy', 'identity'];
+const PURE = ['lib', 'spiffe', 'policy', 'http1', 'http2', 'proxy-protocol', 'identity'];
 const ADAPTER = [...PURE, 'config', 'transport', 'telemetry'];
 
 const LAYERS: Readonly<Record<string, Layer>> = {
   lib: { ours: [], outside: ['node:perf_hooks'] },
   spiffe: { ours: ['lib'], outside: ['node:crypto', 'node:util'] },
   policy: { ours: ['lib', 'spiffe'], outside: [] },
+  http1: { ours: [], outside: [] },
+  http2: { ours: ['http1'], outside: [] },
+  'proxy-protocol': { ours: ['lib'], outside: [] },
   identity: { ours: ['lib', 'spiffe'], outside: [] },
   config: { ours: PURE, outside: ['node:crypto', 'node:fs/promises', 'node:net', 'node:path', 'yaml', 'zod'] },
   transport: {
@@ -52,11 +55,12 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   sds: { ours: [...ADAPTER, 'gen', 'grpc'], outside: ['node:crypto', 'node:net', '@bufbuild/protobuf', '@grpc/grpc-js'] },
   tls: { ours: ADAPTER, outside: ['node:crypto'] },
   admin: { ours: ADAPTER, outside: ['node:crypto', 'node:fs/promises', 'node:http', 'node:net', 'node:os'] },
-  proxy: { ours: [...ADAPTER, 'tls'], outside: ['node:http', 'node:http2', 'node:stream', 'node:util', 'http-proxy'] },
+  forward: { ours: [...ADAPTER, 'tls'], outside: ['node:http', 'node:http2', 'node:stream', 'node:util', 'http-proxy'] },
+  proxy: { ours: [...ADAPTER, 'tls', 'forward'], outside: [] },
   'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'sds', 'admin', 'proxy'], outside: [] },
-  'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'proxy'], outside: [] },
+  'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'forward'], outside: [] },
   cli: {
-    ours: ['lib', 'identity', 'config', 'sds', 'devdomain', 'app.ts', 'harness.ts', 'package.json'],
+    ours: ['lib', 'http1', 'identity', 'config', 'sds', 'devdomain', 'app.ts', 'harness.ts', 'package.json'],
     outside: ['node:events', 'node:fs', 'node:fs/promises', 'node:http', 'node:net', 'node:os', 'node:path', 'commander', 'yaml'],
   },
   'main.ts': { ours: ['cli'], outside: ['node:os', 'node:timers/promises'] },
@@ -70,8 +74,8 @@ const NARROWED: readonly { readonly module: RegExp; readonly folder: string; rea
   { module: /^(?:node:net|@grpc\/grpc-js)$/, folder: 'sds', files: ['server.ts', 'connection.ts', 'stream.ts'] },
   { module: /^node:v[8m]$/, folder: 'transport', files: ['young-garbage.ts'] },
   // Its types stand beside it.
-  { module: /^http-proxy\b/, folder: 'proxy', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
-  { module: /^node:(?:http2?|stream|util)$/, folder: 'proxy', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
+  { module: /^http-proxy\b/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
+  { module: /^node:(?:http2?|stream|util)$/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
 ];
 
 const sources = globSync('src/**/*.ts', { cwd: root })
@@ -161,7 +165,7 @@ test('files, sockets and parsers stay in the few files of a folder that are for 
   assert.deepEqual(wrong, []);
 });
 
-test('decisions are pure: no clock, timer, randomness, console or process in lib, spiffe, policy and identity, but for lib/clock.ts', () => {
+test('decisions are pure: no clock, timer, randomness, console or process in the pure folders, but for lib/clock.ts', () => {
   const impure = /\bDate\.now\(|\bnew Date\(\)|\bset(?:Timeout|Interval|Immediate)\(|\bMath\.random\(|\bconsole\.|\bprocess\.|\bfetch\(/;
   const wrong = sources.filter(
     (file) => PURE.includes(placeOf(file)) && file !== 'src/lib/clock.ts' && impure.test(readFileSync(join(root, file), 'utf8')),

@@ -12,8 +12,8 @@ import { formatIssues } from '../src/config/issue.ts';
 import { loadConfig, parseConfig } from '../src/config/load.ts';
 import { devConfigSchema } from '../src/devdomain/config.ts';
 import { DENY_REASONS } from '../src/policy/verdict.ts';
-import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS } from '../src/telemetry/events.ts';
-import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/sds-events.ts';
+import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS } from '../src/telemetry/records.ts';
+import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/sds-records.ts';
 import { createMetrics } from '../src/telemetry/metrics.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from './support/documents.ts';
 

@@ -3,7 +3,7 @@ import { formatAddress, type Address } from '../config/units.ts';
 import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
 import type { Certificate } from '../spiffe/certificate.ts';
 import type { Crl } from '../spiffe/crl.ts';
-import type { ListenerCounters, ListenerRef } from '../telemetry/events.ts';
+import type { ListenerCounters, ListenerRef } from '../telemetry/records.ts';
 
 /** One listener as status pages show it. */
 export interface ListenerStatus {

@@ -1,4 +1,5 @@
-import type { Config, InboundConfig, OutboundConfig, SdsConfig, SocketConfig, XfccMode } from '../config/config.ts';
+import type { Config, InboundConfig, OutboundConfig, SdsConfig, SocketConfig } from '../config/config.ts';
+import type { XfccMode } from '../http1/identity-fields.ts';
 import { formatIssues } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
 import { formatAddress } from '../config/units.ts';

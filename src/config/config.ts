@@ -1,3 +1,4 @@
+import type { OutboundXfccMode, XfccMode } from '../http1/identity-fields.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import type { IpRange } from '../lib/ip.ts';
 import type { AllowList } from '../policy/rules.ts';
@@ -83,11 +84,6 @@ export interface OutboundConfig extends ListenerConfig {
 
 /** What `protocol: http` speaks with peers, by its names in ALPN; the better one first. */
 export const HTTP_PROTOCOLS: readonly string[] = ['h2', 'http/1.1'];
-
-export const XFCC_MODES = ['sanitize-set', 'sanitize', 'unsafe-forward', 'unsafe-append'] as const;
-export type XfccMode = (typeof XFCC_MODES)[number];
-export const OUTBOUND_XFCC_MODES = ['sanitize', 'unsafe-forward'] as const;
-export type OutboundXfccMode = (typeof OUTBOUND_XFCC_MODES)[number];
 
 /** To the application, request by request: over HTTP/1.1, whatever the client speaks. */
 export interface HttpConfig {

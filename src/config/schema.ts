@@ -1,14 +1,13 @@
 /** The one description of a configuration: checks, defaults, JSON Schema and the reference table all come from it. Pure. */
 import * as z from 'zod';
+import { OUTBOUND_XFCC_MODES, XFCC_MODES } from '../http1/identity-fields.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import { compileAllowList, type AllowList } from '../policy/rules.ts';
 import {
   HTTP_PROTOCOLS,
   LOG_FORMATS,
   LOG_LEVELS,
-  OUTBOUND_XFCC_MODES,
   PROXY_PROTOCOL_MODES,
-  XFCC_MODES,
   type Config,
   type HttpConfig,
   type HttpLimits,

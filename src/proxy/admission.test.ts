@@ -5,12 +5,13 @@ import { createTestAuthority } from '../../test/support/pki.ts';
 import { createIdentityStore } from '../identity/store.ts';
 import { systemClock } from '../lib/clock.ts';
 import { compileAllowList } from '../policy/rules.ts';
-import type { Events, ListenerCounters } from '../telemetry/events.ts';
+import type { Events } from '../telemetry/events.ts';
+import type { ListenerCounters } from '../telemetry/records.ts';
 import { createPeerJudge } from '../tls/peer.ts';
 import type { HandshakeOutcome, SecureConnection } from '../transport/connection.ts';
 import { Admission } from './admission.ts';
 import { Gate } from './gate.ts';
-import { Session } from './session.ts';
+import { Session } from '../forward/session.ts';
 
 test('a TLS library whose verdict cannot be read refuses the peer, and nothing is thrown at whoever called back', () => {
   const authority = createTestAuthority();

@@ -4,12 +4,13 @@ import type { IdentityView } from '../identity/store.ts';
 import { authorise } from '../policy/judge.ts';
 import type { AllowList } from '../policy/rules.ts';
 import type { DenyReason } from '../policy/verdict.ts';
-import type { Events, ListenerRef } from '../telemetry/events.ts';
+import type { Events } from '../telemetry/events.ts';
+import type { ListenerRef } from '../telemetry/records.ts';
 import { describeLeaf, type PeerJudge, type PeerRole, type ProvenPeer } from '../tls/peer.ts';
 import type { HandshakeInProgress, HandshakeOutcome, SecureConnection } from '../transport/connection.ts';
 import type { Gate } from './gate.ts';
-import { handshakeProblem } from './outcome.ts';
-import type { Session } from './session.ts';
+import { handshakeProblem } from '../forward/outcome.ts';
+import type { Session } from '../forward/session.ts';
 
 export interface AdmissionOptions {
   readonly ref: ListenerRef;

@@ -2,8 +2,8 @@ import type { Clock, Timer } from '../lib/clock.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { AllowList } from '../policy/rules.ts';
 import { authenticateAgain, type ProvenPeer } from '../tls/peer.ts';
-import type { CloseReason } from '../telemetry/events.ts';
-import type { Session } from './session.ts';
+import type { CloseReason } from '../telemetry/records.ts';
+import type { Session } from '../forward/session.ts';
 
 export interface ConnectionLimits {
   readonly idleTimeoutMs: number | undefined;

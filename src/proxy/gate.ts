@@ -1,6 +1,6 @@
 import type { AcceptedConnection } from '../transport/connection.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
-import type { ListenerCounters, RefusedAcceptReason } from '../telemetry/events.ts';
+import type { ListenerCounters, RefusedAcceptReason } from '../telemetry/records.ts';
 
 export interface GateLimits {
   readonly maxConnections: number;

@@ -5,17 +5,17 @@ import type { AllowList } from '../policy/rules.ts';
 import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
 import type { AcceptedConnection, SecureConnection } from '../transport/connection.ts';
 import { connect, type ConnectOutcome } from '../transport/node.ts';
-import { closeInOrder } from './close-in-order.ts';
-import { buildIdentityFields } from './headers.ts';
-import { forwardHttp } from './http-forwarder.ts';
-import type { UpstreamOutcome } from './http-upstream.ts';
-import type { StreamOutcome } from './http2-engine.ts';
-import type { Http2ForwardOptions } from './http2-forwarder.ts';
+import { closeInOrder } from '../forward/close-in-order.ts';
+import { buildIdentityFields } from '../http1/identity-fields.ts';
+import { forwardHttp } from '../forward/http1-forwarder.ts';
+import type { UpstreamOutcome } from '../forward/http1-upstream.ts';
+import type { StreamOutcome } from '../forward/http2-engine.ts';
+import type { Http2ForwardOptions } from '../forward/http2-forwarder.ts';
 import { ProxyListener, type ListenerDeps } from './listener.ts';
-import { connectFailure } from './outcome.ts';
+import { connectFailure } from '../forward/outcome.ts';
 import { mustSendHeader, proxyHeaderFor, readProxyHeader } from './proxy-header.ts';
-import { endpointOf, formatEndpoint, type ProxyEndpoint } from './proxy-protocol.ts';
-import type { Session } from './session.ts';
+import { endpointOf, formatEndpoint, type ProxyEndpoint } from '../proxy-protocol/header.ts';
+import type { Session } from '../forward/session.ts';
 
 /** What both versions of HTTP need. */
 type HttpOptions = Omit<Http2ForwardOptions, 'open' | 'files' | 'idleTimeoutMs' | 'maxConcurrentStreams'>;
@@ -169,7 +169,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
     let winding = false;
     session.wind = () => (winding = true);
     const forward = async (): Promise<void> => {
-      const { forwardHttp2 } = await import('./http2-forwarder.ts');
+      const { forwardHttp2 } = await import('../forward/http2-forwarder.ts');
       // It may have been dropped meanwhile.
       if (session.ended) return;
       forwardHttp2({

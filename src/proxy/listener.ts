@@ -5,19 +5,20 @@ import type { Clock } from '../lib/clock.ts';
 import type { Service } from '../lib/service.ts';
 import type { IdentityView } from '../identity/store.ts';
 import type { AllowList } from '../policy/rules.ts';
-import type { Direction, Events, ListenerCounters, ListenerRef } from '../telemetry/events.ts';
+import type { Events } from '../telemetry/events.ts';
+import type { Direction, ListenerCounters, ListenerRef } from '../telemetry/records.ts';
 import type { OwnIdentity, TlsContexts } from '../tls/contexts.ts';
 import type { PeerJudge } from '../tls/peer.ts';
 import type { AcceptedConnection, BoundListener, Connection, Endpoint } from '../transport/connection.ts';
 import { listen } from '../transport/node.ts';
 import { Admission } from './admission.ts';
 import { Connections } from './connections.ts';
-import type { FileBudget } from './file-budget.ts';
+import type { FileBudget } from '../transport/file-budget.ts';
 import { Gate } from './gate.ts';
-import { Fields } from './http-fields.ts';
-import { brokenProblem } from './outcome.ts';
-import { Session } from './session.ts';
-import { forwardBytes, type Side } from './tcp-forwarder.ts';
+import { Fields } from '../http1/fields.ts';
+import { brokenProblem } from '../forward/outcome.ts';
+import { Session } from '../forward/session.ts';
+import { forwardBytes, type Side } from '../forward/tcp-forwarder.ts';
 
 export interface ListenerDeps {
   readonly identity: IdentityView;

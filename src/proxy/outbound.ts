@@ -5,13 +5,13 @@ import type { AllowList } from '../policy/rules.ts';
 import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
 import type { AcceptedConnection } from '../transport/connection.ts';
 import { connect, type OpenedConnection } from '../transport/node.ts';
-import { buildOutboundFields } from './headers.ts';
-import { forwardHttp } from './http-forwarder.ts';
-import type { UpstreamOutcome } from './http-upstream.ts';
+import { buildOutboundFields } from '../http1/identity-fields.ts';
+import { forwardHttp } from '../forward/http1-forwarder.ts';
+import type { UpstreamOutcome } from '../forward/http1-upstream.ts';
 import type { AuthenticateOptions } from './admission.ts';
 import { ProxyListener, type ListenerDeps } from './listener.ts';
-import { connectFailure, connectProblem, deniedFailure, handshakeFailure, notReadyFailure } from './outcome.ts';
-import type { Session } from './session.ts';
+import { connectFailure, connectProblem, deniedFailure, handshakeFailure, notReadyFailure } from '../forward/outcome.ts';
+import type { Session } from '../forward/session.ts';
 
 /**
  * Plain text from the application, TLS to a server. Nothing that the application says is read before the server was found

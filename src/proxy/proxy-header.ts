@@ -3,8 +3,15 @@ import type { ProxyProtocolConfig } from '../config/config.ts';
 import type { Clock } from '../lib/clock.ts';
 import { rangeHas } from '../lib/ip.ts';
 import type { AcceptedConnection, AheadReader, SecureConnection } from '../transport/connection.ts';
-import { encodeProxyHeader, endpointOf, MAX_V2_BYTES, parseProxyHeader, type ProxyConnection, type TlsFacts } from './proxy-protocol.ts';
-import type { Session } from './session.ts';
+import {
+  encodeProxyHeader,
+  endpointOf,
+  MAX_V2_BYTES,
+  parseProxyHeader,
+  type ProxyConnection,
+  type TlsFacts,
+} from '../proxy-protocol/header.ts';
+import type { Session } from '../forward/session.ts';
 
 /**
  * Whether this address must send a header; nobody else may. `unknown`: it has none any more, because the connection was

@@ -1,5 +1,6 @@
 /** What an Envoy would have to be told to do what the listeners of a configuration do, with secrets from Scute. Pure. */
-import type { Config, HttpConfig, InboundConfig, OutboundConfig, SdsConfig, SdsMatchers, XfccMode } from '../config/config.ts';
+import type { Config, HttpConfig, InboundConfig, OutboundConfig, SdsConfig, SdsMatchers } from '../config/config.ts';
+import type { XfccMode } from '../http1/identity-fields.ts';
 import type { Address } from '../config/units.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import { err, ok, type Result } from '../lib/result.ts';

@@ -14,7 +14,7 @@ import { parseSpiffeId, pathOf, trustDomainId, trustDomainOf } from '../spiffe/s
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { X509Svid } from '../spiffe/x509-svid.ts';
-import type { SdsMissingReason } from '../telemetry/sds-events.ts';
+import type { SdsMissingReason } from '../telemetry/sds-records.ts';
 import { toPem } from '../spiffe/x509-writer.ts';
 import { envoyRefusal } from './envoy-refusals.ts';
 import { sentAuthorities, usableCrls } from './revocation.ts';

@@ -3,7 +3,7 @@
  * delta. Neither sockets nor time are seen here; whoever owns the stream feeds events in and carries the effects out.
  */
 import { strangersWords } from '../telemetry/scrub.ts';
-import type { SdsMissingReason, SdsName } from '../telemetry/sds-events.ts';
+import type { SdsMissingReason, SdsName } from '../telemetry/sds-records.ts';
 import { digest, type Catalogue, type Secret } from './secrets.ts';
 import type { ValidationForm } from './validation-form.ts';
 

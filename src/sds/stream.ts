@@ -1,5 +1,6 @@
 import type { ServerDuplexStream, status } from '@grpc/grpc-js';
-import type { SdsEvents, SdsProtocol, SdsRefusalReason, SdsStreamRef } from '../telemetry/sds-events.ts';
+import type { SdsEvents } from '../telemetry/sds-events.ts';
+import type { SdsProtocol, SdsRefusalReason, SdsStreamRef } from '../telemetry/sds-records.ts';
 import type { Result } from '../lib/result.ts';
 import type { Catalogue } from './secrets.ts';
 import {

@@ -19,7 +19,7 @@ import { decodeName, type DistinguishedName } from './names.ts';
 
 /** One parsed X.509 certificate: everything that Scute judges or shows, read once from the DER. Immutable. */
 export interface Certificate {
-  /** For what OpenSSL can tell of it (`checkPrivateKey`); never for its string renderings. */
+  /** For what OpenSSL can tell of it (`checkIssued`, `verify`); never for its string renderings. */
   readonly x509: X509Certificate;
   readonly publicKey: KeyObject;
   /** SHA-256 of the DER, lower-case hex: the identity of this very certificate. */

@@ -19,17 +19,21 @@ export interface PathRefusal {
   readonly detail: string;
 }
 
+/** Another judge of a whole path, leaf first and authority last, on which every step holds at `nowMs`: its objection, if it has one. */
+export type SecondJudge = (path: readonly Certificate[], nowMs: number) => PathRefusal | undefined;
+
 /**
  * Walks from `leaf` to an authority of `bundle` through `pool`, the certificates that the peer sent: untrusted and in any
- * order. Returns the first path on which every step holds, leaf first. Names are compared byte for byte; key identifiers
- * only say what to try first, since nothing binds them to the key. When no path holds, a path that fails by its dates
- * alone is what is reported.
+ * order. Returns the first path on which every step holds, and to which `second` does not object, leaf first. Names are
+ * compared byte for byte; key identifiers only say what to try first, since nothing binds them to the key. When no path
+ * holds, an objection of `second` is what is reported, or else a path that fails by its dates alone.
  */
 export function findPath(
   leaf: Certificate,
   pool: readonly Certificate[],
   bundle: TrustBundle,
   nowMs: number,
+  second?: SecondJudge,
 ): Result<readonly Certificate[], PathRefusal> {
   const leafProblem = certificateProblem(leaf);
   if (leafProblem !== undefined) return err(untrusted(`${nameOf(leaf)} ${leafProblem}`));
@@ -37,6 +41,7 @@ export function findPath(
   const signatures = new Map<string, boolean>();
   let steps = 0;
   let exhausted = false;
+  let objection: PathRefusal | undefined;
   let timeRefusal: PathRefusal | undefined;
   let stepRefusal: PathRefusal | undefined;
 
@@ -74,8 +79,13 @@ export function findPath(
         continue;
       }
       const dates = datesProblem(whole, nowMs);
-      if (dates === undefined) return whole;
-      timeRefusal ??= dates;
+      if (dates !== undefined) {
+        timeRefusal ??= dates;
+        continue;
+      }
+      const objected = second?.(whole, nowMs);
+      if (objected === undefined) return whole;
+      objection ??= objected;
     }
     for (const issuer of candidates(pool, subject, nowMs)) {
       // A path never holds one key under one name twice: that is a loop, however often it was re-issued.
@@ -96,7 +106,8 @@ export function findPath(
   if (found !== undefined) return ok(found);
   if (exhausted) return err(untrusted(`the chain of ${nameOf(leaf)} takes too many checks`));
   return err(
-    timeRefusal ??
+    objection ??
+      timeRefusal ??
       stepRefusal ??
       untrusted(
         `no path from ${nameOf(leaf)}, issued by ${JSON.stringify(leaf.issuer)}, to one of the ${bundle.authorities.length} authorities of ${bundle.trustDomain}`,
@@ -183,7 +194,8 @@ function untrusted(detail: string): PathRefusal {
   return { problem: 'untrusted_chain', detail };
 }
 
-function nameOf(certificate: Certificate): string {
+/** A certificate in a sentence, however long its names are. */
+export function nameOf(certificate: Certificate): string {
   const name = certificate.subjectName.isEmpty ? (certificate.uriSans[0] ?? '') : certificate.subject;
   return `${JSON.stringify(name.slice(0, 200))} (serial ${certificate.serial.slice(0, 48)})`;
 }

@@ -4,7 +4,8 @@ import { FakeClock } from '../../test/support/fake-clock.ts';
 import { createTestAuthority } from '../../test/support/pki.ts';
 import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
 import type { LogLevel } from '../config/config.ts';
-import { createEvents, type ConnectionRecord, type ListenerRef } from './events.ts';
+import { createEvents } from './events.ts';
+import { type ConnectionRecord, type ListenerRef } from './records.ts';
 import { createLogger } from './logger.ts';
 import { createMetrics } from './metrics.ts';
 

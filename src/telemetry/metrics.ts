@@ -1,8 +1,8 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { DENY_REASONS, type DenyReason } from '../policy/verdict.ts';
-import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS } from './events.ts';
-import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason } from './events.ts';
+import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS } from './records.ts';
+import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason } from './records.ts';
 import { Durations, registerDurations, type DurationSeries } from './durations.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
 import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';

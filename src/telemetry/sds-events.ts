@@ -2,69 +2,7 @@
 import type { LogFields, Logger } from './logger.ts';
 import { strangersWords } from './scrub.ts';
 import type { SdsMetrics } from './sds-metrics.ts';
-
-/** Why there is no secret of a name that a client asked for. One closed set: the label of the metric, the log field and the documentation. */
-export const SDS_MISSING_REASONS = [
-  'unknown_name', // nothing is called so
-  'not_held', // an identity or a trust domain that we do not hold
-  'not_valid', // the SVID has expired, or is not valid yet
-  'unusable', // Envoy would refuse the SVID
-  'empty_bundle', // the trust domain has no authorities: nobody of it is trusted
-  'pooled_bundles', // all bundles as plain authorities: any of them could issue for each
-  'empty_allow_list', // to Envoy, no matchers are everybody
-  'inexpressible', // the allow list says what matchers cannot
-] as const;
-export type SdsMissingReason = (typeof SDS_MISSING_REASONS)[number];
-
-/** Why a client of the SDS socket was refused something. */
-export const SDS_REFUSAL_REASONS = [
-  'connection_limit', // maxConnections, and all of them have streams
-  'stream_limit', // maxStreams
-  'connection_stream_limit', // maxStreamsPerConnection
-  'name_limit', // maxNames
-  'request_size', // maxRequestBytes
-  'subscription_size', // the names of one connection are too long together
-  'request_rate', // maxRequestRate
-  'bad_request', // not a request, a wrong type, compressed
-  'unknown_names', // strictUnknownNames, or a unary request of nothing that there is
-  'not_ready', // a unary request before the first answer of the Workload API
-] as const;
-export type SdsRefusalReason = (typeof SDS_REFUSAL_REASONS)[number];
-
-export type SdsProtocol = 'sotw' | 'delta';
-
-/** One stream as log lines name it. What the client says of itself is changed when it says so. */
-export interface SdsStreamRef {
-  /** Unique in the process. */
-  readonly id: number;
-  readonly connection: number;
-  readonly protocol: SdsProtocol;
-  /** Over the aggregated service. */
-  readonly aggregated: boolean;
-  node: string;
-  userAgent: string;
-}
-
-export interface SdsName {
-  readonly name: string;
-  readonly reason: SdsMissingReason;
-  readonly detail: string;
-}
-
-export interface SdsSent {
-  readonly name: string;
-  readonly kind: 'certificate' | 'bundle';
-  readonly version: string;
-}
-
-export interface SdsRound {
-  readonly generation: number;
-  readonly streams: number;
-  readonly secrets: number;
-  readonly bytes: number;
-  /** From the snapshot to the last write. */
-  readonly durationMs: number;
-}
+import type { SdsName, SdsRefusalReason, SdsRound, SdsSent, SdsStreamRef } from './sds-records.ts';
 
 export interface SdsEvents {
   connectionOpened(): void;

@@ -1,5 +1,5 @@
 import { Histogram, type Registry } from 'prom-client';
-import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS, type SdsMissingReason, type SdsProtocol, type SdsRefusalReason } from './sds-events.ts';
+import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS, type SdsMissingReason, type SdsProtocol, type SdsRefusalReason } from './sds-records.ts';
 
 /** Counted in plain integers, and read when somebody scrapes. */
 export interface SdsMetrics {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
-import type { ConnectionRecord, RequestRecord } from './events.ts';
+import type { ConnectionRecord, RequestRecord } from './records.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
 
 const PEER = requireSpiffeId('spiffe://example.org/web');

@@ -3,7 +3,7 @@
  * its general serialisation and a search through the whole line for secrets took an eighth of the time of a request, and
  * a twentieth of that of a connection. What strangers choose is searched, and escaped where it needs that; all else is ours.
  */
-import type { ConnectionRecord, ListenerRef, RequestRecord } from './events.ts';
+import type { ConnectionRecord, ListenerRef, RequestRecord } from './records.ts';
 import { scrubText } from './scrub.ts';
 
 /** A caller chooses these. */

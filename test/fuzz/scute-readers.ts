@@ -1,8 +1,8 @@
 /** What Scute's readers make of bytes, in the terms of llhttp. */
-import { buildIdentityFields, rewriteHead } from '../../src/proxy/headers.ts';
-import { Fields, type Framing } from '../../src/proxy/http-fields.ts';
-import { RequestReader, type RequestSink } from '../../src/proxy/http-request-reader.ts';
-import { ResponseReader, type ResponseSink } from '../../src/proxy/http-response-reader.ts';
+import { buildIdentityFields, rewriteHead } from '../../src/http1/identity-fields.ts';
+import { Fields, type Framing } from '../../src/http1/fields.ts';
+import { RequestReader, type RequestSink } from '../../src/http1/request-reader.ts';
+import { ResponseReader, type ResponseSink } from '../../src/http1/response-reader.ts';
 import type { ReadRequest, ReadResponse } from '../support/llhttp.ts';
 
 const LIMITS = {

@@ -7,7 +7,7 @@ import { closed, dial, startEcho } from '../support/tcp.ts';
 
 const STRANGERS = 200;
 
-test('strangers that wait are not held in memory, however much they say', { timeout: 60_000 }, async (t) => {
+test('strangers that wait are not held in memory, however much they say', async (t) => {
   const application = await startEcho(t);
   const { sidecar, address, connect } = await startInbound(t, application.address, {
     listener: { limits: { maxHandshakes: 2, handshakeTimeout: '5s' } },

@@ -32,7 +32,7 @@ test('a WebSocket carries any bytes both ways after the 101, those that came ear
   const line = await send(stage, ask('GET', 'WebSocket') + 'early');
   await line.until('early');
   line.socket.write(bytes);
-  await eventually(() => Promise.resolve(assert.equal(line.text().length, SWITCH.length + 5 + bytes.length)), { withinMs: 10_000 });
+  await eventually(() => Promise.resolve(assert.equal(line.text().length, SWITCH.length + 5 + bytes.length)));
   line.socket.end();
 
   const { text, error } = await line.over();

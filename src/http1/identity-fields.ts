@@ -1,9 +1,14 @@
 /** What the application is told of the caller, and what a client may not tell it. Pure. */
-import type { OutboundXfccMode, XfccMode } from '../config/config.ts';
-import { foldName, framesAnew, nameBytes, type Fields } from './http-fields.ts';
-import type { RequestHead } from './http-head.ts';
+import { foldName, framesAnew, nameBytes, type Fields } from './fields.ts';
+import type { RequestHead } from './request-head.ts';
 
 export const XFCC = 'X-Forwarded-Client-Cert';
+
+/** What becomes of XFCC towards the application, and towards a server. */
+export const XFCC_MODES = ['sanitize-set', 'sanitize', 'unsafe-forward', 'unsafe-append'] as const;
+export type XfccMode = (typeof XFCC_MODES)[number];
+export const OUTBOUND_XFCC_MODES = ['sanitize', 'unsafe-forward'] as const;
+export type OutboundXfccMode = (typeof OUTBOUND_XFCC_MODES)[number];
 
 export interface IdentityOptions {
   /** `sanitize-set`: ours instead of the client's; `sanitize`: none; `unsafe-forward`: the client's; `unsafe-append`: the client's, then ours. */

@@ -1,16 +1,22 @@
-import type { HttpLimits } from '../config/config.ts';
-import type { HttpResult } from '../telemetry/events.ts';
-import { rewriteTrailers, type IdentityFields } from './headers.ts';
-import type { OwnStatus } from './http-answer.ts';
-import { BodyScanner } from './http-body.ts';
-import { BlockReader, type Fields } from './http-fields.ts';
-import { RequestHead, type HeadProblem } from './http-head.ts';
+import { rewriteTrailers, type IdentityFields } from './identity-fields.ts';
+import type { OwnStatus } from './own-answer.ts';
+import { BodyScanner } from './body.ts';
+import { BlockReader, type Fields } from './fields.ts';
+import { RequestHead, type HeadLimits, type HeadProblem } from './request-head.ts';
 
 /**
  * What the next byte from the client is a part of. `held`: nobody's yet, so it waits; `tunnel`: no longer HTTP; `over`:
  * nobody's any more, so it is thrown away.
  */
 export type RequestPart = 'head' | 'body' | 'trailers' | 'held' | 'tunnel' | 'over';
+
+/** What a request is refused for after its head was good. */
+export type RequestProblem = 'bad_request' | 'head_too_large' | 'too_large';
+
+export interface RequestLimits extends HeadLimits {
+  /** Undefined: no limit. */
+  readonly maxBodyBytes: number | undefined;
+}
 
 /** What is found in the client's bytes. Any of these may change the reader's `part`. */
 export interface RequestSink {
@@ -23,7 +29,7 @@ export interface RequestSink {
   bodyRead(chunk: Buffer, start: number, end: number): void;
   /** The last byte was `bodyRead`. */
   requestEnded(): void;
-  requestRefused(status: OwnStatus, result: HttpResult, detail: string): void;
+  requestRefused(status: OwnStatus, problem: RequestProblem, detail: string): void;
 }
 
 /** Splits what a client says into requests, however the bytes are cut. */
@@ -34,13 +40,13 @@ export class RequestReader {
   /** Of the request that is read, with head and framing. */
   bytes = 0;
   readonly #sink: RequestSink;
-  readonly #limits: HttpLimits;
+  readonly #limits: RequestLimits;
   readonly #identity: IdentityFields;
   readonly #fields: Fields;
   readonly #trailers: BlockReader;
 
   /** `fields` is room to work in, which many readers may share. */
-  constructor(sink: RequestSink, limits: HttpLimits, identity: IdentityFields, fields: Fields) {
+  constructor(sink: RequestSink, limits: RequestLimits, identity: IdentityFields, fields: Fields) {
     this.#sink = sink;
     this.#limits = limits;
     this.#identity = identity;

@@ -1,5 +1,5 @@
 /** Request heads of HTTP/1.1 and 1.0, read strictly: what two readers could take differently is refused (RFC 9112). Pure. */
-import { BlockReader, CHUNKED, Fields, MAX_MEMBERS, nameBytes, NO_BODY, parseLength, tokenList, type Framing } from './http-fields.ts';
+import { BlockReader, CHUNKED, Fields, MAX_MEMBERS, nameBytes, NO_BODY, parseLength, tokenList, type Framing } from './fields.ts';
 
 export interface HeadLimits {
   /** Of the request line and all fields, with the empty line. */

@@ -1,6 +1,6 @@
 /** Response heads of HTTP/1.1 and 1.0: status and framing, read as strictly as requests (RFC 9112, sections 4 and 6.3). Pure. */
-import { BlockReader, CHUNKED, Fields, nameBytes, NO_BODY, parseLength, tokenList, type Framing } from './http-fields.ts';
-import type { HeadLimits } from './http-head.ts';
+import { BlockReader, CHUNKED, Fields, nameBytes, NO_BODY, parseLength, tokenList, type Framing } from './fields.ts';
+import type { HeadLimits } from './request-head.ts';
 
 export type ResponseOutcome = { readonly kind: 'more' } | { readonly kind: 'whole' } | BadResponse;
 export interface BadResponse {

@@ -1,6 +1,6 @@
 import type { DenyReason } from '../policy/verdict.ts';
-import type { CloseReason, Direction, HttpResult } from '../telemetry/events.ts';
-import type { OwnStatus } from './http-answer.ts';
+import type { CloseReason, Direction, HttpResult } from '../telemetry/records.ts';
+import type { OwnStatus } from '../http1/own-answer.ts';
 import type { Side } from './tcp-forwarder.ts';
 
 /** Why a TLS handshake did not finish, from OpenSSL's or the system's code. */

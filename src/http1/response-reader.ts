@@ -1,8 +1,8 @@
-import { CHUNKED_CLOSING, CLOSING, LAST_CHUNK } from './http-answer.ts';
-import { BodyScanner } from './http-body.ts';
-import { BlockReader, framesAnew, type Fields } from './http-fields.ts';
-import type { HeadLimits } from './http-head.ts';
-import { ResponseHead, type Asked } from './http-response.ts';
+import { CHUNKED_CLOSING, CLOSING, LAST_CHUNK } from './own-answer.ts';
+import { BodyScanner } from './body.ts';
+import { BlockReader, framesAnew, type Fields } from './fields.ts';
+import type { HeadLimits } from './request-head.ts';
+import { ResponseHead, type Asked } from './response-head.ts';
 
 /** What the next byte from the application is a part of. `none`: nothing was asked; `whole`: nothing more was. */
 export type ResponsePart = 'none' | 'head' | 'body' | 'trailers' | 'whole' | 'tunnel';

@@ -8,7 +8,7 @@ import type { Duplex } from 'node:stream';
 import util from 'node:util';
 import type { HttpLimits } from '../config/config.ts';
 import type { NativeStream } from '../transport/connection.ts';
-import type { FileBudget } from './file-budget.ts';
+import type { FileBudget } from '../transport/file-budget.ts';
 import { connectFailure, type UpstreamFailure } from './outcome.ts';
 
 export type { ClientRequest, Duplex, IncomingMessage, ServerHttp2Session, ServerHttp2Stream };

@@ -10,7 +10,7 @@ import {
   parseProxyHeader,
   type ParsedProxyHeader,
   type TlsFacts,
-} from './proxy-protocol.ts';
+} from './header.ts';
 
 const SIGNATURE = '0d0a0d0a000d0a515549540a';
 const V4 = { source: endpointOf('192.0.2.7:40112'), destination: endpointOf('198.51.100.1:443') };

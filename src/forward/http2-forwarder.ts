@@ -1,12 +1,12 @@
 import type { HttpLimits } from '../config/config.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
-import type { ListenerCounters, RequestRecord } from '../telemetry/events.ts';
+import type { ListenerCounters, RequestRecord } from '../telemetry/records.ts';
 import type { NativeStream, SecureConnection } from '../transport/connection.ts';
 import { DeadlineQueue } from './deadline-queue.ts';
-import type { FileBudget } from './file-budget.ts';
-import type { IdentityFields } from './headers.ts';
-import type { RequestJudge } from './http-forwarder.ts';
+import type { FileBudget } from '../transport/file-budget.ts';
+import type { IdentityFields } from '../http1/identity-fields.ts';
+import type { RequestJudge } from './http1-forwarder.ts';
 import {
   ApplicationConnections,
   NGHTTP2_CANCEL,
@@ -16,7 +16,7 @@ import {
   type StreamOutcome,
 } from './http2-engine.ts';
 import { Exchange, type ExchangeContext } from './http2-exchange.ts';
-import { Http2Head } from './http2-head.ts';
+import { Http2Head } from '../http2/head.ts';
 import type { Session } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
 

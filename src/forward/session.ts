@@ -1,9 +1,9 @@
 import type { Clock } from '../lib/clock.ts';
 import type { DenyReason } from '../policy/verdict.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
-import type { CloseReason, ConnectionRecord } from '../telemetry/events.ts';
+import type { CloseReason, ConnectionRecord } from '../telemetry/records.ts';
 import type { ProvenPeer } from '../tls/peer.ts';
-import type { ProxyConnection } from './proxy-protocol.ts';
+import type { ProxyConnection } from '../proxy-protocol/header.ts';
 
 let lastId = 0;
 /** Enough for a SPIFFE ID and what is wrong with it. */

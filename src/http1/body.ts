@@ -1,5 +1,5 @@
 /** Finds where a message body ends, to the byte, without touching it (RFC 9112, sections 6 and 7). Pure. */
-import { TOKEN, type Framing } from './http-fields.ts';
+import { TOKEN, type Framing } from './fields.ts';
 
 /** Bytes of chunk extensions over one body: they are read by nobody, and cost the receiver. */
 const MAX_EXTENSION_BYTES = 4096;

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FORGED_NAMES, SMUGGLING } from '../../test/support/http-corpus.ts';
-import { buildIdentityFields } from './headers.ts';
-import { fieldObject, Http2Head, readResponse, responseTrailers } from './http2-head.ts';
-import { RequestHead } from './http-head.ts';
+import { buildIdentityFields } from '../http1/identity-fields.ts';
+import { fieldObject, Http2Head, readResponse, responseTrailers } from './head.ts';
+import { RequestHead } from '../http1/request-head.ts';
 
 const LIMITS = { maxHeadBytes: 4096, maxFields: 20 };
 const identity = buildIdentityFields(

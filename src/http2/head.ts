@@ -3,9 +3,9 @@
  * head, which `RequestHead` then reads as it reads everybody's: an application gets nothing over HTTP/2 that a client could
  * not have sent over HTTP/1.1. Pure.
  */
-import { rewriteHead, rewriteTrailers, type IdentityFields } from './headers.ts';
-import { Fields, foldName, MAX_MEMBERS, tokenList, type Framing } from './http-fields.ts';
-import { RequestHead, type HeadLimits, type HeadProblem } from './http-head.ts';
+import { rewriteHead, rewriteTrailers, type IdentityFields } from '../http1/identity-fields.ts';
+import { Fields, foldName, MAX_MEMBERS, tokenList, type Framing } from '../http1/fields.ts';
+import { RequestHead, type HeadLimits, type HeadProblem } from '../http1/request-head.ts';
 
 /** Names and values in turn, as they were sent: `:method`, `GET`, `:path`, `/`, … */
 export type FieldList = readonly string[];

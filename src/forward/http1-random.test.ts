@@ -4,10 +4,10 @@ import { FakeClock } from '../../test/support/fake-clock.ts';
 import { MemoryConnection } from '../../test/support/memory-connection.ts';
 import { createRandom } from '../../test/support/random.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
-import type { ListenerCounters, RequestRecord } from '../telemetry/events.ts';
-import { buildIdentityFields } from './headers.ts';
-import { Fields } from './http-fields.ts';
-import { forwardHttp } from './http-forwarder.ts';
+import type { ListenerCounters, RequestRecord } from '../telemetry/records.ts';
+import { buildIdentityFields } from '../http1/identity-fields.ts';
+import { Fields } from '../http1/fields.ts';
+import { forwardHttp } from './http1-forwarder.ts';
 import { connectFailure } from './outcome.ts';
 import { Session } from './session.ts';
 
