@@ -94,7 +94,7 @@ export class StreamKeeper {
         if (reception === 'new') this.#startAnew();
       }
     } catch (thrown) {
-      // Also what a subscriber of the identity throws: nothing that the agent sends may end the process, and it is reported as what ended the stream.
+      // Also a mistake in what reads messages: nothing that the agent sends may end the process, and it is reported as what ended the stream.
       error = WorkloadApiError.from(thrown, 'workload API stream');
     }
     error = this.#interruption ?? error ?? new WorkloadApiError('the agent ended the stream', { endCode: 'OK' });
