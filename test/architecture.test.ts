@@ -16,7 +16,7 @@ const ADAPTER = [...PURE, 'config', 'transport', 'telemetry'];
 
 const LAYERS: Readonly<Record<string, Layer>> = {
   lib: { ours: [], outside: ['node:perf_hooks'] },
-  spiffe: { ours: ['lib'], outside: ['node:crypto', 'node:util'] },
+  spiffe: { ours: ['lib'], outside: ['node:crypto'] },
   policy: { ours: ['lib', 'spiffe'], outside: [] },
   http1: { ours: [], outside: [] },
   http2: { ours: ['http1'], outside: [] },
@@ -49,7 +49,19 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   },
   devdomain: {
     ours: [...ADAPTER, 'gen', 'grpc'],
-    outside: ['node:crypto', 'node:fs/promises', 'node:path', '@bufbuild/protobuf', '@grpc/grpc-js', 'zod'],
+    outside: [
+      'node:crypto',
+      'node:fs/promises',
+      'node:path',
+      'node:util',
+      '@bufbuild/protobuf',
+      '@grpc/grpc-js',
+      '@peculiar/asn1-schema',
+      '@peculiar/asn1-x509',
+      '@peculiar/x509',
+      'reflect-metadata',
+      'zod',
+    ],
   },
   grpc: { ours: ['lib', 'gen'], outside: ['@bufbuild/protobuf', '@grpc/grpc-js'] },
   sds: { ours: [...ADAPTER, 'gen', 'grpc'], outside: ['node:crypto', 'node:net', '@bufbuild/protobuf', '@grpc/grpc-js'] },
@@ -83,6 +95,7 @@ const NARROWED: readonly { readonly module: RegExp; readonly folder: string; rea
   { module: /^node:net$/, folder: 'config', files: ['units.ts'] },
   { module: /^yaml$/, folder: 'config', files: ['yaml.ts'] },
   { module: /^(?:node:net|@grpc\/grpc-js)$/, folder: 'sds', files: ['server.ts', 'connection.ts', 'stream.ts'] },
+  { module: /^(?:@peculiar\/|reflect-metadata$)/, folder: 'devdomain', files: ['x509.ts'] },
   { module: /^node:v[8m]$/, folder: 'transport', files: ['young-garbage.ts'] },
   // Its types stand beside it.
   { module: /^http-proxy\b/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
@@ -191,4 +204,20 @@ test('only the command line sees the process that it runs in', () => {
       !may.has(placeOf(file)) && /\bprocess\.(?:argv|env|exit|exitCode|on|once|stdin)\b/.test(readFileSync(join(root, file), 'utf8')),
   );
   assert.deepEqual(wrong, []);
+});
+
+test('no command but `scute dev` and `scute demo` can load the embedded trust domain and what it stands on', () => {
+  const reached = new Set(['src/main.ts']);
+  for (const file of reached) {
+    for (const specifier of importsOf(file)) {
+      const target = normalize(join(dirname(file), specifier));
+      if (specifier.startsWith('.') && !['src/cli/dev.ts', 'src/cli/demo.ts'].includes(target)) reached.add(target);
+    }
+  }
+
+  assert.ok(reached.has('src/cli/run.ts') && reached.has('src/tls/self-test.ts') && reached.has('src/workload-api/client.ts'));
+  assert.deepEqual(
+    [...reached].filter((file) => placeOf(file) === 'devdomain' || importsOf(file).some((name) => name.startsWith('@peculiar/'))),
+    [],
+  );
 });

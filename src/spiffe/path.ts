@@ -1,9 +1,8 @@
 import type { Certificate } from './certificate.ts';
 import { CLIENT_AUTH, SERVER_AUTH } from './extensions.ts';
 import { nameConstraintProblem } from './name-constraints.ts';
-import { parseSpiffeId, trustDomainId } from './spiffe-id.ts';
+import { parseSpiffeId, pathOf } from './spiffe-id.ts';
 import type { TrustBundle } from './trust-bundle.ts';
-import type { TrustDomain } from './trust-domain.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 
 /** Signature checks for one chain. An honest chain of eight needs seven, and a few more for twins. */
@@ -74,7 +73,7 @@ export function findPath(
     for (const authority of candidates(bundle.authorities, subject, nowMs)) {
       if (!hasUsableKey(authority, 'authority') || !isSigned(subject, authority)) continue;
       const whole = [...path, authority];
-      const problem = issuerProblem(authority, path.length, bundle.trustDomain, 'authority') ?? constraintsProblem(whole);
+      const problem = issuerProblem(authority, path.length, 'authority') ?? constraintsProblem(whole);
       if (problem !== undefined) {
         stepRefusal ??= untrusted(problem);
         continue;
@@ -92,7 +91,7 @@ export function findPath(
       // A path never holds one key under one name twice: that is a loop, however often it was re-issued.
       if (path.some((other) => other.subjectDer === issuer.subjectDer && other.publicKey.equals(issuer.publicKey))) continue;
       if (!hasUsableKey(issuer, 'intermediate') || !isSigned(subject, issuer)) continue;
-      const problem = issuerProblem(issuer, path.length, bundle.trustDomain, 'intermediate');
+      const problem = issuerProblem(issuer, path.length, 'intermediate');
       if (problem !== undefined) {
         stepRefusal ??= untrusted(problem);
         continue;
@@ -138,7 +137,7 @@ function certificateProblem(certificate: Certificate): string | undefined {
  * an authority's own signature means nothing (RFC 5280 6.1: an anchor is a name and a key), so its algorithm is not
  * judged, and it may lack keyUsage, which RFC 5280 does not ask of an anchor; what it has must allow signing.
  */
-function issuerProblem(issuer: Certificate, position: number, domain: TrustDomain, role: Role): string | undefined {
+function issuerProblem(issuer: Certificate, position: number, role: Role): string | undefined {
   const { basicConstraints, keyUsage, extendedKeyUsage } = issuer.extensions;
   const say = (problem: string): string => `${role} ${nameOf(issuer)} ${problem}`;
   const general = certificateProblem(issuer);
@@ -153,16 +152,16 @@ function issuerProblem(issuer: Certificate, position: number, domain: TrustDomai
   if (extendedKeyUsage !== undefined && !(extendedKeyUsage.includes(SERVER_AUTH) && extendedKeyUsage.includes(CLIENT_AUTH)))
     return say('may not issue for both TLS servers and clients (extended key usage)');
   for (const uri of issuer.uriSans) {
-    // X509-SVID 3.2: an authority needs no SPIFFE ID, but one that it has is its trust domain's.
-    if (/^spiffe:/i.test(uri) && !isIdOf(uri, domain))
-      return say(`has the SPIFFE ID ${JSON.stringify(uri)}, which is not ${trustDomainId(domain)}`);
+    // X509-SVID 3.2: it needs no SPIFFE ID, and may have that of another trust domain than it issues for, but none with a path.
+    if (/^spiffe:/i.test(uri) && !isTrustDomainId(uri))
+      return say(`has the SPIFFE ID ${JSON.stringify(uri)}, which is not that of a trust domain (X509-SVID 3.2)`);
   }
   return undefined;
 }
 
-function isIdOf(uri: string, domain: TrustDomain): boolean {
+function isTrustDomainId(uri: string): boolean {
   const id = parseSpiffeId(uri);
-  return id.ok && id.value === trustDomainId(domain);
+  return id.ok && pathOf(id.value) === '';
 }
 
 /** Name constraints of every issuer, over everything below it. Judged last, when all signatures are known to hold: it costs most. */

@@ -1,10 +1,10 @@
 import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import { parseCertificate, type Certificate } from './certificate.ts';
-import { revocationOf } from './crl.ts';
 import { checkLeafProfile, claimedIdOf } from './leaf-profile.ts';
 import { findPath, type SecondJudge } from './path.ts';
 import type { PeerProblem } from './peer-problems.ts';
+import { revocationOf } from './revocation.ts';
 import { trustDomainOf, type SpiffeId } from './spiffe-id.ts';
 import type { TrustBundle } from './trust-bundle.ts';
 import type { TrustDomain } from './trust-domain.ts';

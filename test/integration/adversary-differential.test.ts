@@ -10,7 +10,12 @@ import { bundlesOf, requireCertificate } from '../support/bundles.ts';
 import { startArena } from '../support/evidence.ts';
 import {
   createTestAuthority,
+  directoryName,
+  distinguishedName,
   dnsName,
+  emailName,
+  ipName,
+  ORGANISATION,
   uriName,
   type CertificateOptions,
   type TestAuthority,
@@ -18,7 +23,7 @@ import {
 } from '../support/pki.ts';
 import { heldSnapshot, svidOf } from '../support/snapshots.ts';
 
-const CHAINS = 400;
+const CHAINS = 500;
 const HOUR_MS = 3_600_000;
 const UNKNOWN = { oid: '1.3.6.1.4.1.55555.1', critical: true, value: Buffer.from([0x05, 0x00]) };
 
@@ -65,7 +70,16 @@ const AT_ISSUERS: readonly Mutation[] = [
   ['excludes below its domain', { nameConstraints: { excluded: [uriName('.example.org')] } }],
   ['permits a DNS name', { nameConstraints: { permitted: [dnsName('example.org')] } }],
   ['excludes a DNS name', { nameConstraints: { excluded: [dnsName('www.example.org')], critical: false } }],
+  ['excludes what a wildcard may mean', { nameConstraints: { excluded: [dnsName('bar.example.org')] } }],
+  ['permits a network', { nameConstraints: { permitted: [ipName([10, 0, 0, 0, 255, 0, 0, 0])] } }],
+  ['a mask with holes', { nameConstraints: { excluded: [ipName([10, 0, 0, 0, 255, 0, 255, 0])] } }],
+  ['permits mailboxes', { nameConstraints: { permitted: [emailName('example.org')] } }],
+  ['permits an organisation', { nameConstraints: { permitted: [directoryName(distinguishedName([ORGANISATION, 'SCUTE test']))] } }],
+  ['a malformed constraint', { nameConstraints: { permitted: [dnsName('.example.org')] } }],
+  ['critical policies', { extensions: [{ oid: '2.5.29.32', critical: true, value: Buffer.from('3006300406022a03', 'hex') }] }],
+  ['critical policies of junk', { extensions: [{ oid: '2.5.29.32', critical: true, value: Buffer.from('junk') }] }],
   ['the ID of another domain', { id: 'spiffe://partner.test' }],
+  ['an ID with a path', { id: 'spiffe://partner.test/ca' }],
   ['no ID', { uriSans: [] }],
 ];
 
@@ -75,6 +89,13 @@ const AT_LEAVES: readonly Mutation[] = [
   ['two IDs', { uriSans: ['spiffe://example.org/a', 'spiffe://example.org/b'] }],
   ['the ID of another domain', { id: 'spiffe://partner.test/workload' }],
   ['a DNS name', { dnsSans: ['www.example.org'] }],
+  ['a wildcard', { dnsSans: ['*.example.org'] }],
+  ['a malformed DNS name', { dnsSans: ['.example.org'] }],
+  ['an address', { otherSans: [ipName([10, 1, 1, 1])] }],
+  ['a malformed address', { otherSans: [ipName([10, 1, 1])] }],
+  ['a mailbox', { otherSans: [emailName('a@example.org')] }],
+  ['a malformed mailbox', { otherSans: [emailName('a@b@example.org')] }],
+  ['name constraints', { nameConstraints: { permitted: [uriName('example.org')] } }],
   ['keyCertSign', { keyUsage: ['digitalSignature', 'keyCertSign'] }],
   ['CA', { isCa: true }],
 ];

@@ -256,7 +256,7 @@ async function withoutReader(t: TestContext, args: readonly string[], stream: 1 
   t.after(() => rm(folder, { recursive: true, force: true }));
   const script = `mkfifo "$0" && exec 3<>"$0" 4>"$0" 3<&- && exec "$@" ${stream}>&4 4>&-`;
   const child = await startChild(['sh', '-c', script, join(folder, 'output'), process.execPath, '--disable-sigusr1', MAIN, ...args], {
-    env: { PATH, TMPDIR: folder },
+    env: { PATH, TMPDIR: folder, SPIFFE_ENDPOINT_SOCKET: 'unix:///nonexistent/agent.sock' },
   });
   t.after(() => child.stop());
   return child;
@@ -270,6 +270,7 @@ test('a reader that leaves early ends a command quietly, with 128 and the number
     assert.deepEqual([(await child.exited).code, child.stderr()], [141, ''], args.join(' '));
   }
 
+  assert.equal((await (await withoutReader(t, ['harness'])).exited).code, 141);
   const dev = await withoutReader(t, ['dev']);
   assert.equal((await dev.exited).code, 141);
   assert.match(dev.stderr(), /^WARNING: this is a development trust domain\.[^\n]*\n$/);

@@ -2,7 +2,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { bundleMap, ownSvid, present, presentWith, ROLES, startBothRoles } from '../support/both-roles.ts';
-import { createTestAuthority, uriName, type CertificateOptions, type TestAuthority } from '../support/pki.ts';
+import {
+  createTestAuthority,
+  dnsName,
+  emailName,
+  ipName,
+  uriName,
+  type CertificateOptions,
+  type NameConstraintLists,
+  type TestAuthority,
+} from '../support/pki.ts';
 
 const ID = 'spiffe://example.org/peer';
 const MINUTE = 60_000;
@@ -57,7 +66,9 @@ const BROKEN: readonly [string, CertificateOptions, string][] = [
   ['is signed with SHA-1', { signature: 'ecdsa-sha1' }, 'untrusted_chain'],
   ['has a signature that does not hold', { badSignature: true }, 'untrusted_chain'],
   ['may issue for servers alone', { eku: ['serverAuth'] }, 'untrusted_chain'],
-  ['has the SPIFFE ID of another trust domain', { id: 'spiffe://partner.test' }, 'untrusted_chain'],
+  ['has a SPIFFE ID with a path', { id: 'spiffe://example.org/ca' }, 'untrusted_chain'],
+  ['has a SPIFFE ID of another trust domain with a path', { id: 'spiffe://partner.test/ca' }, 'untrusted_chain'],
+  ['has a malformed SPIFFE ID', { id: 'spiffe://partner.test/' }, 'untrusted_chain'],
 ];
 
 /**
@@ -101,6 +112,43 @@ test('a cross-signed intermediate, sound under a federated authority and broken 
         const { line } = await between.refuses(role, astray, reason);
         assert.doesNotMatch(String(line['detail']), /OpenSSL does not trust/);
       });
+    }
+  }
+});
+
+test('authorities and intermediates may have the SPIFFE ID of another trust domain, and speak for that of their bundle alone', async (t) => {
+  const id = 'spiffe://upstream.test';
+  const authority = createTestAuthority({ id });
+  const ours = authority.intermediate({ id });
+  const upstream = createTestAuthority({ trustDomain: 'upstream.test' });
+  const self = ownSvid(authority, 'spiffe://example.org/own');
+  const between = await startBothRoles(t, [self.entry], { federated: bundleMap(upstream), alsoAllowed: ['upstream.test'] });
+  for (const role of ROLES) {
+    await t.test(`as ${role}`, async () => {
+      for (const issuer of [authority, ours, ours.intermediate({ subject: 'Below' })])
+        await between.admits(role, issuer.issue({ id: ID }), ID);
+      for (const issuer of [authority, ours]) await between.refuses(role, issuer.issue({ id: `${id}/peer` }), 'untrusted_chain');
+      await between.admits(role, upstream.issue({ id: `${id}/peer` }), `${id}/peer`);
+    });
+  }
+});
+
+/** Name constraints of an intermediate, and the leaf that breaks them where OpenSSL has no objection. */
+const LOOSE: readonly [string, NameConstraintLists, CertificateOptions][] = [
+  ['a wildcard that may stand for what is excluded', { excluded: [dnsName('bar.example.com')] }, { dnsSans: ['*.example.com'] }],
+  ['a malformed constraint', { excluded: [dnsName('*.example.com')] }, { dnsSans: ['foo.example.com'] }],
+  ['a mask that is none', { excluded: [ipName([10, 0, 0, 0, 255, 0, 255, 0])] }, { otherSans: [ipName([10, 1, 1, 1])] }],
+  ['a malformed mailbox', { permitted: [emailName('example.com')] }, { otherSans: [emailName('invalid@address@example.com')] }],
+];
+
+test('name constraints that OpenSSL reads more loosely than RFC 5280 are kept', async (t) => {
+  const between = await startBothRoles(t, [own.entry]);
+  for (const [what, nameConstraints, options] of LOOSE) {
+    const constrained = root.intermediate({ nameConstraints });
+    for (const role of ROLES) {
+      const { line } = await between.refuses(role, constrained.issue({ id: ID, ...options }), 'untrusted_chain');
+      assert.doesNotMatch(String(line['detail']), /OpenSSL does not trust/, what);
+      await between.admits(role, root.intermediate().issue({ id: ID, ...options }), ID);
     }
   }
 });
