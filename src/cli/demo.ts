@@ -45,6 +45,7 @@ export async function runDemo(environment: CommandEnvironment, signal: AbortSign
     log.show();
   } catch (cause) {
     if (signal.aborted) return EXIT_OK;
+    log.show();
     environment.stderr(`scute demo could not start: ${messageOf(cause)}\n`);
     return EXIT_FAILED;
   }

@@ -2,6 +2,9 @@ import { isatty } from 'node:tty';
 import { codeOf } from '../lib/errors.ts';
 import { EXIT_FAILED, EXIT_READER_LEFT, type CommandEnvironment } from './environment.ts';
 
+/** What is kept for a reader that stalls. */
+const MAX_WAITING_BYTES = 4 << 20;
+
 /**
  * What commands print to. Calls `failed` with the exit code, perhaps more than once and after the command is done, when standard output
  * takes no more. Its stream is opened when there is something to print; the log of `run` has a way of its own, and a proxy does
@@ -25,7 +28,8 @@ export function processOutput(failed: (exitCode: number) => void): Pick<CommandE
     stdout(text) {
       if (!hasStdout) process.stdout.on('error', stdoutFailed);
       hasStdout = true;
-      process.stdout.write(text);
+      // A demonstration whose log nobody reads must not grow for ever.
+      if (process.stdout.writableLength < MAX_WAITING_BYTES) process.stdout.write(text);
     },
     stderr,
     isTerminal: isatty(1),
