@@ -11,6 +11,7 @@ import type { HandshakeOutcome, SecureConnection } from '../transport/connection
 import { Admission } from './admission.ts';
 import { Gate } from './gate.ts';
 import { Session } from './session.ts';
+import { WaitingRoom } from './waiting-room.ts';
 
 test('a TLS library whose verdict cannot be read refuses the peer, and nothing is thrown at whoever called back', () => {
   const authority = createTestAuthority();
@@ -33,6 +34,7 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
     clock: systemClock,
     counters,
     clientSpeaksFirst: true,
+    room: new WaitingRoom(0),
     limits: () => limits,
     begin: never,
     refuse: never,
@@ -53,6 +55,7 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
     clock: systemClock,
     gate,
     allow: () => allow.value,
+    placeTimeoutMs: never,
     finish: (session) => void finished.push(session),
     admitted: never,
   });
@@ -68,6 +71,7 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
     readPeerEvidence() {
       throw new Error('no verdict');
     },
+    watch: never,
     dropPeerEvidence: never,
     start: never,
     handOver: never,

@@ -81,12 +81,15 @@ export class SocketConnection implements Connection {
   failure: Error | undefined;
   protected readonly socket: OwnedSocket;
   readonly #readsShared: boolean;
+  #ahead: Uint8Array | undefined;
   #closed = false;
 
-  constructor(socket: Socket, remoteAddress: string, readsShared: boolean) {
+  /** `ahead` was read before, and comes first. */
+  constructor(socket: Socket, remoteAddress: string, readsShared: boolean, ahead?: Uint8Array) {
     this.socket = socket;
     this.remoteAddress = remoteAddress;
     this.#readsShared = readsShared;
+    this.#ahead = ahead;
     this.socket[kConnection] = this;
     // A socket whose errors nobody hears ends the process, so these two are there from the first moment.
     socket.on('error', onError);
@@ -103,8 +106,15 @@ export class SocketConnection implements Connection {
     }
     this.socket.on('drain', onDrain);
     if (!this.#readsShared) this.socket.on('data', onData);
-    if (this.socket.readableEnded) handler.ended();
+    // First, so that whoever pauses it at what follows is heeded: nothing comes within this call.
     this.socket.resume();
+    const ahead = this.#ahead;
+    if (ahead !== undefined) {
+      this.#ahead = undefined;
+      handler.data(ahead);
+      if (this.socket.destroyed) return;
+    }
+    if (this.socket.readableEnded) handler.ended();
   }
 
   write(chunk: Uint8Array): boolean {
@@ -129,6 +139,22 @@ export class SocketConnection implements Connection {
 
   abort(): void {
     reset(this.socket);
+  }
+
+  watch(left: () => void): { stop(): void } {
+    const watching: ConnectionHandler = { data: nothing, drained: nothing, ended: left, closed: left };
+    this.handler = watching;
+    // Whoever asks has to know first how to stop it.
+    if (this.#closed || this.socket.readableEnded) {
+      queueMicrotask(() => {
+        if (this.handler === watching) left();
+      });
+    }
+    return {
+      stop: () => {
+        if (this.handler === watching) this.handler = undefined;
+      },
+    };
   }
 
   finish(): void {
