@@ -30,11 +30,12 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
   };
   const limits = { maxConnections: 1, maxHandshakes: 1, maxWaiting: 1, handshakeTimeoutMs: 1000 };
   const never = (): never => assert.fail('not this way');
+  const room = new WaitingRoom(0);
   const gate = new Gate({
     clock: systemClock,
     counters,
     clientSpeaksFirst: true,
-    room: new WaitingRoom(0),
+    room,
     limits: () => limits,
     begin: never,
     refuse: never,
@@ -54,6 +55,7 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
     events: events as Events,
     clock: systemClock,
     gate,
+    room,
     allow: () => allow.value,
     placeTimeoutMs: never,
     finish: (session) => void finished.push(session),
@@ -71,7 +73,7 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
     readPeerEvidence() {
       throw new Error('no verdict');
     },
-    watch: never,
+    wait: never,
     dropPeerEvidence: never,
     start: never,
     handOver: never,

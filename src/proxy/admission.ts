@@ -10,6 +10,7 @@ import type { HandshakeInProgress, HandshakeOutcome, SecureConnection } from '..
 import type { Gate } from './gate.ts';
 import { handshakeProblem } from './outcome.ts';
 import type { Session } from './session.ts';
+import type { WaitingRoom } from './waiting-room.ts';
 
 export interface AdmissionOptions {
   readonly ref: ListenerRef;
@@ -18,6 +19,7 @@ export interface AdmissionOptions {
   readonly events: Events;
   readonly clock: Clock;
   readonly gate: Gate;
+  readonly room: WaitingRoom;
   /** Inbound: who may connect. Outbound: who the server must be. Asked for each verdict. */
   allow(): AllowList;
   /** How long anybody waits for a place among the connections. */
@@ -131,7 +133,7 @@ export class Admission {
    * one. It is dropped when it has waited for long enough, or when whoever it waits for is gone.
    */
   #takePlace(session: Session, retry: () => void, peer?: { readonly connection: SecureConnection; readonly role: PeerRole }): boolean {
-    const { gate, clock } = this.#options;
+    const { gate, clock, room } = this.#options;
     const again = (): void => {
       if (session.ended) return;
       stop();
@@ -144,20 +146,27 @@ export class Admission {
       session.because('waiting_limit', `no place among the connections was free within ${timeoutMs} ms`);
       session.drop();
     });
-    const watching = peer?.connection.watch(() => {
-      session.because(peer.role === 'client' ? 'downstream_reset' : 'upstream_reset', 'it left while it waited for a place');
-      session.drop();
-    });
     const stop = (): void => {
       gate.forget(again);
       timer.cancel();
-      watching?.stop();
+      if (peer !== undefined) room.leave(peer.connection);
       session.drop = drop;
     };
     session.drop = () => {
       stop();
       drop();
     };
+    if (peer !== undefined) {
+      const left = (): void => {
+        session.because(peer.role === 'client' ? 'downstream_reset' : 'upstream_reset', 'it left while it waited for a place');
+        session.drop();
+      };
+      const crowdedOut = (detail: string): void => {
+        session.because('waiting_limit', detail);
+        session.drop();
+      };
+      room.enter(peer.connection, { ended: left, closed: left, crowdedOut });
+    }
     session.linger();
     return false;
   }

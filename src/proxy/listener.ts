@@ -87,6 +87,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       ...deps,
       ref: this.ref,
       gate: this.#gate,
+      room: this.#room,
       allow: () => this.allow,
       placeTimeoutMs: () => this.limits.handshakeTimeoutMs,
       finish: (session) => this.finish(session),

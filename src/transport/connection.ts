@@ -70,8 +70,11 @@ export interface SecureConnection extends Connection {
   readonly serverName: string | undefined;
   /** Throws if the TLS library's verdict cannot be read, or was dropped: then nobody may be let in. */
   readPeerEvidence(): PeerEvidence;
-  /** Until `start` or `handOver`: tells once when the other side is gone, or has ended with nothing left to be read. */
-  watch(left: () => void): { stop(): void };
+  /**
+   * As with an accepted connection, until `start` or `handOver`. What TLS read with the last of the kept bytes is kept too:
+   * 64 KiB or so. An end is told where there is nothing else left to be read.
+   */
+  wait(handler: WaitingHandler): void;
   /** The verdict is final: a connection that stays need not hold what it was found on. */
   dropPeerEvidence(): void;
   /**

@@ -1,6 +1,15 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import type { Connection, ConnectionHandler, NativeStream, NativeStreamHandler, PeerEvidence, SecureConnection } from './connection.ts';
+import {
+  KEPT_BYTES,
+  type Connection,
+  type ConnectionHandler,
+  type NativeStream,
+  type NativeStreamHandler,
+  type PeerEvidence,
+  type SecureConnection,
+  type WaitingHandler,
+} from './connection.ts';
 import { writeInBatches } from './write-batch.ts';
 import { noteYoungBytes } from './young-garbage.ts';
 
@@ -141,22 +150,6 @@ export class SocketConnection implements Connection {
     reset(this.socket);
   }
 
-  watch(left: () => void): { stop(): void } {
-    const watching: ConnectionHandler = { data: nothing, drained: nothing, ended: left, closed: left };
-    this.handler = watching;
-    // Whoever asks has to know first how to stop it.
-    if (this.#closed || this.socket.readableEnded) {
-      queueMicrotask(() => {
-        if (this.handler === watching) left();
-      });
-    }
-    return {
-      stop: () => {
-        if (this.handler === watching) this.handler = undefined;
-      },
-    };
-  }
-
   finish(): void {
     this.#closed = true;
     this.handler?.closed(this.failure);
@@ -179,6 +172,7 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
   readonly #tls: TLSSocket;
   readonly #transport: Socket;
   #evidence: PeerEvidence | 'dropped' | undefined;
+  #onReadable: (() => void) | undefined;
 
   /** `transport` is the socket below TLS. */
   constructor(socket: TLSSocket, transport: Socket, remoteAddress: string) {
@@ -206,7 +200,41 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
     this.#evidence = 'dropped';
   }
 
+  wait(handler: WaitingHandler): void {
+    const socket = this.#tls;
+    this.#onReadable = (): void => {
+      const bytes = socket.readableLength;
+      if (bytes === 0) return;
+      if (bytes >= KEPT_BYTES) setReading(socket, false);
+      handler.kept(bytes);
+    };
+    this.handler = {
+      data: nothing,
+      drained: nothing,
+      ended: () => handler.ended(),
+      closed: () => handler.closed(),
+    };
+    socket.on('readable', this.#onReadable);
+    this.#onReadable();
+    if (socket.closed) handler.closed();
+    else if (socket.readableEnded) handler.ended();
+  }
+
+  override start(handler: ConnectionHandler): void {
+    this.#endWait();
+    super.start(handler);
+  }
+
+  #endWait(): void {
+    if (this.#onReadable === undefined) return;
+    this.#tls.off('readable', this.#onReadable);
+    this.#onReadable = undefined;
+    this.handler = undefined;
+    setReading(this.#tls, true);
+  }
+
   handOver(handler: NativeStreamHandler): NativeStream | undefined {
+    this.#endWait();
     this.handler = {
       data: nothing,
       drained: nothing,
@@ -235,6 +263,15 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
   protected override send(chunk: Uint8Array): boolean {
     return this.socket.write(chunk);
   }
+}
+
+/** Node stops reading a TLS socket by itself only when it holds 64 KiB. */
+function setReading(socket: TLSSocket, isWanted: boolean): void {
+  const { _handle: handle } = socket as unknown as { _handle: { reading: boolean; readStart(): number; readStop(): number } | null };
+  if (handle === null || handle.reading === isWanted) return;
+  handle.reading = isWanted;
+  if (isWanted) handle.readStart();
+  else handle.readStop();
 }
 
 /** The stream itself, with nothing in between: what Node speaks on it costs no call of ours a chunk. */
