@@ -71,8 +71,8 @@ export interface SecureConnection extends Connection {
   /** Throws if the TLS library's verdict cannot be read, or was dropped: then nobody may be let in. */
   readPeerEvidence(): PeerEvidence;
   /**
-   * As with an accepted connection, until `start` or `handOver`. What TLS read with the last of the kept bytes is kept too:
-   * 64 KiB or so. An end is told where there is nothing else left to be read.
+   * As with an accepted connection, until `start` or `handOver`; but TLS reads as much at once as it likes, so that 128 KiB may
+   * be kept. An end is told where there is nothing else left to be read.
    */
   wait(handler: WaitingHandler): void;
   /** The verdict is final: a connection that stays need not hold what it was found on. */

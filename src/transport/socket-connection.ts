@@ -1,7 +1,6 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import {
-  KEPT_BYTES,
   type Connection,
   type ConnectionHandler,
   type NativeStream,
@@ -203,10 +202,9 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
   wait(handler: WaitingHandler): void {
     const socket = this.#tls;
     this.#onReadable = (): void => {
-      const bytes = socket.readableLength;
-      if (bytes === 0) return;
-      if (bytes >= KEPT_BYTES) setReading(socket, false);
-      handler.kept(bytes);
+      const { readableLength: bytes, readableHighWaterMark: most } = socket;
+      // Beyond that Node reads no further, and says no more of what TLS still finds in its last read.
+      if (bytes > 0) handler.kept(bytes < most ? bytes : 2 * most);
     };
     this.handler = {
       data: nothing,
@@ -230,7 +228,6 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
     this.#tls.off('readable', this.#onReadable);
     this.#onReadable = undefined;
     this.handler = undefined;
-    setReading(this.#tls, true);
   }
 
   handOver(handler: NativeStreamHandler): NativeStream | undefined {
@@ -263,15 +260,6 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
   protected override send(chunk: Uint8Array): boolean {
     return this.socket.write(chunk);
   }
-}
-
-/** Node stops reading a TLS socket by itself only when it holds 64 KiB. */
-function setReading(socket: TLSSocket, isWanted: boolean): void {
-  const { _handle: handle } = socket as unknown as { _handle: { reading: boolean; readStart(): number; readStop(): number } | null };
-  if (handle === null || handle.reading === isWanted) return;
-  handle.reading = isWanted;
-  if (isWanted) handle.readStart();
-  else handle.readStop();
 }
 
 /** The stream itself, with nothing in between: what Node speaks on it costs no call of ours a chunk. */

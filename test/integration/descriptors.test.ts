@@ -60,14 +60,14 @@ async function startTight(t: TestContext) {
     web,
     text,
     /** Its value in `scute_file_descriptors…`. */
-    async files(
+    files: async (
       series: 'scute_file_descriptors' | 'scute_file_descriptors_kept' | 'scute_file_descriptors_max',
       use: string,
-    ): Promise<number> {
+    ): Promise<number> => {
       return Number(new RegExp(`^${series}\\{use="${use}"\\} (\\d+)$`, 'm').exec(await text())?.[1]);
     },
     /** Outbound, SDS, metrics and admin do what they are for. */
-    async othersAnswer(): Promise<void> {
+    othersAnswer: async (): Promise<void> => {
       const caller = await dial(t, addresses.out);
       await ping(caller);
       caller.destroy();
