@@ -41,7 +41,7 @@ const limitFields = {
     schema: field.positiveDuration,
     default: '5s',
     pattern: field.durationPattern,
-    description: 'time for the TLS handshake, from accepting or connecting to the verdict',
+    description: 'time for the TLS handshake, from accepting or connecting to the verdict; nobody waits longer for a place than twice this',
   },
   idleTimeout: {
     schema: field.durationOrOff,

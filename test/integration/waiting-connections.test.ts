@@ -430,3 +430,41 @@ test('peers that speak HTTP/2 and ask at once while they wait for a place are an
 
   for (const { status, body } of await Promise.all(answers)) assert.ok(status === 200 && body.equals(said));
 });
+
+test('a PROXY header of which a part comes while its connection waits is read whole, and TLS behind it', async (t) => {
+  const application = await startEcho(t);
+  const { sidecar, address, connect } = await startInbound(t, application.address, {
+    listener: { limits: { ...LONG, maxConnections: 1 }, proxyProtocol: { acceptFrom: ['127.0.0.1/32'] } },
+  });
+  const [firstHeader, header] = [1, 2].map((port) => `PROXY TCP4 192.0.2.1 192.0.2.2 ${port} 443\r\n`) as [string, string];
+  const announced = async (first: string): Promise<Socket> => {
+    const socket = await dial(t, address);
+    socket.write(first);
+    return socket;
+  };
+  const only = await connect({ socket: await announced(firstHeader) });
+  await ping(only);
+  const transport = await announced(header.slice(0, 20));
+  await eventually(async () => assert.ok((await sidecar.metric('scute_tcp_waiting_bytes', { direction: 'inbound' })) > 0));
+  only.destroy();
+  await handshaking(sidecar, 1);
+  transport.write(header.slice(20));
+  const second = await connect({ socket: transport });
+  await ping(second);
+  second.end();
+  await sidecar.connection(({ downstream_address: from }) => from === '192.0.2.1:2');
+});
+
+test('a load balancer that is reset before its header was read whole is let go', async (t) => {
+  const application = await startEcho(t);
+  const { sidecar, address } = await startInbound(t, application.address, {
+    listener: { limits: LONG, proxyProtocol: { acceptFrom: ['127.0.0.1/32'] } },
+  });
+  const before = openSockets();
+  const sockets = await Promise.all(Array.from({ length: 20 }, () => dial(t, address)));
+  for (const socket of sockets) socket.write('PROXY TCP4');
+  await handshaking(sidecar, 20);
+  for (const socket of sockets) socket.resetAndDestroy();
+  await handshaking(sidecar, 0);
+  await eventually(() => assert.ok(openSockets() <= before + 2));
+});
