@@ -80,7 +80,6 @@ export class SlowReading {
     this.#kept?.set(chunk, this.#length);
     this.#length = needed;
     if (this.#kept !== had && this.#kept !== undefined) this.#handler?.kept(this.#kept.length);
-    // Whoever was told may have begun to use the socket within the call, and then reads it.
-    return this.#kept === undefined || this.#length + READ_BYTES <= KEPT_BYTES;
+    return this.#length + READ_BYTES <= KEPT_BYTES;
   }
 }
