@@ -135,6 +135,27 @@ test('the sources and their imports are found', () => {
   assert.ok(importsOf('src/cli/run.ts').includes('../app.ts'));
 });
 
+test('no files import each other in a circle', () => {
+  const within = new Map(
+    sources.map((file) => [
+      file,
+      importsOf(file)
+        .filter((specifier) => specifier.startsWith('.'))
+        .map((specifier) => normalize(join(dirname(file), specifier))),
+    ]),
+  );
+  const done = new Set<string>();
+  const circles: string[] = [];
+  const visit = (file: string, way: readonly string[]): void => {
+    if (way.includes(file)) circles.push([...way.slice(way.indexOf(file)), file].join(' → '));
+    if (done.has(file) || way.includes(file)) return;
+    for (const imported of within.get(file) ?? []) visit(imported, [...way, file]);
+    done.add(file);
+  };
+  for (const file of sources) visit(file, []);
+  assert.deepEqual(circles, []);
+});
+
 test('every folder has its place in the table', () => {
   assert.deepEqual(
     [...new Set(sources.map(placeOf))].filter((place) => LAYERS[place] === undefined),

@@ -40,7 +40,7 @@ const limitFields = {
     schema: field.positiveDuration,
     default: '5s',
     pattern: field.durationPattern,
-    description: 'time for the TLS handshake, from accepting or connecting to the verdict',
+    description: 'time for the TLS handshake, from accepting or connecting to the verdict; nobody waits longer for a place than twice this',
   },
   idleTimeout: {
     schema: field.durationOrOff,
@@ -67,7 +67,7 @@ const countFields = {
   maxHandshakes: { default: 1000, description: 'TLS handshakes under way, of peers not yet authenticated; further ones wait' },
   maxWaiting: {
     default: 16_384,
-    description: 'accepted connections that wait, unread, for one of the places above; further ones are reset',
+    description: 'accepted connections that wait for one of the places above, for a limited time; further ones are reset',
   },
 } as const;
 
@@ -226,7 +226,11 @@ const sdsLimit = (most: number, standard: number, description: string) => z.int(
 
 const sdsLimits = z
   .strictObject({
-    maxConnections: sdsLimit(10_000, 256, 'connections; then one without a stream makes room, or the new one is closed'),
+    maxConnections: sdsLimit(
+      10_000,
+      256,
+      'connections, and a quarter of the file descriptors at most; then one without a stream makes room, or the new one is closed',
+    ),
     maxStreams: sdsLimit(1_000_000, 10_000, 'streams of all connections'),
     maxStreamsPerConnection: sdsLimit(100_000, 1000, 'streams of one connection; an Envoy has one a secret'),
     maxNames: sdsLimit(100_000, 1000, 'names that one stream may ask for'),

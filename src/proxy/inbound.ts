@@ -176,7 +176,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
         ...options,
         maxConcurrentStreams: http.maxConcurrentStreams,
         idleTimeoutMs: this.limits.idleTimeoutMs,
-        files: this.deps.files,
+        files: this.deps.files.inbound,
         open: (done) => this.#openApplicationStream(session, downstream, done),
       });
       if (winding) session.wind();

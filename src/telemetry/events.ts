@@ -71,6 +71,7 @@ const CLOSE_LEVELS: Readonly<Record<CloseReason, LineLevel>> = {
   policy: 'info',
   identity_withdrawn: 'info',
   svid_expired: 'info',
+  waiting_limit: 'info',
   denied: 'info',
   handshake_failed: 'info',
   shutdown: 'info',

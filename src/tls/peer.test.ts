@@ -64,6 +64,7 @@ function evidence(libraryProblem: string | undefined, chain: readonly Uint8Array
     serverName: undefined,
     readPeerEvidence: () => read,
     dropPeerEvidence: never,
+    wait: never,
     start: never,
     handOver: never,
     write: never,
