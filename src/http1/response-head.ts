@@ -131,10 +131,13 @@ export class ResponseHead {
           this.upgrade = ++upgrades === 1 ? fields.value(field) : undefined;
           break;
         case 10: {
-          if (!isHopByHop(fields, field, NONE)) break;
-          this.isChanged = true;
-          if (fields.isNamed(field, KEEP_ALIVE)) this.keepAlive = fields.value(field);
+          if (fields.readsAs(field, KEEP_ALIVE)) {
+            this.isChanged = true;
+            this.keepAlive = fields.value(field);
+            break;
+          }
           if (!fields.isNamed(field, CONNECTION)) break;
+          this.isChanged = true;
           const options = tokenList(fields.value(field));
           if (options === undefined) return bad('Connection names no valid fields');
           if (options.includes('close')) this.close = true;
