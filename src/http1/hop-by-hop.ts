@@ -7,6 +7,9 @@ const OF_CONNECTION = ['connection', 'keep-alive', 'proxy-connection', 'te', 'up
 /** What `Connection` may name without naming a field that would not go anyway. */
 const OPTIONS = new Set(['close', 'keep-alive', 'proxy-connection', 'te', 'upgrade']);
 
+/** A response without its own framing would be another one: an application that nominates these does not mean it. */
+export const FRAMING_FIELDS: ReadonlySet<string> = new Set(['content-length', 'transfer-encoding']);
+
 /** Of the members of a `Connection`, those that nominate a field: most have none, and then no field's name is looked at. */
 export function nominations(members: readonly string[]): readonly string[] {
   return members.every((member) => OPTIONS.has(member)) ? NONE : members.filter((member) => !OPTIONS.has(member));

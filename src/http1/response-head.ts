@@ -11,7 +11,7 @@ import {
   withoutSpaces,
   type Framing,
 } from './fields.ts';
-import { copyFields, isHopByHop, nominations } from './hop-by-hop.ts';
+import { copyFields, FRAMING_FIELDS, isHopByHop, nominations } from './hop-by-hop.ts';
 import type { HeadLimits } from './request-head.ts';
 
 export type ResponseOutcome = { readonly kind: 'more' } | { readonly kind: 'whole' } | BadResponse;
@@ -35,8 +35,6 @@ const CONTENT_LENGTH = nameBytes('content-length');
 const TRANSFER_ENCODING = nameBytes('transfer-encoding');
 const UPGRADE = nameBytes('upgrade');
 const KEEP_ALIVE = nameBytes('keep-alive');
-/** A response without its own framing would be another one: whoever nominates these does not mean it. */
-const NEVER_NOMINATED = new Set(['content-length', 'transfer-encoding']);
 const VERSION = Buffer.from('HTTP/1.', 'latin1');
 const MINOR_VERSION_AT = VERSION.length;
 const EMPTY_LINE_BYTES = 2;
@@ -145,7 +143,7 @@ export class ResponseHead {
           const names = nominations(options);
           if (names.length === 0) break;
           if (this.nominated.length + names.length > MAX_MEMBERS) return bad('Connection names no valid fields');
-          this.nominated = [...this.nominated, ...names.filter((name) => !NEVER_NOMINATED.has(name))];
+          this.nominated = [...this.nominated, ...names.filter((name) => !FRAMING_FIELDS.has(name))];
           break;
         }
         case 14: {
@@ -196,12 +194,12 @@ export class ResponseHead {
     const { reader, nominated } = this;
     const fields = this.#fields;
     const length = this.#repeatedLength === undefined ? '' : `Content-Length: ${this.#repeatedLength}\r\n`;
-    const dropsFraming = length !== '' || this.#dropsEncoding;
     const end = reader.end - EMPTY_LINE_BYTES;
     const out = Buffer.allocUnsafe(end - reader.start + length.length + ours.length);
     const isDropped = (field: number): boolean =>
       isHopByHop(fields, field, nominated) ||
-      (dropsFraming && (fields.isNamed(field, CONTENT_LENGTH) ? length !== '' : fields.isNamed(field, TRANSFER_ENCODING)));
+      (length !== '' && fields.isNamed(field, CONTENT_LENGTH)) ||
+      (this.#dropsEncoding && fields.isNamed(field, TRANSFER_ENCODING));
     let at = copyFields(fields, reader.start, end, out, 0, isDropped);
     out[MINOR_VERSION_AT] = 49;
     if (length !== '') at += out.write(length, at, 'latin1');

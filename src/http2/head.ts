@@ -5,6 +5,7 @@
  */
 import { rewriteHead, rewriteTrailers, type IdentityFields } from '../http1/identity-fields.ts';
 import { Fields, foldName, MAX_MEMBERS, tokenList, type Framing } from '../http1/fields.ts';
+import { FRAMING_FIELDS } from '../http1/hop-by-hop.ts';
 import { RequestHead, type HeadLimits, type HeadProblem } from '../http1/request-head.ts';
 
 /** Names and values in turn, as they were sent: `:method`, `GET`, `:path`, `/`, … */
@@ -24,8 +25,6 @@ const WITH_LENGTH = new Set(['POST', 'PUT', 'PATCH']);
 const REFUSED = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade']);
 /** What an application says to its own connection. */
 const OF_CONNECTION = new Set([...REFUSED, 'te', 'http2-settings']);
-/** A response without its own framing would be another one: whoever nominates these does not mean it. */
-const NEVER_NOMINATED = new Set(['content-length', 'transfer-encoding']);
 /** Readers that took these from a trailer would frame the message anew, or find another one. As names are folded. */
 const FRAMING = new Set([...OF_CONNECTION, 'host', 'content-length', 'trailer']);
 
@@ -281,7 +280,7 @@ function nominatedBy(raw: FieldList): ReadonlySet<string> | undefined {
     if ((raw[at] ?? '').toLowerCase() !== 'connection') continue;
     const names = tokenList(raw[at + 1] ?? '');
     if (names === undefined || nominated.size + names.length > MAX_MEMBERS) return undefined;
-    nominated = new Set([...nominated, ...names.filter((each) => !NEVER_NOMINATED.has(each))]);
+    nominated = new Set([...nominated, ...names.filter((each) => !FRAMING_FIELDS.has(each))]);
   }
   return nominated;
 }
