@@ -128,6 +128,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       const scratch = this.scratch(http.limits);
       forwardHttp({
         ...options,
+        upgrades: http.upgrades,
         scratch,
         judged: 'downstream',
         open: (done) => this.#openApplication(session, downstream, done),

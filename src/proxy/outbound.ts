@@ -88,6 +88,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       ticker: this.ticker,
       clock: this.deps.clock,
       limits: http.limits,
+      upgrades: http.upgrades,
       identity: buildOutboundFields(http.xfcc),
       scratch: this.scratch(http.limits),
       judged: 'upstream',
