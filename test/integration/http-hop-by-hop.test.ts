@@ -106,7 +106,7 @@ test('a drain says Connection: close once, whatever the application says', async
     const line = await send(stage, GET);
     await eventually(() => assert.equal(asked, 1));
 
-    const drained = stage.sidecar.stop(AbortSignal.timeout(20_000));
+    const drained = stage.sidecar.stop(AbortSignal.timeout(60_000));
     // The listener has heard of it when it takes nobody new.
     await eventually(() => assert.rejects(stage.connect()));
     release();
