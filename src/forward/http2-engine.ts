@@ -8,7 +8,7 @@ import type { Duplex } from 'node:stream';
 import util from 'node:util';
 import type { HttpLimits } from '../config/config.ts';
 import type { NativeStream } from '../transport/connection.ts';
-import type { FileBudget } from '../transport/file-budget.ts';
+import type { FileAccount } from '../transport/file-budget.ts';
 import { connectFailure, type UpstreamFailure } from './outcome.ts';
 
 export type { ClientRequest, Duplex, IncomingMessage, ServerHttp2Session, ServerHttp2Stream };
@@ -84,7 +84,7 @@ export interface ApplicationOptions {
   /** At once; further requests wait for one of them. */
   readonly max: number;
   /** The first connection is in the budget already. */
-  readonly files: FileBudget;
+  readonly files: FileAccount;
   /** Connects to the application; `done` is told once, unless the attempt is aborted. */
   open(done: (outcome: StreamOutcome) => void): { abort(): void };
   /** Bytes that one of the connections carried since this was called last. */

@@ -50,6 +50,8 @@ export class Session {
   lastActiveTick = 0;
   /** Drops whatever is open at the moment. Replaced as the session goes on. */
   drop: () => void = () => undefined;
+  /** It takes long until the session is admitted: what is unread of it is to be watched. */
+  linger: () => void = () => undefined;
   /** Ends the session as soon as nothing is under way, if the protocol has such a moment. */
   wind: () => void = () => undefined;
   /** The SVID of one side has expired: for protocols that have a moment to begin anew. */
@@ -92,6 +94,7 @@ export class Session {
     if (this.#ended) return false;
     this.#ended = true;
     this.drop = () => undefined;
+    this.linger = () => undefined;
     this.wind = () => undefined;
     this.expire = () => undefined;
     this.stillAllowed = () => true;

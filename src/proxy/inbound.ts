@@ -122,6 +122,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       const scratch = this.scratch(http.limits);
       forwardHttp({
         ...options,
+        upgrades: http.upgrades,
         scratch,
         judged: 'downstream',
         open: (done) => this.#openApplication(session, downstream, done),
@@ -169,7 +170,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
         ...options,
         maxConcurrentStreams: http.maxConcurrentStreams,
         idleTimeoutMs: this.limits.idleTimeoutMs,
-        files: this.deps.files,
+        files: this.deps.files.inbound,
         open: (done) => this.#openApplicationStream(session, downstream, done),
       });
       if (winding) session.wind();

@@ -23,12 +23,13 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
 
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
     const { http } = this.settings;
+    this.watchUnread(session, accepted);
     if (http === undefined) this.#connect(session, accepted, own);
     else {
       // The server is connected to when there is something to ask it, so the place of a handshake is not needed.
       this.admission.enterUnjudged(
         session,
-        () => accepted.abort(),
+        () => this.dropUnread(accepted),
         () => this.#forwardRequests(session, accepted, http),
       );
     }
@@ -45,13 +46,13 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
           return;
         }
         session.because(connectProblem(outcome.error.code), outcome.error.message);
-        accepted.abort();
+        this.dropUnread(accepted);
         this.finish(session);
       },
     );
     session.drop = () => {
       attempt.abort();
-      accepted.abort();
+      this.dropUnread(accepted);
       this.finish(session);
     };
   }
@@ -59,8 +60,8 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   #secure(session: Session, accepted: AcceptedConnection, opened: OpenedConnection, own: OwnIdentity): void {
     this.admission.handshake({
       ...this.#handshake(session, opened, own),
-      dropRest: () => accepted.abort(),
-      admitted: (upstream) => this.forward(session, accepted.open(), upstream),
+      dropRest: () => this.dropUnread(accepted),
+      admitted: (upstream) => this.forward(session, this.heed(session, accepted), upstream),
     });
   }
 
@@ -77,12 +78,13 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   #forwardRequests(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
     let authorisation: Authorisation | undefined;
     forwardHttp({
-      downstream: accepted.open(),
+      downstream: this.heed(session, accepted),
       session,
       counters: this.counters,
       ticker: this.ticker,
       clock: this.deps.clock,
       limits: http.limits,
+      upgrades: http.upgrades,
       identity: buildOutboundFields(http.xfcc, this.guardsRequests),
       scratch: this.scratch(http.limits),
       judged: 'upstream',

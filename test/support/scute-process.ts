@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { type Child, type ChildOptions, type Exit, startChild, type WaitOptions } from './child.ts';
 import { eventually } from './eventually.ts';
 
-/** What to start: the sources, or the one file that is shipped. */
+/** What to start: the sources, or what is shipped. */
 export type ScuteEntry = 'source' | 'bundle';
 
 export interface ScuteOptions {
