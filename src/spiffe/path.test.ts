@@ -85,6 +85,12 @@ const BROKEN: readonly { rule: string; options: CertificateOptions; problem: str
     detail: /malformed/,
   },
   {
+    rule: 'has a critical subject key identifier',
+    options: { subjectKeyId: null, extensions: [{ oid: '2.5.29.14', critical: true, value: Buffer.from('04020102', 'hex') }] },
+    problem: 'untrusted_chain',
+    detail: /critical extension 2\.5\.29\.14/,
+  },
+  {
     rule: 'has critical policies that are none',
     options: { extensions: [{ oid: '2.5.29.32', critical: true, value: Buffer.from('junk') }] },
     problem: 'untrusted_chain',
