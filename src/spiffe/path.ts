@@ -1,6 +1,6 @@
 import type { Certificate } from './certificate.ts';
 import { CLIENT_AUTH, SERVER_AUTH } from './extensions.ts';
-import { nameConstraintProblem } from './name-constraints.ts';
+import { allowedComparisons, nameConstraintProblem, type Comparisons } from './name-constraints.ts';
 import { parseSpiffeId, pathOf } from './spiffe-id.ts';
 import type { TrustBundle } from './trust-bundle.ts';
 import { err, ok, type Result } from '../lib/result.ts';
@@ -41,6 +41,7 @@ export function findPath(
   if (leafProblem !== undefined) return err(untrusted(`${nameOf(leaf)} ${leafProblem}`));
 
   const signatures = new Map<string, boolean>();
+  const comparisons = allowedComparisons();
   let steps = 0;
   let exhausted = false;
   let objection: PathRefusal | undefined;
@@ -75,7 +76,7 @@ export function findPath(
     for (const authority of candidates(bundle.authorities, subject, nowMs, sinceMs)) {
       if (!hasUsableKey(authority, 'authority') || !isSigned(subject, authority)) continue;
       const whole = [...path, authority];
-      const problem = issuerProblem(authority, path.length, 'authority') ?? constraintsProblem(whole);
+      const problem = issuerProblem(authority, path.length, 'authority') ?? constraintsProblem(whole, comparisons);
       if (problem !== undefined) {
         stepRefusal ??= untrusted(problem);
         continue;
@@ -167,11 +168,11 @@ function isTrustDomainId(uri: string): boolean {
 }
 
 /** Name constraints of every issuer, over everything below it. Judged last, when all signatures are known to hold: it costs most. */
-function constraintsProblem(path: readonly Certificate[]): string | undefined {
+function constraintsProblem(path: readonly Certificate[], comparisons: Comparisons): string | undefined {
   for (const [index, certificate] of path.entries()) {
     const constraints = certificate.extensions.nameConstraints;
     if (constraints === undefined || index === 0) continue;
-    const problem = nameConstraintProblem(constraints, path.slice(0, index));
+    const problem = nameConstraintProblem(constraints, path.slice(0, index), comparisons);
     if (problem !== undefined) return `${nameOf(certificate)} ${problem}`;
   }
   return undefined;
