@@ -210,6 +210,8 @@ test('a directory name is the same however it is written (RFC 5280 7.1)', () => 
     written(0x0c, Buffer.from('CAFE\u0301  bad')),
     written(0x0c, Buffer.from('caf\u00e9\u00a0bad')),
     written(0x0c, Buffer.from('Caf\u00e9 B\u200bad')),
+    written(0x0c, Buffer.from('Caf\u00e9 \u200b Bad')),
+    written(0x0c, Buffer.from('Cafe\u200d\u0301 Bad\u00ad ')),
     written(0x0c, Buffer.from('\uff23af\u00e9 Bad\0')),
     written(0x14, Buffer.from('caf\u00e9 bad', 'latin1')),
     written(0x1c, Buffer.concat(Array.from('Caf\u00e9 Bad', (character) => Buffer.from([0, 0, 0, character.charCodeAt(0)])))),

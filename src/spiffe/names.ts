@@ -182,9 +182,11 @@ function fold(value: string): string {
   return value
     .normalize('NFKC')
     .toLowerCase()
-    .normalize('NFKC')
-    .replace(/\s+/g, ' ')
+    .replace(/\s/g, ' ')
+    // Before what it stood between is put together.
     .replace(/[\p{Cc}\p{Default_Ignorable_Code_Point}]/gu, '')
+    .normalize('NFKC')
+    .replace(/ +/g, ' ')
     .trim();
 }
 
