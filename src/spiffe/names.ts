@@ -179,15 +179,17 @@ function decodeUniversalString(content: Uint8Array): string {
 
 /** RFC 5280 7.1 by way of RFC 4518: case, the ways to write one character, spaces, and what is not to be seen make no difference. */
 function fold(value: string): string {
-  return value
-    .normalize('NFKC')
-    .toLowerCase()
-    .replace(/\s/g, ' ')
-    // Before what it stood between is put together.
-    .replace(/[\p{Cc}\p{Default_Ignorable_Code_Point}]/gu, '')
-    .normalize('NFKC')
-    .replace(/ +/g, ' ')
-    .trim();
+  return (
+    value
+      .normalize('NFKC')
+      .toLowerCase()
+      .replace(/\s/g, ' ')
+      // Before what it stood between is put together.
+      .replace(/[\p{Cc}\p{Default_Ignorable_Code_Point}]/gu, '')
+      .normalize('NFKC')
+      .replace(/ +/g, ' ')
+      .trim()
+  );
 }
 
 function escapeValue(value: string): string {
