@@ -221,6 +221,18 @@ test('a directory name is the same however it is written (RFC 5280 7.1)', () => 
   assert.equal(excludes(base, { subject: written(0x0c, Buffer.from('Caf\u00e9 Good')) }), false);
 });
 
+test('a text with more marks in a row than any script has makes no name, even with what is not seen between them', () => {
+  const errorOf = (text: string): string | undefined => {
+    const parsed = parseCertificate(root.issue({ subject: distinguishedName([ORGANISATION, text]) }).der);
+    return parsed.ok ? undefined : parsed.error;
+  };
+  const marks = (count: number): string => '\u0315\u0327'.repeat(count / 2);
+
+  for (const text of [marks(32), marks(7000), `e${marks(7000)}`, `e${`${marks(20)}\u200d`.repeat(500)}`])
+    assert.match(errorOf(text) ?? '', /more than 30 marks in a row/);
+  for (const text of [`e${marks(30)}`.repeat(100), `e${'\0'.repeat(40)}`]) assert.equal(errorOf(text), undefined);
+});
+
 test('a text that is malformed makes no name', () => {
   for (const [tag, hex] of [
     [0x0c, '4163ff'],
