@@ -10,8 +10,10 @@ export interface ConnectionLimits {
   readonly maxLifetimeMs: number | undefined;
 }
 
-/** How many live connections are judged again before others get a turn: one may take a fraction of a millisecond. */
+/** How many live connections are judged again before others get a turn: one takes a fraction of a millisecond, */
 const JUDGED_PER_TURN = 64;
+/** or many, if whoever issued its chain wants that: so no further one after this. */
+const TURN_MS = 10;
 const LONGEST_SWEEP_MS = 1000;
 const SHORTEST_SWEEP_MS = 10;
 
@@ -73,7 +75,8 @@ export class Connections {
     const sessions = [...this.#live].values();
     const some = (): void => {
       if (round !== this.#judging) return;
-      for (let judged = 0; judged < JUDGED_PER_TURN; judged++) {
+      const untilMs = this.#clock.monotonic() + TURN_MS;
+      for (let judged = 0; judged < JUDGED_PER_TURN && (judged === 0 || this.#clock.monotonic() < untilMs); judged++) {
         const next = sessions.next();
         if (next.done === true) return;
         const session = next.value;

@@ -40,16 +40,18 @@ export const MAX_CHAIN_BYTES = 32_768;
  * Who a peer is, from the certificates that it sent (leaf first, the rest in any order), each one whole DER: X509-SVID
  * standard, section 5. The chain is verified against the bundle of the trust domain named in the leaf's own SPIFFE ID and
  * nothing else, then the revocation lists of that bundle. `nowMs` is wall time, milliseconds since 1970. A path to which
- * `second` objects does not count. Whatever the bytes are, the answer is a value; it never throws.
+ * `second` objects does not count. What expired since `sinceMs`, which is no later than `nowMs`, is taken for valid; by default nothing is.
+ * Whatever the bytes are, the answer is a value; it never throws.
  */
 export function verifyPeer(
   chainDer: readonly Uint8Array[],
   bundles: ReadonlyMap<TrustDomain, TrustBundle>,
   nowMs: number,
   second?: SecondJudge,
+  sinceMs = nowMs,
 ): Result<AuthenticatedPeer, PeerRefusal> {
   try {
-    return verify(chainDer, bundles, nowMs, second);
+    return verify(chainDer, bundles, nowMs, second, sinceMs);
   } catch (thrown) {
     // A mistake of ours: it refuses this peer, and must not end the process that serves the others.
     return refuse('bad_certificate', `the certificates could not be judged: ${messageOf(thrown)}`);
@@ -61,6 +63,7 @@ function verify(
   bundles: ReadonlyMap<TrustDomain, TrustBundle>,
   nowMs: number,
   second: SecondJudge | undefined,
+  sinceMs: number,
 ): Result<AuthenticatedPeer, PeerRefusal> {
   const [leafDer, ...poolDer] = chainDer;
   if (leafDer === undefined) return refuse('no_certificate', 'the peer sent no certificate');
@@ -87,7 +90,7 @@ function verify(
   const bundle = bundles.get(trustDomainOf(id));
   if (bundle === undefined) return refuse('unknown_trust_domain', `no bundle for the trust domain of ${id}`, id);
 
-  const path = findPath(leaf.value, pool, bundle, nowMs, second);
+  const path = findPath(leaf.value, pool, bundle, nowMs, second, sinceMs);
   if (!path.ok) return refuse(path.error.problem, path.error.detail, id);
   const authority = path.value.at(-1);
   if (authority === undefined) return refuse('untrusted_chain', `no authority for ${id}`, id);

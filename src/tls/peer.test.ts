@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { test } from 'node:test';
+import { bundlesOf } from '../../test/support/bundles.ts';
 import { createTestAuthority, type TestAuthority, type TestCertificate } from '../../test/support/pki.ts';
 import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
 import type { HeldIdentity } from '../identity/snapshot.ts';
@@ -208,4 +209,38 @@ test('a live peer that needed the second look needs it again at a new snapshot, 
   for (const peer of [trusted.value, mistaken.value]) assert.ok(authenticateAgain(peer, same, later).ok);
   const nobody = heldSnapshot([us], [createTestAuthority()], 4);
   for (const peer of [trusted.value, mistaken.value]) assert.ok(!authenticateAgain(peer, nobody, Date.now()).ok);
+});
+
+test('what expired since a live peer was proven does not count, and nothing else that would keep it out is hidden by that', () => {
+  const hour = 3_600_000;
+  const nowMs = Date.now();
+  const provenAtMs = nowMs - 2 * hour;
+  const held = createTestAuthority({ subject: 'Held', notBefore: nowMs - 4 * hour });
+  const stale = createTestAuthority({ subject: 'Held', key: held.keys, notBefore: nowMs - 9 * hour, notAfter: nowMs - 8 * hour });
+  const anew = createTestAuthority({ subject: 'Held', key: held.keys, notBefore: nowMs - hour / 2 });
+  const other = createTestAuthority({ subject: 'Other', notBefore: nowMs - 9 * hour });
+  const issuer = held.intermediate({ notBefore: provenAtMs });
+  const over = other.crossSign(issuer, { notBefore: nowMs - 9 * hour, notAfter: nowMs - 8 * hour });
+  for (const notAfter of [nowMs - hour, nowMs + hour]) {
+    const leaf = issuer.issue({ id: ID, notBefore: provenAtMs, notAfter });
+    const chain = [...leaf.chain, over.der];
+    const held1 = heldSnapshot([us], [held], 1);
+    for (const code of [undefined, 'CERT_HAS_EXPIRED']) {
+      const proven = createPeerJudge().authenticate(evidence(code, chain), 'client', held1, provenAtMs);
+      assert.ok(proven.ok);
+      const again = (trusted: readonly TestCertificate[], crls: readonly Uint8Array[] = []): string => {
+        const bundles = bundlesOf({ 'example.org': trusted }, crls);
+        const answer = authenticateAgain(proven.value, { ...heldSnapshot([us], [], 2), bundles }, nowMs);
+        return answer.ok ? 'stays' : answer.error.problem;
+      };
+      const revoked = issuer.crl({ revoked: [leaf.serial] });
+
+      for (const trusted of [[held], [anew], [stale, anew], [other, held]]) {
+        assert.equal(again(trusted), 'stays');
+        assert.equal(again(trusted, [revoked]), 'revoked');
+      }
+      // Its authority is gone. What had expired before the peer was proven, sent by it or trusted still, is no other.
+      for (const trusted of [[stale], [other]]) assert.equal(again(trusted), 'expired');
+    }
+  }
 });

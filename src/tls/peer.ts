@@ -96,21 +96,15 @@ function refusedByLibrary(code: string, walked: Result<AuthenticatedPeer, PeerRe
 
 /**
  * Judges a peer of a live connection against a newer snapshot, with the second look if it needed that to be let in.
- * Certificates that merely expired since the handshake do not count: the question is whether the same chain would still be
- * trusted.
+ * Certificates that merely expired since it was proven do not count: the question is whether there is a path that would still be
+ * trusted. What had expired before then makes none, and what is revoked is so whatever its dates are.
  */
 export function authenticateAgain(
   { authenticated, chainDer, objection }: ProvenPeer,
   snapshot: IdentitySnapshot,
   nowMs: number,
 ): Result<AuthenticatedPeer, PeerRefusal> {
-  const second = secondJudge(objection);
-  const now = verifyPeer(chainDer, snapshot.bundles, nowMs, second);
-  if (now.ok || now.error.problem !== 'expired') return now;
-  // `expired` says that a path is there, good but for its dates. Was anything on it revoked?
-  const then = verifyPeer(chainDer, snapshot.bundles, Math.min(nowMs, authenticated.validUntilMs - 1), second);
-  // An authority that was issued anew after the handshake is not valid at that time: dates again.
-  return !then.ok && (then.error.problem === 'expired' || then.error.problem === 'not_yet_valid') ? ok(authenticated) : then;
+  return verifyPeer(chainDer, snapshot.bundles, nowMs, secondJudge(objection), Math.min(nowMs, authenticated.validUntilMs - 1));
 }
 
 /** Twice what RFC 5280 4.1.2.2 allows a serial number. A stranger may send 100 KB of it. */
