@@ -3,7 +3,7 @@ import type { Clock } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { HttpResult, RequestRecord } from '../telemetry/events.ts';
-import { noteYoungBytes } from '../transport/young-garbage.ts';
+import { noteYoungBytes } from '../transport/garbage.ts';
 import type { IdentityFields } from './headers.ts';
 import { ownBody, type OwnStatus } from './http-answer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';

@@ -166,7 +166,7 @@ function constraintsProblem(path: readonly Certificate[]): string | undefined {
 }
 
 /** The first certificate that is not valid now, both ends of validity included (RFC 5280 4.1.2.5). */
-function datesProblem(path: readonly Certificate[], nowMs: number): PathRefusal | undefined {
+export function datesProblem(path: readonly Certificate[], nowMs: number): PathRefusal | undefined {
   for (const certificate of path) {
     // Written so that a time that is no number is outside of every validity.
     if (!(nowMs <= certificate.notAfterMs))

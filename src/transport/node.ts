@@ -17,6 +17,7 @@ import type {
   TlsContext,
   TlsServerOptions,
 } from './connection.ts';
+import { handshakeBegun, handshakeOver, TOO_MUCH_SENT, type HandshakeUnderWay } from './handshake-bytes.ts';
 import { nativeStream, reset, resetBelowTls, sharedOnRead, SocketConnection, TlsSocketConnection } from './socket-connection.ts';
 import { prepareUnixSocket } from './unix-socket.ts';
 
@@ -385,7 +386,15 @@ function awaitHandshake(
   const onEnd = (): void => {
     tls.destroy();
   };
+  const underWay: HandshakeUnderWay = {
+    transport,
+    giveUp(sentBytes) {
+      giveUp();
+      done({ ok: false, code: TOO_MUCH_SENT, message: `${sentBytes} bytes were sent, and the handshake is not over` });
+    },
+  };
   const cleanUp = (): void => {
+    handshakeOver(underWay);
     tls.off(event, onSecure);
     tls.off('error', onError);
     tls.off('close', onClose);
@@ -395,13 +404,13 @@ function awaitHandshake(
   tls.on('error', onError);
   tls.on('close', onClose);
   tls.on('end', onEnd);
-  return {
-    abort() {
-      cleanUp();
-      tls.on('error', ignore);
-      resetBelowTls(tls, transport);
-    },
+  const giveUp = (): void => {
+    cleanUp();
+    tls.on('error', ignore);
+    resetBelowTls(tls, transport);
   };
+  handshakeBegun(underWay);
+  return { abort: giveUp };
 }
 
 /** OpenSSL's texts name the thread and its source file: only the words are of use. */

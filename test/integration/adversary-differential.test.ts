@@ -6,7 +6,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { connect as tlsConnect, createSecureContext, TLSSocket } from 'node:tls';
 import { test, type TestContext } from 'node:test';
 import { verifyPeer } from '../../src/spiffe/verify.ts';
-import type { PeerEvidence, TlsContext } from '../../src/transport/connection.ts';
+import type { SecureConnection, TlsContext } from '../../src/transport/connection.ts';
 import { connect, createTlsContext, listen } from '../../src/transport/node.ts';
 import { bundlesOf } from '../support/bundles.ts';
 import {
@@ -99,11 +99,11 @@ test('what our own walk accepts OpenSSL accepts, but for paths that it does not 
     const evidence = await arena.judge(sample, index % 3 === 0 ? 'server' : 'client');
     if (evidence === undefined) continue;
     assert.deepEqual(
-      evidence.chainDer().map((der) => Buffer.from(der).toString('hex')),
+      evidence.chain.map((der) => Buffer.from(der).toString('hex')),
       sample.sent.map((der) => der.toString('hex')),
       `chain ${index}, ${sample.story}: what was sent is what is judged`,
     );
-    const ours = verifyPeer(evidence.chainDer(), bundlesOf({ 'example.org': sample.anchors, 'partner.test': sample.foreign }), nowMs);
+    const ours = verifyPeer(evidence.chain, bundlesOf({ 'example.org': sample.anchors, 'partner.test': sample.foreign }), nowMs);
     if (ours.ok && evidence.libraryProblem !== undefined) {
       // OpenSSL believes key identifiers, and never turns back from a twin: our walk tries every path. Nobody gets in on ours alone.
       assert.match(sample.story, /foreign authority key identifier|a twin of/, `chain ${index}: ${evidence.libraryProblem}`);
@@ -185,13 +185,25 @@ function makeSample(random: () => number): Sample {
 
 interface Arena {
   /** What the peer's handshake, in that role, leaves as evidence; undefined if it came to none. */
-  judge(sample: Sample, peerRole: 'client' | 'server'): Promise<PeerEvidence | undefined>;
+  judge(sample: Sample, peerRole: 'client' | 'server'): Promise<Evidence | undefined>;
+}
+
+interface Evidence {
+  readonly libraryProblem: string | undefined;
+  readonly chain: readonly Uint8Array[];
+}
+
+function readAll(connection: SecureConnection): Evidence {
+  const { libraryProblem, chainDer } = connection.readPeerEvidence();
+  const chain = chainDer();
+  assert.ok(chain, 'there is room');
+  return { libraryProblem, chain };
 }
 
 async function startArena(t: TestContext): Promise<Arena> {
   const us = createTestAuthority().issue();
   let own: TlsContext | undefined;
-  let told: ((evidence: PeerEvidence | undefined) => void) | undefined;
+  let told: ((evidence: Evidence | undefined) => void) | undefined;
   const bound = await listen({
     endpoint: { kind: 'tcp', host: '127.0.0.1', port: 0 },
     mode: 0o600,
@@ -200,7 +212,7 @@ async function startArena(t: TestContext): Promise<Arena> {
     accept(accepted) {
       assert.ok(own);
       accepted.openTls({ context: own, alpn: [] }, (outcome) => {
-        told?.(outcome.ok ? outcome.connection.readPeerEvidence() : undefined);
+        told?.(outcome.ok ? readAll(outcome.connection) : undefined);
         if (outcome.ok) outcome.connection.abort();
       });
     },
@@ -243,7 +255,7 @@ async function startArena(t: TestContext): Promise<Arena> {
         connect({ endpoint, timeoutMs: 5000, keepAliveMs: 0, use: 'tls' }, (opened) => {
           assert.ok(opened.ok && own);
           opened.opened.openTls({ context: own, alpn: [], serverName: undefined }, (outcome) => {
-            resolve(outcome.ok ? outcome.connection.readPeerEvidence() : undefined);
+            resolve(outcome.ok ? readAll(outcome.connection) : undefined);
             if (outcome.ok) outcome.connection.abort();
           });
         });
