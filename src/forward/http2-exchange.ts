@@ -3,7 +3,7 @@ import type { Clock } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { HttpResult, RequestRecord } from '../telemetry/records.ts';
-import { noteYoungBytes } from '../transport/young-garbage.ts';
+import { noteYoungBytes } from '../transport/garbage.ts';
 import type { IdentityFields } from '../http1/identity-fields.ts';
 import { ownBody, type OwnStatus } from '../http1/own-answer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';

@@ -1,5 +1,6 @@
 import type { DenyReason } from '../policy/verdict.ts';
 import type { CloseReason, Direction, HttpResult } from '../telemetry/records.ts';
+import { TOO_MUCH_SENT } from '../transport/handshake-bytes.ts';
 import type { OwnStatus } from '../http1/own-answer.ts';
 import type { Side } from './tcp-forwarder.ts';
 
@@ -13,6 +14,8 @@ export function handshakeProblem(code: string): DenyReason {
     case 'ERR_SSL_WRONG_CERTIFICATE_TYPE':
     case 'ERR_SSL_UNSUPPORTED_SIGNATURE_TYPE':
       return 'bad_certificate';
+    case TOO_MUCH_SENT:
+      return 'chain_not_read';
     default:
       return 'protocol_error';
   }

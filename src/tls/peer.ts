@@ -1,10 +1,12 @@
 import { hash } from 'node:crypto';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
-import { MAX_CHAIN_BYTES, verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
-import { parseCertificate } from '../spiffe/certificate.ts';
+import { parseCertificate, type Certificate } from '../spiffe/certificate.ts';
+import { claimedIdOf } from '../spiffe/leaf-profile.ts';
 import type { SecondJudge } from '../spiffe/path.ts';
-import type { SecureConnection } from '../transport/connection.ts';
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
+import { MAX_CHAIN_BYTES, MAX_CHAIN_LENGTH, readLeaf, verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
+import type { PeerEvidence, SecureConnection } from '../transport/connection.ts';
 import { createPathRecheck, mayBeWrongChoice } from './path-recheck.ts';
 
 /** A peer that proved who it is, with what it sent: live connections are judged again from this. */
@@ -29,33 +31,53 @@ export interface PeerJudge {
 
 /** Successful authentications only: refusals and policy verdicts are never remembered. */
 const MAX_CACHED = 4096;
+/** Issuers of peers that were proven, each with what one of its peers sent beside its leaf: at most 32 KB. */
+const MAX_ISSUERS = 64;
+/**
+ * What nobody counted may stay unread if it is no more than this. OpenSSL keeps all of it for as long as the connection lives:
+ * some 400 KiB, if whoever has an SVID fills it with the smallest certificates.
+ */
+const MAX_UNREAD_BYTES = 16_384;
 
 export function createPeerJudge(): PeerJudge {
   let generation = -1;
   const proven = new Map<string, ProvenPeer>();
+  const issuers = new Map<string, readonly Uint8Array[]>();
   return {
     authenticate(connection, role, snapshot, nowMs) {
-      const { libraryProblem, leafDer, chainDer } = connection.readPeerEvidence();
+      const { libraryProblem, leafDer, certificates, sentBytes, chainDer } = connection.readPeerEvidence();
       if (leafDer === undefined) {
         return err({ problem: 'no_certificate', detail: 'the peer sent no certificate', claimedId: undefined });
+      }
+      if (leafDer === 'too_large') {
+        const detail = `the peer's certificate has more than ${MAX_CHAIN_BYTES} bytes`;
+        return err({ problem: 'bad_certificate', detail, claimedId: undefined });
       }
       if (snapshot.generation !== generation) {
         generation = snapshot.generation;
         proven.clear();
-      }
-      if (libraryProblem !== undefined && !mayBeWrongChoice(libraryProblem)) {
-        return err(refusedByLibrary(libraryProblem, verifyPeer(chainDer(), snapshot.bundles, nowMs)));
+        issuers.clear();
       }
       const key = `${role} ${hash('sha256', leafDer, 'hex')}`;
-      const known = proven.get(key);
-      if (known !== undefined && nowMs < known.authenticated.validUntilMs) {
-        if (libraryProblem === undefined || isFlightOf(known, chainDer())) return ok(known);
+      const isWithinLimits = certificates === undefined ? sentBytes <= MAX_UNREAD_BYTES : certificates <= MAX_CHAIN_LENGTH;
+      if (libraryProblem !== undefined) {
+        // Of a stranger, the chain is only read if neither the leaf alone nor OpenSSL has said the last word.
+        const claimed = readLeaf(leafDer, snapshot.bundles, nowMs);
+        if (!claimed.ok) return claimed;
+        if (!mayBeWrongChoice(libraryProblem)) return err(refusedByLibrary(libraryProblem, claimed.value.id));
       }
-      const sent = chainDer();
+      const remembered = proven.get(key);
+      const known = remembered !== undefined && nowMs < remembered.authenticated.validUntilMs ? remembered : undefined;
+      if (known !== undefined && libraryProblem === undefined && isWithinLimits) return ok(known);
+      const read = chainDer();
+      if (read === undefined && (libraryProblem !== undefined || !isWithinLimits)) return err(notRead(leafDer));
+      if (known !== undefined && libraryProblem !== undefined && isFlightOf(known, read ?? [])) return ok(known);
+      const sent = read ?? likelyChain(leafDer, issuers);
       const judged = verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem));
-      if (!judged.ok) return judged;
+      if (!judged.ok) return read === undefined ? err(notRead(leafDer)) : judged;
       const peer: ProvenPeer = { authenticated: judged.value, chainDer: sent, objection: libraryProblem };
-      remember(proven, key, peer);
+      remember(proven, key, peer, MAX_CACHED);
+      if (read !== undefined && libraryProblem === undefined) remember(issuers, issuerKey(judged.value.leaf), read.slice(1), MAX_ISSUERS);
       return ok(peer);
     },
   };
@@ -78,20 +100,43 @@ function secondJudge(objection: string | undefined): SecondJudge | undefined {
   return objection === undefined ? undefined : createPathRecheck(objection);
 }
 
-function remember(proven: Map<string, ProvenPeer>, key: string, peer: ProvenPeer): void {
-  // A Map keeps insertion order: deleting first makes this entry the youngest.
-  proven.delete(key);
-  if (proven.size >= MAX_CACHED) {
-    const oldest = proven.keys().next();
-    if (oldest.done !== true) proven.delete(oldest.value);
-  }
-  proven.set(key, peer);
+function issuerKey({ issuerDer, authorityKeyId }: Certificate): string {
+  return hash('sha256', `${issuerDer} ${authorityKeyId ?? ''}`, 'hex');
 }
 
-/** Final, whatever our own walk says; but where that finds the fault, it says more. */
-function refusedByLibrary(code: string, walked: Result<AuthenticatedPeer, PeerRefusal>): PeerRefusal {
-  if (!walked.ok) return walked.error;
-  return { problem: 'untrusted_chain', detail: `OpenSSL does not trust the chain: ${code}`, claimedId: walked.value.id };
+/**
+ * There is no room to read what a peer sent whom OpenSSL trusts for it (see `transport/peer-chains.ts`). Most likely it is what
+ * others of its issuer sent; and a path through that is as good, whoever sent it: every step is verified, and it ends in this leaf.
+ */
+function likelyChain(leafDer: Uint8Array, issuers: ReadonlyMap<string, readonly Uint8Array[]>): readonly Uint8Array[] {
+  const leaf = parseLeaf(leafDer);
+  const others = leaf === undefined ? undefined : issuers.get(issuerKey(leaf));
+  return [leafDer, ...(others ?? [])];
+}
+
+function notRead(leafDer: Uint8Array): PeerRefusal {
+  const leaf = parseLeaf(leafDer);
+  const detail = 'the certificates that peers sent of late hold as much memory as they may, so those of this one were not read';
+  return { problem: 'chain_not_read', detail, claimedId: leaf === undefined ? undefined : claimedIdOf(leaf) };
+}
+
+function parseLeaf(leafDer: Uint8Array): Certificate | undefined {
+  const parsed = leafDer.length > MAX_CHAIN_BYTES ? undefined : parseCertificate(leafDer);
+  return parsed?.ok === true ? parsed.value : undefined;
+}
+
+function remember<T>(known: Map<string, T>, key: string, value: T, max: number): void {
+  // A Map keeps insertion order: deleting first makes this entry the youngest.
+  known.delete(key);
+  if (known.size >= max) {
+    const oldest = known.keys().next();
+    if (oldest.done !== true) known.delete(oldest.value);
+  }
+  known.set(key, value);
+}
+
+function refusedByLibrary(code: string, id: SpiffeId): PeerRefusal {
+  return { problem: 'untrusted_chain', detail: `OpenSSL does not trust the chain: ${code}`, claimedId: id };
 }
 
 /**
@@ -111,9 +156,7 @@ export function authenticateAgain(
 const MAX_DESCRIBED = 80;
 
 /** The SPIFFE-free description of a leaf for log lines: issuer key id and serial, if it parses. */
-export function describeLeaf(leafDer: Uint8Array | undefined): { issuerKeyId: string | undefined; serial: string | undefined } {
-  const parsed = leafDer === undefined || leafDer.length > MAX_CHAIN_BYTES ? undefined : parseCertificate(leafDer);
-  return parsed?.ok === true
-    ? { issuerKeyId: parsed.value.authorityKeyId?.slice(0, MAX_DESCRIBED), serial: parsed.value.serial.slice(0, MAX_DESCRIBED) }
-    : { issuerKeyId: undefined, serial: undefined };
+export function describeLeaf(leafDer: PeerEvidence['leafDer']): { issuerKeyId: string | undefined; serial: string | undefined } {
+  const leaf = typeof leafDer === 'object' ? parseLeaf(leafDer) : undefined;
+  return { issuerKeyId: leaf?.authorityKeyId?.slice(0, MAX_DESCRIBED), serial: leaf?.serial.slice(0, MAX_DESCRIBED) };
 }

@@ -18,6 +18,7 @@ import type {
   TlsServerOptions,
   WaitingHandler,
 } from './connection.ts';
+import { handshakeBegun, handshakeOver, TOO_MUCH_SENT, type HandshakeUnderWay } from './handshake-bytes.ts';
 import { nativeStream, reset, resetBelowTls, sharedOnRead, SocketConnection, TlsSocketConnection } from './socket-connection.ts';
 import { SlowReading } from './slow-reading.ts';
 import { prepareUnixSocket } from './unix-socket.ts';
@@ -404,7 +405,15 @@ function awaitHandshake(
   const onEnd = (): void => {
     tls.destroy();
   };
+  const underWay: HandshakeUnderWay = {
+    transport,
+    giveUp(sentBytes) {
+      giveUp();
+      done({ ok: false, code: TOO_MUCH_SENT, message: `${sentBytes} bytes were sent, and the handshake is not over` });
+    },
+  };
   const cleanUp = (): void => {
+    handshakeOver(underWay);
     tls.off(event, onSecure);
     tls.off('error', onError);
     tls.off('close', onClose);
@@ -414,13 +423,13 @@ function awaitHandshake(
   tls.on('error', onError);
   tls.on('close', onClose);
   tls.on('end', onEnd);
-  return {
-    abort() {
-      cleanUp();
-      tls.on('error', ignore);
-      resetBelowTls(tls, transport);
-    },
+  const giveUp = (): void => {
+    cleanUp();
+    tls.on('error', ignore);
+    resetBelowTls(tls, transport);
   };
+  handshakeBegun(underWay);
+  return { abort: giveUp };
 }
 
 /** OpenSSL's texts name the thread and its source file: only the words are of use. */
