@@ -29,10 +29,12 @@ export interface PeerJudge {
 
 /** Successful authentications only: refusals and policy verdicts are never remembered. */
 const MAX_CACHED = 4096;
+/** What is read from a certificate takes 15 times its own bytes, and up to 60 if its issuer wants that. Nearly all fleets of 4096 fit. */
+const MAX_CACHED_BYTES = 4 * 1024 * 1024;
 
 export function createPeerJudge(): PeerJudge {
   let generation = -1;
-  const proven = new Map<string, ProvenPeer>();
+  const proven = new Remembered();
   return {
     authenticate(connection, role, snapshot, nowMs) {
       const { libraryProblem, leafDer, chainDer } = connection.readPeerEvidence();
@@ -55,7 +57,7 @@ export function createPeerJudge(): PeerJudge {
       const judged = verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem));
       if (!judged.ok) return judged;
       const peer: ProvenPeer = { authenticated: judged.value, chainDer: sent, objection: libraryProblem };
-      remember(proven, key, peer);
+      proven.set(key, peer);
       return ok(peer);
     },
   };
@@ -78,14 +80,41 @@ function secondJudge(objection: string | undefined): SecondJudge | undefined {
   return objection === undefined ? undefined : createPathRecheck(objection);
 }
 
-function remember(proven: Map<string, ProvenPeer>, key: string, peer: ProvenPeer): void {
-  // A Map keeps insertion order: deleting first makes this entry the youngest.
-  proven.delete(key);
-  if (proven.size >= MAX_CACHED) {
-    const oldest = proven.keys().next();
-    if (oldest.done !== true) proven.delete(oldest.value);
+/** By key, the youngest of those that were set. */
+class Remembered {
+  readonly #peers = new Map<string, ProvenPeer>();
+  #bytes = 0;
+
+  get(key: string): ProvenPeer | undefined {
+    return this.#peers.get(key);
   }
-  proven.set(key, peer);
+
+  set(key: string, peer: ProvenPeer): void {
+    // A Map keeps insertion order: deleting first makes this entry the youngest.
+    this.#forget(key);
+    this.#peers.set(key, peer);
+    this.#bytes += bytesOf(peer);
+    for (const oldest of this.#peers.keys()) {
+      if (this.#peers.size <= MAX_CACHED && this.#bytes <= MAX_CACHED_BYTES) return;
+      this.#forget(oldest);
+    }
+  }
+
+  clear(): void {
+    this.#peers.clear();
+    this.#bytes = 0;
+  }
+
+  #forget(key: string): void {
+    const peer = this.#peers.get(key);
+    if (peer === undefined) return;
+    this.#peers.delete(key);
+    this.#bytes -= bytesOf(peer);
+  }
+}
+
+function bytesOf({ chainDer }: ProvenPeer): number {
+  return chainDer.reduce((sum, der) => sum + der.length, 0);
 }
 
 /** Final, whatever our own walk says; but where that finds the fault, it says more. */
