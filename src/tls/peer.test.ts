@@ -187,6 +187,26 @@ test('a second look that was remembered is over with the first certificate on it
   assert.notEqual(client.value, server.value);
 });
 
+test('peers are remembered up to a number of bytes, the youngest of them, whatever their issuers put into certificates', () => {
+  for (const [names, areKept] of [
+    [1, true],
+    [1700, false],
+  ] as const) {
+    const judge = createPeerJudge();
+    const dnsSans = Array.from({ length: names }, () => 'padding.example');
+    const chains = Array.from({ length: 150 }, () => root.issue({ id: ID, dnsSans }).chain);
+    const first = chains.map((chain) => ask(judge, undefined, chain));
+    // What is remembered is the same thing again. From the youngest on: who is forgotten would make another forgotten.
+    const again = chains.toReversed().map((chain, index) => {
+      const [one, other] = [first.at(-1 - index), ask(judge, undefined, chain)];
+      assert.ok(one?.ok && other.ok);
+      return one.value === other.value;
+    });
+    assert.equal(again[0], true);
+    assert.equal(again.at(-1), areKept);
+  }
+});
+
 test('a live peer that needed the second look needs it again at a new snapshot, and one that did not does not', () => {
   const { leaf, lying, sound } = cross();
   const chain = [leaf.der, sound.der, lying.der];

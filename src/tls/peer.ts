@@ -8,6 +8,7 @@ import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import { MAX_CHAIN_BYTES, MAX_CHAIN_LENGTH, readLeaf, verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
 import type { PeerEvidence, SecureConnection } from '../transport/connection.ts';
 import { createPathRecheck, mayBeWrongChoice } from './path-recheck.ts';
+import { Remembered } from './remembered.ts';
 
 /** A peer that proved who it is, with what it sent: live connections are judged again from this. */
 export interface ProvenPeer {
@@ -31,8 +32,11 @@ export interface PeerJudge {
 
 /** Successful authentications only: refusals and policy verdicts are never remembered. */
 const MAX_CACHED = 4096;
+/** What is read from a certificate takes 15 times its own bytes, and up to 60 if its issuer wants that. Nearly all fleets of 4096 fit. */
+const MAX_CACHED_BYTES = 4 * 1024 * 1024;
 /** Issuers of peers that were proven, each with what one of its peers sent beside its leaf: at most 32 KB. */
 const MAX_ISSUERS = 64;
+const MAX_ISSUER_BYTES = 2 * 1024 * 1024;
 /**
  * What nobody counted may stay unread if it is no more than this. OpenSSL keeps all of it for as long as the connection lives:
  * some 400 KiB, if whoever has an SVID fills it with the smallest certificates.
@@ -41,8 +45,8 @@ const MAX_UNREAD_BYTES = 16_384;
 
 export function createPeerJudge(): PeerJudge {
   let generation = -1;
-  const proven = new Map<string, ProvenPeer>();
-  const issuers = new Map<string, readonly Uint8Array[]>();
+  const proven = new Remembered<ProvenPeer>(MAX_CACHED, MAX_CACHED_BYTES, ({ chainDer }) => bytesOf(chainDer));
+  const issuers = new Remembered<readonly Uint8Array[]>(MAX_ISSUERS, MAX_ISSUER_BYTES, bytesOf);
   return {
     authenticate(connection, role, snapshot, nowMs) {
       const { libraryProblem, leafDer, certificates, sentBytes, chainDer } = connection.readPeerEvidence();
@@ -76,8 +80,8 @@ export function createPeerJudge(): PeerJudge {
       const judged = verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem));
       if (!judged.ok) return read === undefined ? err(notRead(leafDer)) : judged;
       const peer: ProvenPeer = { authenticated: judged.value, chainDer: sent, objection: libraryProblem };
-      remember(proven, key, peer, MAX_CACHED);
-      if (read !== undefined && libraryProblem === undefined) remember(issuers, issuerKey(judged.value.leaf), read.slice(1), MAX_ISSUERS);
+      proven.set(key, peer);
+      if (read !== undefined && libraryProblem === undefined) issuers.set(issuerKey(judged.value.leaf), read.slice(1));
       return ok(peer);
     },
   };
@@ -100,6 +104,10 @@ function secondJudge(objection: string | undefined): SecondJudge | undefined {
   return objection === undefined ? undefined : createPathRecheck(objection);
 }
 
+function bytesOf(chainDer: readonly Uint8Array[]): number {
+  return chainDer.reduce((sum, der) => sum + der.length, 0);
+}
+
 function issuerKey({ issuerDer, authorityKeyId }: Certificate): string {
   return hash('sha256', `${issuerDer} ${authorityKeyId ?? ''}`, 'hex');
 }
@@ -108,7 +116,7 @@ function issuerKey({ issuerDer, authorityKeyId }: Certificate): string {
  * There is no room to read what a peer sent whom OpenSSL trusts for it (see `transport/peer-chains.ts`). Most likely it is what
  * others of its issuer sent; and a path through that is as good, whoever sent it: every step is verified, and it ends in this leaf.
  */
-function likelyChain(leafDer: Uint8Array, issuers: ReadonlyMap<string, readonly Uint8Array[]>): readonly Uint8Array[] {
+function likelyChain(leafDer: Uint8Array, issuers: Remembered<readonly Uint8Array[]>): readonly Uint8Array[] {
   const leaf = parseLeaf(leafDer);
   const others = leaf === undefined ? undefined : issuers.get(issuerKey(leaf));
   return [leafDer, ...(others ?? [])];
@@ -123,16 +131,6 @@ function notRead(leafDer: Uint8Array): PeerRefusal {
 function parseLeaf(leafDer: Uint8Array): Certificate | undefined {
   const parsed = leafDer.length > MAX_CHAIN_BYTES ? undefined : parseCertificate(leafDer);
   return parsed?.ok === true ? parsed.value : undefined;
-}
-
-function remember<T>(known: Map<string, T>, key: string, value: T, max: number): void {
-  // A Map keeps insertion order: deleting first makes this entry the youngest.
-  known.delete(key);
-  if (known.size >= max) {
-    const oldest = known.keys().next();
-    if (oldest.done !== true) known.delete(oldest.value);
-  }
-  known.set(key, value);
 }
 
 function refusedByLibrary(code: string, id: SpiffeId): PeerRefusal {
