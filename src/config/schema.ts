@@ -143,9 +143,22 @@ const httpLimitFields = {
   }),
 };
 
-const httpLimits = z.strictObject(httpLimitFields);
+/** `standard` is shorter than the other side usually keeps a connection, `who` is that side. */
+const upstreamIdleTimeout = (standard: string, who: string, why: string) =>
+  field.durationOrOff.prefault(standard).meta({
+    description: `how long a connection to ${who} is kept without a request, unless ${who} says how long in \`Keep-Alive: timeout=\`, which is heeded; it must be shorter than ${who} keeps it${why}. \`off\`: any time`,
+    pattern: field.durationOrOffPattern,
+  });
 
-function limitsOfHttp({ headTimeout, responseTimeout, minBodyRate, ...sizes }: z.output<typeof httpLimits>): HttpLimits {
+const httpLimits = z.strictObject({ ...httpLimitFields, upstreamIdleTimeout: field.durationOrOff });
+
+function limitsOfHttp({
+  headTimeout,
+  responseTimeout,
+  minBodyRate,
+  upstreamIdleTimeout: idle,
+  ...sizes
+}: z.output<typeof httpLimits>): HttpLimits {
   return {
     maxHeadBytes: sizes.maxHeadBytes,
     maxFields: sizes.maxFields,
@@ -153,6 +166,7 @@ function limitsOfHttp({ headTimeout, responseTimeout, minBodyRate, ...sizes }: z
     headTimeoutMs: headTimeout,
     minBodyBytesPerSecond: unlessOff(minBodyRate),
     responseTimeoutMs: unlessOff(responseTimeout),
+    upstreamIdleTimeoutMs: unlessOff(idle),
   };
 }
 
@@ -169,6 +183,7 @@ const http = z
       description: 'requests of one HTTP/2 connection at once; each may hold a connection to the application',
     }),
     ...httpLimitFields,
+    upstreamIdleTimeout: upstreamIdleTimeout('1500ms', 'the application', ' (gunicorn: 2 s, uvicorn: 5 s), and a new one costs little'),
   })
   .transform(({ xfcc, spiffeIdHeader, maxConcurrentStreams, ...limits }): HttpConfig => ({
     xfcc,
@@ -184,6 +199,11 @@ const outboundHttp = z
         'the field `X-Forwarded-Client-Cert`: `sanitize` removes it, `unsafe-forward` leaves what the application sent, which may name anybody',
     }),
     ...httpLimitFields,
+    upstreamIdleTimeout: upstreamIdleTimeout(
+      '50s',
+      'the server',
+      ' (load balancers and nginx: 60 s and more), and a new one costs a handshake',
+    ),
   })
   .transform(({ xfcc, ...limits }): OutboundHttpConfig => ({ xfcc, limits: limitsOfHttp(limits) }));
 

@@ -9,10 +9,11 @@ import { CONTINUE, ownAnswer, type OwnStatus } from '../http1/own-answer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
 import type { Fields } from '../http1/fields.ts';
 import type { HeadProblem } from '../http1/request-head.ts';
-import { RequestReader, type RequestSink } from '../http1/request-reader.ts';
+import { RequestReader, type RequestPart, type RequestSink } from '../http1/request-reader.ts';
 import { ResponseReader, type ResponseSink } from '../http1/response-reader.ts';
 import { Upstreams, type OpenUpstream, type UpstreamSink } from './http1-upstream.ts';
 import type { UpstreamFailure } from './outcome.ts';
+import { isIdempotent, KeptBody, RESTED_MS, wasClosed } from './repair.ts';
 import type { Session } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
 
@@ -91,8 +92,16 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   // The request under way: from its head to its log line.
   #isUnderWay = false;
   #startedAtMs = 0;
-  /** The head for the application, until it is written. */
+  /** Of the one before. */
+  #endedAtMs = 0;
+  /** The head for the application, until it is written; if the request may have to be sent once more, until it is answered. */
   #rewritten = NOTHING;
+  readonly #keptBody = new KeptBody();
+  /** The client was told to go on with the body. */
+  #hasContinued = false;
+  /** It is sent once more when there is a connection for it, and then this part of it comes next. */
+  #resumesAs: RequestPart | undefined;
+  #retries = 0;
   #verdict: Verdict | undefined;
   /** Of the final response; 0 before. */
   #status = 0;
@@ -105,7 +114,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     // A Unix socket that is dropped ends like any other.
     this.#response = new ResponseReader(this, limits, scratch, downstream.remoteAddress === 'unix');
     this.#who = judged === 'downstream' ? 'the application' : 'the server';
-    this.#upstreams = new Upstreams(this, clock, open);
+    this.#upstreams = new Upstreams(this, clock, open, limits.upstreamIdleTimeoutMs);
     this.#deadlines = new Deadlines(this, clock, limits);
   }
 
@@ -272,12 +281,25 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     }
     // The bytes of the head are the transport's.
     this.#rewritten = rewriteHead(head, this.#options.identity);
+    if (this.#upstreams.wake(this.#startedAtMs) < RESTED_MS) this.#forward();
+    else setImmediate(() => this.#forwardNow());
+  }
+
+  #forward(): void {
     if (!this.#upstreams.isOpen) this.#upstreams.connect();
     else if (this.#options.judged === 'downstream' || this.#isAllowed()) this.#sendHead();
   }
 
+  /** All that had come is read by now: also the end of a connection that it was to be sent on. */
+  #forwardNow(): void {
+    if (!this.#isUnderWay) return;
+    this.#forward();
+    this.#pump();
+  }
+
   bodyRead(chunk: Buffer, start: number, end: number): void {
     this.#deadlines.bodyRead(end - start);
+    this.#keptBody.add(chunk, start, end);
     this.#toUpstream(start === 0 && end === chunk.length ? chunk : chunk.subarray(start, end));
     // Who takes nothing more of a request owes its response no later than who has it all.
     if (this.#upstreams.isFull && this.#response.part === 'head') this.#deadlines.requestStalled();
@@ -300,6 +322,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#verdict = undefined;
     this.#status = 0;
     this.#responseBytes = 0;
+    this.#hasContinued = false;
+    this.#retries = 0;
   }
 
   #isAllowed(): boolean {
@@ -336,6 +360,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { session, counters, ticker } = this.#options;
     session.lastActiveTick = ticker.tick;
     counters.upstreamReadBytes += chunk.length;
+    if (this.#keptBody.isWhole) this.#forgetRequest();
     this.#response.read(chunk);
     this.#pump();
   }
@@ -350,7 +375,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
         this.#upstreams.letGo();
         break;
       case 'head':
-        this.#fail(502, 'upstream_failed', `${this.#who} closed the connection before it answered`);
+        if (!this.#sendAgain()) this.#fail(502, 'upstream_failed', `${this.#who} closed the connection before it answered`);
         break;
       case 'body':
       case 'trailers':
@@ -379,12 +404,17 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { part } = this.#response;
     const isTunnelEnd = part === 'tunnel' && hadEnded && error === undefined;
     if (part === 'whole') this.#exchangeDone();
-    else if (part !== 'none' && !isTunnelEnd) {
+    else if (part !== 'none' && !isTunnelEnd && !(wasClosed(codeOf(error)) && this.#sendAgain())) {
       const code = codeOf(error);
       this.#options.broken('upstream', error);
       this.#fail(502, 'upstream_failed', `${this.#who} broke the connection${code === undefined ? '' : ` (${code})`}`);
     }
     this.#pump();
+  }
+
+  upstreamRested(): void {
+    this.#upstreams.letGo();
+    this.#flow();
   }
 
   upstreamReleased(): void {
@@ -396,14 +426,59 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   }
 
   #sendHead(): void {
+    if (this.#resumesAs !== undefined) {
+      this.#sendRest(this.#resumesAs);
+      return;
+    }
     const { head, body } = this.#request;
     const continues = head.expectsContinue && body.state !== 'done';
     this.#response.expect(head, continues);
     this.#toUpstream(this.#rewritten);
-    this.#rewritten = NOTHING;
-    if (continues) this.responseRead(CONTINUE, 0, CONTINUE.length);
+    // Only who answered before may have closed without having seen the request.
+    if (this.#upstreams.isReused && isIdempotent(head.method)) this.#keptBody.begin();
+    else this.#rewritten = NOTHING;
+    if (continues) {
+      this.#hasContinued = true;
+      this.responseRead(CONTINUE, 0, CONTINUE.length);
+    }
     this.#request.beginBody();
     if (this.#request.part === 'body') this.#deadlines.bodyAwaited();
+  }
+
+  /**
+   * The other side closed a connection that it had kept, and said nothing on it: it may have done so before the request came.
+   * Sends that once more, on a new connection, if it may be; false if not.
+   */
+  #sendAgain(): boolean {
+    const request = this.#request;
+    if (!this.#keptBody.isWhole) return false;
+    this.#retries++;
+    this.#upstreams.drop();
+    this.#response.part = 'none';
+    this.#resumesAs = request.part;
+    // The time of a response goes on; that of a body is not to be lost by who must wait for us.
+    if (request.part !== 'held') this.#deadlines.responseBegun();
+    request.part = 'held';
+    this.#upstreams.connect();
+    return true;
+  }
+
+  #sendRest(next: RequestPart): void {
+    const request = this.#request;
+    this.#response.expect(request.head, this.#hasContinued);
+    this.#toUpstream(this.#rewritten);
+    for (const chunk of this.#keptBody.chunks) this.#toUpstream(chunk);
+    this.#forgetRequest();
+    request.part = next;
+    if (next === 'held') return;
+    if (next === 'trailers') this.#deadlines.headBegun();
+    if (this.#upstreams.isFull) this.#deadlines.requestStalled();
+  }
+
+  #forgetRequest(): void {
+    this.#keptBody.forget();
+    this.#rewritten = NOTHING;
+    this.#resumesAs = undefined;
   }
 
   #toUpstream(chunk: Buffer): void {
@@ -467,6 +542,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     }
     this.#request.part = 'head';
     if (this.#upstreams.hasEnded || this.#recycles) this.#upstreams.letGo();
+    else this.#upstreams.rest(this.#endedAtMs, response.keepAlive);
     this.#recycles = false;
   }
 
@@ -526,6 +602,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   #stopExchange(): void {
     this.#response.part = 'none';
+    this.#forgetRequest();
     this.#deadlines.stop();
   }
 
@@ -584,6 +661,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #logRequest(result: HttpResult, detail?: string, isUnread = false): void {
     this.#isUnderWay = false;
     const { clock, session } = this.#options;
+    this.#endedAtMs = clock.monotonic();
     const { method, target, host } = this.#request.head;
     this.#options.requestFinished({
       connection: session.id,
@@ -598,7 +676,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       verdict: this.#verdict,
       bytesFromDownstream: this.#request.bytes,
       bytesToDownstream: this.#responseBytes,
-      durationMs: clock.monotonic() - this.#startedAtMs,
+      durationMs: this.#endedAtMs - this.#startedAtMs,
+      retries: this.#retries,
     });
   }
 }

@@ -116,6 +116,8 @@ class Http2Forwarder implements ExchangeContext {
     this.connections = new ApplicationConnections({
       max: options.maxConcurrentStreams,
       files: options.files,
+      clock,
+      silentMs: limits.upstreamIdleTimeoutMs,
       open: (done) => options.open(done),
       carried: (read, written) => {
         counters.upstreamReadBytes += read;

@@ -17,6 +17,7 @@ export interface Asked {
 
 const CONNECTION = nameBytes('connection');
 const CONTENT_LENGTH = nameBytes('content-length');
+const KEEP_ALIVE = nameBytes('keep-alive');
 const TRANSFER_ENCODING = nameBytes('transfer-encoding');
 const UPGRADE = nameBytes('upgrade');
 const VERSION = Buffer.from('HTTP/1.', 'latin1');
@@ -31,6 +32,8 @@ export class ResponseHead {
   framing: Framing = NO_BODY;
   /** The application will answer nothing after this. */
   close = false;
+  /** What it says in Keep-Alive; empty if nothing. */
+  keepAlive = '';
   /** It says `Upgrade: websocket`, for a 101. */
   upgradesToWebSocket = false;
   readonly reader: BlockReader;
@@ -83,6 +86,7 @@ export class ResponseHead {
     let encodings = 0;
     let keepsAlive = false;
     this.close = false;
+    this.keepAlive = '';
     this.upgradesToWebSocket = false;
     for (let field = 0; field < fields.count; field++) {
       switch (fields.nameLength(field)) {
@@ -90,6 +94,7 @@ export class ResponseHead {
           if (fields.isNamed(field, UPGRADE)) this.upgradesToWebSocket = fields.value(field).toLowerCase() === 'websocket';
           break;
         case 10: {
+          if (fields.isNamed(field, KEEP_ALIVE)) this.keepAlive += `,${fields.value(field)}`;
           if (!fields.isNamed(field, CONNECTION)) break;
           const options = tokenList(fields.value(field));
           if (options === undefined) return bad('Connection names no valid fields');

@@ -133,6 +133,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     requestFinished(listener, record) {
       const numbers = numbersOf(listener);
       countRequest(numbers.requests, record.status, record.result);
+      if (record.retries > 0) numbers.retries.add(record.result);
       // A WebSocket lasts as long as it is wanted.
       if (record.status !== 101) numbers.requestDurations.observe(record.durationMs);
       if (logger.isLevelEnabled('info')) logger.members('info', requestMembers(listener, record), 'request finished');

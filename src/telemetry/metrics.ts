@@ -26,6 +26,8 @@ export interface ListenerMetrics {
   readonly handshakes: Record<'ok' | DenyReason, number>;
   readonly closes: Record<CloseReason, number>;
   readonly requests: RequestCounts;
+  /** Requests that were sent once more, by how they went then. */
+  readonly retries: Tally;
   /** By allow-list entry. */
   readonly allowed: Tally;
   denied: number;
@@ -239,6 +241,15 @@ export function createMetrics(options: MetricsOptions): Metrics {
     }),
   );
 
+  counter(
+    'http_retries_total',
+    'Requests that were sent once more, since a connection that had been used before was closed under them, by how they went then',
+    [...LISTENER, 'result'],
+    each((m, labels, add) => {
+      for (const [result, count] of m.retries.entries()) add({ ...labels, result }, count);
+    }),
+  );
+
   registerDurations(
     registry,
     'scute_http_request_duration_seconds',
@@ -305,6 +316,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
         handshakes: zeroes(['ok', ...DENY_REASONS]),
         closes: zeroes(CLOSE_REASONS),
         requests: new Map(),
+        retries: createTally([]),
         allowed: createTally([]),
         denied: 0,
         handshakeDurations: new Durations(),

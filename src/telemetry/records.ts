@@ -80,6 +80,8 @@ export interface RequestRecord {
   readonly bytesFromDownstream: number;
   readonly bytesToDownstream: number;
   readonly durationMs: number;
+  /** How often it was sent once more, since a connection was closed under it: 0 or 1. */
+  readonly retries: number;
 }
 
 /** Counted on the data path in plain integers and read when metrics are scraped. One a listener; the listener is its only writer. */

@@ -55,6 +55,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
     headTimeoutMs: 10_000,
     minBodyBytesPerSecond: undefined,
     responseTimeoutMs: 10_000,
+    upstreamIdleTimeoutMs: undefined,
     ...options.limits,
   };
   forwardHttp({
