@@ -94,12 +94,14 @@ export class Connections {
     if (this.#live.size > 0 && !deadline.aborted) {
       await new Promise<void>((resolve) => {
         const finish = (): void => {
-          deadline.removeEventListener('abort', finish);
+          deadline.removeEventListener('abort', late);
           this.#whenEmpty = undefined;
           resolve();
         };
+        // What came before the deadline may still have to be read.
+        const late = (): void => void setImmediate(finish);
         this.#whenEmpty = finish;
-        deadline.addEventListener('abort', finish, { once: true });
+        deadline.addEventListener('abort', late, { once: true });
       });
     }
     const rest = [...this.#live];
