@@ -2,7 +2,7 @@ import type { HttpLimits } from '../config/config.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
 import type { Verdict } from '../policy/verdict.ts';
-import type { HttpResult, ListenerCounters, RequestRecord } from '../telemetry/records.ts';
+import type { CloseReason, HttpResult, ListenerCounters, RequestRecord } from '../telemetry/records.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
 import { rewriteHead, type IdentityFields } from '../http1/identity-fields.ts';
 import { CONTINUE, ownAnswer, type OwnStatus } from '../http1/own-answer.ts';
@@ -22,7 +22,7 @@ export type RequestJudge = (method: string, target: string, host: string) => Ver
 
 export interface HttpForwardOptions {
   readonly downstream: Connection;
-  /** Its `drop`, `wind` and `expire` are set. */
+  /** Its `drop`, `dismiss`, `wind` and `expire` are set. */
   readonly session: Session;
   readonly counters: ListenerCounters;
   /** Read on each chunk: the present tick of the idle clock. */
@@ -38,6 +38,8 @@ export interface HttpForwardOptions {
   readonly open: OpenUpstream;
   /** What `open` gave is no longer used. */
   released(): void;
+  /** Outbound: the connection to the server was ended, between requests, for this reason. The application's goes on. */
+  dismissed(reason: CloseReason, detail: string): void;
   requestFinished(record: RequestRecord): void;
   /** One side broke, with the error if there was one. */
   broken(side: Side, error: Error | undefined): void;
@@ -121,6 +123,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   start(): void {
     const { session, downstream, limits } = this.#options;
     session.drop = () => this.#drop();
+    session.dismiss = (reason, detail) => this.#dismiss(reason, detail);
     session.wind = () => {
       this.#drain();
       if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
@@ -159,6 +162,21 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       this.#becauseExpired();
       this.#closeDownstream(ANSWER_GRACE_MS);
     }
+  }
+
+  /** The other side of TLS is nobody to talk to any more: what is under way is cut, and between requests nobody has to see an error. */
+  #dismiss(reason: CloseReason, detail: string): void {
+    const { judged, session } = this.#options;
+    if (judged === 'upstream' && !this.#isUnderWay) {
+      this.#options.dismissed(reason, detail);
+      this.#upstreams.letGo();
+      this.#flow();
+      return;
+    }
+    session.because(reason, detail);
+    if (this.#isUnderWay) this.#drop();
+    else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
+    else this.#closeDownstream(ANSWER_GRACE_MS);
   }
 
   #becauseExpired(): void {
@@ -596,6 +614,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   /** How long the client may still take to agree to the end. */
   #limitGrace(graceMs: number): void {
+    if (this.#isClosed) return;
     const { downstream, clock } = this.#options;
     this.#graceTimer ??= clock.after(graceMs, () => downstream.abort());
   }

@@ -92,7 +92,7 @@ async function run(seed: number): Promise<void> {
     },
     open(tell) {
       isProven = false;
-      const fail = (): void => tell({ ok: false, failure: connectFailure('ECONNREFUSED', 'refused') });
+      const fail = (): void => tell({ ok: false, failure: connectFailure('the application', 'ECONNREFUSED', 'refused') });
       if (random() < 0.05) {
         fail();
         return { abort: () => assert.fail('given up after it was told') };
@@ -123,6 +123,7 @@ async function run(seed: number): Promise<void> {
       };
     },
     released: () => (isProven = false),
+    dismissed: () => undefined,
     requestFinished: (record) => records.push(record),
     broken: () => undefined,
     done: () => done++,
@@ -169,7 +170,8 @@ async function run(seed: number): Promise<void> {
       else downstream.break();
       return 'client leaves';
     }
-    if (choice < 0.75) session.wind();
+    if (choice < 0.74) session.dismiss('policy', 'not any more');
+    else if (choice < 0.75) session.wind();
     else if (choice < 0.77) session.expire();
     else if (choice < 0.775) session.drop();
     else if (choice < 0.8) isAllowed = !isAllowed;

@@ -148,11 +148,11 @@ export class ApplicationConnections extends Agent {
     const { attempt: slot } = options as ReturnType<typeof exactly>;
     const fail = (failure: UpstreamFailure): void => (done as (error: Error) => void)(new NoConnection(failure));
     if (this.#closed) {
-      fail(connectFailure('ECANCELED', 'the HTTP/2 connection is closed'));
+      fail(connectFailure('the application', 'ECANCELED', 'the HTTP/2 connection is closed'));
       return;
     }
     if (this.#held > 0 && !this.#options.files.take(1)) {
-      fail(connectFailure('EMFILE', 'no file descriptors are left for connections'));
+      fail(connectFailure('the application', 'EMFILE', 'no file descriptors are left for connections'));
       return;
     }
     this.#held++;
@@ -183,7 +183,7 @@ export class ApplicationConnections extends Agent {
     slot.giveUp = () => {
       this.#attempts.delete(handle);
       handle.abort();
-      fail(connectFailure('ECANCELED', 'nobody waits for it any more'));
+      fail(connectFailure('the application', 'ECANCELED', 'nobody waits for it any more'));
     };
   }
 

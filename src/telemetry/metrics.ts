@@ -25,6 +25,8 @@ export interface ListenerMetrics {
   readonly refusedAccepts: Record<RefusedAcceptReason, number>;
   readonly handshakes: Record<'ok' | DenyReason, number>;
   readonly closes: Record<CloseReason, number>;
+  /** Connections to servers that were ended while the application's went on. */
+  readonly dismissedServers: Record<CloseReason, number>;
   readonly requests: RequestCounts;
   /** Requests that were sent once more, by how they went then. */
   readonly retries: Tally;
@@ -202,7 +204,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
     'connections_drained_total',
     'Connections that Scute ended by itself',
     [...LISTENER, 'reason'],
-    each((m, labels, add) => byReason(m.closes, DRAIN_REASONS, labels, add)),
+    each((m, labels, add) => {
+      for (const reason of DRAIN_REASONS) add({ ...labels, reason }, m.closes[reason] + m.dismissedServers[reason]);
+    }),
   );
   counter(
     'tls_handshakes_total',
@@ -315,6 +319,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
         refusedAccepts: zeroes(REFUSED_ACCEPT_REASONS),
         handshakes: zeroes(['ok', ...DENY_REASONS]),
         closes: zeroes(CLOSE_REASONS),
+        dismissedServers: zeroes(CLOSE_REASONS),
         requests: new Map(),
         retries: createTally([]),
         allowed: createTally([]),

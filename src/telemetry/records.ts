@@ -104,6 +104,15 @@ export interface ListenerRef {
   readonly direction: Direction;
 }
 
+/** What is said of a connection to a server that was ended between requests, while the application's goes on. */
+export interface DismissedServer {
+  /** The number of the application's connection. */
+  readonly connection: number;
+  readonly peerId: string | undefined;
+  readonly reason: CloseReason;
+  readonly detail: string;
+}
+
 /** What is said of one connection when it has ended: one log line. */
 export interface ConnectionRecord {
   readonly id: number;

@@ -89,6 +89,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
       return { abort: () => (isOff = true) };
     },
     released: () => undefined,
+    dismissed: () => undefined,
     requestFinished: (record) => records.push(record),
     broken: () => undefined,
     done: () => (done = true),
