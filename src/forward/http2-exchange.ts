@@ -64,7 +64,7 @@ export class Exchange implements Asker, DeadlineSink {
   readonly #attempt: Attempt = { giveUp: undefined };
   /** What is asked, for as long as it may have to be asked once more. */
   #exact: ExactRequest | undefined;
-  readonly #keptBody = new KeptBody();
+  #keptBody: KeptBody | undefined;
   #retries = 0;
   #response: IncomingMessage | undefined;
   #method = '';
@@ -220,7 +220,10 @@ export class Exchange implements Asker, DeadlineSink {
       return;
     }
     // Only who answered before may have closed without having seen the request.
-    if (request.reusedSocket && isIdempotent(this.#method)) this.#keptBody.begin();
+    if (request.reusedSocket && isIdempotent(this.#method)) {
+      this.#keptBody = new KeptBody();
+      this.#keptBody.begin();
+    } else this.#exact = undefined;
     if (!this.#hasBody) {
       request.end();
       this.#requestDone();
@@ -245,7 +248,7 @@ export class Exchange implements Asker, DeadlineSink {
 
   /** The application closed a connection that it had kept, and said nothing on it: it may not have seen the request. */
   #mayAskAgain(code: string, request: ClientRequest | undefined): boolean {
-    if (!this.#keptBody.isWhole || !wasClosed(code) || request === undefined) return false;
+    if (this.#keptBody?.isWhole !== true || !wasClosed(code) || request === undefined) return false;
     return this.#context.connections.heardNothing(request.socket);
   }
 
@@ -257,6 +260,9 @@ export class Exchange implements Asker, DeadlineSink {
   }
 
   #sendRest(request: ClientRequest): void {
+    const chunks = [...(this.#keptBody?.chunks ?? [])];
+    // There is no third time.
+    this.#forgetRequest();
     if (!this.#hasBody) {
       request.end();
       return;
@@ -264,14 +270,14 @@ export class Exchange implements Asker, DeadlineSink {
     request.on('drain', () => this.#drained(request));
     // The head goes out, with or without a body behind it.
     let takesMore = request.write('', 'latin1');
-    for (const chunk of this.#keptBody.chunks) takesMore = request.write(chunk);
-    this.#forgetRequest();
+    for (const chunk of chunks) takesMore = request.write(chunk);
     if (this.#requestWhole) this.#endRequest(request);
     else this.#hold(!takesMore);
   }
 
   #forgetRequest(): void {
-    this.#keptBody.forget();
+    this.#keptBody?.forget();
+    this.#keptBody = undefined;
     this.#exact = undefined;
   }
 
@@ -298,7 +304,7 @@ export class Exchange implements Asker, DeadlineSink {
     if (this.#received > (this.#announced ?? Infinity)) this.#fail(400, 'bad_request', 'the body is longer than Content-Length says');
     else if (this.#received > (this.#context.limits.maxBodyBytes ?? Infinity)) this.#fail(413, 'too_large', 'the body is too large');
     else {
-      this.#keptBody.add(chunk, 0, chunk.length);
+      this.#keptBody?.add(chunk, 0, chunk.length);
       if (this.#request?.write(chunk) === false) this.#hold(true);
       this.#context.connections.account(this.#request?.socket ?? undefined);
     }

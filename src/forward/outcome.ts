@@ -38,7 +38,6 @@ export function connectFailure(who: Who, code: string, message: string): Upstrea
 }
 
 function whyUnreached(who: Who, code: string): string {
-  if (connectStatus(code).result === 'overloaded') return `no file descriptors or memory are left for a connection to ${who}`;
   if (connectProblem(code) === 'upstream_unresolved') return `the name of ${who} has no address`;
   if (code === 'ETIMEDOUT') return `${who} did not accept the connection in time`;
   if (code === 'ECONNRESET') return whyReset(who, 'at once');

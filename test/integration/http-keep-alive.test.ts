@@ -134,20 +134,21 @@ for (const [way, start] of WAYS) {
     const random = createRandom(1);
     let closed = 0;
     const stage = await start(t, (socket) => {
+      // Some are closed by the clock, which on a busy machine may be always too early; the others under a request.
+      const isTimed = random() < 0.5;
       let timer: NodeJS.Timeout | undefined;
       socket.on('close', () => clearTimeout(timer));
       serveRequests(socket, (text, isWhole, count) => {
         if (!isWhole) return false;
         clearTimeout(timer);
-        // The end, or the reset, crosses with the request; or the request comes a little before the time is over, or after.
         const how = random() < 0.5 ? 'end' : 'reset';
-        if (count > 0 && random() < 0.3) {
+        if (count > 0 && !isTimed && random() < 0.3) {
           closed++;
           closeIt(socket, how);
           return false;
         }
         socket.write(text.startsWith('HEAD') ? OK.slice(0, -2) : OK);
-        timer = setTimeout(() => closeIt(socket, how), IDLE_MS);
+        if (isTimed) timer = setTimeout(() => closeIt(socket, how), IDLE_MS);
         return true;
       });
     });
