@@ -13,7 +13,7 @@ import { RequestReader, type RequestPart, type RequestSink } from '../http1/requ
 import { ResponseReader, type ResponseSink } from '../http1/response-reader.ts';
 import { Upstreams, type OpenUpstream, type UpstreamSink } from './http1-upstream.ts';
 import type { UpstreamFailure } from './outcome.ts';
-import { isIdempotent, KeptBody, RESTED_MS, wasClosed } from './repair.ts';
+import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
 import type { Session } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
 
@@ -98,7 +98,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #endedAtMs = 0;
   /** The head for the application, until it is written; if the request may have to be sent once more, until it is answered. */
   #rewritten = NOTHING;
-  readonly #keptBody = new KeptBody();
+  readonly #kept = new KeptRequest();
   /** The client was told to go on with the body. */
   #hasContinued = false;
   /** It is sent once more when there is a connection for it, and then this part of it comes next. */
@@ -317,7 +317,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   bodyRead(chunk: Buffer, start: number, end: number): void {
     this.#deadlines.bodyRead(end - start);
-    this.#keptBody.add(chunk, start, end);
+    if (this.#kept.isWhole && !this.#kept.add(chunk, start, end)) this.#forgetRequest();
     this.#toUpstream(start === 0 && end === chunk.length ? chunk : chunk.subarray(start, end));
     // Who takes nothing more of a request owes its response no later than who has it all.
     if (this.#upstreams.isFull && this.#response.part === 'head') this.#deadlines.requestStalled();
@@ -378,7 +378,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { session, counters, ticker } = this.#options;
     session.lastActiveTick = ticker.tick;
     counters.upstreamReadBytes += chunk.length;
-    if (this.#keptBody.isWhole) this.#forgetRequest();
+    if (this.#kept.isWhole) this.#forgetRequest();
     this.#response.read(chunk);
     this.#pump();
   }
@@ -453,8 +453,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#response.expect(head, continues);
     this.#toUpstream(this.#rewritten);
     // Only who answered before may have closed without having seen the request.
-    if (this.#upstreams.isReused && isIdempotent(head.method)) this.#keptBody.begin();
-    else this.#rewritten = NOTHING;
+    const mayRepeat = this.#upstreams.isReused && isIdempotent(head.method);
+    if (!mayRepeat || !this.#kept.begin(this.#rewritten.length)) this.#rewritten = NOTHING;
     if (continues) {
       this.#hasContinued = true;
       this.responseRead(CONTINUE, 0, CONTINUE.length);
@@ -469,7 +469,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
    */
   #sendAgain(): boolean {
     const request = this.#request;
-    if (!this.#keptBody.isWhole) return false;
+    if (!this.#kept.isWhole) return false;
     this.#retries++;
     this.#upstreams.drop();
     this.#response.part = 'none';
@@ -485,7 +485,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const request = this.#request;
     this.#response.expect(request.head, this.#hasContinued);
     this.#toUpstream(this.#rewritten);
-    for (const chunk of this.#keptBody.chunks) this.#toUpstream(chunk);
+    this.#toUpstream(this.#kept.body);
     this.#forgetRequest();
     request.part = next;
     if (next === 'held') return;
@@ -494,7 +494,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   }
 
   #forgetRequest(): void {
-    this.#keptBody.forget();
+    this.#kept.forget();
     this.#rewritten = NOTHING;
     this.#resumesAs = undefined;
   }

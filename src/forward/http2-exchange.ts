@@ -21,7 +21,7 @@ import {
   type ServerHttp2Stream,
 } from './http2-engine.ts';
 import { fieldObject, readResponse, responseTrailers, type FieldList, type Http2Head } from '../http2/head.ts';
-import { isIdempotent, KeptBody, RESTED_MS, wasClosed } from './repair.ts';
+import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
 import type { Session } from './session.ts';
 
 /** What the requests of one HTTP/2 connection share. */
@@ -64,7 +64,7 @@ export class Exchange implements Asker, DeadlineSink {
   readonly #attempt: Attempt = { giveUp: undefined };
   /** What is asked, for as long as it may have to be asked once more. */
   #exact: ExactRequest | undefined;
-  #keptBody: KeptBody | undefined;
+  #kept: KeptRequest | undefined;
   #retries = 0;
   #response: IncomingMessage | undefined;
   #method = '';
@@ -221,8 +221,8 @@ export class Exchange implements Asker, DeadlineSink {
     }
     // Only who answered before may have closed without having seen the request.
     if (request.reusedSocket && isIdempotent(this.#method)) {
-      this.#keptBody = new KeptBody();
-      this.#keptBody.begin();
+      this.#kept = new KeptRequest();
+      if (!this.#kept.begin(this.#requestBytes)) this.#forgetRequest();
     } else this.#exact = undefined;
     if (!this.#hasBody) {
       request.end();
@@ -248,7 +248,7 @@ export class Exchange implements Asker, DeadlineSink {
 
   /** The application closed a connection that it had kept, and said nothing on it: it may not have seen the request. */
   #mayAskAgain(code: string, request: ClientRequest | undefined): boolean {
-    if (this.#keptBody?.isWhole !== true || !wasClosed(code) || request === undefined) return false;
+    if (this.#kept?.isWhole !== true || !wasClosed(code) || request === undefined) return false;
     return this.#context.connections.heardNothing(request.socket);
   }
 
@@ -260,7 +260,7 @@ export class Exchange implements Asker, DeadlineSink {
   }
 
   #sendRest(request: ClientRequest): void {
-    const chunks = [...(this.#keptBody?.chunks ?? [])];
+    const body = this.#kept?.body;
     // There is no third time.
     this.#forgetRequest();
     if (!this.#hasBody) {
@@ -270,14 +270,14 @@ export class Exchange implements Asker, DeadlineSink {
     request.on('drain', () => this.#drained(request));
     // The head goes out, with or without a body behind it.
     let takesMore = request.write('', 'latin1');
-    for (const chunk of chunks) takesMore = request.write(chunk);
+    if (body !== undefined && body.length > 0) takesMore = request.write(body);
     if (this.#requestWhole) this.#endRequest(request);
     else this.#hold(!takesMore);
   }
 
   #forgetRequest(): void {
-    this.#keptBody?.forget();
-    this.#keptBody = undefined;
+    this.#kept?.forget();
+    this.#kept = undefined;
     this.#exact = undefined;
   }
 
@@ -304,7 +304,7 @@ export class Exchange implements Asker, DeadlineSink {
     if (this.#received > (this.#announced ?? Infinity)) this.#fail(400, 'bad_request', 'the body is longer than Content-Length says');
     else if (this.#received > (this.#context.limits.maxBodyBytes ?? Infinity)) this.#fail(413, 'too_large', 'the body is too large');
     else {
-      this.#keptBody?.add(chunk, 0, chunk.length);
+      if (this.#kept?.add(chunk, 0, chunk.length) === false) this.#forgetRequest();
       if (this.#request?.write(chunk) === false) this.#hold(true);
       this.#context.connections.account(this.#request?.socket ?? undefined);
     }

@@ -7,42 +7,66 @@
 export const RESTED_MS = 20;
 /** Of one request's body: beyond it, the request is not sent again. */
 const MAX_BODY_BYTES = 64 * 1024;
-/** Of all bodies that the process keeps at a moment. */
+/** Of all requests that the process keeps at a moment: beyond it, further ones are not. */
 const MAX_ALL_BYTES = 16 * 1024 * 1024;
+const LEAST_BYTES = 1024;
+const NOTHING: Buffer = Buffer.alloc(0);
 
 let allBytes = 0;
 
-/** What came of a request's body, for as long as the request may have to be sent once more. */
-export class KeptBody {
+/** A request that may have to be sent once more, for as long as it may: its body, as far as it has come. */
+export class KeptRequest {
   /** Whether all that came was kept. */
   isWhole = false;
-  readonly chunks: Buffer[] = [];
-  #bytes = 0;
+  #body = NOTHING;
+  #length = 0;
+  #counted = 0;
 
-  /** A request is sent of which nothing has come yet. */
-  begin(): void {
-    this.isWhole = true;
+  /** A request is sent of whose body nothing has come yet. Its owner keeps the head, which has so many bytes. Answers `isWhole`. */
+  begin(headBytes: number): boolean {
+    return (this.isWhole = this.#count(headBytes));
   }
 
-  add(chunk: Buffer, start: number, end: number): void {
-    if (!this.isWhole) return;
-    const bytes = end - start;
-    if (this.#bytes + bytes > MAX_BODY_BYTES || allBytes + bytes > MAX_ALL_BYTES) {
+  /** More of its body has come. The chunk is the transport's, and is copied. Answers `isWhole`. */
+  add(chunk: Buffer, start: number, end: number): boolean {
+    const length = this.#length + end - start;
+    if (length > this.#body.length && !this.#grow(length)) {
       this.forget();
-      return;
+      return false;
     }
-    this.#bytes += bytes;
-    allBytes += bytes;
-    // The chunk is the transport's.
-    this.chunks.push(Buffer.from(chunk.subarray(start, end)));
+    chunk.copy(this.#body, this.#length, start, end);
+    this.#length = length;
+    return true;
+  }
+
+  get body(): Buffer {
+    return this.#body.subarray(0, this.#length);
   }
 
   forget(): void {
     this.isWhole = false;
-    if (this.#bytes === 0) return;
-    allBytes -= this.#bytes;
-    this.#bytes = 0;
-    this.chunks.length = 0;
+    allBytes -= this.#counted;
+    this.#counted = 0;
+    this.#body = NOTHING;
+    this.#length = 0;
+  }
+
+  /** One buffer, whatever the number of chunks: who sends byte by byte would have us hold an object for each. */
+  #grow(length: number): boolean {
+    if (length > MAX_BODY_BYTES) return false;
+    const size = Math.min(Math.max(length, this.#body.length * 2, LEAST_BYTES), MAX_BODY_BYTES);
+    if (!this.#count(size - this.#body.length)) return false;
+    const grown = Buffer.allocUnsafeSlow(size);
+    this.#body.copy(grown, 0, 0, this.#length);
+    this.#body = grown;
+    return true;
+  }
+
+  #count(bytes: number): boolean {
+    if (allBytes + bytes > MAX_ALL_BYTES) return false;
+    allBytes += bytes;
+    this.#counted += bytes;
+    return true;
   }
 }
 
