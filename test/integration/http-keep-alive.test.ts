@@ -5,8 +5,9 @@ import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
 import { presented, startExampleDomain, startOutbound, API } from '../support/data-path.ts';
+import { eventually } from '../support/eventually.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { startClient, request } from '../support/http2-stage.ts';
+import { answerOn, request, startClient } from '../support/http2-stage.ts';
 import { startHttpInbound, startRawApplication } from '../support/http-stage.ts';
 import { createRandom } from '../support/random.ts';
 import type { Sidecar } from '../support/sidecar.ts';
@@ -260,5 +261,62 @@ for (const version of ['1.1', '2'] as const) {
         assert.equal(application.connections(), connections, `${said} after ${afterMs} ms`);
       }
     }
+  });
+}
+
+test('over HTTP/2, a body that is on its way goes over the new connection whole, with its trailers', async (t) => {
+  const served: string[] = [];
+  const first = new WeakSet<Socket>();
+  const sockets: Socket[] = [];
+  const application = await startTcpServer(t, (socket) => {
+    const index = sockets.push(socket) - 1;
+    served.push('');
+    socket.on('data', (chunk: Buffer) => {
+      served[index] += chunk.toString('latin1');
+      if (first.has(socket)) return;
+      if (index === 0) first.add(socket);
+      if (index === 0 || served[index]?.endsWith('0\r\nx-sum: 1\r\n\r\n') === true) socket.write(OK);
+    });
+    socket.on('end', () => socket.end());
+  });
+  const stage = await startHttpInbound(t, application.address);
+  const client = await startClient(t, stage);
+  assert.equal((await request(client, { ':path': '/' })).status, 200);
+
+  const stream = client.request({ ':method': 'PUT', ':path': '/put', trailer: 'x-sum' }, { waitForTrailers: true });
+  stream.on('wantTrailers', () => stream.sendTrailers({ 'x-sum': '1' }));
+  const answer = answerOn(stream);
+  const parts = [Buffer.alloc(30_000, 'a'), Buffer.alloc(200_000, 'b')] as const;
+  stream.write(parts[0]);
+  await eventually(() => assert.ok((served[0]?.match(/a/g)?.length ?? 0) > 30_000));
+  closeIt(sockets[0] as Socket, 'reset');
+  await eventually(() => assert.equal(sockets.length, 2));
+  stream.end(parts[1]);
+
+  assert.equal((await answer).status, 200);
+  const [, head = '', body = ''] = /^([^]*?\r\n)\r\n([^]*)$/.exec(served[1] ?? '') ?? [];
+  assert.match(head, /^PUT \/put HTTP\/1\.1\r\n/);
+  assert.equal(head.match(/spiffe:\/\/example\.org\/web/g)?.length, 1);
+  assert.equal(body.replace(/(?:^|\r\n)[0-9a-f]+\r\n(?:x-sum: 1\r\n\r\n)?/g, ''), `${'a'.repeat(30_000)}${'b'.repeat(200_000)}`);
+});
+
+for (const [what, said] of [
+  ['an interim response', 'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n'],
+  ['a part of a head', 'HTTP/1.1 200 O'],
+] as const) {
+  test(`over HTTP/2, a request is not sent once more after ${what}`, async (t) => {
+    let requests = 0;
+    const application = await startRawApplication(t, (_, socket) => {
+      if (++requests % 2 === 1) return OK;
+      socket.write(said);
+      return void setTimeout(() => socket.end(), 20);
+    });
+    const stage = await startHttpInbound(t, application.address);
+    const client = await startClient(t, stage);
+    assert.equal((await request(client, { ':path': '/' })).status, 200);
+
+    assert.equal((await request(client, { ':path': '/' })).status, 502);
+    assert.equal(requests, 2);
+    assert.equal(await stage.sidecar.metric('scute_http_retries_total'), 0);
   });
 }
