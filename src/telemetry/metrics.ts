@@ -321,7 +321,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
         closes: zeroes(CLOSE_REASONS),
         dismissedServers: zeroes(CLOSE_REASONS),
         requests: new Map(),
-        retries: createTally([]),
+        retries: createTally(['forwarded']),
         allowed: createTally([]),
         denied: 0,
         handshakeDurations: new Durations(),
