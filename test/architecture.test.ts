@@ -16,7 +16,7 @@ const ADAPTER = [...PURE, 'config', 'transport', 'telemetry'];
 
 const LAYERS: Readonly<Record<string, Layer>> = {
   lib: { ours: [], outside: ['node:perf_hooks'] },
-  spiffe: { ours: ['lib'], outside: ['node:crypto', 'node:util'] },
+  spiffe: { ours: ['lib'], outside: ['node:crypto'] },
   policy: { ours: ['lib', 'spiffe'], outside: [] },
   http1: { ours: [], outside: [] },
   http2: { ours: ['http1'], outside: [] },
@@ -49,7 +49,19 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   },
   devdomain: {
     ours: [...ADAPTER, 'gen', 'grpc'],
-    outside: ['node:crypto', 'node:fs/promises', 'node:path', '@bufbuild/protobuf', '@grpc/grpc-js', 'zod'],
+    outside: [
+      'node:crypto',
+      'node:fs/promises',
+      'node:path',
+      'node:util',
+      '@bufbuild/protobuf',
+      '@grpc/grpc-js',
+      '@peculiar/asn1-schema',
+      '@peculiar/asn1-x509',
+      '@peculiar/x509',
+      'reflect-metadata',
+      'zod',
+    ],
   },
   grpc: { ours: ['lib', 'gen'], outside: ['@bufbuild/protobuf', '@grpc/grpc-js'] },
   sds: { ours: [...ADAPTER, 'gen', 'grpc'], outside: ['node:crypto', 'node:net', '@bufbuild/protobuf', '@grpc/grpc-js'] },
@@ -61,7 +73,18 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'forward'], outside: [] },
   cli: {
     ours: ['lib', 'http1', 'identity', 'config', 'sds', 'devdomain', 'app.ts', 'harness.ts', 'package.json'],
-    outside: ['node:events', 'node:fs', 'node:fs/promises', 'node:http', 'node:net', 'node:os', 'node:path', 'commander', 'yaml'],
+    outside: [
+      'node:events',
+      'node:fs',
+      'node:fs/promises',
+      'node:http',
+      'node:net',
+      'node:os',
+      'node:path',
+      'node:tty',
+      'commander',
+      'yaml',
+    ],
   },
   'main.ts': { ours: ['cli'], outside: ['node:os', 'node:timers/promises'] },
 };
@@ -72,6 +95,7 @@ const NARROWED: readonly { readonly module: RegExp; readonly folder: string; rea
   { module: /^node:net$/, folder: 'config', files: ['units.ts'] },
   { module: /^yaml$/, folder: 'config', files: ['yaml.ts'] },
   { module: /^(?:node:net|@grpc\/grpc-js)$/, folder: 'sds', files: ['server.ts', 'connection.ts', 'stream.ts'] },
+  { module: /^(?:@peculiar\/|reflect-metadata$)/, folder: 'devdomain', files: ['x509.ts'] },
   { module: /^node:v[8m]$/, folder: 'transport', files: ['young-garbage.ts'] },
   // Its types stand beside it.
   { module: /^http-proxy\b/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
@@ -109,6 +133,27 @@ test('the sources and their imports are found', () => {
   assert.ok(importsOf('src/main.ts').includes('./cli/guard.ts'));
   assert.ok(importsOf('src/main.ts').includes('./cli/program.ts'));
   assert.ok(importsOf('src/cli/run.ts').includes('../app.ts'));
+});
+
+test('no files import each other in a circle', () => {
+  const within = new Map(
+    sources.map((file) => [
+      file,
+      importsOf(file)
+        .filter((specifier) => specifier.startsWith('.'))
+        .map((specifier) => normalize(join(dirname(file), specifier))),
+    ]),
+  );
+  const done = new Set<string>();
+  const circles: string[] = [];
+  const visit = (file: string, way: readonly string[]): void => {
+    if (way.includes(file)) circles.push([...way.slice(way.indexOf(file)), file].join(' → '));
+    if (done.has(file) || way.includes(file)) return;
+    for (const imported of within.get(file) ?? []) visit(imported, [...way, file]);
+    done.add(file);
+  };
+  for (const file of sources) visit(file, []);
+  assert.deepEqual(circles, []);
 });
 
 test('every folder has its place in the table', () => {
@@ -180,4 +225,20 @@ test('only the command line sees the process that it runs in', () => {
       !may.has(placeOf(file)) && /\bprocess\.(?:argv|env|exit|exitCode|on|once|stdin)\b/.test(readFileSync(join(root, file), 'utf8')),
   );
   assert.deepEqual(wrong, []);
+});
+
+test('no command but `scute dev` and `scute demo` can load the embedded trust domain and what it stands on', () => {
+  const reached = new Set(['src/main.ts']);
+  for (const file of reached) {
+    for (const specifier of importsOf(file)) {
+      const target = normalize(join(dirname(file), specifier));
+      if (specifier.startsWith('.') && !['src/cli/dev.ts', 'src/cli/demo.ts'].includes(target)) reached.add(target);
+    }
+  }
+
+  assert.ok(reached.has('src/cli/run.ts') && reached.has('src/tls/self-test.ts') && reached.has('src/workload-api/client.ts'));
+  assert.deepEqual(
+    [...reached].filter((file) => placeOf(file) === 'devdomain' || importsOf(file).some((name) => name.startsWith('@peculiar/'))),
+    [],
+  );
 });

@@ -105,7 +105,7 @@ export function describeIdentity(snapshot: IdentitySnapshot | undefined, listene
         ...describeCertificate(certificate, nowMs),
         issued: svids.filter((svid) => svid.authority.sha256 === certificate.sha256).map((svid) => svid.id),
       })),
-      crls: bundle.crls.map((crl) => describeCrl(crl, bundle.authorities)),
+      crls: bundle.crls.map(describeCrl),
     })),
   };
 }
@@ -125,9 +125,9 @@ function describeCertificate(certificate: Certificate, nowMs: number): object {
   };
 }
 
-function describeCrl(crl: Crl, authorities: readonly Certificate[]): object {
+function describeCrl(crl: Crl): object {
   return {
-    issuer: authorities.find((authority) => authority.subjectDer === crl.issuerDer)?.subject ?? null,
+    issuer: crl.issuer,
     this_update: isoTime(crl.thisUpdateMs),
     next_update: crl.nextUpdateMs === undefined ? null : isoTime(crl.nextUpdateMs),
   };

@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import { messageOf } from '../lib/errors.ts';
 import type { Result } from '../lib/result.ts';
 import type { Clock } from '../lib/clock.ts';
+import { tellEach } from '../lib/watch.ts';
 import type { Config } from './config.ts';
 import type { ConfigIssue } from './issue.ts';
 import { parseConfig, readConfigFile, type ConfigSources } from './load.ts';
@@ -69,7 +70,7 @@ export function createConfigFile({ sources, clock, intervalMs }: ConfigFileOptio
     const { changed, loaded } = await read();
     if (!changed && !forced) return;
     const outcome = await loaded();
-    for (const listener of listeners) listener(outcome);
+    tellEach(listeners, outcome);
   }
 
   return {

@@ -92,12 +92,16 @@ export interface HttpConfig {
   readonly spiffeIdHeader: string | undefined;
   /** Requests of one HTTP/2 connection at once. */
   readonly maxConcurrentStreams: number;
+  /** What may be asked for by `Upgrade` besides WebSockets, over HTTP/1.1. */
+  readonly upgrades: readonly string[];
   readonly limits: HttpLimits;
 }
 
 /** To a server, request by request. */
 export interface OutboundHttpConfig {
   readonly xfcc: OutboundXfccMode;
+  /** What may be asked for by `Upgrade` besides WebSockets. */
+  readonly upgrades: readonly string[];
   readonly limits: HttpLimits;
 }
 

@@ -1,18 +1,9 @@
-import type { KeyObject } from 'node:crypto';
+import { type KeyObject, randomBytes } from 'node:crypto';
+import { toPem } from '../spiffe/pem.ts';
 import { trustDomainId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
-import { createKeyPair, keyIdentifier, type KeyPair, type KeyType } from '../spiffe/key-pair.ts';
-import {
-  type CertificateSpec,
-  type DistinguishedName,
-  type ExtendedKeyUsage,
-  type ExtensionSpec,
-  type KeyUsage,
-  randomSerial,
-  toPem,
-  writeCertificate,
-  writeCrl,
-} from '../spiffe/x509-writer.ts';
+import { createKeyPair, type KeyType } from './key-pair.ts';
+import { type CertificateIssuer, type DistinguishedName, keyIdentifier, writeCertificate, writeCrl } from './x509.ts';
 
 /** A root of one trust domain, and below it the intermediates that sign for it. All in memory. */
 export interface Authority {
@@ -25,7 +16,7 @@ export interface Authority {
   readonly notAfterMs: number;
   issue(request: LeafRequest): Promise<IssuedSvid>;
   /** The revocation list of whoever signs the leaves, DER. */
-  revocationList(options: RevocationListOptions): Uint8Array;
+  revocationList(options: RevocationListOptions): Promise<Uint8Array>;
 }
 
 export interface AuthorityOptions {
@@ -36,24 +27,14 @@ export interface AuthorityOptions {
   readonly nowMs: number;
 }
 
-/** What a leaf should be. The defaults make a correct X509-SVID; tests set the rest to make a wrong one. */
 export interface LeafRequest {
-  /** Goes into the certificate as it is: not checked. */
   readonly id: string;
   readonly keyType: KeyType;
+  /** Cut to the authority's own end. */
   readonly lifeMs: number;
   readonly nowMs: number;
   readonly dnsNames?: readonly string[] | undefined;
   readonly subject?: DistinguishedName | undefined;
-  /** Instead of `id` alone: none, several, or other URIs. */
-  readonly uris?: readonly string[] | undefined;
-  readonly notBeforeMs?: number | undefined;
-  /** Cut to the authority's own end. */
-  readonly notAfterMs?: number | undefined;
-  readonly ca?: boolean | undefined;
-  readonly keyUsage?: readonly KeyUsage[] | undefined;
-  readonly extendedKeyUsage?: readonly ExtendedKeyUsage[] | undefined;
-  readonly moreExtensions?: readonly ExtensionSpec[] | undefined;
 }
 
 export interface IssuedSvid {
@@ -73,9 +54,7 @@ export interface RevocationListOptions {
   readonly revoked: readonly { readonly serial: Uint8Array; readonly atMs: number }[];
 }
 
-interface Issuer {
-  readonly name: DistinguishedName;
-  readonly key: KeyPair;
+interface Issuer extends CertificateIssuer {
   readonly der: Uint8Array;
   readonly notBeforeMs: number;
 }
@@ -85,7 +64,7 @@ const LEAF_BACKDATE_MS = 60_000;
 const AUTHORITY_BACKDATE_MS = 3_600_000;
 /** Every certificate says that it is not from a real authority. At most 64 characters (RFC 5280, appendix A.1). */
 const ORGANIZATION = 'Scute development, never for production';
-const LEAF_SUBJECT: DistinguishedName = [{ type: 'O', value: ORGANIZATION }];
+const LEAF_SUBJECT: DistinguishedName = [{ O: ORGANIZATION }];
 
 /** Makes the keys and certificates of a new authority. */
 export async function createAuthority(options: AuthorityOptions): Promise<Authority> {
@@ -96,20 +75,17 @@ export async function createAuthority(options: AuthorityOptions): Promise<Author
   const createIssuer = async (role: string, pathLength: number | undefined, parent: Issuer | undefined): Promise<Issuer> => {
     const key = await createKeyPair(keyType);
     // The key identifier in the name keeps apart what came before a rotation and after it.
-    const name: DistinguishedName = [
-      { type: 'O', value: ORGANIZATION },
-      { type: 'CN', value: `${role} ${Buffer.from(keyIdentifier(key.publicKey)).toString('hex', 0, 8)}` },
-    ];
-    const der = writeCertificate({
+    const name: DistinguishedName = [{ O: ORGANIZATION }, { CN: `${role} ${(await keyIdentifier(key.publicKey)).slice(0, 16)}` }];
+    const der = await writeCertificate({
+      serial: randomSerial(),
       subject: name,
       publicKey: key.publicKey,
-      issuer: parent?.name ?? name,
-      issuerKey: parent?.key ?? key,
+      issuer: parent ?? { name, key },
       notBeforeMs,
       notAfterMs,
-      uris: [trustDomainId(trustDomain)],
-      basicConstraints: { ca: true, pathLength },
-      keyUsage: ['keyCertSign', 'cRLSign'],
+      uri: trustDomainId(trustDomain),
+      dnsNames: [],
+      authority: { pathLength },
     });
     return { name, key, der, notBeforeMs };
   };
@@ -125,26 +101,26 @@ export async function createAuthority(options: AuthorityOptions): Promise<Author
     rootDer: root.der,
     intermediatesDer,
     notAfterMs,
-    async issue(request) {
-      const key = await createKeyPair(request.keyType);
-      const spec = leafSpec(request, { signer, publicKey: key.publicKey, latestMs: notAfterMs });
-      return {
-        id: request.id,
-        key: key.privateKey,
-        chainDer: [writeCertificate(spec), ...intermediatesDer],
-        serial: spec.serial,
-        notAfterMs: spec.notAfterMs,
-      };
+    // X509-SVID standard, sections 2 to 4.
+    async issue({ id, keyType: leafKeyType, lifeMs: leafLifeMs, nowMs: atMs, dnsNames = [], subject = LEAF_SUBJECT }) {
+      const { privateKey, publicKey } = await createKeyPair(leafKeyType);
+      const serial = randomSerial();
+      const until = { notAfterMs: Math.min(wholeSeconds(atMs + leafLifeMs), notAfterMs) };
+      const leaf = await writeCertificate({
+        serial,
+        subject,
+        publicKey,
+        issuer: signer,
+        notBeforeMs: Math.max(atMs - LEAF_BACKDATE_MS, signer.notBeforeMs),
+        ...until,
+        uri: id,
+        dnsNames,
+        authority: undefined,
+      });
+      return { id, key: privateKey, chainDer: [leaf, ...intermediatesDer], serial, ...until };
     },
-    revocationList: ({ number, nowMs, lifeMs, revoked }) =>
-      writeCrl({
-        issuer: signer.name,
-        issuerKey: signer.key,
-        number,
-        thisUpdateMs: nowMs - LEAF_BACKDATE_MS,
-        nextUpdateMs: nowMs + lifeMs,
-        revoked,
-      }),
+    revocationList: ({ number, nowMs: atMs, lifeMs: listLifeMs, revoked }) =>
+      writeCrl({ issuer: signer, number, thisUpdateMs: atMs - LEAF_BACKDATE_MS, nextUpdateMs: atMs + listLifeMs, revoked }),
   };
 }
 
@@ -153,27 +129,9 @@ export function chainPem(svid: IssuedSvid): string {
   return svid.chainDer.map((der) => toPem(der)).join('');
 }
 
-/** X509-SVID standard, sections 2 to 4. */
-function leafSpec(
-  request: LeafRequest,
-  by: { readonly signer: Issuer; readonly publicKey: KeyObject; readonly latestMs: number },
-): CertificateSpec & { readonly serial: Uint8Array } {
-  const { signer, publicKey, latestMs } = by;
-  return {
-    serial: randomSerial(),
-    subject: request.subject ?? LEAF_SUBJECT,
-    publicKey,
-    issuer: signer.name,
-    issuerKey: signer.key,
-    notBeforeMs: request.notBeforeMs ?? Math.max(request.nowMs - LEAF_BACKDATE_MS, signer.notBeforeMs),
-    notAfterMs: Math.min(wholeSeconds(request.notAfterMs ?? request.nowMs + request.lifeMs), latestMs),
-    uris: request.uris ?? [request.id],
-    dnsNames: request.dnsNames,
-    basicConstraints: { ca: request.ca ?? false },
-    keyUsage: request.keyUsage ?? ['digitalSignature'],
-    extendedKeyUsage: request.extendedKeyUsage ?? ['serverAuth', 'clientAuth'],
-    moreExtensions: request.moreExtensions,
-  };
+/** Positive, with 128 random bits after a first byte that keeps all serial numbers of one length. */
+function randomSerial(): Uint8Array {
+  return Buffer.concat([Buffer.from([1]), randomBytes(16)]);
 }
 
 /** Certificates hold whole seconds; the end that we report is the one that is written. */

@@ -1,7 +1,7 @@
 import * as z from 'zod';
 import { positiveDuration, socketMode, spiffeId, trustDomain } from '../config/fields.ts';
 import { pathOf, trustDomainOf } from '../spiffe/spiffe-id.ts';
-import { KEY_TYPES } from '../spiffe/key-pair.ts';
+import { KEY_TYPES } from './key-pair.ts';
 
 const workloadId = spiffeId.refine((id) => pathOf(id) !== '', "a workload's SPIFFE ID needs a path");
 

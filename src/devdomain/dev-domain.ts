@@ -5,6 +5,7 @@ import { JWTBundlesResponseSchema, X509BundlesResponseSchema, X509SVIDResponseSc
 import type { Clock, Timer } from '../lib/clock.ts';
 import { type Service, startAll, stopAll } from '../lib/service.ts';
 import type { Watch } from '../lib/watch.ts';
+import { toPem } from '../spiffe/pem.ts';
 import { parseSpiffeId, trustDomainOf } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import { chainPem, type IssuedSvid } from './authority.ts';
@@ -20,7 +21,6 @@ import {
   type WorkloadApiAnswers,
   type WorkloadApiServer,
 } from './workload-api-server.ts';
-import { toPem } from '../spiffe/x509-writer.ts';
 
 export interface DevDomainDeps {
   readonly clock: Clock;
@@ -246,7 +246,7 @@ export function createDevDomain(config: DevConfig, deps: DevDomainDeps): DevDoma
     activateRoot: (trustDomain) =>
       change(async () => {
         const domain = domainOf(trustDomain);
-        domain.authorities.activate();
+        await domain.authorities.activate();
         await issueSvids(domain);
       }),
     retireRoots: (trustDomain) => change(() => domainOf(trustDomain).authorities.retire()),

@@ -4,7 +4,7 @@ import type { JsonObject, JsonValue } from '@bufbuild/protobuf';
 import { err, ok, type Result } from '../lib/result.ts';
 import { parseSpiffeId, trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
-import { createKeyPair } from '../spiffe/key-pair.ts';
+import { createKeyPair } from './key-pair.ts';
 
 /** A key that signs JWT-SVIDs of one trust domain, always ES256. */
 export interface JwtKey {

@@ -1,8 +1,8 @@
+import { toPem } from '../spiffe/pem.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import { type Authority, createAuthority, type IssuedSvid, type LeafRequest } from './authority.ts';
 import type { DevTrustDomain } from './config.ts';
 import { createJwtKey, type JwtKey, signJwtSvid, writeJwks } from './jwt.ts';
-import { toPem } from '../spiffe/x509-writer.ts';
 
 /** What may be chosen when a leaf is issued; the rest comes from the trust domain's configuration. */
 export type IssueOptions = Partial<Omit<LeafRequest, 'id' | 'nowMs'>>;
@@ -24,10 +24,10 @@ export interface TrustDomainAuthorities {
   /** Adds a new authority to the bundle that does not sign yet. */
   prepare(): Promise<void>;
   /** The authority that was added last signs from now on. The others stay in the bundle. */
-  activate(): void;
+  activate(): Promise<void>;
   /** Leaves only the active authority in the bundle. */
   retire(): void;
-  revoke(serial: Uint8Array): void;
+  revoke(serial: Uint8Array): Promise<void>;
   /** One step of what an authority does with time: prepare at half of its life, activate at the next step, drop what has expired. */
   age(): Promise<void>;
 }
@@ -52,18 +52,18 @@ export async function createTrustDomainAuthorities(domain: DevTrustDomain, now: 
   let lists = 0;
   let list: Uint8Array | undefined;
 
-  const writeList = (): void => {
+  const writeList = async (): Promise<void> => {
     if (revoked.length === 0) return;
     lists += 1;
-    list = active.x509.revocationList({ number: lists, nowMs: now(), lifeMs: domain.svidLife, revoked });
+    list = await active.x509.revocationList({ number: lists, nowMs: now(), lifeMs: domain.svidLife, revoked });
   };
   const newest = (): Generation => generations.at(-1) ?? active;
   const prepare = async (): Promise<void> => {
     generations = [...generations, await create()];
   };
-  const activate = (): void => {
+  const activate = (): Promise<void> => {
     active = newest();
-    writeList();
+    return writeList();
   };
 
   return {
@@ -79,16 +79,17 @@ export async function createTrustDomainAuthorities(domain: DevTrustDomain, now: 
     retire() {
       generations = [active];
     },
-    revoke(serial) {
+    async revoke(serial) {
+      if (revoked.some((entry) => Buffer.compare(entry.serial, serial) === 0)) return;
       revoked = [...revoked, { serial, atMs: now() }];
-      writeList();
+      await writeList();
     },
     async age() {
       generations = generations.filter((generation) => generation === active || generation.x509.notAfterMs > now());
-      if (newest() !== active) activate();
+      if (newest() !== active) await activate();
       else if (now() >= active.createdAtMs + domain.authorityLife / 2) await prepare();
       // Lists end like SVIDs do, and are renewed with them.
-      writeList();
+      await writeList();
     },
   };
 }

@@ -20,7 +20,7 @@ import {
   type X509SVIDResponse,
 } from '../gen/workload_pb.ts';
 import type { Service } from '../lib/service.ts';
-import { createWatch, type Watch } from '../lib/watch.ts';
+import { createWatch, tellEach, type Watch } from '../lib/watch.ts';
 import { prepareUnixSocket, type PreparedUnixSocket } from '../transport/unix-socket.ts';
 import { serviceDefinition } from '../grpc/service-definition.ts';
 import { addReflection } from '../grpc/reflection.ts';
@@ -123,8 +123,7 @@ export function createWorkloadApiServer(options: WorkloadApiServerOptions): Work
       return address;
     },
     endStreams(code, details) {
-      const told = [...openStreams];
-      for (const end of told) end({ code, details });
+      tellEach(openStreams, { code, details });
     },
     async start() {
       const { endpoint } = options;

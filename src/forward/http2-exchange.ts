@@ -417,13 +417,12 @@ export class Exchange implements Asker, DeadlineSink {
     if (endStream) {
       response.resume();
       this.#responseDone();
-      // It may have a body all the same.
-      if (status === 205) this.#request?.destroy();
+      if (read.isLast) this.#request?.destroy();
       return;
     }
     this.#endsWithConnection = framing === 'close';
     this.#awaited = read.length;
-    if (waitForTrailers) this.#stream.on('wantTrailers', () => this.#sendTrailers(response));
+    if (waitForTrailers) this.#stream.on('wantTrailers', () => this.#sendTrailers(response, read.nominated));
     response.on('data', (chunk: Buffer) => this.#responseCame(chunk));
     // With a length, the last byte says it.
     if (read.length === undefined) response.on('end', () => this.#responseEnded());
@@ -462,9 +461,9 @@ export class Exchange implements Asker, DeadlineSink {
     if (this.#stage === 'responding') this.#fail(502, 'upstream_failed', 'the application ended within its response');
   }
 
-  #sendTrailers(response: IncomingMessage): void {
+  #sendTrailers(response: IncomingMessage, nominated: ReadonlySet<string>): void {
     const stream = this.#stream;
-    const sent = this.#tell(() => stream.sendTrailers(fieldObject(responseTrailers(response.rawTrailers))));
+    const sent = this.#tell(() => stream.sendTrailers(fieldObject(responseTrailers(response.rawTrailers, nominated))));
     // Node sends them in an immediate of its own.
     if (sent && !this.#requestWhole) setImmediate(() => stream.close(NGHTTP2_NO_ERROR));
   }

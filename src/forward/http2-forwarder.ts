@@ -4,7 +4,7 @@ import { codeOf, messageOf } from '../lib/errors.ts';
 import type { ListenerCounters, RequestRecord } from '../telemetry/records.ts';
 import type { NativeStream, SecureConnection } from '../transport/connection.ts';
 import { DeadlineQueue } from './deadline-queue.ts';
-import type { FileBudget } from '../transport/file-budget.ts';
+import type { FileAccount } from '../transport/file-budget.ts';
 import type { IdentityFields } from '../http1/identity-fields.ts';
 import type { RequestJudge } from './http1-forwarder.ts';
 import {
@@ -35,7 +35,7 @@ export interface Http2ForwardOptions {
   readonly identity: IdentityFields;
   readonly judge: RequestJudge;
   /** A place for one connection to the application was taken with the client's. */
-  readonly files: FileBudget;
+  readonly files: FileAccount;
   /** Connects to the application; `done` is told once, unless the attempt is aborted. */
   open(done: (outcome: StreamOutcome) => void): { abort(): void };
   requestFinished(record: RequestRecord): void;

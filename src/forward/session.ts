@@ -49,6 +49,8 @@ export class Session {
   drop: () => void = () => undefined;
   /** Ends the session at once, for this reason; in order if nothing is under way, for protocols that have such a moment. */
   dismiss: (reason: CloseReason, detail: string) => void = (reason, detail) => this.#dropBecause(reason, detail);
+  /** It takes long until the session is admitted: what is unread of it is to be watched. */
+  linger: () => void = () => undefined;
   /** Ends the session as soon as nothing is under way, if the protocol has such a moment. */
   wind: () => void = () => undefined;
   /** The SVID of one side has expired: for protocols that have a moment to begin anew. */
@@ -85,6 +87,7 @@ export class Session {
     this.#ended = true;
     this.drop = () => undefined;
     this.dismiss = () => undefined;
+    this.linger = () => undefined;
     this.wind = () => undefined;
     this.expire = () => undefined;
     return true;

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { test } from 'node:test';
 import { createTestAuthority } from '../../test/support/pki.ts';
 import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
@@ -47,4 +48,32 @@ test('a subscriber is told of the current snapshot at once, and of no more after
   publisher.publish(numbered(3));
 
   assert.deepEqual(seen, [1, 2]);
+});
+
+test('a subscriber that throws keeps nobody from hearing, and is a mistake that ends the process, whoever catches what publishing throws', async () => {
+  const program = `
+    import { createIdentityStore } from ${JSON.stringify(import.meta.resolve('./store.ts'))};
+    const { view, publisher } = createIdentityStore();
+    for (const name of ['first', 'second', 'third']) {
+      view.subscribe(({ generation }) => {
+        console.log(name, generation);
+        if (name !== 'second') throw new Error('the mistake of the ' + name);
+      });
+    }
+    try {
+      publisher.publish({ generation: 1 });
+    } catch {}
+    console.log('published', view.current().generation);
+    setTimeout(() => console.log('still there'), 60_000);
+  `;
+
+  const { code, stdout, stderr } = await new Promise<{ code: unknown; stdout: string; stderr: string }>((resolve) => {
+    execFile(process.execPath, ['--input-type=module', '--eval', program], (failure, out, errors) =>
+      resolve({ code: failure?.code, stdout: out, stderr: errors }),
+    );
+  });
+
+  assert.deepEqual(stdout.trim().split('\n'), ['first 1', 'second 1', 'third 1', 'published 1']);
+  assert.equal(code, 1, stderr);
+  assert.match(stderr, /the mistake of the first/);
 });

@@ -8,8 +8,8 @@ export interface BackoffOptions {
 }
 
 export interface Backoff {
-  /** The next delay in milliseconds: doubles each time, with jitter between half and the whole of it. */
-  next(): number;
+  /** The next delay in milliseconds: doubles each time, with jitter between half and the whole of it. This one is at most `atMostMs`. */
+  next(atMostMs?: number): number;
   /** Progress was made: start again from the first delay. */
   reset(): void;
   /** Repeating soon is pointless: every delay from here on is the longest, until `reset`. */
@@ -20,8 +20,9 @@ export interface Backoff {
 export function createBackoff({ initialMs, maxMs, random }: BackoffOptions): Backoff {
   let ceilingMs = initialMs;
   return {
-    next() {
-      const delayMs = ceilingMs / 2 + (ceilingMs / 2) * random();
+    next(atMostMs = maxMs) {
+      const longestMs = Math.min(ceilingMs, atMostMs);
+      const delayMs = longestMs / 2 + (longestMs / 2) * random();
       ceilingMs = Math.min(ceilingMs * 2, maxMs);
       return delayMs;
     },

@@ -13,9 +13,7 @@ export function createWatch<T>(initial?: T): Watch<T> {
     get: () => held,
     set(value) {
       held = value;
-      // A listener may unsubscribe itself or others while it runs.
-      const told = [...listeners];
-      for (const listener of told) if (listeners.has(listener)) listener(value);
+      tellEach(listeners, value);
     },
     subscribe(listener) {
       // A wrapper, so that subscribing the same function twice gives two subscriptions.
@@ -25,4 +23,23 @@ export function createWatch<T>(initial?: T): Watch<T> {
       return () => listeners.delete(own);
     },
   };
+}
+
+/**
+ * Calls each listener with `value`, but those that another has made leave meanwhile. One that throws keeps nobody from hearing. What it
+ * threw is a mistake of ours and ends the process as an uncaught exception: on a stack of its own, since whoever calls may catch, and
+ * take it for a failure of the world.
+ */
+export function tellEach<T>(listeners: ReadonlySet<(value: T) => void>, value: T): void {
+  const told = [...listeners];
+  for (const listener of told) {
+    if (!listeners.has(listener)) continue;
+    try {
+      listener(value);
+    } catch (mistake) {
+      queueMicrotask(() => {
+        throw mistake;
+      });
+    }
+  }
 }

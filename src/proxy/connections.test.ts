@@ -24,7 +24,7 @@ test('those that may stay do not keep an update from those behind them, who may 
     const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
     assert.ok(authenticated.ok);
     session.ownId = us.id;
-    session.proven = { authenticated: authenticated.value, chainDer };
+    session.proven = { authenticated: authenticated.value, chainDer, objection: undefined };
     session.drop = () => {
       dropped.push(name);
       session.end();
@@ -51,7 +51,7 @@ test('who is here to be told that it is not allowed is dropped with its authorit
   const session = new Session('stranger', 0);
   let drops = 0;
   session.ownId = us.id;
-  session.proven = { authenticated: authenticated.value, chainDer };
+  session.proven = { authenticated: authenticated.value, chainDer, objection: undefined };
   session.denied = 'not_allowed';
   session.isToldOnly = true;
   session.drop = () => {
@@ -83,7 +83,7 @@ test('who was allowed is dropped for the list, though a request of it was denied
   assert.ok(authenticated.ok);
   const session = new Session('gone', 0);
   session.ownId = us.id;
-  session.proven = { authenticated: authenticated.value, chainDer };
+  session.proven = { authenticated: authenticated.value, chainDer, objection: undefined };
   session.denied = 'not_allowed';
   session.drop = () => {
     session.end();

@@ -128,6 +128,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       const scratch = this.scratch(http.limits);
       forwardHttp({
         ...options,
+        upgrades: http.upgrades,
         scratch,
         judged: 'downstream',
         open: (done) => this.#openApplication(session, downstream, done),
@@ -177,7 +178,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
         ...options,
         maxConcurrentStreams: http.maxConcurrentStreams,
         idleTimeoutMs: this.limits.idleTimeoutMs,
-        files: this.deps.files,
+        files: this.deps.files.inbound,
         open: (done) => this.#openApplicationStream(session, downstream, done),
       });
       if (winding) session.wind();

@@ -28,8 +28,12 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
 
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
     const { http } = this.settings;
-    if (http === undefined) this.#connect(session, accepted, own);
-    else this.#enter(session, accepted, http);
+    if (http !== undefined) {
+      this.#enter(session, accepted, http);
+      return;
+    }
+    this.watchUnread(session, accepted);
+    this.#connect(session, accepted, own);
   }
 
   /** Whoever asks over HTTP has its place, and each request is answered with a 503. */
@@ -45,9 +49,10 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
 
   /** The server is connected to when there is something to ask it, so the place of a handshake is not needed. */
   #enter(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
+    this.watchUnread(session, accepted);
     this.admission.enterUnjudged(
       session,
-      () => accepted.abort(),
+      () => this.dropUnread(accepted),
       () => this.#forwardRequests(session, accepted, http),
     );
   }
@@ -63,13 +68,13 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
           return;
         }
         session.because(connectProblem(outcome.error.code), outcome.error.message);
-        accepted.abort();
+        this.dropUnread(accepted);
         this.finish(session);
       },
     );
     session.drop = () => {
       attempt.abort();
-      accepted.abort();
+      this.dropUnread(accepted);
       this.finish(session);
     };
   }
@@ -77,8 +82,8 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   #secure(session: Session, accepted: AcceptedConnection, opened: OpenedConnection, own: OwnIdentity): void {
     this.admission.handshake({
       ...this.#handshake(session, opened, own),
-      dropRest: () => accepted.abort(),
-      admitted: (upstream) => this.forward(session, accepted.open(), upstream),
+      dropRest: () => this.dropUnread(accepted),
+      admitted: (upstream) => this.forward(session, this.heed(session, accepted), upstream),
     });
   }
 
@@ -98,12 +103,13 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
 
   #forwardRequests(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
     forwardHttp({
-      downstream: accepted.open(),
+      downstream: this.heed(session, accepted),
       session,
       counters: this.counters,
       ticker: this.ticker,
       clock: this.deps.clock,
       limits: http.limits,
+      upgrades: http.upgrades,
       identity: buildOutboundFields(http.xfcc),
       scratch: this.scratch(http.limits),
       judged: 'upstream',

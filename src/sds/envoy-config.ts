@@ -201,7 +201,7 @@ const XFCC: Readonly<Record<XfccMode, string>> = {
 };
 
 /** With the caller's SPIFFE ID in the fields that the application is to find it in, in place of any that the caller sent. */
-function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurrentStreams, limits }: HttpConfig): object {
+function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, limits }: HttpConfig): object {
   const { name } = inbound;
   const { idleTimeoutMs = 0, maxLifetimeMs } = inbound.limits;
   const route = { cluster: name, timeout: seconds(limits.responseTimeoutMs ?? 0) };
@@ -221,7 +221,7 @@ function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurren
       stream_idle_timeout: seconds(idleTimeoutMs),
       request_headers_timeout: seconds(limits.headTimeoutMs),
       http2_protocol_options: { max_concurrent_streams: maxConcurrentStreams },
-      upgrade_configs: [{ upgrade_type: 'websocket' }],
+      upgrade_configs: ['websocket', ...upgrades].map((upgrade_type) => ({ upgrade_type })),
       route_config: {
         virtual_hosts: [{ name, domains: ['*'], routes: [{ match: { prefix: '/' }, route }] }],
         ...(spiffeIdHeader !== undefined && {

@@ -15,7 +15,7 @@ import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { X509Svid } from '../spiffe/x509-svid.ts';
 import type { SdsMissingReason } from '../telemetry/sds-records.ts';
-import { toPem } from '../spiffe/x509-writer.ts';
+import { toPem } from '../spiffe/pem.ts';
 import { envoyRefusal } from './envoy-refusals.ts';
 import { sentAuthorities, usableCrls } from './revocation.ts';
 import { sanMatchers, type MatcherProblem } from './san-matchers.ts';

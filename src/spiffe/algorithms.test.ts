@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { createPublicKey, generateKeyPairSync, sign, type KeyObject } from 'node:crypto';
+import { createPublicKey, generateKeyPairSync, hash, sign, type KeyObject } from 'node:crypto';
 import { test } from 'node:test';
 import { bitString, element, explicit, integer, octetString, oid, sequence } from '../../test/support/der-writer.ts';
 import { createKeyPair } from '../../test/support/pki.ts';
-import { decodeSignatureAlgorithm, keyEncodingProblem, keyProblem, signatureHolds } from './algorithms.ts';
+import { decodeSignatureAlgorithm, isDigestOfKey, keyEncodingProblem, keyProblem, signatureHolds } from './algorithms.ts';
 import { DerReader } from './der.ts';
 
 const SHA1 = '1.3.14.3.2.26';
@@ -56,23 +56,69 @@ test('MD5, SHA-1, SHA-224, DSA and algorithms not heard of are not accepted, but
     assert.deepEqual(decode(sequence(oid(type))), { oid: type, algorithm: undefined });
 });
 
-test('RSASSA-PSS is accepted with one strong hash, named twice, and nothing by default, which is SHA-1 (RFC 4055 3.1)', () => {
-  const [hash, mask, salt] = [explicit(0, hashOf(SHA256)), explicit(1, maskOf(SHA256)), explicit(2, integer(32))];
+test('an algorithm with parameters that it must not have is not accepted', () => {
+  const [nothing, junk] = [element(0x05), octetString(Buffer.from('junk'))];
+  for (const [type, parameters, isGood] of [
+    ['1.3.101.112', [], true],
+    ['1.3.101.112', [nothing], false],
+    ['1.2.840.10045.4.3.2', [], true],
+    ['1.2.840.10045.4.3.2', [nothing], false],
+    ['1.2.840.113549.1.1.11', [], true],
+    ['1.2.840.113549.1.1.11', [nothing], true],
+    ['1.2.840.113549.1.1.11', [junk], false],
+    ['1.2.840.113549.1.1.11', [element(0x05, Buffer.from([0]))], false],
+  ] as const) {
+    const { oid: named, algorithm } = decode(sequence(oid(type), ...parameters));
+    assert.equal(algorithm !== undefined, isGood, `${type} ${parameters.length}`);
+    assert.equal(named, isGood ? type : `${type} with parameters`);
+  }
+  assert.throws(() => decode(sequence(oid('1.3.101.112'), nothing, nothing)));
+});
 
-  assert.deepEqual(decode(pss(hash, mask, salt)).algorithm, { keyType: 'rsa', hash: 'sha256', pssSaltLength: 32 });
+test('whether an identifier is a digest of a key', () => {
+  const key = createKeyPair('p256').publicKey;
+  const info = key.export({ type: 'spki', format: 'der' });
+  const bits = info.subarray(-65);
+  for (const id of [
+    hash('sha1', bits),
+    `4${hash('sha1', bits).slice(25)}`,
+    hash('sha256', bits).slice(0, 40),
+    hash('sha384', bits).slice(0, 40),
+    hash('sha512', bits).slice(0, 40),
+    hash('sha256', info),
+    hash('sha256', info).slice(0, 40),
+  ])
+    assert.equal(isDigestOfKey(id, key), true, id);
+  for (const id of ['', hash('sha1', bits).slice(0, 14), hash('sha1', 'another'), hash('sha1', bits).slice(2)])
+    assert.equal(isDigestOfKey(id, key), false, id);
+  for (const kind of ['secp256k1', 'rsa1024', 'ed25519'] as const)
+    assert.equal(isDigestOfKey(hash('sha1', bits), createKeyPair(kind).publicKey), false, kind);
+  assert.equal(isDigestOfKey(hash('sha1', bits), generateKeyPairSync('rsa-pss', { modulusLength: 2048 }).publicKey), false);
+});
+
+test('RSASSA-PSS is accepted with one strong hash, named twice, and nothing by default, which is SHA-1 (RFC 4055 3.1)', () => {
+  const [digest, mask, salt] = [explicit(0, hashOf(SHA256)), explicit(1, maskOf(SHA256)), explicit(2, integer(32))];
+
+  assert.deepEqual(decode(pss(digest, mask, salt)).algorithm, { keyType: 'rsa', hash: 'sha256', pssSaltLength: 32 });
   for (const der of [
     sequence(oid('1.2.840.113549.1.1.10')),
     pss(),
     pss(mask, salt),
-    pss(hash, salt),
-    pss(hash, mask),
+    pss(digest, salt),
+    pss(digest, mask),
     pss(explicit(0, hashOf(SHA1)), explicit(1, maskOf(SHA1)), salt),
-    pss(hash, explicit(1, maskOf(SHA384)), salt),
-    pss(hash, explicit(1, maskOf(SHA256, '1.2.3')), salt),
-    pss(hash, mask, explicit(2, integer(65))),
-    pss(hash, mask, salt, explicit(3, integer(2))),
+    pss(digest, explicit(1, maskOf(SHA384)), salt),
+    pss(digest, explicit(1, maskOf(SHA256, '1.2.3')), salt),
+    pss(digest, mask, explicit(2, integer(65))),
+    pss(digest, mask, salt, explicit(3, integer(2))),
+    pss(explicit(0, sequence(oid(SHA256), octetString(Buffer.from('junk')))), mask, salt),
+    pss(digest, explicit(1, sequence(oid(MGF1), sequence(oid(SHA256), octetString(Buffer.from('junk'))))), salt),
+    sequence(oid('1.2.840.113549.1.1.10'), element(0x05)),
   ])
     assert.equal(decode(der).algorithm, undefined, der.toString('hex'));
+  const trailing = Buffer.concat([hashOf(SHA256), element(0x05)]);
+  assert.throws(() => decode(pss(explicit(0, trailing), mask, salt)));
+  assert.throws(() => decode(pss(digest, mask, explicit(2, Buffer.concat([integer(32), element(0x05)])))));
 });
 
 test('RSA keys have 2048 to 8192 bits and an exponent of 3 to 32 bits', () => {

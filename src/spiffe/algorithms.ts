@@ -1,4 +1,4 @@
-import { constants, verify, type KeyObject } from 'node:crypto';
+import { constants, hash, verify, type KeyObject } from 'node:crypto';
 import {
   contextTag,
   decodeOctetBits,
@@ -7,6 +7,7 @@ import {
   DerError,
   DerReader,
   enterOnly,
+  readOnly,
   Tag,
   toHex,
   type DerElement,
@@ -46,15 +47,26 @@ const MAX_RSA_BITS = 8192;
 const MIN_RSA_EXPONENT = 3n;
 const MAX_RSA_EXPONENT = 0xffff_ffffn;
 
-/** AlgorithmIdentifier. The OID is always readable; `algorithm` is undefined for one that we do not accept. Throws DerError. */
+/**
+ * AlgorithmIdentifier. `oid` is for sentences and always there; `algorithm` is undefined for one that we do not accept, or that has
+ * parameters which it must not have. Throws DerError.
+ */
 export function decodeSignatureAlgorithm(element: DerElement): { oid: string; algorithm: SignatureAlgorithm | undefined } {
   if (element.tag !== Tag.sequence) throw new DerError('an algorithm that is not a sequence');
   const reader = new DerReader(element.content);
   const oid = decodeOid(reader.read(Tag.oid));
-  if (oid !== RSASSA_PSS) return { oid, algorithm: SIMPLE[oid] };
-  const parameters = reader.done ? undefined : reader.enter(Tag.sequence);
+  const parameters = reader.done ? undefined : reader.any();
   reader.finish();
-  return { oid, algorithm: parameters === undefined ? undefined : decodePss(parameters) };
+  if (oid === RSASSA_PSS)
+    return { oid, algorithm: parameters?.tag === Tag.sequence ? decodePss(new DerReader(parameters.content)) : undefined };
+  const algorithm = SIMPLE[oid];
+  // RFC 5758 3.2, RFC 8410 3: none. RFC 4055 5: NULL, or none.
+  const isBare = parameters === undefined || (algorithm?.keyType === 'rsa' && isNull(parameters));
+  return isBare || algorithm === undefined ? { oid, algorithm } : { oid: `${oid} with parameters`, algorithm: undefined };
+}
+
+function isNull({ tag, content }: DerElement): boolean {
+  return tag === Tag.null && content.length === 0;
 }
 
 /** Whether `signature` over `signed` is by `key`. False for anything malformed; never throws. */
@@ -118,19 +130,44 @@ export function keyEncodingProblem(key: KeyObject, subjectPublicKeyInfo: Uint8Ar
   return undefined;
 }
 
+/** Of an identifier that shortens a digest, in hexadecimal digits: eight bytes, as the shortest that RFC 5280 knows. */
+const MIN_KEY_ID_DIGITS = 16;
+
+/** Whether an identifier, lower-case hex, is one of the usual digests of `key` (RFC 5280 4.2.1.2, RFC 7093 2), shortened or not. */
+export function isDigestOfKey(keyId: string, key: KeyObject): boolean {
+  if (keyId.length < MIN_KEY_ID_DIGITS) return false;
+  const info = key.export({ type: 'spki', format: 'der' });
+  const reader = enterOnly(info, Tag.sequence);
+  reader.read(Tag.sequence);
+  const bits = decodeOctetBits(reader.read(Tag.bitString));
+  // RFC 5280's second method: 0100, and the last 60 bits of the SHA-1.
+  if (keyId === `4${hash('sha1', bits).slice(-15)}`) return true;
+  return ['sha1', 'sha256', 'sha384', 'sha512'].some((algorithm) => [bits, info].some((bytes) => hash(algorithm, bytes).startsWith(keyId)));
+}
+
 /** RSASSA-PSS-params (RFC 4055 3.1). Every default is SHA-1, so a missing field is not accepted; MGF1 must use the same hash. */
 function decodePss(reader: DerReader): SignatureAlgorithm | undefined {
-  const hash = reader.optional(contextTag(0, 'constructed'));
+  const digest = reader.optional(contextTag(0, 'constructed'));
   const mask = reader.optional(contextTag(1, 'constructed'));
   const salt = reader.optional(contextTag(2, 'constructed'));
   const trailer = reader.optional(contextTag(3, 'constructed'));
   reader.finish();
-  if (hash === undefined || mask === undefined || salt === undefined || trailer !== undefined) return undefined;
-  const hashName = HASHES[decodeOid(new DerReader(hash.content).enter(Tag.sequence).read(Tag.oid))];
-  const generator = new DerReader(mask.content).enter(Tag.sequence);
+  if (digest === undefined || mask === undefined || salt === undefined || trailer !== undefined) return undefined;
+  const hashName = decodeHash(readOnly(digest.content, Tag.sequence));
+  const generator = enterOnly(mask.content, Tag.sequence);
   if (decodeOid(generator.read(Tag.oid)) !== MGF1) return undefined;
-  const maskHash = HASHES[decodeOid(generator.enter(Tag.sequence).read(Tag.oid))];
-  const pssSaltLength = decodeSmallInteger(new DerReader(salt.content).read(Tag.integer));
+  const maskHash = decodeHash(generator.read(Tag.sequence));
+  generator.finish();
+  const pssSaltLength = decodeSmallInteger(readOnly(salt.content, Tag.integer));
   if (hashName === undefined || maskHash !== hashName || pssSaltLength > 64) return undefined;
   return { keyType: 'rsa', hash: hashName, pssSaltLength };
+}
+
+/** The AlgorithmIdentifier of a hash: with NULL, or nothing (RFC 4055 2.1). */
+function decodeHash({ content }: DerElement): (typeof HASHES)[string] | undefined {
+  const reader = new DerReader(content);
+  const oid = decodeOid(reader.read(Tag.oid));
+  const isBare = reader.done || isNull(reader.any());
+  reader.finish();
+  return isBare ? HASHES[oid] : undefined;
 }

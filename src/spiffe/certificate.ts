@@ -16,10 +16,11 @@ import {
 } from './der.ts';
 import { decodeExtensionList, decodeExtensions, NO_EXTENSIONS, type Extensions } from './extensions.ts';
 import { decodeName, type DistinguishedName } from './names.ts';
+import { toPem } from './pem.ts';
 
 /** One parsed X.509 certificate: everything that Scute judges or shows, read once from the DER. Immutable. */
 export interface Certificate {
-  /** For what OpenSSL can tell of it (`checkPrivateKey`); never for its string renderings. */
+  /** For what OpenSSL can tell of it (`checkIssued`, `verify`); never for its string renderings. */
   readonly x509: X509Certificate;
   readonly publicKey: KeyObject;
   /** SHA-256 of the DER, lower-case hex: the identity of this very certificate. */
@@ -139,7 +140,7 @@ function readCertificate(der: Uint8Array): Certificate {
     signatureProblem: algorithm === undefined ? `is signed with the algorithm ${signatureOid}, which is not accepted` : undefined,
     isSignedBy: (other: Certificate) => isSignedBy(algorithm, signed.whole, signature, other),
     der: () => Uint8Array.from(der),
-    pem: () => pemOf(der),
+    pem: () => toPem(der),
   });
 }
 
@@ -159,12 +160,4 @@ function readWithOpenSsl(der: Uint8Array): { x509: X509Certificate; publicKey: K
 
 function sameBytes(one: Uint8Array, other: Uint8Array): boolean {
   return Buffer.compare(one, other) === 0;
-}
-
-function pemOf(der: Uint8Array): string {
-  const lines =
-    Buffer.from(der)
-      .toString('base64')
-      .match(/.{1,64}/g) ?? [];
-  return `-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n-----END CERTIFICATE-----\n`;
 }

@@ -1,8 +1,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bundleOf, bundlesOf, requireCertificate } from '../../test/support/bundles.ts';
+import { bundlesOf, requireCertificate } from '../../test/support/bundles.ts';
 import { element, sequence } from '../../test/support/der-writer.ts';
-import { createTestAuthority, directoryName, dnsName } from '../../test/support/pki.ts';
+import {
+  COMMON_NAME,
+  createTestAuthority,
+  directoryName,
+  distinguishedName,
+  dnsName,
+  ORGANISATION,
+  uriName,
+} from '../../test/support/pki.ts';
 import { parseCrl } from './crl.ts';
 import { verifyPeer } from './verify.ts';
 
@@ -54,90 +62,6 @@ test('a list signed with RSASSA-PSS is applied', () => {
   assert.equal(problemOf(leaf.chain, [authority.crl({ revoked: [leaf.serial], signature: 'rsa-pss-sha256' })], [authority]), 'revoked');
 });
 
-test('a revoked peer is refused with its serial number, and others of the same issuer are not', () => {
-  const [good, bad] = [root.issue(), root.issue()];
-  const bundles = bundlesOf({ 'example.org': [root] }, [root.crl({ revoked: [bad.serial] })]);
-
-  const answer = verifyPeer(bad.chain, bundles, NOW);
-
-  assert.ok(!answer.ok);
-  assert.equal(answer.error.problem, 'revoked');
-  assert.ok(answer.error.detail.includes(bad.serial));
-  assert.equal(verifyPeer(good.chain, bundles, NOW).ok, true);
-});
-
-test('a revoked intermediate refuses all that it issued', () => {
-  const intermediate = root.intermediate();
-
-  assert.equal(problemOf(intermediate.issue().chain, [root.crl({ revoked: [intermediate.serial] })]), 'revoked');
-});
-
-test('a list by an intermediate is applied to what it issued, once a peer sends it', () => {
-  const intermediate = root.intermediate();
-  const [good, bad] = [intermediate.issue(), intermediate.issue()];
-  const crl = intermediate.crl({ revoked: [bad.serial] });
-
-  assert.equal(problemOf(bad.chain, [crl]), 'revoked');
-  assert.equal(problemOf(good.chain, [crl]), 'ok');
-});
-
-test('a list by an intermediate that does not verify refuses what that intermediate issued', () => {
-  const intermediate = root.intermediate();
-
-  assert.equal(problemOf(intermediate.issue().chain, [intermediate.crl({ badSignature: true })]), 'revoked');
-  assert.equal(problemOf(root.issue().chain, [intermediate.crl({ badSignature: true })]), 'ok');
-});
-
-test('a list by another intermediate of the same name, which names another key, says nothing', () => {
-  const [mine, other] = [root.intermediate(), root.intermediate()];
-
-  assert.equal(problemOf(mine.issue().chain, [other.crl()]), 'ok');
-});
-
-test('an authority revokes with its new key what it issued with its old one', () => {
-  const [old, renewed] = [createTestAuthority(), createTestAuthority()];
-  const leaf = old.issue();
-
-  assert.equal(problemOf(leaf.chain, [renewed.crl({ revoked: [leaf.serial] })], [old, renewed]), 'revoked');
-});
-
-test('the list of one trust domain says nothing of another', () => {
-  const partner = createTestAuthority({ trustDomain: 'partner.example' });
-  const leaf = partner.issue();
-  const both = bundlesOf({ 'example.org': [root], 'partner.example': [partner] }, [root.crl({ revoked: [leaf.serial] })]);
-
-  assert.equal(verifyPeer(leaf.chain, both, NOW).ok, true);
-});
-
-test('a list past its nextUpdate goes on revoking what it lists', () => {
-  const [good, bad] = [root.issue(), root.issue()];
-  const crl = root.crl({ revoked: [bad.serial], thisUpdate: NOW - 10_000, nextUpdate: NOW - 5000 });
-
-  assert.equal(problemOf(bad.chain, [crl]), 'revoked');
-  assert.equal(problemOf(good.chain, [crl]), 'ok');
-});
-
-test('a list past its nextUpdate does not shorten how long an answer holds', () => {
-  const crl = root.crl({ nextUpdate: NOW - 5000 });
-
-  // Before the root's own end.
-  const { chain } = root.issue({ notAfter: NOW + 60_000 });
-
-  const answer = verifyPeer(chain, bundlesOf({ 'example.org': [root] }, [crl]), NOW);
-
-  assert.ok(answer.ok);
-  assert.equal(answer.value.validUntilMs, answer.value.leaf.notAfterMs);
-});
-
-test('an answer holds no longer than the nextUpdate of the lists consulted', () => {
-  const nextUpdate = Math.floor(NOW / 1000) * 1000 + 60_000;
-
-  const answer = verifyPeer(root.issue().chain, bundlesOf({ 'example.org': [root] }, [root.crl({ nextUpdate })]), NOW);
-
-  assert.ok(answer.ok);
-  assert.equal(answer.value.validUntilMs, nextUpdate);
-});
-
 test('a list that covers only a part is noted, and revokes what it lists', () => {
   const bad = root.issue();
   const point = { oid: '2.5.29.28', critical: true, value: sequence(element(0xa0, element(0xa0, dnsName('crl.example')))) };
@@ -185,6 +109,35 @@ test('entries of other issuers in an indirect list are left out and noted', () =
   assert.match(crl.notes.join(), /indirect/);
 });
 
+test('entries that name the issuer of the list itself are read, and those that follow, until another is named', () => {
+  const somebody = createTestAuthority({ subject: 'Somebody' });
+  const inOtherLetters = distinguishedName([ORGANISATION, 'SCUTE  test'], [COMMON_NAME, 'root example.org']);
+  const of = (...names: readonly Uint8Array[]) => [{ oid: '2.5.29.29', critical: true, value: sequence(...names) }];
+
+  const crl = requireCrl(
+    root.crl({
+      revoked: [
+        { serial: '01', extensions: of(directoryName(root.name)) },
+        '02',
+        { serial: '03', extensions: of(directoryName(somebody.name)) },
+        '04',
+        { serial: '05', extensions: of(uriName('ldap://example.org'), directoryName(root.name)) },
+        '06',
+        { serial: '07', extensions: of(uriName('ldap://example.org')) },
+        { serial: '08', extensions: of(directoryName(inOtherLetters)) },
+      ],
+    }),
+  );
+
+  const serials = ['01', '02', '03', '04', '05', '06', '07', '08'];
+  assert.deepEqual(
+    serials.filter((serial) => crl.isRevoked(serial)),
+    ['01', '02', '05', '06', '08'],
+  );
+  assert.deepEqual(crl.notes, ['is an indirect list: entries of other issuers are not read']);
+  assert.equal(parseCrl(root.crl({ revoked: [{ serial: '01', extensions: of() }] })).ok, false, 'an issuer without a name');
+});
+
 test('anything but one whole list is an error, and nothing is thrown', () => {
   const der = root.crl({ revoked: ['01', '02'] });
 
@@ -197,11 +150,4 @@ test('anything but one whole list is an error, and nothing is thrown', () => {
     const parsed = parseCrl(flipped);
     assert.ok(!parsed.ok || !parsed.value.isSignedBy(requireCertificate(root.der)), `bit ${at}`);
   }
-});
-
-test('lists of a bundle are kept apart from those that match no authority of it', () => {
-  const bundle = bundleOf('example.org', [root], [root.crl(), createTestAuthority({ subject: 'Other' }).crl()]);
-
-  assert.equal(bundle.crls.length, 1);
-  assert.equal(bundle.unmatchedCrls.length, 1);
 });

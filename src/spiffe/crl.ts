@@ -16,8 +16,7 @@ import {
   Tag,
 } from './der.ts';
 import { decodeAuthorityCertificate, decodeAuthorityKeyId, decodeExtensionList } from './extensions.ts';
-import { decodeName } from './names.ts';
-import type { TrustBundle } from './trust-bundle.ts';
+import { decodeGeneralNames, decodeName, type DistinguishedName } from './names.ts';
 
 /**
  * One certificate revocation list (RFC 5280 5). Immutable. What it lists is revoked; that a certificate is not listed
@@ -28,6 +27,7 @@ export interface Crl {
   /** RFC 4514-like text, for sentences. */
   readonly issuer: string;
   readonly issuerDer: string;
+  readonly issuerName: DistinguishedName;
   /** Lower-case hex. */
   readonly authorityKeyId: string | undefined;
   /** The authority's certificate by its issuer and serial number, where the list says that as well. */
@@ -50,6 +50,8 @@ const OID_ISSUING_DISTRIBUTION_POINT = '2.5.29.28';
 const OID_REASON_CODE = '2.5.29.21';
 const OID_CERTIFICATE_ISSUER = '2.5.29.29';
 const REASON_REMOVE_FROM_CRL = 8;
+/** Issuers for which a list remembers whether they signed it. */
+const MAX_REMEMBERED = 1024;
 const NOTHING = new Uint8Array();
 const CRL_EXTENSIONS = contextTag(0, 'constructed');
 
@@ -60,38 +62,6 @@ export function parseCrl(der: Uint8Array): Result<Crl, string> {
   } catch (thrown) {
     return err(`not a well-formed revocation list: ${messageOf(thrown)}`);
   }
-}
-
-export type Revocation =
-  | { readonly revoked: true; readonly detail: string }
-  /** `validUntilMs`: the earliest nextUpdate of the lists consulted that is still ahead; Infinity if there is none. */
-  | { readonly revoked: false; readonly validUntilMs: number };
-
-/**
- * Judges every certificate of `path` (leaf first, authority last) by the lists of its bundle. Lists go by the name of the
- * issuer, not by its key: an authority that changed its key revokes with the new one what it issued with the old.
- */
-export function revocationOf(path: readonly Certificate[], bundle: TrustBundle, nowMs: number): Revocation {
-  let validUntilMs = Infinity;
-  for (const [index, certificate] of path.slice(0, -1).entries()) {
-    const issuer = path[index + 1];
-    const lists = bundle.crls.filter((crl) => crl.issuerDer === certificate.issuerDer);
-    for (const crl of bundle.unmatchedCrls) {
-      if (issuer === undefined || crl.issuerDer !== issuer.subjectDer) continue;
-      // The list of another key under the same name.
-      if (crl.authorityKeyId !== undefined && issuer.subjectKeyId !== undefined && crl.authorityKeyId !== issuer.subjectKeyId) continue;
-      // It claims to be this issuer's: if that cannot be shown, it cannot be known what it would have revoked.
-      if (!crl.isSignedBy(issuer))
-        return { revoked: true, detail: `the revocation list of ${JSON.stringify(crl.issuer)} has a bad signature` };
-      lists.push(crl);
-    }
-    for (const crl of lists) {
-      if (crl.isRevoked(certificate.serial))
-        return { revoked: true, detail: `serial ${certificate.serial} is on the revocation list of ${JSON.stringify(crl.issuer)}` };
-      if (crl.nextUpdateMs !== undefined && crl.nextUpdateMs > nowMs) validUntilMs = Math.min(validUntilMs, crl.nextUpdateMs);
-    }
-  }
-  return { revoked: false, validUntilMs };
 }
 
 function readCrl(der: Uint8Array): Crl {
@@ -121,19 +91,20 @@ function readCrl(der: Uint8Array): Crl {
       notes.push(`has the ${critical ? 'critical ' : ''}extension ${oid}: it may not list all that is revoked`);
   }
   const keyId = extensions.find((extension) => extension.oid === OID_AUTHORITY_KEY_ID);
-  const { serials, hasExtensions } = readEntries(new DerReader(entries?.content ?? NOTHING), notes);
+  const { serials, hasExtensions } = readEntries(new DerReader(entries?.content ?? NOTHING), issuer, notes);
   // RFC 5280 5.1.2.1: others may refuse to read such a list.
   if (version === undefined && (extensionField !== undefined || hasExtensions)) notes.push('has extensions, though it is of version 1');
   const { oid, algorithm } = decodeSignatureAlgorithm(outerAlgorithm);
   if (algorithm === undefined) notes.push(`is signed with the algorithm ${oid}, which is not accepted`);
 
-  // A list may be asked about on every handshake; its signature needs checking once for each issuer.
+  // A list may be asked about on every handshake; its signature needs checking once for each issuer. An issuer may be re-issued without end.
   const checked = new Map<string, boolean>();
   return Object.freeze({
     sha256: hash('sha256', der),
     der: () => Uint8Array.from(der),
     issuer: issuer.text,
     issuerDer: issuer.der,
+    issuerName: issuer,
     authorityKeyId: keyId === undefined ? undefined : decodeAuthorityKeyId(keyId),
     authorityCertificate: keyId === undefined ? undefined : decodeAuthorityCertificate(keyId),
     thisUpdateMs,
@@ -147,6 +118,7 @@ function readCrl(der: Uint8Array): Crl {
         algorithm !== undefined &&
         certificate.keyProblem === undefined &&
         signatureHolds(algorithm, signed.whole, signature, certificate.publicKey);
+      if (checked.size >= MAX_REMEMBERED) checked.clear();
       checked.set(certificate.sha256, holds);
       return holds;
     },
@@ -154,32 +126,37 @@ function readCrl(der: Uint8Array): Crl {
 }
 
 /** The serial numbers that are revoked. Entries that take back an earlier one, or speak for another issuer, are left out. */
-function readEntries(entries: DerReader, notes: string[]): { readonly serials: ReadonlySet<string>; readonly hasExtensions: boolean } {
+function readEntries(
+  entries: DerReader,
+  issuer: DistinguishedName,
+  notes: string[],
+): { readonly serials: ReadonlySet<string>; readonly hasExtensions: boolean } {
   const serials = new Set<string>();
   const critical = new Set<string>();
   let hasExtensions = false;
+  let isIndirect = false;
+  // RFC 5280 5.3.3: whom an entry names as the issuer of what it revokes goes for those that follow, until another is named.
+  let isForeign = false;
   while (!entries.done) {
     const entry = entries.enter(Tag.sequence);
     const serial = decodeIntegerHex(entry.read(Tag.integer));
     decodeTime(entry.any());
-    let isForeign = false;
     let isTakenBack = false;
     if (!entry.done) {
       hasExtensions = true;
       for (const { oid, critical: isCritical, value } of decodeExtensionList(new DerReader(entry.read(Tag.sequence).whole))) {
-        if (oid === OID_CERTIFICATE_ISSUER) isForeign = true;
-        else if (isCritical) critical.add(oid);
+        if (oid === OID_CERTIFICATE_ISSUER) {
+          isIndirect = true;
+          isForeign = !decodeGeneralNames(value).some((name) => name.type === 'directory' && name.value.folded === issuer.folded);
+        } else if (isCritical) critical.add(oid);
         if (oid === OID_REASON_CODE) isTakenBack = readOnly(value, Tag.enumerated).content[0] === REASON_REMOVE_FROM_CRL;
       }
       entry.finish();
     }
-    if (isForeign) {
-      // RFC 5280 5.3.3: from here on the entries are another issuer's. No list for SVIDs needs that.
-      notes.push('is an indirect list: entries of other issuers are not read');
-      break;
-    }
-    if (!isTakenBack) serials.add(serial);
+    if (!isForeign && !isTakenBack) serials.add(serial);
   }
+  // No list for SVIDs needs that.
+  if (isIndirect) notes.push('is an indirect list: entries of other issuers are not read');
   // RFC 5280 5.3: who does not understand one may go by what the list has, and not by what it has not.
   for (const oid of critical) notes.push(`has entries with the critical extension ${oid}: it may mean more than it lists`);
   return { serials, hasExtensions };

@@ -89,10 +89,16 @@ export function decodeExtensionList(reader: DerReader): readonly RawExtension[] 
   return found;
 }
 
+const KNOWN: ReadonlySet<string> = new Set(Object.values(OID));
+
+/** Policies forbid nothing, since we ask for none (RFC 5280 6.1); but who marks them as critical wants them read, qualifiers and all (4.2.1.4). */
+function isUnderstood({ oid, value }: RawExtension): boolean {
+  return oid === OID.certificatePolicies ? hasKnownPolicies(value) : KNOWN.has(oid);
+}
+
 /** Throws DerError if a known extension is malformed: it is not known then what it would have forbidden. */
 export function decodeExtensions(raw: readonly RawExtension[]): Extensions {
   const byOid = new Map(raw.map((extension) => [extension.oid, extension]));
-  const known: ReadonlySet<string> = new Set(Object.values(OID));
   const read = <T>(oid: string, decode: (extension: RawExtension) => T): T | undefined => {
     const extension = byOid.get(oid);
     return extension === undefined ? undefined : decode(extension);
@@ -106,8 +112,7 @@ export function decodeExtensions(raw: readonly RawExtension[]): Extensions {
     subjectKeyId: read(OID.subjectKeyId, ({ value }) => toHex(readOnly(value, Tag.octetString).content)),
     authorityKeyId: read(OID.authorityKeyId, decodeAuthorityKeyId),
     mustStaple: read(TLS_FEATURE, ({ value }) => toHex(value) === MUST_STAPLE) ?? false,
-    // certificatePolicies counts as understood: we ask for no policy, so whatever it lists forbids nothing (RFC 5280 6.1).
-    unknownCritical: raw.filter((extension) => extension.critical && !known.has(extension.oid)).map((extension) => extension.oid),
+    unknownCritical: raw.filter((extension) => extension.critical && !isUnderstood(extension)).map((extension) => extension.oid),
   };
 }
 
@@ -179,7 +184,58 @@ function decodeNameConstraints({ critical, value }: RawExtension): NameConstrain
   const permitted = reader.optional(contextTag(0, 'constructed'));
   const excluded = reader.optional(contextTag(1, 'constructed'));
   reader.finish();
+  if (permitted === undefined && excluded === undefined) throw new DerError('an empty list of name constraints');
   return { critical, permitted: decodeSubtrees(permitted?.content), excluded: decodeSubtrees(excluded?.content) };
+}
+
+const CPS_POINTER = '1.3.6.1.5.5.7.2.1';
+const USER_NOTICE = '1.3.6.1.5.5.7.2.2';
+
+/** Whether these are certificatePolicies, each of them once, and with no qualifiers but those of RFC 5280 4.2.1.4. */
+function hasKnownPolicies(value: Uint8Array): boolean {
+  try {
+    const policies = enterOnly(value, Tag.sequence);
+    const seen = new Set<string>();
+    do {
+      const policy = policies.enter(Tag.sequence);
+      const oid = decodeOid(policy.read(Tag.oid));
+      if (seen.has(oid)) return false;
+      seen.add(oid);
+      if (policy.done) continue;
+      const qualifiers = policy.enter(Tag.sequence);
+      policy.finish();
+      do {
+        const qualifier = qualifiers.enter(Tag.sequence);
+        const kind = decodeOid(qualifier.read(Tag.oid));
+        if (kind === CPS_POINTER) qualifier.read(Tag.ia5String);
+        else if (kind === USER_NOTICE) readUserNotice(qualifier.enter(Tag.sequence));
+        else return false;
+        qualifier.finish();
+      } while (!qualifiers.done);
+    } while (!policies.done);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function readUserNotice(notice: DerReader): void {
+  const reference = notice.optional(Tag.sequence);
+  if (reference !== undefined) {
+    const parts = new DerReader(reference.content);
+    readDisplayText(parts);
+    const numbers = parts.enter(Tag.sequence);
+    parts.finish();
+    while (!numbers.done) numbers.read(Tag.integer);
+  }
+  if (!notice.done) readDisplayText(notice);
+  notice.finish();
+}
+
+function readDisplayText(reader: DerReader): void {
+  const { tag } = reader.any();
+  if (![Tag.ia5String, Tag.visibleString, Tag.bmpString, Tag.utf8String].some((text) => text === tag))
+    throw new DerError('a text of an odd kind');
 }
 
 /** GeneralSubtrees; minimum and maximum are never used in RFC 5280, so a subtree that has one is not understood. */

@@ -32,6 +32,7 @@ const LEAF_RULES: readonly ((leaf: Certificate) => string | undefined)[] = [
   certSignRule,
   crlSignRule,
   extendedKeyUsageRule,
+  nameConstraintsRule,
 ];
 
 /** Section 2: exactly one URI name, which is a SPIFFE ID. Names of other kinds are free. */
@@ -85,4 +86,9 @@ function crlSignRule({ extensions: { keyUsage } }: Certificate): string | undefi
 function extendedKeyUsageRule({ extensions: { extendedKeyUsage: usages } }: Certificate): string | undefined {
   if (usages === undefined || (usages.includes(SERVER_AUTH) && usages.includes(CLIENT_AUTH))) return undefined;
   return 'extended key usage lacks serverAuth or clientAuth (X509-SVID 4.4)';
+}
+
+/** RFC 5280 4.2.1.10: only in a CA certificate. */
+function nameConstraintsRule({ extensions: { nameConstraints } }: Certificate): string | undefined {
+  return nameConstraints === undefined ? undefined : 'the leaf has name constraints (RFC 5280 4.2.1.10)';
 }

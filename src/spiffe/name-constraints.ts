@@ -1,3 +1,4 @@
+import { asIpv6, ipOf } from '../lib/ip.ts';
 import type { Certificate } from './certificate.ts';
 import type { NameConstraints } from './extensions.ts';
 import type { GeneralName } from './names.ts';
@@ -8,28 +9,34 @@ const MAX_COMPARISONS = 100_000;
 /**
  * What in `below`, the certificates under the authority that sets `constraints`, breaks them; undefined if nothing does.
  * URI, DNS, e-mail, IP and directory names are judged (RFC 5280 4.2.1.10). A constraint on any other kind is not
- * understood: it breaks if the extension is critical, or if a certificate below has a name of that kind. Self-issued
- * certificates are not exempt, which is stricter than the RFC.
+ * understood: it breaks if the extension is critical, or if a certificate below has a name of that kind. One that is
+ * malformed breaks in any case, and so does a malformed name of a kind that is constrained: readers differ on what such mean.
+ * Self-issued certificates are not exempt, which is stricter than the RFC.
  */
 export function nameConstraintProblem(constraints: NameConstraints, below: readonly Certificate[]): string | undefined {
   const { permitted, excluded } = constraints;
-  if (constraints.critical && [...permitted, ...excluded].some((base) => base.type === 'other'))
-    return 'constrains names of a kind that is not understood';
+  if (permitted.length + excluded.length > MAX_COMPARISONS) return TOO_MANY;
+  for (const base of [...permitted, ...excluded]) {
+    if (base.type === 'other' && constraints.critical) return 'constrains names of a kind that is not understood';
+    if (!isWellFormedBase(base)) return `constrains names by ${describe(base)}, which is malformed`;
+  }
   let comparisons = 0;
   for (const certificate of below) {
     for (const name of namesOf(certificate)) {
       comparisons += permitted.length + excluded.length;
-      if (comparisons > MAX_COMPARISONS) return 'has too many name constraints to judge';
+      if (comparisons > MAX_COMPARISONS) return TOO_MANY;
       const relevant = permitted.filter((base) => base.type === name.type);
       const forbidding = excluded.filter((base) => base.type === name.type);
       if (relevant.length === 0 && forbidding.length === 0) continue;
-      if (!isJudgeable(name)) return `constrains names, and ${describe(name)} cannot be judged`;
-      if (forbidding.some((base) => isWithin(name, base, 'excluded'))) return `excludes ${describe(name)}`;
-      if (relevant.length > 0 && !relevant.some((base) => isWithin(name, base, 'permitted'))) return `does not permit ${describe(name)}`;
+      if (!isWellFormed(name)) return `constrains names, and ${describe(name)} cannot be judged`;
+      if (forbidding.some((base) => touches(name, base))) return `excludes ${describe(name)}`;
+      if (relevant.length > 0 && !relevant.some((base) => isWithin(name, base))) return `does not permit ${describe(name)}`;
     }
   }
   return undefined;
 }
+
+const TOO_MANY = 'has too many name constraints to judge';
 
 /** The alternative names, the subject, and the e-mail addresses in the subject. */
 function* namesOf(certificate: Certificate): Generator<GeneralName> {
@@ -39,50 +46,126 @@ function* namesOf(certificate: Certificate): Generator<GeneralName> {
   yield* extensions.subjectAltName?.names ?? [];
 }
 
-/** `name` and `base` are of the same type. */
-function isWithin(name: GeneralName, base: GeneralName, list: 'permitted' | 'excluded'): boolean {
-  if (name.type === 'uri' && base.type === 'uri') return isHostWithin(hostOf(name.value) ?? '', base.value, list);
-  if (name.type === 'dns' && base.type === 'dns') return isDomainWithin(name.value, base.value);
-  if (name.type === 'email' && base.type === 'email') return isMailboxWithin(name.value, base.value, list);
+/** Whether all that `name` may stand for is permitted by `base`, of the same kind. */
+function isWithin(name: GeneralName, base: GeneralName): boolean {
+  if (name.type === 'uri' && base.type === 'uri') return isHostWithin(hostOf(name.value) ?? '', base.value);
+  // Of a wildcard all that it stands for is below the rest of it, and that is below the base or is the base.
+  if (name.type === 'dns' && base.type === 'dns') return isDomainWithin(name.value.replace(WILDCARD, ''), base.value);
+  if (name.type === 'email' && base.type === 'email') return isMailboxWithin(name.value, base.value);
   if (name.type === 'ip' && base.type === 'ip') return isAddressWithin(name.value, base.value);
   if (name.type === 'directory' && base.type === 'directory')
     return base.value.rdns.every((relativeName, index) => name.value.rdns[index] === relativeName);
-  // The same kind, but not one that is judged: certainly excluded, certainly not permitted.
-  return list === 'excluded';
+  // The same kind, but not one that is judged.
+  return false;
 }
 
-/** A URI is judged by its host; one without a host, or whose host is an address, must be refused (RFC 5280 4.2.1.10). */
-function isJudgeable(name: GeneralName): boolean {
-  if (name.type === 'uri') return hostOf(name.value) !== undefined;
-  if (name.type === 'ip') return name.value.length === 4 || name.value.length === 16;
-  return true;
+/** Whether anything that `name` may stand for, or that somebody may take it for, is excluded by `base`, of the same kind. */
+function touches(name: GeneralName, base: GeneralName): boolean {
+  // Not judged, so certainly excluded.
+  if (name.type === 'other') return true;
+  // What an empty URI or e-mail base means is not said: here, everything.
+  if ((base.type === 'uri' || base.type === 'email') && base.value === '') return true;
+  if (isWithin(name, base)) return true;
+  // However many labels somebody lets a wildcard stand for.
+  if (name.type === 'dns' && base.type === 'dns' && WILDCARD.test(name.value))
+    return isDomainWithin(base.value, name.value.replace(WILDCARD, ''));
+  // Hosts disagree on whether the case of what is before the @ matters.
+  if (name.type === 'email' && base.type === 'email') return isMailboxWithin(name.value.toLowerCase(), base.value.toLowerCase());
+  // An IPv4 address in IPv6 (RFC 4291 2.5.5.2) is the same host.
+  if (name.type === 'ip' && base.type === 'ip') {
+    const address = ipOf(name.value);
+    return [address, asIpv6(address)].some((bytes) => isAddressWithin(Uint8Array.from(bytes), base.value));
+  }
+  return false;
+}
+
+const WILDCARD = /^\*\./;
+/** A domain name without the root's dot, in ASCII; underscores, which SPIFFE and many a network have, are let through. */
+const DOMAIN = /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*$/i;
+/** What may be read as an IPv4 address, 0x7f.1 among it. */
+const ADDRESS = /^(?:(?:\d+|0x[0-9a-f]*)(?:\.|$))+$/i;
+/** What is before the @, if it needs no quotes (RFC 5321 4.1.2): what does is read in many ways. */
+const LOCAL_PART = /^[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*$/;
+
+/** Whether a name can be judged. A URI is judged by its host: one that has none, or an address, must be refused (RFC 5280 4.2.1.10). */
+function isWellFormed(name: GeneralName): boolean {
+  switch (name.type) {
+    case 'uri':
+      return hostOf(name.value) !== undefined;
+    case 'dns':
+      return DOMAIN.test(name.value.replace(WILDCARD, ''));
+    case 'email':
+      return isMailbox(name.value);
+    case 'ip':
+    case 'directory':
+    case 'other':
+      return true;
+  }
+}
+
+/**
+ * Whether a constraint has one of the forms of RFC 5280 4.2.1.10. Nothing at all is let through where it has one meaning (DNS) or is
+ * read in the way that refuses more. A DNS base with a leading dot, which some write, has none: it is for URIs and mailboxes.
+ */
+function isWellFormedBase(base: GeneralName): boolean {
+  switch (base.type) {
+    case 'uri':
+      return base.value === '' || isHostBase(base.value);
+    case 'dns':
+      return base.value === '' || DOMAIN.test(base.value);
+    case 'email':
+      return base.value === '' || isHostBase(base.value) || isMailbox(base.value);
+    case 'ip':
+      return (base.value.length === 8 || base.value.length === 32) && isPrefix(base.value.subarray(base.value.length / 2));
+    case 'directory':
+    case 'other':
+      return true;
+  }
+}
+
+/** A host, or with a leading dot what is below it. */
+function isHostBase(base: string): boolean {
+  const host = base.replace(/^\./, '');
+  return DOMAIN.test(host) && !ADDRESS.test(host);
+}
+
+function isMailbox(mailbox: string): boolean {
+  const at = mailbox.lastIndexOf('@');
+  return at !== -1 && LOCAL_PART.test(mailbox.slice(0, at)) && DOMAIN.test(mailbox.slice(at + 1));
+}
+
+/** A mask of ones and then zeros, as in CIDR (RFC 4632). */
+function isPrefix(mask: Uint8Array): boolean {
+  const bits = Array.from(mask, (byte) => byte.toString(2).padStart(8, '0')).join('');
+  return /^1*0*$/.test(bits);
 }
 
 function hostOf(uri: string): string | undefined {
+  // RFC 3986 2: no other characters, a backslash least of all, which some read as a slash.
+  if (!/^[\w\-.~:/?#[\]@!$&'()*+,;=%]+$/.test(uri)) return undefined;
   const match = /^[a-z][a-z0-9+.-]*:\/\/(?:[^/?#@]*@)?([^/?#:@[\]]+)(?::\d*)?(?:[/?#]|$)/i.exec(uri);
   const host = match?.[1];
-  return host === undefined || /^[\d.]+$/.test(host) ? undefined : host.toLowerCase();
+  return host === undefined || !DOMAIN.test(host) || ADDRESS.test(host) ? undefined : host.toLowerCase();
 }
 
-/** `.example.org` is what lies below it, `example.org` is that host alone. An empty base is read in the way that refuses more. */
-function isHostWithin(host: string, base: string, list: 'permitted' | 'excluded'): boolean {
+/** `.example.org` is what lies below it, `example.org` is that host alone. */
+function isHostWithin(host: string, base: string): boolean {
   const wanted = base.toLowerCase();
-  if (wanted === '') return list === 'excluded';
+  if (wanted === '') return false;
   return wanted.startsWith('.') ? host.endsWith(wanted) && host.length > wanted.length : host === wanted;
 }
 
-/** A DNS base is the name itself and everything below; some write it with a leading dot. An empty base is everything. */
+/** A DNS base is the name itself and everything below it. An empty base is everything. */
 function isDomainWithin(name: string, base: string): boolean {
-  const wanted = base.toLowerCase().replace(/^\./, '');
-  const domain = name.toLowerCase().replace(/\.$/, '');
+  const [domain, wanted] = [name.toLowerCase(), base.toLowerCase()];
   return wanted === '' || domain === wanted || domain.endsWith(`.${wanted}`);
 }
 
-function isMailboxWithin(mailbox: string, base: string, list: 'permitted' | 'excluded'): boolean {
+function isMailboxWithin(mailbox: string, base: string): boolean {
   const at = mailbox.lastIndexOf('@');
-  const [local, host] = [mailbox.slice(0, Math.max(at, 0)), mailbox.slice(at + 1).toLowerCase()];
+  const [local, host] = [mailbox.slice(0, at), mailbox.slice(at + 1).toLowerCase()];
   const baseAt = base.lastIndexOf('@');
-  if (baseAt === -1) return isHostWithin(host, base, list);
+  if (baseAt === -1) return isHostWithin(host, base);
   return local === base.slice(0, baseAt) && host === base.slice(baseAt + 1).toLowerCase();
 }
 

@@ -7,6 +7,8 @@ export interface DistinguishedName {
   readonly isEmpty: boolean;
   /** One text a relative name, attributes sorted, values folded. */
   readonly rdns: readonly string[];
+  /** `rdns` as one text, the same for every way of writing one name. */
+  readonly folded: string;
   /** Values of the emailAddress attribute, which name constraints also bind (RFC 5280 4.2.1.10). */
   readonly emails: readonly string[];
   /** The common name, unless there are several: readers differ on which of them counts. */
@@ -37,6 +39,7 @@ const SHORT_NAMES: Readonly<Record<string, string>> = {
   '0.9.2342.19200300.100.1.25': 'DC',
 };
 const COMMON_NAME = '2.5.4.3';
+const SMTP_UTF8_MAILBOX = '1.3.6.1.5.5.7.8.9';
 const EMAIL_ADDRESS = '1.2.840.113549.1.9.1';
 
 /** Name ::= SEQUENCE OF SET OF SEQUENCE { type, value }. Throws DerError. */
@@ -58,7 +61,7 @@ export function decodeName(element: DerElement): DistinguishedName {
       attribute.finish();
       if (oid === EMAIL_ADDRESS) emails.push(value);
       if (oid === COMMON_NAME) commonNames.push(value);
-      folded.push(`${oid}=${value.trim().replace(/\s+/g, ' ').toLowerCase()}`);
+      folded.push(`${oid}=${fold(value)}`);
       shown.push(`${SHORT_NAMES[oid] ?? oid}=${escapeValue(value)}`);
     } while (!attributes.done);
     rdns.push(folded.toSorted().join('\0'));
@@ -68,17 +71,24 @@ export function decodeName(element: DerElement): DistinguishedName {
     der: toHex(element.whole),
     isEmpty: rdns.length === 0,
     rdns,
+    folded: rdns.join('\0\0'),
     emails,
     commonName: commonNames.length === 1 ? commonNames[0] : undefined,
     text: texts.toReversed().join(','),
   };
 }
 
-/** GeneralNames ::= SEQUENCE SIZE (1..MAX) OF GeneralName. Throws DerError. */
+/** GeneralNames ::= SEQUENCE SIZE (1..MAX) OF GeneralName, not those of constraints. Throws DerError. */
 export function decodeGeneralNames(bytes: Uint8Array): readonly GeneralName[] {
   const reader = new DerReader(readOnly(bytes, Tag.sequence).content);
   const names: GeneralName[] = [];
-  while (!reader.done) names.push(decodeGeneralName(reader.any()));
+  while (!reader.done) {
+    const name = decodeGeneralName(reader.any());
+    // RFC 5280 4.2.1.6. Readers differ on what others mean.
+    if (name.type === 'ip' && name.value.length !== 4 && name.value.length !== 16)
+      throw new DerError(`an address of ${name.value.length} bytes`);
+    names.push(name);
+  }
   if (names.length === 0) throw new DerError('an empty list of names');
   return names;
 }
@@ -100,7 +110,15 @@ export function decodeGeneralName(element: DerElement): GeneralName {
       inner.finish();
       return { type: 'directory', value: name };
     }
-    case contextTag(0, 'constructed'):
+    case contextTag(0, 'constructed'): {
+      const inner = new DerReader(content);
+      const kind = decodeOid(inner.read(Tag.oid));
+      const value = inner.enter(contextTag(0, 'constructed'));
+      inner.finish();
+      // RFC 9598 3: a mailbox as well, and name constraints for mailboxes bind it.
+      if (kind === SMTP_UTF8_MAILBOX) return { type: 'email', value: decodeUtf8(value.read(Tag.utf8String).content) };
+      return { type: 'other', value: tag & 0x1f };
+    }
     case contextTag(3, 'constructed'):
     case contextTag(5, 'constructed'):
     case contextTag(8, 'primitive'):
@@ -118,18 +136,56 @@ function decodeIa5(content: Uint8Array): string {
 function decodeDirectoryString({ tag, content }: DerElement): string {
   switch (tag) {
     case Tag.utf8String:
-      return Buffer.from(content).toString('utf8');
+      return decodeUtf8(content);
+    case Tag.numericString:
     case Tag.printableString:
     case Tag.teletexString:
     case Tag.ia5String:
+    case Tag.visibleString:
       return Buffer.from(content).toString('latin1');
     case Tag.bmpString:
       if (content.length % 2 !== 0) throw new DerError('a malformed text in a name');
       return Buffer.from(content).swap16().toString('utf16le');
+    case Tag.universalString:
+      return decodeUniversalString(content);
     default:
       // Any type may stand here; one that is not text is shown and compared as its bytes.
       return `#${toHex(content)}`;
   }
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/** Strictly: a lenient reader takes two texts for the same one. */
+function decodeUtf8(content: Uint8Array): string {
+  try {
+    return utf8.decode(content);
+  } catch {
+    throw new DerError('a malformed text in a name');
+  }
+}
+
+/** UTF-32, most significant byte first. */
+function decodeUniversalString(content: Uint8Array): string {
+  const reader = new DataView(content.buffer, content.byteOffset, content.byteLength);
+  let text = '';
+  for (let at = 0; at < content.length; at += 4) {
+    const point = content.length % 4 === 0 ? reader.getUint32(at) : Infinity;
+    if (point > 0x10ffff) throw new DerError('a malformed text in a name');
+    text += String.fromCodePoint(point);
+  }
+  return text;
+}
+
+/** RFC 5280 7.1 by way of RFC 4518: case, the ways to write one character, spaces, and what is not to be seen make no difference. */
+function fold(value: string): string {
+  return value
+    .normalize('NFKC')
+    .toLowerCase()
+    .normalize('NFKC')
+    .replace(/\s+/g, ' ')
+    .replace(/[\p{Cc}\p{Default_Ignorable_Code_Point}]/gu, '')
+    .trim();
 }
 
 function escapeValue(value: string): string {

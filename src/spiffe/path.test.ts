@@ -55,16 +55,40 @@ const BROKEN: readonly { rule: string; options: CertificateOptions; problem: str
   { rule: 'has a signature that does not hold', options: { badSignature: true }, problem: 'untrusted_chain', detail: /no path from/ },
   { rule: 'may issue for servers alone', options: { eku: ['serverAuth'] }, problem: 'untrusted_chain', detail: /extended key usage/ },
   {
-    rule: 'has the SPIFFE ID of another trust domain',
-    options: { id: 'spiffe://other.example' },
-    problem: 'untrusted_chain',
-    detail: /other\.example/,
-  },
-  {
     rule: 'has a SPIFFE ID with a path',
     options: { id: 'spiffe://example.org/ca' },
     problem: 'untrusted_chain',
     detail: /example\.org\/ca/,
+  },
+  {
+    rule: 'has a SPIFFE ID of another trust domain with a path',
+    options: { id: 'spiffe://other.example/ca' },
+    problem: 'untrusted_chain',
+    detail: /other\.example\/ca/,
+  },
+  {
+    rule: 'has a SPIFFE ID that is none',
+    options: { id: 'spiffe://Other.example' },
+    problem: 'untrusted_chain',
+    detail: /Other\.example.*, which is not that of a trust domain/,
+  },
+  {
+    rule: 'has a good SPIFFE ID and a malformed one',
+    options: { uriSans: ['spiffe://example.org', 'SPIFFE://example.org'] },
+    problem: 'untrusted_chain',
+    detail: /SPIFFE:/,
+  },
+  {
+    rule: 'constrains names by something malformed',
+    options: { nameConstraints: { excluded: [dnsName('*.other.example')] } },
+    problem: 'untrusted_chain',
+    detail: /malformed/,
+  },
+  {
+    rule: 'has critical policies that are none',
+    options: { extensions: [{ oid: '2.5.29.32', critical: true, value: Buffer.from('junk') }] },
+    problem: 'untrusted_chain',
+    detail: /2\.5\.29\.32/,
   },
 ];
 
@@ -97,6 +121,25 @@ for (const { rule, options, problem, detail } of BROKEN) {
     assert.equal(problemOf(leaf.chain, bundlesOf({ 'example.org': [authority] })), isFreeForAnchors ? 'ok' : problem);
   });
 }
+
+test('authorities and intermediates with the SPIFFE ID of another trust domain issue for this one (X509-SVID 3.2)', () => {
+  const id = 'spiffe://upstream.example';
+  const authority = createTestAuthority({ id });
+  const below = authority.intermediate({ id }).intermediate({ subject: 'Below' });
+
+  for (const issuer of [authority, authority.intermediate(), authority.intermediate({ id }), below])
+    assert.equal(problemOf(issuer.issue().chain, bundlesOf({ 'example.org': [authority] })), 'ok');
+  assert.equal(problemOf(root.intermediate({ id }).issue().chain), 'ok');
+});
+
+test('what an issuer is called does not make it an authority of another trust domain', () => {
+  const ours = root.intermediate({ id: 'spiffe://other.example' });
+  const other = createTestAuthority({ trustDomain: 'other.example' });
+  const both = bundlesOf({ 'example.org': [root], 'other.example': [other] });
+
+  assert.equal(problemOf(ours.issue({ id: 'spiffe://other.example/workload' }).chain, both), 'untrusted_chain');
+  assert.equal(problemOf(ours.issue({ id: ID }).chain, both), 'ok');
+});
 
 test('a cross-signed intermediate whose other issuer has an RSA key of 1024 bits: only the good side counts', () => {
   const intermediate = root.intermediate();

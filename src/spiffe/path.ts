@@ -1,9 +1,8 @@
 import type { Certificate } from './certificate.ts';
 import { CLIENT_AUTH, SERVER_AUTH } from './extensions.ts';
 import { nameConstraintProblem } from './name-constraints.ts';
-import { parseSpiffeId, trustDomainId } from './spiffe-id.ts';
+import { parseSpiffeId, pathOf } from './spiffe-id.ts';
 import type { TrustBundle } from './trust-bundle.ts';
-import type { TrustDomain } from './trust-domain.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 
 /** Signature checks for one chain. An honest chain of eight needs seven, and a few more for twins. */
@@ -20,17 +19,21 @@ export interface PathRefusal {
   readonly detail: string;
 }
 
+/** Another judge of a whole path, leaf first and authority last, on which every step holds at `nowMs`: its objection, if it has one. */
+export type SecondJudge = (path: readonly Certificate[], nowMs: number) => PathRefusal | undefined;
+
 /**
  * Walks from `leaf` to an authority of `bundle` through `pool`, the certificates that the peer sent: untrusted and in any
- * order. Returns the first path on which every step holds, leaf first. Names are compared byte for byte; key identifiers
- * only say what to try first, since nothing binds them to the key. When no path holds, a path that fails by its dates
- * alone is what is reported.
+ * order. Returns the first path on which every step holds, and to which `second` does not object, leaf first. Names are
+ * compared byte for byte; key identifiers only say what to try first, since nothing binds them to the key. When no path
+ * holds, an objection of `second` is what is reported, or else a path that fails by its dates alone.
  */
 export function findPath(
   leaf: Certificate,
   pool: readonly Certificate[],
   bundle: TrustBundle,
   nowMs: number,
+  second?: SecondJudge,
 ): Result<readonly Certificate[], PathRefusal> {
   const leafProblem = certificateProblem(leaf);
   if (leafProblem !== undefined) return err(untrusted(`${nameOf(leaf)} ${leafProblem}`));
@@ -38,6 +41,7 @@ export function findPath(
   const signatures = new Map<string, boolean>();
   let steps = 0;
   let exhausted = false;
+  let objection: PathRefusal | undefined;
   let timeRefusal: PathRefusal | undefined;
   let stepRefusal: PathRefusal | undefined;
 
@@ -69,20 +73,25 @@ export function findPath(
     for (const authority of candidates(bundle.authorities, subject, nowMs)) {
       if (!hasUsableKey(authority, 'authority') || !isSigned(subject, authority)) continue;
       const whole = [...path, authority];
-      const problem = issuerProblem(authority, path.length, bundle.trustDomain, 'authority') ?? constraintsProblem(whole);
+      const problem = issuerProblem(authority, path.length, 'authority') ?? constraintsProblem(whole);
       if (problem !== undefined) {
         stepRefusal ??= untrusted(problem);
         continue;
       }
       const dates = datesProblem(whole, nowMs);
-      if (dates === undefined) return whole;
-      timeRefusal ??= dates;
+      if (dates !== undefined) {
+        timeRefusal ??= dates;
+        continue;
+      }
+      const objected = second?.(whole, nowMs);
+      if (objected === undefined) return whole;
+      objection ??= objected;
     }
     for (const issuer of candidates(pool, subject, nowMs)) {
       // A path never holds one key under one name twice: that is a loop, however often it was re-issued.
       if (path.some((other) => other.subjectDer === issuer.subjectDer && other.publicKey.equals(issuer.publicKey))) continue;
       if (!hasUsableKey(issuer, 'intermediate') || !isSigned(subject, issuer)) continue;
-      const problem = issuerProblem(issuer, path.length, bundle.trustDomain, 'intermediate');
+      const problem = issuerProblem(issuer, path.length, 'intermediate');
       if (problem !== undefined) {
         stepRefusal ??= untrusted(problem);
         continue;
@@ -97,7 +106,8 @@ export function findPath(
   if (found !== undefined) return ok(found);
   if (exhausted) return err(untrusted(`the chain of ${nameOf(leaf)} takes too many checks`));
   return err(
-    timeRefusal ??
+    objection ??
+      timeRefusal ??
       stepRefusal ??
       untrusted(
         `no path from ${nameOf(leaf)}, issued by ${JSON.stringify(leaf.issuer)}, to one of the ${bundle.authorities.length} authorities of ${bundle.trustDomain}`,
@@ -127,7 +137,7 @@ function certificateProblem(certificate: Certificate): string | undefined {
  * an authority's own signature means nothing (RFC 5280 6.1: an anchor is a name and a key), so its algorithm is not
  * judged, and it may lack keyUsage, which RFC 5280 does not ask of an anchor; what it has must allow signing.
  */
-function issuerProblem(issuer: Certificate, position: number, domain: TrustDomain, role: Role): string | undefined {
+function issuerProblem(issuer: Certificate, position: number, role: Role): string | undefined {
   const { basicConstraints, keyUsage, extendedKeyUsage } = issuer.extensions;
   const say = (problem: string): string => `${role} ${nameOf(issuer)} ${problem}`;
   const general = certificateProblem(issuer);
@@ -142,16 +152,16 @@ function issuerProblem(issuer: Certificate, position: number, domain: TrustDomai
   if (extendedKeyUsage !== undefined && !(extendedKeyUsage.includes(SERVER_AUTH) && extendedKeyUsage.includes(CLIENT_AUTH)))
     return say('may not issue for both TLS servers and clients (extended key usage)');
   for (const uri of issuer.uriSans) {
-    // X509-SVID 3.2: an authority needs no SPIFFE ID, but one that it has is its trust domain's.
-    if (/^spiffe:/i.test(uri) && !isIdOf(uri, domain))
-      return say(`has the SPIFFE ID ${JSON.stringify(uri)}, which is not ${trustDomainId(domain)}`);
+    // X509-SVID 3.2: it needs no SPIFFE ID, and may have that of another trust domain than it issues for, but none with a path.
+    if (/^spiffe:/i.test(uri) && !isTrustDomainId(uri))
+      return say(`has the SPIFFE ID ${JSON.stringify(uri)}, which is not that of a trust domain (X509-SVID 3.2)`);
   }
   return undefined;
 }
 
-function isIdOf(uri: string, domain: TrustDomain): boolean {
+function isTrustDomainId(uri: string): boolean {
   const id = parseSpiffeId(uri);
-  return id.ok && id.value === trustDomainId(domain);
+  return id.ok && pathOf(id.value) === '';
 }
 
 /** Name constraints of every issuer, over everything below it. Judged last, when all signatures are known to hold: it costs most. */
@@ -184,7 +194,8 @@ function untrusted(detail: string): PathRefusal {
   return { problem: 'untrusted_chain', detail };
 }
 
-function nameOf(certificate: Certificate): string {
+/** A certificate in a sentence, however long its names are. */
+export function nameOf(certificate: Certificate): string {
   const name = certificate.subjectName.isEmpty ? (certificate.uriSans[0] ?? '') : certificate.subject;
   return `${JSON.stringify(name.slice(0, 200))} (serial ${certificate.serial.slice(0, 48)})`;
 }

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { requireTrustDomain } from '../../test/support/bundles.ts';
-import { createTestAuthority } from '../../test/support/pki.ts';
+import { createTestAuthority, type TestAuthority } from '../../test/support/pki.ts';
+import { parseCertificate } from './certificate.ts';
+import { parseCrl } from './crl.ts';
 import { buildTrustBundle } from './trust-bundle.ts';
 
 const domain = requireTrustDomain('example.org');
@@ -16,7 +18,14 @@ test('an empty bundle is legal and has no authorities', () => {
   const built = buildTrustBundle(domain, Buffer.alloc(0));
 
   assert.ok(built.ok);
-  assert.deepEqual(built.value, { trustDomain: 'example.org', authorities: [], crls: [], unmatchedCrls: [], notes: [] });
+  assert.deepEqual(built.value, {
+    trustDomain: 'example.org',
+    authorities: [],
+    crls: [],
+    unmatchedCrls: [],
+    intermediates: [],
+    notes: [],
+  });
 });
 
 test('authorities are kept in order, and one that is there twice is one', () => {
@@ -72,3 +81,37 @@ test('a list of an authority of the same name that names another key is of someb
   assert.equal(built.value.crls.length, 1);
   assert.equal(built.value.unmatchedCrls.length, 1);
 });
+
+test('in a partner\u2019s bundle it is the authority that is not trusted, when a list may be of it and cannot be checked', () => {
+  const [sound, twin] = [createTestAuthority(), createTestAuthority()];
+  const imitation = createTestAuthority({ authorityKeyId: null, subjectKeyId: keyIdOf(root) });
+  const der = Buffer.concat([sound.der, imitation.der, twin.der]);
+  const serials = (crls: readonly Uint8Array[], from = der): readonly string[] => {
+    const built = buildTrustBundle(domain, from, crls, parseCrl, 'leave_out');
+    assert.ok(built.ok);
+    return [...built.value.authorities.map(({ serial }) => serial), ...built.value.notes];
+  };
+
+  // Of ours, whose name and key identifier it has.
+  assert.deepEqual(serials([root.crl()]), [
+    sound.serial,
+    twin.serial,
+    `bundle of example.org: revocation list 1 of ${JSON.stringify('CN=Root example.org,O=Scute test')} has no good signature of that authority; 1 of its authorities are not trusted`,
+  ]);
+  assert.deepEqual(serials([sound.crl({ badSignature: true })]).slice(0, 2), [imitation.serial, twin.serial]);
+  assert.deepEqual(serials([sound.crl(), twin.crl()]), [sound.serial, imitation.serial, twin.serial]);
+  const crowd = Buffer.concat([
+    ...Array.from({ length: 1025 }, () => createTestAuthority().der),
+    createTestAuthority({ subject: 'Other' }).der,
+  ]);
+  const [left, note, ...others] = serials([root.crl()], crowd);
+  assert.equal(typeof left, 'string');
+  assert.match(note ?? '', /more than 1024 signature checks, .*; 1025 of its authorities are not trusted$/);
+  assert.deepEqual(others, []);
+});
+
+function keyIdOf(authority: TestAuthority): Buffer {
+  const parsed = parseCertificate(authority.der);
+  assert.ok(parsed.ok);
+  return Buffer.from(parsed.value.subjectKeyId ?? '', 'hex');
+}

@@ -1,29 +1,24 @@
 import { err, ok, type Result } from '../lib/result.ts';
 import { parseCertificate, splitCertificates, type Certificate } from './certificate.ts';
 import { parseCrl, type Crl } from './crl.ts';
+import { sortLists, type RevocationLists } from './revocation.ts';
 import type { TrustDomain } from './trust-domain.ts';
 
-/** The X.509 authorities of one trust domain, and the revocation lists that they signed. Empty means that nobody of it is trusted. */
-export interface TrustBundle {
+/** The X.509 authorities of one trust domain, and the revocation lists for it. No authorities means that nobody of it is trusted. */
+export interface TrustBundle extends RevocationLists {
   readonly trustDomain: TrustDomain;
   /** Need not be self-signed. */
   readonly authorities: readonly Certificate[];
-  /** Those of the Workload API's lists whose issuer and signature match an authority above (spec C.5). */
-  readonly crls: readonly Crl[];
-  /**
-   * The other lists: of another trust domain, or of an intermediate, which is known only when a peer sends it. `verifyPeer`
-   * applies one to a path whose intermediate signed it.
-   */
-  readonly unmatchedCrls: readonly Crl[];
   /** Sentences for the log: what of the bundle is not used, and what its revocation lists may leave unsaid. */
   readonly notes: readonly string[];
 }
 
 /**
- * What becomes of an authority that we cannot read. In our own bundle it refuses the whole. In a partner's it is only not
- * trusted: the agent passes on what the partner published, and that must not keep our own SVIDs from rotating.
+ * What becomes of an authority that we cannot read, or that may have revoked somebody in a list that we cannot check. In our own bundle
+ * it refuses the whole. In a partner's it is only not trusted: the agent passes on what the partner published, which may imitate ours,
+ * and that must not keep our own SVIDs from rotating.
  */
-export type UnreadableAuthority = 'refuse' | 'leave_out';
+export type AuthorityInDoubt = 'refuse' | 'leave_out';
 
 export interface BundleProblem {
   readonly code: 'bad_authority' | 'bad_crl';
@@ -31,10 +26,18 @@ export interface BundleProblem {
   readonly message: string;
 }
 
+const NOBODY: readonly Certificate[] = Object.freeze([]);
+
+/** `bundle`, and that these proven intermediates are known, which are below its authorities. */
+export function withIntermediates(bundle: TrustBundle, more: readonly Certificate[]): TrustBundle {
+  const all = new Map([...bundle.intermediates, ...more].map((certificate) => [certificate.sha256, certificate]));
+  return Object.freeze({ ...bundle, intermediates: Object.freeze([...all.values()]) });
+}
+
 /**
  * Builds the bundle of `domain` from concatenated DER certificates; none is legal and means that nobody is trusted.
- * `crlsDer` are the lists of the whole message, of any trust domain. A list that is not well-formed, or that carries the
- * name of an authority but not its signature, refuses the bundle: it may well be the one that revokes somebody.
+ * `crlsDer` are the lists of the whole message, of any trust domain. One that is not well-formed refuses the bundle: it may well
+ * be the one that revokes somebody.
  * `readCrl` is for whoever builds many bundles with the same lists, which may be long.
  */
 export function buildTrustBundle(
@@ -42,7 +45,7 @@ export function buildTrustBundle(
   concatenatedDer: Uint8Array,
   crlsDer: readonly Uint8Array[] = [],
   readCrl: (der: Uint8Array) => Result<Crl, string> = parseCrl,
-  unreadable: UnreadableAuthority = 'refuse',
+  inDoubt: AuthorityInDoubt = 'refuse',
 ): Result<TrustBundle, BundleProblem> {
   const parts = splitCertificates(concatenatedDer);
   if (!parts.ok) return err({ code: 'bad_authority', message: `bundle of ${domain}: ${parts.error}` });
@@ -52,7 +55,7 @@ export function buildTrustBundle(
     const parsed = parseCertificate(der);
     if (!parsed.ok) {
       const message = `bundle of ${domain}, authority ${index + 1}: ${parsed.error}`;
-      if (unreadable === 'refuse') return err({ code: 'bad_authority', message });
+      if (inDoubt === 'refuse') return err({ code: 'bad_authority', message });
       notes.push(`${message}; it is not trusted`);
       continue;
     }
@@ -62,35 +65,26 @@ export function buildTrustBundle(
     authorities.set(sha256, parsed.value);
   }
 
-  const crls: Crl[] = [];
-  const unmatchedCrls: Crl[] = [];
+  const lists: Crl[] = [];
   for (const [index, der] of crlsDer.entries()) {
     const parsed = readCrl(der);
     if (!parsed.ok) return err({ code: 'bad_crl', message: `revocation list ${index + 1}: ${parsed.error}` });
-    const crl = parsed.value;
-    const named = [...authorities.values()].filter((authority) => authority.subjectDer === crl.issuerDer);
-    if (named.some((authority) => crl.isSignedBy(authority))) {
-      crls.push(crl);
-      notes.push(...crl.notes.map((note) => `revocation list of ${JSON.stringify(crl.issuer)}: ${note}`));
-    } else if (named.some((authority) => mayBeOf(crl, authority)))
-      return err({
-        code: 'bad_crl',
-        message: `revocation list ${index + 1} of ${JSON.stringify(crl.issuer)} has no good signature of that authority`,
-      });
-    else unmatchedCrls.push(crl);
+    lists.push(parsed.value);
   }
+  const { sorted, doubts } = sortLists([...authorities.values()], lists);
+  for (const { authorities: doubtful, message } of doubts) {
+    if (inDoubt === 'refuse') return err({ code: 'bad_crl', message });
+    const removed = doubtful.filter(({ sha256 }) => authorities.delete(sha256)).length;
+    if (removed > 0) notes.push(`bundle of ${domain}: ${message}; ${removed} of its authorities are not trusted`);
+  }
+  for (const crl of sorted.crls) notes.push(...crl.notes.map((note) => `revocation list of ${JSON.stringify(crl.issuer)}: ${note}`));
   return ok(
     Object.freeze({
       trustDomain: domain,
       authorities: Object.freeze([...authorities.values()]),
-      crls: Object.freeze(crls),
-      unmatchedCrls: Object.freeze(unmatchedCrls),
+      ...sorted,
+      intermediates: NOBODY,
       notes: Object.freeze(notes),
     }),
   );
-}
-
-/** Authorities of one name are common; a list that names another key than this one's is of another authority. */
-function mayBeOf(crl: Crl, authority: Certificate): boolean {
-  return crl.authorityKeyId === undefined || authority.subjectKeyId === undefined || crl.authorityKeyId === authority.subjectKeyId;
 }

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { bundlesOf, requireCertificate } from '../../test/support/bundles.ts';
-import { createTestAuthority, dnsName, type CertificateOptions, type TestCertificate } from '../../test/support/pki.ts';
+import { element, integer, oid, sequence, utf8 } from '../../test/support/der-writer.ts';
+import { createTestAuthority, dnsName, ipName, type CertificateOptions, type TestCertificate } from '../../test/support/pki.ts';
 import { verifyPeer } from './verify.ts';
 
 const ID = 'spiffe://example.org/workload';
@@ -133,6 +134,61 @@ accept('an extension that is not critical need not be understood', {
   extensions: [{ oid: '1.3.6.1.4.1.99999.1', value: Buffer.from('0500', 'hex') }],
 });
 
+const policies = (critical: boolean, ...content: readonly Uint8Array[]) => ({
+  extensions: [{ oid: '2.5.29.32', critical, value: sequence(...content) }],
+});
+const qualified = (kind: string, ...content: readonly Uint8Array[]) => sequence(oid('1.2.3.4'), sequence(sequence(oid(kind), ...content)));
+const CPS = '1.3.6.1.5.5.7.2.1';
+const NOTICE = '1.3.6.1.5.5.7.2.2';
+const uri = element(0x16, Buffer.from('https://example.org'));
+const wholeNotice = sequence(sequence(utf8('us'), sequence(integer(1))), utf8('text'));
+accept('critical policies are free, whatever they are', { ...policies(true, sequence(oid('1.2.3.4')), sequence(oid('2.5.29.32.0'))) });
+accept('critical policies with the qualifiers of RFC 5280 4.2.1.4', policies(true, qualified(CPS, uri), sequence(oid('1.2.3.5'))));
+accept('critical policies with a user notice', policies(true, qualified(NOTICE, wholeNotice)));
+accept('critical policies with an empty user notice', policies(true, qualified(NOTICE, sequence())));
+accept('policies that are not critical are not read', policies(false, Buffer.from('junk')));
+for (const [what, ...content] of [
+  ['none'],
+  ['junk', Buffer.from('junk')],
+  ['junk after a policy', sequence(oid('1.2.3.4')), Buffer.from('0500', 'hex')],
+  ['junk within a policy', sequence(oid('1.2.3.4'), element(0x05))],
+  ['no qualifiers where there may be some', sequence(oid('1.2.3.4'), sequence())],
+  ['junk after qualifiers', sequence(oid('1.2.3.4'), sequence(sequence(oid(CPS), uri)), element(0x05))],
+  ['junk after a qualifier', qualified(CPS, uri, uri)],
+  ['a pointer that is none', qualified(CPS, integer(1))],
+  ['a notice that is none', qualified(NOTICE, sequence(integer(1)))],
+  ['junk after a notice', qualified(NOTICE, sequence(utf8('text'), utf8('text')))],
+  ['an unknown qualifier', qualified('1.2.3.5', uri)],
+  ['one policy twice', sequence(oid('1.2.3.4')), sequence(oid('1.2.3.4'))],
+] as const)
+  reject(
+    `critical policies with ${what} are refused`,
+    policies(true, ...content),
+    'untrusted_chain',
+    /2\.5\.29\.32, which is not understood/,
+  );
+
+for (const bytes of [0, 1, 3, 5, 8, 15, 17, 32])
+  reject(
+    `an address of ${bytes} bytes as a name is refused`,
+    { otherSans: [ipName(Array.from({ length: bytes }, () => 1))] },
+    'bad_certificate',
+    new RegExp(`an address of ${bytes} bytes`),
+  );
+accept('addresses of 4 and 16 bytes are free', { otherSans: [ipName([10, 0, 0, 1]), ipName(Array.from({ length: 16 }, () => 1))] });
+reject(
+  'a leaf that constrains names is refused (RFC 5280 4.2.1.10)',
+  { nameConstraints: { permitted: [dnsName('example.org')], critical: false } },
+  'not_an_svid',
+  /has name constraints/,
+);
+reject(
+  'constraints on no names are refused',
+  { extensions: [{ oid: '2.5.29.30', critical: true, value: sequence() }] },
+  'bad_certificate',
+  /empty list of name constraints/,
+);
+
 for (const [id, uri] of [
   ['ID-1/x509-query', `${ID}?a=b`],
   ['ID-1/x509-percent-encoded', 'spiffe://example.org/work%6Coad'],
@@ -220,6 +276,21 @@ test('RSASSA-PSS signatures are accepted', () => {
 
   assert.equal(problemOf(authority.issue({ signature: 'rsa-pss-sha256' }).chain, against), 'ok');
   assert.equal(problemOf(authority.issue({ signature: 'rsa-pss-sha256', badSignature: true }).chain, against), 'untrusted_chain');
+});
+
+test('signatures whose algorithm has parameters that it must not have are refused', () => {
+  for (const [key, signature, isGood] of [
+    ['ed25519', 'ed25519-null', false],
+    ['p256', 'ecdsa-sha256-null', false],
+    ['rsa2048', 'rsa-sha256-bare', true],
+  ] as const) {
+    const authority = createTestAuthority({ key });
+    const against = bundlesOf({ 'example.org': [authority] });
+
+    assert.equal(problemOf(authority.issue().chain, against), 'ok');
+    assert.equal(problemOf(authority.issue({ signature }).chain, against), isGood ? 'ok' : 'untrusted_chain', signature);
+    assert.equal(problemOf(authority.intermediate({ signature }).issue().chain, against), isGood ? 'ok' : 'untrusted_chain', signature);
+  }
 });
 
 test('signatures with MD5 and SHA-1 by an RSA authority are refused', () => {

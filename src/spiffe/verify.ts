@@ -1,10 +1,10 @@
 import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import { parseCertificate, type Certificate } from './certificate.ts';
-import { revocationOf } from './crl.ts';
 import { checkLeafProfile, claimedIdOf } from './leaf-profile.ts';
-import { findPath } from './path.ts';
+import { findPath, type SecondJudge } from './path.ts';
 import type { PeerProblem } from './peer-problems.ts';
+import { revocationOf } from './revocation.ts';
 import { trustDomainOf, type SpiffeId } from './spiffe-id.ts';
 import type { TrustBundle } from './trust-bundle.ts';
 import type { TrustDomain } from './trust-domain.ts';
@@ -39,16 +39,17 @@ export const MAX_CHAIN_BYTES = 32_768;
 /**
  * Who a peer is, from the certificates that it sent (leaf first, the rest in any order), each one whole DER: X509-SVID
  * standard, section 5. The chain is verified against the bundle of the trust domain named in the leaf's own SPIFFE ID and
- * nothing else, then the revocation lists of that bundle. `nowMs` is wall time, milliseconds since 1970. Whatever the
- * bytes are, the answer is a value; it never throws.
+ * nothing else, then the revocation lists of that bundle. `nowMs` is wall time, milliseconds since 1970. A path to which
+ * `second` objects does not count. Whatever the bytes are, the answer is a value; it never throws.
  */
 export function verifyPeer(
   chainDer: readonly Uint8Array[],
   bundles: ReadonlyMap<TrustDomain, TrustBundle>,
   nowMs: number,
+  second?: SecondJudge,
 ): Result<AuthenticatedPeer, PeerRefusal> {
   try {
-    return verify(chainDer, bundles, nowMs);
+    return verify(chainDer, bundles, nowMs, second);
   } catch (thrown) {
     // A mistake of ours: it refuses this peer, and must not end the process that serves the others.
     return refuse('bad_certificate', `the certificates could not be judged: ${messageOf(thrown)}`);
@@ -59,6 +60,7 @@ function verify(
   chainDer: readonly Uint8Array[],
   bundles: ReadonlyMap<TrustDomain, TrustBundle>,
   nowMs: number,
+  second: SecondJudge | undefined,
 ): Result<AuthenticatedPeer, PeerRefusal> {
   const [leafDer, ...poolDer] = chainDer;
   if (leafDer === undefined) return refuse('no_certificate', 'the peer sent no certificate');
@@ -85,7 +87,7 @@ function verify(
   const bundle = bundles.get(trustDomainOf(id));
   if (bundle === undefined) return refuse('unknown_trust_domain', `no bundle for the trust domain of ${id}`, id);
 
-  const path = findPath(leaf.value, pool, bundle, nowMs);
+  const path = findPath(leaf.value, pool, bundle, nowMs, second);
   if (!path.ok) return refuse(path.error.problem, path.error.detail, id);
   const authority = path.value.at(-1);
   if (authority === undefined) return refuse('untrusted_chain', `no authority for ${id}`, id);

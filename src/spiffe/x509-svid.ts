@@ -16,6 +16,8 @@ export interface X509Svid {
   readonly chain: readonly Certificate[];
   /** Stays a KeyObject everywhere but where TLS contexts and SDS secrets are made. */
   readonly key: KeyObject;
+  /** Those of the chain that are between the leaf and its authority. */
+  readonly intermediates: readonly Certificate[];
   /** The authority that the chain ends in, found by verifying our own SVID as we would a peer's. */
   readonly authority: Certificate;
 }
@@ -43,7 +45,7 @@ export function buildX509Svid(material: X509SvidMaterial, bundle: TrustBundle, n
   if (!parts.ok) return err({ code: 'bad_certificate', message: `${JSON.stringify(spiffeId)}: ${parts.error}` });
   const verified = verifyPeer(parts.value, new Map([[bundle.trustDomain, bundle]]), nowMs);
   if (!verified.ok) return err({ code: verified.error.problem, message: `${JSON.stringify(spiffeId)}: ${verified.error.detail}` });
-  const { id, leaf, authority, chain } = verified.value;
+  const { id, leaf, authority, chain, path } = verified.value;
   if (id !== spiffeId)
     return err({ code: 'wrong_spiffe_id', message: `the agent says ${JSON.stringify(spiffeId)}, the certificate ${JSON.stringify(id)}` });
 
@@ -51,7 +53,7 @@ export function buildX509Svid(material: X509SvidMaterial, bundle: TrustBundle, n
   if (key === undefined) return err({ code: 'bad_private_key', message: `the private key of ${id} is not a PKCS #8 key` });
   if (!createPublicKey(key).equals(leaf.publicKey) || !signsFor(key, leaf.publicKey))
     return err({ code: 'key_mismatch', message: `the private key of ${id} is not that of its certificate` });
-  return ok(Object.freeze({ id, hint, chain, key, authority }));
+  return ok(Object.freeze({ id, hint, chain, key, intermediates: Object.freeze(path.slice(1, -1)), authority }));
 }
 
 /** A PKCS #8 key states its public key as well, and OpenSSL takes its word for it. */

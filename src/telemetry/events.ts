@@ -81,6 +81,7 @@ const CLOSE_LEVELS: Readonly<Record<CloseReason, LineLevel>> = {
   policy: 'info',
   identity_withdrawn: 'info',
   svid_expired: 'info',
+  waiting_limit: 'info',
   denied: 'info',
   handshake_failed: 'info',
   shutdown: 'info',
@@ -105,6 +106,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
   };
   const repeated = createRepeatFilter(clock);
   const exposed = new Set<string>();
+  let identity: IdentitySnapshot['kind'] | undefined;
 
   return {
     started(version) {
@@ -144,7 +146,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       const numbers = numbersOf(listener);
       countRequest(numbers.requests, record.status, record.result);
       if (record.retries > 0) numbers.retries.add(record.result);
-      // A WebSocket lasts as long as it is wanted.
+      // A connection that was switched to another protocol lasts as long as it is wanted.
       if (record.status !== 101) numbers.requestDurations.observe(record.durationMs);
       if (logger.isLevelEnabled('info')) logger.members('info', requestMembers(listener, record), 'request finished');
     },
@@ -178,7 +180,14 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       metrics.setIdentity(snapshot);
       metrics.identityUpdates.ok.add(snapshot.kind === 'held' ? 'ok' : 'no_identity');
       if (snapshot.kind === 'held') logger.info(identityFields(snapshot), 'identity updated');
-      else logger.warn({ generation: snapshot.generation, reason: snapshot.reason }, 'identity withdrawn');
+      else {
+        const { generation, reason } = snapshot;
+        if (identity === 'held') logger.warn({ generation, reason }, 'identity withdrawn');
+        else if (identity === undefined) logger.warn({ generation, reason }, 'no identity');
+        // Authorities alone are given, and change, also while there is no identity.
+        else logger.info({ generation, trust_domains: [...snapshot.bundles.keys()] }, 'trust bundles updated');
+      }
+      identity = snapshot.kind;
       const notes = [...snapshot.bundles.values()].flatMap((bundle) => bundle.notes);
       if (notes.length > 0)
         logger.warn({ notes: notes.slice(0, MAX_NOTES), count: notes.length }, 'not everything in the trust bundles is used');

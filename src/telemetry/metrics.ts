@@ -56,6 +56,15 @@ export interface ReadinessSeries {
   readonly ok: boolean;
 }
 
+/** Descriptors of one use. */
+export interface FileSeries {
+  readonly use: string;
+  readonly held: number;
+  /** Nobody else takes these. */
+  readonly kept: number;
+  readonly most: number;
+}
+
 /** The metrics of one application, in a registry of their own. Written through `Events`, read through `render`. */
 export interface Metrics {
   /** The numbers of one listener; the same object for the same listener. */
@@ -70,6 +79,8 @@ export interface Metrics {
   setApplicationExposed(listener: ListenerRef, exposed: boolean): void;
   /** `checks` is asked at each scrape. */
   setReadinessSource(checks: () => readonly ReadinessSeries[]): void;
+  /** Both are asked at each scrape: descriptors by their use, and bytes that are kept of connections that wait, by direction. */
+  setWaitingSource(files: () => readonly FileSeries[], keptBytes: () => Readonly<Record<string, number>>): void;
   /** The Prometheus text format. */
   render(): Promise<{ readonly contentType: string; readonly body: string }>;
 }
@@ -184,10 +195,23 @@ export function createMetrics(options: MetricsOptions): Metrics {
   );
   gauge(
     'tcp_waiting_connections',
-    'Connections accepted that wait unread for a place',
+    'Connections accepted that wait for a place',
     LISTENER,
     each((m, labels, add) => add(labels, m.counters.waiting)),
   );
+  let keptBytes = (): Readonly<Record<string, number>> => ({});
+  gauge('tcp_waiting_bytes', 'Memory for what connections that wait have said', ['direction'], (add) => {
+    for (const [direction, bytes] of Object.entries(keptBytes())) add({ direction }, bytes);
+  });
+  let files = (): readonly FileSeries[] => [];
+  const filesBy = (name: string, help: string, pick: (series: FileSeries) => number): void => {
+    gauge(name, help, ['use'], (add) => {
+      for (const series of files()) add({ use: series.use }, pick(series));
+    });
+  };
+  filesBy('file_descriptors', 'File descriptors that are taken, by what for', ({ held }) => held);
+  filesBy('file_descriptors_kept', 'File descriptors that nobody else takes', ({ kept }) => kept);
+  filesBy('file_descriptors_max', 'The most file descriptors that may be taken', ({ most }) => most);
   gauge(
     'tls_handshaking_connections',
     'TLS handshakes under way',
@@ -361,6 +385,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
     setApplicationExposed: (listener, exposed) => applicationExposed.set({ listener: listener.name }, exposed ? 1 : 0),
     setReadinessSource(checks) {
       readiness = checks;
+    },
+    setWaitingSource(askFiles, askBytes) {
+      files = askFiles;
+      keptBytes = askBytes;
     },
     async render() {
       return { contentType: registry.contentType, body: await registry.metrics() };

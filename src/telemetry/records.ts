@@ -20,6 +20,7 @@ export const CLOSE_REASONS = [
   'policy',
   'identity_withdrawn',
   'svid_expired', // http: the peer's or ours; ended between requests
+  'waiting_limit', // it waited for a place for too long, or too much was kept of those that wait
   'denied', // inbound: never admitted
   'handshake_failed', // inbound: never authenticated
   'shutdown', // drained to the deadline, then forced
@@ -32,6 +33,7 @@ export type CloseReason = (typeof CLOSE_REASONS)[number];
 export const REFUSED_ACCEPT_REASONS = [
   'connection_limit',
   'handshake_limit',
+  'waiting_limit',
   'file_limit',
   'accept_error',
   'draining',
@@ -90,7 +92,7 @@ export interface ListenerCounters {
   open: number;
   /** TLS handshakes under way. */
   handshaking: number;
-  /** Accepted, but waiting unread for a place. */
+  /** Accepted, but waiting for a place. */
   waiting: number;
   /** Application bytes, as the downstream and the upstream side see them: read from, written to. */
   downstreamReadBytes: number;

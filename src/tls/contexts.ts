@@ -1,9 +1,10 @@
 import { messageOf } from '../lib/errors.ts';
 import { createTlsContext } from '../transport/node.ts';
 import type { TlsContext } from '../transport/connection.ts';
-import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
+import { chooseSvid, type HeldIdentity, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
 import type { IdentityView } from '../identity/store.ts';
 import type { X509Svid } from '../spiffe/x509-svid.ts';
+import { poolOf } from './authority-pool.ts';
 
 /** All that one handshake needs to know of our side, from one snapshot: it cannot pair an SVID with another update's bundles. */
 export interface OwnIdentity {
@@ -35,7 +36,7 @@ export function createTlsContexts(identity: IdentityView): TlsContexts {
     own(choice, nowMs) {
       const snapshot = identity.current();
       const svid = chooseSvid(snapshot, choice);
-      if (snapshot === undefined || svid === undefined) return { detail: whyNone(snapshot, choice) };
+      if (snapshot?.kind !== 'held' || svid === undefined) return { detail: whyNone(snapshot, choice) };
       const problem = validityProblem(svid, nowMs);
       if (problem !== undefined) return { detail: problem };
       if (snapshot.generation !== generation) {
@@ -62,7 +63,7 @@ export function validityProblem({ id, chain }: X509Svid, nowMs: number): string 
 }
 
 /** OpenSSL may refuse what we accepted, such as a weak key in a certificate that the agent sent without need. Nobody is served then, and nothing ends. */
-function buildOwn(snapshot: IdentitySnapshot, svid: X509Svid): OwnIdentity | NotReady {
+function buildOwn(snapshot: HeldIdentity, svid: X509Svid): OwnIdentity | NotReady {
   try {
     return { snapshot, svid, context: buildContext(snapshot, svid) };
   } catch (cause) {
@@ -70,15 +71,14 @@ function buildOwn(snapshot: IdentitySnapshot, svid: X509Svid): OwnIdentity | Not
   }
 }
 
-function buildContext(snapshot: IdentitySnapshot, svid: X509Svid): TlsContext {
+function buildContext(snapshot: HeldIdentity, svid: X509Svid): TlsContext {
   // With a leaf alone OpenSSL would search and verify a chain for our own certificate in every handshake, and send what it
   // finds: the authority. Sent by us, it costs nothing.
   const sent = svid.chain.length === 1 ? [...svid.chain, svid.authority] : svid.chain;
-  const authorities = [...snapshot.bundles.values()].flatMap((bundle) => bundle.authorities);
   return createTlsContext({
     chainPem: sent.map((certificate) => certificate.pem()).join(''),
     keyPem: svid.key.export({ type: 'pkcs8', format: 'pem' }),
-    authoritiesPem: authorities.map((authority) => authority.pem()),
+    authoritiesPem: poolOf(snapshot).map((authority) => authority.pem()),
   });
 }
 

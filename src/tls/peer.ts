@@ -3,21 +3,26 @@ import { err, ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { MAX_CHAIN_BYTES, verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
 import { parseCertificate } from '../spiffe/certificate.ts';
+import type { SecondJudge } from '../spiffe/path.ts';
 import type { SecureConnection } from '../transport/connection.ts';
+import { createPathRecheck, mayBeWrongChoice } from './path-recheck.ts';
 
 /** A peer that proved who it is, with what it sent: live connections are judged again from this. */
 export interface ProvenPeer {
   readonly authenticated: AuthenticatedPeer;
   /** As sent with this leaf when it was proven: leaf first, the rest untrusted. */
   readonly chainDer: readonly Uint8Array[];
+  /** What OpenSSL said of the chain before it was asked about the path that our walk found; undefined if it trusted the chain. */
+  readonly objection: string | undefined;
 }
 
 export type PeerRole = 'client' | 'server';
 
 export interface PeerJudge {
   /**
-   * Who is at the other end of a finished handshake. OpenSSL's verification over the pool of all authorities is the first
-   * check, our own walk to an authority of the peer's own trust domain the second, and both must hold.
+   * Who is at the other end of a finished handshake. Our own walk to an authority of the peer's own trust domain decides,
+   * and OpenSSL must agree: with the chain, which it verified over the pool of all authorities, or, where its verdict can
+   * come from the wrong choice of an issuer, with each step of the path that the walk found.
    */
   authenticate(connection: SecureConnection, role: PeerRole, snapshot: IdentitySnapshot, nowMs: number): Result<ProvenPeer, PeerRefusal>;
 }
@@ -38,21 +43,39 @@ export function createPeerJudge(): PeerJudge {
         generation = snapshot.generation;
         proven.clear();
       }
+      if (libraryProblem !== undefined && !mayBeWrongChoice(libraryProblem)) {
+        return err(refusedByLibrary(libraryProblem, verifyPeer(chainDer(), snapshot.bundles, nowMs)));
+      }
       const key = `${role} ${hash('sha256', leafDer, 'hex')}`;
-      if (libraryProblem === undefined) {
-        const known = proven.get(key);
-        if (known !== undefined && nowMs < known.authenticated.validUntilMs) return ok(known);
+      const known = proven.get(key);
+      if (known !== undefined && nowMs < known.authenticated.validUntilMs) {
+        if (libraryProblem === undefined || isFlightOf(known, chainDer())) return ok(known);
       }
       const sent = chainDer();
-      const walked = verifyPeer(sent, snapshot.bundles, nowMs);
-      if (!walked.ok) return walked;
-      // Our walk found a path where OpenSSL found none: one of the two is wrong, so nobody gets in.
-      if (libraryProblem !== undefined) return err(refusedByLibrary(libraryProblem, walked.value));
-      const peer: ProvenPeer = { authenticated: walked.value, chainDer: sent };
+      const judged = verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem));
+      if (!judged.ok) return judged;
+      const peer: ProvenPeer = { authenticated: judged.value, chainDer: sent, objection: libraryProblem };
       remember(proven, key, peer);
       return ok(peer);
     },
   };
+}
+
+/**
+ * Who needed the second look is known by all that it sent, or the answer would depend on what others sent before. One flight
+ * is kept a leaf: there is no end to what can be sent with it.
+ */
+function isFlightOf({ chainDer, objection }: ProvenPeer, sent: readonly Uint8Array[]): boolean {
+  return (
+    objection !== undefined &&
+    sent.length === chainDer.length &&
+    sent.every((der, index) => Buffer.compare(der, chainDer[index] ?? new Uint8Array()) === 0)
+  );
+}
+
+/** Where OpenSSL objected to the chain, it must agree with the path. */
+function secondJudge(objection: string | undefined): SecondJudge | undefined {
+  return objection === undefined ? undefined : createPathRecheck(objection);
 }
 
 function remember(proven: Map<string, ProvenPeer>, key: string, peer: ProvenPeer): void {
@@ -65,31 +88,27 @@ function remember(proven: Map<string, ProvenPeer>, key: string, peer: ProvenPeer
   proven.set(key, peer);
 }
 
-function refusedByLibrary(code: string, { id }: AuthenticatedPeer): PeerRefusal {
-  const detail = `OpenSSL does not trust the chain: ${code}`;
-  switch (code) {
-    case 'CERT_HAS_EXPIRED':
-      return { problem: 'expired', detail, claimedId: id };
-    case 'CERT_NOT_YET_VALID':
-      return { problem: 'not_yet_valid', detail, claimedId: id };
-    default:
-      return { problem: 'untrusted_chain', detail, claimedId: id };
-  }
+/** Final, whatever our own walk says; but where that finds the fault, it says more. */
+function refusedByLibrary(code: string, walked: Result<AuthenticatedPeer, PeerRefusal>): PeerRefusal {
+  if (!walked.ok) return walked.error;
+  return { problem: 'untrusted_chain', detail: `OpenSSL does not trust the chain: ${code}`, claimedId: walked.value.id };
 }
 
 /**
- * Judges a peer of a live connection against a newer snapshot. Certificates that merely expired since the handshake do
- * not count: the question is whether the same chain would still be trusted.
+ * Judges a peer of a live connection against a newer snapshot, with the second look if it needed that to be let in.
+ * Certificates that merely expired since the handshake do not count: the question is whether the same chain would still be
+ * trusted.
  */
 export function authenticateAgain(
-  { authenticated, chainDer }: ProvenPeer,
+  { authenticated, chainDer, objection }: ProvenPeer,
   snapshot: IdentitySnapshot,
   nowMs: number,
 ): Result<AuthenticatedPeer, PeerRefusal> {
-  const now = verifyPeer(chainDer, snapshot.bundles, nowMs);
+  const second = secondJudge(objection);
+  const now = verifyPeer(chainDer, snapshot.bundles, nowMs, second);
   if (now.ok || now.error.problem !== 'expired') return now;
   // `expired` says that a path is there, good but for its dates. Was anything on it revoked?
-  const then = verifyPeer(chainDer, snapshot.bundles, Math.min(nowMs, authenticated.validUntilMs - 1));
+  const then = verifyPeer(chainDer, snapshot.bundles, Math.min(nowMs, authenticated.validUntilMs - 1), second);
   // An authority that was issued anew after the handshake is not valid at that time: dates again.
   return !then.ok && (then.error.problem === 'expired' || then.error.problem === 'not_yet_valid') ? ok(authenticated) : then;
 }

@@ -1,13 +1,14 @@
-import { createKeyPair, keyIdentifier, type KeyPair } from '../spiffe/key-pair.ts';
-import { writeCertificate } from '../spiffe/x509-writer.ts';
+import type { KeyObject } from 'node:crypto';
 import { ScuteError } from '../lib/errors.ts';
 import type { HeldIdentity } from '../identity/snapshot.ts';
 import { buildTrustBundle, type TrustBundle } from '../spiffe/trust-bundle.ts';
 import { parseTrustDomain } from '../spiffe/trust-domain.ts';
-import { buildX509Svid, type X509Svid } from '../spiffe/x509-svid.ts';
+import { toPem } from '../spiffe/pem.ts';
+import { buildX509Svid } from '../spiffe/x509-svid.ts';
 import type { SecureConnection, TlsContext } from '../transport/connection.ts';
 import { connect, createTlsContext, listen } from '../transport/node.ts';
 import { createPeerJudge, type PeerRole } from './peer.ts';
+import { keyOf, LEAF_SENTENCE, SELF_TEST_DOMAIN, SELF_TEST_ID, selfTestCertificates } from './self-test-certificates.ts';
 
 /** This build, on this Node, does not tell a forged SVID from a good one. It must not serve. */
 export class SelfTestError extends ScuteError {
@@ -15,7 +16,6 @@ export class SelfTestError extends ScuteError {
   readonly code = 'ERR_SELF_TEST';
 }
 
-const LIFE_MS = 600_000;
 const TIMEOUT_MS = 10_000;
 
 interface Party {
@@ -23,17 +23,16 @@ interface Party {
 }
 
 /**
- * Handshakes with itself over loopback, once with good SVIDs and once in each role with a forged one: same issuer name,
- * same key id, same SPIFFE ID, another key. Both checks, OpenSSL's and ours, must each tell them apart. Node has changed
- * what a raw TLS socket reports before; this finds out on the machine where it matters. Throws a SelfTestError.
+ * Handshakes with itself over loopback, once with good SVIDs and once in each role with a forged one: the same in everything but who signed
+ * it. Both checks, OpenSSL's and ours, must each tell them apart. Node has changed what a raw TLS socket reports before; this finds out on the
+ * machine where it matters, whatever the clock says there. Throws a SelfTestError.
  */
 export async function runSelfTest(nowMs: number): Promise<void> {
-  const [authorityKey, forgerKey] = [await createKeyPair('ec-p256'), await createKeyPair('ec-p256')];
-  const authority = writeAuthority(authorityKey, nowMs);
-  const bundle = unwrap(buildTrustBundle(unwrap(parseTrustDomain('self-test.invalid')), authority));
-  const forgedBundle = unwrap(buildTrustBundle(bundle.trustDomain, writeAuthority(forgerKey, nowMs, authorityKey)));
-  const good = await issue(authorityKey, authorityKey, bundle, nowMs);
-  const forged = await issue(forgerKey, authorityKey, forgedBundle, nowMs);
+  const certificates = selfTestCertificates();
+  const key = keyOf(LEAF_SENTENCE);
+  const bundle = unwrap(buildTrustBundle(unwrap(parseTrustDomain(SELF_TEST_DOMAIN)), certificates.authority));
+  const keyDer = key.export({ type: 'pkcs8', format: 'der' });
+  const good = unwrap(buildX509Svid({ spiffeId: SELF_TEST_ID, chainDer: certificates.good, keyDer, hint: '' }, bundle, nowMs));
   const snapshot: HeldIdentity = {
     kind: 'held',
     generation: 1,
@@ -42,8 +41,8 @@ export async function runSelfTest(nowMs: number): Promise<void> {
     bundles: new Map([[bundle.trustDomain, bundle]]),
   };
 
-  const honest = party(good, bundle);
-  const forger = party(forged, bundle);
+  const honest = party(certificates.good, key, bundle);
+  const forger = party(certificates.forged, key, bundle);
   await expectHandshake(honest, honest, snapshot, nowMs, { server: 'accepted', client: 'accepted' });
   await expectHandshake(honest, forger, snapshot, nowMs, { server: 'refused', client: 'accepted' });
   await expectHandshake(forger, honest, snapshot, nowMs, { server: 'accepted', client: 'refused' });
@@ -133,53 +132,14 @@ function handshake(
   });
 }
 
-function party(svid: X509Svid, trusted: TrustBundle): Party {
+function party(certificate: Uint8Array, key: KeyObject, trusted: TrustBundle): Party {
   return {
     context: createTlsContext({
-      chainPem: svid.chain.map((certificate) => certificate.pem()).join(''),
-      keyPem: svid.key.export({ type: 'pkcs8', format: 'pem' }),
+      chainPem: toPem(certificate),
+      keyPem: key.export({ type: 'pkcs8', format: 'pem' }),
       authoritiesPem: trusted.authorities.map((authority) => authority.pem()),
     }),
   };
-}
-
-const AUTHORITY_NAME = [{ type: 'CN', value: 'self-test authority' }] as const;
-
-function writeAuthority(key: KeyPair, nowMs: number, namedAs: KeyPair = key): Uint8Array {
-  const keyId = keyIdentifier(namedAs.publicKey);
-  return writeCertificate({
-    subject: AUTHORITY_NAME,
-    publicKey: key.publicKey,
-    issuer: AUTHORITY_NAME,
-    issuerKey: key,
-    notBeforeMs: nowMs - LIFE_MS,
-    notAfterMs: nowMs + LIFE_MS,
-    uris: ['spiffe://self-test.invalid'],
-    basicConstraints: { ca: true },
-    keyUsage: ['keyCertSign', 'cRLSign'],
-    subjectKeyId: keyId,
-    authorityKeyId: keyId,
-  });
-}
-
-async function issue(signer: KeyPair, namedAs: KeyPair, bundle: TrustBundle, nowMs: number): Promise<X509Svid> {
-  const key = await createKeyPair('ec-p256');
-  const spiffeId = 'spiffe://self-test.invalid/self';
-  const chainDer = writeCertificate({
-    subject: [],
-    publicKey: key.publicKey,
-    issuer: AUTHORITY_NAME,
-    issuerKey: signer,
-    notBeforeMs: nowMs - LIFE_MS,
-    notAfterMs: nowMs + LIFE_MS,
-    uris: [spiffeId],
-    basicConstraints: { ca: false },
-    keyUsage: ['digitalSignature'],
-    extendedKeyUsage: ['serverAuth', 'clientAuth'],
-    authorityKeyId: keyIdentifier(namedAs.publicKey),
-  });
-  const keyDer = key.privateKey.export({ type: 'pkcs8', format: 'der' });
-  return unwrap(buildX509Svid({ spiffeId, chainDer, keyDer, hint: '' }, bundle, nowMs));
 }
 
 function unwrap<T>(result: { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: unknown }): T {

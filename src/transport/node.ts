@@ -17,8 +17,10 @@ import type {
   TlsClientOptions,
   TlsContext,
   TlsServerOptions,
+  WaitingHandler,
 } from './connection.ts';
 import { nativeStream, reset, resetBelowTls, sharedOnRead, SocketConnection, TlsSocketConnection } from './socket-connection.ts';
+import { SlowReading } from './slow-reading.ts';
 import { prepareUnixSocket } from './unix-socket.ts';
 
 export interface ListenOptions {
@@ -35,14 +37,12 @@ export interface ListenOptions {
   readonly acceptFailed: (error: Error) => void;
 }
 
-/** A client's first flight: one TLS record at most, since it must wait for an answer. Whoever says more is no client, and held all of it here. */
-const MAX_FIRST_BYTES = 16_384 + 5;
 /** Pending connections that the kernel may hold for us. */
 const BACKLOG = 4096;
 
 /** Binds and accepts. Accepted connections are not read from until their owner says how. Rejects if the address cannot be bound. */
 export async function listen(options: ListenOptions): Promise<BoundListener> {
-  // A stream's buffer is only used below TLS while a connection waits: then the first bytes are enough to know that it is not silent.
+  // A stream's buffer is only used below TLS while a PROXY header is read: what is behind it stays in the kernel, but for one read.
   const buffer = options.use === 'tls' ? { highWaterMark: 1 } : {};
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true, ...buffer }, (socket) => {
     const accepted = new AcceptedSocket(socket, options.endpoint.kind);
@@ -226,7 +226,9 @@ function ignore(): void {
 
 class AcceptedSocket implements AcceptedConnection {
   readonly remoteAddress: string;
-  readonly #socket: Socket;
+  #socket: Socket;
+  /** Undefined unless it waited. */
+  #waited: SlowReading | undefined;
 
   constructor(socket: Socket, kind: Endpoint['kind']) {
     this.#socket = socket;
@@ -244,12 +246,19 @@ class AcceptedSocket implements AcceptedConnection {
   }
 
   open(): Connection {
-    return new SocketConnection(this.#socket, this.remoteAddress, false);
+    const waited = this.#waited;
+    if (waited === undefined) return new SocketConnection(this.#socket, this.remoteAddress, false);
+    const ahead = waited.stop();
+    waited.shareReads();
+    // Until it is started, nobody would take what comes.
+    this.#socket.pause();
+    return new SocketConnection(this.#socket, this.remoteAddress, true, ahead);
   }
 
   openTls({ context, alpn }: TlsServerOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress {
-    // It was reset while it waited, which `waitForBytes` lets Node see: TLS on top of it would never say so.
+    // It was reset while it waited, which `wait` lets Node see: TLS on top of it would never say so.
     if (this.#socket.destroyed) return closedAlready(done);
+    this.#putBack();
     const tls = new TLSSocket(this.#socket, {
       isServer: true,
       secureContext: context.native as SecureContext,
@@ -261,19 +270,21 @@ class AcceptedSocket implements AcceptedConnection {
     return awaitHandshake(tls, this.#socket, 'secure', this.remoteAddress, done);
   }
 
-  waitForBytes(seen: (arrived: boolean) => void): void {
-    const socket = this.#socket;
-    const finish = (): void => {
-      socket.off('readable', finish);
-      socket.off('close', finish);
-      seen(!socket.destroyed && socket.readableLength > 0 && socket.readableLength <= MAX_FIRST_BYTES);
-    };
-    socket.on('readable', finish);
-    socket.on('close', finish);
-    socket.read(0);
+  get hasWaited(): boolean {
+    return this.#waited !== undefined;
+  }
+
+  wait(handler: WaitingHandler): void {
+    if (this.#waited === undefined) {
+      this.#waited = new SlowReading(this.#socket);
+      this.#socket = this.#waited.socket;
+      this.#socket.on('error', ignore);
+    }
+    this.#waited.tell(handler);
   }
 
   readAhead(reader: AheadReader): { abort(): void } {
+    this.#putBack();
     const socket = this.#socket;
     const stop = (): void => {
       clearImmediate(first);
@@ -305,7 +316,15 @@ class AcceptedSocket implements AcceptedConnection {
   }
 
   abort(): void {
+    this.#waited?.stop();
     reset(this.#socket);
+  }
+
+  /** What was kept is in the socket again, as if it had not been read. Node hands what a socket holds to the TLS socket on top of it. */
+  #putBack(): void {
+    const kept = this.#waited?.stop();
+    this.#waited = undefined;
+    if (kept !== undefined && !this.#socket.destroyed && !this.#socket.readableEnded) this.#socket.unshift(kept);
   }
 }
 

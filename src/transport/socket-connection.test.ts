@@ -74,10 +74,10 @@ for (const kind of ['TCP', 'TLS over TCP', 'a Unix socket', 'TLS over a Unix soc
         ends[which].abort();
         ends[which].abort();
 
-        await eventually(() => assert.equal(seen.closed, 1), { withinMs: 2000 });
+        await eventually(() => assert.equal(seen.closed, 1));
         other.abort();
-        await eventually(() => assert.equal(seenByOther.closed, 1), { withinMs: 2000 });
-        await eventually(() => assert.equal(openSockets(), sockets - 2), { withinMs: 2000 });
+        await eventually(() => assert.equal(seenByOther.closed, 1));
+        await eventually(() => assert.equal(openSockets(), sockets - 2));
       });
     }
   }

@@ -1,6 +1,14 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import type { Connection, ConnectionHandler, NativeStream, NativeStreamHandler, PeerEvidence, SecureConnection } from './connection.ts';
+import {
+  type Connection,
+  type ConnectionHandler,
+  type NativeStream,
+  type NativeStreamHandler,
+  type PeerEvidence,
+  type SecureConnection,
+  type WaitingHandler,
+} from './connection.ts';
 import { writeInBatches } from './write-batch.ts';
 import { noteYoungBytes } from './young-garbage.ts';
 
@@ -81,12 +89,15 @@ export class SocketConnection implements Connection {
   failure: Error | undefined;
   protected readonly socket: OwnedSocket;
   readonly #readsShared: boolean;
+  #ahead: Uint8Array | undefined;
   #closed = false;
 
-  constructor(socket: Socket, remoteAddress: string, readsShared: boolean) {
+  /** `ahead` was read before, and comes first. */
+  constructor(socket: Socket, remoteAddress: string, readsShared: boolean, ahead?: Uint8Array) {
     this.socket = socket;
     this.remoteAddress = remoteAddress;
     this.#readsShared = readsShared;
+    this.#ahead = ahead;
     this.socket[kConnection] = this;
     // A socket whose errors nobody hears ends the process, so these two are there from the first moment.
     socket.on('error', onError);
@@ -103,8 +114,15 @@ export class SocketConnection implements Connection {
     }
     this.socket.on('drain', onDrain);
     if (!this.#readsShared) this.socket.on('data', onData);
-    if (this.socket.readableEnded) handler.ended();
+    // First, so that whoever pauses it at what follows is heeded: nothing comes within this call.
     this.socket.resume();
+    const ahead = this.#ahead;
+    if (ahead !== undefined) {
+      this.#ahead = undefined;
+      handler.data(ahead);
+      if (this.socket.destroyed) return;
+    }
+    if (this.socket.readableEnded) handler.ended();
   }
 
   write(chunk: Uint8Array): boolean {
@@ -153,6 +171,7 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
   readonly #tls: TLSSocket;
   readonly #transport: Socket;
   #evidence: PeerEvidence | 'dropped' | undefined;
+  #onReadable: (() => void) | undefined;
 
   /** `transport` is the socket below TLS. */
   constructor(socket: TLSSocket, transport: Socket, remoteAddress: string) {
@@ -180,7 +199,39 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
     this.#evidence = 'dropped';
   }
 
+  wait(handler: WaitingHandler): void {
+    const socket = this.#tls;
+    this.#onReadable = (): void => {
+      const { readableLength: bytes, readableHighWaterMark: most } = socket;
+      // Beyond that Node reads no further, and says no more of what TLS still finds in its last read.
+      if (bytes > 0) handler.kept(bytes < most ? bytes : 2 * most);
+    };
+    this.handler = {
+      data: nothing,
+      drained: nothing,
+      ended: () => handler.ended(),
+      closed: () => handler.closed(),
+    };
+    socket.on('readable', this.#onReadable);
+    this.#onReadable();
+    if (socket.closed) handler.closed();
+    else if (socket.readableEnded) handler.ended();
+  }
+
+  override start(handler: ConnectionHandler): void {
+    this.#endWait();
+    super.start(handler);
+  }
+
+  #endWait(): void {
+    if (this.#onReadable === undefined) return;
+    this.#tls.off('readable', this.#onReadable);
+    this.#onReadable = undefined;
+    this.handler = undefined;
+  }
+
   handOver(handler: NativeStreamHandler): NativeStream | undefined {
+    this.#endWait();
     this.handler = {
       data: nothing,
       drained: nothing,

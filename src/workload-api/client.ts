@@ -1,22 +1,28 @@
-import { stat } from 'node:fs/promises';
 import { Client, connectivityState, Metadata, type ChannelOptions, type ClientReadableStream } from '@grpc/grpc-js';
 import type { Address } from '../config/units.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import { formatEndpoint, grpcTarget } from './endpoint.ts';
 import { WorkloadApiError } from './errors.ts';
 import { PlaintextChannel } from './plaintext.ts';
+import { SocketWatch } from './socket-watch.ts';
 
 /** Opens streams to the Workload API. It knows gRPC and nothing of what the messages mean. */
 export interface WorkloadApiClient {
   /** For logs: `unix:///run/agent.sock`. */
   readonly endpoint: string;
+  x509Svids(): Subscription;
+  x509Bundles(): Subscription;
+}
+
+/** The streams of one method, `FetchX509SVID` or `FetchX509Bundles`, of which at most one is open at a time. */
+export interface Subscription {
   /**
-   * One `FetchX509SVID` stream, on a connection of its own: yields each message as it came, undecoded. Ends when the agent ends it, throws
+   * One stream, on a connection of its own: yields each message as it came, undecoded. Ends when the agent ends it, throws
    * WorkloadApiError when it breaks, and ends when `signal` aborts. Connecting, too, happens at once or fails.
    */
-  watchX509Svids(signal: AbortSignal): AsyncIterable<Uint8Array>;
-  /** The same with `FetchX509Bundles`. */
-  watchX509Bundles(signal: AbortSignal): AsyncIterable<Uint8Array>;
+  open(signal: AbortSignal): AsyncIterable<Uint8Array>;
+  /** True if the agent's socket has appeared, or is another or was touched, since the last `open`. Never over TCP. */
+  isSocketChanged(): Promise<boolean>;
 }
 
 export interface ClientOptions {
@@ -29,7 +35,7 @@ export const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
 
 /** A healthy agent on the same machine accepts within milliseconds; a dead address over TCP never answers. */
 const CONNECT_TIMEOUT_MS = 5000;
-const INODE_POLL_MS = 1000;
+const SOCKET_POLL_MS = 1000;
 
 const CHANNEL_OPTIONS: ChannelOptions = {
   // A pooled subchannel would keep the back-off, and the socket, of an attempt that failed.
@@ -48,17 +54,28 @@ const CHANNEL_OPTIONS: ChannelOptions = {
 };
 
 export function createWorkloadApiClient({ endpoint, clock }: ClientOptions): WorkloadApiClient {
-  const open = (method: string, signal: AbortSignal): AsyncIterable<Uint8Array> => watch(endpoint, method, clock, signal);
+  const subscription = (method: string): Subscription => {
+    const socket = new SocketWatch(endpoint.kind === 'unix' ? endpoint.path : undefined);
+    return {
+      open: (signal) => stream(endpoint, socket, method, clock, signal),
+      isSocketChanged: () => socket.isChanged(),
+    };
+  };
   return {
     endpoint: formatEndpoint(endpoint),
-    watchX509Svids: (signal) => open('FetchX509SVID', signal),
-    watchX509Bundles: (signal) => open('FetchX509Bundles', signal),
+    x509Svids: () => subscription('FetchX509SVID'),
+    x509Bundles: () => subscription('FetchX509Bundles'),
   };
 }
 
-async function* watch(endpoint: Address, method: string, clock: Clock, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  // Before connecting: if the socket is replaced in between, we reconnect once for nothing, and never miss it.
-  const identity = endpoint.kind === 'unix' ? await socketIdentity(endpoint.path) : undefined;
+async function* stream(
+  endpoint: Address,
+  socket: SocketWatch,
+  method: string,
+  clock: Clock,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  await socket.remember();
   if (signal.aborted) return;
   // A channel for each attempt: what an earlier one learned about a socket (refused, absent, another inode) is of no use.
   const plaintext = new PlaintextChannel();
@@ -72,11 +89,11 @@ async function* watch(endpoint: Address, method: string, clock: Clock, signal: A
     undefined,
     metadata,
   );
-  const guards = new Guards(call, clock);
+  const guards = new Guards(call, socket, clock);
   const cancel = (): void => call.cancel();
   signal.addEventListener('abort', cancel, { once: true });
   guards.limitConnecting(client);
-  if (endpoint.kind === 'unix') guards.watchSocket(endpoint.path, identity);
+  if (endpoint.kind === 'unix') guards.watchSocket();
   try {
     for await (const bytes of call) yield bytes as Uint8Array;
   } catch (thrown) {
@@ -98,13 +115,15 @@ class Guards {
   /** Why the call was ended, if it was ended here. */
   problem: WorkloadApiError | undefined;
   readonly #call: ClientReadableStream<Uint8Array>;
+  readonly #socket: SocketWatch;
   readonly #clock: Clock;
   #connecting: Timer | undefined;
   #polling: Timer | undefined;
   #stopped = false;
 
-  constructor(call: ClientReadableStream<Uint8Array>, clock: Clock) {
+  constructor(call: ClientReadableStream<Uint8Array>, socket: SocketWatch, clock: Clock) {
     this.#call = call;
+    this.#socket = socket;
     this.#clock = clock;
   }
 
@@ -116,16 +135,15 @@ class Guards {
   }
 
   /** An agent may be replaced while the old one's connection stays open: then nothing more would ever come on it. */
-  watchSocket(path: string, connectedTo: string | undefined): void {
-    this.#polling = this.#clock.after(INODE_POLL_MS, () => void this.#compareSocket(path, connectedTo));
+  watchSocket(): void {
+    this.#polling = this.#clock.after(SOCKET_POLL_MS, () => void this.#compareSocket());
   }
 
-  async #compareSocket(path: string, connectedTo: string | undefined): Promise<void> {
-    const found = await socketIdentity(path);
+  async #compareSocket(): Promise<void> {
+    const replaced = await this.#socket.isReplaced();
     if (this.#stopped) return;
-    // No socket at the path: it is being replaced, or the agent's connection outlives its name. The open stream is what counts.
-    if (found === undefined || found === connectedTo) this.watchSocket(path, connectedTo);
-    else this.#end(new WorkloadApiError(`another socket took the place of ${path}`, { endCode: 'SOCKET_REPLACED' }));
+    if (replaced) this.#end(new WorkloadApiError(`another socket took the place of ${this.#socket.path}`, { endCode: 'SOCKET_REPLACED' }));
+    else this.watchSocket();
   }
 
   stop(): void {
@@ -137,15 +155,5 @@ class Guards {
   #end(problem: WorkloadApiError): void {
     this.problem ??= problem;
     this.#call.cancel();
-  }
-}
-
-/** What tells one socket from its successor at the same path; undefined if there is none. Inode numbers alone are used again. */
-async function socketIdentity(path: string): Promise<string | undefined> {
-  try {
-    const found = await stat(path, { bigint: true });
-    return `${found.dev}:${found.ino}:${found.birthtimeNs === 0n ? found.ctimeNs : found.birthtimeNs}`;
-  } catch {
-    return undefined;
   }
 }

@@ -5,6 +5,7 @@ import { X509BundlesResponseSchema, X509SVIDResponseSchema } from '../gen/worklo
 import type { HeldIdentity } from '../identity/snapshot.ts';
 import type { Result } from '../lib/result.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
+import { requireCertificate } from '../../test/support/bundles.ts';
 import { createTestAuthority, type CertificateOptions } from '../../test/support/pki.ts';
 import { svidEntry, type BundleMap, type SvidEntry } from '../../test/support/workload-api.ts';
 import { decodeX509Bundles, decodeX509Svids, type Bundles, type UpdateProblem } from './decode.ts';
@@ -221,6 +222,38 @@ test('a revocation list is read once, however many bundles it is matched with: a
 
 test('a revocation list that is not one refuses the message: it may be the one that revokes somebody', () => {
   assert.equal(refusedAs(build(encode([issued()], {}, [Buffer.from('crl')]))), 'bad_crl');
+});
+
+test('a list of ours whose name and key a partner’s authority imitates costs that authority its trust, and not us our update', () => {
+  const list = authority.crl({ revoked: ['42'] });
+  const named = requireCertificate(authority.der).subjectKeyId ?? '';
+  const imitation = createTestAuthority({ trustDomain: 'partner.test', subject: authority.name, subjectKeyId: Buffer.from(named, 'hex') });
+  const federated = { 'spiffe://partner.test': Buffer.concat([imitation.der, partner.der]) };
+
+  const { bundles } = accepted(build(encode([issued()], federated, [list])));
+
+  assert.deepEqual(
+    bundleFor(bundles, 'partner.test')?.authorities.map(({ serial }) => serial),
+    [partner.serial],
+  );
+  assert.equal(bundleFor(bundles, 'example.org')?.crls.length, 1);
+  assert.equal(refusedAs(build(encode([issued()], federated, [authority.crl({ badSignature: true })]))), 'bad_crl');
+});
+
+test('the intermediates of our own SVIDs are known in their trust domain, once each, and what the agent sent besides is not', () => {
+  const intermediate = authority.intermediate();
+  const entry = (more: readonly Uint8Array[]): SvidEntry => {
+    const leaf = intermediate.issue({ id: ID });
+    return svidEntry(authority, leaf, ID, { x509Svid: Buffer.concat([...leaf.chain, ...more]) });
+  };
+
+  const { bundles } = accepted(build(encode([entry([stranger.der]), entry([])], { 'spiffe://partner.test': partner.der })));
+
+  assert.deepEqual(
+    bundleFor(bundles, 'example.org')?.intermediates.map(({ serial }) => serial),
+    [intermediate.serial],
+  );
+  assert.deepEqual(bundleFor(bundles, 'partner.test')?.intermediates, []);
 });
 
 test('an own SVID that is revoked refuses the message', () => {

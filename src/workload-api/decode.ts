@@ -5,9 +5,16 @@ import { readOnlyMap } from '../identity/read-only-map.ts';
 import type { HeldIdentity } from '../identity/snapshot.ts';
 import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
+import type { Certificate } from '../spiffe/certificate.ts';
 import { parseCrl } from '../spiffe/crl.ts';
 import { parseSpiffeId, pathOf, trustDomainOf } from '../spiffe/spiffe-id.ts';
-import { buildTrustBundle, type BundleProblem, type TrustBundle, type UnreadableAuthority } from '../spiffe/trust-bundle.ts';
+import {
+  buildTrustBundle,
+  withIntermediates,
+  type AuthorityInDoubt,
+  type BundleProblem,
+  type TrustBundle,
+} from '../spiffe/trust-bundle.ts';
 import { parseTrustDomain, type TrustDomain } from '../spiffe/trust-domain.ts';
 import { buildX509Svid, type SvidProblem, type X509Svid } from '../spiffe/x509-svid.ts';
 
@@ -89,6 +96,7 @@ function buildSvids(
     const svid = buildX509Svid(material, bundle.value, nowMs);
     if (!svid.ok) return err({ code: svid.error.code, message: `SVID ${index + 1}: ${svid.error.message}` });
     svids.push(svid.value);
+    bundles.learn(domain.value, svid.value.intermediates);
   }
   const [first, ...others] = svids;
   if (first === undefined) return err({ code: 'missing_field', message: 'the message has no SVID' });
@@ -129,8 +137,8 @@ class BundleCollection {
     this.#crls = crls;
   }
 
-  add(domain: TrustDomain, der: Uint8Array, unreadable: UnreadableAuthority = 'refuse'): Result<TrustBundle, UpdateProblem> {
-    const built = buildTrustBundle(domain, der, this.#crls, (crl) => this.#parseOnce(crl), unreadable);
+  add(domain: TrustDomain, der: Uint8Array, inDoubt: AuthorityInDoubt = 'refuse'): Result<TrustBundle, UpdateProblem> {
+    const built = buildTrustBundle(domain, der, this.#crls, (crl) => this.#parseOnce(crl), inDoubt);
     if (!built.ok) return built;
     const held = this.#bundles.get(domain);
     if (held === undefined) {
@@ -151,6 +159,12 @@ class BundleCollection {
       if (!added.ok) return added.error;
     }
     return undefined;
+  }
+
+  /** What the chains of our own SVIDs say of their trust domain. */
+  learn(domain: TrustDomain, intermediates: readonly Certificate[]): void {
+    const bundle = this.#bundles.get(domain);
+    if (bundle !== undefined && intermediates.length > 0) this.#bundles.set(domain, withIntermediates(bundle, intermediates));
   }
 
   finish(): Bundles {

@@ -49,7 +49,7 @@ class WorkloadApiSource implements Service {
     this.#ageing = new Ageing(deps.clock, deps.random);
     this.#svids = new StreamKeeper(
       {
-        open: (signal) => deps.client.watchX509Svids(signal),
+        subscription: deps.client.x509Svids(),
         connected: () => deps.events.workloadApiConnected(deps.client.endpoint),
         receive: (message) => this.#receiveSvids(message),
         ended: (error, retryInMs) => {
@@ -103,7 +103,7 @@ class WorkloadApiSource implements Service {
     const end = new AbortController();
     const keeper = new StreamKeeper(
       {
-        open: (signal) => client.watchX509Bundles(signal),
+        subscription: client.x509Bundles(),
         connected: () => {},
         receive: (message) => this.#receiveBundles(message),
         ended: (error, retryInMs) => {

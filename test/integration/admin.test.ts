@@ -22,7 +22,7 @@ test('the admin socket has the mode asked for, answers curl, and is gone after t
 
   assert.equal((await stat(path)).mode & 0o777, 0o660);
   assert.equal((await ask(address, '/livez')).status, 200);
-  await server.stop(AbortSignal.timeout(5000));
+  await server.stop(AbortSignal.timeout(60_000));
   assert.deepEqual(await readdir(folder), []);
 });
 

@@ -13,7 +13,7 @@ import { FakeWorkloadApi, svidEntry } from '../support/workload-api.ts';
 
 const US = 'spiffe://example.org/us';
 
-test('authorities that issued each other, and none of them self-signed, are authorities like others', { timeout: 30_000 }, async (t) => {
+test('authorities that issued each other, and none of them self-signed, are authorities like others', async (t) => {
   const ours = createTestAuthority();
   const a = createTestAuthority({ trustDomain: 'partner.test', subject: 'A' });
   const b = createTestAuthority({ trustDomain: 'partner.test', subject: 'B' });

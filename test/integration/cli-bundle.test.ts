@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -10,9 +10,11 @@ const CONFIG = `workloadApi: { endpoint: unix:///nonexistent/agent.sock }
 inbound: [{ listen: 127.0.0.1:0, to: 127.0.0.1:8080, allow: [spiffe://example.org/web] }]
 `;
 
-/** A folder with the bundle and nothing else, so that what it lacks cannot be found beside it. */
+/** A folder with the bundle and nothing else, not even what a sidecar does not need, so that what it lacks cannot be found beside it. */
 let folder = '';
 let bundle = '';
+/** All that `npm run build` writes. */
+let whole = '';
 let config = '';
 const env = { PATH: `${dirname(process.execPath)}:/usr/bin:/bin` };
 
@@ -20,11 +22,15 @@ before(async () => {
   folder = await mkdtemp(join(tmpdir(), 'scute-bundle-'));
   bundle = join(folder, 'scute.js');
   config = join(folder, 'scute.yaml');
-  await buildBundle(bundle);
+  whole = await mkdtemp(join(tmpdir(), 'scute-bundle-'));
+  await buildBundle(join(whole, 'scute.js'));
+  await copyFile(join(whole, 'scute.js'), bundle);
   await writeFile(config, CONFIG);
 });
 
-after(() => rm(folder, { recursive: true, force: true }));
+after(async () => {
+  for (const made of [folder, whole]) await rm(made, { recursive: true, force: true });
+});
 
 test('the bundle starts by itself, as an executable file, away from any package', async () => {
   const { code, stdout, stderr } = await runChild([bundle, 'version'], { env });
@@ -55,6 +61,21 @@ test('the bundle runs, reloads, keeps the inspector shut on SIGUSR1, and drains 
 
   assert.equal(code, 0);
   assert.doesNotMatch(child.stderr(), /Debugger listening/);
+});
+
+test('a sidecar loads no writer of certificates: the bundle has none, and the trust domain of `scute dev` loads it from beside', async () => {
+  await using child = await startChild([join(whole, 'scute.js'), 'dev'], { env: { ...env, XDG_RUNTIME_DIR: folder } });
+  await child.line(/^READY$/);
+  child.signal('SIGTERM');
+  assert.equal((await child.exited).code, 0);
+
+  // A name of the package that no minifier changes: it shows in errors.
+  const name = 'Cannot convert ASN.1 signature value to WebCrypto format';
+  assert.ok((await readFile(join(whole, 'scute-dev.cjs'), 'utf8')).includes(name));
+  assert.ok(!(await readFile(bundle, 'utf8')).includes(name));
+  const { code, stderr } = await runChild([bundle, 'dev'], { env: { ...env, XDG_RUNTIME_DIR: folder } });
+  assert.notEqual(code, 0);
+  assert.match(stderr, /scute-dev\.cjs/);
 });
 
 test('the bundle refuses to start under options that open the inspector', async () => {

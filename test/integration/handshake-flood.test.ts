@@ -17,7 +17,7 @@ test('a silent client is cut at the handshake timeout, and counted', async (t) =
   assert.equal(await closed(dialling(t, address)), 'ECONNRESET');
   const tookMs = performance.now() - startedAt;
 
-  assert.ok(tookMs > 150 && tookMs < 2000, `${Math.round(tookMs)} ms`);
+  assert.ok(tookMs > 150 && tookMs < 4500, `${Math.round(tookMs)} ms`);
   assert.equal(await sidecar.metric('scute_tls_handshakes_total', { reason: 'handshake_timeout' }), 1);
   assert.equal((await sidecar.connection())['reason'], 'handshake_timeout');
 });
@@ -74,60 +74,53 @@ const FLOOD = `
   }
 `;
 
-test(
-  'thousands of silent clients and of garbage at once do not keep good ones waiting, and all are gone after the timeout',
-  { timeout: 90_000 },
-  async (t) => {
-    // Each connection may need two files of the proxy's. 10,000 if the limit of this machine is above 20,064.
-    const count = Math.min(10_000, Math.floor((openFileLimit() - 500) / 2));
-    const silent = count - 500;
-    const spiffe = await startExampleDomain(t);
-    const application = await startEcho(t);
-    const scute = await startScute({
-      config: {
-        workloadApi: { endpoint: spiffe.endpoint('api') },
-        inbound: [{ name: 'in', listen: '127.0.0.1:0', to: application.address, allow: [WEB], limits: { handshakeTimeout: '6s' } }],
-        metrics: { listen: '127.0.0.1:0' },
-      },
-    });
-    t.after(() => scute.stop());
-    await scute.ready('in', 'metrics');
-    const [port, metrics] = [await scute.port('in'), await scute.port('metrics')];
-    const web = presented(await spiffe.issue(WEB));
-    const halves = [Math.ceil(silent / 2), Math.floor(silent / 2)];
+test('thousands of silent clients and of garbage at once do not keep good ones waiting, and all are gone after the timeout', async (t) => {
+  // Each connection may need two files of the proxy's, and strangers have half of them. 10,000 if the limit of this machine is above 40,500.
+  const count = Math.min(10_000, Math.floor((openFileLimit() - 500) / 4));
+  const silent = count - 500;
+  const spiffe = await startExampleDomain(t);
+  const application = await startEcho(t);
+  const scute = await startScute({
+    config: {
+      workloadApi: { endpoint: spiffe.endpoint('api') },
+      inbound: [{ name: 'in', listen: '127.0.0.1:0', to: application.address, allow: [WEB], limits: { handshakeTimeout: '6s' } }],
+      metrics: { listen: '127.0.0.1:0' },
+    },
+  });
+  t.after(() => scute.stop());
+  await scute.ready('in', 'metrics');
+  const [port, metrics] = [await scute.port('in'), await scute.port('metrics')];
+  const web = presented(await spiffe.issue(WEB));
+  const halves = [Math.ceil(silent / 2), Math.floor(silent / 2)];
 
-    const flooders = await Promise.all(
-      halves.map((half) => startChild([process.execPath, '-e', FLOOD, String(port), String(half), '250'])),
-    );
-    for (const flooder of flooders) t.after(() => flooder.stop());
-    await Promise.all(flooders.map((flooder) => flooder.line(/connected/)));
-    const times: number[] = [];
-    for (let i = 0; i < 20; i++) {
-      const startedAt = performance.now();
-      const client = tlsClient(t, `127.0.0.1:${port}`, web);
-      client.end('good');
-      assert.deepEqual(await outcome(client), { text: 'good', error: undefined });
-      times.push(performance.now() - startedAt);
-    }
-    const waiting = await seriesSum(metrics, 'scute_tcp_waiting_connections');
-    await Promise.all(flooders.map((flooder) => flooder.line(/ (\d+) ended/, { withinMs: 40_000 })));
+  const flooders = await Promise.all(halves.map((half) => startChild([process.execPath, '-e', FLOOD, String(port), String(half), '250'])));
+  for (const flooder of flooders) t.after(() => flooder.stop());
+  await Promise.all(flooders.map((flooder) => flooder.line(/connected/)));
+  const times: number[] = [];
+  for (let i = 0; i < 20; i++) {
+    const startedAt = performance.now();
+    const client = tlsClient(t, `127.0.0.1:${port}`, web);
+    client.end('good');
+    assert.deepEqual(await outcome(client), { text: 'good', error: undefined });
+    times.push(performance.now() - startedAt);
+  }
+  const waiting = await seriesSum(metrics, 'scute_tcp_waiting_connections');
+  await Promise.all(flooders.map((flooder) => flooder.line(/ (\d+) ended/)));
 
-    assert.ok(Math.max(...times) < 3000, `good clients took ${times.map(Math.round).join(', ')} ms`);
-    assert.ok(waiting > silent / 2, `${waiting} of ${silent} silent clients were waiting at that time: the flood came too early`);
-    await eventually(
-      async () => {
-        assert.equal(await seriesSum(metrics, 'scute_tcp_waiting_connections'), 0);
-        assert.equal(await seriesSum(metrics, 'scute_tls_handshaking_connections'), 0);
-      },
-      { withinMs: 30_000 },
-    );
-    const refused = await seriesSum(metrics, 'scute_accept_refused_total');
-    assert.equal((await seriesSum(metrics, 'scute_tls_handshakes_total', 'handshake_timeout')) + refused, silent);
-    assert.equal(refused, 0);
-    assert.equal(await seriesSum(metrics, 'scute_tls_handshakes_total', 'protocol_error'), 500);
-    assert.equal(await seriesSum(metrics, 'scute_tls_handshakes_total', 'reason="ok"'), 20);
-  },
-);
+  // Behind a silent one a good client would wait for most of the 6 s.
+  const median = times.toSorted((a, b) => a - b)[times.length / 2] ?? Infinity;
+  assert.ok(median < 3000, `good clients took ${times.map(Math.round).join(', ')} ms`);
+  assert.ok(waiting > silent / 2, `${waiting} of ${silent} silent clients were waiting at that time: the flood came too early`);
+  await eventually(async () => {
+    assert.equal(await seriesSum(metrics, 'scute_tcp_waiting_connections'), 0);
+    assert.equal(await seriesSum(metrics, 'scute_tls_handshaking_connections'), 0);
+  });
+  const refused = await seriesSum(metrics, 'scute_accept_refused_total');
+  assert.equal((await seriesSum(metrics, 'scute_tls_handshakes_total', 'handshake_timeout')) + refused, silent);
+  assert.equal(refused, 0);
+  assert.equal(await seriesSum(metrics, 'scute_tls_handshakes_total', 'protocol_error'), 500);
+  assert.equal(await seriesSum(metrics, 'scute_tls_handshakes_total', 'reason="ok"'), 20);
+});
 
 async function seriesSum(port: number, name: string, having = ''): Promise<number> {
   const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();

@@ -161,7 +161,7 @@ test('SIGTERM ends it at once, whatever is under way', async (t) => {
 
   assert.deepEqual([code, signal], [0, null]);
   const tookMs = performance.now() - beganMs;
-  assert.ok(tookMs < 1500, `took ${tookMs} ms`);
+  assert.ok(tookMs < 4500, `took ${tookMs} ms`);
   await dialled;
 });
 

@@ -33,7 +33,7 @@ test('responses under way when the drain begins are finished, those to come say 
   await Promise.all(begun.map((line) => line.until('x')));
   await eventually(() => assert.equal(asked, 10));
 
-  const drained = stage.sidecar.stop(AbortSignal.timeout(20_000));
+  const drained = stage.sidecar.stop(AbortSignal.timeout(60_000));
   assert.deepEqual(await idle.over(), { text: '', error: undefined });
   await assert.rejects(once(tlsClient(t, stage.address, stage.web), 'secureConnect'));
   release();
@@ -75,7 +75,7 @@ test('ten connections make requests through five reloads without an error', asyn
 
   for (let time = 0; time < 5; time++) {
     const before = requests;
-    await eventually(() => assert.ok(requests >= before + 10), { withinMs: 20_000 });
+    await eventually(() => assert.ok(requests >= before + 10));
     await stage.sidecar.reload(stage.with({ allow: [WEB, `spiffe://example.org/other-${time}`] }));
   }
   stop.abort();
@@ -159,7 +159,7 @@ test('connections that are reset at any moment, from either side, leave nothing 
   }
 
   const { sidecar } = stage;
-  await eventually(async () => assert.equal(await sidecar.metric('scute_tcp_open_connections'), 0), { withinMs: 10_000 });
+  await eventually(async () => assert.equal(await sidecar.metric('scute_tcp_open_connections'), 0));
   // Some were reset before their handshake was over on our side.
   const opened = await sidecar.metric('scute_tcp_open_total', { peer: 'src' });
   assert.ok(opened > count / 2, `${opened}`);

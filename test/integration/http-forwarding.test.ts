@@ -118,7 +118,7 @@ test('a response that ends with its connection ends ours', async (t) => {
 
   const { text, error } = await (await send(stage, get('/'))).over();
 
-  assert.equal(text, 'HTTP/1.1 200 OK\r\n\r\nall there is');
+  assert.equal(text, 'HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall there is');
   assert.equal(error, undefined);
 });
 
@@ -131,7 +131,7 @@ test('an application that closes between requests is connected to again', async 
 
   const line = await send(stage, get('/1'));
   await line.until('ok');
-  await eventually(async () => assert.equal((await stage.sidecar.metric('scute_tcp_open_connections')) > 0, true), { withinMs: 1000 });
+  await eventually(async () => assert.equal((await stage.sidecar.metric('scute_tcp_open_connections')) > 0, true));
   await new Promise((resolve) => setImmediate(resolve));
   line.socket.write(get('/2'));
   await line.until(/ok.*ok/s);
@@ -244,7 +244,7 @@ test('what an application says without being asked is no answer to the next requ
   const line = await send(stage, `${get('/evil')}${get('/good', 'Connection: close')}`);
 
   const { text } = await line.over();
-  assert.equal(text, OK + OK);
+  assert.equal(text, OK + OK.replace('\r\n\r\n', '\r\nConnection: close\r\n\r\n'));
   assert.equal(application.connections(), 2);
 });
 
@@ -285,14 +285,12 @@ test('a caller that leaves within its request breaks the one to the application'
   const stage = await startHttpInbound(t, application.address);
 
   const line = await send(stage, 'POST / HTTP/1.1\r\nHost: api\r\nContent-Length: 10\r\n\r\nhalf');
-  await eventually(async () => assert.equal((await stage.sidecar.metric('scute_tcp_write_bytes_total', { peer: 'dst' })) > 0, true), {
-    withinMs: 5000,
-  });
+  await eventually(async () => assert.equal((await stage.sidecar.metric('scute_tcp_write_bytes_total', { peer: 'dst' })) > 0, true));
   line.socket.end();
 
   const { text } = await line.over();
   assert.match(text, /^HTTP\/1\.1 400 Bad Request\r\n/);
-  await eventually(() => Promise.resolve(assert.equal(error, 'ECONNRESET')), { withinMs: 5000 });
+  await eventually(() => Promise.resolve(assert.equal(error, 'ECONNRESET')));
 });
 
 test('a listener that drains ends idle connections at once', async (t) => {
@@ -301,7 +299,7 @@ test('a listener that drains ends idle connections at once', async (t) => {
   const line = await send(stage, get('/'));
   await line.until('ok');
 
-  const forced = await stage.sidecar.stop(AbortSignal.timeout(10_000));
+  const forced = await stage.sidecar.stop(AbortSignal.timeout(60_000));
 
   assert.equal(forced, 0);
   assert.equal((await line.over()).error, undefined);

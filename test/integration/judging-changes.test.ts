@@ -38,8 +38,8 @@ for (const role of ROLES) {
 
     assert.equal(await between.tell([own.entry], { 'spiffe://partner.test': other.der, 'spiffe://other.test': partner.der }), 'ok');
     await between.refuses(role, peer, 'untrusted_chain');
-    // Its SPIFFE ID in the certificate itself names the domain that it may speak for.
-    await between.refuses(role, partner.issue({ id: 'spiffe://other.test/peer' }), 'untrusted_chain');
+    // Whatever SPIFFE ID the authority itself has: the bundle says whom it may speak for (X509-SVID 3.2).
+    await between.admits(role, partner.issue({ id: 'spiffe://other.test/peer' }), 'spiffe://other.test/peer');
 
     assert.equal(await between.tell([own.entry], { 'spiffe://other.test': partner.der }), 'ok');
     await between.refuses(role, peer, 'unknown_trust_domain');

@@ -2,7 +2,16 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { bundleMap, ownSvid, present, presentWith, ROLES, startBothRoles } from '../support/both-roles.ts';
-import { createTestAuthority, uriName, type CertificateOptions, type TestAuthority } from '../support/pki.ts';
+import {
+  createTestAuthority,
+  dnsName,
+  emailName,
+  ipName,
+  uriName,
+  type CertificateOptions,
+  type NameConstraintLists,
+  type TestAuthority,
+} from '../support/pki.ts';
 
 const ID = 'spiffe://example.org/peer';
 const MINUTE = 60_000;
@@ -23,14 +32,17 @@ test('twin intermediates of one name and key identifier', async (t) => {
       await between.refuses(role, presentWith(right.issue({ id: ID }), wrong.der), 'untrusted_chain');
       await between.refuses(role, presentWith(right.issue({ id: ID })), 'untrusted_chain');
     });
-    await t.test(`as ${role}: with the right one first the peer is accepted`, async () => {
-      const { line } = await between.meet(role, presentWith(right.issue({ id: ID }), right.der, wrong.der));
-      assert.equal(line['reason'], 'finished', String(line['detail']));
-    });
-    await t.test(`as ${role}: with the wrong one first the peer is refused, since OpenSSL never tries a second one`, async () => {
-      const { line } = await between.refuses(role, presentWith(right.issue({ id: ID }), wrong.der, right.der), 'untrusted_chain');
-      // Our own walk finds the path. Both have to hold.
-      assert.match(String(line['detail']), /OpenSSL does not trust the chain: CERT_SIGNATURE_FAILURE/);
+    await t.test(`as ${role}: with both the peer is accepted, whichever comes first`, async () => {
+      for (const others of [
+        [right.der, wrong.der],
+        // OpenSSL takes the first, and never tries a second one.
+        [wrong.der, right.der],
+        [wrong.der, right.der, root.der],
+      ]) {
+        const { line } = await between.meet(role, presentWith(right.issue({ id: ID }), ...others));
+        assert.equal(line['reason'], 'finished', String(line['detail']));
+        assert.equal(line['peer_id'], ID);
+      }
     });
   }
 });
@@ -54,7 +66,9 @@ const BROKEN: readonly [string, CertificateOptions, string][] = [
   ['is signed with SHA-1', { signature: 'ecdsa-sha1' }, 'untrusted_chain'],
   ['has a signature that does not hold', { badSignature: true }, 'untrusted_chain'],
   ['may issue for servers alone', { eku: ['serverAuth'] }, 'untrusted_chain'],
-  ['has the SPIFFE ID of another trust domain', { id: 'spiffe://partner.test' }, 'untrusted_chain'],
+  ['has a SPIFFE ID with a path', { id: 'spiffe://example.org/ca' }, 'untrusted_chain'],
+  ['has a SPIFFE ID of another trust domain with a path', { id: 'spiffe://partner.test/ca' }, 'untrusted_chain'],
+  ['has a malformed SPIFFE ID', { id: 'spiffe://partner.test/' }, 'untrusted_chain'],
 ];
 
 /**
@@ -64,7 +78,9 @@ const BROKEN: readonly [string, CertificateOptions, string][] = [
 test('a cross-signed intermediate, sound under a federated authority and broken under ours, vouches for nobody of ours', async (t) => {
   const between = await startBothRoles(t, [own.entry], { federated: bundleMap(partner), alsoAllowed: ['partner.test'] });
   const sound = partner.intermediate({ subject: 'Shared', uriSans: [] });
-  const below = sound.intermediate({ subject: 'Below', id: 'spiffe://example.org' });
+  const keyId = Buffer.from('d4'.repeat(20), 'hex');
+  const below = sound.intermediate({ subject: 'Below', subjectKeyId: keyId, id: 'spiffe://example.org' });
+  const wrong = root.intermediate({ subject: 'Below', subjectKeyId: keyId });
   const good = root.crossSign(sound, { id: 'spiffe://example.org' });
   for (const role of ROLES) {
     await t.test(`as ${role}: with both sides sound, ours is found, and without ours the peer is refused`, async () => {
@@ -91,7 +107,48 @@ test('a cross-signed intermediate, sound under a federated authority and broken 
           assert.doesNotMatch(String(line['detail']), /OpenSSL does not trust/);
         }
         await between.refuses(role, presentWith(below.issue({ id: ID }), below.der, broken.der), reason);
+        // Nor does it help to lead OpenSSL astray: a signature that does not hold is then all that it minds.
+        const astray = presentWith(below.issue({ id: ID }), wrong.der, below.der, broken.der);
+        const { line } = await between.refuses(role, astray, reason);
+        assert.doesNotMatch(String(line['detail']), /OpenSSL does not trust/);
       });
+    }
+  }
+});
+
+test('authorities and intermediates may have the SPIFFE ID of another trust domain, and speak for that of their bundle alone', async (t) => {
+  const id = 'spiffe://upstream.test';
+  const authority = createTestAuthority({ id });
+  const ours = authority.intermediate({ id });
+  const upstream = createTestAuthority({ trustDomain: 'upstream.test' });
+  const self = ownSvid(authority, 'spiffe://example.org/own');
+  const between = await startBothRoles(t, [self.entry], { federated: bundleMap(upstream), alsoAllowed: ['upstream.test'] });
+  for (const role of ROLES) {
+    await t.test(`as ${role}`, async () => {
+      for (const issuer of [authority, ours, ours.intermediate({ subject: 'Below' })])
+        await between.admits(role, issuer.issue({ id: ID }), ID);
+      for (const issuer of [authority, ours]) await between.refuses(role, issuer.issue({ id: `${id}/peer` }), 'untrusted_chain');
+      await between.admits(role, upstream.issue({ id: `${id}/peer` }), `${id}/peer`);
+    });
+  }
+});
+
+/** Name constraints of an intermediate, and the leaf that breaks them where OpenSSL has no objection. */
+const LOOSE: readonly [string, NameConstraintLists, CertificateOptions][] = [
+  ['a wildcard that may stand for what is excluded', { excluded: [dnsName('bar.example.com')] }, { dnsSans: ['*.example.com'] }],
+  ['a malformed constraint', { excluded: [dnsName('*.example.com')] }, { dnsSans: ['foo.example.com'] }],
+  ['a mask that is none', { excluded: [ipName([10, 0, 0, 0, 255, 0, 255, 0])] }, { otherSans: [ipName([10, 1, 1, 1])] }],
+  ['a malformed mailbox', { permitted: [emailName('example.com')] }, { otherSans: [emailName('invalid@address@example.com')] }],
+];
+
+test('name constraints that OpenSSL reads more loosely than RFC 5280 are kept', async (t) => {
+  const between = await startBothRoles(t, [own.entry]);
+  for (const [what, nameConstraints, options] of LOOSE) {
+    const constrained = root.intermediate({ nameConstraints });
+    for (const role of ROLES) {
+      const { line } = await between.refuses(role, constrained.issue({ id: ID, ...options }), 'untrusted_chain');
+      assert.doesNotMatch(String(line['detail']), /OpenSSL does not trust/, what);
+      await between.admits(role, root.intermediate().issue({ id: ID, ...options }), ID);
     }
   }
 });

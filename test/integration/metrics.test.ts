@@ -64,7 +64,7 @@ test('a stop lets a scrape under way finish, and then nobody is answered', async
   const scrape = ask(address, '/metrics');
   await asked.promise;
 
-  const stopped = server.stop(AbortSignal.timeout(30_000));
+  const stopped = server.stop(AbortSignal.timeout(60_000));
   await assert.rejects(ask(address, '/livez'), { code: 'ECONNREFUSED' });
   release.resolve();
 

@@ -13,7 +13,7 @@ import { temporaryFolder } from '../support/temporary-folder.ts';
 import { outcome, tlsClient } from '../support/tls-peer.ts';
 
 for (const keyType of ['ec-p256', 'rsa-2048', 'ed25519'] as const) {
-  test(`nothing that Scute ever writes holds a private key (${keyType}), whatever happens to it`, { timeout: 60_000 }, async (t) => {
+  test(`nothing that Scute ever writes holds a private key (${keyType}), whatever happens to it`, async (t) => {
     const spiffe = await startDevDomain(t, { name: 'example.org', keyType, workloads: { api: [API], web: [WEB] } });
     const keys: Buffer[] = [];
     const remember = (): void => {

@@ -104,7 +104,7 @@ test('a name in SNI that is no host name is not told', async (t) => {
 test('in mode tls-full the application is told the common name and the very certificate, verified', async (t) => {
   const application = await startTold(t);
   const { spiffe, address } = await startInbound(t, application.address, { listener: { proxyProtocol: { send: 'tls-full' } } });
-  const named = await spiffe.issue(WEB, { subject: [{ type: 'CN', value: 'web client' }] });
+  const named = await spiffe.issue(WEB, { subject: [{ CN: 'web client' }] });
   const client = tlsClient(t, address, presented(named));
   await once(client, 'secureConnect');
 

@@ -84,7 +84,7 @@ test('a broken configuration changes nothing: who was admitted is admitted, who 
   assert.equal(await sidecar.metric('scute_config_reloads_total', { result: 'failed' }), 1);
 });
 
-test('ten connections stream through five reloads without an error', { timeout: 60_000 }, async (t) => {
+test('ten connections stream through five reloads without an error', async (t) => {
   const application = await startEcho(t);
   const { inbound, outbound, address, spiffe } = await startPair(t, application.address);
   const block = randomBytes(256 * 1024);
@@ -110,7 +110,7 @@ test('ten connections stream through five reloads without an error', { timeout: 
   });
   for (let i = 1; i <= 5; i++) {
     const due = (rounds + 10 * ROUNDS * i) / 7;
-    await eventually(() => assert.ok(rounds > due), { withinMs: 20_000 });
+    await eventually(() => assert.ok(rounds > due));
     await inbound.reload({
       workloadApi: { endpoint: spiffe.endpoint('api') },
       inbound: [

@@ -78,7 +78,7 @@ test('health: a watch ends with UNAVAILABLE at a stop', async (t) => {
   call.end(encode(''));
   await answered;
 
-  await sds.server.stop(AbortSignal.timeout(30_000));
+  await sds.server.stop(AbortSignal.timeout(60_000));
 
   const { code, details } = await ended;
   assert.deepEqual([code, details], [status.UNAVAILABLE, 'Scute is stopping']);

@@ -48,7 +48,7 @@ async function bystander(t: TestContext, sds: TestSdsServer) {
       const response = await stream.next();
       nonce = response.nonce;
       assert.equal(secretsOf(response).length, 1);
-      assert.ok(performance.now() - begin < 3000, 'told late');
+      assert.ok(performance.now() - begin < 20_000, 'told late');
     },
   };
 }
@@ -387,14 +387,14 @@ test('a client that opens 10,000 streams gets some, a clear status for others, a
     stream.write(request);
   }
 
-  await eventually(() => assert.equal(sds.metrics.sds.refused.stream_limit, 9501), { withinMs: 30_000 });
+  await eventually(() => assert.equal(sds.metrics.sds.refused.stream_limit, 9501));
   // In the end Node cuts the connection, for what still comes in on streams that are over.
   await eventually(() => assert.ok((codes.get(String(status.RESOURCE_EXHAUSTED)) ?? 0) > 1000));
   assert.deepEqual([...codes.keys()], [String(status.RESOURCE_EXHAUSTED)]);
   assert.ok(served <= 499);
   await other.rotate();
   session.destroy();
-  await eventually(() => assert.equal(sds.server.streams().length, 1), { withinMs: 10_000 });
+  await eventually(() => assert.equal(sds.server.streams().length, 1));
 });
 
 test('streams beyond those of one connection are refused with a clear status', async (t) => {

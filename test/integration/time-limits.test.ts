@@ -20,7 +20,7 @@ test('connections over which nothing passes are closed after the idle timeout, o
   const tookMs = performance.now() - startedAt;
 
   assert.deepEqual(ends, ['ECONNRESET', 'ECONNRESET', 'ECONNRESET']);
-  assert.ok(tookMs > 300 && tookMs < 2000, `${Math.round(tookMs)} ms`);
+  assert.ok(tookMs > 300 && tookMs < 20_000, `${Math.round(tookMs)} ms`);
   assert.equal(await sidecar.metric('scute_tcp_open_connections'), 1);
   assert.equal(await sidecar.metric('scute_tcp_close_total', { reason: 'idle_timeout' }), 3);
   assert.equal(application.connections.size, 1);
@@ -56,7 +56,7 @@ test('a connection is closed when it is as old as it may get, however much it is
   assert.match((await closed(socket)) ?? '', /ECONNRESET|EPIPE/);
 
   const tookMs = performance.now() - startedAt;
-  assert.ok(tookMs > 300 && tookMs < 2000, `${Math.round(tookMs)} ms`);
+  assert.ok(tookMs > 300 && tookMs < 20_000, `${Math.round(tookMs)} ms`);
   assert.equal((await sidecar.connection())['close_reason'], 'lifetime');
 });
 

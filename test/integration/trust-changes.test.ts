@@ -292,7 +292,7 @@ test('a listener whose SVID the agent does not give refuses, is named as not rea
   assert.match(await answer.text(), /bad: the Workload API gives no SVID with the hint "no such hint"/);
 });
 
-test('twenty transfers go through ten rotations and one change of the root without an error', { timeout: 60_000 }, async (t) => {
+test('twenty transfers go through ten rotations and one change of the root without an error', async (t) => {
   const application = await startEcho(t);
   const { spiffe, inbound, outbound, address } = await startPair(t, application.address);
   const block = randomBytes(64 * 1024);

@@ -80,7 +80,7 @@ test('an application that does not accept is given up at the connect timeout', a
   const tookMs = performance.now() - startedAt;
 
   assert.deepEqual(ended, { text: '', error: undefined });
-  assert.ok(tookMs > 250 && tookMs < 3000, `${Math.round(tookMs)} ms`);
+  assert.ok(tookMs > 250 && tookMs < 20_000, `${Math.round(tookMs)} ms`);
   const line = await sidecar.connection();
   assert.equal(line['close_reason'], 'upstream_timeout');
   assert.equal(line['detail'], `127.0.0.1:${port} did not accept within 300 ms`);

@@ -9,7 +9,7 @@ import { needs } from './parts.ts';
 import { runGo, startGo } from './peers.ts';
 import { exchange, startEcho, startInbound, startOutbound, temporaryFolder } from './stage.ts';
 
-// The one file that is shipped, with peers that are not ours. `npm test` has just built it.
+// What is shipped, with peers that are not ours. The test command has just built it.
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const WEB = 'spiffe://example.org/web';
 const API = 'spiffe://example.org/api';

@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { KEY_TYPES, type KeyType } from '../../src/spiffe/key-pair.ts';
+import { KEY_TYPES, type KeyType } from '../../src/devdomain/key-pair.ts';
 import { type Finished, runChild } from '../support/child.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { needs, part, pythonPrograms } from './parts.ts';

@@ -59,7 +59,7 @@ export async function startEnvoyProcess(t: TestContext, bootstrap: string, { rea
     const text = await response.text();
     assert.equal(response.status, 200, text);
   };
-  await Promise.race([ended, eventually(isUp, { withinMs: 30_000 })]);
+  await Promise.race([ended, eventually(isUp)]);
   return {
     admin,
     log: () => envoy.stderr(),

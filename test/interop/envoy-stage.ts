@@ -62,7 +62,7 @@ export async function visit(port: number, svid: Pick<IssuedPem, 'chainPem' | 'ke
     socket.end(message);
   });
   socket.on('error', () => undefined);
-  socket.setTimeout(10_000, () => socket.destroy());
+  socket.setTimeout(60_000, () => socket.destroy());
   await new Promise((resolve) => socket.once('close', resolve));
   return { reply, certificate };
 }

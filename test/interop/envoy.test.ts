@@ -115,7 +115,7 @@ async function startEnvoy(t: TestContext, { to, files, peer, mtls }: EnvoyOption
     throw new Error(`envoy ended with ${code}\n${envoy.stderr().slice(-3000)}`);
   });
   ended.catch(() => undefined);
-  await Promise.race([ended, eventually(() => ask('/ready'), { withinMs: 30_000 })]);
+  await Promise.race([ended, eventually(() => ask('/ready'))]);
   return {
     port,
     async counter(name) {

@@ -209,7 +209,7 @@ async function startEnvoy(
   });
   ended.catch(() => undefined);
   const isReady = async (): Promise<void> => assert.equal((await fetch(`http://127.0.0.1:${adminPort}/ready`)).status, 200);
-  await Promise.race([ended, eventually(isReady, { withinMs: 30_000 })]);
+  await Promise.race([ended, eventually(isReady)]);
   return port;
 }
 

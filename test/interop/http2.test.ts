@@ -127,7 +127,7 @@ test('h2spec finds no more than in Node itself', needs('h2spec', 'haproxy'), asy
   // It has no client certificate of its own.
   const port = await startHaproxy(t, { to: side.address, server: `ssl crt ${both} ca-file ${files.authorities} verify required alpn h2` });
 
-  const { stdout } = await runChild([part('h2spec'), '-h', '127.0.0.1', '-p', String(port), '-o', '2'], { withinMs: 110_000 });
+  const { stdout } = await runChild([part('h2spec'), '-h', '127.0.0.1', '-p', String(port), '-o', '2'], { withinMs: 500_000 });
 
   const failures = stdout.slice(stdout.indexOf('Failures:'));
   const failed = [...failures.matchAll(/^ +× \d+: (.+)$/gm)].map(([, name = '']) => name);

@@ -13,16 +13,13 @@ async function startProxy(t: TestContext, argv: readonly [string, ...string[]], 
   t.after(() => proxy.stop({ withinMs: 3000 }).then(() => undefined));
   let ended: string | undefined;
   void proxy.exited.then(({ code }) => (ended = `${argv[0]} ended with ${code}: ${proxy.stderr()}`));
-  await eventually(
-    async () => {
-      assert.equal(ended, undefined);
-      await new Promise<void>((resolve, reject) => {
-        const socket = connect({ port, host: '127.0.0.1' }, () => resolve(void socket.destroy()));
-        socket.on('error', reject);
-      });
-    },
-    { withinMs: 20_000 },
-  );
+  await eventually(async () => {
+    assert.equal(ended, undefined);
+    await new Promise<void>((resolve, reject) => {
+      const socket = connect({ port, host: '127.0.0.1' }, () => resolve(void socket.destroy()));
+      socket.on('error', reject);
+    });
+  });
 }
 
 /** `bind` and `server` are what to add to either side, `frontend` further lines. */

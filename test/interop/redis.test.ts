@@ -30,7 +30,7 @@ async function startPair(t: TestContext, client: 'app' | 'other') {
 }
 
 const cli = (port: number, ...args: readonly string[]): Promise<Finished> =>
-  runChild([part('redis-cli'), '-h', '127.0.0.1', '-p', String(port), ...args], { env: {}, withinMs: 20_000 });
+  runChild([part('redis-cli'), '-h', '127.0.0.1', '-p', String(port), ...args], { env: {}, withinMs: 90_000 });
 
 test('redis-cli works through two sidecars', needs('redis-server', 'redis-cli'), async (t) => {
   const { outbound } = await startPair(t, 'app');

@@ -1,5 +1,5 @@
 // Puts the parts that we did not write, and that come by pip and Go, into .cache/interop; looks for those of the system.
-// `npm test` runs it first. It says what is missing, and fails only with SCUTE_INTEROP=require.
+// `npm run test:parts` runs it first. It says what is missing, and fails only with SCUTE_INTEROP=require.
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';

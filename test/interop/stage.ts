@@ -113,7 +113,7 @@ export async function issueFiles(t: TestContext, spiffe: DevDomain, id: string):
 }
 
 /** Sends `message` as an application does, ends its own side, and gives all that came back. A reset ends it as well. */
-export function exchange(port: number, message: string, withinMs = 15_000): Promise<string> {
+export function exchange(port: number, message: string, withinMs = 90_000): Promise<string> {
   return new Promise((resolve, reject) => {
     const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true });
     let reply = '';

@@ -43,7 +43,7 @@ export async function startDevDomainWith(
     },
     ...deps,
   });
-  await domain.start(AbortSignal.timeout(30_000));
+  await domain.start(AbortSignal.timeout(60_000));
   t.after(() => domain.stop(AbortSignal.abort()));
   return domain;
 }

@@ -76,15 +76,12 @@ export function wire(socket: Socket): Wire {
     socket,
     text,
     until: (part) =>
-      eventually(
-        () => {
-          const came = text();
-          if (typeof part === 'string' ? !came.includes(part) : !part.test(came))
-            throw new Error(`${part} is not in ${JSON.stringify(came)}`);
-          return Promise.resolve(came);
-        },
-        { withinMs: 10_000 },
-      ),
+      eventually(() => {
+        const came = text();
+        if (typeof part === 'string' ? !came.includes(part) : !part.test(came))
+          throw new Error(`${part} is not in ${JSON.stringify(came)}`);
+        return Promise.resolve(came);
+      }),
     async over() {
       if (!socket.closed) await new Promise((resolve) => socket.once('close', resolve));
       return { text: text(), error };

@@ -166,23 +166,17 @@ export function frameWire(socket: TLSSocket, ...first: readonly Uint8Array[]): F
     frames,
     stream,
     streamOver: (id) =>
-      eventually(
-        () => {
-          const outcome = stream(id);
-          if (!outcome.ended && outcome.reset === undefined) throw new Error(`stream ${id} is open: ${JSON.stringify(frames())}`);
-          return outcome;
-        },
-        { withinMs: 10_000 },
-      ),
+      eventually(() => {
+        const outcome = stream(id);
+        if (!outcome.ended && outcome.reset === undefined) throw new Error(`stream ${id} is open: ${JSON.stringify(frames())}`);
+        return outcome;
+      }),
     until: (fits) =>
-      eventually(
-        () => {
-          const found = frames().find(fits);
-          if (found === undefined) throw new Error(`no such frame among ${JSON.stringify(frames())}`);
-          return found;
-        },
-        { withinMs: 10_000 },
-      ),
+      eventually(() => {
+        const found = frames().find(fits);
+        if (found === undefined) throw new Error(`no such frame among ${JSON.stringify(frames())}`);
+        return found;
+      }),
     async over() {
       if (!socket.closed) await new Promise((resolve) => socket.once('close', resolve));
       return frames()

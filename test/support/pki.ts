@@ -151,6 +151,10 @@ const SIGNATURES = {
     padding: { padding: 6, saltLength: 32 },
   },
   ed25519: { hash: null, algorithm: sequence(oid('1.3.101.112')), padding: undefined },
+  // As they must not be written, or as RFC 4055 lets them be.
+  'ed25519-null': { hash: null, algorithm: sequence(oid('1.3.101.112'), element(0x05)), padding: undefined },
+  'ecdsa-sha256-null': { hash: 'sha256', algorithm: sequence(oid('1.2.840.10045.4.3.2'), element(0x05)), padding: undefined },
+  'rsa-sha256-bare': { hash: 'sha256', algorithm: sequence(oid('1.2.840.113549.1.1.11')), padding: undefined },
 } as const;
 
 /** A self-signed root of a trust domain; by default `example.org`. */
@@ -376,7 +380,8 @@ function keyPairOf(key: KeyKind | KeyPair = 'p256'): KeyPair {
   return typeof key === 'string' ? createKeyPair(key) : key;
 }
 
-function keyIdOf(key: KeyObject): Buffer {
+/** What certificates say of a key unless told otherwise. */
+export function keyIdOf(key: KeyObject): Buffer {
   const spki = (key.type === 'private' ? createPublicKey(key) : key).export({ format: 'der', type: 'spki' });
   return Buffer.from(hash('sha256', spki), 'hex').subarray(0, 20);
 }

@@ -1,4 +1,7 @@
-/** `npm test`: all tests, or those whose files are named. Arguments that begin with `-` go to the test runner. */
+/**
+ * `npm test`: all tests but those with parts that are not ours; `npm run test:parts` (`--parts`): those. Or the tests whose
+ * files are named. Other arguments that begin with `-` go to the test runner.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, globSync } from 'node:fs';
@@ -7,20 +10,23 @@ import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 const root = join(import.meta.dirname, '..', '..');
-const PATTERNS = ['src/**/*.test.ts', 'test/**/*.test.ts'];
+const OURS = ['src/**/*.test.ts', 'test/**/*.test.ts'];
+/** Real programs that are not ours: slow to install, and some to run. */
+const PARTS = ['test/interop/**/*.test.ts'];
 /** Helpers are not tests, and dependencies bring tests of their own. */
 const EXCLUDED = ['test/support/**', '**/node_modules/**'];
-/** For one test; a file may take longer. */
-const TEST_TIMEOUT_MS = 120_000;
+/** For one test; a file may take longer. It only says that it never ends: the machine may be busy with other things. */
+const TEST_TIMEOUT_MS = 600_000;
 /** The machine is shared with the processes that the tests start. */
 const CONCURRENCY = 2;
 
 async function main(args: readonly string[]): Promise<number> {
-  const options = args.filter((arg) => arg.startsWith('-'));
+  const parts = args.includes('--parts');
+  const options = args.filter((arg) => arg.startsWith('-') && arg !== '--parts');
   const wanted = args.filter((arg) => !arg.startsWith('-'));
-  const files = findTests(wanted);
+  const files = wanted.length > 0 ? findTests(wanted.map(patternOf)) : parts ? findTests(PARTS) : findTests(OURS, PARTS);
   if (files.length === 0) {
-    process.stderr.write(`no test file matches ${(wanted.length > 0 ? wanted : PATTERNS).join(' ')}\n`);
+    process.stderr.write(`no test file matches ${wanted.join(' ')}\n`);
     return 1;
   }
 
@@ -59,11 +65,13 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-/** The test files that match: all of them, or those named by path, folder or glob. */
-function findTests(wanted: readonly string[]): string[] {
-  const patterns =
-    wanted.length === 0 ? PATTERNS : wanted.map((path) => (path.endsWith('.ts') ? path : `${path.replace(/\/$/, '')}/**/*.test.ts`));
-  return globSync(patterns, { cwd: root, exclude: EXCLUDED }).toSorted();
+/** Of a path, a folder or a glob. */
+function patternOf(path: string): string {
+  return path.endsWith('.ts') ? path : `${path.replace(/\/$/, '')}/**/*.test.ts`;
+}
+
+function findTests(patterns: readonly string[], but: readonly string[] = []): string[] {
+  return globSync(patterns, { cwd: root, exclude: [...EXCLUDED, ...but] }).toSorted();
 }
 
 /** Runs Node on `args` with this terminal, and resolves to the exit code. */

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { type Child, type ChildOptions, type Exit, startChild, type WaitOptions } from './child.ts';
 import { eventually } from './eventually.ts';
 
-/** What to start: the sources, or the one file that is shipped. */
+/** What to start: the sources, or what is shipped. */
 export type ScuteEntry = 'source' | 'bundle';
 
 export interface ScuteOptions {
@@ -48,7 +48,7 @@ export interface ScuteProcess extends AsyncDisposable {
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const entries: Readonly<Record<ScuteEntry, string>> = { source: join(root, 'src/main.ts'), bundle: join(root, 'dist/scute.js') };
 /** Many processes start at once on a machine with few cores. */
-const START_WITHIN_MS = 30_000;
+const START_WITHIN_MS = 90_000;
 
 /** Starts the real command line as a child process. Whoever starts it ends it: `stop`, or `await using`. */
 export async function startScute({

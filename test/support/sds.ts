@@ -69,7 +69,7 @@ export async function startSds(t: TestContext, options: TestSdsOptions = {}): Pr
     clock,
     random: Math.random,
   });
-  await server.start(AbortSignal.timeout(5000));
+  await server.start(AbortSignal.timeout(60_000));
   t.after(() => server.stop(AbortSignal.abort()));
   let generation = 0;
   return {
@@ -134,7 +134,7 @@ export function encodeDelta(request: MessageInitShape<typeof DeltaDiscoveryReque
 }
 
 const same = (bytes: Buffer): Buffer => bytes;
-const NEXT_WITHIN_MS = 10_000;
+const NEXT_WITHIN_MS = 60_000;
 
 export function openRaw(client: Client, path: string): ClientDuplexStream<Buffer, Buffer> {
   return client.makeBidiStreamRequest(path, same, same, new Metadata());

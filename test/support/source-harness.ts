@@ -54,7 +54,9 @@ export async function startSource(t: TestContext, endpoint: string, clock: Clock
       eventually(() => {
         const current = view.current();
         if (current?.kind !== 'held')
-          throw new Error(`holds no SVID; failures ${JSON.stringify(failures)}, rejected ${JSON.stringify(rejected)}`);
+          throw new Error(
+            `holds no SVID; last failures ${JSON.stringify(failures.slice(-3))}, rejected ${JSON.stringify(rejected.slice(-3))}`,
+          );
         if (id !== undefined && current.svids[0].id !== id) throw new Error(`holds ${current.svids[0].id}, not ${id}`);
         return current;
       }),

@@ -42,7 +42,7 @@ export function workloadApiClient(t: TestContext, endpoint: string, headers: rea
       const messages = call[Symbol.asyncIterator]() as AsyncIterator<Output<Methods[typeof name]>>;
       return {
         async next() {
-          const timeout = setTimeout(() => call.destroy(new Error(`no message on ${name} in five seconds`)), 5000);
+          const timeout = setTimeout(() => call.destroy(new Error(`no message on ${name} in a minute`)), 60_000);
           try {
             const result = await messages.next();
             if (result.done === true) throw new Error(`${name} ended without an error`);
