@@ -32,17 +32,34 @@ export interface UpstreamFailure {
   readonly message: string;
 }
 
-/** The upstream could not be reached, for what the system's code says. */
-export function connectFailure(code: string, message: string): UpstreamFailure {
-  return { ...connectStatus(code), closeReason: connectProblem(code), detail: 'the application cannot be reached', message };
+/** Whom a text means: inbound, the application beside us; outbound, the server, which may have a sidecar of its own. */
+export type Who = 'the application' | 'the server';
+
+/** The other side could not be reached, for what the system's code says. */
+export function connectFailure(who: Who, code: string, message: string): UpstreamFailure {
+  return { ...connectStatus(code), closeReason: connectProblem(code), detail: whyUnreached(who, code), message };
 }
 
-/** The server was reached, but there was no TLS with it. */
-export function handshakeFailure(reason: DenyReason, message: string): UpstreamFailure {
+function whyUnreached(who: Who, code: string): string {
+  if (connectProblem(code) === 'upstream_unresolved') return `the name of ${who} has no address`;
+  if (code === 'ETIMEDOUT') return `${who} did not accept the connection in time`;
+  if (code === 'ECONNRESET') return whyReset(who, 'at once');
+  return `${who} cannot be reached`;
+}
+
+/** A sidecar that has no identity yet closes what it accepts. */
+function whyReset(who: Who, when: string): string {
+  return `${who} closed the connection ${when}${who === 'the server' ? ': its sidecar may not be ready' : ''}`;
+}
+
+/** The server was reached, but there was no TLS with it. `code` is that of the TLS library or the system, if one of them said why. */
+export function handshakeFailure(reason: DenyReason, code: string | undefined, message: string): UpstreamFailure {
   const closeReason = 'upstream_tls_failed';
   if (reason === 'handshake_timeout')
     return { status: 504, result: 'upstream_timeout', closeReason, detail: 'the server did not finish the TLS handshake in time', message };
-  return { status: 502, result: 'upstream_failed', closeReason, detail: `the TLS handshake with the server failed: ${reason}`, message };
+  const detail =
+    code === 'ECONNRESET' ? whyReset('the server', 'within the TLS handshake') : `the TLS handshake with the server failed: ${reason}`;
+  return { status: 502, result: 'upstream_failed', closeReason, detail, message };
 }
 
 /** The server is not who it must be. */
@@ -78,7 +95,7 @@ export function connectProblem(code: string): CloseReason {
   }
 }
 
-/** What a request is answered whose application could not be connected to, from the system's code. */
+/** What a request is answered for which there was no connection, from the system's code. */
 function connectStatus(code: string): { readonly status: OwnStatus; readonly result: HttpResult } {
   switch (code) {
     case 'ETIMEDOUT':

@@ -133,6 +133,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
         judged: 'downstream',
         open: (done) => this.#openApplication(session, downstream, done),
         released: () => undefined,
+        dismissed: () => undefined,
       });
     }
   }
@@ -192,7 +193,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
   #openApplication(session: Session, downstream: SecureConnection, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
     return this.#dialApplication(session, 'plain', (outcome) => {
       if (!outcome.ok) {
-        done({ ok: false, failure: connectFailure(outcome.error.code, outcome.error.message) });
+        done({ ok: false, failure: connectFailure('the application', outcome.error.code, outcome.error.message) });
         return;
       }
       const connection = outcome.opened.open();
@@ -205,7 +206,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
   #openApplicationStream(session: Session, downstream: SecureConnection, done: (outcome: StreamOutcome) => void): { abort(): void } {
     return this.#dialApplication(session, 'stream', (outcome) => {
       if (!outcome.ok) {
-        done({ ok: false, failure: connectFailure(outcome.error.code, outcome.error.message) });
+        done({ ok: false, failure: connectFailure('the application', outcome.error.code, outcome.error.message) });
         return;
       }
       const native = outcome.opened.openStream();

@@ -2,6 +2,7 @@ import { constants } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { connect as netConnect, createServer, isIP, type Server, type Socket } from 'node:net';
 import { connect as tlsConnect, createSecureContext, TLSSocket, type DetailedPeerCertificate, type SecureContext } from 'node:tls';
+import { systemClock, type Timer } from '../lib/clock.ts';
 import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
 import type {
   AcceptedConnection,
@@ -132,13 +133,13 @@ export function connect(options: ConnectOptions, done: (outcome: ConnectOutcome)
     ...(options.use === 'plain' ? { onread: sharedOnRead } : {}),
   };
   let socket: Socket | undefined;
-  let share: NodeJS.Timeout | undefined;
+  let share: Timer | undefined;
   let finished = false;
-  const giveUpAtMs = performance.now() + timeoutMs;
+  const giveUpAtMs = systemClock.monotonic() + timeoutMs;
   const stopTimers = (): void => {
     finished = true;
-    clearTimeout(timer);
-    clearTimeout(share);
+    timer.cancel();
+    share?.cancel();
   };
   const finish = (outcome: ConnectOutcome): void => {
     if (finished) return;
@@ -149,12 +150,12 @@ export function connect(options: ConnectOptions, done: (outcome: ConnectOutcome)
     stopTimers();
     socket?.destroy();
   };
-  const timer = setTimeout(() => {
+  const timer = systemClock.after(timeoutMs, () => {
     const text = endpoint.kind === 'unix' ? endpoint.path : formatHostPort(endpoint.host, endpoint.port);
     const error = new ConnectError('ETIMEDOUT', `${text} did not accept within ${timeoutMs} ms`);
     finish({ ok: false, error });
     socket?.destroy();
-  }, timeoutMs);
+  });
   const attempt = (targets: readonly Target[]): void => {
     const [target, ...others] = targets;
     if (target === undefined || finished) return;
@@ -164,19 +165,16 @@ export function connect(options: ConnectOptions, done: (outcome: ConnectOutcome)
     if (options.use !== 'stream') tried.pause();
     // An address that never answers must leave time for the others.
     if (others.length > 0) {
-      share = setTimeout(
-        () => {
-          tried.off('error', onError);
-          tried.on('error', ignore);
-          tried.destroy();
-          attempt(others);
-        },
-        (giveUpAtMs - performance.now()) / targets.length,
-      );
+      share = systemClock.after((giveUpAtMs - systemClock.monotonic()) / targets.length, () => {
+        tried.off('error', onError);
+        tried.on('error', ignore);
+        tried.destroy();
+        attempt(others);
+      });
     }
     const onError = (cause: Error): void => {
       if (others.length > 0) {
-        clearTimeout(share);
+        share?.cancel();
         attempt(others);
         return;
       }

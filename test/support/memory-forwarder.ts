@@ -59,6 +59,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
     headTimeoutMs: 10_000,
     minBodyBytesPerSecond: undefined,
     responseTimeoutMs: 10_000,
+    upstreamIdleTimeoutMs: undefined,
     ...options.limits,
   };
   forwardHttp({
@@ -93,6 +94,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
       return { abort: () => (isOff = true) };
     },
     released: () => undefined,
+    dismissed: () => undefined,
     requestFinished: (record) => records.push(record),
     broken: () => undefined,
     done: () => (done = true),
