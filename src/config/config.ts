@@ -116,6 +116,8 @@ export interface HttpLimits {
   readonly minBodyBytesPerSecond: number | undefined;
   /** Undefined: no limit. */
   readonly responseTimeoutMs: number | undefined;
+  /** How long a connection to the other side is kept without a request, if that side does not say. Undefined: any time. */
+  readonly upstreamIdleTimeoutMs: number | undefined;
 }
 
 export interface Limits {

@@ -380,6 +380,7 @@ test('an inbound listener forwards bytes unless it says http, which has limits o
       headTimeoutMs: 10_000,
       minBodyBytesPerSecond: 240,
       responseTimeoutMs: 60_000,
+      upstreamIdleTimeoutMs: 1500,
     },
   });
   assert.deepEqual([set?.http?.xfcc, set?.http?.spiffeIdHeader], ['sanitize', 'X-Peer']);

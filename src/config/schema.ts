@@ -144,7 +144,12 @@ const httpLimitFields = {
   }),
 };
 
-const httpLimits = z.strictObject(httpLimitFields);
+/** `standard` is shorter than the other side usually keeps a connection, `who` is that side. */
+const upstreamIdleTimeout = (standard: string, who: string, why: string) =>
+  field.durationOrOff.prefault(standard).meta({
+    description: `how long a connection to ${who} is kept without a request, unless ${who} says how long in \`Keep-Alive: timeout=\`, which is heeded; it must be shorter than ${who} keeps it${why}. \`off\`: any time`,
+    pattern: field.durationOrOffPattern,
+  });
 
 const upgrades = z
   .array(field.upgradeProtocol)
@@ -158,7 +163,15 @@ const upgrades = z
       'protocols that `Upgrade` may ask for besides `websocket`, such as `[tcp]` for Docker and `[SPDY/3.1]` for Kubernetes, over HTTP/1.1: after the 101 bytes pass unread. HTTP and TLS are refused',
   });
 
-function limitsOfHttp({ headTimeout, responseTimeout, minBodyRate, ...sizes }: z.output<typeof httpLimits>): HttpLimits {
+const httpLimits = z.strictObject({ ...httpLimitFields, upstreamIdleTimeout: field.durationOrOff });
+
+function limitsOfHttp({
+  headTimeout,
+  responseTimeout,
+  minBodyRate,
+  upstreamIdleTimeout: idle,
+  ...sizes
+}: z.output<typeof httpLimits>): HttpLimits {
   return {
     maxHeadBytes: sizes.maxHeadBytes,
     maxFields: sizes.maxFields,
@@ -166,6 +179,7 @@ function limitsOfHttp({ headTimeout, responseTimeout, minBodyRate, ...sizes }: z
     headTimeoutMs: headTimeout,
     minBodyBytesPerSecond: unlessOff(minBodyRate),
     responseTimeoutMs: unlessOff(responseTimeout),
+    upstreamIdleTimeoutMs: unlessOff(idle),
   };
 }
 
@@ -183,6 +197,7 @@ const http = z
     }),
     upgrades,
     ...httpLimitFields,
+    upstreamIdleTimeout: upstreamIdleTimeout('1500ms', 'the application', ' (gunicorn: 2 s, uvicorn: 5 s), and a new one costs little'),
   })
   .transform(({ xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, ...limits }): HttpConfig => ({
     xfcc,
@@ -200,6 +215,11 @@ const outboundHttp = z
     }),
     upgrades,
     ...httpLimitFields,
+    upstreamIdleTimeout: upstreamIdleTimeout(
+      '50s',
+      'the server',
+      ' (load balancers and nginx: 60 s and more), and a new one costs a handshake',
+    ),
   })
   .transform(({ xfcc, upgrades, ...limits }): OutboundHttpConfig => ({ xfcc, upgrades, limits: limitsOfHttp(limits) }));
 

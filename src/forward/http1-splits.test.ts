@@ -194,6 +194,75 @@ const SCRIPTS: readonly Script[] = [
     connections: 3,
   },
   {
+    name: 'a kept connection that ends under a request with chunks',
+    turns: [
+      client(GET),
+      application(OK),
+      client(`${CHUNKED.replace('POST', 'PUT')}${CHUNKS}${LAST}`),
+      ['application', 'ends'],
+      application(OK),
+      application(OK),
+    ],
+    results: [
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+    ],
+    connections: 2,
+  },
+  {
+    name: 'a kept connection that breaks within a body that was waited for',
+    turns: [
+      client(GET),
+      application(OK),
+      client('DELETE /a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n'),
+      client('hello'),
+      ['application', 'breaks'],
+      client(`world${LAST}`),
+      application(`HTTP/1.1 100 Continue\r\n\r\n${OK}`),
+      application(OK),
+    ],
+    results: [
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+    ],
+    connections: 2,
+  },
+  {
+    name: 'a kept connection that ends under a WebSocket that is asked for',
+    turns: [
+      client(GET),
+      application(OK),
+      client(`${UPGRADE}early`),
+      ['application', 'ends'],
+      application(SWITCH),
+      ['client', 'ends'],
+      ['application', 'ends'],
+    ],
+    results: [
+      [200, 'forwarded'],
+      [101, 'forwarded'],
+    ],
+    connections: 2,
+  },
+  ...(
+    [
+      ['under a POST', `${LENGTH}helloworld`, []],
+      ['after an interim response', GET, [application('HTTP/1.1 103 Early Hints\r\n\r\n')]],
+      ['within a head', GET, [application('HTTP/1.1 20')]],
+    ] as const
+  ).flatMap(([when, request, turns]) =>
+    (['ends', 'breaks'] as const).map((does): Script => ({
+      name: `a kept connection that ${does} ${when}`,
+      turns: [client(GET), application(OK), client(`${request}${LAST}`), ...turns, ['application', does], ['client', 'ends']],
+      results: [
+        [200, 'forwarded'],
+        [502, 'upstream_failed'],
+      ],
+    })),
+  ),
+  {
     name: 'an application that will close',
     turns: [client(`${GET}${LAST}`), application('HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok'), application(OK)],
     results: [

@@ -131,7 +131,7 @@ export class ResponseHead {
         case 10: {
           if (fields.readsAs(field, KEEP_ALIVE)) {
             this.isChanged = true;
-            this.keepAlive = fields.value(field);
+            this.keepAlive = this.keepAlive === undefined ? fields.value(field) : `${this.keepAlive}, ${fields.value(field)}`;
             break;
           }
           if (!fields.isNamed(field, CONNECTION)) break;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { FakeClock } from '../../test/support/fake-clock.ts';
 import { policyOf } from '../../test/support/policies.ts';
 import { createTestAuthority } from '../../test/support/pki.ts';
 import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
@@ -14,7 +15,7 @@ test('those that may stay do not keep an update from those behind them, who may 
   const us = svidOf(authority, 'spiffe://example.org/us');
   const snapshot = heldSnapshot([us], [authority]);
   const allow = policyOf('spiffe://example.org/kept');
-  const connections = new Connections(systemClock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  const connections = new Connections(new FakeClock(), () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
   const dropped: string[] = [];
   // Those that may stay come first, more of them than are judged in a turn.
   for (const name of [...Array.from({ length: 300 }, () => 'kept'), 'gone']) {
@@ -35,6 +36,40 @@ test('those that may stay do not keep an update from those behind them, who may 
   for (let round = 0; round < 6; round++) connections.judgeAgain(snapshot, allow);
   assert.deepEqual(dropped, ['gone']);
   await nextTurn();
+});
+
+test('others get a turn after each peer whose chain takes long to judge again', async () => {
+  const authority = createTestAuthority();
+  const us = svidOf(authority, 'spiffe://example.org/us');
+  const snapshot = heldSnapshot([us], [authority]);
+  const allow = policyOf('spiffe://example.org/slow');
+  const clock = new FakeClock();
+  const connections = new Connections(clock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  let judged = 0;
+  for (let made = 0; made < 5; made++) {
+    const session = new Session('slow', 0);
+    const chainDer = [authority.issue({ id: 'spiffe://example.org/slow' }).der];
+    const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
+    assert.ok(authenticated.ok);
+    session.ownId = us.id;
+    session.proven = {
+      authenticated: authenticated.value,
+      objection: undefined,
+      get chainDer() {
+        judged++;
+        clock.advance(50);
+        return chainDer;
+      },
+    };
+    connections.add(session);
+  }
+
+  connections.judgeAgain(snapshot, allow);
+
+  for (let turn = 1; turn <= 5; turn++) {
+    assert.equal(judged, turn);
+    await nextTurn();
+  }
 });
 
 test('who is here to be told that it is not allowed is dropped with its authority, and not for the list', async () => {

@@ -127,6 +127,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
         judged: 'downstream',
         open: (done) => this.#openApplication(session, downstream, done),
         released: () => undefined,
+        dismissed: () => undefined,
       });
     }
   }
@@ -185,7 +186,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
   #openApplication(session: Session, downstream: SecureConnection, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
     return this.#dialApplication(session, 'plain', (outcome) => {
       if (!outcome.ok) {
-        done({ ok: false, failure: connectFailure(outcome.error.code, outcome.error.message) });
+        done({ ok: false, failure: connectFailure('the application', outcome.error.code, outcome.error.message) });
         return;
       }
       const connection = outcome.opened.open();
@@ -198,7 +199,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
   #openApplicationStream(session: Session, downstream: SecureConnection, done: (outcome: StreamOutcome) => void): { abort(): void } {
     return this.#dialApplication(session, 'stream', (outcome) => {
       if (!outcome.ok) {
-        done({ ok: false, failure: connectFailure(outcome.error.code, outcome.error.message) });
+        done({ ok: false, failure: connectFailure('the application', outcome.error.code, outcome.error.message) });
         return;
       }
       const native = outcome.opened.openStream();

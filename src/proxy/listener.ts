@@ -222,6 +222,17 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   /** The session has a place among the handshakes: goes on to `admission`, or to `finish`. */
   protected abstract begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void;
 
+  /** Whether who connects while there is no identity to present is told so; if not, it is dropped unread. */
+  protected get answersUnready(): boolean {
+    return false;
+  }
+
+  /** As `begin`, if `answersUnready`. */
+  protected beginUnready(session: Session, accepted: AcceptedConnection): void {
+    this.dropUnread(accepted);
+    this.finish(session);
+  }
+
   protected forward(session: Session, downstream: Connection, upstream: Connection): void {
     forwardBytes({
       downstream,
@@ -308,15 +319,18 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   #begin(accepted: AcceptedConnection): void {
     const { deps } = this;
     const own = deps.contexts.own(this.settings.identity, deps.clock.now());
-    if ('detail' in own) {
+    if ('detail' in own && !this.answersUnready) {
       this.#gate.handshakeEnded();
       this.#refuse(accepted, 'identity_not_ready', own.detail);
       return;
     }
     const session = new Session(accepted.remoteAddress, deps.clock.monotonic());
     this.#pending.add(session);
-    session.ownId = own.svid.id;
-    this.begin(session, accepted, own);
+    if ('detail' in own) this.beginUnready(session, accepted);
+    else {
+      session.ownId = own.svid.id;
+      this.begin(session, accepted, own);
+    }
     // What was kept of it goes on to count.
     if (accepted.hasWaited) session.linger();
     this.#slowTimer ??= deps.clock.after(SLOW_MS, () => this.#lookForSlow());

@@ -260,28 +260,38 @@ function nameIn(to: Address): string | undefined {
   return to.kind === 'tcp' && !/^[0-9.]+$|:/.test(to.host) ? to.host : undefined;
 }
 
-function cluster({ name, to, limits }: InboundConfig | OutboundConfig, transport_socket: object | undefined): object {
+function cluster(listener: InboundConfig | OutboundConfig, transport_socket: object | undefined): object {
+  const { name, to, limits, http } = listener;
   return {
     name,
     // As Scute: one address of the name after the other. `localhost` always has one of IPv6 to Envoy, and STRICT_DNS makes a server of each.
     ...(nameIn(to) === undefined ? { type: 'STATIC' } : { type: 'LOGICAL_DNS', dns_lookup_family: 'ALL' }),
     // Of Envoy, the handshake is in it.
     connect_timeout: seconds(limits.connectTimeoutMs + (transport_socket === undefined ? 0 : limits.handshakeTimeoutMs)),
+    // It closes idle connections, and Envoy should before it does.
+    ...(http !== undefined && {
+      typed_extension_protocol_options: upstreamOptions({
+        common_http_protocol_options: { idle_timeout: seconds(http.limits.upstreamIdleTimeoutMs ?? 0) },
+        explicit_http_config: { http_protocol_options: {} },
+      }),
+    }),
     load_assignment: endpoints(name, to),
     ...(transport_socket !== undefined && { transport_socket }),
   };
 }
 
 function sdsCluster({ sds, cluster: name }: SecretSource): object {
-  const options = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
   return {
     name,
     type: 'STATIC',
-    typed_extension_protocol_options: {
-      [options]: { '@type': `type.googleapis.com/${options}`, explicit_http_config: { http2_protocol_options: {} } },
-    },
+    typed_extension_protocol_options: upstreamOptions({ explicit_http_config: { http2_protocol_options: {} } }),
     load_assignment: endpoints(name, sds.listen),
   };
+}
+
+function upstreamOptions(options: object): object {
+  const type = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
+  return { [type]: { '@type': `type.googleapis.com/${type}`, ...options } };
 }
 
 function endpoints(cluster_name: string, to: Address): object {

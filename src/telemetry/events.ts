@@ -4,7 +4,15 @@ import type { Clock } from '../lib/clock.ts';
 import type { DenyReason, PolicyReason } from '../policy/verdict.ts';
 import type { LogFields, Logger } from './logger.ts';
 import { countRequest, type ListenerMetrics, type Metrics } from './metrics.ts';
-import type { CloseReason, ConnectionRecord, ListenerCounters, ListenerRef, RefusedAcceptReason, RequestRecord } from './records.ts';
+import type {
+  CloseReason,
+  ConnectionRecord,
+  DismissedServer,
+  ListenerCounters,
+  ListenerRef,
+  RefusedAcceptReason,
+  RequestRecord,
+} from './records.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
 
@@ -26,6 +34,8 @@ export interface Events {
   auditInForce(listener: ListenerRef, audit: readonly string[]): void;
   connectionClosed(listener: ListenerRef, record: ConnectionRecord): void;
   requestFinished(listener: ListenerRef, record: RequestRecord): void;
+  /** Outbound over HTTP: a server that is no longer who it must be is asked nothing more. */
+  serverDismissed(listener: ListenerRef, server: DismissedServer): void;
   /** The application can be reached around Scute at `addresses`; empty: no longer. */
   applicationExposed(listener: ListenerRef, addresses: readonly string[]): void;
 
@@ -147,10 +157,16 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     requestFinished(listener, record) {
       const numbers = numbersOf(listener);
       countRequest(numbers.requests, record.status, record.result);
+      if (record.retries > 0) numbers.retries.add(record.result);
       if (record.verdict?.allowed === true && record.verdict.audited !== undefined) numbers.audited.request[record.verdict.audited] += 1;
       // A connection that was switched to another protocol lasts as long as it is wanted.
       if (record.status !== 101) numbers.requestDurations.observe(record.durationMs);
       if (logger.isLevelEnabled('info')) logger.members('info', requestMembers(listener, record), 'request finished');
+    },
+    serverDismissed(listener, { connection, peerId, reason, detail }) {
+      numbersOf(listener).dismissedServers[reason] += 1;
+      const fields = { direction: listener.direction, listener: listener.name, connection, peer_id: peerId, reason, detail };
+      logger.info(fields, 'connection to the server ended');
     },
     applicationExposed(listener, addresses) {
       metrics.setApplicationExposed(listener, addresses.length > 0);

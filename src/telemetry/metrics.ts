@@ -25,7 +25,11 @@ export interface ListenerMetrics {
   readonly refusedAccepts: Record<RefusedAcceptReason, number>;
   readonly handshakes: Record<'ok' | DenyReason, number>;
   readonly closes: Record<CloseReason, number>;
+  /** Connections to servers that were ended while the application's went on. */
+  readonly dismissedServers: Record<CloseReason, number>;
   readonly requests: RequestCounts;
+  /** Requests that were sent once more, by how they went then. */
+  readonly retries: Tally;
   /** By the rule that decided; empty if none did. */
   readonly allowed: Tally;
   readonly denied: Tally;
@@ -230,7 +234,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
     'connections_drained_total',
     'Connections that Scute ended by itself',
     [...LISTENER, 'reason'],
-    each((m, labels, add) => byReason(m.closes, DRAIN_REASONS, labels, add)),
+    each((m, labels, add) => {
+      for (const reason of DRAIN_REASONS) add({ ...labels, reason }, m.closes[reason] + m.dismissedServers[reason]);
+    }),
   );
   counter(
     'tls_handshakes_total',
@@ -281,6 +287,15 @@ export function createMetrics(options: MetricsOptions): Metrics {
       for (const [key, count] of m.requests) {
         add({ ...labels, status: String(key % 1000), result: HTTP_RESULTS[Math.floor(key / 1000)] ?? '' }, count);
       }
+    }),
+  );
+
+  counter(
+    'http_retries_total',
+    'Requests that were sent once more, since a connection that had been used before was closed under them, by how they went then',
+    [...LISTENER, 'result'],
+    each((m, labels, add) => {
+      for (const [result, count] of m.retries.entries()) add({ ...labels, result }, count);
     }),
   );
 
@@ -349,7 +364,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
         refusedAccepts: zeroes(REFUSED_ACCEPT_REASONS),
         handshakes: zeroes(['ok', ...DENY_REASONS]),
         closes: zeroes(CLOSE_REASONS),
+        dismissedServers: zeroes(CLOSE_REASONS),
         requests: new Map(),
+        retries: createTally(['forwarded']),
         allowed: createTally([]),
         denied: createTally(['']),
         allowedInAudit: createTally([]),

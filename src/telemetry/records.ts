@@ -82,6 +82,8 @@ export interface RequestRecord {
   readonly bytesFromDownstream: number;
   readonly bytesToDownstream: number;
   readonly durationMs: number;
+  /** How often it was sent once more, since a connection was closed under it: 0 or 1. */
+  readonly retries: number;
 }
 
 /** Counted on the data path in plain integers and read when metrics are scraped. One a listener; the listener is its only writer. */
@@ -102,6 +104,15 @@ export interface ListenerCounters {
 export interface ListenerRef {
   readonly name: string;
   readonly direction: Direction;
+}
+
+/** What is said of a connection to a server that was ended between requests, while the application's goes on. */
+export interface DismissedServer {
+  /** The number of the application's connection. */
+  readonly connection: number;
+  readonly peerId: string | undefined;
+  readonly reason: CloseReason;
+  readonly detail: string;
 }
 
 /** What is said of one connection when it has ended: one log line. */

