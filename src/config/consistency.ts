@@ -1,6 +1,7 @@
 /** What a configuration must fulfil over and above its single fields. These checks also run on what is incomplete, so that all problems come at once. */
 import type * as z from 'zod';
 import { parseSpiffeId, pathOf } from '../spiffe/spiffe-id.ts';
+import { METHODS } from '../http1/request-head.ts';
 import { HTTP_PROTOCOLS } from './config.ts';
 import { addressesOverlap, formatAddress, isLocal, type Address } from './units.ts';
 
@@ -50,11 +51,20 @@ function checkProtocol(entry: unknown, report: Report): void {
   }
 }
 
-/** Of connections that are forwarded as bytes, nobody sees requests: a rule that asked for one would hold for all, or for none. */
+/**
+ * Of connections that are forwarded as bytes, nobody sees requests: a rule that asked for one would hold for all, or for none.
+ * One for methods that are never forwarded would match nothing.
+ */
 function checkRules(entry: unknown, report: Report, lists: readonly string[]): void {
-  if (at(entry, 'protocol') !== 'tcp') return;
+  const protocol = at(entry, 'protocol');
   for (const list of lists) {
     for (const [index, rule] of (listAt(entry, list) ?? []).entries()) {
+      for (const [place, method] of (listAt(rule, 'methods') ?? []).entries()) {
+        // Those that are no methods at all have been named already.
+        if (typeof method === 'string' && /^[A-Z-]+$/.test(method) && method !== 'CONNECT' && method !== 'TRACE' && !METHODS.has(method))
+          problem(report, [list, index, 'methods', place], `${JSON.stringify(method)} is not a method that is forwarded`);
+      }
+      if (protocol !== 'tcp') continue;
       for (const key of ['methods', 'paths', 'hosts'])
         if (at(rule, key) !== undefined) problem(report, [list, index, key], 'is for protocol: http, and here nobody sees requests');
     }

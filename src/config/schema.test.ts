@@ -513,3 +513,13 @@ test('a time is one of RFC 3339, with an offset', () => {
       text,
     );
 });
+
+test('a rule for a method that is never forwarded is an error, for it would match nothing', () => {
+  const listener = (methods: readonly string[]) => ({ protocol: 'http', allow: [{ peer: 'spiffe://example.org/web', methods }] });
+  accepted({ inbound: [{ ...INBOUND, ...listener(['GET', 'M-SEARCH', 'QUERY']) }] });
+  assert.deepEqual(problemsOf(listener(['GET', 'GETT', 'get', 'TRACE'])).toSorted(), [
+    'inbound[0].allow[0].methods[1]: "GETT" is not a method that is forwarded',
+    'inbound[0].allow[0].methods[2]: "get" is no method, such as "GET"',
+    'inbound[0].allow[0].methods[3]: "TRACE" is never forwarded',
+  ]);
+});
