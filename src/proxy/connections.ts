@@ -1,6 +1,9 @@
 import type { Clock, Timer } from '../lib/clock.ts';
+import { ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { AllowList } from '../policy/rules.ts';
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
+import type { PeerRefusal } from '../spiffe/verify.ts';
 import { authenticateAgain, type ProvenPeer } from '../tls/peer.ts';
 import type { CloseReason } from '../telemetry/records.ts';
 import type { Session } from '../forward/session.ts';
@@ -65,9 +68,12 @@ export class Connections {
     const round = ++this.#judging;
     const ownIds = snapshot.kind === 'held' ? new Set(snapshot.svids.map((svid) => svid.id)) : undefined;
     // Connections of one peer share what it proved.
-    const answers = new Map<ProvenPeer, ReturnType<typeof authenticateAgain>>();
-    const authenticate = (proven: ProvenPeer): ReturnType<typeof authenticateAgain> => {
-      const answer = answers.get(proven) ?? authenticateAgain(proven, snapshot, this.#clock.now());
+    const answers = new Map<ProvenPeer, Again>();
+    const authenticate = (proven: ProvenPeer): Again => {
+      const known = answers.get(proven);
+      if (known !== undefined) return known;
+      const again = authenticateAgain(proven, snapshot, this.#clock.now());
+      const answer = again.ok ? ok(again.value.id) : again;
       answers.set(proven, answer);
       return answer;
     };
@@ -139,9 +145,12 @@ export class Connections {
   }
 }
 
+/** Who a peer still is. No more than that is kept until all have been judged. */
+type Again = Result<SpiffeId, PeerRefusal>;
+
 function problemOf(
   { proven, ownId, isToldOnly }: Session,
-  authenticate: (proven: ProvenPeer) => ReturnType<typeof authenticateAgain>,
+  authenticate: (proven: ProvenPeer) => Again,
   ownIds: ReadonlySet<string> | undefined,
   allow: AllowList,
 ): { reason: CloseReason; detail: string } | undefined {
@@ -155,8 +164,7 @@ function problemOf(
   }
   // Who is here to be told that it is not allowed must still be who it was: a later list may admit it on this very connection.
   // A request may have been denied before the sweep came to its connection, on which others are answered still: that is no excuse.
-  if (!isToldOnly && allow.match(again.value.id) === undefined)
-    return { reason: 'policy', detail: `${again.value.id} is no longer allowed` };
+  if (!isToldOnly && allow.match(again.value) === undefined) return { reason: 'policy', detail: `${again.value} is no longer allowed` };
   return undefined;
 }
 
