@@ -60,7 +60,7 @@ export class Connections {
   }
 
   /**
-   * Judges every admitted peer against a newer snapshot and allow list, and drops those that would not be let in now. A
+   * Judges every admitted peer against a newer snapshot and allow list, and dismisses those that would not be let in now. A
    * certificate that merely expired since its handshake is let be. A later call overtakes one that is still at work, and
    * begins with those that were judged longest ago: however fast updates come, everybody has a turn.
    */
@@ -88,8 +88,8 @@ export class Connections {
         const session = next.value;
         if (session.ended) continue;
         const problem = problemOf(session, authenticate, ownIds, allow);
-        if (problem !== undefined) drop(session, problem.reason, problem.detail);
-        // The last place: it was judged just now. A dropped one leaves the set when it is closed.
+        if (problem !== undefined) session.dismiss(problem.reason, problem.detail);
+        // The last place: it was judged just now. A dismissed one leaves the set when it is closed.
         if (this.#live.delete(session)) this.#live.add(session);
       }
       setImmediate(some);
@@ -103,12 +103,14 @@ export class Connections {
     if (this.#live.size > 0 && !deadline.aborted) {
       await new Promise<void>((resolve) => {
         const finish = (): void => {
-          deadline.removeEventListener('abort', finish);
+          deadline.removeEventListener('abort', late);
           this.#whenEmpty = undefined;
           resolve();
         };
+        // What came before the deadline may still have to be read.
+        const late = (): void => void setImmediate(finish);
         this.#whenEmpty = finish;
-        deadline.addEventListener('abort', finish, { once: true });
+        deadline.addEventListener('abort', late, { once: true });
       });
     }
     const rest = [...this.#live];

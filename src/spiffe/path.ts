@@ -179,7 +179,7 @@ function constraintsProblem(path: readonly Certificate[], comparisons: Compariso
 }
 
 /** The first certificate that is not valid, unless it expired after `sinceMs`: both ends of validity included (RFC 5280 4.1.2.5). */
-function datesProblem(path: readonly Certificate[], nowMs: number, sinceMs: number): PathRefusal | undefined {
+export function datesProblem(path: readonly Certificate[], nowMs: number, sinceMs = nowMs): PathRefusal | undefined {
   for (const certificate of path) {
     // Written so that a time that is no number is outside of every validity.
     if (!(sinceMs <= certificate.notAfterMs))

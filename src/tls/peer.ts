@@ -1,11 +1,14 @@
 import { hash } from 'node:crypto';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
-import { MAX_CHAIN_BYTES, verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
 import { parseCertificate, type Certificate } from '../spiffe/certificate.ts';
+import { claimedIdOf } from '../spiffe/leaf-profile.ts';
 import type { SecondJudge } from '../spiffe/path.ts';
-import type { SecureConnection } from '../transport/connection.ts';
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
+import { MAX_CHAIN_BYTES, MAX_CHAIN_LENGTH, readLeaf, verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
+import type { PeerEvidence, SecureConnection } from '../transport/connection.ts';
 import { createPathRecheck, mayBeWrongChoice } from './path-recheck.ts';
+import { Remembered } from './remembered.ts';
 
 /**
  * What is kept of a peer for as long as it is connected or remembered: whatever else is read from certificates takes 15 times their own
@@ -41,33 +44,54 @@ export interface PeerJudge {
 const MAX_CACHED = 4096;
 /** Of certificates as sent: room for as many peers with chains of RSA keys. */
 const MAX_CACHED_BYTES = 16 * 1024 * 1024;
+/** Issuers of peers that were proven, each with what one of its peers sent beside its leaf: at most 32 KB. */
+const MAX_ISSUERS = 64;
+const MAX_ISSUER_BYTES = 2 * 1024 * 1024;
+/**
+ * What nobody counted may stay unread if it is no more than this. OpenSSL keeps all of it for as long as the connection lives:
+ * some 400 KiB, if whoever has an SVID fills it with the smallest certificates.
+ */
+const MAX_UNREAD_BYTES = 16_384;
 
 export function createPeerJudge(): PeerJudge {
   let generation = -1;
-  const proven = new Remembered();
+  const proven = new Remembered<ProvenPeer>(MAX_CACHED, MAX_CACHED_BYTES, ({ chainDer }) => bytesOf(chainDer));
+  const issuers = new Remembered<readonly Uint8Array[]>(MAX_ISSUERS, MAX_ISSUER_BYTES, bytesOf);
   return {
     authenticate(connection, role, snapshot, nowMs) {
-      const { libraryProblem, leafDer, chainDer } = connection.readPeerEvidence();
+      const { libraryProblem, leafDer, certificates, sentBytes, chainDer } = connection.readPeerEvidence();
       if (leafDer === undefined) {
         return err({ problem: 'no_certificate', detail: 'the peer sent no certificate', claimedId: undefined });
+      }
+      if (leafDer === 'too_large') {
+        const detail = `the peer's certificate has more than ${MAX_CHAIN_BYTES} bytes`;
+        return err({ problem: 'bad_certificate', detail, claimedId: undefined });
       }
       if (snapshot.generation !== generation) {
         generation = snapshot.generation;
         proven.clear();
-      }
-      if (libraryProblem !== undefined && !mayBeWrongChoice(libraryProblem)) {
-        return err(refusedByLibrary(libraryProblem, verifyPeer(chainDer(), snapshot.bundles, nowMs)));
+        issuers.clear();
       }
       const key = `${role} ${hash('sha256', leafDer, 'hex')}`;
-      const known = proven.get(key);
-      if (known !== undefined && nowMs < known.authenticated.validUntilMs) {
-        if (libraryProblem === undefined || isFlightOf(known, chainDer())) return ok(known);
+      const isWithinLimits = certificates === undefined ? sentBytes <= MAX_UNREAD_BYTES : certificates <= MAX_CHAIN_LENGTH;
+      if (libraryProblem !== undefined) {
+        // Of a stranger, the chain is only read if neither the leaf alone nor OpenSSL has said the last word.
+        const claimed = readLeaf(leafDer, snapshot.bundles, nowMs);
+        if (!claimed.ok) return claimed;
+        if (!mayBeWrongChoice(libraryProblem)) return err(refusedByLibrary(libraryProblem, claimed.value.id));
       }
-      const sent = chainDer();
+      const remembered = proven.get(key);
+      const known = remembered !== undefined && nowMs < remembered.authenticated.validUntilMs ? remembered : undefined;
+      if (known !== undefined && libraryProblem === undefined && isWithinLimits) return ok(known);
+      const read = chainDer();
+      if (read === undefined && (libraryProblem !== undefined || !isWithinLimits)) return err(notRead(leafDer));
+      if (known !== undefined && libraryProblem !== undefined && isFlightOf(known, read ?? [])) return ok(known);
+      const sent = read ?? likelyChain(leafDer, issuers);
       const judged = verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem));
-      if (!judged.ok) return judged;
+      if (!judged.ok) return read === undefined ? err(notRead(leafDer)) : judged;
       const peer: ProvenPeer = { authenticated: keptOf(judged.value), chainDer: sent, objection: libraryProblem };
       proven.set(key, peer);
+      if (read !== undefined && libraryProblem === undefined) issuers.set(issuerKey(judged.value.leaf), read.slice(1));
       return ok(peer);
     },
   };
@@ -96,47 +120,37 @@ function keptOf({ id, validUntilMs, leaf }: AuthenticatedPeer): Kept {
   return Object.freeze({ id, validUntilMs, leaf: { sha256, serial, authorityKeyId, notAfterMs, der, subjectName: { commonName } } });
 }
 
-/** By key, the youngest of those that were set. */
-class Remembered {
-  readonly #peers = new Map<string, ProvenPeer>();
-  #bytes = 0;
-
-  get(key: string): ProvenPeer | undefined {
-    return this.#peers.get(key);
-  }
-
-  set(key: string, peer: ProvenPeer): void {
-    // A Map keeps insertion order: deleting first makes this entry the youngest.
-    this.#forget(key);
-    this.#peers.set(key, peer);
-    this.#bytes += bytesOf(peer);
-    for (const oldest of this.#peers.keys()) {
-      if (this.#peers.size <= MAX_CACHED && this.#bytes <= MAX_CACHED_BYTES) return;
-      this.#forget(oldest);
-    }
-  }
-
-  clear(): void {
-    this.#peers.clear();
-    this.#bytes = 0;
-  }
-
-  #forget(key: string): void {
-    const peer = this.#peers.get(key);
-    if (peer === undefined) return;
-    this.#peers.delete(key);
-    this.#bytes -= bytesOf(peer);
-  }
-}
-
-function bytesOf({ chainDer }: ProvenPeer): number {
+function bytesOf(chainDer: readonly Uint8Array[]): number {
   return chainDer.reduce((sum, der) => sum + der.length, 0);
 }
 
-/** Final, whatever our own walk says; but where that finds the fault, it says more. */
-function refusedByLibrary(code: string, walked: Result<AuthenticatedPeer, PeerRefusal>): PeerRefusal {
-  if (!walked.ok) return walked.error;
-  return { problem: 'untrusted_chain', detail: `OpenSSL does not trust the chain: ${code}`, claimedId: walked.value.id };
+function issuerKey({ issuerDer, authorityKeyId }: Certificate): string {
+  return hash('sha256', `${issuerDer} ${authorityKeyId ?? ''}`, 'hex');
+}
+
+/**
+ * There is no room to read what a peer sent whom OpenSSL trusts for it (see `transport/peer-chains.ts`). Most likely it is what
+ * others of its issuer sent; and a path through that is as good, whoever sent it: every step is verified, and it ends in this leaf.
+ */
+function likelyChain(leafDer: Uint8Array, issuers: Remembered<readonly Uint8Array[]>): readonly Uint8Array[] {
+  const leaf = parseLeaf(leafDer);
+  const others = leaf === undefined ? undefined : issuers.get(issuerKey(leaf));
+  return [leafDer, ...(others ?? [])];
+}
+
+function notRead(leafDer: Uint8Array): PeerRefusal {
+  const leaf = parseLeaf(leafDer);
+  const detail = 'the certificates that peers sent of late hold as much memory as they may, so those of this one were not read';
+  return { problem: 'chain_not_read', detail, claimedId: leaf === undefined ? undefined : claimedIdOf(leaf) };
+}
+
+function parseLeaf(leafDer: Uint8Array): Certificate | undefined {
+  const parsed = leafDer.length > MAX_CHAIN_BYTES ? undefined : parseCertificate(leafDer);
+  return parsed?.ok === true ? parsed.value : undefined;
+}
+
+function refusedByLibrary(code: string, id: SpiffeId): PeerRefusal {
+  return { problem: 'untrusted_chain', detail: `OpenSSL does not trust the chain: ${code}`, claimedId: id };
 }
 
 /**
@@ -156,9 +170,7 @@ export function authenticateAgain(
 const MAX_DESCRIBED = 80;
 
 /** The SPIFFE-free description of a leaf for log lines: issuer key id and serial, if it parses. */
-export function describeLeaf(leafDer: Uint8Array | undefined): { issuerKeyId: string | undefined; serial: string | undefined } {
-  const parsed = leafDer === undefined || leafDer.length > MAX_CHAIN_BYTES ? undefined : parseCertificate(leafDer);
-  return parsed?.ok === true
-    ? { issuerKeyId: parsed.value.authorityKeyId?.slice(0, MAX_DESCRIBED), serial: parsed.value.serial.slice(0, MAX_DESCRIBED) }
-    : { issuerKeyId: undefined, serial: undefined };
+export function describeLeaf(leafDer: PeerEvidence['leafDer']): { issuerKeyId: string | undefined; serial: string | undefined } {
+  const leaf = typeof leafDer === 'object' ? parseLeaf(leafDer) : undefined;
+  return { issuerKeyId: leaf?.authorityKeyId?.slice(0, MAX_DESCRIBED), serial: leaf?.serial.slice(0, MAX_DESCRIBED) };
 }
