@@ -1,9 +1,11 @@
 import type { Clock, Timer } from '../lib/clock.ts';
+import { ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { authorise } from '../policy/judge.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
+import type { PeerRefusal } from '../spiffe/verify.ts';
 import { authenticateAgain, type ProvenPeer } from '../tls/peer.ts';
 import type { CloseReason } from '../telemetry/records.ts';
 import type { Session } from '../forward/session.ts';
@@ -68,9 +70,12 @@ export class Connections {
     const round = ++this.#judging;
     const ownIds = snapshot.kind === 'held' ? new Set(snapshot.svids.map((svid) => svid.id)) : undefined;
     // Connections of one peer share what it proved.
-    const answers = new Map<ProvenPeer, ReturnType<typeof authenticateAgain>>();
-    const authenticate = (proven: ProvenPeer): ReturnType<typeof authenticateAgain> => {
-      const answer = answers.get(proven) ?? authenticateAgain(proven, snapshot, this.#clock.now());
+    const answers = new Map<ProvenPeer, Again>();
+    const authenticate = (proven: ProvenPeer): Again => {
+      const known = answers.get(proven);
+      if (known !== undefined) return known;
+      const again = authenticateAgain(proven, snapshot, this.#clock.now());
+      const answer = again.ok ? ok(again.value.id) : again;
       answers.set(proven, answer);
       return answer;
     };
@@ -150,9 +155,12 @@ export class Connections {
   }
 }
 
+/** Who a peer still is. No more than that is kept until all have been judged. */
+type Again = Result<SpiffeId, PeerRefusal>;
+
 function problemOf(
   session: Session,
-  authenticate: (proven: ProvenPeer) => ReturnType<typeof authenticateAgain>,
+  authenticate: (proven: ProvenPeer) => Again,
   ownIds: ReadonlySet<string> | undefined,
   judge: (peer: SpiffeId) => Verdict,
 ): { reason: CloseReason; detail: string } | undefined {
@@ -168,14 +176,14 @@ function problemOf(
   // Who is here to be told that it is not allowed must still be who it was: a later list may admit it on this very connection.
   // A request may have been denied before the sweep came to its connection, on which others are answered still: that is no excuse.
   if (isToldOnly) return undefined;
-  const verdict = judge(again.value.id);
+  const verdict = judge(again.value);
   if (verdict.allowed) {
     // It may ask for something still, and not for what is under way.
     if (session.stillAllowed()) return undefined;
-    return { reason: 'policy', detail: `${again.value.id} is no longer allowed the request that is under way` };
+    return { reason: 'policy', detail: `${again.value} is no longer allowed the request that is under way` };
   }
   const { rule } = verdict;
-  return { reason: 'policy', detail: `${again.value.id} is no longer allowed${rule === undefined ? '' : `: ${rule}`}` };
+  return { reason: 'policy', detail: `${again.value} is no longer allowed${rule === undefined ? '' : `: ${rule}`}` };
 }
 
 function drop(session: Session, reason: CloseReason, detail: string): void {
