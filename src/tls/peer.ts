@@ -4,7 +4,9 @@ import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { MAX_CHAIN_BYTES, verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
 import { parseCertificate } from '../spiffe/certificate.ts';
 import type { SecondJudge } from '../spiffe/path.ts';
-import type { SecureConnection } from '../transport/connection.ts';
+import type { TrustBundle } from '../spiffe/trust-bundle.ts';
+import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import type { PeerEvidence, SecureConnection } from '../transport/connection.ts';
 import { createPathRecheck, mayBeWrongChoice } from './path-recheck.ts';
 
 /** A peer that proved who it is, with what it sent: live connections are judged again from this. */
@@ -36,29 +38,45 @@ export function createPeerJudge(): PeerJudge {
   return {
     authenticate(connection, role, snapshot, nowMs) {
       const { libraryProblem, leafDer, chainDer } = connection.readPeerEvidence();
-      if (leafDer === undefined) {
-        return err({ problem: 'no_certificate', detail: 'the peer sent no certificate', claimedId: undefined });
-      }
       if (snapshot.generation !== generation) {
         generation = snapshot.generation;
         proven.clear();
       }
-      if (libraryProblem !== undefined && !mayBeWrongChoice(libraryProblem)) {
-        return err(refusedByLibrary(libraryProblem, verifyPeer(chainDer(), snapshot.bundles, nowMs)));
-      }
+      // Who is refused without a look at the chain has nothing that could be known of it.
+      const mayBeKnown = leafDer !== undefined && (libraryProblem === undefined || mayBeWrongChoice(libraryProblem));
+      if (!mayBeKnown) return judgeEvidence({ libraryProblem, leafDer, chainDer }, snapshot.bundles, nowMs);
       const key = `${role} ${hash('sha256', leafDer, 'hex')}`;
       const known = proven.get(key);
       if (known !== undefined && nowMs < known.authenticated.validUntilMs) {
         if (libraryProblem === undefined || isFlightOf(known, chainDer())) return ok(known);
       }
-      const sent = chainDer();
-      const judged = verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem));
-      if (!judged.ok) return judged;
-      const peer: ProvenPeer = { authenticated: judged.value, chainDer: sent, objection: libraryProblem };
-      remember(proven, key, peer);
-      return ok(peer);
+      const judged = judgeEvidence({ libraryProblem, leafDer, chainDer }, snapshot.bundles, nowMs);
+      if (judged.ok) remember(proven, key, judged.value);
+      return judged;
     },
   };
+}
+
+/** As `PeerJudge.authenticate`, for connections that are too few to remember who made them. */
+export function authenticateOnce(
+  connection: SecureConnection,
+  bundles: ReadonlyMap<TrustDomain, TrustBundle>,
+  nowMs: number,
+): Result<ProvenPeer, PeerRefusal> {
+  return judgeEvidence(connection.readPeerEvidence(), bundles, nowMs);
+}
+
+function judgeEvidence(
+  { libraryProblem, leafDer, chainDer }: PeerEvidence,
+  bundles: ReadonlyMap<TrustDomain, TrustBundle>,
+  nowMs: number,
+): Result<ProvenPeer, PeerRefusal> {
+  if (leafDer === undefined) return err({ problem: 'no_certificate', detail: 'the peer sent no certificate', claimedId: undefined });
+  const sent = chainDer();
+  if (libraryProblem !== undefined && !mayBeWrongChoice(libraryProblem))
+    return err(refusedByLibrary(libraryProblem, verifyPeer(sent, bundles, nowMs)));
+  const judged = verifyPeer(sent, bundles, nowMs, secondJudge(libraryProblem));
+  return judged.ok ? ok({ authenticated: judged.value, chainDer: sent, objection: libraryProblem }) : judged;
 }
 
 /**
