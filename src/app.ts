@@ -1,5 +1,5 @@
 /** The composition root: everything is made here, and started in the order in which it reads. */
-import type { Config, SdsConfig } from './config/config.ts';
+import type { BundleEndpointConfig, Config, FederationConfig, SdsConfig } from './config/config.ts';
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
 import { formatIssues } from './config/issue.ts';
 import { planReload } from './config/reload.ts';
@@ -9,10 +9,15 @@ import type { HttpService } from './admin/http.ts';
 import type { ListenerStatus, ReloadStatus } from './admin/inventory.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from './admin/server.ts';
-import { chooseSvid } from './identity/snapshot.ts';
+import { federationCheck } from './admin/federation.ts';
+import type { FederationClient } from './federation/client.ts';
+import type { BundleEndpoint } from './federation/endpoint.ts';
+import { MAX_ENDPOINT_CONNECTIONS } from './federation/limits.ts';
+import { chooseSvid, type EndpointBundles } from './identity/snapshot.ts';
 import { createIdentityStore, type IdentityPublisher, type IdentityView } from './identity/store.ts';
 import { systemClock, type Clock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
+import { createWatch, type Watch } from './lib/watch.ts';
 import { compileAllowList, type AllowList } from './policy/rules.ts';
 import { createFileBudget } from './transport/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
@@ -20,9 +25,10 @@ import type { ListenerDeps } from './proxy/listener.ts';
 import { OutboundListener } from './proxy/outbound.ts';
 import type { SdsServer } from './sds/server.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
+import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
 import { createLogger, type LogDestination } from './telemetry/logger.ts';
 import { createMetrics } from './telemetry/metrics.ts';
-import { createTlsContexts, validityProblem } from './tls/contexts.ts';
+import { createTlsContexts, validityProblem, type TlsContexts } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
 import { openFileLimit } from './transport/file-limit.ts';
 import { TLS_CIPHERS, TLS_GROUPS, TLS_VERSIONS } from './transport/node.ts';
@@ -66,13 +72,14 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const readiness = createReadiness();
   const { view, publisher } = createIdentityStore();
   const stopAsked = new AbortController();
+  const contexts = createTlsContexts(view);
   const listenerDeps: ListenerDeps = {
     identity: view,
-    contexts: createTlsContexts(view),
+    contexts,
     judge: createPeerJudge(),
     events,
     clock,
-    files: createFileBudget(filesForConnections(config.sds)),
+    files: createFileBudget(filesForConnections(config)),
   };
   const inbound = config.inbound.map((settings) => new InboundListener(settings, listenerDeps));
   const outbound = config.outbound.map((settings) => new OutboundListener(settings, listenerDeps));
@@ -97,6 +104,20 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       clock,
       random: deps.random ?? Math.random,
     });
+  const endpointBundles = createWatch<EndpointBundles>();
+  const federation =
+    config.federation.length === 0
+      ? undefined
+      : federationService({
+          relations: config.federation,
+          identity: view,
+          publish: (bundles) => endpointBundles.set(bundles),
+          events,
+          clock,
+          random: deps.random ?? Math.random,
+        });
+  const bundleEndpoint =
+    config.bundleEndpoint && bundleEndpointService({ config: config.bundleEndpoint, identity: view, contexts, events, clock });
   const metricsServer = config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness });
   const adminServer =
     config.admin &&
@@ -117,12 +138,15 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         exposed: () => exposure.exposed(),
         lastReload: () => lastReload,
         sds: () => sds?.status(),
+        federation: () => federation?.status() ?? [],
+        bundleEndpoint: () => bundleEndpoint?.status(),
       },
     });
 
   function addresses(): ReadonlyMap<string, Address> {
     const bound: [string, Address | undefined][] = listeners.map((listener) => [listener.ref.name, listener.address]);
-    bound.push(['metrics', metricsServer?.address()], ['admin', adminServer?.address()], ['sds', sds?.address()]);
+    bound.push(['metrics', metricsServer?.address()], ['admin', adminServer?.address()]);
+    bound.push(['sds', sds?.address()], ['bundleEndpoint', bundleEndpoint?.address()]);
     return new Map(bound.filter((entry): entry is [string, Address] => entry[1] !== undefined));
   }
 
@@ -131,18 +155,26 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   readiness.register('identity', () => {
     if (config.sds !== undefined && chooseSvid(view.current(), config.sds.identity) === undefined)
       return { ok: false, detail: 'sds: there is no default SVID to serve' };
+    if (config.bundleEndpoint !== undefined && chooseSvid(view.current(), config.bundleEndpoint.identity) === undefined)
+      return { ok: false, detail: 'bundleEndpoint: there is no SVID to serve the bundle of' };
     return firstProblem(listeners, (listener) =>
       chooseSvid(view.current(), listener.config.identity) === undefined ? listener.notReady() : undefined,
     );
   });
   readiness.register('identity_valid', () => {
-    const served = config.sds && chooseSvid(view.current(), config.sds.identity);
-    const problem = served && validityProblem(served, clock.now());
-    if (problem !== undefined) return { ok: false, detail: `sds: ${problem}` };
+    for (const [name, choice] of [
+      ['sds', config.sds?.identity],
+      ['bundleEndpoint', config.bundleEndpoint?.profile.kind === 'https_spiffe' ? config.bundleEndpoint.identity : undefined],
+    ] as const) {
+      const served = choice && chooseSvid(view.current(), choice);
+      const problem = served && validityProblem(served, clock.now());
+      if (problem !== undefined) return { ok: false, detail: `${name}: ${problem}` };
+    }
     return firstProblem(listeners, (listener) =>
       chooseSvid(view.current(), listener.config.identity) === undefined ? undefined : listener.notReady(),
     );
   });
+  if (federation !== undefined) readiness.register('federation', () => federationCheck(federation.status()), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
   metrics.setReadinessSource(() => readiness.evaluate().checks);
 
@@ -156,7 +188,15 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     },
     stop: () => Promise.resolve(),
   };
-  const source = workloadApi(config.workloadApi.endpoint, { events, clock, publisher, random: deps.random ?? Math.random });
+  const source = workloadApi(config.workloadApi.endpoint, {
+    events,
+    clock,
+    publisher,
+    endpointBundles,
+    random: deps.random ?? Math.random,
+  });
+  // Before the source, which says what becomes of them.
+  const bundles: readonly Service[] = federation === undefined ? [] : [federation];
   const others: readonly Service[] = [
     ...[metricsServer, adminServer].filter((server): server is HttpService => server !== undefined),
     // What peers began may need the outbound side until it is done, so that side starts first and stops last.
@@ -166,6 +206,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     selfTest,
     // Last, so that it stops first: its clients hear at once, and not after the drain, that they have to look elsewhere.
     ...(sds === undefined ? [] : [sds]),
+    ...(bundleEndpoint === undefined ? [] : [bundleEndpoint]),
   ];
 
   const reload = (loaded: LoadedConfig): void => {
@@ -199,11 +240,12 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     async start(signal) {
       events.started(deps.version);
       try {
-        await startAll([...others, source], signal);
+        await startAll([...others, ...bundles, source], signal);
         for (const [name, server] of [
           ['metrics', metricsServer],
           ['admin', adminServer],
           ['sds', sds],
+          ['bundleEndpoint', bundleEndpoint],
         ] as const) {
           const address = server?.address();
           if (address !== undefined) events.statusListenerBound(name, formatAddress(address));
@@ -221,7 +263,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         listeners.reduce((sum, listener) => sum + listener.openConnections, 0),
       );
       // A drain may take long: until it is over, SVIDs rotate, and what is withdrawn closes connections.
-      const failures = await stopAll([source, ...others], deadline);
+      const failures = await stopAll([source, ...bundles, ...others], deadline);
       const forced = listeners.reduce((sum, listener) => sum + listener.forced, 0);
       events.stopped(forced === 0, forced);
       await log.flush(AbortSignal.timeout(LAST_LINES_MS));
@@ -231,10 +273,11 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   };
 }
 
-/** Descriptors that traffic may use: those of SDS clients are kept for them, as far as that leaves most for traffic. */
-function filesForConnections(sds: SdsConfig | undefined): number {
+/** Descriptors that traffic may use: those of SDS clients and of our bundle endpoint are kept for them, as far as that leaves most for traffic. */
+function filesForConnections({ sds, bundleEndpoint }: Config): number {
   const limit = openFileLimit();
-  return limit - Math.min(sds?.limits.maxConnections ?? 0, Math.floor(limit / 4));
+  const kept = (sds?.limits.maxConnections ?? 0) + (bundleEndpoint === undefined ? 0 : MAX_ENDPOINT_CONNECTIONS);
+  return limit - Math.min(kept, Math.floor(limit / 4));
 }
 
 /** How long the last log lines may wait for a reader. */
@@ -326,6 +369,61 @@ function sdsService({ events, ...parts }: SdsParts): Service & Pick<SdsServer, '
   };
 }
 
+interface FederationParts {
+  readonly relations: readonly FederationConfig[];
+  readonly identity: IdentityView;
+  readonly publish: (bundles: EndpointBundles) => void;
+  readonly events: Events;
+  readonly clock: Clock;
+  readonly random: () => number;
+}
+
+/** The clients of bundle endpoints, and with them Node's HTTP, which are loaded when the addresses are bound. */
+function federationService({ events, ...parts }: FederationParts): Service & { status(): readonly RelationStatus[] } {
+  let client: FederationClient | undefined;
+  return {
+    name: 'federation',
+    status: () => client?.status() ?? [],
+    async start(signal) {
+      const { createFederationClient } = await import('./federation/client.ts');
+      client = createFederationClient({ ...parts, events: events.federation });
+      await client.start(signal);
+    },
+    async stop(deadline) {
+      await client?.stop(deadline);
+    },
+  };
+}
+
+interface BundleEndpointParts {
+  readonly config: BundleEndpointConfig;
+  readonly identity: IdentityView;
+  readonly contexts: TlsContexts;
+  readonly events: Events;
+  readonly clock: Clock;
+}
+
+/** Our own bundle endpoint, and with it Node's HTTP. */
+function bundleEndpointService({ events, ...parts }: BundleEndpointParts): Service & {
+  address(): Address | undefined;
+  status(): EndpointStatus | undefined;
+} {
+  let endpoint: BundleEndpoint | undefined;
+  return {
+    name: 'bundle endpoint',
+    address: () => endpoint?.address(),
+    status: () => endpoint?.status(),
+    async start(signal) {
+      const { createBundleEndpoint } = await import('./federation/endpoint.ts');
+      endpoint = createBundleEndpoint({ ...parts, events: events.federation });
+      await endpoint.start(signal);
+    },
+    async stop(deadline) {
+      await endpoint?.stop(deadline);
+    },
+  };
+}
+
 /** Who may be admitted by the validation context of which name. A listener that is not there any more admits nobody. */
 function sdsAllowLists({ sds, inbound }: Config): ReadonlyMap<string, AllowList> {
   const lists = new Map<string, AllowList>();
@@ -346,11 +444,12 @@ interface SourceParts {
   readonly events: Events;
   readonly clock: Clock;
   readonly publisher: IdentityPublisher;
+  readonly endpointBundles: Watch<EndpointBundles>;
   readonly random: () => number;
 }
 
 /** The Workload API source, and with it gRPC, which is loaded when the addresses are bound. */
-function workloadApi(endpointText: string, { events, clock, publisher, random }: SourceParts): Service {
+function workloadApi(endpointText: string, { events, clock, publisher, endpointBundles, random }: SourceParts): Service {
   let source: Service | undefined;
   return {
     name: 'workload API source',
@@ -364,6 +463,7 @@ function workloadApi(endpointText: string, { events, clock, publisher, random }:
       source = createWorkloadApiSource({
         client: createWorkloadApiClient({ endpoint: endpoint.value, clock }),
         publisher,
+        endpointBundles,
         events,
         clock,
         random,
