@@ -5,24 +5,25 @@ import { formatIssues } from './config/issue.ts';
 import { planReload } from './config/reload.ts';
 import { formatAddress, parseEndpoint, type Address } from './config/units.ts';
 import { createExposureWatch } from './admin/exposure.ts';
-import type { HttpService } from './admin/http.ts';
+import { MOST_CONNECTIONS, type HttpService } from './admin/http.ts';
 import type { ListenerStatus, ReloadStatus } from './admin/inventory.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from './admin/server.ts';
 import { federationCheck } from './admin/federation.ts';
 import type { FederationClient } from './federation/client.ts';
 import type { BundleEndpoint } from './federation/endpoint.ts';
-import { MAX_ENDPOINT_CONNECTIONS } from './federation/limits.ts';
+import { MOST_ENDPOINT_CONNECTIONS } from './federation/limits.ts';
 import { chooseSvid, type EndpointBundles } from './identity/snapshot.ts';
 import { createIdentityStore, type IdentityPublisher, type IdentityView } from './identity/store.ts';
 import { systemClock, type Clock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
 import { createWatch, type Watch } from './lib/watch.ts';
 import { compileAllowList, type AllowList } from './policy/rules.ts';
-import { createFileBudget } from './transport/file-budget.ts';
+import { createFileBudget, FILE_USES, planFiles } from './transport/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
 import type { ListenerDeps } from './proxy/listener.ts';
 import { OutboundListener } from './proxy/outbound.ts';
+import { MAX_KEPT_BYTES, WaitingRoom } from './proxy/waiting-room.ts';
 import type { SdsServer } from './sds/server.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
 import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
@@ -43,6 +44,8 @@ export interface AppDeps {
   readonly random?: (() => number) | undefined;
   /** Where log lines go; standard output if left out. */
   readonly logDestination?: LogDestination | undefined;
+  /** Bytes that are kept of connections that wait, in each direction. `MAX_KEPT_BYTES` if left out. */
+  readonly maxKeptBytes?: number | undefined;
 }
 
 export interface App {
@@ -73,13 +76,34 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const { view, publisher } = createIdentityStore();
   const stopAsked = new AbortController();
   const contexts = createTlsContexts(view);
+  const filePlan = planFiles(openFileLimit(), {
+    listeners: [
+      ...config.inbound,
+      ...config.outbound,
+      config.sds,
+      config.metrics,
+      config.admin,
+      config.bundleEndpoint,
+      ...config.federation,
+    ].filter(Boolean).length,
+    inbound: config.inbound.length > 0,
+    outbound: config.outbound.length > 0,
+    sds: config.sds?.limits.maxConnections ?? 0,
+    metrics: config.metrics ? MOST_CONNECTIONS : 0,
+    admin: config.admin ? MOST_CONNECTIONS : 0,
+    bundleEndpoint: config.bundleEndpoint ? MOST_ENDPOINT_CONNECTIONS : 0,
+  });
+  const files = createFileBudget(filePlan);
+  const maxKeptBytes = deps.maxKeptBytes ?? MAX_KEPT_BYTES;
+  const waiting = { inbound: new WaitingRoom(maxKeptBytes), outbound: new WaitingRoom(maxKeptBytes) };
   const listenerDeps: ListenerDeps = {
     identity: view,
     contexts,
     judge: createPeerJudge(),
     events,
     clock,
-    files: createFileBudget(filesForConnections(config)),
+    files,
+    waiting,
   };
   const inbound = config.inbound.map((settings) => new InboundListener(settings, listenerDeps));
   const outbound = config.outbound.map((settings) => new OutboundListener(settings, listenerDeps));
@@ -97,7 +121,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const sds =
     config.sds &&
     sdsService({
-      config: config.sds,
+      // Each connection is a descriptor.
+      config: { ...config.sds, limits: { ...config.sds.limits, maxConnections: filePlan.sds.most } },
       identity: view,
       allow: () => sdsAllowLists(current),
       events,
@@ -117,8 +142,17 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
           random: deps.random ?? Math.random,
         });
   const bundleEndpoint =
-    config.bundleEndpoint && bundleEndpointService({ config: config.bundleEndpoint, identity: view, contexts, events, clock });
-  const metricsServer = config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness });
+    config.bundleEndpoint &&
+    bundleEndpointService({
+      config: config.bundleEndpoint,
+      identity: view,
+      contexts,
+      events,
+      clock,
+      maxConnections: filePlan.bundle_endpoint.most,
+    });
+  const metricsServer =
+    config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness, maxConnections: filePlan.metrics.most });
   const adminServer =
     config.admin &&
     createAdminServer({
@@ -128,6 +162,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       log,
       events,
       shutdown: () => stopAsked.abort('asked over the admin listener'),
+      maxConnections: filePlan.admin.most,
       status: {
         version: deps.version,
         startedAtMs: clock.now(),
@@ -177,6 +212,22 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   if (federation !== undefined) readiness.register('federation', () => federationCheck(federation.status()), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
   metrics.setReadinessSource(() => readiness.evaluate().checks);
+  metrics.setWaitingSource(
+    () => {
+      const { strangers, inbound: peers, outbound: applications } = files;
+      const held = {
+        strangers: strangers.held,
+        inbound: peers.held,
+        outbound: applications.held,
+        sds: metrics.sds.connections,
+        metrics: metricsServer?.connections() ?? 0,
+        admin: adminServer?.connections() ?? 0,
+        bundle_endpoint: bundleEndpoint?.connections() ?? 0,
+      };
+      return FILE_USES.map((use) => ({ use, held: held[use], ...filePlan[use] }));
+    },
+    () => ({ inbound: waiting.inbound.bytes, outbound: waiting.outbound.bytes }),
+  );
 
   const selfTest: Service = {
     name: 'self-test',
@@ -273,24 +324,21 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   };
 }
 
-/** Descriptors that traffic may use: those of SDS clients and of our bundle endpoint are kept for them, as far as that leaves most for traffic. */
-function filesForConnections({ sds, bundleEndpoint }: Config): number {
-  const limit = openFileLimit();
-  const kept = (sds?.limits.maxConnections ?? 0) + (bundleEndpoint === undefined ? 0 : MAX_ENDPOINT_CONNECTIONS);
-  return limit - Math.min(kept, Math.floor(limit / 4));
-}
-
 /** How long the last log lines may wait for a reader. */
 const LAST_LINES_MS = 1000;
 
 /** `scute run`: starts, waits for `signal`, drains. Resolves to the exit code: 0 if everything drained, 1 if not or if it could not start. */
-export async function runApp(config: Config, deps: AppDeps, signal: AbortSignal): Promise<number> {
+export async function runApp(
+  config: Config,
+  deps: AppDeps & { readonly stderr: (text: string) => void },
+  signal: AbortSignal,
+): Promise<number> {
   const app = await createApp(config, deps);
   try {
     await app.start(signal);
   } catch (cause) {
     if (signal.aborted) return 0;
-    process.stderr.write(`scute: ${describe(cause)}\n`);
+    deps.stderr(`scute: ${describe(cause)}\n`);
     return 1;
   }
   const either = AbortSignal.any([signal, app.stopRequested]);
@@ -401,18 +449,21 @@ interface BundleEndpointParts {
   readonly contexts: TlsContexts;
   readonly events: Events;
   readonly clock: Clock;
+  readonly maxConnections: number;
 }
 
 /** Our own bundle endpoint, and with it Node's HTTP. */
 function bundleEndpointService({ events, ...parts }: BundleEndpointParts): Service & {
   address(): Address | undefined;
   status(): EndpointStatus | undefined;
+  connections(): number;
 } {
   let endpoint: BundleEndpoint | undefined;
   return {
     name: 'bundle endpoint',
     address: () => endpoint?.address(),
     status: () => endpoint?.status(),
+    connections: () => endpoint?.connections() ?? 0,
     async start(signal) {
       const { createBundleEndpoint } = await import('./federation/endpoint.ts');
       endpoint = createBundleEndpoint({ ...parts, events: events.federation });

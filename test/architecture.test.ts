@@ -32,6 +32,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
       'node:fs/promises',
       'node:net',
       'node:path',
+      'node:perf_hooks',
       'node:stream',
       'node:tls',
       'node:v8',
@@ -74,7 +75,18 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'forward'], outside: [] },
   cli: {
     ours: ['lib', 'http1', 'identity', 'config', 'sds', 'devdomain', 'app.ts', 'harness.ts', 'package.json'],
-    outside: ['node:events', 'node:fs', 'node:fs/promises', 'node:http', 'node:net', 'node:os', 'node:path', 'commander', 'yaml'],
+    outside: [
+      'node:events',
+      'node:fs',
+      'node:fs/promises',
+      'node:http',
+      'node:net',
+      'node:os',
+      'node:path',
+      'node:tty',
+      'commander',
+      'yaml',
+    ],
   },
   'main.ts': { ours: ['cli'], outside: ['node:os', 'node:timers/promises'] },
 };
@@ -86,7 +98,8 @@ const NARROWED: readonly { readonly module: RegExp; readonly folder: string; rea
   { module: /^yaml$/, folder: 'config', files: ['yaml.ts'] },
   { module: /^(?:node:net|@grpc\/grpc-js)$/, folder: 'sds', files: ['server.ts', 'connection.ts', 'stream.ts'] },
   { module: /^(?:@peculiar\/|reflect-metadata$)/, folder: 'devdomain', files: ['x509.ts'] },
-  { module: /^node:v[8m]$/, folder: 'transport', files: ['young-garbage.ts'] },
+  { module: /^node:v[8m]$/, folder: 'transport', files: ['garbage.ts'] },
+  { module: /^node:perf_hooks$/, folder: 'transport', files: ['peer-chains.ts'] },
   // Its types stand beside it.
   { module: /^http-proxy\b/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
   { module: /^node:(?:http2?|stream|util)$/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },

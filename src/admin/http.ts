@@ -31,9 +31,16 @@ export interface HttpServiceOptions {
   /** Names that requests may be addressed to, besides IP literals and `localhost`. */
   readonly allowedHosts: readonly string[];
   readonly routes: Routes;
+  /** Beyond them the oldest goes. `MOST_CONNECTIONS` if left out. */
+  readonly maxConnections?: number | undefined;
 }
 
+/** More than these nobody needs, however many descriptors there are. */
+export const MOST_CONNECTIONS = 128;
+
 export interface HttpService extends Service {
+  /** Open now. */
+  connections(): number;
   /** Where it is bound; undefined before `start`. A port of 0 has become the real one. */
   address(): Address | undefined;
 }
@@ -50,7 +57,6 @@ const HEADERS_TIMEOUT_MS = 5000;
 const REQUEST_TIMEOUT_MS = 10_000;
 /** Also for a client that does not read its answer. */
 const IDLE_TIMEOUT_MS = 15_000;
-const MAX_CONNECTIONS = 128;
 
 /** A small HTTP server for status and control. It trusts neither the network nor the user's own browser. */
 export function createHttpService(options: HttpServiceOptions): HttpService {
@@ -59,6 +65,7 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
   let unixSocket: PreparedUnixSocket | undefined;
   let bound: Address | undefined;
   let stopped: Promise<void> | undefined;
+  const open = new Set<Socket>();
 
   const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     if (stopped !== undefined) response.setHeader('connection', 'close');
@@ -69,6 +76,7 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
   return {
     name: options.name,
     address: () => bound,
+    connections: () => open.size,
     async start(signal) {
       signal.throwIfAborted();
       const { listen } = options.socket;
@@ -83,7 +91,7 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
       });
       server.setTimeout(IDLE_TIMEOUT_MS);
       server.on('request', (request, response) => void handle(request, response));
-      keepNewest(server);
+      keepNewest(server, open, options.maxConnections ?? MOST_CONNECTIONS);
       try {
         if (listen.kind === 'unix') {
           unixSocket = await prepareUnixSocket(listen.path, { mode: options.socket.socketMode, gid: options.socket.socketGid });
@@ -134,11 +142,10 @@ async function closeServer(server: Server, unixSocket: PreparedUnixSocket | unde
 }
 
 /** Beyond the limit the oldest connection goes, so that idle strangers cannot keep a health probe out. */
-function keepNewest(server: Server): void {
-  const open = new Set<Socket>();
+function keepNewest(server: Server, open: Set<Socket>, maxConnections: number): void {
   server.on('connection', (socket) => {
     for (const oldest of open) {
-      if (open.size < MAX_CONNECTIONS) break;
+      if (open.size < maxConnections) break;
       open.delete(oldest);
       oldest.destroy();
     }

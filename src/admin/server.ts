@@ -11,6 +11,7 @@ export interface MetricsServerOptions {
   readonly config: MetricsConfig;
   readonly metrics: Metrics;
   readonly readiness: Readiness;
+  readonly maxConnections?: number | undefined;
 }
 
 export interface AdminServerOptions {
@@ -22,11 +23,18 @@ export interface AdminServerOptions {
   readonly events: Pick<Events, 'logLevelChanged'>;
   /** Begins to drain; returns at once. Called again if asked again. */
   readonly shutdown: () => void;
+  readonly maxConnections?: number | undefined;
 }
 
 /** `/metrics`, `/livez` and `/readyz`: nothing that tells a secret or changes anything, so it may be bound anywhere. */
-export function createMetricsServer({ config, metrics, readiness }: MetricsServerOptions): HttpService {
-  return createHttpService({ name: 'metrics', socket: config, allowedHosts: config.allowedHosts, routes: probeRoutes(metrics, readiness) });
+export function createMetricsServer({ config, metrics, readiness, maxConnections }: MetricsServerOptions): HttpService {
+  return createHttpService({
+    name: 'metrics',
+    socket: config,
+    allowedHosts: config.allowedHosts,
+    routes: probeRoutes(metrics, readiness),
+    maxConnections,
+  });
 }
 
 /** The same, and control. Throws if it were to be reached from another machine: whoever can talk to it may stop the process. */
@@ -37,6 +45,7 @@ export function createAdminServer(options: AdminServerOptions): HttpService {
     name: 'admin',
     socket: options.config,
     allowedHosts: options.config.allowedHosts,
+    maxConnections: options.maxConnections,
     routes: {
       ...probeRoutes(options.metrics, options.readiness),
       '/config_dump': { GET: () => dump(options.status) },

@@ -93,18 +93,24 @@ function describeOutbound(listener: OutboundConfig): string[] {
   ];
 }
 
-function describeHttp({ http }: InboundConfig): string[] {
+function describeHttp({ http, alpn }: InboundConfig): string[] {
   if (http === undefined) return [];
   const tellsXfcc = http.xfcc === 'sanitize-set' || http.xfcc === 'unsafe-append';
   const fields = [tellsXfcc ? 'X-Forwarded-Client-Cert' : undefined, http.spiffeIdHeader].filter((name) => name !== undefined);
   return [
-    `  reads HTTP/1.1, and tells the application who asks in ${fields.length === 0 ? 'no field' : fields.join(' and ')}`,
+    `  serves ${describeAlpn(alpn)}, and tells the application who asks in ${fields.length === 0 ? 'no field' : fields.join(' and ')}`,
     ...describeUnsafeXfcc(http.xfcc, 'peer'),
   ];
 }
 
 function describeOutboundHttp({ http }: OutboundConfig): string[] {
-  return http === undefined ? [] : ['  reads HTTP/1.1', ...describeUnsafeXfcc(http.xfcc, 'application')];
+  return http === undefined ? [] : ['  serves HTTP/1.1', ...describeUnsafeXfcc(http.xfcc, 'application')];
+}
+
+/** What `protocol: http` serves, by the names that are offered; a client that names none speaks HTTP/1.1, if that is among them or nothing is. */
+function describeAlpn(alpn: readonly string[]): string {
+  const spoken = alpn.map((name) => (name === 'h2' ? 'HTTP/2' : 'HTTP/1.1'));
+  return spoken.length === 0 ? 'HTTP/1.1' : spoken.join(' and ');
 }
 
 function describeUnsafeXfcc(mode: XfccMode, who: string): string[] {

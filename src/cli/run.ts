@@ -16,14 +16,14 @@ export interface RunOptions {
 
 /** `scute run`: loads the configuration, runs the application on it, and reads the file again when it changes. */
 export async function run({ file, flags }: RunOptions, environment: CommandEnvironment, signal: AbortSignal): Promise<number> {
-  const { env } = environment;
+  const { env, stderr } = environment;
   const configFile =
     file === undefined ? undefined : createConfigFile({ sources: { file, flags, env }, clock: systemClock, intervalMs: LOOK_EVERY_MS });
   // From here on, a SIGHUP must not end the process; without a file there is nothing to read again.
   const stopListening = environment.onHangup(() => configFile?.reload());
   const loaded: LoadedConfig = configFile === undefined ? await loadConfig({ file, flags, env }) : await configFile.load();
   if (!loaded.ok) {
-    environment.stderr(`${formatIssues(loaded.error)}\n`);
+    stderr(`${formatIssues(loaded.error)}\n`);
     stopListening();
     return EXIT_USAGE;
   }
@@ -32,7 +32,7 @@ export async function run({ file, flags }: RunOptions, environment: CommandEnvir
   const reloads: ConfigReloads = configFile ?? { onReload: () => () => {} };
   const watch = configFile?.watch(watching.signal);
   try {
-    return await runApp(loaded.value, { reloads, version: VERSION }, signal);
+    return await runApp(loaded.value, { reloads, version: VERSION, stderr }, signal);
   } finally {
     watching.abort();
     await watch;

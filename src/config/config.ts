@@ -97,12 +97,16 @@ export interface HttpConfig {
   readonly spiffeIdHeader: string | undefined;
   /** Requests of one HTTP/2 connection at once. */
   readonly maxConcurrentStreams: number;
+  /** What may be asked for by `Upgrade` besides WebSockets, over HTTP/1.1. */
+  readonly upgrades: readonly string[];
   readonly limits: HttpLimits;
 }
 
 /** To a server, request by request. */
 export interface OutboundHttpConfig {
   readonly xfcc: OutboundXfccMode;
+  /** What may be asked for by `Upgrade` besides WebSockets. */
+  readonly upgrades: readonly string[];
   readonly limits: HttpLimits;
 }
 
@@ -116,6 +120,8 @@ export interface HttpLimits {
   readonly minBodyBytesPerSecond: number | undefined;
   /** Undefined: no limit. */
   readonly responseTimeoutMs: number | undefined;
+  /** How long a connection to the other side is kept without a request, if that side does not say. Undefined: any time. */
+  readonly upstreamIdleTimeoutMs: number | undefined;
 }
 
 export interface Limits {

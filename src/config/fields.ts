@@ -78,6 +78,18 @@ const CONNECTION_FIELDS: ReadonlySet<string> = new Set([
   'x-forwarded-client-cert',
 ]);
 
+/** Tokens of RFC 9110, section 5.6.2. */
+const UPGRADE_PROTOCOL = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}(?:\/[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64})?$/;
+/** HTTP of any version and draft (`h2c-14`), in plain text or in TLS. */
+const CARRIES_REQUESTS = /^(?:h[0-9]+c?|https?|s-?http|tls|ssl)(?:[^A-Za-z0-9].*)?$/i;
+
+/** A protocol that `Upgrade` may name (RFC 9110, section 7.8), none that carries requests, which nobody would judge then. */
+export const upgradeProtocol = z
+  .string()
+  .regex(UPGRADE_PROTOCOL, 'must be the name of one protocol, such as "tcp", or name and version, such as "SPDY/3.1"')
+  .refine((protocol) => !protocol.includes('*'), 'must name one protocol: "*" stands for nothing here')
+  .refine((protocol) => !CARRIES_REQUESTS.test(protocol), 'would carry requests past the one who judges them');
+
 /** A TLS ALPN protocol name (RFC 7301: 1 to 255 bytes), such as `h2`. */
 export const alpnProtocol = z.string().regex(/^[\x21-\x7e]{1,255}$/, 'must be 1 to 255 visible ASCII characters');
 

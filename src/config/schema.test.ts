@@ -363,13 +363,15 @@ test('an inbound listener forwards bytes unless it says http, which has limits o
     xfcc: 'sanitize-set',
     spiffeIdHeader: undefined,
     maxConcurrentStreams: 100,
+    upgrades: [],
     limits: {
       maxHeadBytes: 32_768,
-      maxFields: 100,
+      maxFields: 1000,
       maxBodyBytes: undefined,
       headTimeoutMs: 10_000,
       minBodyBytesPerSecond: 240,
       responseTimeoutMs: 60_000,
+      upstreamIdleTimeoutMs: 1500,
     },
   });
   assert.deepEqual([set?.http?.xfcc, set?.http?.spiffeIdHeader], ['sanitize', 'X-Peer']);
@@ -390,6 +392,22 @@ test('settings of HTTP are for HTTP, which is version 2 and 1.1, and no field th
   for (const name of ['Host', 'content-length', 'Connection', 'X-Forwarded-Client-Cert', 'X_Peer', 'a b', '']) {
     assert.match(problemsOf({ protocol: 'http', http: { spiffeIdHeader: name } }).join(), /inbound\[0\]\.http\.spiffeIdHeader/, name);
   }
+});
+
+test('what a connection may be switched to is named one by one, and never carries requests', () => {
+  const http = (upgrades: readonly unknown[]): object => ({ protocol: 'http', http: { upgrades } });
+  const upgradesOf = (upgrades: readonly string[]): readonly string[] | undefined =>
+    accepted({ ...BASE, inbound: [{ ...INBOUND, ...http(upgrades) }] }).inbound[0]?.http?.upgrades;
+  assert.deepEqual(upgradesOf(['tcp', 'SPDY/3.1', 'WebSocket', 'connect-udp']), ['tcp', 'SPDY/3.1', 'connect-udp']);
+
+  for (const name of 'h2c H2C h2c-14 h2C/1 h2 H2 h2/2.0 h3 HTTP http HTTP/1.1 HTTP/2.0 https S-HTTP/1.0 TLS tls TLS/1.0 tls/1.3'.split(' '))
+    assert.deepEqual(problemsOf(http(['tcp', name])), ['inbound[0].http.upgrades[1]: would carry requests past the one who judges them']);
+  for (const name of ['*', 'HTTP/*', 'TLS/*', 'tcp*'])
+    assert.match(problemsOf(http([name])).join(), /inbound\[0\]\.http\.upgrades\[0\]: .*"\*" stands for nothing here/, name);
+  for (const name of ['', 'a b', 'tcp, udp', 'tcp/', '/1', 'a/b/c', 'tcp\r\nX: y', 'tcp:1', '\u00e9', 'x'.repeat(65), 7])
+    assert.match(problemsOf(http([name])).join(), /inbound\[0\]\.http\.upgrades\[0\]: /, String(name));
+  assert.match(problemsOf(http(['tcp', 'TCP'])).join(), /inbound\[0\]\.http\.upgrades: has a protocol twice/);
+  assert.match(problemsOfOutbound(http(['TLS/1.2'])).join(), /^outbound\[0\]\.http\.upgrades\[0\]: would carry requests/);
 });
 
 test('sds is enough to run: it listens on a Unix socket of its owner, with the names of the SPIRE agent', () => {

@@ -1,6 +1,7 @@
 /** The one description of a configuration: checks, defaults, JSON Schema and the reference table all come from it. Pure. */
 import * as z from 'zod';
 import { OUTBOUND_XFCC_MODES, XFCC_MODES } from '../http1/identity-fields.ts';
+import { WEBSOCKET } from '../http1/upgrades.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import { compileAllowList, type AllowList } from '../policy/rules.ts';
 import {
@@ -52,7 +53,7 @@ const limitFields = {
     schema: field.positiveDuration,
     default: '5s',
     pattern: field.durationPattern,
-    description: 'time for the TLS handshake, from accepting or connecting to the verdict',
+    description: 'time for the TLS handshake, from accepting or connecting to the verdict; nobody waits longer for a place than twice this',
   },
   idleTimeout: {
     schema: field.durationOrOff,
@@ -79,7 +80,7 @@ const countFields = {
   maxHandshakes: { default: 1000, description: 'TLS handshakes under way, of peers not yet authenticated; further ones wait' },
   maxWaiting: {
     default: 16_384,
-    description: 'accepted connections that wait, unread, for one of the places above; further ones are reset',
+    description: 'accepted connections that wait for one of the places above, for a limited time; further ones are reset',
   },
 } as const;
 
@@ -136,7 +137,7 @@ const alpn = alpnProtocols.prefault([]).meta({ description: 'ALPN protocols, bes
 
 const httpLimitFields = {
   maxHeadBytes: z.int().min(1024).max(1_048_576).prefault(32_768).meta({ description: "bytes of a request's or a response's head" }),
-  maxFields: z.int().min(10).max(1000).prefault(100).meta({ description: 'fields of a head, and of trailers' }),
+  maxFields: z.int().min(10).max(10_000).prefault(1000).meta({ description: 'fields of a head, and of trailers' }),
   maxBodyBytes: z.int().min(1).optional().meta({ description: "bytes of a request's body; no limit if left out" }),
   headTimeout: field.positiveDuration.prefault('10s').meta({
     description: "time for a request's head, from its first byte to its last; trailers likewise",
@@ -155,9 +156,34 @@ const httpLimitFields = {
   }),
 };
 
-const httpLimits = z.strictObject(httpLimitFields);
+/** `standard` is shorter than the other side usually keeps a connection, `who` is that side. */
+const upstreamIdleTimeout = (standard: string, who: string, why: string) =>
+  field.durationOrOff.prefault(standard).meta({
+    description: `how long a connection to ${who} is kept without a request, unless ${who} says how long in \`Keep-Alive: timeout=\`, which is heeded; it must be shorter than ${who} keeps it${why}. \`off\`: any time`,
+    pattern: field.durationOrOffPattern,
+  });
 
-function limitsOfHttp({ headTimeout, responseTimeout, minBodyRate, ...sizes }: z.output<typeof httpLimits>): HttpLimits {
+const upgrades = z
+  .array(field.upgradeProtocol)
+  .max(16)
+  .refine((names) => new Set(names.map((name) => name.toLowerCase())).size === names.length, 'has a protocol twice')
+  // It may be said, and is there in any case.
+  .transform((names) => names.filter((name) => name.toLowerCase() !== WEBSOCKET))
+  .prefault([])
+  .meta({
+    description:
+      'protocols that `Upgrade` may ask for besides `websocket`, such as `[tcp]` for Docker and `[SPDY/3.1]` for Kubernetes, over HTTP/1.1: after the 101 bytes pass unread. HTTP and TLS are refused',
+  });
+
+const httpLimits = z.strictObject({ ...httpLimitFields, upstreamIdleTimeout: field.durationOrOff });
+
+function limitsOfHttp({
+  headTimeout,
+  responseTimeout,
+  minBodyRate,
+  upstreamIdleTimeout: idle,
+  ...sizes
+}: z.output<typeof httpLimits>): HttpLimits {
   return {
     maxHeadBytes: sizes.maxHeadBytes,
     maxFields: sizes.maxFields,
@@ -165,6 +191,7 @@ function limitsOfHttp({ headTimeout, responseTimeout, minBodyRate, ...sizes }: z
     headTimeoutMs: headTimeout,
     minBodyBytesPerSecond: unlessOff(minBodyRate),
     responseTimeoutMs: unlessOff(responseTimeout),
+    upstreamIdleTimeoutMs: unlessOff(idle),
   };
 }
 
@@ -180,12 +207,15 @@ const http = z
     maxConcurrentStreams: z.int().min(1).max(10_000).prefault(100).meta({
       description: 'requests of one HTTP/2 connection at once; each may hold a connection to the application',
     }),
+    upgrades,
     ...httpLimitFields,
+    upstreamIdleTimeout: upstreamIdleTimeout('1500ms', 'the application', ' (gunicorn: 2 s, uvicorn: 5 s), and a new one costs little'),
   })
-  .transform(({ xfcc, spiffeIdHeader, maxConcurrentStreams, ...limits }): HttpConfig => ({
+  .transform(({ xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, ...limits }): HttpConfig => ({
     xfcc,
     spiffeIdHeader,
     maxConcurrentStreams,
+    upgrades,
     limits: limitsOfHttp(limits),
   }));
 
@@ -195,9 +225,15 @@ const outboundHttp = z
       description:
         'the field `X-Forwarded-Client-Cert`: `sanitize` removes it, `unsafe-forward` leaves what the application sent, which may name anybody',
     }),
+    upgrades,
     ...httpLimitFields,
+    upstreamIdleTimeout: upstreamIdleTimeout(
+      '50s',
+      'the server',
+      ' (load balancers and nginx: 60 s and more), and a new one costs a handshake',
+    ),
   })
-  .transform(({ xfcc, ...limits }): OutboundHttpConfig => ({ xfcc, limits: limitsOfHttp(limits) }));
+  .transform(({ xfcc, upgrades, ...limits }): OutboundHttpConfig => ({ xfcc, upgrades, limits: limitsOfHttp(limits) }));
 
 const name = (direction: string) =>
   field.listenerName.optional().meta({
@@ -238,7 +274,11 @@ const sdsLimit = (most: number, standard: number, description: string) => z.int(
 
 const sdsLimits = z
   .strictObject({
-    maxConnections: sdsLimit(10_000, 256, 'connections; then one without a stream makes room, or the new one is closed'),
+    maxConnections: sdsLimit(
+      10_000,
+      256,
+      'connections, and a quarter of the file descriptors at most; then one without a stream makes room, or the new one is closed',
+    ),
     maxStreams: sdsLimit(1_000_000, 10_000, 'streams of all connections'),
     maxStreamsPerConnection: sdsLimit(100_000, 1000, 'streams of one connection; an Envoy has one a secret'),
     maxNames: sdsLimit(100_000, 1000, 'names that one stream may ask for'),

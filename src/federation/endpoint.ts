@@ -13,7 +13,6 @@ import type { TlsContexts } from '../tls/contexts.ts';
 import type { AcceptedConnection, BoundListener, TlsContext } from '../transport/connection.ts';
 import { createTlsContext, listen } from '../transport/node.ts';
 import { FederationFileError, readBounded } from './files.ts';
-import { MAX_ENDPOINT_CONNECTIONS } from './limits.ts';
 import { documentOf, type ServedDocument } from './served-document.ts';
 
 export interface BundleEndpointDeps {
@@ -22,12 +21,16 @@ export interface BundleEndpointDeps {
   readonly contexts: TlsContexts;
   readonly events: FederationEvents;
   readonly clock: Clock;
+  /** Beyond it the oldest goes, so that idle strangers cannot keep others out. */
+  readonly maxConnections: number;
 }
 
 export interface BundleEndpoint extends Service {
   /** Where it is bound; undefined before `start`. A port of 0 has become the real one. */
   address(): Address | undefined;
   status(): EndpointStatus;
+  /** Those that are open. */
+  connections(): number;
 }
 
 /** For handshake, request and answer together: a connection is for one request. */
@@ -110,6 +113,10 @@ class Endpoint implements BundleEndpoint {
     return { trustDomain: document?.trustDomain, sequence: document?.sequence, authorities: document?.authorities ?? 0 };
   }
 
+  connections(): number {
+    return this.#open.size;
+  }
+
   #accept(accepted: AcceptedConnection): void {
     const context = this.#context();
     if (this.#stopped || context === undefined) {
@@ -118,7 +125,7 @@ class Endpoint implements BundleEndpoint {
       return;
     }
     for (const oldest of this.#open) {
-      if (this.#open.size < MAX_ENDPOINT_CONNECTIONS) break;
+      if (this.#open.size < this.#deps.maxConnections) break;
       oldest.cut('connection_limit');
     }
     const one = new OneRequest(this.#deps, () => this.#open.delete(one));

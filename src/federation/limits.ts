@@ -1,2 +1,2 @@
-/** Connections to our bundle endpoint. Beyond it the oldest goes, so that idle strangers cannot keep others out. */
-export const MAX_ENDPOINT_CONNECTIONS = 128;
+/** Connections to our bundle endpoint, where the process has descriptors for so many. */
+export const MOST_ENDPOINT_CONNECTIONS = 128;

@@ -4,7 +4,7 @@ import { codeOf, messageOf } from '../lib/errors.ts';
 import type { ListenerCounters, RequestRecord } from '../telemetry/records.ts';
 import type { NativeStream, SecureConnection } from '../transport/connection.ts';
 import { DeadlineQueue } from './deadline-queue.ts';
-import type { FileBudget } from '../transport/file-budget.ts';
+import type { FileAccount } from '../transport/file-budget.ts';
 import type { IdentityFields } from '../http1/identity-fields.ts';
 import type { RequestJudge } from './http1-forwarder.ts';
 import {
@@ -35,7 +35,7 @@ export interface Http2ForwardOptions {
   readonly identity: IdentityFields;
   readonly judge: RequestJudge;
   /** A place for one connection to the application was taken with the client's. */
-  readonly files: FileBudget;
+  readonly files: FileAccount;
   /** Connects to the application; `done` is told once, unless the attempt is aborted. */
   open(done: (outcome: StreamOutcome) => void): { abort(): void };
   requestFinished(record: RequestRecord): void;
@@ -116,6 +116,8 @@ class Http2Forwarder implements ExchangeContext {
     this.connections = new ApplicationConnections({
       max: options.maxConcurrentStreams,
       files: options.files,
+      clock,
+      silentMs: limits.upstreamIdleTimeoutMs,
       open: (done) => options.open(done),
       carried: (read, written) => {
         counters.upstreamReadBytes += read;
@@ -128,6 +130,11 @@ class Http2Forwarder implements ExchangeContext {
   start(): void {
     const { session, downstream, limits, clock } = this.#options;
     session.drop = () => this.#drop();
+    session.dismiss = (reason, detail) => {
+      session.because(reason, detail);
+      if (this.#exchanges.size > 0) this.#drop();
+      else this.#end(CLOSE_GRACE_MS);
+    };
     // Requests that are on their way are refused by the GOAWAY, which says so: Node cannot announce the end before it.
     session.wind = () => this.#endWithStreams();
     session.expire = () => {

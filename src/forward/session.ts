@@ -47,6 +47,10 @@ export class Session {
   lastActiveTick = 0;
   /** Drops whatever is open at the moment. Replaced as the session goes on. */
   drop: () => void = () => undefined;
+  /** Ends the session at once, for this reason; in order if nothing is under way, for protocols that have such a moment. */
+  dismiss: (reason: CloseReason, detail: string) => void = (reason, detail) => this.#dropBecause(reason, detail);
+  /** It takes long until the session is admitted: what is unread of it is to be watched. */
+  linger: () => void = () => undefined;
   /** Ends the session as soon as nothing is under way, if the protocol has such a moment. */
   wind: () => void = () => undefined;
   /** The SVID of one side has expired: for protocols that have a moment to begin anew. */
@@ -72,11 +76,18 @@ export class Session {
     this.#detail = detail !== undefined && detail.length > MAX_DETAIL ? `${detail.slice(0, MAX_DETAIL)}…` : detail;
   }
 
+  #dropBecause(reason: CloseReason, detail: string): void {
+    this.because(reason, detail);
+    this.drop();
+  }
+
   /** True the first time: then the caller writes the record and gives back what the session held. */
   end(): boolean {
     if (this.#ended) return false;
     this.#ended = true;
     this.drop = () => undefined;
+    this.dismiss = () => undefined;
+    this.linger = () => undefined;
     this.wind = () => undefined;
     this.expire = () => undefined;
     return true;

@@ -12,6 +12,7 @@ import type { HandshakeOutcome, SecureConnection } from '../transport/connection
 import { Admission } from './admission.ts';
 import { Gate } from './gate.ts';
 import { Session } from '../forward/session.ts';
+import { WaitingRoom } from './waiting-room.ts';
 
 test('a TLS library whose verdict cannot be read refuses the peer, and nothing is thrown at whoever called back', () => {
   const authority = createTestAuthority();
@@ -30,10 +31,12 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
   };
   const limits = { maxConnections: 1, maxHandshakes: 1, maxWaiting: 1, handshakeTimeoutMs: 1000 };
   const never = (): never => assert.fail('not this way');
+  const room = new WaitingRoom(0);
   const gate = new Gate({
     clock: systemClock,
     counters,
     clientSpeaksFirst: true,
+    room,
     limits: () => limits,
     begin: never,
     refuse: never,
@@ -53,7 +56,9 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
     events: events as Events,
     clock: systemClock,
     gate,
+    room,
     allow: () => allow.value,
+    placeTimeoutMs: never,
     finish: (session) => void finished.push(session),
     admitted: never,
   });
@@ -69,6 +74,7 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
     readPeerEvidence() {
       throw new Error('no verdict');
     },
+    wait: never,
     dropPeerEvidence: never,
     start: never,
     handOver: never,

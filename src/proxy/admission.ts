@@ -11,6 +11,7 @@ import type { HandshakeInProgress, HandshakeOutcome, SecureConnection } from '..
 import type { Gate } from './gate.ts';
 import { handshakeProblem } from '../forward/outcome.ts';
 import type { Session } from '../forward/session.ts';
+import type { WaitingRoom } from './waiting-room.ts';
 
 export interface AdmissionOptions {
   readonly ref: ListenerRef;
@@ -19,8 +20,11 @@ export interface AdmissionOptions {
   readonly events: Events;
   readonly clock: Clock;
   readonly gate: Gate;
+  readonly room: WaitingRoom;
   /** Inbound: who may connect. Outbound: who the server must be. Asked for each verdict. */
   allow(): AllowList;
+  /** How long anybody waits for a place among the connections. */
+  placeTimeoutMs(): number;
   /** The session is over: what it had open was dropped. */
   readonly finish: (session: Session) => void;
   /** The peer is admitted and has its place: the session is a live connection from here on. */
@@ -112,19 +116,60 @@ export class Admission {
 
   /** A session that has no peer yet: `enter` is called when it has its place among the connections, at once or later. */
   enterUnjudged(session: Session, dropRest: () => void, enter: () => void): void {
-    const { gate, finish } = this.#options;
-    const again = (): void => {
-      if (session.ended) return;
-      if (!gate.takePlace(again)) return;
-      this.#options.admitted(session);
-      enter();
-    };
+    const { finish } = this.#options;
     session.drop = () => {
-      gate.forget(again);
       dropRest();
       finish(session);
     };
-    again();
+    const attempt = (): void => {
+      if (!this.#takePlace(session, attempt)) return;
+      this.#options.admitted(session);
+      enter();
+    };
+    attempt();
+  }
+
+  /**
+   * True: the session has a place among the connections. False: it waits for one, and `retry` is called when it may have
+   * one. It is dropped when it has waited for long enough, or when whoever it waits for is gone.
+   */
+  #takePlace(session: Session, retry: () => void, peer?: { readonly connection: SecureConnection; readonly role: PeerRole }): boolean {
+    const { gate, clock, room } = this.#options;
+    const again = (): void => {
+      if (session.ended) return;
+      stop();
+      retry();
+    };
+    if (gate.takePlace(again)) return true;
+    const { drop } = session;
+    const timeoutMs = this.#options.placeTimeoutMs();
+    const timer = clock.after(timeoutMs, () => {
+      session.because('waiting_limit', `no place among the connections was free within ${timeoutMs} ms`);
+      session.drop();
+    });
+    const stop = (): void => {
+      gate.forget(again);
+      timer.cancel();
+      if (peer !== undefined) room.leave(peer.connection);
+      session.drop = drop;
+    };
+    session.drop = () => {
+      stop();
+      drop();
+    };
+    if (peer !== undefined) {
+      const left = (): void => {
+        session.because(peer.role === 'client' ? 'downstream_reset' : 'upstream_reset', 'it left while it waited for a place');
+        session.drop();
+      };
+      const crowdedOut = (detail: string): void => {
+        session.because('waiting_limit', detail);
+        session.drop();
+      };
+      room.enter(peer.connection, { ended: left, closed: left, crowdedOut });
+    }
+    session.linger();
+    return false;
   }
 
   #judged(options: AuthenticateOptions, connection: SecureConnection): Authenticated {
@@ -157,21 +202,12 @@ export class Admission {
       }
       return;
     }
-    const again = (): void => {
-      if (session.ended) return;
+    const judgeAgain = (): void => {
       const anew = this.#judge(options, connection);
       if (anew.ok) this.#place(options, connection, anew.proven);
       else session.drop();
     };
-    if (!gate.takePlace(again)) {
-      const { drop } = session;
-      session.drop = () => {
-        gate.forget(again);
-        drop();
-      };
-      return;
-    }
-    this.#enter(options, connection, proven);
+    if (this.#takePlace(session, judgeAgain, { connection, role: options.role })) this.#enter(options, connection, proven);
   }
 
   #enter({ session, admitted }: HandshakeOptions, connection: SecureConnection, proven: ProvenPeer): void {

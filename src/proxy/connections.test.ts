@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { FakeClock } from '../../test/support/fake-clock.ts';
 import { createTestAuthority } from '../../test/support/pki.ts';
 import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
 import { systemClock } from '../lib/clock.ts';
@@ -15,7 +16,7 @@ test('those that may stay do not keep an update from those behind them, who may 
   const snapshot = heldSnapshot([us], [authority]);
   const allow = compileAllowList(['spiffe://example.org/kept']);
   assert.ok(allow.ok);
-  const connections = new Connections(systemClock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  const connections = new Connections(new FakeClock(), () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
   const dropped: string[] = [];
   // Those that may stay come first, more of them than are judged in a turn.
   for (const name of [...Array.from({ length: 300 }, () => 'kept'), 'gone']) {
@@ -36,6 +37,41 @@ test('those that may stay do not keep an update from those behind them, who may 
   for (let round = 0; round < 6; round++) connections.judgeAgain(snapshot, allow.value);
   assert.deepEqual(dropped, ['gone']);
   await nextTurn();
+});
+
+test('others get a turn after each peer whose chain takes long to judge again', async () => {
+  const authority = createTestAuthority();
+  const us = svidOf(authority, 'spiffe://example.org/us');
+  const snapshot = heldSnapshot([us], [authority]);
+  const allow = compileAllowList(['spiffe://example.org/slow']);
+  assert.ok(allow.ok);
+  const clock = new FakeClock();
+  const connections = new Connections(clock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  let judged = 0;
+  for (let made = 0; made < 5; made++) {
+    const session = new Session('slow', 0);
+    const chainDer = [authority.issue({ id: 'spiffe://example.org/slow' }).der];
+    const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
+    assert.ok(authenticated.ok);
+    session.ownId = us.id;
+    session.proven = {
+      authenticated: authenticated.value,
+      objection: undefined,
+      get chainDer() {
+        judged++;
+        clock.advance(50);
+        return chainDer;
+      },
+    };
+    connections.add(session);
+  }
+
+  connections.judgeAgain(snapshot, allow.value);
+
+  for (let turn = 1; turn <= 5; turn++) {
+    assert.equal(judged, turn);
+    await nextTurn();
+  }
 });
 
 test('who is here to be told that it is not allowed is dropped with its authority, and not for the list', async () => {

@@ -10,8 +10,10 @@ export interface ConnectionLimits {
   readonly maxLifetimeMs: number | undefined;
 }
 
-/** How many live connections are judged again before others get a turn: one may take a fraction of a millisecond. */
+/** How many live connections are judged again before others get a turn: one takes a fraction of a millisecond, */
 const JUDGED_PER_TURN = 64;
+/** or many, if whoever issued its chain wants that: so no further one after this. */
+const TURN_MS = 10;
 const LONGEST_SWEEP_MS = 1000;
 const SHORTEST_SWEEP_MS = 10;
 
@@ -55,7 +57,7 @@ export class Connections {
   }
 
   /**
-   * Judges every admitted peer against a newer snapshot and allow list, and drops those that would not be let in now. A
+   * Judges every admitted peer against a newer snapshot and allow list, and dismisses those that would not be let in now. A
    * certificate that merely expired since its handshake is let be. A later call overtakes one that is still at work, and
    * begins with those that were judged longest ago: however fast updates come, everybody has a turn.
    */
@@ -73,14 +75,15 @@ export class Connections {
     const sessions = [...this.#live].values();
     const some = (): void => {
       if (round !== this.#judging) return;
-      for (let judged = 0; judged < JUDGED_PER_TURN; judged++) {
+      const untilMs = this.#clock.monotonic() + TURN_MS;
+      for (let judged = 0; judged < JUDGED_PER_TURN && (judged === 0 || this.#clock.monotonic() < untilMs); judged++) {
         const next = sessions.next();
         if (next.done === true) return;
         const session = next.value;
         if (session.ended) continue;
         const problem = problemOf(session, authenticate, ownIds, allow);
-        if (problem !== undefined) drop(session, problem.reason, problem.detail);
-        // The last place: it was judged just now. A dropped one leaves the set when it is closed.
+        if (problem !== undefined) session.dismiss(problem.reason, problem.detail);
+        // The last place: it was judged just now. A dismissed one leaves the set when it is closed.
         if (this.#live.delete(session)) this.#live.add(session);
       }
       setImmediate(some);
@@ -94,12 +97,14 @@ export class Connections {
     if (this.#live.size > 0 && !deadline.aborted) {
       await new Promise<void>((resolve) => {
         const finish = (): void => {
-          deadline.removeEventListener('abort', finish);
+          deadline.removeEventListener('abort', late);
           this.#whenEmpty = undefined;
           resolve();
         };
+        // What came before the deadline may still have to be read.
+        const late = (): void => void setImmediate(finish);
         this.#whenEmpty = finish;
-        deadline.addEventListener('abort', finish, { once: true });
+        deadline.addEventListener('abort', late, { once: true });
       });
     }
     const rest = [...this.#live];

@@ -3,10 +3,13 @@ import { hash } from 'node:crypto';
 import { test } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import type { ListenerCounters } from '../telemetry/records.ts';
-import type { AcceptedConnection } from '../transport/connection.ts';
+import type { AcceptedConnection, WaitingHandler } from '../transport/connection.ts';
 import { Gate } from './gate.ts';
+import { WaitingRoom } from './waiting-room.ts';
 
 const STEPS = 3000;
+/** Less than those that wait may say together. */
+const MAX_KEPT = 8192;
 const never = (): never => assert.fail('the gate reads nothing');
 
 type State = 'waiting' | 'handshaking' | 'admitted' | 'open' | 'gone';
@@ -15,7 +18,9 @@ type State = 'waiting' | 'handshaking' | 'admitted' | 'open' | 'gone';
 interface Model {
   readonly accepted: AcceptedConnection;
   state: State;
-  seen: ((arrived: boolean) => void) | undefined;
+  handler: WaitingHandler | undefined;
+  /** It has a turn only when it has said something. */
+  mustSpeak: boolean;
   again: (() => void) | undefined;
 }
 
@@ -47,10 +52,12 @@ for (const clientSpeaksFirst of [true, false]) {
       assert.equal(model.state, 'waiting', 'let go twice, or after it had begun');
       model.state = 'gone';
     };
+    const room = new WaitingRoom(MAX_KEPT);
     const gate = new Gate({
       clock,
       counters,
       clientSpeaksFirst,
+      room,
       limits: () => limits,
       begin(accepted) {
         const model = modelOf(accepted);
@@ -91,18 +98,20 @@ for (const clientSpeaksFirst of [true, false]) {
       }
     };
     const arrive = (): void => {
+      const mustSpeak = clientSpeaksFirst && counters.handshaking >= limits.maxHandshakes / 4;
       const accepted: AcceptedConnection = {
         remoteAddress: '127.0.0.1:1',
         localAddress: '127.0.0.1:2',
         readAhead: never,
         open: never,
         openTls: never,
-        waitForBytes(seen) {
-          modelOf(accepted).seen = seen;
+        hasWaited: false,
+        wait(handler) {
+          modelOf(accepted).handler = handler;
         },
         abort: never,
       };
-      models.set(accepted, { accepted, state: 'waiting', seen: undefined, again: undefined });
+      models.set(accepted, { accepted, state: 'waiting', handler: undefined, mustSpeak, again: undefined });
       gate.arrive(accepted);
     };
     const some = (...states: readonly State[]): Model | undefined => {
@@ -115,10 +124,11 @@ for (const clientSpeaksFirst of [true, false]) {
         { handshaking: counters.handshaking, open: counters.open, waiting: counters.waiting },
         { handshaking: count('handshaking', 'admitted'), open: count('open'), waiting: count('waiting') },
       );
-      const heard = [...models.values()].filter(({ state, seen }) => state === 'waiting' && seen === undefined).length;
+      const heard = [...models.values()].filter(({ state, mustSpeak }) => state === 'waiting' && !mustSpeak).length;
       const placesFree = counters.open < limits.maxConnections;
       assert.ok(!(placesFree && count('admitted') > 0), 'an admitted peer waits beside a free place');
       assert.ok(!(placesFree && counters.handshaking < limits.maxHandshakes && heard > 0), 'one waits beside a free place');
+      assert.ok(room.bytes <= MAX_KEPT);
       for (const [accepted, { state }] of models) if (state === 'gone') models.delete(accepted);
     };
 
@@ -126,18 +136,25 @@ for (const clientSpeaksFirst of [true, false]) {
       const what = random();
       if (what < 0.4) arrive();
       else if (what < 0.55) {
-        const silent = [...models.values()].find(({ state, seen }) => state === 'waiting' && seen !== undefined);
-        const seen = silent?.seen;
-        if (silent !== undefined) silent.seen = undefined;
-        seen?.(random() < 0.8);
+        const model = some('waiting');
+        const fate = random();
+        if (model !== undefined && fate < 0.8) {
+          model.mustSpeak = false;
+          model.handler?.kept(1 + Math.floor(random() * 4096));
+        } else if (fate < 0.9) {
+          model?.handler?.ended();
+          if (!clientSpeaksFirst && model !== undefined) assert.equal(model.state, 'waiting', 'it may still read');
+        } else model?.handler?.closed();
       } else if (what < 0.7) {
         const model = some('handshaking');
         if (model !== undefined) ask(model);
       } else if (what < 0.94) {
         const model = some('handshaking', 'admitted', 'open');
         if (model !== undefined) end(model);
-      } else if (what < 0.97) clock.advance(400);
-      else {
+      } else if (what < 0.97) {
+        clock.advance(400);
+        assert.ok(counters.waiting <= clock.armed, 'somebody waits without a timer');
+      } else {
         const upTo = (limit: number): number => 1 + Math.floor(random() * limit);
         limits = { maxConnections: upTo(8), maxHandshakes: upTo(8), maxWaiting: upTo(10), handshakeTimeoutMs: 1000 };
         gate.limitsChanged();
@@ -148,6 +165,6 @@ for (const clientSpeaksFirst of [true, false]) {
     for (let model = some('handshaking', 'admitted', 'open'); model !== undefined; model = some('handshaking', 'admitted', 'open'))
       end(model);
     check();
-    assert.deepEqual([counters.handshaking, counters.open, counters.waiting, models.size, clock.armed], [0, 0, 0, 0, 0]);
+    assert.deepEqual([counters.handshaking, counters.open, counters.waiting, models.size, clock.armed, room.bytes], [0, 0, 0, 0, 0, 0]);
   });
 }

@@ -1,12 +1,13 @@
 import type { AcceptedConnection } from '../transport/connection.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import type { ListenerCounters, RefusedAcceptReason } from '../telemetry/records.ts';
+import type { WaitingRoom } from './waiting-room.ts';
 
 export interface GateLimits {
   readonly maxConnections: number;
   readonly maxHandshakes: number;
   readonly maxWaiting: number;
-  /** A connection that sent nothing for this long is cut, whether it waits or not. */
+  /** Who must speak does so within this time; nobody waits longer than twice as long after that. */
   readonly handshakeTimeoutMs: number;
 }
 
@@ -15,27 +16,28 @@ export interface GateOptions {
   readonly counters: ListenerCounters;
   /** The other side must speak first, as in TLS; false where a server may be waited for to greet. */
   readonly clientSpeaksFirst: boolean;
+  readonly room: WaitingRoom;
   limits(): GateLimits;
   /** The connection has a place among the handshakes. It must be given back with `handshakeEnded`. */
-  begin(accepted: AcceptedConnection): void;
+  readonly begin: (accepted: AcceptedConnection) => void;
   /** The connection was dropped, or is to be dropped, unread. */
-  refuse(accepted: AcceptedConnection, reason: RefusedAcceptReason | 'handshake_timeout', detail: string): void;
+  readonly refuse: (accepted: AcceptedConnection, reason: RefusedAcceptReason | 'handshake_timeout', detail: string) => void;
   /** The other side left while it waited. */
-  left(accepted: AcceptedConnection): void;
+  readonly left: (accepted: AcceptedConnection) => void;
 }
 
 /**
- * Who may begin a handshake. Node cannot pause accepting, so a connection beyond the limits waits unread in a bounded
- * queue, and one beyond the queue is refused. Peers that are not yet authenticated only ever hold places for handshakes,
- * never for connections; and when those places become scarce, a connection must send its first byte to get one, so that
- * silent ones cost no more than a socket.
+ * Who may begin a handshake. Node cannot pause accepting, so a connection beyond the limits waits, for a bounded time, in a
+ * bounded queue, and one beyond the queue is refused. Peers that are not yet authenticated only ever hold places for
+ * handshakes, never for connections; and when those places become scarce, a connection must send its first byte to get one,
+ * so that silent ones cost no more than a socket.
  */
 export class Gate {
   readonly #options: GateOptions;
-  /** Have sent something, or need not: first come, first served. */
+  /** Whoever waits, with the timer that ends it. */
+  readonly #waiting = new Map<AcceptedConnection, Timer>();
+  /** Of them those that have sent something, or need not: first come, first served. The others are silent so far. */
   readonly #queue = new Set<AcceptedConnection>();
-  /** Silent so far, with the timer that cuts them. */
-  readonly #silent = new Map<AcceptedConnection, Timer>();
   /** Authenticated, and waiting for a place among the connections. They keep their place among the handshakes. */
   readonly #admitted = new Set<() => void>();
   #serving = false;
@@ -46,12 +48,12 @@ export class Gate {
   }
 
   arrive(accepted: AcceptedConnection): void {
-    const { counters } = this.#options;
+    const { counters, clientSpeaksFirst, refuse } = this.#options;
     const limits = this.#options.limits();
-    const plenty = counters.handshaking < limits.maxHandshakes / 4;
-    if (plenty || !this.#options.clientSpeaksFirst) this.#enqueueOrBegin(accepted, limits);
-    else if (counters.waiting < limits.maxWaiting) this.#watch(accepted, limits);
-    else this.#options.refuse(accepted, 'handshake_limit', `${limits.maxWaiting} connections wait already`);
+    const mustSpeak = clientSpeaksFirst && counters.handshaking >= limits.maxHandshakes / 4;
+    if (!mustSpeak && this.#mayBegin(limits)) this.#begin(accepted);
+    else if (counters.waiting < limits.maxWaiting) this.#wait(accepted, mustSpeak, limits);
+    else refuse(accepted, mustSpeak ? 'handshake_limit' : this.#whatIsFull(limits), `${limits.maxWaiting} connections wait already`);
   }
 
   /** A place among the handshakes is free again. */
@@ -98,44 +100,79 @@ export class Gate {
 
   /** Refuses all that wait. */
   close(reason: RefusedAcceptReason, detail: string): void {
-    const waiting = [...this.#queue, ...this.#silent.keys()];
-    for (const timer of this.#silent.values()) timer.cancel();
-    this.#queue.clear();
-    this.#silent.clear();
-    this.#options.counters.waiting -= waiting.length;
-    for (const accepted of waiting) this.#options.refuse(accepted, reason, detail);
-  }
-
-  #enqueueOrBegin(accepted: AcceptedConnection, limits: GateLimits): void {
-    const { counters } = this.#options;
-    if (this.#mayBegin(limits)) {
-      counters.handshaking += 1;
-      this.#options.begin(accepted);
-    } else if (counters.waiting < limits.maxWaiting) {
-      counters.waiting += 1;
-      this.#queue.add(accepted);
-    } else {
-      const reason = counters.open >= limits.maxConnections ? 'connection_limit' : 'handshake_limit';
-      this.#options.refuse(accepted, reason, `${limits.maxWaiting} connections wait already`);
+    for (const accepted of this.#waiting.keys()) {
+      this.#endWait(accepted);
+      this.#options.refuse(accepted, reason, detail);
     }
   }
 
-  #watch(accepted: AcceptedConnection, limits: GateLimits): void {
-    const { clock, counters } = this.#options;
+  #begin(accepted: AcceptedConnection): void {
+    this.#options.counters.handshaking += 1;
+    this.#options.begin(accepted);
+  }
+
+  #wait(accepted: AcceptedConnection, mustSpeak: boolean, limits: GateLimits): void {
+    const { counters, clientSpeaksFirst, room, refuse, left } = this.#options;
+    const isGone = (): void => {
+      this.#endWait(accepted);
+      left(accepted);
+    };
     counters.waiting += 1;
-    const timer = clock.after(limits.handshakeTimeoutMs, () => {
-      this.#silent.delete(accepted);
-      counters.waiting -= 1;
-      this.#options.refuse(accepted, 'handshake_timeout', `nothing was sent within ${limits.handshakeTimeoutMs} ms`);
+    if (mustSpeak) this.#limitSilence(accepted, limits);
+    else this.#enqueue(accepted, limits);
+    room.enter(accepted, {
+      spoke: () => this.#spoke(accepted),
+      // In TLS there is no handshake after it.
+      ...(clientSpeaksFirst ? { ended: isGone } : {}),
+      closed: isGone,
+      crowdedOut: (detail) => {
+        this.#endWait(accepted);
+        refuse(accepted, 'waiting_limit', detail);
+      },
     });
-    this.#silent.set(accepted, timer);
-    accepted.waitForBytes((arrived) => {
-      if (!this.#silent.delete(accepted)) return;
-      timer.cancel();
-      counters.waiting -= 1;
-      if (arrived) this.#enqueueOrBegin(accepted, this.#options.limits());
-      else this.#options.left(accepted);
-    });
+  }
+
+  #limitSilence(accepted: AcceptedConnection, { handshakeTimeoutMs }: GateLimits): void {
+    const late = (): void => {
+      this.#endWait(accepted);
+      this.#options.refuse(accepted, 'handshake_timeout', `nothing was sent within ${handshakeTimeoutMs} ms`);
+    };
+    this.#waiting.set(accepted, this.#options.clock.after(handshakeTimeoutMs, late));
+  }
+
+  /** As many handshakes as there may be can take as long as they may: whoever comes behind them outlasts them. */
+  #enqueue(accepted: AcceptedConnection, { handshakeTimeoutMs }: GateLimits): void {
+    const timeoutMs = 2 * handshakeTimeoutMs;
+    const late = (): void => {
+      this.#endWait(accepted);
+      this.#options.refuse(accepted, this.#whatIsFull(this.#options.limits()), `no place was free within ${timeoutMs} ms`);
+    };
+    this.#waiting.set(accepted, this.#options.clock.after(timeoutMs, late));
+    this.#queue.add(accepted);
+  }
+
+  #spoke(accepted: AcceptedConnection): void {
+    if (this.#queue.has(accepted)) return;
+    const limits = this.#options.limits();
+    if (this.#mayBegin(limits)) {
+      this.#endWait(accepted);
+      this.#begin(accepted);
+    } else {
+      this.#waiting.get(accepted)?.cancel();
+      this.#enqueue(accepted, limits);
+    }
+  }
+
+  #endWait(accepted: AcceptedConnection): void {
+    this.#waiting.get(accepted)?.cancel();
+    this.#waiting.delete(accepted);
+    this.#queue.delete(accepted);
+    this.#options.counters.waiting -= 1;
+    this.#options.room.leave(accepted);
+  }
+
+  #whatIsFull({ maxConnections }: GateLimits): 'connection_limit' | 'handshake_limit' {
+    return this.#options.counters.open >= maxConnections ? 'connection_limit' : 'handshake_limit';
   }
 
   #mayBegin(limits: GateLimits): boolean {
@@ -165,10 +202,8 @@ export class Gate {
     }
     for (const accepted of this.#queue) {
       if (!this.#mayBegin(limits)) return;
-      this.#queue.delete(accepted);
-      counters.waiting -= 1;
-      counters.handshaking += 1;
-      this.#options.begin(accepted);
+      this.#endWait(accepted);
+      this.#begin(accepted);
     }
   }
 }

@@ -128,10 +128,12 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       const scratch = this.scratch(http.limits);
       forwardHttp({
         ...options,
+        upgrades: http.upgrades,
         scratch,
         judged: 'downstream',
         open: (done) => this.#openApplication(session, downstream, done),
         released: () => undefined,
+        dismissed: () => undefined,
       });
     }
   }
@@ -176,7 +178,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
         ...options,
         maxConcurrentStreams: http.maxConcurrentStreams,
         idleTimeoutMs: this.limits.idleTimeoutMs,
-        files: this.deps.files,
+        files: this.deps.files.inbound,
         open: (done) => this.#openApplicationStream(session, downstream, done),
       });
       if (winding) session.wind();
@@ -191,7 +193,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
   #openApplication(session: Session, downstream: SecureConnection, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
     return this.#dialApplication(session, 'plain', (outcome) => {
       if (!outcome.ok) {
-        done({ ok: false, failure: connectFailure(outcome.error.code, outcome.error.message) });
+        done({ ok: false, failure: connectFailure('the application', outcome.error.code, outcome.error.message) });
         return;
       }
       const connection = outcome.opened.open();
@@ -204,7 +206,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
   #openApplicationStream(session: Session, downstream: SecureConnection, done: (outcome: StreamOutcome) => void): { abort(): void } {
     return this.#dialApplication(session, 'stream', (outcome) => {
       if (!outcome.ok) {
-        done({ ok: false, failure: connectFailure(outcome.error.code, outcome.error.message) });
+        done({ ok: false, failure: connectFailure('the application', outcome.error.code, outcome.error.message) });
         return;
       }
       const native = outcome.opened.openStream();

@@ -1,7 +1,7 @@
 import type { HttpLimits, InboundConfig, Limits, OutboundConfig } from '../config/config.ts';
 import { formatAddress } from '../config/units.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
-import type { Clock } from '../lib/clock.ts';
+import type { Clock, Timer } from '../lib/clock.ts';
 import type { Service } from '../lib/service.ts';
 import type { IdentityView } from '../identity/store.ts';
 import type { AllowList } from '../policy/rules.ts';
@@ -13,12 +13,13 @@ import type { AcceptedConnection, BoundListener, Connection, Endpoint } from '..
 import { listen } from '../transport/node.ts';
 import { Admission } from './admission.ts';
 import { Connections } from './connections.ts';
-import type { FileBudget } from '../transport/file-budget.ts';
+import type { FileAccount, FileBudget } from '../transport/file-budget.ts';
 import { Gate } from './gate.ts';
 import { Fields } from '../http1/fields.ts';
 import { brokenProblem } from '../forward/outcome.ts';
 import { Session } from '../forward/session.ts';
 import { forwardBytes, type Side } from '../forward/tcp-forwarder.ts';
+import type { WaitingRoom } from './waiting-room.ts';
 
 export interface ListenerDeps {
   readonly identity: IdentityView;
@@ -27,6 +28,7 @@ export interface ListenerDeps {
   readonly events: Events;
   readonly clock: Clock;
   readonly files: FileBudget;
+  readonly waiting: Readonly<Record<Direction, WaitingRoom>>;
 }
 
 /** What is the same for both directions: binding, limits, the verdict on the TLS peer, forwarding, reload, drain. */
@@ -38,9 +40,13 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   protected readonly admission: Admission;
   protected settings: C;
   readonly #gate: Gate;
+  readonly #room: WaitingRoom;
+  /** Of descriptors, before a connection is admitted and after. */
+  readonly #files: { readonly pending: FileAccount; readonly admitted: FileAccount };
   readonly #connections: Connections;
   /** Handshakes and upstream connections under way, with what drops them. */
   readonly #pending = new Set<Session>();
+  #slowTimer: Timer | undefined;
   #scratch: Fields | undefined;
   #bound: BoundListener | undefined;
   #draining = false;
@@ -54,33 +60,41 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     this.deps = deps;
     this.counters = deps.events.registerListener(this.ref);
     this.#connections = new Connections(deps.clock, () => this.limits);
+    this.#room = deps.waiting[direction];
+    const { strangers, inbound, outbound } = deps.files;
+    this.#files = direction === 'inbound' ? { pending: strangers, admitted: inbound } : { pending: outbound, admitted: outbound };
     this.#gate = new Gate({
       clock: deps.clock,
       counters: this.counters,
       clientSpeaksFirst: direction === 'inbound',
+      room: this.#room,
       limits: () => this.limits,
       begin: (accepted) => this.#begin(accepted),
       refuse: (accepted, reason, detail) => {
         accepted.abort();
-        deps.files.give(FILES_A_CONNECTION);
+        this.#files.pending.give(FILES_A_CONNECTION);
         if (reason === 'handshake_timeout') deps.events.handshakeFinished(this.ref, reason, this.limits.handshakeTimeoutMs);
         else deps.events.acceptRefused(this.ref, reason, detail);
       },
       left: (accepted) => {
         // It may have ended its side only, which leaves the socket open.
         accepted.abort();
-        deps.files.give(FILES_A_CONNECTION);
-        deps.events.handshakeFinished(this.ref, 'protocol_error', 0);
+        this.#files.pending.give(FILES_A_CONNECTION);
+        // The handshake of an outbound connection is not its own.
+        if (direction === 'inbound') deps.events.handshakeFinished(this.ref, 'protocol_error', 0);
       },
     });
     this.admission = new Admission({
       ...deps,
       ref: this.ref,
       gate: this.#gate,
+      room: this.#room,
       allow: () => this.allow,
+      placeTimeoutMs: () => this.limits.handshakeTimeoutMs,
       finish: (session) => this.finish(session),
       admitted: (session) => {
         this.#pending.delete(session);
+        if (direction === 'inbound') deps.files.admitted(FILES_A_CONNECTION);
         this.#connections.add(session);
         this.#gate.handshakeEnded();
       },
@@ -152,6 +166,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       session.because('shutdown', 'not yet admitted when the listener closed');
       session.drop();
     }
+    this.#slowTimer?.cancel();
     this.#forced += await this.#connections.drain(deadline);
     this.#unsubscribe?.();
   }
@@ -161,6 +176,17 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
 
   /** The session has a place among the handshakes: goes on to `admission`, or to `finish`. */
   protected abstract begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void;
+
+  /** Whether who connects while there is no identity to present is told so; if not, it is dropped unread. */
+  protected get answersUnready(): boolean {
+    return false;
+  }
+
+  /** As `begin`, if `answersUnready`. */
+  protected beginUnready(session: Session, accepted: AcceptedConnection): void {
+    this.dropUnread(accepted);
+    this.finish(session);
+  }
 
   protected forward(session: Session, downstream: Connection, upstream: Connection): void {
     forwardBytes({
@@ -172,6 +198,36 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       broken: (side, error) => this.broken(session, side, error),
       done: () => this.finish(session),
     });
+  }
+
+  /** From when the session takes long, its unread client is listened to: one that leaves is let go. Ends with `heed` or `finish`. */
+  protected watchUnread(session: Session, accepted: AcceptedConnection): void {
+    session.linger = () => {
+      session.linger = () => undefined;
+      this.#room.enter(accepted, {
+        closed: () => {
+          session.because('downstream_reset', 'it left before it was served');
+          session.drop();
+        },
+        crowdedOut: (detail) => {
+          session.because('waiting_limit', detail);
+          session.drop();
+        },
+      });
+    };
+  }
+
+  /** It is to be read by whoever serves it. */
+  protected heed(session: Session, accepted: AcceptedConnection): Connection {
+    session.linger = () => undefined;
+    this.#room.leave(accepted);
+    return accepted.open();
+  }
+
+  /** It is not served. */
+  protected dropUnread(accepted: AcceptedConnection): void {
+    this.#room.leave(accepted);
+    accepted.abort();
   }
 
   /** Read on each chunk by whoever forwards. */
@@ -193,20 +249,22 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   protected finish(session: Session): void {
     if (!session.end()) return;
     if (this.#pending.delete(session)) {
+      this.#files.pending.give(FILES_A_CONNECTION);
       this.#gate.handshakeEnded();
     } else {
+      this.#files.admitted.give(FILES_A_CONNECTION);
       this.#connections.delete(session);
       this.#gate.placeFree();
     }
-    this.deps.files.give(FILES_A_CONNECTION);
     this.deps.events.connectionClosed(this.ref, session.record(this.deps.clock));
   }
 
   #accept(accepted: AcceptedConnection): void {
     const { deps } = this;
-    if (!deps.files.take(FILES_A_CONNECTION)) {
+    const { pending } = this.#files;
+    if (!pending.take(FILES_A_CONNECTION)) {
       accepted.abort();
-      deps.events.acceptRefused(this.ref, 'file_limit', 'no file descriptors are left for connections');
+      deps.events.acceptRefused(this.ref, 'file_limit', `no file descriptors are left; ${pending.held} are held by ${this.#holders}`);
       return;
     }
     if (this.#draining) this.#refuse(accepted, 'draining', 'the listener is closing');
@@ -216,23 +274,43 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   #begin(accepted: AcceptedConnection): void {
     const { deps } = this;
     const own = deps.contexts.own(this.settings.identity, deps.clock.now());
-    if ('detail' in own) {
+    if ('detail' in own && !this.answersUnready) {
       this.#gate.handshakeEnded();
       this.#refuse(accepted, 'identity_not_ready', own.detail);
       return;
     }
     const session = new Session(accepted.remoteAddress, deps.clock.monotonic());
     this.#pending.add(session);
-    session.ownId = own.svid.id;
-    this.begin(session, accepted, own);
+    if ('detail' in own) this.beginUnready(session, accepted);
+    else {
+      session.ownId = own.svid.id;
+      this.begin(session, accepted, own);
+    }
+    // What was kept of it goes on to count.
+    if (accepted.hasWaited) session.linger();
+    this.#slowTimer ??= deps.clock.after(SLOW_MS, () => this.#lookForSlow());
+  }
+
+  /** Connections wait for others too, such as a server that is at its own limits: those that take long are watched, and no others pay for it. */
+  #lookForSlow(): void {
+    this.#slowTimer = undefined;
+    const begunBeforeMs = this.deps.clock.monotonic() - SLOW_MS;
+    for (const session of this.#pending) if (session.startedAtMs <= begunBeforeMs) session.linger();
+    if (this.#pending.size > 0) this.#slowTimer = this.deps.clock.after(SLOW_MS, () => this.#lookForSlow());
+  }
+
+  get #holders(): string {
+    return this.ref.direction === 'inbound' ? 'peers that are not admitted yet' : 'outbound connections';
   }
 
   #refuse(accepted: AcceptedConnection, reason: 'draining' | 'identity_not_ready', detail: string): void {
     accepted.abort();
-    this.deps.files.give(FILES_A_CONNECTION);
+    this.#files.pending.give(FILES_A_CONNECTION);
     this.deps.events.acceptRefused(this.ref, reason, detail);
   }
 }
 
 /** The accepted socket and the one to the other side. */
 const FILES_A_CONNECTION = 2;
+/** How long a connection may be at work for others before it is watched, and how often that is looked at. */
+const SLOW_MS = 1000;

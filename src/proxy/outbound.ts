@@ -28,15 +28,33 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
 
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
     const { http } = this.settings;
-    if (http === undefined) this.#connect(session, accepted, own);
-    else {
-      // The server is connected to when there is something to ask it, so the place of a handshake is not needed.
-      this.admission.enterUnjudged(
-        session,
-        () => accepted.abort(),
-        () => this.#forwardRequests(session, accepted, http),
-      );
+    if (http !== undefined) {
+      this.#enter(session, accepted, http);
+      return;
     }
+    this.watchUnread(session, accepted);
+    this.#connect(session, accepted, own);
+  }
+
+  /** Whoever asks over HTTP has its place, and each request is answered with a 503. */
+  protected override get answersUnready(): boolean {
+    return this.settings.http !== undefined;
+  }
+
+  protected override beginUnready(session: Session, accepted: AcceptedConnection): void {
+    const { http } = this.settings;
+    if (http === undefined) super.beginUnready(session, accepted);
+    else this.#enter(session, accepted, http);
+  }
+
+  /** The server is connected to when there is something to ask it, so the place of a handshake is not needed. */
+  #enter(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
+    this.watchUnread(session, accepted);
+    this.admission.enterUnjudged(
+      session,
+      () => this.dropUnread(accepted),
+      () => this.#forwardRequests(session, accepted, http),
+    );
   }
 
   #connect(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
@@ -50,13 +68,13 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
           return;
         }
         session.because(connectProblem(outcome.error.code), outcome.error.message);
-        accepted.abort();
+        this.dropUnread(accepted);
         this.finish(session);
       },
     );
     session.drop = () => {
       attempt.abort();
-      accepted.abort();
+      this.dropUnread(accepted);
       this.finish(session);
     };
   }
@@ -64,29 +82,34 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   #secure(session: Session, accepted: AcceptedConnection, opened: OpenedConnection, own: OwnIdentity): void {
     this.admission.handshake({
       ...this.#handshake(session, opened, own),
-      dropRest: () => accepted.abort(),
-      admitted: (upstream) => this.forward(session, accepted.open(), upstream),
+      dropRest: () => this.dropUnread(accepted),
+      admitted: (upstream) => this.forward(session, this.heed(session, accepted), upstream),
     });
   }
 
-  #handshake(session: Session, opened: OpenedConnection, own: OwnIdentity): AuthenticateOptions {
+  #handshake(session: Session, opened: OpenedConnection, own: OwnIdentity, failed?: (code: string) => void): AuthenticateOptions {
     const options = { context: own.context, alpn: this.settings.alpn, serverName: this.#serverName() };
     return {
       session,
       role: 'server',
       timeoutMs: this.limits.handshakeTimeoutMs,
-      begin: (done) => opened.openTls(options, done),
+      begin: (done) =>
+        opened.openTls(options, (outcome) => {
+          if (!outcome.ok) failed?.(outcome.code);
+          done(outcome);
+        }),
     };
   }
 
   #forwardRequests(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
     forwardHttp({
-      downstream: accepted.open(),
+      downstream: this.heed(session, accepted),
       session,
       counters: this.counters,
       ticker: this.ticker,
       clock: this.deps.clock,
       limits: http.limits,
+      upgrades: http.upgrades,
       identity: buildOutboundFields(http.xfcc),
       scratch: this.scratch(http.limits),
       judged: 'upstream',
@@ -105,6 +128,8 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
         session.proven = undefined;
         session.expiresAtMs = Infinity;
       },
+      dismissed: (reason, detail) =>
+        this.deps.events.serverDismissed(this.ref, { connection: session.id, peerId: session.peer?.peerId, reason, detail }),
       requestFinished: (record) => this.deps.events.requestFinished(this.ref, record),
       broken: (side, error) => this.broken(session, side, error),
       done: () => this.finish(session),
@@ -125,14 +150,17 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       { endpoint: this.settings.to, timeoutMs: connectTimeoutMs, keepAliveMs: tcpKeepAliveMs ?? 0, use: 'tls' },
       (outcome) => {
         if (!outcome.ok) {
-          done({ ok: false, failure: connectFailure(outcome.error.code, outcome.error.message) });
+          done({ ok: false, failure: connectFailure('the server', outcome.error.code, outcome.error.message) });
           return;
         }
         session.upstreamAddress = outcome.opened.address;
-        inProgress = this.admission.authenticate(this.#handshake(session, outcome.opened, own), (judged) => {
+        let code: string | undefined;
+        const handshake = this.#handshake(session, outcome.opened, own, (failed) => (code = failed));
+        inProgress = this.admission.authenticate(handshake, (judged) => {
           if (!judged.ok) {
             const { at, reason, detail } = judged;
-            done({ ok: false, failure: at === 'verdict' ? deniedFailure(reason, detail) : handshakeFailure(reason, detail) });
+            if (reason === 'identity_not_ready') done({ ok: false, failure: notReadyFailure(detail) });
+            else done({ ok: false, failure: at === 'verdict' ? deniedFailure(reason, detail) : handshakeFailure(reason, code, detail) });
             return;
           }
           session.proven = judged.proven;

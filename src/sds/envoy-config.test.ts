@@ -68,6 +68,7 @@ test('a connection has the times that it has in Scute', async () => {
   const requests = await textOf({ inbound: [{ ...IN, protocol: 'http', http: { headTimeout: '4s' } }], limits, sds: SDS });
   assert.match(requests, /"idle_timeout":"0s","max_connection_duration":"3600s"/);
   assert.match(requests, /"stream_idle_timeout":"0s","request_headers_timeout":"4s"/);
+  assert.match(requests, /"common_http_protocol_options":\{"idle_timeout":"1.5s"\},"explicit_http_config":\{"http_protocol_options":/);
   assert.doesNotMatch(await textOf({ inbound: [IN], sds: SDS }), /duration/);
 });
 
@@ -144,13 +145,13 @@ test('without SDS there is nothing to print', async () => {
 });
 
 test('the SPIFFE ID goes into the fields that the configuration names, and what a peer sent there goes away', async () => {
-  const http = { ...IN, protocol: 'http', http: { spiffeIdHeader: 'x-peer' } };
+  const http = { ...IN, protocol: 'http', http: { spiffeIdHeader: 'x-peer', upgrades: ['tcp', 'websocket'] } };
   const text = await textOf({ inbound: [http], sds: SDS });
 
   assert.match(text, /"request_headers_to_remove":\["x-peer"\]/);
   assert.match(text, /"key":"x-peer","value":"%DOWNSTREAM_PEER_URI_SAN%"\},"append_action":"OVERWRITE_IF_EXISTS_OR_ADD"/);
   assert.match(text, /"headers_with_underscores_action":"DROP_HEADER"/);
-  assert.match(text, /"upgrade_type":"websocket"/);
+  assert.match(text, /"upgrade_configs":\[\{"upgrade_type":"websocket"\},\{"upgrade_type":"tcp"\}\]/);
   for (const [xfcc, said] of [
     ['sanitize-set', 'SANITIZE_SET'],
     ['sanitize', 'SANITIZE'],

@@ -201,7 +201,7 @@ const XFCC: Readonly<Record<XfccMode, string>> = {
 };
 
 /** With the caller's SPIFFE ID in the fields that the application is to find it in, in place of any that the caller sent. */
-function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurrentStreams, limits }: HttpConfig): object {
+function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, limits }: HttpConfig): object {
   const { name } = inbound;
   const { idleTimeoutMs = 0, maxLifetimeMs } = inbound.limits;
   const route = { cluster: name, timeout: seconds(limits.responseTimeoutMs ?? 0) };
@@ -221,7 +221,7 @@ function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurren
       stream_idle_timeout: seconds(idleTimeoutMs),
       request_headers_timeout: seconds(limits.headTimeoutMs),
       http2_protocol_options: { max_concurrent_streams: maxConcurrentStreams },
-      upgrade_configs: [{ upgrade_type: 'websocket' }],
+      upgrade_configs: ['websocket', ...upgrades].map((upgrade_type) => ({ upgrade_type })),
       route_config: {
         virtual_hosts: [{ name, domains: ['*'], routes: [{ match: { prefix: '/' }, route }] }],
         ...(spiffeIdHeader !== undefined && {
@@ -250,28 +250,38 @@ function nameIn(to: Address): string | undefined {
   return to.kind === 'tcp' && !/^[0-9.]+$|:/.test(to.host) ? to.host : undefined;
 }
 
-function cluster({ name, to, limits }: InboundConfig | OutboundConfig, transport_socket: object | undefined): object {
+function cluster(listener: InboundConfig | OutboundConfig, transport_socket: object | undefined): object {
+  const { name, to, limits, http } = listener;
   return {
     name,
     // As Scute: one address of the name after the other. `localhost` always has one of IPv6 to Envoy, and STRICT_DNS makes a server of each.
     ...(nameIn(to) === undefined ? { type: 'STATIC' } : { type: 'LOGICAL_DNS', dns_lookup_family: 'ALL' }),
     // Of Envoy, the handshake is in it.
     connect_timeout: seconds(limits.connectTimeoutMs + (transport_socket === undefined ? 0 : limits.handshakeTimeoutMs)),
+    // It closes idle connections, and Envoy should before it does.
+    ...(http !== undefined && {
+      typed_extension_protocol_options: upstreamOptions({
+        common_http_protocol_options: { idle_timeout: seconds(http.limits.upstreamIdleTimeoutMs ?? 0) },
+        explicit_http_config: { http_protocol_options: {} },
+      }),
+    }),
     load_assignment: endpoints(name, to),
     ...(transport_socket !== undefined && { transport_socket }),
   };
 }
 
 function sdsCluster({ sds, cluster: name }: SecretSource): object {
-  const options = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
   return {
     name,
     type: 'STATIC',
-    typed_extension_protocol_options: {
-      [options]: { '@type': `type.googleapis.com/${options}`, explicit_http_config: { http2_protocol_options: {} } },
-    },
+    typed_extension_protocol_options: upstreamOptions({ explicit_http_config: { http2_protocol_options: {} } }),
     load_assignment: endpoints(name, sds.listen),
   };
+}
+
+function upstreamOptions(options: object): object {
+  const type = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
+  return { [type]: { '@type': `type.googleapis.com/${type}`, ...options } };
 }
 
 function endpoints(cluster_name: string, to: Address): object {

@@ -248,6 +248,29 @@ test('a rotation is a line with each SVID, and a withdrawal a warning with its r
   assert.equal(await sample('scute_x509_svid_updates_total{result="rejected",reason="bad_key"}'), '1');
 });
 
+test('an identity that was never held is not withdrawn, and authorities that change without one are no withdrawal either', async () => {
+  const { events, lines } = await setUp();
+  const authority = createTestAuthority();
+  const { bundles } = heldSnapshot([svidOf(authority, 'spiffe://example.org/web')], [authority], 9);
+  const none = (generation: number) => ({ kind: 'none', generation, receivedAtMs: 0, bundles, reason: 'no registration entry' }) as const;
+
+  for (const generation of [1, 2]) events.identityUpdated(none(generation));
+  events.identityUpdated(heldSnapshot([svidOf(authority, 'spiffe://example.org/web')], [authority], 3));
+  for (const generation of [4, 5]) events.identityUpdated(none(generation));
+
+  assert.deepEqual(
+    lines.map(({ level, message, generation }) => [level, message, generation].join(' ')),
+    [
+      'warn no identity 1',
+      'info trust bundles updated 2',
+      'info identity updated 3',
+      'warn identity withdrawn 4',
+      'info trust bundles updated 5',
+    ],
+  );
+  assert.deepEqual([lines[0]?.['reason'], lines[1]?.['trust_domains']], ['no registration entry', ['example.org']]);
+});
+
 test('an application that can be reached around Scute is a warning and a 1, and both go away', async () => {
   const { events, lines, sample } = await setUp();
 

@@ -4,7 +4,15 @@ import type { Clock } from '../lib/clock.ts';
 import type { DenyReason } from '../policy/verdict.ts';
 import type { LogFields, Logger } from './logger.ts';
 import { countRequest, type ListenerMetrics, type Metrics } from './metrics.ts';
-import type { CloseReason, ConnectionRecord, ListenerCounters, ListenerRef, RefusedAcceptReason, RequestRecord } from './records.ts';
+import type {
+  CloseReason,
+  ConnectionRecord,
+  DismissedServer,
+  ListenerCounters,
+  ListenerRef,
+  RefusedAcceptReason,
+  RequestRecord,
+} from './records.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
@@ -25,6 +33,8 @@ export interface Events {
   authorised(listener: ListenerRef, decision: 'allow' | 'deny', rule: string): void;
   connectionClosed(listener: ListenerRef, record: ConnectionRecord): void;
   requestFinished(listener: ListenerRef, record: RequestRecord): void;
+  /** Outbound over HTTP: a server that is no longer who it must be is asked nothing more. */
+  serverDismissed(listener: ListenerRef, server: DismissedServer): void;
   /** The application can be reached around Scute at `addresses`; empty: no longer. */
   applicationExposed(listener: ListenerRef, addresses: readonly string[]): void;
 
@@ -76,6 +86,7 @@ const CLOSE_LEVELS: Readonly<Record<CloseReason, LineLevel>> = {
   policy: 'info',
   identity_withdrawn: 'info',
   svid_expired: 'info',
+  waiting_limit: 'info',
   denied: 'info',
   handshake_failed: 'info',
   shutdown: 'info',
@@ -100,6 +111,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
   };
   const repeated = createRepeatFilter(clock);
   const exposed = new Set<string>();
+  let identity: IdentitySnapshot['kind'] | undefined;
 
   const bundleNotes = ({ bundles }: IdentitySnapshot): void => {
     const notes = [...bundles.values()].flatMap((bundle) => bundle.notes);
@@ -144,9 +156,15 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     requestFinished(listener, record) {
       const numbers = numbersOf(listener);
       countRequest(numbers.requests, record.status, record.result);
-      // A WebSocket lasts as long as it is wanted.
+      if (record.retries > 0) numbers.retries.add(record.result);
+      // A connection that was switched to another protocol lasts as long as it is wanted.
       if (record.status !== 101) numbers.requestDurations.observe(record.durationMs);
       if (logger.isLevelEnabled('info')) logger.members('info', requestMembers(listener, record), 'request finished');
+    },
+    serverDismissed(listener, { connection, peerId, reason, detail }) {
+      numbersOf(listener).dismissedServers[reason] += 1;
+      const fields = { direction: listener.direction, listener: listener.name, connection, peer_id: peerId, reason, detail };
+      logger.info(fields, 'connection to the server ended');
     },
     applicationExposed(listener, addresses) {
       metrics.setApplicationExposed(listener, addresses.length > 0);
@@ -173,7 +191,14 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       metrics.setIdentity(snapshot);
       metrics.identityUpdates.ok.add(snapshot.kind === 'held' ? 'ok' : 'no_identity');
       if (snapshot.kind === 'held') logger.info(identityFields(snapshot), 'identity updated');
-      else logger.warn({ generation: snapshot.generation, reason: snapshot.reason }, 'identity withdrawn');
+      else {
+        const { generation, reason } = snapshot;
+        if (identity === 'held') logger.warn({ generation, reason }, 'identity withdrawn');
+        else if (identity === undefined) logger.warn({ generation, reason }, 'no identity');
+        // Authorities alone are given, and change, also while there is no identity.
+        else logger.info({ generation, trust_domains: [...snapshot.bundles.keys()] }, 'trust bundles updated');
+      }
+      identity = snapshot.kind;
       bundleNotes(snapshot);
     },
     endpointBundlesUpdated(snapshot) {

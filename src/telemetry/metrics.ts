@@ -26,7 +26,11 @@ export interface ListenerMetrics {
   readonly refusedAccepts: Record<RefusedAcceptReason, number>;
   readonly handshakes: Record<'ok' | DenyReason, number>;
   readonly closes: Record<CloseReason, number>;
+  /** Connections to servers that were ended while the application's went on. */
+  readonly dismissedServers: Record<CloseReason, number>;
   readonly requests: RequestCounts;
+  /** Requests that were sent once more, by how they went then. */
+  readonly retries: Tally;
   /** By allow-list entry. */
   readonly allowed: Tally;
   denied: number;
@@ -53,6 +57,15 @@ export interface ReadinessSeries {
   readonly ok: boolean;
 }
 
+/** Descriptors of one use. */
+export interface FileSeries {
+  readonly use: string;
+  readonly held: number;
+  /** Nobody else takes these. */
+  readonly kept: number;
+  readonly most: number;
+}
+
 /** The metrics of one application, in a registry of their own. Written through `Events`, read through `render`. */
 export interface Metrics {
   /** The numbers of one listener; the same object for the same listener. */
@@ -68,6 +81,8 @@ export interface Metrics {
   setApplicationExposed(listener: ListenerRef, exposed: boolean): void;
   /** `checks` is asked at each scrape. */
   setReadinessSource(checks: () => readonly ReadinessSeries[]): void;
+  /** Both are asked at each scrape: descriptors by their use, and bytes that are kept of connections that wait, by direction. */
+  setWaitingSource(files: () => readonly FileSeries[], keptBytes: () => Readonly<Record<string, number>>): void;
   /** The Prometheus text format. */
   render(): Promise<{ readonly contentType: string; readonly body: string }>;
 }
@@ -182,10 +197,23 @@ export function createMetrics(options: MetricsOptions): Metrics {
   );
   gauge(
     'tcp_waiting_connections',
-    'Connections accepted that wait unread for a place',
+    'Connections accepted that wait for a place',
     LISTENER,
     each((m, labels, add) => add(labels, m.counters.waiting)),
   );
+  let keptBytes = (): Readonly<Record<string, number>> => ({});
+  gauge('tcp_waiting_bytes', 'Memory for what connections that wait have said', ['direction'], (add) => {
+    for (const [direction, bytes] of Object.entries(keptBytes())) add({ direction }, bytes);
+  });
+  let files = (): readonly FileSeries[] => [];
+  const filesBy = (name: string, help: string, pick: (series: FileSeries) => number): void => {
+    gauge(name, help, ['use'], (add) => {
+      for (const series of files()) add({ use: series.use }, pick(series));
+    });
+  };
+  filesBy('file_descriptors', 'File descriptors that are taken, by what for', ({ held }) => held);
+  filesBy('file_descriptors_kept', 'File descriptors that nobody else takes', ({ kept }) => kept);
+  filesBy('file_descriptors_max', 'The most file descriptors that may be taken', ({ most }) => most);
   gauge(
     'tls_handshaking_connections',
     'TLS handshakes under way',
@@ -202,7 +230,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
     'connections_drained_total',
     'Connections that Scute ended by itself',
     [...LISTENER, 'reason'],
-    each((m, labels, add) => byReason(m.closes, DRAIN_REASONS, labels, add)),
+    each((m, labels, add) => {
+      for (const reason of DRAIN_REASONS) add({ ...labels, reason }, m.closes[reason] + m.dismissedServers[reason]);
+    }),
   );
   counter(
     'tls_handshakes_total',
@@ -238,6 +268,15 @@ export function createMetrics(options: MetricsOptions): Metrics {
       for (const [key, count] of m.requests) {
         add({ ...labels, status: String(key % 1000), result: HTTP_RESULTS[Math.floor(key / 1000)] ?? '' }, count);
       }
+    }),
+  );
+
+  counter(
+    'http_retries_total',
+    'Requests that were sent once more, since a connection that had been used before was closed under them, by how they went then',
+    [...LISTENER, 'result'],
+    each((m, labels, add) => {
+      for (const [result, count] of m.retries.entries()) add({ ...labels, result }, count);
     }),
   );
 
@@ -309,7 +348,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
         refusedAccepts: zeroes(REFUSED_ACCEPT_REASONS),
         handshakes: zeroes(['ok', ...DENY_REASONS]),
         closes: zeroes(CLOSE_REASONS),
+        dismissedServers: zeroes(CLOSE_REASONS),
         requests: new Map(),
+        retries: createTally(['forwarded']),
         allowed: createTally([]),
         denied: 0,
         handshakeDurations: new Durations(),
@@ -350,6 +391,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
     setApplicationExposed: (listener, exposed) => applicationExposed.set({ listener: listener.name }, exposed ? 1 : 0),
     setReadinessSource(checks) {
       readiness = checks;
+    },
+    setWaitingSource(askFiles, askBytes) {
+      files = askFiles;
+      keptBytes = askBytes;
     },
     async render() {
       return { contentType: registry.contentType, body: await registry.metrics() };

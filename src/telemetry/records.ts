@@ -20,6 +20,7 @@ export const CLOSE_REASONS = [
   'policy',
   'identity_withdrawn',
   'svid_expired', // http: the peer's or ours; ended between requests
+  'waiting_limit', // it waited for a place for too long, or too much was kept of those that wait
   'denied', // inbound: never admitted
   'handshake_failed', // inbound: never authenticated
   'shutdown', // drained to the deadline, then forced
@@ -32,6 +33,7 @@ export type CloseReason = (typeof CLOSE_REASONS)[number];
 export const REFUSED_ACCEPT_REASONS = [
   'connection_limit',
   'handshake_limit',
+  'waiting_limit',
   'file_limit',
   'accept_error',
   'draining',
@@ -80,6 +82,8 @@ export interface RequestRecord {
   readonly bytesFromDownstream: number;
   readonly bytesToDownstream: number;
   readonly durationMs: number;
+  /** How often it was sent once more, since a connection was closed under it: 0 or 1. */
+  readonly retries: number;
 }
 
 /** Counted on the data path in plain integers and read when metrics are scraped. One a listener; the listener is its only writer. */
@@ -88,7 +92,7 @@ export interface ListenerCounters {
   open: number;
   /** TLS handshakes under way. */
   handshaking: number;
-  /** Accepted, but waiting unread for a place. */
+  /** Accepted, but waiting for a place. */
   waiting: number;
   /** Application bytes, as the downstream and the upstream side see them: read from, written to. */
   downstreamReadBytes: number;
@@ -100,6 +104,15 @@ export interface ListenerCounters {
 export interface ListenerRef {
   readonly name: string;
   readonly direction: Direction;
+}
+
+/** What is said of a connection to a server that was ended between requests, while the application's goes on. */
+export interface DismissedServer {
+  /** The number of the application's connection. */
+  readonly connection: number;
+  readonly peerId: string | undefined;
+  readonly reason: CloseReason;
+  readonly detail: string;
 }
 
 /** What is said of one connection when it has ended: one log line. */

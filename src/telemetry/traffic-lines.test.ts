@@ -19,6 +19,7 @@ const RECORD: RequestRecord = {
   bytesFromDownstream: 120,
   bytesToDownstream: 4_294_967_296,
   durationMs: 1.26,
+  retries: 0,
 };
 
 function parsed(more: Partial<RequestRecord>): Record<string, unknown> {
@@ -44,6 +45,11 @@ test('a request is told with its fields in a fixed order, without its query', ()
     ['bytes_to_downstream', 4_294_967_296],
     ['duration_ms', 1.3],
   ]);
+});
+
+test('of a request that was sent once more, it is told, and of no other', () => {
+  assert.equal(parsed({ retries: 1 })['retries'], 1);
+  assert.ok(!('retries' in parsed({})));
 });
 
 test('a refused request is told with its reason, and one that could not be read without a verdict', () => {

@@ -47,7 +47,8 @@ export function requestMembers({ direction, name }: ListenerRef, record: Request
         ? `,"verdict":"allow","rule":${quote(verdict.rule)}`
         : `,"verdict":"deny","reason":"${verdict.reason}"`) +
     `,"bytes_from_downstream":${record.bytesFromDownstream},"bytes_to_downstream":${record.bytesToDownstream}` +
-    `,"duration_ms":${toTenths(record.durationMs)}`
+    `,"duration_ms":${toTenths(record.durationMs)}` +
+    (record.retries === 0 ? '' : `,"retries":${record.retries}`)
   );
 }
 

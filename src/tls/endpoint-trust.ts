@@ -5,7 +5,7 @@ import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { SecureConnection, TlsContext } from '../transport/connection.ts';
 import { createTlsContext } from '../transport/node.ts';
-import { authenticateOnce } from './peer.ts';
+import { createPeerJudge } from './peer.ts';
 
 export interface EndpointTrust {
   /** Shows no certificate of ours: an endpoint may not ask for one. */
@@ -16,11 +16,12 @@ export interface EndpointTrust {
 
 /** `https_spiffe`: the server has exactly this SPIFFE ID, judged as every peer is; its host name counts for nothing. */
 export function spiffeTrust(id: SpiffeId, bundle: TrustBundle): EndpointTrust {
-  const bundles = new Map([[bundle.trustDomain, bundle]]);
+  const trust = { generation: 0, bundles: new Map([[bundle.trustDomain, bundle]]) };
+  const judge = createPeerJudge();
   return {
     context: createTlsContext({ own: undefined, authoritiesPem: bundle.authorities.map((authority) => authority.pem()) }),
     problemOf(connection, _host, nowMs) {
-      const judged = authenticateOnce(connection, bundles, nowMs);
+      const judged = judge.authenticate(connection, 'server', trust, nowMs);
       if (!judged.ok) return `${judged.error.problem}: ${judged.error.detail}`;
       const { id: found } = judged.value.authenticated;
       return found === id ? undefined : `the endpoint is ${found}, not ${id}`;
@@ -35,7 +36,7 @@ export function webTrust(authoritiesPem: readonly string[] | 'web'): EndpointTru
     problemOf(connection, host) {
       const { libraryProblem, leafDer } = connection.readPeerEvidence();
       if (libraryProblem !== undefined) return `OpenSSL does not trust the chain: ${libraryProblem}`;
-      if (leafDer === undefined) return 'the endpoint sent no certificate';
+      if (leafDer === undefined || leafDer === 'too_large') return 'the endpoint sent no certificate that is worth reading';
       const certificate = new X509Certificate(leafDer);
       const vouched = isIpAddress(host)
         ? certificate.checkIP(host)

@@ -1,13 +1,14 @@
 import { hash } from 'node:crypto';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
-import { MAX_CHAIN_BYTES, verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
-import { parseCertificate } from '../spiffe/certificate.ts';
+import { parseCertificate, type Certificate } from '../spiffe/certificate.ts';
+import { claimedIdOf } from '../spiffe/leaf-profile.ts';
 import type { SecondJudge } from '../spiffe/path.ts';
-import type { TrustBundle } from '../spiffe/trust-bundle.ts';
-import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
+import { MAX_CHAIN_BYTES, MAX_CHAIN_LENGTH, readLeaf, verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
 import type { PeerEvidence, SecureConnection } from '../transport/connection.ts';
 import { createPathRecheck, mayBeWrongChoice } from './path-recheck.ts';
+import { Remembered } from './remembered.ts';
 
 /** A peer that proved who it is, with what it sent: live connections are judged again from this. */
 export interface ProvenPeer {
@@ -20,63 +21,73 @@ export interface ProvenPeer {
 
 export type PeerRole = 'client' | 'server';
 
+/** What a snapshot says of whom to trust, and which it is. */
+export type Trust = Pick<IdentitySnapshot, 'generation' | 'bundles'>;
+
 export interface PeerJudge {
   /**
    * Who is at the other end of a finished handshake. Our own walk to an authority of the peer's own trust domain decides,
    * and OpenSSL must agree: with the chain, which it verified over the pool of all authorities, or, where its verdict can
    * come from the wrong choice of an issuer, with each step of the path that the walk found.
    */
-  authenticate(connection: SecureConnection, role: PeerRole, snapshot: IdentitySnapshot, nowMs: number): Result<ProvenPeer, PeerRefusal>;
+  authenticate(connection: SecureConnection, role: PeerRole, snapshot: Trust, nowMs: number): Result<ProvenPeer, PeerRefusal>;
 }
 
 /** Successful authentications only: refusals and policy verdicts are never remembered. */
 const MAX_CACHED = 4096;
+/** What is read from a certificate takes 15 times its own bytes, and up to 60 if its issuer wants that. Nearly all fleets of 4096 fit. */
+const MAX_CACHED_BYTES = 4 * 1024 * 1024;
+/** Issuers of peers that were proven, each with what one of its peers sent beside its leaf: at most 32 KB. */
+const MAX_ISSUERS = 64;
+const MAX_ISSUER_BYTES = 2 * 1024 * 1024;
+/**
+ * What nobody counted may stay unread if it is no more than this. OpenSSL keeps all of it for as long as the connection lives:
+ * some 400 KiB, if whoever has an SVID fills it with the smallest certificates.
+ */
+const MAX_UNREAD_BYTES = 16_384;
 
 export function createPeerJudge(): PeerJudge {
   let generation = -1;
-  const proven = new Map<string, ProvenPeer>();
+  const proven = new Remembered<ProvenPeer>(MAX_CACHED, MAX_CACHED_BYTES, ({ chainDer }) => bytesOf(chainDer));
+  const issuers = new Remembered<readonly Uint8Array[]>(MAX_ISSUERS, MAX_ISSUER_BYTES, bytesOf);
   return {
     authenticate(connection, role, snapshot, nowMs) {
-      const { libraryProblem, leafDer, chainDer } = connection.readPeerEvidence();
+      const { libraryProblem, leafDer, certificates, sentBytes, chainDer } = connection.readPeerEvidence();
+      if (leafDer === undefined) {
+        return err({ problem: 'no_certificate', detail: 'the peer sent no certificate', claimedId: undefined });
+      }
+      if (leafDer === 'too_large') {
+        const detail = `the peer's certificate has more than ${MAX_CHAIN_BYTES} bytes`;
+        return err({ problem: 'bad_certificate', detail, claimedId: undefined });
+      }
       if (snapshot.generation !== generation) {
         generation = snapshot.generation;
         proven.clear();
+        issuers.clear();
       }
-      // Who is refused without a look at the chain has nothing that could be known of it.
-      const mayBeKnown = leafDer !== undefined && (libraryProblem === undefined || mayBeWrongChoice(libraryProblem));
-      if (!mayBeKnown) return judgeEvidence({ libraryProblem, leafDer, chainDer }, snapshot.bundles, nowMs);
       const key = `${role} ${hash('sha256', leafDer, 'hex')}`;
-      const known = proven.get(key);
-      if (known !== undefined && nowMs < known.authenticated.validUntilMs) {
-        if (libraryProblem === undefined || isFlightOf(known, chainDer())) return ok(known);
+      const isWithinLimits = certificates === undefined ? sentBytes <= MAX_UNREAD_BYTES : certificates <= MAX_CHAIN_LENGTH;
+      if (libraryProblem !== undefined) {
+        // Of a stranger, the chain is only read if neither the leaf alone nor OpenSSL has said the last word.
+        const claimed = readLeaf(leafDer, snapshot.bundles, nowMs);
+        if (!claimed.ok) return claimed;
+        if (!mayBeWrongChoice(libraryProblem)) return err(refusedByLibrary(libraryProblem, claimed.value.id));
       }
-      const judged = judgeEvidence({ libraryProblem, leafDer, chainDer }, snapshot.bundles, nowMs);
-      if (judged.ok) remember(proven, key, judged.value);
-      return judged;
+      const remembered = proven.get(key);
+      const known = remembered !== undefined && nowMs < remembered.authenticated.validUntilMs ? remembered : undefined;
+      if (known !== undefined && libraryProblem === undefined && isWithinLimits) return ok(known);
+      const read = chainDer();
+      if (read === undefined && (libraryProblem !== undefined || !isWithinLimits)) return err(notRead(leafDer));
+      if (known !== undefined && libraryProblem !== undefined && isFlightOf(known, read ?? [])) return ok(known);
+      const sent = read ?? likelyChain(leafDer, issuers);
+      const judged = verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem));
+      if (!judged.ok) return read === undefined ? err(notRead(leafDer)) : judged;
+      const peer: ProvenPeer = { authenticated: judged.value, chainDer: sent, objection: libraryProblem };
+      proven.set(key, peer);
+      if (read !== undefined && libraryProblem === undefined) issuers.set(issuerKey(judged.value.leaf), read.slice(1));
+      return ok(peer);
     },
   };
-}
-
-/** As `PeerJudge.authenticate`, for connections that are too few to remember who made them. */
-export function authenticateOnce(
-  connection: SecureConnection,
-  bundles: ReadonlyMap<TrustDomain, TrustBundle>,
-  nowMs: number,
-): Result<ProvenPeer, PeerRefusal> {
-  return judgeEvidence(connection.readPeerEvidence(), bundles, nowMs);
-}
-
-function judgeEvidence(
-  { libraryProblem, leafDer, chainDer }: PeerEvidence,
-  bundles: ReadonlyMap<TrustDomain, TrustBundle>,
-  nowMs: number,
-): Result<ProvenPeer, PeerRefusal> {
-  if (leafDer === undefined) return err({ problem: 'no_certificate', detail: 'the peer sent no certificate', claimedId: undefined });
-  const sent = chainDer();
-  if (libraryProblem !== undefined && !mayBeWrongChoice(libraryProblem))
-    return err(refusedByLibrary(libraryProblem, verifyPeer(sent, bundles, nowMs)));
-  const judged = verifyPeer(sent, bundles, nowMs, secondJudge(libraryProblem));
-  return judged.ok ? ok({ authenticated: judged.value, chainDer: sent, objection: libraryProblem }) : judged;
 }
 
 /**
@@ -96,48 +107,57 @@ function secondJudge(objection: string | undefined): SecondJudge | undefined {
   return objection === undefined ? undefined : createPathRecheck(objection);
 }
 
-function remember(proven: Map<string, ProvenPeer>, key: string, peer: ProvenPeer): void {
-  // A Map keeps insertion order: deleting first makes this entry the youngest.
-  proven.delete(key);
-  if (proven.size >= MAX_CACHED) {
-    const oldest = proven.keys().next();
-    if (oldest.done !== true) proven.delete(oldest.value);
-  }
-  proven.set(key, peer);
+function bytesOf(chainDer: readonly Uint8Array[]): number {
+  return chainDer.reduce((sum, der) => sum + der.length, 0);
 }
 
-/** Final, whatever our own walk says; but where that finds the fault, it says more. */
-function refusedByLibrary(code: string, walked: Result<AuthenticatedPeer, PeerRefusal>): PeerRefusal {
-  if (!walked.ok) return walked.error;
-  return { problem: 'untrusted_chain', detail: `OpenSSL does not trust the chain: ${code}`, claimedId: walked.value.id };
+function issuerKey({ issuerDer, authorityKeyId }: Certificate): string {
+  return hash('sha256', `${issuerDer} ${authorityKeyId ?? ''}`, 'hex');
+}
+
+/**
+ * There is no room to read what a peer sent whom OpenSSL trusts for it (see `transport/peer-chains.ts`). Most likely it is what
+ * others of its issuer sent; and a path through that is as good, whoever sent it: every step is verified, and it ends in this leaf.
+ */
+function likelyChain(leafDer: Uint8Array, issuers: Remembered<readonly Uint8Array[]>): readonly Uint8Array[] {
+  const leaf = parseLeaf(leafDer);
+  const others = leaf === undefined ? undefined : issuers.get(issuerKey(leaf));
+  return [leafDer, ...(others ?? [])];
+}
+
+function notRead(leafDer: Uint8Array): PeerRefusal {
+  const leaf = parseLeaf(leafDer);
+  const detail = 'the certificates that peers sent of late hold as much memory as they may, so those of this one were not read';
+  return { problem: 'chain_not_read', detail, claimedId: leaf === undefined ? undefined : claimedIdOf(leaf) };
+}
+
+function parseLeaf(leafDer: Uint8Array): Certificate | undefined {
+  const parsed = leafDer.length > MAX_CHAIN_BYTES ? undefined : parseCertificate(leafDer);
+  return parsed?.ok === true ? parsed.value : undefined;
+}
+
+function refusedByLibrary(code: string, id: SpiffeId): PeerRefusal {
+  return { problem: 'untrusted_chain', detail: `OpenSSL does not trust the chain: ${code}`, claimedId: id };
 }
 
 /**
  * Judges a peer of a live connection against a newer snapshot, with the second look if it needed that to be let in.
- * Certificates that merely expired since the handshake do not count: the question is whether the same chain would still be
- * trusted.
+ * Certificates that merely expired since it was proven do not count: the question is whether there is a path that would still be
+ * trusted. What had expired before then makes none, and what is revoked is so whatever its dates are.
  */
 export function authenticateAgain(
   { authenticated, chainDer, objection }: ProvenPeer,
   snapshot: IdentitySnapshot,
   nowMs: number,
 ): Result<AuthenticatedPeer, PeerRefusal> {
-  const second = secondJudge(objection);
-  const now = verifyPeer(chainDer, snapshot.bundles, nowMs, second);
-  if (now.ok || now.error.problem !== 'expired') return now;
-  // `expired` says that a path is there, good but for its dates. Was anything on it revoked?
-  const then = verifyPeer(chainDer, snapshot.bundles, Math.min(nowMs, authenticated.validUntilMs - 1), second);
-  // An authority that was issued anew after the handshake is not valid at that time: dates again.
-  return !then.ok && (then.error.problem === 'expired' || then.error.problem === 'not_yet_valid') ? ok(authenticated) : then;
+  return verifyPeer(chainDer, snapshot.bundles, nowMs, secondJudge(objection), Math.min(nowMs, authenticated.validUntilMs - 1));
 }
 
 /** Twice what RFC 5280 4.1.2.2 allows a serial number. A stranger may send 100 KB of it. */
 const MAX_DESCRIBED = 80;
 
 /** The SPIFFE-free description of a leaf for log lines: issuer key id and serial, if it parses. */
-export function describeLeaf(leafDer: Uint8Array | undefined): { issuerKeyId: string | undefined; serial: string | undefined } {
-  const parsed = leafDer === undefined || leafDer.length > MAX_CHAIN_BYTES ? undefined : parseCertificate(leafDer);
-  return parsed?.ok === true
-    ? { issuerKeyId: parsed.value.authorityKeyId?.slice(0, MAX_DESCRIBED), serial: parsed.value.serial.slice(0, MAX_DESCRIBED) }
-    : { issuerKeyId: undefined, serial: undefined };
+export function describeLeaf(leafDer: PeerEvidence['leafDer']): { issuerKeyId: string | undefined; serial: string | undefined } {
+  const leaf = typeof leafDer === 'object' ? parseLeaf(leafDer) : undefined;
+  return { issuerKeyId: leaf?.authorityKeyId?.slice(0, MAX_DESCRIBED), serial: leaf?.serial.slice(0, MAX_DESCRIBED) };
 }

@@ -40,12 +40,19 @@ export interface Connection {
 
 /** What the TLS library found out about the other side of a finished handshake. */
 export interface PeerEvidence {
-  /** Undefined: the chain leads to an authority of the pool. Else the library's code, such as `CERT_HAS_EXPIRED`. */
+  /** Undefined: the chain leads to an authority of the pool. Else the library's code, such as `CERT_HAS_EXPIRED`, or its words. */
   readonly libraryProblem: string | undefined;
-  /** The certificate that the peer proved to have the key of; undefined if it sent none. */
-  readonly leafDer: Uint8Array | undefined;
-  /** All certificates as the peer sent them: the leaf first by TLS's rule, the rest unordered and unchecked. */
-  readonly chainDer: () => readonly Uint8Array[];
+  /** The certificate that the peer proved to have the key of; undefined if it sent none, `too_large` (over 32 KB) if it is not worth reading. */
+  readonly leafDer: Uint8Array | 'too_large' | undefined;
+  /** How many certificates were sent; undefined as long as nobody has counted them. */
+  readonly certificates: number | undefined;
+  /** Everything that the peer sent until the handshake was done, in bytes on the wire; some of its first application data may be in it. */
+  readonly sentBytes: number;
+  /**
+   * All certificates as the peer sent them: the leaf first by TLS's rule, the rest unordered and unchecked. To read them costs
+   * memory that only comes back slowly (`peer-chains.ts`): for those for whom nothing else decides. Undefined if there is no room now.
+   */
+  readonly chainDer: () => readonly Uint8Array[] | undefined;
 }
 
 /** A connection as one of Node's own streams, for a protocol that Node itself speaks, such as HTTP/2. */
@@ -70,6 +77,11 @@ export interface SecureConnection extends Connection {
   readonly serverName: string | undefined;
   /** Throws if the TLS library's verdict cannot be read, or was dropped: then nobody may be let in. */
   readPeerEvidence(): PeerEvidence;
+  /**
+   * As with an accepted connection, until `start` or `handOver`; but TLS reads as much at once as it likes, so that 128 KiB may
+   * be kept. An end is told where there is nothing else left to be read.
+   */
+  wait(handler: WaitingHandler): void;
   /** The verdict is final: a connection that stays need not hold what it was found on. */
   dropPeerEvidence(): void;
   /**
@@ -88,11 +100,30 @@ export interface AcceptedConnection {
   open(): Connection;
   /** Answer as a TLS server. */
   openTls(options: TlsServerOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress;
-  /** Calls back at the first byte, or with false when the other side left before it, or said more than a TLS client may. Then use one of the other methods. */
-  waitForBytes(seen: (arrived: boolean) => void): void;
+  /**
+   * Reads on while the connection waits for its turn, so that it is heard when it leaves; `KEPT_BYTES` of it are kept at
+   * most, and what is beyond that stays in the kernel. May be called again, for another handler. Whichever of the other
+   * methods is called then ends it, and finds what was kept ahead of the rest.
+   */
+  wait(handler: WaitingHandler): void;
+  /** `wait` was called, and none of the other methods. */
+  readonly hasWaited: boolean;
   /** Reads what comes before the rest, until the reader has enough or the other side has ended. Then use one of the other methods. */
   readAhead(reader: AheadReader): { abort(): void };
   abort(): void;
+}
+
+/** What is kept of a connection that waits, at most. */
+export const KEPT_BYTES = 4096;
+
+/** What is told of a connection that waits. Of one that has said more than is kept, nothing more is heard. */
+export interface WaitingHandler {
+  /** It has said something: memory of so many bytes is held for it now. */
+  kept(bytes: number): void;
+  /** It has ended its side, and may still read. */
+  ended(): void;
+  /** It is gone. */
+  closed(): void;
 }
 
 /** Takes bytes off the front of a connection. What it does not take is read by whoever uses the connection next. */

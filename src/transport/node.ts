@@ -9,6 +9,7 @@ import {
   type DetailedPeerCertificate,
   type SecureContext,
 } from 'node:tls';
+import { systemClock, type Timer } from '../lib/clock.ts';
 import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
 import type {
   AcceptedConnection,
@@ -23,8 +24,11 @@ import type {
   TlsClientOptions,
   TlsContext,
   TlsServerOptions,
+  WaitingHandler,
 } from './connection.ts';
+import { handshakeBegun, handshakeOver, TOO_MUCH_SENT, type HandshakeUnderWay } from './handshake-bytes.ts';
 import { nativeStream, reset, resetBelowTls, sharedOnRead, SocketConnection, TlsSocketConnection } from './socket-connection.ts';
+import { SlowReading } from './slow-reading.ts';
 import { prepareUnixSocket } from './unix-socket.ts';
 
 export interface ListenOptions {
@@ -41,14 +45,12 @@ export interface ListenOptions {
   readonly acceptFailed: (error: Error) => void;
 }
 
-/** A client's first flight: one TLS record at most, since it must wait for an answer. Whoever says more is no client, and held all of it here. */
-const MAX_FIRST_BYTES = 16_384 + 5;
 /** Pending connections that the kernel may hold for us. */
 const BACKLOG = 4096;
 
 /** Binds and accepts. Accepted connections are not read from until their owner says how. Rejects if the address cannot be bound. */
 export async function listen(options: ListenOptions): Promise<BoundListener> {
-  // A stream's buffer is only used below TLS while a connection waits: then the first bytes are enough to know that it is not silent.
+  // A stream's buffer is only used below TLS while a PROXY header is read: what is behind it stays in the kernel, but for one read.
   const buffer = options.use === 'tls' ? { highWaterMark: 1 } : {};
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true, ...buffer }, (socket) => {
     const accepted = new AcceptedSocket(socket, options.endpoint.kind);
@@ -138,13 +140,13 @@ export function connect(options: ConnectOptions, done: (outcome: ConnectOutcome)
     ...(options.use === 'plain' ? { onread: sharedOnRead } : {}),
   };
   let socket: Socket | undefined;
-  let share: NodeJS.Timeout | undefined;
+  let share: Timer | undefined;
   let finished = false;
-  const giveUpAtMs = performance.now() + timeoutMs;
+  const giveUpAtMs = systemClock.monotonic() + timeoutMs;
   const stopTimers = (): void => {
     finished = true;
-    clearTimeout(timer);
-    clearTimeout(share);
+    timer.cancel();
+    share?.cancel();
   };
   const finish = (outcome: ConnectOutcome): void => {
     if (finished) return;
@@ -155,12 +157,12 @@ export function connect(options: ConnectOptions, done: (outcome: ConnectOutcome)
     stopTimers();
     socket?.destroy();
   };
-  const timer = setTimeout(() => {
+  const timer = systemClock.after(timeoutMs, () => {
     const text = endpoint.kind === 'unix' ? endpoint.path : formatHostPort(endpoint.host, endpoint.port);
     const error = new ConnectError('ETIMEDOUT', `${text} did not accept within ${timeoutMs} ms`);
     finish({ ok: false, error });
     socket?.destroy();
-  }, timeoutMs);
+  });
   const attempt = (targets: readonly Target[]): void => {
     const [target, ...others] = targets;
     if (target === undefined || finished) return;
@@ -170,19 +172,16 @@ export function connect(options: ConnectOptions, done: (outcome: ConnectOutcome)
     if (options.use !== 'stream') tried.pause();
     // An address that never answers must leave time for the others.
     if (others.length > 0) {
-      share = setTimeout(
-        () => {
-          tried.off('error', onError);
-          tried.on('error', ignore);
-          tried.destroy();
-          attempt(others);
-        },
-        (giveUpAtMs - performance.now()) / targets.length,
-      );
+      share = systemClock.after((giveUpAtMs - systemClock.monotonic()) / targets.length, () => {
+        tried.off('error', onError);
+        tried.on('error', ignore);
+        tried.destroy();
+        attempt(others);
+      });
     }
     const onError = (cause: Error): void => {
       if (others.length > 0) {
-        clearTimeout(share);
+        share?.cancel();
         attempt(others);
         return;
       }
@@ -235,7 +234,9 @@ function ignore(): void {
 
 class AcceptedSocket implements AcceptedConnection {
   readonly remoteAddress: string;
-  readonly #socket: Socket;
+  #socket: Socket;
+  /** Undefined unless it waited. */
+  #waited: SlowReading | undefined;
 
   constructor(socket: Socket, kind: Endpoint['kind']) {
     this.#socket = socket;
@@ -253,12 +254,19 @@ class AcceptedSocket implements AcceptedConnection {
   }
 
   open(): Connection {
-    return new SocketConnection(this.#socket, this.remoteAddress, false);
+    const waited = this.#waited;
+    if (waited === undefined) return new SocketConnection(this.#socket, this.remoteAddress, false);
+    const ahead = waited.stop();
+    waited.shareReads();
+    // Until it is started, nobody would take what comes.
+    this.#socket.pause();
+    return new SocketConnection(this.#socket, this.remoteAddress, true, ahead);
   }
 
   openTls({ context, alpn, askForCertificate = true }: TlsServerOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress {
-    // It was reset while it waited, which `waitForBytes` lets Node see: TLS on top of it would never say so.
+    // It was reset while it waited, which `wait` lets Node see: TLS on top of it would never say so.
     if (this.#socket.destroyed) return closedAlready(done);
+    this.#putBack();
     const tls = new TLSSocket(this.#socket, {
       isServer: true,
       secureContext: context.native as SecureContext,
@@ -270,19 +278,21 @@ class AcceptedSocket implements AcceptedConnection {
     return awaitHandshake(tls, this.#socket, 'secure', this.remoteAddress, done);
   }
 
-  waitForBytes(seen: (arrived: boolean) => void): void {
-    const socket = this.#socket;
-    const finish = (): void => {
-      socket.off('readable', finish);
-      socket.off('close', finish);
-      seen(!socket.destroyed && socket.readableLength > 0 && socket.readableLength <= MAX_FIRST_BYTES);
-    };
-    socket.on('readable', finish);
-    socket.on('close', finish);
-    socket.read(0);
+  get hasWaited(): boolean {
+    return this.#waited !== undefined;
+  }
+
+  wait(handler: WaitingHandler): void {
+    if (this.#waited === undefined) {
+      this.#waited = new SlowReading(this.#socket);
+      this.#socket = this.#waited.socket;
+      this.#socket.on('error', ignore);
+    }
+    this.#waited.tell(handler);
   }
 
   readAhead(reader: AheadReader): { abort(): void } {
+    this.#putBack();
     const socket = this.#socket;
     const stop = (): void => {
       clearImmediate(first);
@@ -314,7 +324,15 @@ class AcceptedSocket implements AcceptedConnection {
   }
 
   abort(): void {
+    this.#waited?.stop();
     reset(this.#socket);
+  }
+
+  /** What was kept is in the socket again, as if it had not been read. Node hands what a socket holds to the TLS socket on top of it. */
+  #putBack(): void {
+    const kept = this.#waited?.stop();
+    this.#waited = undefined;
+    if (kept !== undefined && !this.#socket.destroyed && !this.#socket.readableEnded) this.#socket.unshift(kept);
   }
 }
 
@@ -392,7 +410,15 @@ function awaitHandshake(
   const onEnd = (): void => {
     tls.destroy();
   };
+  const underWay: HandshakeUnderWay = {
+    transport,
+    giveUp(sentBytes) {
+      giveUp();
+      done({ ok: false, code: TOO_MUCH_SENT, message: `${sentBytes} bytes were sent, and the handshake is not over` });
+    },
+  };
   const cleanUp = (): void => {
+    handshakeOver(underWay);
     tls.off(event, onSecure);
     tls.off('error', onError);
     tls.off('close', onClose);
@@ -402,13 +428,13 @@ function awaitHandshake(
   tls.on('error', onError);
   tls.on('close', onClose);
   tls.on('end', onEnd);
-  return {
-    abort() {
-      cleanUp();
-      tls.on('error', ignore);
-      resetBelowTls(tls, transport);
-    },
+  const giveUp = (): void => {
+    cleanUp();
+    tls.on('error', ignore);
+    resetBelowTls(tls, transport);
   };
+  handshakeBegun(underWay);
+  return { abort: giveUp };
 }
 
 /** OpenSSL's texts name the thread and its source file: only the words are of use. */

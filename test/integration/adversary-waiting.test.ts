@@ -31,6 +31,7 @@ test('strangers that wait are not held in memory, however much they say', async 
   }
   const grown = process.memoryUsage().arrayBuffers - before;
   assert.ok(grown < STRANGERS * 16_384, `${grown} bytes for ${STRANGERS} strangers`);
+  assert.ok((await sidecar.metric('scute_tcp_waiting_bytes')) <= (STRANGERS + 3) * 4096);
 
   for (const stranger of [...holders, ...strangers]) stranger.destroy();
   const client = await connect();
@@ -39,24 +40,27 @@ test('strangers that wait are not held in memory, however much they say', async 
   assert.equal(echoed.toString(), '!');
 });
 
-test('a stranger that says at once more than a TLS client may is not let wait', async (t) => {
+test('a stranger that says at once more than a TLS client may is held to what is kept of each, and refused at its turn', async (t) => {
   const application = await startEcho(t);
   const { sidecar, address } = await startInbound(t, application.address, {
-    listener: { limits: { maxHandshakes: 1, handshakeTimeout: '5s' } },
+    listener: { limits: { maxHandshakes: 1, handshakeTimeout: '500s' } },
   });
   const holder = await dial(t, address);
   holder.write('\x16');
   await eventually(async () => assert.equal(await sidecar.metric('scute_tls_handshaking_connections'), 1));
   const stranger = await dial(t, address);
   stranger.write(Buffer.alloc(60_000, 0x16));
+  await eventually(async () => assert.equal(await sidecar.metric('scute_tcp_waiting_bytes'), 4096));
+  holder.destroy();
   await closed(stranger);
   await eventually(async () =>
     assert.deepEqual(
       [
         await sidecar.metric('scute_tcp_waiting_connections'),
+        await sidecar.metric('scute_tcp_waiting_bytes'),
         await sidecar.metric('scute_tls_handshakes_total', { reason: 'protocol_error' }),
       ],
-      [0, 1],
+      [0, 0, 2],
     ),
   );
 });

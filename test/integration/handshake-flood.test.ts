@@ -75,8 +75,8 @@ const FLOOD = `
 `;
 
 test('thousands of silent clients and of garbage at once do not keep good ones waiting, and all are gone after the timeout', async (t) => {
-  // Each connection may need two files of the proxy's. 10,000 if the limit of this machine is above 20,064.
-  const count = Math.min(10_000, Math.floor((openFileLimit() - 500) / 2));
+  // Each connection may need two files of the proxy's, and strangers have half of them. 10,000 if the limit of this machine is above 40,500.
+  const count = Math.min(10_000, Math.floor((openFileLimit() - 500) / 4));
   const silent = count - 500;
   const spiffe = await startExampleDomain(t);
   const application = await startEcho(t);

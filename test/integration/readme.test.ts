@@ -9,7 +9,7 @@ import { runChild } from '../support/child.ts';
 import { startInbound } from '../support/data-path.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from '../support/documents.ts';
 import { ask } from '../support/http.ts';
-import { send, startHttpInbound } from '../support/http-stage.ts';
+import { send, startHttpInbound, startRawApplication } from '../support/http-stage.ts';
 import { dial, freePort, startEcho } from '../support/tcp.ts';
 import { outcome, tlsClient } from '../support/tls-peer.ts';
 
@@ -60,7 +60,10 @@ test('the demo of the README prints what it shows, but for ports and folder', ()
 
 test('log lines have the fields, metrics the labels and readiness the checks that the documents name', async (t) => {
   const application = await startEcho(t);
-  const { spiffe, sidecar, address, connect } = await startInbound(t, application.address, { listener: { alpn: ['echo'] } });
+  // Nobody is there; what is told of it is.
+  const federation = [{ trustDomain: 'partner.example', url: 'https://127.0.0.1:1/', profile: 'https_web' }];
+  const options = { listener: { alpn: ['echo'] }, file: { federation } };
+  const { spiffe, sidecar, address, connect } = await startInbound(t, application.address, options);
   const plain = await connect();
   plain.end('hello');
   plain.resume();
@@ -95,15 +98,31 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
   await (await send(web, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')).over();
   const [failed, refused] = web.sidecar.log().filter(({ message }) => message === 'request finished');
   assert.ok(failed !== undefined && refused !== undefined);
+  // One that closes under its second request has it sent once more.
+  const asked = new WeakSet<object>();
+  const closing = await startRawApplication(t, (_, socket) => {
+    if (asked.has(socket)) return void socket.end();
+    asked.add(socket);
+    return 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
+  });
+  const kept = await startHttpInbound(t, closing.address, { spiffe });
+  const twice = await send(kept, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+  await twice.until('ok');
+  twice.socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+  await twice.until(/ok[^]*ok/);
+  const again = kept.sidecar.log().find(({ message, retries }) => message === 'request finished' && retries !== undefined);
+  assert.ok(again !== undefined);
   const [, paragraph = ''] = /^(A request over `protocol: http`[\s\S]*?)\n\n/m.exec(below(OPERATIONS, 'Log')) ?? [];
   const told = [...paragraph.matchAll(/`([a-z_]+)`/g)].map(([, field = '']) => field);
-  const requestFields = new Set(Object.keys({ ...failed, ...refused }).filter((field) => !everywhere.includes(field)));
+  const requestFields = new Set(Object.keys({ ...failed, ...refused, ...again }).filter((field) => !everywhere.includes(field)));
   assert.deepEqual(told.toSorted(), [...requestFields].toSorted());
 
   const metrics = sidecar.app.addresses().get('metrics');
   const webMetrics = web.sidecar.app.addresses().get('metrics');
-  assert.ok(metrics !== undefined && webMetrics !== undefined);
-  const body = (await ask(metrics, '/metrics')).body + (await ask(webMetrics, '/metrics')).body;
+  const keptMetrics = kept.sidecar.app.addresses().get('metrics');
+  assert.ok(metrics !== undefined && webMetrics !== undefined && keptMetrics !== undefined);
+  const bodies = await Promise.all([metrics, webMetrics, keptMetrics].map((each) => ask(each, '/metrics')));
+  const body = bodies.map((answer) => answer.body).join('');
   for (const [[name = ''] = [], labels = []] of tableUnder(OPERATIONS, 'Metrics')) {
     const samples = [...body.matchAll(new RegExp(`^${name}(?:_count)?(?:\\{(.*)\\})? \\S+$`, 'gm'))];
     assert.ok(samples.length > 0, name);

@@ -25,7 +25,5 @@ for (const date of ['1970-01-01 00:00:01', '2100-01-01 00:00:00'])
     assert.equal(time.slice(0, 4), date.slice(0, 4));
     const metrics = parseAddress(address);
     assert.ok(metrics.ok);
-    await eventually(async () => assert.match((await ask(metrics.value, '/readyz?verbose')).body, /\[\+\]self_test ok/), {
-      withinMs: 30_000,
-    });
+    await eventually(async () => assert.match((await ask(metrics.value, '/readyz?verbose')).body, /\[\+\]self_test ok/));
   });

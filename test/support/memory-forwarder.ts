@@ -32,18 +32,22 @@ export interface MemoryForwarderOptions {
   readonly limits?: Partial<HttpLimits>;
   /** Every request is refused. */
   readonly denies?: boolean;
+  /** The peer was let in only to be told that it is not allowed. */
+  readonly denied?: boolean;
   /** No write is taken without a pause after it. */
   readonly slow?: boolean;
   /** The client is at a Unix socket. */
   readonly unix?: boolean;
   /** Away from the application: the upstream is who is judged. */
   readonly outbound?: boolean;
+  readonly upgrades?: readonly string[];
 }
 
 /** Forwards HTTP between connections in memory, of which the test plays the other sides. */
 export function startMemoryForwarder(options: MemoryForwarderOptions = {}): MemoryForwarder {
-  const { clock = systemClock, denies = false, slow = false, unix = false, outbound = false } = options;
+  const { clock = systemClock, denies = false, denied = false, slow = false, unix = false, outbound = false, upgrades = [] } = options;
   const session = new Session('test', 0);
+  if (denied) session.denied = 'not_allowed';
   const downstream = new MemoryConnection({ slow, remoteAddress: unix ? 'unix' : 'memory' });
   const upstreams: MemoryConnection[] = [];
   const records: RequestRecord[] = [];
@@ -55,6 +59,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
     headTimeoutMs: 10_000,
     minBodyBytesPerSecond: undefined,
     responseTimeoutMs: 10_000,
+    upstreamIdleTimeoutMs: undefined,
     ...options.limits,
   };
   forwardHttp({
@@ -73,6 +78,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
     ticker: { tick: 0 },
     clock,
     limits,
+    upgrades,
     identity,
     scratch: new Fields(limits.maxFields),
     judged: outbound ? 'upstream' : 'downstream',
@@ -88,6 +94,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
       return { abort: () => (isOff = true) };
     },
     released: () => undefined,
+    dismissed: () => undefined,
     requestFinished: (record) => records.push(record),
     broken: () => undefined,
     done: () => (done = true),

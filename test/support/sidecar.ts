@@ -31,6 +31,8 @@ export interface Sidecar {
 
 export interface SidecarOptions {
   readonly clock?: Clock;
+  /** Bytes that are kept of connections that wait, in each direction. */
+  readonly maxKeptBytes?: number;
   /** Do not wait for readiness. */
   readonly unready?: boolean;
 }
@@ -60,6 +62,7 @@ export async function startSidecar(t: TestContext, config: object, options: Side
     version: '0.0.0-test',
     reloads,
     clock: options.clock,
+    maxKeptBytes: options.maxKeptBytes,
     logDestination: { write: (line) => void lines.push(JSON.parse(line) as LogLine) },
   });
   let stopped: Promise<number> | undefined;
