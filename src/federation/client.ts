@@ -13,6 +13,7 @@ import { buildTrustBundle, type TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { FederationEvents } from '../telemetry/federation-events.ts';
 import type { FetchProblem, RefreshProblem, RelationStatus } from '../telemetry/federation-records.ts';
+import { strangersWords } from '../telemetry/scrub.ts';
 import { spiffeTrust, webTrust, type EndpointTrust } from '../tls/endpoint-trust.ts';
 import { fetchDocument } from './fetch.ts';
 import { FederationFileError, readAuthorities } from './files.ts';
@@ -33,6 +34,8 @@ export interface FederationClient extends Service {
   status(): readonly RelationStatus[];
 }
 
+/** A partner chooses what is quoted in it. */
+const MAX_DETAIL = 500;
 /** While nothing is held, an endpoint that is not there yet is asked soon. */
 const FIRST_RETRY = { initialMs: 1000, maxMs: 60_000 };
 /** The share of an interval that is left to chance, so that many sidecars do not ask at once. */
@@ -202,12 +205,11 @@ class Relation {
     return authorities.ok ? ok(webTrust(authorities.value.map((authority) => authority.pem()))) : refuse('bad_file', authorities.error);
   }
 
-  #failed(problem: FetchProblem): number {
+  #failed({ reason, detail }: FetchProblem): number {
+    const problem = { reason, detail: strangersWords(detail, MAX_DETAIL) };
     this.#problem = problem;
-    const waitMs = this.#plan(
-      this.#held === undefined && problem.reason !== 'own_trust_domain' ? this.#firstRetry.next() : this.#interval(),
-    );
-    this.#deps.events.refreshFailed(this.trustDomain, problem.reason, problem.detail, waitMs);
+    const waitMs = this.#plan(this.#held === undefined && reason !== 'own_trust_domain' ? this.#firstRetry.next() : this.#interval());
+    this.#deps.events.refreshFailed(this.trustDomain, problem, waitMs);
     return waitMs;
   }
 

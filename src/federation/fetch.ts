@@ -5,7 +5,7 @@ import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { FetchProblem, RefreshProblem } from '../telemetry/federation-records.ts';
 import type { EndpointTrust } from '../tls/endpoint-trust.ts';
-import type { SecureConnection } from '../transport/connection.ts';
+import type { NativeStream, SecureConnection } from '../transport/connection.ts';
 import { connect } from '../transport/node.ts';
 import { isIpAddress } from '../config/units.ts';
 
@@ -101,6 +101,8 @@ function judged(judge: () => string | undefined): string | undefined {
 /** Sends the request and reads the answer; the connection is over then. */
 function ask(connection: SecureConnection, url: URL, signal: AbortSignal): Promise<Result<Answer, FetchProblem>> {
   return new Promise((resolve) => {
+    // A connection that is closed already says so before there is a stream.
+    let handed: NativeStream | undefined;
     const onAbort = (): void => finish(tooSlow());
     const finish = (result: Result<Answer, FetchProblem>): void => {
       signal.removeEventListener('abort', onAbort);
@@ -110,12 +112,13 @@ function ask(connection: SecureConnection, url: URL, signal: AbortSignal): Promi
     };
     const broke = (cause?: unknown): void =>
       finish(problem('broken', cause === undefined ? 'the connection closed before the whole answer' : messageOf(cause)));
-    const handed = connection.handOver({ ended: () => undefined, closed: broke });
-    if (handed === undefined || signal.aborted)
-      return finish(handed === undefined ? problem('broken', 'the connection closed') : tooSlow());
+    handed = connection.handOver({ ended: () => undefined, closed: broke });
+    if (handed === undefined) return;
+    if (signal.aborted) return finish(tooSlow());
+    const { stream } = handed;
     signal.addEventListener('abort', onAbort, { once: true });
     const asked = httpRequest({
-      createConnection: () => handed.stream,
+      createConnection: () => stream,
       method: 'GET',
       path: `${url.pathname}${url.search}`,
       setHost: false,

@@ -115,6 +115,15 @@ test('more keys than anybody has are refused before any of them is read', () => 
   assert.equal(codeOf({ keys: [...keys, { use: 'x509-svid', kty: 'EC' }] }), 'too_many_keys');
 });
 
+test('authorities whose names would fill a handshake are refused', () => {
+  const long = (count: number): object => ({
+    keys: Array.from({ length: count }, (_, index) => x509Key(createTestAuthority({ subject: `${index}`.padEnd(1000, 'x') }))),
+  });
+
+  assert.equal(codeOf(long(15)), 'ok');
+  assert.equal(codeOf(long(17)), 'long_names');
+});
+
 test('a key for JWT-SVIDs that nobody should rely on is left out, and said', () => {
   const weak = { ...createKeyPair('rsa1024').publicKey.export({ format: 'jwk' }), use: 'jwt-svid', kid: 'weak' };
   const document = read(JSON.stringify({ keys: [weak, jwt] }));

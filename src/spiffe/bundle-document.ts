@@ -26,14 +26,16 @@ export interface JwtAuthority {
 }
 
 export interface BundleDocumentProblem {
-  /** `bad_document`: not a bundle at all; `bad_key`: one of its keys breaks the standard; `too_many_keys`. */
-  readonly code: 'bad_document' | 'bad_key' | 'too_many_keys';
+  /** `bad_document`: not a bundle at all; `bad_key`: one of its keys breaks the standard; `too_many_keys`, `long_names`: beyond our bounds. */
+  readonly code: 'bad_document' | 'bad_key' | 'too_many_keys' | 'long_names';
   /** A sentence with the offending value, shortened. */
   readonly message: string;
 }
 
 /** Far more than any trust domain has, and little enough to be read in one turn of the event loop. */
 export const MAX_BUNDLE_KEYS = 256;
+/** Of all authorities together. Servers name them in every handshake, for which TLS has 64 KiB: Envoy does, with all trust domains' in one list. */
+const MAX_NAME_BYTES = 16_384;
 /** Of a JWT authority's `kid`. */
 const MAX_KEY_ID = 1024;
 const MAX_SEQUENCE = 2n ** 64n;
@@ -91,6 +93,9 @@ function readDocument(bytes: Uint8Array): Result<BundleDocument, BundleDocumentP
       else notes.push(`the JWT authority ${shown(kid)} ${problem}; it is not relied on`);
     }
   }
+  const nameBytes = [...authorities.values()].reduce((sum, { subjectDer }) => sum + subjectDer.length / 2, 0);
+  if (nameBytes > MAX_NAME_BYTES)
+    return err({ code: 'long_names', message: `the names of its authorities have ${nameBytes} bytes, more than ${MAX_NAME_BYTES}` });
   return ok(
     Object.freeze({
       sequence,

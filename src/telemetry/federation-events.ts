@@ -1,9 +1,8 @@
 /** What happens between bundle endpoints, and how it is told. */
 import type { Clock } from '../lib/clock.ts';
 import type { FederationMetrics } from './federation-metrics.ts';
-import type { EndpointResult, RefreshProblem, TakenBundle } from './federation-records.ts';
+import type { EndpointResult, FetchProblem, RefreshProblem, TakenBundle } from './federation-records.ts';
 import type { Logger } from './logger.ts';
-import { strangersWords } from './scrub.ts';
 
 export interface FederationEvents {
   /** A relation of the configuration: its series are there from the start. */
@@ -13,7 +12,7 @@ export interface FederationEvents {
   /** What came is what is held. */
   bundleUnchanged(trustDomain: string, nextInMs: number): void;
   /** Told once, until there is another reason or a success. */
-  refreshFailed(trustDomain: string, reason: RefreshProblem, detail: string, nextInMs: number): void;
+  refreshFailed(trustDomain: string, problem: FetchProblem, nextInMs: number): void;
   /** Our own endpoint serves another document. */
   documentChanged(trustDomain: string, sequence: bigint, authorities: number): void;
   /** A connection to our own endpoint is over. */
@@ -27,9 +26,6 @@ export interface FederationEventsOptions {
   readonly metrics: FederationMetrics;
   readonly clock: Clock;
 }
-
-/** A partner chooses what is quoted in it. */
-const MAX_DETAIL = 500;
 
 export function createFederationEvents({ logger, metrics, clock }: FederationEventsOptions): FederationEvents {
   /** By trust domain, the reason that was told last and still holds. */
@@ -54,13 +50,13 @@ export function createFederationEvents({ logger, metrics, clock }: FederationEve
       metrics.relation(trustDomain).results.unchanged += 1;
       succeeded(trustDomain, nextInMs);
     },
-    refreshFailed(trustDomain, reason, detail, nextInMs) {
+    refreshFailed(trustDomain, { reason, detail }, nextInMs) {
       metrics.relation(trustDomain).results[reason] += 1;
       planned(trustDomain, nextInMs);
       if (failing.get(trustDomain) === reason) return;
       failing.set(trustDomain, reason);
-      const fields = { trust_domain: trustDomain, reason, detail: strangersWords(detail, MAX_DETAIL) };
-      logger.warn({ ...fields, retry_in_ms: Math.round(nextInMs) }, 'bundle not fetched; the last good one stays in force');
+      const fields = { trust_domain: trustDomain, reason, detail, retry_in_ms: Math.round(nextInMs) };
+      logger.warn(fields, 'bundle not fetched; the last good one stays in force');
     },
     documentChanged(trustDomain, sequence, authorities) {
       metrics.endpointSequence = Number(sequence);

@@ -18,6 +18,7 @@ export const REFRESH_PROBLEMS = [
   'bad_document',
   'bad_key',
   'too_many_keys',
+  'long_names',
   'older', // its sequence number is lower than that of what is held
 ] as const;
 export type RefreshProblem = (typeof REFRESH_PROBLEMS)[number];

@@ -147,13 +147,18 @@ test('when the Workload API takes our identity back, nothing of endpoints is in 
   await admits('server', partner.issue({ id: PEER }), PEER);
 });
 
-test('a partner that publishes thousands of bytes of names keeps nobody of others out', async (t) => {
-  const { admits, serves, partner } = await startStage(t);
+test('a partner whose names are too long for a handshake keeps nobody of others out, whoever brought its bundle', async (t) => {
+  const { admits, tell, endpoint, clock, partner, sidecar } = await startStage(t);
   const long = Array.from({ length: 100 }, (_, index) =>
     createTestAuthority({ trustDomain: PARTNER, subject: `${index}`.padEnd(1000, 'x') }),
   );
+  endpoint.answer(sendJson(bundleJson([partner, ...long], { sequence: 2, hint: 30 })));
+  clock.advance(30_000);
+  await eventually(async () => assert.equal(await sidecar.metric('scute_federation_refreshes_total', { result: 'long_names' }), 1));
+  await admits('server', partner.issue({ id: PEER }), PEER);
 
-  await serves(bundleJson([partner, ...long], { sequence: 2, hint: 30 }));
+  const federated = { [`spiffe://${PARTNER}`]: Buffer.concat([partner, ...long].map(({ der }) => der)) };
+  assert.equal(await tell([svidEntry(own, own.issue({ id: US }), US)], federated), 'ok');
 
   for (const role of ROLES) {
     await admits(role, own.issue({ id: 'spiffe://example.org/peer' }), 'spiffe://example.org/peer');

@@ -135,7 +135,7 @@ export async function startFederation(
       relation: () => undefined,
       bundleTaken: (_domain, _taken, waitMs) => done('updated', waitMs),
       bundleUnchanged: (_domain, waitMs) => done('unchanged', waitMs),
-      refreshFailed(_domain, reason, detail, waitMs) {
+      refreshFailed(_domain, { reason, detail }, waitMs) {
         details.push(detail);
         done(reason, waitMs);
       },
