@@ -115,6 +115,17 @@ test('more keys than anybody has are refused before any of them is read', () => 
   assert.equal(codeOf({ keys: [...keys, { use: 'x509-svid', kty: 'EC' }] }), 'too_many_keys');
 });
 
+test('authorities that are too large, each or together, are refused', () => {
+  const filler = (length: number) => [{ oid: '1.2.3.4', value: Buffer.alloc(length) }];
+  const large = (count: number, length: number): object => ({
+    keys: Array.from({ length: count }, () => x509Key(createTestAuthority({ extensions: filler(length) }))),
+  });
+
+  assert.equal(codeOf(large(17, 30_000)), 'ok');
+  assert.equal(codeOf(large(18, 30_000)), 'too_large');
+  assert.equal(codeOf(large(1, 33_000)), 'bad_key');
+});
+
 test('authorities whose names would fill a handshake are refused', () => {
   const long = (count: number): object => ({
     keys: Array.from({ length: count }, (_, index) => x509Key(createTestAuthority({ subject: `${index}`.padEnd(1000, 'x') }))),

@@ -4,7 +4,7 @@ import { err, ok, type Result } from '../lib/result.ts';
 import { keyProblem } from './algorithms.ts';
 import { parseCertificate, type Certificate } from './certificate.ts';
 import { readJsonText } from './json-text.ts';
-import type { TrustBundle } from './trust-bundle.ts';
+import { PARTNER_BOUNDS, type TrustBundle } from './trust-bundle.ts';
 
 /** A SPIFFE bundle as bundle endpoints serve it (SPIFFE Trust Domain and Bundle, section 4). It does not say whose it is. */
 export interface BundleDocument {
@@ -26,13 +26,13 @@ export interface JwtAuthority {
 }
 
 export interface BundleDocumentProblem {
-  /** `bad_document`: not a bundle at all; `bad_key`: one of its keys breaks the standard; `too_many_keys`, `long_names`: beyond our bounds. */
-  readonly code: 'bad_document' | 'bad_key' | 'too_many_keys' | 'long_names';
+  /** `bad_document`: not a bundle at all; `bad_key`: one of its keys breaks the standard; `too_many_keys`, `too_large`, `long_names`: beyond our bounds. */
+  readonly code: 'bad_document' | 'bad_key' | 'too_many_keys' | 'too_large' | 'long_names';
   /** A sentence with the offending value, shortened. */
   readonly message: string;
 }
 
-/** Far more than any trust domain has, and little enough to be read in one turn of the event loop. */
+/** Far more than any trust domain has, and little enough to be read in one turn of the event loop; fewer than are trusted of a partner. */
 export const MAX_BUNDLE_KEYS = 256;
 /** Of all authorities together. Servers name them in every handshake, for which TLS has 64 KiB: Envoy does, with all trust domains' in one list. */
 const MAX_NAME_BYTES = 16_384;
@@ -74,6 +74,7 @@ function readDocument(bytes: Uint8Array): Result<BundleDocument, BundleDocumentP
   const authorities = new Map<string, Certificate>();
   const jwtAuthorities = new Map<string, JwtAuthority>();
   const notes: string[] = [];
+  let derBytes = 0;
   for (const [index, element] of keys.entries()) {
     const bad = (message: string): Result<never, BundleDocumentProblem> => err({ code: 'bad_key', message: `key ${index + 1} ${message}` });
     if (!isObject(element)) return bad('is not a JSON object');
@@ -82,6 +83,10 @@ function readDocument(bytes: Uint8Array): Result<BundleDocument, BundleDocumentP
       const authority = readX509Authority(element);
       if (!authority.ok) return bad(authority.error);
       authorities.set(authority.value.sha256, authority.value);
+      derBytes += authority.value.der().length;
+      // Whoever builds a bundle of them would trust none.
+      if (derBytes > PARTNER_BOUNDS.bytes)
+        return err({ code: 'too_large', message: `its authorities have more than ${PARTNER_BOUNDS.bytes} bytes` });
     } else if (element['use'] === 'jwt-svid') {
       const { kid } = element;
       if (typeof kid !== 'string' || kid === '' || kid.length > MAX_KEY_ID) return bad('is for JWT-SVIDs and has no usable "kid"');
@@ -113,6 +118,8 @@ function readX509Authority(element: Readonly<Record<string, unknown>>): Result<C
   if (!Array.isArray(x5c) || x5c.length !== 1 || typeof x5c[0] !== 'string')
     return err('is for X.509-SVIDs and has not exactly one certificate');
   const der = Buffer.from(x5c[0], 'base64');
+  if (der.length > PARTNER_BOUNDS.bytesOfOne)
+    return err(`has a certificate of ${der.length} bytes, more than ${PARTNER_BOUNDS.bytesOfOne}`);
   if (der.toString('base64') !== x5c[0]) return err('has a certificate that is not base64');
   const certificate = parseCertificate(der);
   if (!certificate.ok) return err(`has a certificate that cannot be read: ${certificate.error}`);
