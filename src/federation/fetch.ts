@@ -154,9 +154,8 @@ function readAnswer(response: IncomingMessage, finish: (result: Result<Answer, F
       finish(tooLarge());
     } else chunks.push(chunk);
   });
-  response.on('end', () => {
-    if (response.complete) finish(ok({ kind: 'body', body: Buffer.concat(chunks) }));
-  });
+  // Only after the whole of it: a body that was cut short ends with an error.
+  response.on('end', () => finish(ok({ kind: 'body', body: Buffer.concat(chunks) })));
 }
 
 /** `application/json`, and what is built on it, such as `application/jwk-set+json` (RFC 6839, section 3.1). */

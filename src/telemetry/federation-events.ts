@@ -44,7 +44,7 @@ export function createFederationEvents({ logger, metrics, clock }: FederationEve
       metrics.relation(trustDomain).results.updated += 1;
       succeeded(trustDomain, nextInMs);
       const fields = { trust_domain: trustDomain, sequence: sequence?.toString(), authorities, jwt_authorities: jwtAuthorities };
-      logger.info({ ...fields, retry_in_ms: Math.round(nextInMs) }, 'bundle fetched');
+      logger.info({ ...fields, refresh_in_ms: Math.round(nextInMs) }, 'bundle fetched');
     },
     bundleUnchanged(trustDomain, nextInMs) {
       metrics.relation(trustDomain).results.unchanged += 1;
@@ -55,7 +55,7 @@ export function createFederationEvents({ logger, metrics, clock }: FederationEve
       planned(trustDomain, nextInMs);
       if (failing.get(trustDomain) === reason) return;
       failing.set(trustDomain, reason);
-      const fields = { trust_domain: trustDomain, reason, detail, retry_in_ms: Math.round(nextInMs) };
+      const fields = { trust_domain: trustDomain, reason, detail, refresh_in_ms: Math.round(nextInMs) };
       logger.warn(fields, 'bundle not fetched; the last good one stays in force');
     },
     documentChanged(trustDomain, sequence, authorities) {
