@@ -18,7 +18,8 @@ import { createIdentityStore, type IdentityPublisher, type IdentityView } from '
 import { systemClock, type Clock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
 import { createWatch, type Watch } from './lib/watch.ts';
-import { compileAllowList, type AllowList } from './policy/rules.ts';
+import { auditOf } from './policy/audit.ts';
+import { compilePolicy, type Policy } from './policy/policy.ts';
 import { createFileBudget, FILE_USES, planFiles } from './transport/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
 import type { ListenerDeps } from './proxy/listener.ts';
@@ -124,7 +125,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       // Each connection is a descriptor.
       config: { ...config.sds, limits: { ...config.sds.limits, maxConnections: filePlan.sds.most } },
       identity: view,
-      allow: () => sdsAllowLists(current),
+      policies: () => sdsPolicies(current),
       events,
       clock,
       random: deps.random ?? Math.random,
@@ -211,6 +212,15 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   });
   if (federation !== undefined) readiness.register('federation', () => federationCheck(federation.status()), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
+  readiness.register(
+    'policy_enforced',
+    () =>
+      firstProblem(inbound, ({ config: { policy } }) => {
+        const [first, ...more] = auditOf(policy);
+        return first === undefined ? undefined : `in audit: ${first}${more.length === 0 ? '' : ` and ${more.length} more`}`;
+      }),
+    { blocks: false },
+  );
   metrics.setReadinessSource(() => readiness.evaluate().checks);
   metrics.setWaitingSource(
     () => {
@@ -390,7 +400,7 @@ function together(name: string, services: readonly Service[]): Service {
 interface SdsParts {
   readonly config: SdsConfig;
   readonly identity: IdentityView;
-  readonly allow: () => ReadonlyMap<string, AllowList>;
+  readonly policies: () => ReadonlyMap<string, Policy>;
   readonly events: Events;
   readonly clock: Clock;
   readonly random: () => number;
@@ -476,18 +486,16 @@ function bundleEndpointService({ events, ...parts }: BundleEndpointParts): Servi
 }
 
 /** Who may be admitted by the validation context of which name. A listener that is not there any more admits nobody. */
-function sdsAllowLists({ sds, inbound }: Config): ReadonlyMap<string, AllowList> {
-  const lists = new Map<string, AllowList>();
-  for (const { secret, listener, allow } of sds?.matchers ?? []) {
-    const list = allow ?? inbound.find(({ name }) => name === listener)?.allow ?? nobody();
-    lists.set(secret, list);
-  }
-  return lists;
+function sdsPolicies({ sds, inbound }: Config): ReadonlyMap<string, Policy> {
+  const policies = new Map<string, Policy>();
+  for (const { secret, listener, policy } of sds?.matchers ?? [])
+    policies.set(secret, policy ?? inbound.find(({ name }) => name === listener)?.policy ?? nobody());
+  return policies;
 }
 
-function nobody(): AllowList {
-  const compiled = compileAllowList([]);
-  if (!compiled.ok) throw new Error('an empty list does not compile');
+function nobody(): Policy {
+  const compiled = compilePolicy({ allow: [] });
+  if (!compiled.ok) throw new Error('an empty policy does not compile');
   return compiled.value;
 }
 

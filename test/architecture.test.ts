@@ -74,7 +74,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'sds', 'federation', 'admin', 'proxy'], outside: [] },
   'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'forward'], outside: [] },
   cli: {
-    ours: ['lib', 'http1', 'identity', 'config', 'sds', 'devdomain', 'app.ts', 'harness.ts', 'package.json'],
+    ours: ['lib', 'http1', 'policy', 'identity', 'config', 'sds', 'devdomain', 'app.ts', 'harness.ts', 'package.json'],
     outside: [
       'node:events',
       'node:fs',

@@ -35,6 +35,7 @@ interface JsonSchema {
   readonly default?: unknown;
   readonly properties?: Readonly<Record<string, JsonSchema>>;
   readonly items?: JsonSchema;
+  readonly anyOf?: readonly JsonSchema[];
 }
 
 /** Every key of the configuration with its path. */
@@ -43,7 +44,8 @@ function fieldsOf(schema: JsonSchema, path = ''): { readonly path: string; reado
     { path: `${path}${key}`, key, field },
     ...fieldsOf(field, `${path}${key}.`),
   ]);
-  return schema.items === undefined ? own : [...own, ...fieldsOf(schema.items, path)];
+  const kinds = [...(schema.items === undefined ? [] : [schema.items]), ...(schema.anyOf ?? [])];
+  return [...own, ...kinds.flatMap((kind) => fieldsOf(kind, path))];
 }
 
 const fields = fieldsOf(JSON.parse(readFileSync(join(root, 'configs/scute.schema.json'), 'utf8')));

@@ -12,6 +12,7 @@ import { formatIssues } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
 import { formatAddress } from '../config/units.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
+import type { Policy } from '../policy/policy.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 
 /** `scute check`: every problem of a configuration, or what it means. */
@@ -55,22 +56,28 @@ function describeSds(sds: SdsConfig): string[] {
     `sds  ${describeSocket(sds)}`,
     '  note: who may open this holds the identity, private key and all',
     ...(sds.identity.by === 'default' ? [] : [`  ${JSON.stringify(sds.defaultSvidName)} is ${describeChoice(sds.identity)}`]),
-    ...sds.matchers.map(({ secret, listener, allow }) => {
-      const whom = allow === undefined ? `whom listener ${listener} admits` : allow.entries.map(describeEntry).join(', ') || 'nobody';
+    ...sds.matchers.map(({ secret, listener, policy }) => {
+      const whom = policy === undefined ? `whom listener ${listener} admits` : policy.entries.map(describeEntry).join(', ') || 'nobody';
       return `  ${JSON.stringify(secret)} admits ${whom}`;
     }),
   ];
 }
 
 function describeInbound(listener: InboundConfig): string[] {
-  const { entries } = listener.allow;
+  const { entries, mode } = listener.policy;
   return [
     `inbound ${listener.name}  ${describeSocket(listener)} (mTLS) to ${formatAddress(listener.to)} (plain)`,
     ...describeIdentity(listener),
     ...describeHttp(listener),
     ...describeProxyProtocol(listener),
     ...(entries.length === 0 ? ['  admits nobody: the allow list is empty'] : entries.map((entry) => `  admits ${describeEntry(entry)}`)),
+    ...describeDeny(listener.policy),
+    ...(mode === 'audit' ? ['  note: policyMode is audit, so everybody with a valid SVID is let in all the same'] : []),
   ];
+}
+
+function describeDeny({ rules }: Policy): string[] {
+  return rules.filter(({ effect }) => effect === 'deny').map(({ text }) => `  denies ${text.replace(/^deny /, '')}`);
 }
 
 function describeProxyProtocol({ proxyProtocol: { send, spiffeIdTlv, acceptFrom } }: InboundConfig): string[] {
@@ -86,7 +93,8 @@ function describeOutbound(listener: OutboundConfig): string[] {
     `outbound ${listener.name}  ${describeSocket(listener)} (plain) to ${formatAddress(listener.to)} (mTLS)`,
     ...describeIdentity(listener),
     ...describeOutboundHttp(listener),
-    ...listener.expect.entries.map((entry) => `  expects ${describeEntry(entry)}`),
+    ...listener.policy.entries.map((entry) => `  expects ${describeEntry(entry)}`),
+    ...describeDeny(listener.policy),
     ...(listener.listen.kind === 'tcp'
       ? ['  note: whoever reaches this address acts with this identity; a Unix socket can be kept to one user or group']
       : []),

@@ -15,7 +15,7 @@ export async function printEnvoy(file: string, { env, stdout, stderr }: CommandE
     stderr(`scute: ${file}: ${built.error}\n`);
     return EXIT_FAILED;
   }
-  const nobody = loaded.value.inbound.filter(({ allow }) => allow.entries.length === 0);
+  const nobody = loaded.value.inbound.filter(({ policy }) => policy.entries.length === 0);
   const notes = nobody.map(({ name }) => `# inbound ${name} admits nobody, so there is no listener for it.\n`);
   // Envoy reads YAML 1.1 and then some, in which a plain `yes`, `on` or `inf` is no text.
   const yaml = stringify(built.value, { lineWidth: 0, defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN' });

@@ -1,7 +1,7 @@
 import type { OutboundXfccMode, XfccMode } from '../http1/identity-fields.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import type { IpRange } from '../lib/ip.ts';
-import type { AllowList } from '../policy/rules.ts';
+import type { Policy } from '../policy/policy.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { Address, TcpAddress } from './units.ts';
@@ -60,7 +60,8 @@ interface ListenerConfig extends SocketConfig {
 export interface InboundConfig extends ListenerConfig {
   /** Present for `http`. */
   readonly http: HttpConfig | undefined;
-  readonly allow: AllowList;
+  /** Who may connect, and ask for what. */
+  readonly policy: Policy;
   readonly proxyProtocol: ProxyProtocolConfig;
 }
 
@@ -80,8 +81,8 @@ export interface ProxyProtocolConfig {
 export interface OutboundConfig extends ListenerConfig {
   /** Present for `http`. */
   readonly http: OutboundHttpConfig | undefined;
-  /** Who the server must be. Never empty; a whole trust domain only with `unsafeAllowAnyInTrustDomain`. */
-  readonly expect: AllowList;
+  /** Who the server must be, and may be asked for what. It allows somebody; a whole trust domain only with `unsafeAllowAnyInTrustDomain`. */
+  readonly policy: Policy;
   readonly unsafeAllowAnyInTrustDomain: TrustDomain | undefined;
   /** For SNI instead of the host of `to`. */
   readonly serverName: string | undefined;
@@ -166,7 +167,7 @@ export interface SdsMatchers {
   readonly secret: string;
   /** The name of the listener; undefined if the list is its own. */
   readonly listener: string | undefined;
-  readonly allow: AllowList | undefined;
+  readonly policy: Policy | undefined;
 }
 
 export const ENDPOINT_PROFILES = ['https_spiffe', 'https_web'] as const;

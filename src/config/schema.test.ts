@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Policy } from '../policy/policy.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
 import type { Config } from './config.ts';
 import { formatIssues, judge } from './issue.ts';
 import { createConfigSchema } from './schema.ts';
+
+function admits(policy: Policy, peer: string): boolean {
+  return policy.forPeer(requireSpiffeId(peer)).judgeConnection(0).allowed;
+}
 
 const INBOUND = { listen: '127.0.0.1:8443', to: '127.0.0.1:8080', allow: ['spiffe://example.org/web'] };
 const OUTBOUND = { listen: '127.0.0.1:5432', to: 'db.internal:5432', expect: ['spiffe://example.org/db'] };
@@ -81,8 +86,9 @@ test('patterns, SPIFFE IDs, modes and groups come out parsed', () => {
   });
 
   const [listener] = config.inbound;
-  assert.equal(listener?.allow.match(requireSpiffeId('spiffe://example.org/web')), 'spiffe://example.org/web');
-  assert.equal(listener.allow.match(requireSpiffeId('spiffe://example.org/other')), undefined);
+  assert.ok(listener !== undefined);
+  assert.ok(admits(listener.policy, 'spiffe://example.org/web'));
+  assert.ok(!admits(listener.policy, 'spiffe://example.org/other'));
   assert.deepEqual(listener.identity, { by: 'id', id: 'spiffe://example.org/api' });
   assert.equal(listener.socketMode, 0o660);
   assert.equal(listener.socketGid, 33);
@@ -96,7 +102,8 @@ test('the configuration cannot be changed, however deep', () => {
     config.inbound,
     config.inbound[0],
     config.inbound[0]?.limits,
-    config.inbound[0]?.allow,
+    config.inbound[0]?.policy,
+    config.inbound[0]?.policy.spec.allow,
     config.metrics?.listen,
   ]) {
     assert.ok(Object.isFrozen(value));
@@ -106,7 +113,8 @@ test('the configuration cannot be changed, however deep', () => {
 test('an empty allow list is legal and admits nobody', () => {
   const config = accepted({ inbound: [{ ...INBOUND, allow: [] }] });
 
-  assert.equal(config.inbound[0]?.allow.match(requireSpiffeId('spiffe://example.org/web')), undefined);
+  assert.ok(config.inbound[0] !== undefined);
+  assert.ok(!admits(config.inbound[0].policy, 'spiffe://example.org/web'));
 });
 
 test('a missing allow list is an error, not a list of all or of none', () => {
@@ -156,10 +164,11 @@ test('an outbound listener must say who the server is', () => {
 test('unsafeAllowAnyInTrustDomain accepts the servers of that trust domain and no others', () => {
   const { expect: _, ...rest } = OUTBOUND;
 
-  const { expect } = accepted({ outbound: [{ ...rest, unsafeAllowAnyInTrustDomain: 'example.org' }] }).outbound[0] ?? {};
+  const [listener] = accepted({ outbound: [{ ...rest, unsafeAllowAnyInTrustDomain: 'example.org' }] }).outbound;
 
-  assert.equal(expect?.match(requireSpiffeId('spiffe://example.org/any')), 'spiffe://example.org/**');
-  assert.equal(expect.match(requireSpiffeId('spiffe://partner.example/any')), undefined);
+  assert.ok(listener !== undefined);
+  assert.ok(admits(listener.policy, 'spiffe://example.org/any'));
+  assert.ok(!admits(listener.policy, 'spiffe://partner.example/any'));
 });
 
 test('the admin API is bound to this machine only', () => {
@@ -576,5 +585,43 @@ test('a bundle endpoint has what its profile needs, and a place of its own', () 
     assert.match(problemsOfEndpoint({ path })[0] ?? '', /^bundleEndpoint\.path: must be a path/, path);
   assert.deepEqual(problems({ ...BASE, inbound: [INBOUND], bundleEndpoint: { ...ENDPOINT, listen: '127.0.0.1:8443' } }), [
     'bundleEndpoint.listen: 127.0.0.1:8443 is taken by inbound[0], which listens on 127.0.0.1:8443',
+  ]);
+});
+
+test('a time is one of RFC 3339, with an offset', () => {
+  const notAfter = (text: string) => {
+    const [listener] = accepted({ inbound: [{ ...INBOUND, allow: [{ peer: 'spiffe://example.org/web', notAfter: text }] }] }).inbound;
+    return listener?.policy.rules[0]?.notAfterMs;
+  };
+  assert.equal(notAfter('2027-01-31T09:00:00+01:00'), Date.UTC(2027, 0, 31, 8));
+  assert.equal(notAfter('2028-02-29t23:59:59.5z'), Date.UTC(2028, 1, 29, 23, 59, 59, 500));
+  for (const text of [
+    '2027-01-31T09:00:00',
+    '2027-01-31',
+    '2027-02-29T00:00:00Z',
+    '2027-13-01T00:00:00Z',
+    '2027-00-01T00:00:00Z',
+    '2027-01-01T24:00:00Z',
+    '2027-01-01T00:00:60Z',
+    '2027-01-01T00:00:00+24:00',
+    '2027-01-01 00:00:00Z',
+    '27-01-01T00:00:00Z',
+    'tomorrow',
+    '',
+  ])
+    assert.match(
+      problemsOf({ allow: [{ peer: 'spiffe://example.org/web', notAfter: text }] }).join(),
+      /allow\[0\]\.notAfter: .* is not a time with an offset from UTC/,
+      text,
+    );
+});
+
+test('a rule for a method that is never forwarded is an error, for it would match nothing', () => {
+  const listener = (methods: readonly string[]) => ({ protocol: 'http', allow: [{ peer: 'spiffe://example.org/web', methods }] });
+  accepted({ inbound: [{ ...INBOUND, ...listener(['GET', 'M-SEARCH', 'QUERY']) }] });
+  assert.deepEqual(problemsOf(listener(['GET', 'GETT', 'get', 'TRACE'])).toSorted(), [
+    'inbound[0].allow[0].methods[1]: "GETT" is not a method that is forwarded',
+    'inbound[0].allow[0].methods[2]: "get" is no method, such as "GET"',
+    'inbound[0].allow[0].methods[3]: "TRACE" is never forwarded',
   ]);
 });

@@ -3,7 +3,7 @@ import * as z from 'zod';
 import { OUTBOUND_XFCC_MODES, XFCC_MODES } from '../http1/identity-fields.ts';
 import { WEBSOCKET } from '../http1/upgrades.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
-import { compileAllowList, type AllowList } from '../policy/rules.ts';
+import { compilePolicy, type Policy, type PolicySpec } from '../policy/policy.ts';
 import {
   ENDPOINT_PROFILES,
   HTTP_PROTOCOLS,
@@ -300,10 +300,12 @@ const sdsMatchers = z
       .min(1)
       .max(2048)
       .meta({ description: 'the name of the secret, such as `ROOTCA`; other names of the same bundle stay as they are' }),
-    listener: field.listenerName.optional().meta({ description: 'the inbound listener whose `allow` it is, as it changes' }),
-    allow: field.allowList.optional().meta({ description: 'or a list of its own' }),
+    listener: field.listenerName.optional().meta({
+      description: 'the inbound listener whose policy it is, as it changes; a rule that has more than a peer withholds the secret',
+    }),
+    allow: field.peerList.optional().meta({ description: 'or a list of its own' }),
   })
-  .transform(({ secret, listener, allow }) => ({ secret, listener, allow }));
+  .transform(({ secret, listener, allow }) => ({ secret, listener, policy: allow }));
 
 const federation = z
   .strictObject({
@@ -389,9 +391,16 @@ export function createConfigSchema(lookups: Lookups) {
       listen: field.listenAddress.meta({ description: 'where peers connect with TLS: `IP:PORT`, `[IPV6]:PORT` or `unix:///path`' }),
       ...socketFields,
       to: field.targetAddress.meta({ description: 'the application, in plain text: a loopback address or `unix:///path`' }),
-      allow: field.allowList.meta({
+      allow: field.ruleList('allow').meta({
         description:
-          'who may connect: SPIFFE IDs; `*` is one path segment, `**` at the end one or more, `spiffe://DOMAIN/**` a whole trust domain. No default; an empty list admits nobody',
+          'who may connect: SPIFFE IDs; `*` is one path segment, `**` at the end one or more, `spiffe://DOMAIN/**` a whole trust domain; or rules that say more. No default; an empty list admits nobody',
+      }),
+      deny: field.ruleList('deny').prefault([]).meta({
+        description: 'who may not, whatever `allow` says: SPIFFE IDs, patterns, and rules as there',
+      }),
+      policyMode: z.enum(['enforce', 'audit']).prefault('enforce').meta({
+        description:
+          '`audit`: whom `allow` and `deny` would refuse is let in all the same, counted and logged. Who has no valid SVID is always refused',
       }),
       protocol: z.enum(['tcp', 'http']).prefault('tcp').meta({
         description:
@@ -418,9 +427,13 @@ export function createConfigSchema(lookups: Lookups) {
       }),
       ...socketFields,
       to: field.targetAddress.meta({ description: 'the server, reached with TLS: `HOST:PORT` or `unix:///path`' }),
-      expect: field.allowList
-        .optional()
-        .meta({ description: 'who the server must be: SPIFFE IDs and patterns as in `allow`, but not a whole trust domain. Required' }),
+      expect: field.ruleList('allow').optional().meta({
+        description:
+          'who the server must be: SPIFFE IDs, patterns and rules as in `allow`, but not a whole trust domain; with `protocol: http`, rules say what it may be asked. Required',
+      }),
+      deny: field.ruleList('deny').prefault([]).meta({
+        description: 'who it must not be, or must not be asked, whatever `expect` says',
+      }),
       protocol: z.enum(['tcp', 'http']).prefault('tcp').meta({
         description:
           'how to forward: `tcp` as bytes; `http` request by request (HTTP/1.1), over a connection to the server that is opened when it is needed',
@@ -555,7 +568,7 @@ export function createConfigSchema(lookups: Lookups) {
           name: entry.name ?? `inbound-${index}`,
           ...socketOf(entry),
           to: entry.to,
-          allow: entry.allow,
+          policy: policyOf({ allow: entry.allow, deny: entry.deny, mode: entry.policyMode }),
           protocol: entry.protocol,
           http: entry.protocol === 'http' ? (entry.http ?? http.parse({})) : undefined,
           alpn: entry.alpn ?? (entry.protocol === 'http' ? HTTP_PROTOCOLS : []),
@@ -567,7 +580,7 @@ export function createConfigSchema(lookups: Lookups) {
           name: entry.name ?? `outbound-${index}`,
           ...socketOf(entry),
           to: entry.to,
-          expect: entry.expect ?? anyIn(entry.unsafeAllowAnyInTrustDomain),
+          policy: policyOf({ allow: entry.expect ?? anyIn(entry.unsafeAllowAnyInTrustDomain), deny: entry.deny }),
           unsafeAllowAnyInTrustDomain: entry.unsafeAllowAnyInTrustDomain,
           protocol: entry.protocol,
           http: entry.protocol === 'http' ? (entry.http ?? outboundHttp.parse({})) : undefined,
@@ -626,9 +639,14 @@ function sdsOf(
   return { ...socketOf(raw), ...names, identity, disableSpiffeCertValidation, strictUnknownNames, crls, matchers, limits };
 }
 
-/** The list for `unsafeAllowAnyInTrustDomain`. The checks have seen to it that one of the two is there: no list admits nobody. */
-function anyIn(domain: string | undefined): AllowList {
-  const compiled = compileAllowList(domain === undefined ? [] : [`spiffe://${domain}/**`]);
-  if (!compiled.ok) throw new Error(`no pattern for trust domain ${JSON.stringify(domain)}`);
+/** Each rule has been found good by itself, and there is nothing else that may be wrong. */
+function policyOf(spec: PolicySpec): Policy {
+  const compiled = compilePolicy(spec);
+  if (!compiled.ok) throw new Error(`rules that were good are not: ${JSON.stringify(compiled.error)}`);
   return compiled.value;
+}
+
+/** The list for `unsafeAllowAnyInTrustDomain`. The checks have seen to it that one of the two is there: no list admits nobody. */
+function anyIn(domain: string | undefined): readonly string[] {
+  return domain === undefined ? [] : [`spiffe://${domain}/**`];
 }

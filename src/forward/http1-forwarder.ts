@@ -1,6 +1,7 @@
 import type { HttpLimits } from '../config/config.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
+import type { Result } from '../lib/result.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { CloseReason, HttpResult, ListenerCounters, RequestRecord } from '../telemetry/records.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
@@ -17,12 +18,12 @@ import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
 import type { Session } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
 
-/** Whether this request may be made, by or to the peer. Asked for each one. */
-export type RequestJudge = (method: string, target: string, host: string) => Verdict;
+/** Whether this request may be made, by or to the peer; or why that cannot be said, in words for whoever asks. Asked for each one. */
+export type RequestJudge = (method: string, target: string, host: string) => Result<Verdict, string>;
 
 export interface HttpForwardOptions {
   readonly downstream: Connection;
-  /** Its `drop`, `dismiss`, `wind` and `expire` are set. */
+  /** Its `drop`, `dismiss`, `wind`, `expire` and `stillAllowed` are set. */
   readonly session: Session;
   readonly counters: ListenerCounters;
   /** Read on each chunk: the present tick of the idle clock. */
@@ -132,6 +133,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
     };
     session.expire = () => this.#expire();
+    session.stillAllowed = () => this.#isStillAllowed();
     // A peer that is not allowed is here to be told so, not to hold a place.
     if (session.denied !== undefined) this.#deadlines.headBegun(Math.min(limits.headTimeoutMs, DENIED_HEAD_MS));
     downstream.start(this);
@@ -349,12 +351,24 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #isAllowed(): boolean {
     const { judge, judged } = this.#options;
     const { method, target, host } = this.#request.head;
-    const verdict = judge(method, target, host);
+    const judgement = judge(method, target, host);
+    if (!judgement.ok) {
+      this.#answer(400, 'bad_request', judgement.error);
+      return false;
+    }
+    const verdict = judgement.value;
     this.#verdict = verdict;
     if (verdict.allowed) return true;
     if (judged === 'downstream') this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
     else this.#answer(502, 'upstream_denied', `${verdict.reason}: ${verdict.peer ?? 'the server'} may not be asked this`);
     return false;
+  }
+
+  #isStillAllowed(): boolean {
+    if (!this.#isUnderWay || this.#verdict?.allowed !== true) return true;
+    const { method, target, host } = this.#request.head;
+    const again = this.#options.judge(method, target, host);
+    return again.ok && again.value.allowed;
   }
 
   // ——— the application's connection ———

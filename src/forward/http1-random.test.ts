@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { MemoryConnection } from '../../test/support/memory-connection.ts';
+import { verdict } from '../../test/support/memory-forwarder.ts';
 import { createRandom } from '../../test/support/random.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
 import type { ListenerCounters, RequestRecord } from '../telemetry/records.ts';
@@ -18,6 +19,7 @@ const PEER = requireSpiffeId('spiffe://example.org/web');
 const identity = buildIdentityFields(
   { xfcc: 'sanitize-set', spiffeIdHeader: 'X-Peer' },
   { peerId: PEER, ownId: 'spiffe://example.org/api', leafSha256: 'ab'.repeat(32) },
+  () => false,
 );
 /** N is a number that no other request of the run has. */
 const REQUESTS = [
@@ -94,7 +96,7 @@ async function run(seed: number): Promise<void> {
     judged: isOutbound ? 'upstream' : 'downstream',
     judge() {
       assert.ok(!isOutbound || isProven, 'judged before its server');
-      return isAllowed ? { allowed: true, peer: PEER, rule: PEER } : { allowed: false, peer: PEER, reason: 'not_allowed', detail: 'no' };
+      return verdict(PEER, isAllowed);
     },
     open(tell) {
       isProven = false;

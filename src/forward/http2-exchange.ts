@@ -129,7 +129,12 @@ export class Exchange implements Asker, DeadlineSink {
     this.#requestBytes = head.length;
     this.#announced = head.announced;
     this.#continues = hasBody && head.expectsContinue;
-    const verdict = judge(head.method, head.target, head.host);
+    const judgement = judge(head.method, head.target, head.host);
+    if (!judgement.ok) {
+      this.#answer(400, 'bad_request', judgement.error);
+      return;
+    }
+    const verdict = judgement.value;
     this.#verdict = verdict;
     if (!verdict.allowed) this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
     else if ((this.#announced ?? 0) > (limits.maxBodyBytes ?? Infinity)) this.#answer(413, 'too_large', 'the body is too large');
@@ -141,6 +146,13 @@ export class Exchange implements Asker, DeadlineSink {
     if (this.#stage === 'over') return;
     this.#finish('dropped');
     this.#reset();
+  }
+
+  /** Ends by itself if it would not be let begin now. */
+  judgeAgain(): void {
+    if (this.#verdict?.allowed !== true) return;
+    const again = this.#context.judge(this.#method, this.#target, this.#host);
+    if (!again.ok || !again.value.allowed) this.drop();
   }
 
   /** The client's connection is closed. */

@@ -141,6 +141,10 @@ class Http2Forwarder implements ExchangeContext {
       session.because('svid_expired', 'the SVID of one side has expired');
       this.#endWithStreams();
     };
+    session.stillAllowed = () => {
+      for (const exchange of this.#exchanges) exchange.judgeAgain();
+      return true;
+    };
     const native = downstream.handOver({ ended: () => this.#clientEnded(), closed: (error) => this.#clientClosed(error) });
     if (native === undefined) return;
     this.#native = native;

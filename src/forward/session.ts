@@ -1,5 +1,5 @@
 import type { Clock } from '../lib/clock.ts';
-import type { DenyReason } from '../policy/verdict.ts';
+import type { DenyReason, PolicyReason, Verdict } from '../policy/verdict.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { CloseReason, ConnectionRecord } from '../telemetry/records.ts';
 import type { ProvenPeer } from '../tls/peer.ts';
@@ -37,7 +37,10 @@ export class Session {
   ownId: SpiffeId | undefined;
   /** Wall time at which `expire` is called. */
   expiresAtMs = Infinity;
+  /** The rule that decided. */
   rule: string | undefined;
+  /** Only audit let it in: what it would have been refused for. */
+  audited: PolicyReason | undefined;
   denied: DenyReason | undefined;
   /** It is not allowed, and was let in to be told so; no request of it was allowed since. */
   isToldOnly = false;
@@ -55,6 +58,11 @@ export class Session {
   wind: () => void = () => undefined;
   /** The SVID of one side has expired: for protocols that have a moment to begin anew. */
   expire: () => void = () => undefined;
+  /**
+   * Whether what is under way would still be let begin. False: the connection is to be dropped for it. What can be ended by
+   * itself has been.
+   */
+  stillAllowed: () => boolean = () => true;
   #closeReason: CloseReason | undefined;
   #detail: string | undefined;
   #ended = false;
@@ -62,6 +70,13 @@ export class Session {
   constructor(downstreamAddress: string, startedAtMs: number) {
     this.downstreamAddress = downstreamAddress;
     this.startedAtMs = startedAtMs;
+  }
+
+  /** A verdict on the peer, later than the one that let it in. */
+  judged(verdict: Verdict): void {
+    this.rule = verdict.rule;
+    this.denied = verdict.allowed ? undefined : verdict.reason;
+    if (verdict.allowed) this.isToldOnly = false;
   }
 
   get ended(): boolean {
@@ -90,6 +105,7 @@ export class Session {
     this.linger = () => undefined;
     this.wind = () => undefined;
     this.expire = () => undefined;
+    this.stillAllowed = () => true;
     return true;
   }
 
@@ -110,6 +126,7 @@ export class Session {
       closeReason,
       detail: this.#detail,
       rule: this.rule,
+      audited: this.audited,
       bytesFromDownstream: this.bytesFromDownstream,
       bytesToDownstream: this.bytesToDownstream,
       durationMs: clock.monotonic() - this.startedAtMs,

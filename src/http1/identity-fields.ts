@@ -28,7 +28,7 @@ export interface Caller {
 
 /** Of one connection: the fields that no client may send, and ours. */
 export interface IdentityFields {
-  /** Folded, as `Fields.readsAs` compares. */
+  /** Folded, as `Fields.readsAs` compares. Asked for each head, for the policy may change. */
   readonly names: readonly Uint8Array[];
   /** What becomes of the client's own XFCC, in heads: only of a field that has this very name, not of one that reads like it. */
   readonly clientXfcc: 'removed' | 'kept' | { readonly appended: Buffer };
@@ -36,6 +36,12 @@ export interface IdentityFields {
   readonly lines: Buffer;
 }
 
+/**
+ * Fields by which some applications take a request for another one than the request line says: rules that look at methods and
+ * paths would have judged the wrong one.
+ */
+export const OVERRIDES = ['X-HTTP-Method-Override', 'X-HTTP-Method', 'X-Method-Override', 'X-Original-URL', 'X-Rewrite-URL'] as const;
+const FOLDED_OVERRIDES = OVERRIDES.map((name) => nameBytes(foldName(name)));
 /** `Expect` is answered by us, and the other is a part of leaving HTTP/1.1. */
 const FOR_US = ['expect', 'http2-settings'].map(nameBytes);
 const HOST = nameBytes('host');
@@ -45,30 +51,44 @@ const COMMA = Buffer.from(',', 'latin1');
 const CRLF = Buffer.from('\r\n', 'latin1');
 const CLOSE = Buffer.from('Connection: close\r\n', 'latin1');
 
-/** Throws if a value would have to be quoted, which no SPIFFE ID needs. */
-export function buildIdentityFields({ xfcc, spiffeIdHeader }: IdentityOptions, { peerId, ownId, leafSha256 }: Caller): IdentityFields {
+/**
+ * `removesOverrides` says, at each head, whether rules look at requests. Throws if a value would have to be quoted, which no
+ * SPIFFE ID needs.
+ */
+export function buildIdentityFields(
+  { xfcc, spiffeIdHeader }: IdentityOptions,
+  { peerId, ownId, leafSha256 }: Caller,
+  removesOverrides: () => boolean,
+): IdentityFields {
   for (const id of [peerId, ownId])
     if (!/^spiffe:\/\/[A-Za-z0-9._/-]+$/.test(id)) throw new Error(`${JSON.stringify(id)} cannot stand in a field`);
   if (!/^[0-9a-f]{64}$/.test(leafSha256)) throw new Error(`${JSON.stringify(leafSha256)} is not a SHA-256 in hex`);
   // Envoy's order and spelling; no value here has one of the characters that it leaves unquoted.
   const ours = `By=${ownId};Hash=${leafSha256};URI=${peerId}`;
   const lines = xfcc === 'sanitize-set' ? `${XFCC}: ${ours}\r\n` : '';
-  const fields = fieldsOf(lines + (spiffeIdHeader === undefined ? '' : `${spiffeIdHeader}: ${peerId}\r\n`), spiffeIdHeader);
-  if (xfcc === 'unsafe-forward') return { ...fields, clientXfcc: 'kept' };
-  return xfcc === 'unsafe-append' ? { ...fields, clientXfcc: { appended: Buffer.from(ours, 'latin1') } } : fields;
+  const all = lines + (spiffeIdHeader === undefined ? '' : `${spiffeIdHeader}: ${peerId}\r\n`);
+  const clientXfcc = xfcc === 'unsafe-forward' ? 'kept' : xfcc === 'unsafe-append' ? { appended: Buffer.from(ours, 'latin1') } : 'removed';
+  return fieldsOf(all, spiffeIdHeader, clientXfcc, removesOverrides);
 }
 
 /** Of a connection away from the application, which has nobody to tell the server of. */
-export function buildOutboundFields(xfcc: OutboundXfccMode): IdentityFields {
-  const fields = fieldsOf('', undefined);
-  return xfcc === 'unsafe-forward' ? { ...fields, clientXfcc: 'kept' } : fields;
+export function buildOutboundFields(xfcc: OutboundXfccMode, removesOverrides: () => boolean): IdentityFields {
+  return fieldsOf('', undefined, xfcc === 'unsafe-forward' ? 'kept' : 'removed', removesOverrides);
 }
 
-function fieldsOf(lines: string, spiffeIdHeader: string | undefined): IdentityFields {
-  const names = spiffeIdHeader === undefined ? [XFCC] : [XFCC, spiffeIdHeader];
+function fieldsOf(
+  lines: string,
+  spiffeIdHeader: string | undefined,
+  clientXfcc: IdentityFields['clientXfcc'],
+  removesOverrides: () => boolean,
+): IdentityFields {
+  const own = [XFCC, ...(spiffeIdHeader === undefined ? [] : [spiffeIdHeader])].map((name) => nameBytes(foldName(name)));
+  const all = [...own, ...FOLDED_OVERRIDES];
   return {
-    names: names.map((name) => nameBytes(foldName(name))),
-    clientXfcc: 'removed',
+    get names() {
+      return removesOverrides() ? all : own;
+    },
+    clientXfcc,
     lines: Buffer.from(`${lines}\r\n`, 'latin1'),
   };
 }

@@ -22,7 +22,7 @@ export interface BadHead {
 }
 
 /** Those that other parsers know, too. CONNECT would make a tunnel; TRACE would send the fields that we add back to the client. */
-const METHODS = new Set(
+export const METHODS: ReadonlySet<string> = new Set(
   'GET POST PUT DELETE HEAD OPTIONS PATCH QUERY ACL BIND CHECKOUT COPY LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SOURCE SUBSCRIBE UNBIND UNLINK UNLOCK UNSUBSCRIBE'.split(
     ' ',
   ),

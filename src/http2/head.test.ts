@@ -9,6 +9,7 @@ const LIMITS = { maxHeadBytes: 4096, maxFields: 20 };
 const identity = buildIdentityFields(
   { xfcc: 'sanitize-set', spiffeIdHeader: 'X-Peer' },
   { peerId: 'spiffe://example.org/web', ownId: 'spiffe://example.org/api', leafSha256: '0'.repeat(64) },
+  () => false,
 );
 const OURS = [
   'X-Forwarded-Client-Cert',
@@ -198,7 +199,7 @@ test('what the configuration lets peers say of callers, they may say over HTTP/2
     const head = new Http2Head({ maxHeadBytes: 4096, maxFields: 4 });
     const fields = list({}, 'x-forwarded-client-cert', 'By=a', 'x', '1', 'x_forwarded_client_cert', 'By=b');
     assert.equal(head.read(fields, false), undefined);
-    return head.forApplication(buildIdentityFields({ xfcc, spiffeIdHeader }, caller)).slice(2);
+    return head.forApplication(buildIdentityFields({ xfcc, spiffeIdHeader }, caller, () => false)).slice(2);
   };
 
   assert.deepEqual(sent('unsafe-forward'), ['x-forwarded-client-cert', 'By=a', 'x', '1']);

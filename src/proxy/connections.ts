@@ -1,6 +1,11 @@
 import type { Clock, Timer } from '../lib/clock.ts';
+import { ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
-import type { AllowList } from '../policy/rules.ts';
+import { authorise } from '../policy/judge.ts';
+import type { Policy } from '../policy/policy.ts';
+import type { Verdict } from '../policy/verdict.ts';
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
+import type { PeerRefusal } from '../spiffe/verify.ts';
 import { authenticateAgain, type ProvenPeer } from '../tls/peer.ts';
 import type { CloseReason } from '../telemetry/records.ts';
 import type { Session } from '../forward/session.ts';
@@ -57,19 +62,28 @@ export class Connections {
   }
 
   /**
-   * Judges every admitted peer against a newer snapshot and allow list, and dismisses those that would not be let in now. A
+   * Judges every admitted peer against a newer snapshot, policy and time, and dismisses those that would not be let in now. A
    * certificate that merely expired since its handshake is let be. A later call overtakes one that is still at work, and
    * begins with those that were judged longest ago: however fast updates come, everybody has a turn.
    */
-  judgeAgain(snapshot: IdentitySnapshot, allow: AllowList): void {
+  judgeAgain(snapshot: IdentitySnapshot, policy: Policy): void {
     const round = ++this.#judging;
     const ownIds = snapshot.kind === 'held' ? new Set(snapshot.svids.map((svid) => svid.id)) : undefined;
     // Connections of one peer share what it proved.
-    const answers = new Map<ProvenPeer, ReturnType<typeof authenticateAgain>>();
-    const authenticate = (proven: ProvenPeer): ReturnType<typeof authenticateAgain> => {
-      const answer = answers.get(proven) ?? authenticateAgain(proven, snapshot, this.#clock.now());
+    const answers = new Map<ProvenPeer, Again>();
+    const authenticate = (proven: ProvenPeer): Again => {
+      const known = answers.get(proven);
+      if (known !== undefined) return known;
+      const again = authenticateAgain(proven, snapshot, this.#clock.now());
+      const answer = again.ok ? ok(again.value.id) : again;
       answers.set(proven, answer);
       return answer;
+    };
+    const verdicts = new Map<SpiffeId, Verdict>();
+    const judge = (peer: SpiffeId): Verdict => {
+      const verdict = verdicts.get(peer) ?? authorise(peer, policy, this.#clock.now());
+      verdicts.set(peer, verdict);
+      return verdict;
     };
     // Whoever is admitted from now on was judged by these very rules, or newer ones.
     const sessions = [...this.#live].values();
@@ -81,7 +95,7 @@ export class Connections {
         if (next.done === true) return;
         const session = next.value;
         if (session.ended) continue;
-        const problem = problemOf(session, authenticate, ownIds, allow);
+        const problem = problemOf(session, authenticate, ownIds, judge);
         if (problem !== undefined) session.dismiss(problem.reason, problem.detail);
         // The last place: it was judged just now. A dismissed one leaves the set when it is closed.
         if (this.#live.delete(session)) this.#live.add(session);
@@ -141,12 +155,16 @@ export class Connections {
   }
 }
 
+/** Who a peer still is. No more than that is kept until all have been judged. */
+type Again = Result<SpiffeId, PeerRefusal>;
+
 function problemOf(
-  { proven, ownId, isToldOnly }: Session,
-  authenticate: (proven: ProvenPeer) => ReturnType<typeof authenticateAgain>,
+  session: Session,
+  authenticate: (proven: ProvenPeer) => Again,
   ownIds: ReadonlySet<string> | undefined,
-  allow: AllowList,
+  judge: (peer: SpiffeId) => Verdict,
 ): { reason: CloseReason; detail: string } | undefined {
+  const { proven, ownId, isToldOnly } = session;
   if (proven === undefined || ownId === undefined) return undefined;
   if (ownIds === undefined || !ownIds.has(ownId)) {
     return { reason: 'identity_withdrawn', detail: `the Workload API no longer gives us ${ownId}` };
@@ -157,9 +175,15 @@ function problemOf(
   }
   // Who is here to be told that it is not allowed must still be who it was: a later list may admit it on this very connection.
   // A request may have been denied before the sweep came to its connection, on which others are answered still: that is no excuse.
-  if (!isToldOnly && allow.match(again.value.id) === undefined)
-    return { reason: 'policy', detail: `${again.value.id} is no longer allowed` };
-  return undefined;
+  if (isToldOnly) return undefined;
+  const verdict = judge(again.value);
+  if (verdict.allowed) {
+    // It may ask for something still, and not for what is under way.
+    if (session.stillAllowed()) return undefined;
+    return { reason: 'policy', detail: `${again.value} is no longer allowed the request that is under way` };
+  }
+  const { rule } = verdict;
+  return { reason: 'policy', detail: `${again.value} is no longer allowed${rule === undefined ? '' : `: ${rule}`}` };
 }
 
 function drop(session: Session, reason: CloseReason, detail: string): void {

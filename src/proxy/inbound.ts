@@ -1,7 +1,5 @@
 import type { HttpConfig, InboundConfig } from '../config/config.ts';
 import { messageOf } from '../lib/errors.ts';
-import { authorise } from '../policy/judge.ts';
-import type { AllowList } from '../policy/rules.ts';
 import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
 import type { AcceptedConnection, SecureConnection } from '../transport/connection.ts';
 import { connect, type ConnectOutcome } from '../transport/node.ts';
@@ -27,10 +25,6 @@ type HttpOptions = Omit<Http2ForwardOptions, 'open' | 'files' | 'idleTimeoutMs' 
 export class InboundListener extends ProxyListener<InboundConfig> {
   constructor(config: InboundConfig, deps: ListenerDeps) {
     super('inbound', config, deps);
-  }
-
-  protected override get allow(): AllowList {
-    return this.settings.allow;
   }
 
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
@@ -144,6 +138,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
     if (proven === undefined || ownId === undefined) throw new Error('a connection was admitted without a peer');
     const { id, leaf } = proven.authenticated;
     session.expiresAtMs = Math.min(expiryOf(own), leaf.notAfterMs);
+    const authorisation = this.authorisation(id);
     return {
       downstream,
       session,
@@ -151,14 +146,12 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       ticker: this.ticker,
       clock: this.deps.clock,
       limits: http.limits,
-      identity: buildIdentityFields(http, { peerId: id, ownId, leafSha256: leaf.sha256 }),
-      // The peer decides, by the newest allow list.
-      judge: () => {
-        const verdict = authorise(id, this.allow);
-        session.rule = verdict.allowed ? verdict.rule : undefined;
-        session.denied = verdict.allowed ? undefined : verdict.reason;
-        if (verdict.allowed) session.isToldOnly = false;
-        return verdict;
+      identity: buildIdentityFields(http, { peerId: id, ownId, leafSha256: leaf.sha256 }, this.guardsRequests),
+      judge: (method, target, host) => {
+        const judged = authorisation.request(method, target, host);
+        // Who may not ask for this may still ask for something else.
+        if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());
+        return judged;
       },
       requestFinished: (record) => this.deps.events.requestFinished(this.ref, record),
       broken: (side, error) => this.broken(session, side, error),

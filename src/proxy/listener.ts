@@ -1,13 +1,16 @@
 import type { HttpLimits, InboundConfig, Limits, OutboundConfig } from '../config/config.ts';
 import { formatAddress } from '../config/units.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
-import type { Clock, Timer } from '../lib/clock.ts';
+import { LONGEST_TIMER_MS, type Clock, type Timer } from '../lib/clock.ts';
 import type { Service } from '../lib/service.ts';
 import type { IdentityView } from '../identity/store.ts';
-import type { AllowList } from '../policy/rules.ts';
+import type { Policy } from '../policy/policy.ts';
+import { auditOf } from '../policy/audit.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { Direction, ListenerCounters, ListenerRef } from '../telemetry/records.ts';
 import type { OwnIdentity, TlsContexts } from '../tls/contexts.ts';
+import { Authorisation } from '../policy/judge.ts';
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { PeerJudge } from '../tls/peer.ts';
 import type { AcceptedConnection, BoundListener, Connection, Endpoint } from '../transport/connection.ts';
 import { listen } from '../transport/node.ts';
@@ -51,6 +54,8 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   #bound: BoundListener | undefined;
   #draining = false;
   #unsubscribe: (() => void) | undefined;
+  /** For the next time at which the policy may say something else by itself. */
+  #policyTimer: Timer | undefined;
   #forced = 0;
 
   protected constructor(direction: Direction, config: C, deps: ListenerDeps) {
@@ -88,8 +93,8 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       ...deps,
       ref: this.ref,
       gate: this.#gate,
+      policy: () => this.policy,
       room: this.#room,
-      allow: () => this.allow,
       placeTimeoutMs: () => this.limits.handshakeTimeoutMs,
       finish: (session) => this.finish(session),
       admitted: (session) => {
@@ -142,17 +147,41 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       use: this.ref.direction === 'inbound' ? 'tls' : 'plain',
       acceptFailed: (error) => deps.events.acceptRefused(this.ref, 'accept_error', messageOf(error)),
     });
-    this.#unsubscribe = deps.identity.subscribe((snapshot) => this.#connections.judgeAgain(snapshot, this.allow));
+    this.#unsubscribe = deps.identity.subscribe((snapshot) => this.#connections.judgeAgain(snapshot, this.policy));
     deps.events.listenerBound(this.ref, formatAddress(this.#bound.endpoint));
+    this.#policyInForce();
   }
 
-  /** Takes over allow lists and limits. What it listens on and leads to stays. */
+  /** Takes over policy and limits. What it listens on and leads to stays. */
   reload(config: C): void {
     this.settings = config;
     this.#gate.limitsChanged();
     this.#connections.limitsChanged();
+    this.#judgeAgain();
+    this.#policyInForce();
+  }
+
+  #judgeAgain(): void {
     const snapshot = this.deps.identity.current();
-    if (snapshot !== undefined) this.#connections.judgeAgain(snapshot, this.allow);
+    if (snapshot !== undefined) this.#connections.judgeAgain(snapshot, this.policy);
+  }
+
+  #policyInForce(): void {
+    this.deps.events.auditInForce(this.ref, auditOf(this.policy));
+    this.#awaitPolicy();
+  }
+
+  /** The wall clock may be set: it is looked at again in an hour at the latest, and a rule that is over is over then. */
+  #awaitPolicy(): void {
+    const { clock } = this.deps;
+    this.#policyTimer?.cancel();
+    const nowMs = clock.now();
+    const nextMs = this.policy.nextLook(nowMs);
+    if (nextMs === Infinity) return;
+    this.#policyTimer = clock.after(Math.min(nextMs - nowMs, LONGEST_TIMER_MS), () => {
+      this.#judgeAgain();
+      this.#awaitPolicy();
+    });
   }
 
   async stop(deadline: AbortSignal): Promise<void> {
@@ -168,11 +197,27 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     }
     this.#slowTimer?.cancel();
     this.#forced += await this.#connections.drain(deadline);
+    this.#policyTimer?.cancel();
     this.#unsubscribe?.();
   }
 
-  /** Inbound: who may connect. Outbound: who the server must be. */
-  protected abstract get allow(): AllowList;
+  /** Inbound: who may connect, and ask for what. Outbound: who the server must be, and may be asked what. */
+  protected get policy(): Policy {
+    return this.settings.policy;
+  }
+
+  /** What a peer may ask for, or be asked, by the policy in force at the time. */
+  protected authorisation(peer: SpiffeId): Authorisation {
+    const { clock } = this.deps;
+    return new Authorisation(
+      peer,
+      () => this.policy,
+      () => clock.now(),
+    );
+  }
+
+  /** Whether its rules ask for something of requests that other fields could say again. */
+  protected readonly guardsRequests = (): boolean => this.policy.asksForMethod || this.policy.asksForPath;
 
   /** The session has a place among the handshakes: goes on to `admission`, or to `finish`. */
   protected abstract begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void;

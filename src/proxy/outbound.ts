@@ -1,7 +1,6 @@
 import { isIpAddress } from '../config/units.ts';
 import type { OutboundConfig, OutboundHttpConfig } from '../config/config.ts';
-import { authorise } from '../policy/judge.ts';
-import type { AllowList } from '../policy/rules.ts';
+import type { Authorisation } from '../policy/judge.ts';
 import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
 import type { AcceptedConnection } from '../transport/connection.ts';
 import { connect, type OpenedConnection } from '../transport/node.ts';
@@ -20,10 +19,6 @@ import type { Session } from '../forward/session.ts';
 export class OutboundListener extends ProxyListener<OutboundConfig> {
   constructor(config: OutboundConfig, deps: ListenerDeps) {
     super('outbound', config, deps);
-  }
-
-  protected override get allow(): AllowList {
-    return this.settings.expect;
   }
 
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
@@ -102,6 +97,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   }
 
   #forwardRequests(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
+    let authorisation: Authorisation | undefined;
     forwardHttp({
       downstream: this.heed(session, accepted),
       session,
@@ -110,22 +106,22 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       clock: this.deps.clock,
       limits: http.limits,
       upgrades: http.upgrades,
-      identity: buildOutboundFields(http.xfcc),
+      identity: buildOutboundFields(http.xfcc, this.guardsRequests),
       scratch: this.scratch(http.limits),
       judged: 'upstream',
-      // The server decides, by the newest list.
-      judge: () => {
+      judge: (method, target, host) => {
         const { proven } = session;
         if (proven === undefined) throw new Error('a request was judged before its server');
-        const verdict = authorise(proven.authenticated.id, this.allow);
-        session.rule = verdict.allowed ? verdict.rule : undefined;
-        session.denied = verdict.allowed ? undefined : verdict.reason;
-        return verdict;
+        authorisation ??= this.authorisation(proven.authenticated.id);
+        const judged = authorisation.request(method, target, host);
+        if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());
+        return judged;
       },
       open: (done) => this.#openServer(session, done),
       // The next server is judged by itself.
       released: () => {
         session.proven = undefined;
+        authorisation = undefined;
         session.expiresAtMs = Infinity;
       },
       dismissed: (reason, detail) =>

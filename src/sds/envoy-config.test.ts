@@ -202,3 +202,22 @@ test('no listener has the name of the cluster that secrets come from', async () 
 test('a port that is another one at each start is not printed', async () => {
   assert.match(await problemOf({ inbound: [IN], sds: { listen: '127.0.0.1:0', unsafeTcp: true } }), /sds\.listen has port 0/);
 });
+
+test('a rule that matchers cannot say is named, and nothing is printed', async () => {
+  const peer = 'spiffe://example.org/web';
+  const cannot = (rule: string): RegExp => new RegExp(`^(in|out)bound \\w+: the rule ${JSON.stringify(rule)} cannot be said in matchers`);
+  const http = { ...IN, protocol: 'http' };
+  assert.match(
+    await problemOf({ inbound: [{ ...IN, deny: ['spiffe://example.org/old'] }], sds: SDS }),
+    cannot('deny spiffe://example.org/old'),
+  );
+  assert.match(await problemOf({ inbound: [{ ...http, allow: [{ peer, methods: ['GET'] }] }], sds: SDS }), cannot(`${peer} GET`));
+  assert.match(
+    await problemOf({ inbound: [{ ...IN, allow: [{ peer, mode: 'audit' }] }], sds: SDS }),
+    /the rule ".*\(audit\)" cannot be said/,
+  );
+  assert.match(await problemOf({ inbound: [{ ...IN, policyMode: 'audit' }], sds: SDS }), /^inbound in: a policy in audit cannot be said/);
+  const out = { name: 'out', listen: '127.0.0.1:3', to: '127.0.0.1:4', expect: [peer], deny: ['spiffe://example.org/old'] };
+  assert.match(await problemOf({ outbound: [out], sds: SDS }), cannot('deny spiffe://example.org/old'));
+  assert.match(await textOf({ inbound: [IN], sds: SDS }), /match_typed_subject_alt_names/);
+});

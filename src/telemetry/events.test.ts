@@ -46,6 +46,7 @@ const RECORD: ConnectionRecord = {
   closeReason: 'finished',
   detail: undefined,
   rule: 'spiffe://example.org/*',
+  audited: undefined,
   bytesFromDownstream: 10,
   bytesToDownstream: 20,
   durationMs: 12.345,
@@ -93,6 +94,7 @@ test('a refused connection is told at info with the reason that the metric has',
     closeReason: 'denied',
     detail: 'no entry admits it',
     rule: undefined,
+    audited: undefined,
   });
 
   assert.equal(lines[0]?.['level'], 'info');
@@ -194,9 +196,9 @@ test('verdicts and handshakes are counted by reason and by allow-list entry', as
 
   events.handshakeFinished(WEB, 'ok', 4);
   events.handshakeFinished(WEB, 'untrusted_chain', 2);
-  events.authorised(WEB, 'allow', 'spiffe://example.org/*');
-  events.authorised(WEB, 'allow', 'spiffe://example.org/*');
-  events.authorised(WEB, 'deny', '');
+  events.authorised(WEB, 'allow', 'spiffe://example.org/*', undefined);
+  events.authorised(WEB, 'allow', 'spiffe://example.org/*', undefined);
+  events.authorised(WEB, 'deny', '', undefined);
 
   assert.equal(await sample('scute_tls_handshakes_total{direction="inbound",listener="web",result="ok",reason="ok"}'), '1');
   assert.equal(await sample('scute_tls_handshakes_total{direction="inbound",listener="web",result="error",reason="untrusted_chain"}'), '1');

@@ -1,7 +1,7 @@
 import type { LogLevel } from '../config/config.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { Clock } from '../lib/clock.ts';
-import type { DenyReason } from '../policy/verdict.ts';
+import type { DenyReason, PolicyReason } from '../policy/verdict.ts';
 import type { LogFields, Logger } from './logger.ts';
 import { countRequest, type ListenerMetrics, type Metrics } from './metrics.ts';
 import type {
@@ -29,8 +29,10 @@ export interface Events {
   acceptRefused(listener: ListenerRef, reason: RefusedAcceptReason, detail: string): void;
   /** `reason` is `ok` or why the handshake or the authentication failed. */
   handshakeFinished(listener: ListenerRef, reason: 'ok' | DenyReason, durationMs: number): void;
-  /** `rule` is the allow-list entry, empty when denied. */
-  authorised(listener: ListenerRef, decision: 'allow' | 'deny', rule: string): void;
+  /** `rule` is the one that decided, empty if none did; `audited`: only audit let the peer in, which would have been refused for that. */
+  authorised(listener: ListenerRef, decision: 'allow' | 'deny', rule: string, audited: PolicyReason | undefined): void;
+  /** What of the policy that is in force now is in audit, at each start and reload. */
+  auditInForce(listener: ListenerRef, audit: readonly string[]): void;
   connectionClosed(listener: ListenerRef, record: ConnectionRecord): void;
   requestFinished(listener: ListenerRef, record: RequestRecord): void;
   /** Outbound over HTTP: a server that is no longer who it must be is asked nothing more. */
@@ -141,10 +143,20 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       numbers.handshakes[reason] += 1;
       numbers.handshakeDurations.observe(durationMs);
     },
-    authorised(listener, decision, rule) {
+    authorised(listener, decision, rule, audited) {
       const numbers = numbersOf(listener);
-      if (decision === 'allow') numbers.allowed.add(rule);
-      else numbers.denied += 1;
+      if (decision === 'deny') numbers.denied.add(rule);
+      else if (audited === undefined) numbers.allowed.add(rule);
+      else {
+        numbers.allowedInAudit.add(rule);
+        numbers.audited.connection[audited] += 1;
+      }
+    },
+    auditInForce(listener, audit) {
+      numbersOf(listener).inAudit = audit.length;
+      const { name, direction } = listener;
+      const fields = { direction, listener: name, audit: audit.slice(0, MAX_NOTES), count: audit.length };
+      if (audit.length > 0) logger.warn(fields, 'a policy is in audit: whom it would deny passes');
     },
     connectionClosed(listener, record) {
       numbersOf(listener).closes[record.closeReason] += 1;
@@ -157,6 +169,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       const numbers = numbersOf(listener);
       countRequest(numbers.requests, record.status, record.result);
       if (record.retries > 0) numbers.retries.add(record.result);
+      if (record.verdict?.allowed === true && record.verdict.audited !== undefined) numbers.audited.request[record.verdict.audited] += 1;
       // A connection that was switched to another protocol lasts as long as it is wanted.
       if (record.status !== 101) numbers.requestDurations.observe(record.durationMs);
       if (logger.isLevelEnabled('info')) logger.members('info', requestMembers(listener, record), 'request finished');

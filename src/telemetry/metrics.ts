@@ -1,6 +1,6 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
-import { DENY_REASONS, type DenyReason } from '../policy/verdict.ts';
+import { DENY_REASONS, POLICY_REASONS, type DenyReason, type PolicyReason } from '../policy/verdict.ts';
 import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS } from './records.ts';
 import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason } from './records.ts';
 import { Durations, registerDurations, type DurationSeries } from './durations.ts';
@@ -31,9 +31,15 @@ export interface ListenerMetrics {
   readonly requests: RequestCounts;
   /** Requests that were sent once more, by how they went then. */
   readonly retries: Tally;
-  /** By allow-list entry. */
+  /** By the rule that decided; empty if none did. */
   readonly allowed: Tally;
-  denied: number;
+  readonly denied: Tally;
+  /** Would not have been, were all of the policy enforced. */
+  readonly allowedInAudit: Tally;
+  /** What only audit let pass. */
+  readonly audited: Readonly<Record<'connection' | 'request', Record<PolicyReason, number>>>;
+  /** What of the policy is in audit: how much of it. */
+  inAudit: number;
   readonly handshakeDurations: Durations;
   readonly requestDurations: Durations;
 }
@@ -253,12 +259,27 @@ export function createMetrics(options: MetricsOptions): Metrics {
   );
   counter(
     'authorization_total',
-    'Verdicts on authenticated peers; rule is the allow-list entry, empty if none admits the peer',
+    'Verdicts on authenticated peers; rule is the one that decided, empty if none did',
     [...LISTENER, 'decision', 'mode', 'rule'],
     each((m, labels, add) => {
-      add({ ...labels, decision: 'deny', mode: 'enforce', rule: '' }, m.denied);
+      for (const [rule, count] of m.denied.entries()) add({ ...labels, decision: 'deny', mode: 'enforce', rule }, count);
       for (const [rule, count] of m.allowed.entries()) add({ ...labels, decision: 'allow', mode: 'enforce', rule }, count);
+      for (const [rule, count] of m.allowedInAudit.entries()) add({ ...labels, decision: 'allow', mode: 'audit', rule }, count);
     }),
+  );
+  counter(
+    'audit_passed_total',
+    'Connections and requests that only audit let pass, by what they would have been refused for',
+    [...LISTENER, 'kind', 'reason'],
+    each((m, labels, add) => {
+      for (const kind of ['connection', 'request'] as const) byReason(m.audited[kind], POLICY_REASONS, { ...labels, kind }, add);
+    }),
+  );
+  gauge(
+    'audit_rules',
+    'How much of the policy of that listener is in audit: 0 if all of it is enforced',
+    LISTENER,
+    each((m, labels, add) => add(labels, m.inAudit)),
   );
   counter(
     'http_requests_total',
@@ -352,7 +373,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
         requests: new Map(),
         retries: createTally(['forwarded']),
         allowed: createTally([]),
-        denied: 0,
+        denied: createTally(['']),
+        allowedInAudit: createTally([]),
+        audited: { connection: zeroes(POLICY_REASONS), request: zeroes(POLICY_REASONS) },
+        inAudit: 0,
         handshakeDurations: new Durations(),
         requestDurations: new Durations(),
       };

@@ -1,5 +1,5 @@
 /** What happened, as those who count it and those who write it down share it: the closed sets of reasons, and what is said of a connection and a request. */
-import type { DenyReason, Verdict } from '../policy/verdict.ts';
+import type { DenyReason, PolicyReason, Verdict } from '../policy/verdict.ts';
 
 export type Direction = 'inbound' | 'outbound';
 
@@ -134,7 +134,10 @@ export interface ConnectionRecord {
   readonly closeReason: CloseReason;
   /** A sentence: expected against offered, the TLS error, the errno. */
   readonly detail: string | undefined;
+  /** The rule that decided. */
   readonly rule: string | undefined;
+  /** Only audit let it in: what it would have been refused for. */
+  readonly audited: PolicyReason | undefined;
   readonly bytesFromDownstream: number;
   readonly bytesToDownstream: number;
   readonly durationMs: number;

@@ -10,9 +10,19 @@ import type { PeerEvidence, SecureConnection } from '../transport/connection.ts'
 import { createPathRecheck, mayBeWrongChoice } from './path-recheck.ts';
 import { Remembered } from './remembered.ts';
 
+/**
+ * What is kept of a peer for as long as it is connected or remembered: whatever else is read from certificates takes 15 times their own
+ * bytes, and up to 90 if their issuer wants that.
+ */
+interface Kept extends Pick<AuthenticatedPeer, 'id' | 'validUntilMs'> {
+  readonly leaf: Pick<Certificate, 'sha256' | 'serial' | 'authorityKeyId' | 'notAfterMs' | 'der'> & {
+    readonly subjectName: Pick<Certificate['subjectName'], 'commonName'>;
+  };
+}
+
 /** A peer that proved who it is, with what it sent: live connections are judged again from this. */
 export interface ProvenPeer {
-  readonly authenticated: AuthenticatedPeer;
+  readonly authenticated: Kept;
   /** As sent with this leaf when it was proven: leaf first, the rest untrusted. */
   readonly chainDer: readonly Uint8Array[];
   /** What OpenSSL said of the chain before it was asked about the path that our walk found; undefined if it trusted the chain. */
@@ -35,8 +45,8 @@ export interface PeerJudge {
 
 /** Successful authentications only: refusals and policy verdicts are never remembered. */
 const MAX_CACHED = 4096;
-/** What is read from a certificate takes 15 times its own bytes, and up to 60 if its issuer wants that. Nearly all fleets of 4096 fit. */
-const MAX_CACHED_BYTES = 4 * 1024 * 1024;
+/** Of certificates as sent: room for as many peers with chains of RSA keys. */
+const MAX_CACHED_BYTES = 16 * 1024 * 1024;
 /** Issuers of peers that were proven, each with what one of its peers sent beside its leaf: at most 32 KB. */
 const MAX_ISSUERS = 64;
 const MAX_ISSUER_BYTES = 2 * 1024 * 1024;
@@ -82,7 +92,7 @@ export function createPeerJudge(): PeerJudge {
       const sent = read ?? likelyChain(leafDer, issuers);
       const judged = verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem));
       if (!judged.ok) return read === undefined ? err(notRead(leafDer)) : judged;
-      const peer: ProvenPeer = { authenticated: judged.value, chainDer: sent, objection: libraryProblem };
+      const peer: ProvenPeer = { authenticated: keptOf(judged.value), chainDer: sent, objection: libraryProblem };
       proven.set(key, peer);
       if (read !== undefined && libraryProblem === undefined) issuers.set(issuerKey(judged.value.leaf), read.slice(1));
       return ok(peer);
@@ -105,6 +115,12 @@ function isFlightOf({ chainDer, objection }: ProvenPeer, sent: readonly Uint8Arr
 /** Where OpenSSL objected to the chain, it must agree with the path. */
 function secondJudge(objection: string | undefined): SecondJudge | undefined {
   return objection === undefined ? undefined : createPathRecheck(objection);
+}
+
+function keptOf({ id, validUntilMs, leaf }: AuthenticatedPeer): Kept {
+  const { sha256, serial, authorityKeyId, notAfterMs, der, subjectName } = leaf;
+  const { commonName } = subjectName;
+  return Object.freeze({ id, validUntilMs, leaf: { sha256, serial, authorityKeyId, notAfterMs, der, subjectName: { commonName } } });
 }
 
 function bytesOf(chainDer: readonly Uint8Array[]): number {

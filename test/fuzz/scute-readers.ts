@@ -16,6 +16,7 @@ const LIMITS = {
 const identity = buildIdentityFields(
   { xfcc: 'sanitize-set', spiffeIdHeader: 'X-Peer' },
   { peerId: 'spiffe://example.org/web', ownId: 'spiffe://example.org/api', leafSha256: '0'.repeat(64) },
+  () => false,
 );
 
 /** What may be asked for by `Upgrade`, besides WebSockets. */

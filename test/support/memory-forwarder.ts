@@ -4,7 +4,9 @@ import { buildIdentityFields } from '../../src/http1/identity-fields.ts';
 import { Fields } from '../../src/http1/fields.ts';
 import { forwardHttp } from '../../src/forward/http1-forwarder.ts';
 import { Session } from '../../src/forward/session.ts';
-import { requireSpiffeId } from '../../src/spiffe/spiffe-id.ts';
+import { ok, type Result } from '../../src/lib/result.ts';
+import type { Verdict } from '../../src/policy/verdict.ts';
+import { requireSpiffeId, type SpiffeId } from '../../src/spiffe/spiffe-id.ts';
 import type { RequestRecord } from '../../src/telemetry/records.ts';
 import { MemoryConnection } from './memory-connection.ts';
 
@@ -13,6 +15,7 @@ const OWN = 'spiffe://example.org/api';
 const identity = buildIdentityFields(
   { xfcc: 'sanitize-set', spiffeIdHeader: 'X-Peer' },
   { peerId: PEER, ownId: OWN, leafSha256: 'ab'.repeat(32) },
+  () => false,
 );
 
 /** The fields that the forwarder adds, with the end of the head. */
@@ -41,6 +44,12 @@ export interface MemoryForwarderOptions {
   /** Away from the application: the upstream is who is judged. */
   readonly outbound?: boolean;
   readonly upgrades?: readonly string[];
+}
+
+/** What a policy says of every request. */
+export function verdict(peer: SpiffeId, isAllowed: boolean): Result<Verdict, string> {
+  if (isAllowed) return ok({ allowed: true, peer, rule: peer, audited: undefined });
+  return ok({ allowed: false, peer, reason: 'not_allowed', rule: undefined, detail: 'no' });
 }
 
 /** Forwards HTTP between connections in memory, of which the test plays the other sides. */
@@ -82,7 +91,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
     identity,
     scratch: new Fields(limits.maxFields),
     judged: outbound ? 'upstream' : 'downstream',
-    judge: () => (denies ? { allowed: false, peer: PEER, reason: 'not_allowed', detail: 'no' } : { allowed: true, peer: PEER, rule: PEER }),
+    judge: () => verdict(PEER, !denies),
     open(done_) {
       let isOff = false;
       queueMicrotask(() => {

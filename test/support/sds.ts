@@ -19,7 +19,7 @@ import { SecretDiscoveryService } from '../../src/gen/sds_pb.ts';
 import type { IdentitySnapshot } from '../../src/identity/snapshot.ts';
 import { createIdentityStore } from '../../src/identity/store.ts';
 import { systemClock, type Clock } from '../../src/lib/clock.ts';
-import type { AllowList } from '../../src/policy/rules.ts';
+import type { Policy } from '../../src/policy/policy.ts';
 import { createSdsServer, type SdsServer } from '../../src/sds/server.ts';
 import { SECRET_TYPE } from '../../src/sds/wire.ts';
 import { createEvents } from '../../src/telemetry/events.ts';
@@ -46,7 +46,7 @@ export interface TestSdsOptions {
   /** The `sds` section, without `listen`. */
   readonly sds?: object;
   readonly clock?: Clock;
-  readonly allow?: () => ReadonlyMap<string, AllowList>;
+  readonly policies?: () => ReadonlyMap<string, Policy>;
   readonly logLevel?: 'info' | 'debug';
   readonly logFormat?: 'json' | 'pretty';
 }
@@ -64,7 +64,7 @@ export async function startSds(t: TestContext, options: TestSdsOptions = {}): Pr
   const server = createSdsServer({
     config,
     identity: view,
-    allow: options.allow ?? (() => new Map()),
+    policies: options.policies ?? (() => new Map()),
     events: createEvents({ logger, metrics, clock }).sds,
     clock,
     random: Math.random,

@@ -49,7 +49,7 @@ function textOf(source: { readonly specifier: { readonly value?: Uint8Array | un
 }
 
 /** The options that a configuration without any gives. */
-export const PLAIN_OPTIONS: CatalogueOptions = { ...DEFAULT_NAMES, identity: { by: 'default' }, crls: false, allow: new Map() };
+export const PLAIN_OPTIONS: CatalogueOptions = { ...DEFAULT_NAMES, identity: { by: 'default' }, crls: false, policies: new Map() };
 
 /** A catalogue of secrets that are nothing but a name and a version. Names that begin with `bundle` are bundles. */
 export function catalogueOf(
