@@ -12,6 +12,7 @@ import { eventually } from '../support/eventually.ts';
 import { createKeyPair, createTestAuthority, type TestAuthority } from '../support/pki.ts';
 import { heldSnapshot, svidOf } from '../support/snapshots.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
+import { tlsServer } from '../support/tls-peer.ts';
 
 const PARTNER = requireTrustDomain('partner.test');
 const ENDPOINT_ID = 'spiffe://partner.test/endpoint';
@@ -272,6 +273,20 @@ test('a server that accepts and says nothing is given up after 10 seconds', asyn
   federation.clock.advance(10_000);
 
   assert.equal(await federation.refreshed(1), 'timeout');
+});
+
+test('a server that leaves as soon as it is known, time and again, changes nothing', async (t) => {
+  const { ca, endpoint, federation } = await startWeb(t);
+  await federation.refreshed(1);
+  const leaf = ca.issue({ uriSans: [], dnsSans: ['localhost'] });
+  const leaver = await tlsServer(t, { cert: leaf.chainPem, key: leaf.keyPem }, (socket) => socket.destroy(), { requestCert: false });
+  const location = `https://localhost:${leaver.address.split(':').at(-1)}/`;
+  endpoint.answer((_request, response) => void response.writeHead(307, { location }).end());
+
+  for (let count = 0; count < 10; count += 1) assert.equal(await federation.next(), 'broken');
+  endpoint.answer(sendJson(bundleJson([])));
+
+  assert.equal(await federation.next(), 'updated');
 });
 
 test('an endpoint where nobody listens is unreachable', async (t) => {
