@@ -1,5 +1,5 @@
 /** The composition root: everything is made here, and started in the order in which it reads. */
-import type { Config, SdsConfig } from './config/config.ts';
+import type { BundleEndpointConfig, Config, FederationConfig, SdsConfig } from './config/config.ts';
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
 import { formatIssues } from './config/issue.ts';
 import { planReload } from './config/reload.ts';
@@ -9,10 +9,15 @@ import { MOST_CONNECTIONS, type HttpService } from './admin/http.ts';
 import type { ListenerStatus, ReloadStatus } from './admin/inventory.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from './admin/server.ts';
-import { chooseSvid } from './identity/snapshot.ts';
+import { federationCheck } from './admin/federation.ts';
+import type { FederationClient } from './federation/client.ts';
+import type { BundleEndpoint } from './federation/endpoint.ts';
+import { MOST_ENDPOINT_CONNECTIONS } from './federation/limits.ts';
+import { chooseSvid, type EndpointBundles } from './identity/snapshot.ts';
 import { createIdentityStore, type IdentityPublisher, type IdentityView } from './identity/store.ts';
 import { systemClock, type Clock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
+import { createWatch, type Watch } from './lib/watch.ts';
 import { auditOf } from './policy/audit.ts';
 import { compilePolicy, type Policy } from './policy/policy.ts';
 import { createFileBudget, FILE_USES, planFiles } from './transport/file-budget.ts';
@@ -22,9 +27,10 @@ import { OutboundListener } from './proxy/outbound.ts';
 import { MAX_KEPT_BYTES, WaitingRoom } from './proxy/waiting-room.ts';
 import type { SdsServer } from './sds/server.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
+import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
 import { createLogger, type LogDestination } from './telemetry/logger.ts';
 import { createMetrics } from './telemetry/metrics.ts';
-import { createTlsContexts, validityProblem } from './tls/contexts.ts';
+import { createTlsContexts, validityProblem, type TlsContexts } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
 import { openFileLimit } from './transport/file-limit.ts';
 import { TLS_CIPHERS, TLS_GROUPS, TLS_VERSIONS } from './transport/node.ts';
@@ -70,20 +76,30 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const readiness = createReadiness();
   const { view, publisher } = createIdentityStore();
   const stopAsked = new AbortController();
+  const contexts = createTlsContexts(view);
   const filePlan = planFiles(openFileLimit(), {
-    listeners: [...config.inbound, ...config.outbound, config.sds, config.metrics, config.admin].filter(Boolean).length,
+    listeners: [
+      ...config.inbound,
+      ...config.outbound,
+      config.sds,
+      config.metrics,
+      config.admin,
+      config.bundleEndpoint,
+      ...config.federation,
+    ].filter(Boolean).length,
     inbound: config.inbound.length > 0,
     outbound: config.outbound.length > 0,
     sds: config.sds?.limits.maxConnections ?? 0,
     metrics: config.metrics ? MOST_CONNECTIONS : 0,
     admin: config.admin ? MOST_CONNECTIONS : 0,
+    bundleEndpoint: config.bundleEndpoint ? MOST_ENDPOINT_CONNECTIONS : 0,
   });
   const files = createFileBudget(filePlan);
   const maxKeptBytes = deps.maxKeptBytes ?? MAX_KEPT_BYTES;
   const waiting = { inbound: new WaitingRoom(maxKeptBytes), outbound: new WaitingRoom(maxKeptBytes) };
   const listenerDeps: ListenerDeps = {
     identity: view,
-    contexts: createTlsContexts(view),
+    contexts,
     judge: createPeerJudge(),
     events,
     clock,
@@ -114,6 +130,28 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       clock,
       random: deps.random ?? Math.random,
     });
+  const endpointBundles = createWatch<EndpointBundles>();
+  const federation =
+    config.federation.length === 0
+      ? undefined
+      : federationService({
+          relations: config.federation,
+          identity: view,
+          publish: (bundles) => endpointBundles.set(bundles),
+          events,
+          clock,
+          random: deps.random ?? Math.random,
+        });
+  const bundleEndpoint =
+    config.bundleEndpoint &&
+    bundleEndpointService({
+      config: config.bundleEndpoint,
+      identity: view,
+      contexts,
+      events,
+      clock,
+      maxConnections: filePlan.bundle_endpoint.most,
+    });
   const metricsServer =
     config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness, maxConnections: filePlan.metrics.most });
   const adminServer =
@@ -136,12 +174,15 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         exposed: () => exposure.exposed(),
         lastReload: () => lastReload,
         sds: () => sds?.status(),
+        federation: () => federation?.status() ?? [],
+        bundleEndpoint: () => bundleEndpoint?.status(),
       },
     });
 
   function addresses(): ReadonlyMap<string, Address> {
     const bound: [string, Address | undefined][] = listeners.map((listener) => [listener.ref.name, listener.address]);
-    bound.push(['metrics', metricsServer?.address()], ['admin', adminServer?.address()], ['sds', sds?.address()]);
+    bound.push(['metrics', metricsServer?.address()], ['admin', adminServer?.address()]);
+    bound.push(['sds', sds?.address()], ['bundleEndpoint', bundleEndpoint?.address()]);
     return new Map(bound.filter((entry): entry is [string, Address] => entry[1] !== undefined));
   }
 
@@ -150,18 +191,26 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   readiness.register('identity', () => {
     if (config.sds !== undefined && chooseSvid(view.current(), config.sds.identity) === undefined)
       return { ok: false, detail: 'sds: there is no default SVID to serve' };
+    if (config.bundleEndpoint !== undefined && chooseSvid(view.current(), config.bundleEndpoint.identity) === undefined)
+      return { ok: false, detail: 'bundleEndpoint: there is no SVID to serve the bundle of' };
     return firstProblem(listeners, (listener) =>
       chooseSvid(view.current(), listener.config.identity) === undefined ? listener.notReady() : undefined,
     );
   });
   readiness.register('identity_valid', () => {
-    const served = config.sds && chooseSvid(view.current(), config.sds.identity);
-    const problem = served && validityProblem(served, clock.now());
-    if (problem !== undefined) return { ok: false, detail: `sds: ${problem}` };
+    for (const [name, choice] of [
+      ['sds', config.sds?.identity],
+      ['bundleEndpoint', config.bundleEndpoint?.profile.kind === 'https_spiffe' ? config.bundleEndpoint.identity : undefined],
+    ] as const) {
+      const served = choice && chooseSvid(view.current(), choice);
+      const problem = served && validityProblem(served, clock.now());
+      if (problem !== undefined) return { ok: false, detail: `${name}: ${problem}` };
+    }
     return firstProblem(listeners, (listener) =>
       chooseSvid(view.current(), listener.config.identity) === undefined ? undefined : listener.notReady(),
     );
   });
+  if (federation !== undefined) readiness.register('federation', () => federationCheck(federation.status()), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
   readiness.register(
     'policy_enforced',
@@ -183,6 +232,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         sds: metrics.sds.connections,
         metrics: metricsServer?.connections() ?? 0,
         admin: adminServer?.connections() ?? 0,
+        bundle_endpoint: bundleEndpoint?.connections() ?? 0,
       };
       return FILE_USES.map((use) => ({ use, held: held[use], ...filePlan[use] }));
     },
@@ -199,7 +249,15 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     },
     stop: () => Promise.resolve(),
   };
-  const source = workloadApi(config.workloadApi.endpoint, { events, clock, publisher, random: deps.random ?? Math.random });
+  const source = workloadApi(config.workloadApi.endpoint, {
+    events,
+    clock,
+    publisher,
+    endpointBundles,
+    random: deps.random ?? Math.random,
+  });
+  // Before the source, which says what becomes of them.
+  const bundles: readonly Service[] = federation === undefined ? [] : [federation];
   const others: readonly Service[] = [
     ...[metricsServer, adminServer].filter((server): server is HttpService => server !== undefined),
     // What peers began may need the outbound side until it is done, so that side starts first and stops last.
@@ -209,6 +267,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     selfTest,
     // Last, so that it stops first: its clients hear at once, and not after the drain, that they have to look elsewhere.
     ...(sds === undefined ? [] : [sds]),
+    ...(bundleEndpoint === undefined ? [] : [bundleEndpoint]),
   ];
 
   const reload = (loaded: LoadedConfig): void => {
@@ -242,11 +301,12 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     async start(signal) {
       events.started(deps.version);
       try {
-        await startAll([...others, source], signal);
+        await startAll([...others, ...bundles, source], signal);
         for (const [name, server] of [
           ['metrics', metricsServer],
           ['admin', adminServer],
           ['sds', sds],
+          ['bundleEndpoint', bundleEndpoint],
         ] as const) {
           const address = server?.address();
           if (address !== undefined) events.statusListenerBound(name, formatAddress(address));
@@ -264,7 +324,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         listeners.reduce((sum, listener) => sum + listener.openConnections, 0),
       );
       // A drain may take long: until it is over, SVIDs rotate, and what is withdrawn closes connections.
-      const failures = await stopAll([source, ...others], deadline);
+      const failures = await stopAll([source, ...bundles, ...others], deadline);
       const forced = listeners.reduce((sum, listener) => sum + listener.forced, 0);
       events.stopped(forced === 0, forced);
       await log.flush(AbortSignal.timeout(LAST_LINES_MS));
@@ -367,6 +427,64 @@ function sdsService({ events, ...parts }: SdsParts): Service & Pick<SdsServer, '
   };
 }
 
+interface FederationParts {
+  readonly relations: readonly FederationConfig[];
+  readonly identity: IdentityView;
+  readonly publish: (bundles: EndpointBundles) => void;
+  readonly events: Events;
+  readonly clock: Clock;
+  readonly random: () => number;
+}
+
+/** The clients of bundle endpoints, and with them Node's HTTP, which are loaded when the addresses are bound. */
+function federationService({ events, ...parts }: FederationParts): Service & { status(): readonly RelationStatus[] } {
+  let client: FederationClient | undefined;
+  return {
+    name: 'federation',
+    status: () => client?.status() ?? [],
+    async start(signal) {
+      const { createFederationClient } = await import('./federation/client.ts');
+      client = createFederationClient({ ...parts, events: events.federation });
+      await client.start(signal);
+    },
+    async stop(deadline) {
+      await client?.stop(deadline);
+    },
+  };
+}
+
+interface BundleEndpointParts {
+  readonly config: BundleEndpointConfig;
+  readonly identity: IdentityView;
+  readonly contexts: TlsContexts;
+  readonly events: Events;
+  readonly clock: Clock;
+  readonly maxConnections: number;
+}
+
+/** Our own bundle endpoint, and with it Node's HTTP. */
+function bundleEndpointService({ events, ...parts }: BundleEndpointParts): Service & {
+  address(): Address | undefined;
+  status(): EndpointStatus | undefined;
+  connections(): number;
+} {
+  let endpoint: BundleEndpoint | undefined;
+  return {
+    name: 'bundle endpoint',
+    address: () => endpoint?.address(),
+    status: () => endpoint?.status(),
+    connections: () => endpoint?.connections() ?? 0,
+    async start(signal) {
+      const { createBundleEndpoint } = await import('./federation/endpoint.ts');
+      endpoint = createBundleEndpoint({ ...parts, events: events.federation });
+      await endpoint.start(signal);
+    },
+    async stop(deadline) {
+      await endpoint?.stop(deadline);
+    },
+  };
+}
+
 /** Who may be admitted by the validation context of which name. A listener that is not there any more admits nobody. */
 function sdsPolicies({ sds, inbound }: Config): ReadonlyMap<string, Policy> {
   const policies = new Map<string, Policy>();
@@ -385,11 +503,12 @@ interface SourceParts {
   readonly events: Events;
   readonly clock: Clock;
   readonly publisher: IdentityPublisher;
+  readonly endpointBundles: Watch<EndpointBundles>;
   readonly random: () => number;
 }
 
 /** The Workload API source, and with it gRPC, which is loaded when the addresses are bound. */
-function workloadApi(endpointText: string, { events, clock, publisher, random }: SourceParts): Service {
+function workloadApi(endpointText: string, { events, clock, publisher, endpointBundles, random }: SourceParts): Service {
   let source: Service | undefined;
   return {
     name: 'workload API source',
@@ -403,6 +522,7 @@ function workloadApi(endpointText: string, { events, clock, publisher, random }:
       source = createWorkloadApiSource({
         client: createWorkloadApiClient({ endpoint: endpoint.value, clock }),
         publisher,
+        endpointBundles,
         events,
         clock,
         random,

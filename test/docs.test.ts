@@ -13,6 +13,7 @@ import { loadConfig, parseConfig } from '../src/config/load.ts';
 import { devConfigSchema } from '../src/devdomain/config.ts';
 import { DENY_REASONS } from '../src/policy/verdict.ts';
 import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS } from '../src/telemetry/records.ts';
+import { ENDPOINT_RESULTS, REFRESH_PROBLEMS } from '../src/telemetry/federation-records.ts';
 import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/sds-records.ts';
 import { createMetrics } from '../src/telemetry/metrics.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from './support/documents.ts';
@@ -131,6 +132,8 @@ test('the close, deny and drop reasons of the documents are those that there are
     ['Why a connection was dropped unread', REFUSED_ACCEPT_REASONS],
     ['Why a secret is not there', SDS_MISSING_REASONS],
     ['Why an SDS client was refused', SDS_REFUSAL_REASONS],
+    ['Why a bundle was not fetched', REFRESH_PROBLEMS],
+    ['What became of a connection to our bundle endpoint', ENDPOINT_RESULTS],
   ];
   for (const [heading, reasons] of sets)
     assert.deepEqual(namesUnder('docs/operations.md', heading).toSorted(), reasons.toSorted(), heading);
@@ -155,7 +158,9 @@ test('the limits of SDS are in the documents with their defaults, and each is wh
 });
 
 test('the messages of the documents are those that are logged', () => {
-  const source = ['events.ts', 'sds-events.ts'].map((file) => readFileSync(join(root, 'src/telemetry', file), 'utf8')).join('\n');
+  const source = ['events.ts', 'sds-events.ts', 'federation-events.ts']
+    .map((file) => readFileSync(join(root, 'src/telemetry', file), 'utf8'))
+    .join('\n');
   const logged = [...source.matchAll(/logger(?:\.\w+|\[level\])\((?:[^;]*?, )?'([^']+)'\)/g)].map(([, message]) => message ?? '');
   const text = below('docs/operations.md', 'Log');
   const documented = [...text.slice(text.indexOf('The other messages are')).matchAll(/`([^`]{7,})`/g)].map(([, message]) => message ?? '');

@@ -3,7 +3,10 @@ import { formatAddress, type Address } from '../config/units.ts';
 import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
 import type { Certificate } from '../spiffe/certificate.ts';
 import type { Crl } from '../spiffe/crl.ts';
+import type { EndpointStatus, RelationStatus } from '../telemetry/federation-records.ts';
 import type { ListenerCounters, ListenerRef } from '../telemetry/records.ts';
+import { describeEndpoint, describeFederation } from './federation.ts';
+import { isoTime } from './iso-time.ts';
 
 /** One listener as status pages show it. */
 export interface ListenerStatus {
@@ -37,6 +40,10 @@ export interface StatusSource {
   lastReload(): ReloadStatus | undefined;
   /** Who is subscribed to which secrets, in JSON values; undefined if SDS is not served. */
   sds?(): unknown;
+  /** The relations of the configuration, in its order. */
+  federation?(): readonly RelationStatus[];
+  /** Undefined if it is not served. */
+  bundleEndpoint?(): EndpointStatus | undefined;
 }
 
 /** The status of the whole process as plain JSON values. Private keys are not in it: a KeyObject is never looked into. */
@@ -53,6 +60,8 @@ export function buildConfigDump(source: StatusSource): unknown {
     listeners: listeners.map((status) => describeListener(status, snapshot, source.exposed())),
     identity: describeIdentity(snapshot, listeners, source.now()),
     sds: source.sds?.() ?? null,
+    federation: describeFederation(source.federation?.() ?? []),
+    bundle_endpoint: describeEndpoint(source.bundleEndpoint?.()),
     last_reload: describeReload(source.lastReload()),
     config: withoutSecrets(source.config()),
   };
@@ -101,6 +110,7 @@ export function describeIdentity(snapshot: IdentitySnapshot | undefined, listene
     })),
     bundles: [...snapshot.bundles.values()].map((bundle) => ({
       trust_domain: bundle.trustDomain,
+      source: snapshot.kind === 'held' && snapshot.endpointBundles.has(bundle.trustDomain) ? 'bundle_endpoint' : 'workload_api',
       authorities: bundle.authorities.map((certificate) => ({
         ...describeCertificate(certificate, nowMs),
         issued: svids.filter((svid) => svid.authority.sha256 === certificate.sha256).map((svid) => svid.id),
@@ -148,12 +158,6 @@ function describeReload(reload: ReloadStatus | undefined): object | null {
 function keyType(key: KeyObject): string {
   const detail = key.asymmetricKeyDetails?.namedCurve ?? key.asymmetricKeyDetails?.modulusLength;
   return `${key.asymmetricKeyType ?? 'unknown'}${detail === undefined ? '' : ` ${detail}`}`;
-}
-
-/** Certificates may carry dates that JavaScript cannot write. */
-function isoTime(ms: number): string | null {
-  const date = new Date(ms);
-  return Number.isNaN(date.getTime()) ? null : date.toISOString();
 }
 
 const SECRET_NAME = /key(?:pem)?$|secret|password|passphrase|token/i;

@@ -1,4 +1,12 @@
-import type { Config, InboundConfig, OutboundConfig, SdsConfig, SocketConfig } from '../config/config.ts';
+import type {
+  BundleEndpointConfig,
+  Config,
+  FederationConfig,
+  InboundConfig,
+  OutboundConfig,
+  SdsConfig,
+  SocketConfig,
+} from '../config/config.ts';
 import type { XfccMode } from '../http1/identity-fields.ts';
 import { formatIssues } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
@@ -26,7 +34,21 @@ export function describeConfig(config: Config): string {
   if (config.metrics !== undefined) lines.push(`metrics  ${describeSocket(config.metrics)}`);
   if (config.admin !== undefined) lines.push(`admin  ${describeSocket(config.admin)}`);
   if (config.sds !== undefined) lines.push(...describeSds(config.sds));
+  for (const relation of config.federation) lines.push(...describeFederation(relation));
+  if (config.bundleEndpoint !== undefined) lines.push(...describeEndpoint(config.bundleEndpoint));
   return `${lines.join('\n')}\n`;
+}
+
+function describeFederation({ trustDomain, url, profile }: FederationConfig): string[] {
+  const whom = profile.kind === 'https_spiffe' ? `which is ${profile.endpointSpiffeId}` : `by ${profile.caFile ?? 'the public web'}`;
+  return [`federation ${trustDomain}  bundle from ${url} (${profile.kind}), ${whom}`];
+}
+
+function describeEndpoint({ listen, path, identity, profile }: BundleEndpointConfig): string[] {
+  return [
+    `bundleEndpoint  https://${formatAddress(listen)}${path} (${profile.kind}), for anybody`,
+    ...(identity.by === 'default' ? [] : [`  of the trust domain of ${describeChoice(identity)}`]),
+  ];
 }
 
 function describeSds(sds: SdsConfig): string[] {

@@ -101,7 +101,7 @@ export function createConfigFile({ sources, clock, intervalMs }: ConfigFileOptio
 }
 
 /** Changes whenever the file at the end of all links is written or another takes its place. */
-async function appearance(file: string): Promise<string> {
+export async function appearance(file: string): Promise<string> {
   try {
     const { dev, ino, size, mtimeNs, ctimeNs } = await stat(file, { bigint: true });
     return [dev, ino, size, mtimeNs, ctimeNs].join(' ');

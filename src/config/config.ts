@@ -2,8 +2,9 @@ import type { OutboundXfccMode, XfccMode } from '../http1/identity-fields.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import type { IpRange } from '../lib/ip.ts';
 import type { Policy } from '../policy/policy.ts';
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
-import type { Address } from './units.ts';
+import type { Address, TcpAddress } from './units.ts';
 
 /** A valid configuration: defaults filled in, everything parsed, deep-frozen. `schema.ts` makes it, and has the description of each field. */
 export interface Config {
@@ -17,6 +18,10 @@ export interface Config {
   readonly admin: AdminConfig | undefined;
   /** Undefined: not served. */
   readonly sds: SdsConfig | undefined;
+  /** Of one trust domain each. */
+  readonly federation: readonly FederationConfig[];
+  /** Undefined: not served. */
+  readonly bundleEndpoint: BundleEndpointConfig | undefined;
   readonly log: { readonly level: LogLevel; readonly format: LogFormat };
   /** How long a stop waits for open connections; 0 closes them at once. */
   readonly drainTimeoutMs: number;
@@ -163,6 +168,40 @@ export interface SdsMatchers {
   /** The name of the listener; undefined if the list is its own. */
   readonly listener: string | undefined;
   readonly policy: Policy | undefined;
+}
+
+export const ENDPOINT_PROFILES = ['https_spiffe', 'https_web'] as const;
+
+/** Where the bundle of another trust domain comes from. */
+export interface FederationConfig {
+  readonly trustDomain: TrustDomain;
+  /** `https:`, without user info. */
+  readonly url: string;
+  readonly profile: FederationProfile;
+}
+
+export type FederationProfile =
+  | {
+      readonly kind: 'https_spiffe';
+      readonly endpointSpiffeId: SpiffeId;
+      /** Of the trust domain of that ID: until a newer one is known. */
+      readonly bundleFile: string | undefined;
+    }
+  | {
+      readonly kind: 'https_web';
+      /** Undefined: the authorities of the public web. */
+      readonly caFile: string | undefined;
+    };
+
+/** Where the bundle of our own trust domain is served. */
+export interface BundleEndpointConfig {
+  readonly listen: TcpAddress;
+  /** The one target that is answered. */
+  readonly path: string;
+  /** Whose trust domain it is, and who serves it with `https_spiffe`. */
+  readonly identity: SvidChoice;
+  readonly profile: { readonly kind: 'https_spiffe' } | { readonly kind: 'https_web'; readonly certFile: string; readonly keyFile: string };
+  readonly refreshHintMs: number;
 }
 
 export interface SdsLimits {

@@ -1,6 +1,7 @@
 /** What a configuration must fulfil over and above its single fields. These checks also run on what is incomplete, so that all problems come at once. */
 import type * as z from 'zod';
-import { parseSpiffeId, pathOf } from '../spiffe/spiffe-id.ts';
+import { parseSpiffeId, pathOf, trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
+import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import { METHODS } from '../http1/request-head.ts';
 import { HTTP_PROTOCOLS } from './config.ts';
 import { addressesOverlap, formatAddress, isLocal, type Address } from './units.ts';
@@ -141,6 +142,61 @@ export function checkSds(entry: unknown, report: Report): void {
   }
 }
 
+/** What each profile needs, and what is for the other (SPIFFE Federation, section 5.2). */
+export function checkFederation(entry: unknown, report: Report): void {
+  const profile = at(entry, 'profile');
+  const id = at(entry, 'endpointSpiffeId');
+  if (profile === 'https_web') {
+    for (const key of ['endpointSpiffeId', 'bundleFile']) if (at(entry, key) !== undefined) problem(report, [key], 'is for https_spiffe');
+  } else if (profile === 'https_spiffe') {
+    if (at(entry, 'caFile') !== undefined) problem(report, ['caFile'], 'is for https_web');
+    if (id === undefined) problem(report, ['endpointSpiffeId'], 'is required: the SPIFFE ID that the endpoint must have');
+    // Nothing else could vouch for the first connection.
+    if (
+      typeof id === 'string' &&
+      parseSpiffeId(id).ok &&
+      trustDomainOf(id as SpiffeId) === at(entry, 'trustDomain') &&
+      at(entry, 'bundleFile') === undefined
+    )
+      problem(report, ['bundleFile'], `is required: ${JSON.stringify(id)} is of the trust domain whose bundle is fetched`);
+  }
+}
+
+export function checkBundleEndpoint(entry: unknown, report: Report): void {
+  const profile = at(entry, 'profile');
+  for (const key of ['certFile', 'keyFile']) {
+    const file = at(entry, key);
+    if (profile === 'https_web' && file === undefined) problem(report, [key], 'is required for https_web');
+    if (profile === 'https_spiffe' && file !== undefined) problem(report, [key], 'is for https_web');
+  }
+}
+
+/** A relation is to another trust domain, and there is one bundle of each. */
+function checkRelations(config: unknown, report: Report): void {
+  const listeners = [
+    ...(listAt(config, 'inbound') ?? []),
+    ...(listAt(config, 'outbound') ?? []),
+    at(config, 'sds'),
+    at(config, 'bundleEndpoint'),
+  ];
+  const own = new Set(
+    listeners
+      .map((entry) => at(at(entry, 'identity'), 'id'))
+      .filter((id): id is SpiffeId => typeof id === 'string' && parseSpiffeId(id).ok)
+      .map(trustDomainOf),
+  );
+  const seen = new Set<unknown>();
+  for (const [index, relation] of (listAt(config, 'federation') ?? []).entries()) {
+    const domain = at(relation, 'trustDomain');
+    if (typeof domain !== 'string') continue;
+    const path = ['federation', index, 'trustDomain'];
+    if (own.has(domain as TrustDomain))
+      problem(report, path, `${JSON.stringify(domain)} is our own trust domain, as an identity of this configuration says`);
+    if (seen.has(domain)) problem(report, path, `${JSON.stringify(domain)} has an endpoint already`);
+    seen.add(domain);
+  }
+}
+
 function isTrustDomainId(text: string): boolean {
   const id = parseSpiffeId(text);
   return id.ok && pathOf(id.value) === '';
@@ -151,12 +207,13 @@ export function checkListeners(config: unknown, report: Report): void {
   if (typeof config !== 'object' || config === null || Array.isArray(config)) return;
   const inbound = listAt(config, 'inbound');
   const outbound = listAt(config, 'outbound');
-  if (inbound?.length === 0 && outbound?.length === 0 && at(config, 'sds') === undefined)
-    problem(report, [], 'has no listener: it needs at least one inbound or outbound entry, or sds');
+  if (inbound?.length === 0 && outbound?.length === 0 && at(config, 'sds') === undefined && at(config, 'bundleEndpoint') === undefined)
+    problem(report, [], 'has no listener: it needs at least one inbound or outbound entry, sds or bundleEndpoint');
   if (at(at(config, 'workloadApi'), 'endpoint') === undefined) {
     problem(report, ['workloadApi', 'endpoint'], 'is required, unless SPIFFE_ENDPOINT_SOCKET is set');
   }
 
+  checkRelations(config, report);
   const names = new Map<string, string>();
   const bound: { readonly address: Address; readonly label: string }[] = [];
   const see = (entry: unknown, path: readonly (string | number)[], label: string): void => {
@@ -190,7 +247,7 @@ export function checkListeners(config: unknown, report: Report): void {
       see(entry, [direction, index], label);
     }
   }
-  for (const key of ['metrics', 'admin', 'sds']) see(at(config, key), [key], key);
+  for (const key of ['metrics', 'admin', 'sds', 'bundleEndpoint']) see(at(config, key), [key], key);
   for (const [index, matchers] of (listAt(at(config, 'sds'), 'matchers') ?? []).entries()) {
     const listener = at(matchers, 'listener');
     if (typeof listener === 'string' && names.get(listener)?.startsWith('inbound') !== true)

@@ -17,6 +17,7 @@ import {
   parseEndpoint,
   parseListenAddress,
   type Address,
+  type TcpAddress,
   type UnitProblem,
 } from './units.ts';
 
@@ -43,6 +44,8 @@ export const durationOrOffPattern = `^off$|${DURATION_PATTERN.source}`;
 
 export const listenAddress = z.string().transform(judged(parseListenAddress));
 export const localListenAddress = z.string().transform(judged(parseLocalListenAddress));
+/** What other machines reach over TCP. */
+export const tcpListenAddress = z.string().transform(judged(parseTcpListenAddress));
 export const targetAddress = z.string().transform(judged(parseTargetAddress));
 
 /** A Workload API address, as written. */
@@ -131,6 +134,24 @@ export const trustDomain = z.string().transform(
       : { ok: false, error: `${JSON.stringify(text)} is not a trust domain name: ${parsed.error.replaceAll('_', ' ')}` };
   }),
 );
+
+/** SPIFFE Federation, section 5.2.1.1: https, without user info. Written as it was understood. */
+export const endpointUrl = z.string().transform(
+  judged((text): Result<string, UnitProblem> => {
+    const url = URL.parse(text);
+    if (url === null || url.protocol !== 'https:') return { ok: false, error: `${JSON.stringify(text)} is not an https URL` };
+    if (url.username !== '' || url.password !== '') return { ok: false, error: `${JSON.stringify(text)} has user info` };
+    if (url.hash !== '') return { ok: false, error: `${JSON.stringify(text)} has a fragment` };
+    return { ok: true, value: url.href };
+  }),
+);
+
+/** The path of a URL as it stands in a request. */
+export const urlPath = z
+  .string()
+  .regex(/^\/[A-Za-z0-9._~/-]{0,200}$/, 'must be a path such as /bundle.json, of letters, digits and ".", "_", "~", "-", "/"');
+
+export const filePath = z.string().min(1).max(4096);
 
 /** Addresses whose word is taken for something: never all that there are. */
 export const ipRange = z.string().transform(
@@ -229,6 +250,13 @@ function parseLocalListenAddress(text: string): Result<Address, UnitProblem> {
     return { ok: false, error: `${JSON.stringify(text)} can be reached from other machines: use a Unix socket or a loopback address` };
   }
   return parsed;
+}
+
+function parseTcpListenAddress(text: string): Result<TcpAddress, UnitProblem> {
+  const parsed = parseListenAddress(text);
+  if (!parsed.ok) return parsed;
+  const { value } = parsed;
+  return value.kind === 'tcp' ? { ok: true, value } : { ok: false, error: `${JSON.stringify(text)} is not a TCP address: write IP:PORT` };
 }
 
 function parseTargetAddress(text: string): Result<Address, UnitProblem> {

@@ -166,6 +166,17 @@ test('matchers of SDS for a listener that is new have its list at once', () => {
   assert.equal(next.sds?.matchers[0]?.listener, undefined);
 });
 
+test('relations to other trust domains and our own bundle endpoint need a restart', () => {
+  const relation = { trustDomain: 'partner.test', url: 'https://partner.test/', profile: 'https_web' };
+  const bundleEndpoint = { listen: '0.0.0.0:8543', profile: 'https_spiffe' };
+  const old = config({ inbound: [API], federation: [relation], bundleEndpoint });
+  const { next, needRestart } = planReload(old, config({ inbound: [API], federation: [{ ...relation, caFile: 'x' }] }));
+
+  assert.deepEqual(needRestart, ['federation', 'bundleEndpoint']);
+  assert.deepEqual([next.federation, next.bundleEndpoint], [old.federation, old.bundleEndpoint]);
+  assert.deepEqual(planReload(old, config({ inbound: [API], federation: [relation], bundleEndpoint })).needRestart, []);
+});
+
 test('rules that changed are told one by one, and a policy that says the same stays the same object', () => {
   const web = { peer: 'spiffe://example.org/web', methods: ['GET'], notAfter: '2027-01-31T00:00:00Z' };
   const http = { ...API, protocol: 'http', allow: [web, 'spiffe://example.org/ops'], deny: ['spiffe://example.org/old'] };

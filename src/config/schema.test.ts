@@ -289,7 +289,7 @@ test('a server name is a DNS name, never an IP address', () => {
 });
 
 test('a configuration without listener or without Workload API is an error', () => {
-  assert.deepEqual(problems(BASE), [': has no listener: it needs at least one inbound or outbound entry, or sds']);
+  assert.deepEqual(problems(BASE), [': has no listener: it needs at least one inbound or outbound entry, sds or bundleEndpoint']);
   assert.deepEqual(problems({ inbound: [INBOUND] }), ['workloadApi.endpoint: is required, unless SPIFFE_ENDPOINT_SOCKET is set']);
 });
 
@@ -484,6 +484,108 @@ test('matchers of sds are of a bundle, once each, and of a listener that there i
   for (const secret of ['default', 'hint:x', 'spiffe://example.org/web', 'ROOTCAA'])
     assert.match(withMatchers({ secret, allow: [] }), /is not the name of a trust bundle/, secret);
   assert.match(withMatchers({ secret: 'ROOTCA', allow: ['nonsense'] }), /matchers\[0\]\.allow\[0\]/);
+});
+
+const RELATION = { trustDomain: 'partner.test', url: 'https://partner.test/bundle', profile: 'https_web' };
+const SPIFFE_RELATION = {
+  ...RELATION,
+  profile: 'https_spiffe',
+  endpointSpiffeId: 'spiffe://partner.test/endpoint',
+  bundleFile: 'bundle.json',
+};
+const ENDPOINT = { listen: '0.0.0.0:8543', profile: 'https_spiffe' };
+
+function problemsOfRelation(relation: object, more: object = {}): string[] {
+  return problems({ ...BASE, inbound: [INBOUND], federation: [relation], ...more });
+}
+
+test('relations to other trust domains have what their profile needs', () => {
+  const { federation } = accepted({ inbound: [INBOUND], federation: [RELATION, { ...SPIFFE_RELATION, trustDomain: 'other.test' }] });
+
+  assert.deepEqual(federation, [
+    { trustDomain: 'partner.test', url: 'https://partner.test/bundle', profile: { kind: 'https_web', caFile: undefined } },
+    {
+      trustDomain: 'other.test',
+      url: 'https://partner.test/bundle',
+      profile: { kind: 'https_spiffe', endpointSpiffeId: 'spiffe://partner.test/endpoint', bundleFile: 'bundle.json' },
+    },
+  ]);
+  // Somebody else may vouch for an endpoint of another trust domain.
+  const { bundleFile: _file, ...without } = SPIFFE_RELATION;
+  accepted({ inbound: [INBOUND], federation: [{ ...without, trustDomain: 'other.test' }] });
+  assert.deepEqual(problemsOfRelation(without), [
+    'federation[0].bundleFile: is required: "spiffe://partner.test/endpoint" is of the trust domain whose bundle is fetched',
+  ]);
+  assert.deepEqual(problemsOfRelation({ ...RELATION, profile: 'https_spiffe' }), [
+    'federation[0].endpointSpiffeId: is required: the SPIFFE ID that the endpoint must have',
+  ]);
+  assert.deepEqual(problemsOfRelation({ ...SPIFFE_RELATION, caFile: 'ca.pem' }), ['federation[0].caFile: is for https_web']);
+  assert.deepEqual(problemsOfRelation({ ...SPIFFE_RELATION, profile: 'https_web' }), [
+    'federation[0].endpointSpiffeId: is for https_spiffe',
+    'federation[0].bundleFile: is for https_spiffe',
+  ]);
+  assert.deepEqual(problemsOfRelation({ ...RELATION, profil: 1 }), ['federation[0].profil: is not known here: did you mean profile?']);
+});
+
+test('the URL of a bundle endpoint is https, without user info and fragment', () => {
+  for (const url of [
+    'http://partner.test/',
+    'partner.test',
+    'https://',
+    'https://a:b@partner.test/',
+    'https://a@partner.test/',
+    'https://partner.test/#x',
+    'file:///x',
+  ])
+    assert.match(problemsOfRelation({ ...RELATION, url })[0] ?? '', /^federation\[0\]\.url: /, url);
+});
+
+test('a relation is to another trust domain, and there is one to each', () => {
+  assert.deepEqual(
+    problemsOfRelation(
+      { ...RELATION, trustDomain: 'example.org' },
+      { inbound: [{ ...INBOUND, identity: { id: 'spiffe://example.org/us' } }] },
+    ),
+    ['federation[0].trustDomain: "example.org" is our own trust domain, as an identity of this configuration says'],
+  );
+  assert.deepEqual(
+    problemsOfRelation(
+      { ...RELATION, trustDomain: 'example.org' },
+      { bundleEndpoint: { ...ENDPOINT, identity: { id: 'spiffe://example.org/us' } } },
+    ),
+    ['federation[0].trustDomain: "example.org" is our own trust domain, as an identity of this configuration says'],
+  );
+  assert.deepEqual(problems({ ...BASE, inbound: [INBOUND], federation: [RELATION, RELATION] }), [
+    'federation[1].trustDomain: "partner.test" has an endpoint already',
+  ]);
+});
+
+test('a bundle endpoint has what its profile needs, and a place of its own', () => {
+  const { bundleEndpoint } = accepted({ bundleEndpoint: ENDPOINT });
+  assert.deepEqual(bundleEndpoint, {
+    listen: { kind: 'tcp', host: '0.0.0.0', port: 8543 },
+    path: '/',
+    identity: { by: 'default' },
+    profile: { kind: 'https_spiffe' },
+    refreshHintMs: 300_000,
+  });
+  const problemsOfEndpoint = (more: object): string[] => problems({ ...BASE, bundleEndpoint: { ...ENDPOINT, ...more } });
+  assert.deepEqual(problemsOfEndpoint({ profile: 'https_web' }), [
+    'bundleEndpoint.certFile: is required for https_web',
+    'bundleEndpoint.keyFile: is required for https_web',
+  ]);
+  assert.deepEqual(problemsOfEndpoint({ certFile: 'a', keyFile: 'b' }), [
+    'bundleEndpoint.certFile: is for https_web',
+    'bundleEndpoint.keyFile: is for https_web',
+  ]);
+  assert.deepEqual(problemsOfEndpoint({ listen: 'unix:///run/bundle.sock' }), [
+    'bundleEndpoint.listen: "unix:///run/bundle.sock" is not a TCP address: write IP:PORT',
+  ]);
+  for (const path of ['', 'bundle', '/a?b', '/%61', '/ä'])
+    assert.match(problemsOfEndpoint({ path })[0] ?? '', /^bundleEndpoint\.path: must be a path/, path);
+  assert.deepEqual(problems({ ...BASE, inbound: [INBOUND], bundleEndpoint: { ...ENDPOINT, listen: '127.0.0.1:8443' } }), [
+    'bundleEndpoint.listen: 127.0.0.1:8443 is taken by inbound[0], which listens on 127.0.0.1:8443',
+  ]);
 });
 
 test('a time is one of RFC 3339, with an offset', () => {

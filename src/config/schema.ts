@@ -5,11 +5,14 @@ import { WEBSOCKET } from '../http1/upgrades.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import { compilePolicy, type Policy, type PolicySpec } from '../policy/policy.ts';
 import {
+  ENDPOINT_PROFILES,
   HTTP_PROTOCOLS,
   LOG_FORMATS,
   LOG_LEVELS,
   PROXY_PROTOCOL_MODES,
+  type BundleEndpointConfig,
   type Config,
+  type FederationConfig,
   type HttpConfig,
   type HttpLimits,
   type InboundConfig,
@@ -19,7 +22,16 @@ import {
   type SdsConfig,
   type SocketConfig,
 } from './config.ts';
-import { checkInbound, checkListeners, checkOutbound, checkSds, checkSocket, evenIfIncomplete } from './consistency.ts';
+import {
+  checkBundleEndpoint,
+  checkFederation,
+  checkInbound,
+  checkListeners,
+  checkOutbound,
+  checkSds,
+  checkSocket,
+  evenIfIncomplete,
+} from './consistency.ts';
 import * as field from './fields.ts';
 
 /** What the schema must ask the system about. */
@@ -295,6 +307,62 @@ const sdsMatchers = z
   })
   .transform(({ secret, listener, allow }) => ({ secret, listener, policy: allow }));
 
+const federation = z
+  .strictObject({
+    trustDomain: field.trustDomain.meta({ description: 'whose bundle it is, as agreed with them: not ours' }),
+    url: field.endpointUrl.meta({ description: 'the bundle endpoint: `https://HOST[:PORT]/PATH`' }),
+    profile: z.enum(ENDPOINT_PROFILES).meta({
+      description:
+        'how the endpoint proves who it is: `https_spiffe` by an X.509-SVID, `https_web` by a certificate for the host name of `url`',
+    }),
+    endpointSpiffeId: field.spiffeId
+      .optional()
+      .meta({ description: '`https_spiffe`: the SPIFFE ID that the endpoint must have. Required' }),
+    bundleFile: field.filePath.optional().meta({
+      description:
+        '`https_spiffe`: a file with the bundle of the trust domain of `endpointSpiffeId`, as a SPIFFE bundle (JSON) or PEM, by which the endpoint is judged until a newer one is known. Required where `endpointSpiffeId` is of `trustDomain`',
+    }),
+    caFile: field.filePath.optional().meta({
+      description: '`https_web`: a file with the authorities (PEM) that may vouch for the endpoint; those of the public web if left out',
+    }),
+  })
+  .superRefine(checkFederation, evenIfIncomplete)
+  .transform(({ trustDomain, url, profile, endpointSpiffeId, bundleFile, caFile }): FederationConfig => {
+    if (profile === 'https_web' || endpointSpiffeId === undefined) return { trustDomain, url, profile: { kind: 'https_web', caFile } };
+    return { trustDomain, url, profile: { kind: 'https_spiffe', endpointSpiffeId, bundleFile } };
+  });
+
+const bundleEndpoint = z
+  .strictObject({
+    listen: field.tcpListenAddress.meta({ description: 'where to serve it: `IP:PORT`; anybody may ask' }),
+    path: field.urlPath.prefault('/').meta({ description: 'the path that is answered; every other is not found' }),
+    profile: z.enum(ENDPOINT_PROFILES).meta({
+      description: 'how it proves who it is: `https_spiffe` by our X.509-SVID, `https_web` by the certificate of `certFile`',
+    }),
+    identity: identity.meta({
+      description: 'which of several SVIDs says what our trust domain is; the first that the Workload API gives if left out',
+    }),
+    certFile: field.filePath.optional().meta({
+      description: '`https_web`: a file with the certificate and its intermediates (PEM), read again when it changes',
+    }),
+    keyFile: field.filePath.optional().meta({ description: '`https_web`: a file with its private key (PEM), read again when it changes' }),
+    refreshHint: field.positiveDuration.prefault('5m').meta({
+      description: 'how often others should ask, in whole seconds',
+      pattern: field.durationPattern,
+    }),
+  })
+  .superRefine(checkBundleEndpoint, evenIfIncomplete)
+  .transform(({ listen, path, profile, identity: choice, certFile, keyFile, refreshHint }): BundleEndpointConfig => {
+    const files = profile === 'https_web' && certFile !== undefined && keyFile !== undefined ? { certFile, keyFile } : undefined;
+    return {
+      listen,
+      path,
+      identity: choice ?? { by: 'default' },
+      profile: files === undefined ? { kind: 'https_spiffe' } : { kind: 'https_web', ...files },
+      refreshHintMs: refreshHint,
+    };
+  });
+
 const unsafe = (description: string) => z.boolean().prefault(false).meta({ description });
 
 /** The whole schema. Its input is what a YAML file gives. */
@@ -458,6 +526,12 @@ export function createConfigSchema(lookups: Lookups) {
       metrics,
       admin,
       sds,
+      federation: z.array(federation).prefault([]).meta({
+        description: 'bundle endpoints of other trust domains, for those that the Workload API says nothing of',
+      }),
+      bundleEndpoint: bundleEndpoint.optional().meta({
+        description: 'a bundle endpoint for our own trust domain, with what the Workload API says of it; not served if left out',
+      }),
       log: z
         .strictObject({
           level: z
@@ -518,6 +592,8 @@ export function createConfigSchema(lookups: Lookups) {
         metrics: raw.metrics && { ...socketOf(raw.metrics), allowedHosts: raw.metrics.allowedHosts },
         admin: raw.admin && { ...socketOf(raw.admin), allowedHosts: raw.admin.allowedHosts },
         sds: raw.sds && sdsOf(raw.sds),
+        federation: raw.federation,
+        bundleEndpoint: raw.bundleEndpoint,
         log: raw.log,
         drainTimeoutMs: raw.drainTimeout,
       };

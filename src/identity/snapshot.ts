@@ -1,3 +1,4 @@
+import type { BundleDocument } from '../spiffe/bundle-document.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
@@ -15,10 +16,15 @@ interface Common {
   readonly bundles: ReadonlyMap<TrustDomain, TrustBundle>;
 }
 
+/** By trust domain, as the configuration binds it to an endpoint: a document does not say whose it is. */
+export type EndpointBundles = ReadonlyMap<TrustDomain, BundleDocument>;
+
 export interface HeldIdentity extends Common {
   readonly kind: 'held';
   /** In the Workload API's order, never empty; the first is the default. */
   readonly svids: readonly [X509Svid, ...X509Svid[]];
+  /** Those of `bundles` that bundle endpoints gave, as they gave them, with what is not for X.509. The others are the Workload API's. */
+  readonly endpointBundles: EndpointBundles;
 }
 
 /** The agent says that we hold no identity (PermissionDenied): everything held before is withdrawn. */

@@ -39,9 +39,10 @@ interface Bounds {
  * A partner publishes what it likes, in the names of others too, and everybody waits while it is read, told to OpenSSL and compared
  * with lists. Of ours the agent alone decides.
  */
+export const PARTNER_BOUNDS: Bounds = { authorities: 512, bytes: 524_288, bytesOfOne: 32_768, listChecks: 64 };
 const BOUNDS: Readonly<Record<AuthorityInDoubt, Bounds>> = {
   refuse: { authorities: Infinity, bytes: Infinity, bytesOfOne: Infinity, listChecks: 1024 },
-  leave_out: { authorities: 512, bytes: 524_288, bytesOfOne: 32_768, listChecks: 64 },
+  leave_out: PARTNER_BOUNDS,
 };
 
 const NOBODY: readonly Certificate[] = Object.freeze([]);

@@ -14,6 +14,7 @@ import type {
   RequestRecord,
 } from './records.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
+import { createFederationEvents, type FederationEvents } from './federation-events.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
 
 /** One function for each thing that happens: the metric and the log line together, so that they cannot disagree. */
@@ -43,10 +44,14 @@ export interface Events {
   /** `code` is the gRPC status name, or `TRANSPORT`. */
   workloadApiStreamFailed(error: { readonly code: string; readonly message: string }, retryInMs: number): void;
   identityUpdated(snapshot: IdentitySnapshot): void;
+  /** The same identity with other bundles of bundle endpoints, which were told of already. */
+  endpointBundlesUpdated(snapshot: IdentitySnapshot): void;
   identityUpdateRejected(problem: { readonly code: string; readonly message: string }): void;
 
   /** What happens on the SDS socket. */
   readonly sds: SdsEvents;
+  /** What happens between bundle endpoints. */
+  readonly federation: FederationEvents;
 
   logLevelChanged(from: LogLevel, to: LogLevel): void;
   configReloaded(differences: readonly string[], needRestart: readonly string[]): void;
@@ -109,6 +114,12 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
   const repeated = createRepeatFilter(clock);
   const exposed = new Set<string>();
   let identity: IdentitySnapshot['kind'] | undefined;
+
+  const bundleNotes = ({ bundles }: IdentitySnapshot): void => {
+    const notes = [...bundles.values()].flatMap((bundle) => bundle.notes);
+    if (notes.length > 0)
+      logger.warn({ notes: notes.slice(0, MAX_NOTES), count: notes.length }, 'not everything in the trust bundles is used');
+  };
 
   return {
     started(version) {
@@ -201,9 +212,11 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
         else logger.info({ generation, trust_domains: [...snapshot.bundles.keys()] }, 'trust bundles updated');
       }
       identity = snapshot.kind;
-      const notes = [...snapshot.bundles.values()].flatMap((bundle) => bundle.notes);
-      if (notes.length > 0)
-        logger.warn({ notes: notes.slice(0, MAX_NOTES), count: notes.length }, 'not everything in the trust bundles is used');
+      bundleNotes(snapshot);
+    },
+    endpointBundlesUpdated(snapshot) {
+      metrics.setIdentity(snapshot);
+      bundleNotes(snapshot);
     },
     identityUpdateRejected(problem) {
       metrics.identityUpdates.rejected.add(problem.code);
@@ -213,6 +226,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     },
 
     sds: createSdsEvents({ logger, metrics: metrics.sds, repeated }),
+    federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
 
     logLevelChanged(from, to) {
       logger.warn({ from, to }, 'log level changed');

@@ -5,6 +5,7 @@ import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS } from './records.t
 import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason } from './records.ts';
 import { Durations, registerDurations, type DurationSeries } from './durations.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
+import { registerFederationMetrics, type FederationMetrics } from './federation-metrics.ts';
 import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';
 
 export interface MetricsOptions {
@@ -79,6 +80,7 @@ export interface Metrics {
   readonly workloadApiErrors: Tally;
   readonly configReloads: { ok: number; failed: number };
   readonly sds: SdsMetrics;
+  readonly federation: FederationMetrics;
   setWorkloadApiConnected(connected: boolean): void;
   /** Replaces everything that is said of certificates: series of vanished ones go. */
   setIdentity(snapshot: IdentitySnapshot): void;
@@ -350,7 +352,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
   counter('log_dropped_total', 'Log lines thrown away because standard output did not take them', [], (add) =>
     add({}, options.droppedLogLines?.() ?? 0),
   );
-  const sds = registerSdsMetrics(registry, counter, (name, help, labelNames, collect) => void gauge(name, help, labelNames, collect));
+  const anyGauge = (name: string, help: string, labelNames: readonly string[], collect: (add: Add) => void): void =>
+    void gauge(name, help, labelNames, collect);
+  const sds = registerSdsMetrics(registry, counter, anyGauge);
+  const federation = registerFederationMetrics(counter, anyGauge);
   registerProcessMetrics(registry);
 
   return {
@@ -382,6 +387,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     workloadApiErrors,
     configReloads,
     sds,
+    federation,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
     setIdentity(snapshot) {
       generation.set(snapshot.generation);

@@ -37,3 +37,19 @@ test('our own authorities are in the pool, whatever their limits are', () => {
   const limited = [createTestAuthority(constraint), own.intermediate({ pathLength: 0 }), own.intermediate({ eku: ['serverAuth'] })];
   for (const authority of limited) assert.ok(isInPool(authority, 'example.org'));
 });
+
+test('a trust domain whose names would fill a handshake is left out, and no other with it, wherever it stands', () => {
+  const long = Array.from({ length: 20 }, (_, index) =>
+    createTestAuthority({ trustDomain: 'long.test', subject: `${index}`.padEnd(1000, 'x') }),
+  );
+  for (const domains of [
+    { 'long.test': long, 'partner.test': [partner], 'example.org': [own] },
+    { 'example.org': [own], 'partner.test': [partner], 'long.test': long },
+  ]) {
+    const pool = poolOf({ ...heldSnapshot([us]), bundles: bundlesOf(domains) });
+    assert.deepEqual(
+      pool.map((authority) => Buffer.from(authority.der())),
+      [own.der, partner.der],
+    );
+  }
+});

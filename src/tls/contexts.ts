@@ -76,8 +76,7 @@ function buildContext(snapshot: HeldIdentity, svid: X509Svid): TlsContext {
   // finds: the authority. Sent by us, it costs nothing.
   const sent = svid.chain.length === 1 ? [...svid.chain, svid.authority] : svid.chain;
   return createTlsContext({
-    chainPem: sent.map((certificate) => certificate.pem()).join(''),
-    keyPem: svid.key.export({ type: 'pkcs8', format: 'pem' }),
+    own: { chainPem: sent.map((certificate) => certificate.pem()).join(''), keyPem: svid.key.export({ type: 'pkcs8', format: 'pem' }) },
     authoritiesPem: poolOf(snapshot).map((authority) => authority.pem()),
   });
 }

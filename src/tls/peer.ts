@@ -31,13 +31,16 @@ export interface ProvenPeer {
 
 export type PeerRole = 'client' | 'server';
 
+/** What a snapshot says of whom to trust, and which it is. */
+export type Trust = Pick<IdentitySnapshot, 'generation' | 'bundles'>;
+
 export interface PeerJudge {
   /**
    * Who is at the other end of a finished handshake. Our own walk to an authority of the peer's own trust domain decides,
    * and OpenSSL must agree: with the chain, which it verified over the pool of all authorities, or, where its verdict can
    * come from the wrong choice of an issuer, with each step of the path that the walk found.
    */
-  authenticate(connection: SecureConnection, role: PeerRole, snapshot: IdentitySnapshot, nowMs: number): Result<ProvenPeer, PeerRefusal>;
+  authenticate(connection: SecureConnection, role: PeerRole, snapshot: Trust, nowMs: number): Result<ProvenPeer, PeerRefusal>;
 }
 
 /** Successful authentications only: refusals and policy verdicts are never remembered. */

@@ -35,6 +35,7 @@ export async function runSelfTest(nowMs: number): Promise<void> {
   const good = unwrap(buildX509Svid({ spiffeId: SELF_TEST_ID, chainDer: certificates.good, keyDer, hint: '' }, bundle, nowMs));
   const snapshot: HeldIdentity = {
     kind: 'held',
+    endpointBundles: new Map(),
     generation: 1,
     receivedAtMs: nowMs,
     svids: [good],
@@ -135,8 +136,7 @@ function handshake(
 function party(certificate: Uint8Array, key: KeyObject, trusted: TrustBundle): Party {
   return {
     context: createTlsContext({
-      chainPem: toPem(certificate),
-      keyPem: key.export({ type: 'pkcs8', format: 'pem' }),
+      own: { chainPem: toPem(certificate), keyPem: key.export({ type: 'pkcs8', format: 'pem' }) },
       authoritiesPem: trusted.authorities.map((authority) => authority.pem()),
     }),
   };

@@ -141,13 +141,18 @@ export interface TlsContext {
   readonly native: unknown;
 }
 
-export interface TlsServerOptions {
+interface TlsOptions {
   readonly context: TlsContext;
   /** Empty: none is negotiated. */
   readonly alpn: readonly string[];
 }
 
-export interface TlsClientOptions extends TlsServerOptions {
+export interface TlsServerOptions extends TlsOptions {
+  /** False for what anybody may read: then there is no peer to be judged. True if left out. */
+  readonly askForCertificate?: boolean;
+}
+
+export interface TlsClientOptions extends TlsOptions {
   /** Server name to indicate; undefined for none (IP literals may not be sent). */
   readonly serverName: string | undefined;
 }

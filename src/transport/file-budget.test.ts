@@ -3,12 +3,12 @@ import { hash } from 'node:crypto';
 import { test } from 'node:test';
 import { createFileBudget, planFiles, type FileNeeds } from './file-budget.ts';
 
-const EVERYTHING: FileNeeds = { listeners: 5, inbound: true, outbound: true, sds: 256, metrics: 128, admin: 128 };
+const EVERYTHING: FileNeeds = { listeners: 5, inbound: true, outbound: true, sds: 256, metrics: 128, admin: 128, bundleEndpoint: 128 };
 const LIMITS = [128, 256, 512, 1024, 4096, 20_000, 1_048_576];
 
 test('what all uses keep and may have fits the limit of the process, whatever is served', () => {
   for (const limit of LIMITS) {
-    for (let which = 0; which < 32; which++) {
+    for (let which = 0; which < 64; which++) {
       const on = (bit: number): boolean => (which & (1 << bit)) !== 0;
       const needs = {
         listeners: 5,
@@ -17,12 +17,13 @@ test('what all uses keep and may have fits the limit of the process, whatever is
         sds: on(2) ? 256 : 0,
         metrics: on(3) ? 128 : 0,
         admin: on(4) ? 128 : 0,
+        bundleEndpoint: on(5) ? 128 : 0,
       };
       const plan = planFiles(limit, needs);
       const what = `${limit} ${JSON.stringify(needs)} ${JSON.stringify(plan)}`;
-      assert.ok(plan.traffic + plan.sds.most + plan.metrics.most + plan.admin.most + 45 <= limit, what);
+      assert.ok(plan.traffic + plan.sds.most + plan.metrics.most + plan.admin.most + plan.bundle_endpoint.most + 45 <= limit, what);
       assert.ok(plan.strangers.most <= limit / 2 && plan.strangers.most <= plan.traffic / 2, what);
-      for (const use of ['sds', 'metrics', 'admin'] as const) assert.equal(plan[use].kept, plan[use].most, what);
+      for (const use of ['sds', 'metrics', 'admin', 'bundle_endpoint'] as const) assert.equal(plan[use].kept, plan[use].most, what);
       for (const use of ['inbound', 'outbound'] as const) {
         assert.equal(plan[use].most > 0, needs[use], what);
         assert.ok(!needs[use] || plan[use].kept >= Math.floor(plan.traffic / 4), what);

@@ -1,5 +1,5 @@
 /** Who uses file descriptors. A stranger is a peer of an inbound listener that has not been admitted yet. */
-export const FILE_USES = ['strangers', 'inbound', 'outbound', 'sds', 'metrics', 'admin'] as const;
+export const FILE_USES = ['strangers', 'inbound', 'outbound', 'sds', 'metrics', 'admin', 'bundle_endpoint'] as const;
 export type FileUse = (typeof FILE_USES)[number];
 
 /** What one use of descriptors may come to. */
@@ -17,7 +17,7 @@ export interface FilePlan extends Readonly<Record<FileUse, FileShare>> {
 
 /** What there is that needs descriptors. */
 export interface FileNeeds {
-  /** Addresses that are listened on. */
+  /** Addresses that are listened on, and bundle endpoints that are asked. */
   readonly listeners: number;
   readonly inbound: boolean;
   readonly outbound: boolean;
@@ -25,16 +25,17 @@ export interface FileNeeds {
   readonly sds: number;
   readonly metrics: number;
   readonly admin: number;
+  readonly bundleEndpoint: number;
 }
 
 /** What the process itself needs, besides its listeners: runtime, log, Workload API, name resolution, files that are read. */
 const RESERVED = 40;
-/** Of metrics and of admin. A probe, somebody who scrapes, and some more. */
+/** Of metrics, of admin and of the bundle endpoint. A probe, somebody who scrapes, and some more. */
 const LEAST_STATUS = 8;
 
 /**
  * Divides the descriptors of a process whose soft limit of open files (RLIMIT_NOFILE) is `processLimit`. SDS gets a quarter,
- * metrics and admin a 32nd each, if they need so many; the rest is for traffic. Of that each direction keeps a quarter that
+ * metrics, admin and the bundle endpoint a 32nd each, if they need so many; the rest is for traffic. Of that each direction keeps a quarter that
  * the other does not take, and strangers have half at most.
  */
 export function planFiles(processLimit: number, needs: FileNeeds): FilePlan {
@@ -46,7 +47,9 @@ export function planFiles(processLimit: number, needs: FileNeeds): FilePlan {
   const sds = alone(needs.sds, Math.floor(processLimit / 4));
   const metrics = alone(needs.metrics, ofStatus);
   const admin = alone(needs.admin, ofStatus);
-  const traffic = Math.max(processLimit - RESERVED - needs.listeners - sds.most - metrics.most - admin.most, 4);
+  const bundleEndpoint = alone(needs.bundleEndpoint, ofStatus);
+  const others = sds.most + metrics.most + admin.most + bundleEndpoint.most;
+  const traffic = Math.max(processLimit - RESERVED - needs.listeners - others, 4);
   const quarter = Math.floor(traffic / 4);
   const kept = { inbound: needs.inbound ? quarter : 0, outbound: needs.outbound ? quarter : 0 };
   return {
@@ -57,6 +60,7 @@ export function planFiles(processLimit: number, needs: FileNeeds): FilePlan {
     sds,
     metrics,
     admin,
+    bundle_endpoint: bundleEndpoint,
   };
 }
 

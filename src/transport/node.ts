@@ -1,7 +1,14 @@
 import { constants } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { connect as netConnect, createServer, isIP, type Server, type Socket } from 'node:net';
-import { connect as tlsConnect, createSecureContext, TLSSocket, type DetailedPeerCertificate, type SecureContext } from 'node:tls';
+import {
+  connect as tlsConnect,
+  createSecureContext,
+  getCACertificates,
+  TLSSocket,
+  type DetailedPeerCertificate,
+  type SecureContext,
+} from 'node:tls';
 import { systemClock, type Timer } from '../lib/clock.ts';
 import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
 import type {
@@ -256,16 +263,16 @@ class AcceptedSocket implements AcceptedConnection {
     return new SocketConnection(this.#socket, this.remoteAddress, true, ahead);
   }
 
-  openTls({ context, alpn }: TlsServerOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress {
+  openTls({ context, alpn, askForCertificate = true }: TlsServerOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress {
     // It was reset while it waited, which `wait` lets Node see: TLS on top of it would never say so.
     if (this.#socket.destroyed) return closedAlready(done);
     this.#putBack();
     const tls = new TLSSocket(this.#socket, {
       isServer: true,
       secureContext: context.native as SecureContext,
-      requestCert: true,
+      requestCert: askForCertificate,
       // Sends the alert that clients expect when no certificate comes. On a raw socket it verifies nothing (see readLibraryProblem).
-      rejectUnauthorized: true,
+      rejectUnauthorized: askForCertificate,
       ...(alpn.length === 0 ? {} : { ALPNProtocols: [...alpn] }),
     });
     return awaitHandshake(tls, this.#socket, 'secure', this.remoteAddress, done);
@@ -437,23 +444,21 @@ function firstLine(message: string): string {
 }
 
 export interface TlsContextOptions {
-  /** PEM of the chain that we present, leaf first. */
-  readonly chainPem: string;
-  readonly keyPem: string;
-  /** PEM of every authority of every trust domain: OpenSSL's pool. May be empty, which trusts nobody. */
-  readonly authoritiesPem: readonly string[];
+  /** PEM of the chain that we present, leaf first, and of its key; undefined for a client that shows no certificate. */
+  readonly own: { readonly chainPem: string; readonly keyPem: string } | undefined;
+  /** PEM of every authority of every trust domain: OpenSSL's pool. May be empty, which trusts nobody. `web`: those of the public web. */
+  readonly authoritiesPem: readonly string[] | 'web';
 }
 
 /**
  * The one place where TLS is configured, for both roles: TLS 1.2 with ECDHE and AEAD only, or 1.3; hybrid key exchange
  * first; no resumption and no renegotiation, so that nothing a peer showed once outlives the verdict on it.
  */
-export function createTlsContext({ chainPem, keyPem, authoritiesPem }: TlsContextOptions): TlsContext {
+export function createTlsContext({ own, authoritiesPem }: TlsContextOptions): TlsContext {
   const native = createSecureContext({
-    cert: chainPem,
-    key: keyPem,
-    // Never undefined: that would mean the public web's authorities.
-    ca: [...authoritiesPem],
+    ...(own === undefined ? {} : { cert: own.chainPem, key: own.keyPem }),
+    // Undefined, or left out, it would mean the public web's authorities.
+    ca: authoritiesPem === 'web' ? getCACertificates('default') : [...authoritiesPem],
     // An authority of a trust bundle need not be self-signed.
     allowPartialTrustChain: true,
     minVersion: 'TLSv1.2',

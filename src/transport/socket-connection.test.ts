@@ -16,7 +16,7 @@ interface Ends {
 /** Two ends of a connection of ours; TLS if contexts are made. */
 async function connected(t: TestContext, endpoint: Endpoint, tls: boolean): Promise<Ends> {
   const svid = tls ? presented(await (await startExampleDomain(t)).issue(WEB)) : undefined;
-  const context = svid && createTlsContext({ chainPem: svid.cert, keyPem: svid.key, authoritiesPem: [] });
+  const context = svid && createTlsContext({ own: { chainPem: svid.cert, keyPem: svid.key }, authoritiesPem: [] });
   const { promise: accepted, resolve: accept } = Promise.withResolvers<Connection>();
   const bound = await listen({
     endpoint,

@@ -37,6 +37,12 @@ export interface UpdateProblem {
 
 export type Bundles = ReadonlyMap<TrustDomain, TrustBundle>;
 
+/** What a FetchX509SVID message gives. */
+export interface DecodedSvids extends Pick<HeldIdentity, 'svids' | 'bundles'> {
+  /** A bundle of a trust domain that the message does not have, from concatenated DER certificates, under the message's revocation lists. */
+  buildBundle(domain: TrustDomain, der: Uint8Array): Result<TrustBundle, UpdateProblem>;
+}
+
 /** What one accepted message says: the whole of what we hold from then on. */
 export interface Decoded<T> {
   /** Equal for messages that say the same, whatever order their maps were written in. */
@@ -49,7 +55,7 @@ export interface Decoded<T> {
 const MAX_HINT_BYTES = 1024;
 
 /** Decodes a FetchX509SVID message. Building it gives each SVID verified as a peer's would be, and the bundles; a bad part refuses the whole. */
-export function decodeX509Svids(bytes: Uint8Array): Result<Decoded<Pick<HeldIdentity, 'svids' | 'bundles'>>, UpdateProblem> {
+export function decodeX509Svids(bytes: Uint8Array): Result<Decoded<DecodedSvids>, UpdateProblem> {
   const decoded = decode(X509SVIDResponseSchema, bytes);
   if (!decoded.ok) return decoded;
   const message = decoded.value;
@@ -75,10 +81,7 @@ export function decodeX509Bundles(bytes: Uint8Array): Result<Decoded<Bundles>, U
   });
 }
 
-function buildSvids(
-  message: MessageShape<typeof X509SVIDResponseSchema>,
-  nowMs: number,
-): Result<Pick<HeldIdentity, 'svids' | 'bundles'>, UpdateProblem> {
+function buildSvids(message: MessageShape<typeof X509SVIDResponseSchema>, nowMs: number): Result<DecodedSvids, UpdateProblem> {
   const bundles = new BundleCollection(message.crl);
   const svids: X509Svid[] = [];
   const ownDomains = new Set<TrustDomain>();
@@ -103,7 +106,11 @@ function buildSvids(
   // What our own SVID came with is the authority on our own trust domain: a federated entry of that name is passed over.
   const problem = bundles.addMap(message.federatedBundles, ownDomains);
   if (problem !== undefined) return err(problem);
-  return ok({ svids: Object.freeze([first, ...others] as const), bundles: bundles.finish() });
+  return ok({
+    svids: Object.freeze([first, ...others] as const),
+    bundles: bundles.finish(),
+    buildBundle: (domain, der) => guarded(() => bundles.build(domain, der, 'leave_out')),
+  });
 }
 
 /** The mandatory fields of section 5.1, and the trust domain that the SVID's bundle belongs to. */
@@ -138,7 +145,7 @@ class BundleCollection {
   }
 
   add(domain: TrustDomain, der: Uint8Array, inDoubt: AuthorityInDoubt = 'refuse'): Result<TrustBundle, UpdateProblem> {
-    const built = buildTrustBundle(domain, der, this.#crls, (crl) => this.#parseOnce(crl), inDoubt);
+    const built = this.build(domain, der, inDoubt);
     if (!built.ok) return built;
     const held = this.#bundles.get(domain);
     if (held === undefined) {
@@ -147,6 +154,10 @@ class BundleCollection {
     }
     if (sameAuthorities(held, built.value)) return ok(held);
     return err({ code: 'conflicting_bundles', message: `the message has two different bundles of ${domain}` });
+  }
+
+  build(domain: TrustDomain, der: Uint8Array, inDoubt: AuthorityInDoubt): Result<TrustBundle, UpdateProblem> {
+    return buildTrustBundle(domain, der, this.#crls, (crl) => this.#parseOnce(crl), inDoubt);
   }
 
   /** Keys are the trust domain's SPIFFE ID (section 5.1), or its bare name, as some agents write it. */

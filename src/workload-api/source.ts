@@ -1,20 +1,29 @@
 import { createBackoff, type Backoff, type BackoffOptions } from '../lib/backoff.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import type { Service } from '../lib/service.ts';
-import type { HeldIdentity, IdentitySnapshot, NoIdentity } from '../identity/snapshot.ts';
+import type { Watch } from '../lib/watch.ts';
+import { readOnlyMap } from '../identity/read-only-map.ts';
+import type { EndpointBundles, HeldIdentity, IdentitySnapshot, NoIdentity } from '../identity/snapshot.ts';
 import type { IdentityPublisher } from '../identity/store.ts';
 import type { Events } from '../telemetry/events.ts';
+import type { BundleDocument } from '../spiffe/bundle-document.ts';
+import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import { Ageing } from './ageing.ts';
 import type { WorkloadApiClient } from './client.ts';
 import { ClockWatch } from './clock-watch.ts';
-import { decodeX509Bundles, decodeX509Svids, type Bundles, type UpdateProblem } from './decode.ts';
+import { decodeX509Bundles, decodeX509Svids, type Bundles, type DecodedSvids, type UpdateProblem } from './decode.ts';
 import { WorkloadApiError } from './errors.ts';
 import { StreamKeeper, type Reception } from './stream.ts';
 
 export interface SourceDeps {
   readonly client: WorkloadApiClient;
   readonly publisher: IdentityPublisher;
-  readonly events: Pick<Events, 'workloadApiConnected' | 'workloadApiStreamFailed' | 'identityUpdated' | 'identityUpdateRejected'>;
+  /** What bundle endpoints gave: for trust domains that the Workload API says nothing of. */
+  readonly endpointBundles?: Pick<Watch<EndpointBundles>, 'get' | 'subscribe'> | undefined;
+  readonly events: Pick<
+    Events,
+    'workloadApiConnected' | 'workloadApiStreamFailed' | 'identityUpdated' | 'endpointBundlesUpdated' | 'identityUpdateRejected'
+  >;
   readonly clock: Clock;
   /** Uniform in [0, 1), for the jitter of the back-off. */
   readonly random: () => number;
@@ -24,7 +33,7 @@ const RETRY: Omit<BackoffOptions, 'random'> = { initialMs: 100, maxMs: 30_000 };
 /** How often to look for a clock that jumped and an SVID that ages. */
 const TICK_MS = 2000;
 
-/** Keeps the identity store up to date from the Workload API. The only writer of identity. `start` does not wait for a first SVID. */
+/** Keeps the identity store up to date from the Workload API, and adds what bundle endpoints gave. The only writer of identity. `start` does not wait for a first SVID. */
 export function createWorkloadApiSource(deps: SourceDeps): Service {
   return new WorkloadApiSource(deps);
 }
@@ -38,6 +47,9 @@ class WorkloadApiSource implements Service {
   readonly #clockWatch: ClockWatch;
   readonly #ageing: Ageing;
   #held: IdentitySnapshot | undefined;
+  /** The last message that gave us SVIDs, while they are held. */
+  #given: DecodedSvids | undefined;
+  #leaveEndpoints: (() => void) | undefined;
   #svidsFingerprint: string | undefined;
   #bundlesFingerprint: string | undefined;
   #endBundles: AbortController | undefined;
@@ -64,6 +76,7 @@ class WorkloadApiSource implements Service {
 
   start(signal: AbortSignal): Promise<void> {
     if (signal.aborted) return Promise.reject(signal.reason);
+    this.#leaveEndpoints = this.#deps.endpointBundles?.subscribe(() => this.#endpointsChanged());
     this.#run(this.#svids, this.#stopping.signal);
     this.#armTick();
     return Promise.resolve();
@@ -71,6 +84,7 @@ class WorkloadApiSource implements Service {
 
   async stop(): Promise<void> {
     this.#stopping.abort();
+    this.#leaveEndpoints?.();
     this.#endBundles?.abort();
     this.#tick?.cancel();
     await Promise.all(this.#running);
@@ -83,7 +97,8 @@ class WorkloadApiSource implements Service {
     const built = decoded.value.build(this.#deps.clock.now());
     if (!built.ok) return this.#reject(built.error);
     this.#leaveBundles();
-    this.#publish<HeldIdentity>({ kind: 'held', ...built.value });
+    this.#given = built.value;
+    this.#deps.events.identityUpdated(this.#publishHeld(built.value, this.#deps.clock.now()));
     this.#svidsFingerprint = decoded.value.fingerprint;
     this.#ageing.renewed(built.value.svids[0]);
     return 'new';
@@ -93,6 +108,7 @@ class WorkloadApiSource implements Service {
   #withdraw(error: WorkloadApiError): void {
     if (this.#held?.kind === 'none') return;
     this.#svidsFingerprint = undefined;
+    this.#given = undefined;
     this.#ageing.renewed(undefined);
     this.#publishNone(new Map(), `the Workload API gives us no identity: ${error.message}`);
     this.#watchBundles();
@@ -142,15 +158,33 @@ class WorkloadApiSource implements Service {
   }
 
   #publishNone(bundles: Bundles, reason: string): void {
-    this.#publish<NoIdentity>({ kind: 'none', reason, bundles });
+    // Without an identity we cannot say which trust domain is ours: nothing of endpoints is put beside it.
+    const content = { kind: 'none', reason, bundles, receivedAtMs: this.#deps.clock.now() } as const;
+    this.#deps.events.identityUpdated(this.#publish<NoIdentity>(content));
   }
 
-  #publish<S extends IdentitySnapshot>(content: Omit<S, 'generation' | 'receivedAtMs'>): void {
+  #publishHeld(given: DecodedSvids, receivedAtMs: number): IdentitySnapshot {
+    const { svids } = given;
+    return this.#publish<HeldIdentity>({
+      kind: 'held',
+      svids,
+      receivedAtMs,
+      ...withEndpointBundles(given, this.#deps.endpointBundles?.get()),
+    });
+  }
+
+  /** The Workload API has said nothing new, so it is still that time which the snapshot has. */
+  #endpointsChanged(): void {
+    if (this.#given === undefined || this.#held?.kind !== 'held') return;
+    this.#deps.events.endpointBundlesUpdated(this.#publishHeld(this.#given, this.#held.receivedAtMs));
+  }
+
+  #publish<S extends IdentitySnapshot>(content: Omit<S, 'generation'>): S {
     const generation = (this.#held?.generation ?? 0) + 1;
-    const snapshot = Object.freeze({ ...content, generation, receivedAtMs: this.#deps.clock.now() }) as unknown as S;
+    const snapshot = Object.freeze({ ...content, generation }) as unknown as S;
     this.#held = snapshot;
     this.#deps.publisher.publish(snapshot);
-    this.#deps.events.identityUpdated(snapshot);
+    return snapshot;
   }
 
   #reject(problem: UpdateProblem): Reception {
@@ -192,4 +226,22 @@ class WorkloadApiSource implements Service {
   #backoff(): Backoff {
     return createBackoff({ ...RETRY, random: this.#deps.random });
   }
+}
+
+const NOTHING: EndpointBundles = readOnlyMap([]);
+
+/** The Workload API's word on a trust domain, ours above all, is the only one: endpoints are heard where it says nothing. */
+function withEndpointBundles(given: DecodedSvids, endpoints: EndpointBundles = NOTHING): Pick<HeldIdentity, 'bundles' | 'endpointBundles'> {
+  if (endpoints.size === 0) return { bundles: given.bundles, endpointBundles: NOTHING };
+  const bundles = new Map(given.bundles);
+  const heard = new Map<TrustDomain, BundleDocument>();
+  for (const [domain, document] of endpoints) {
+    if (given.bundles.has(domain)) continue;
+    const built = given.buildBundle(domain, Buffer.concat(document.authorities.map((authority) => authority.der())));
+    // Without a bundle nobody of the trust domain is trusted.
+    if (!built.ok) continue;
+    bundles.set(domain, Object.freeze({ ...built.value, notes: Object.freeze([...document.notes, ...built.value.notes]) }));
+    heard.set(domain, document);
+  }
+  return { bundles: readOnlyMap(bundles), endpointBundles: readOnlyMap(heard) };
 }

@@ -60,7 +60,10 @@ test('the demo of the README prints what it shows, but for ports and folder', ()
 
 test('log lines have the fields, metrics the labels and readiness the checks that the documents name', async (t) => {
   const application = await startEcho(t);
-  const { spiffe, sidecar, address, connect } = await startInbound(t, application.address, { listener: { alpn: ['echo'] } });
+  // Nobody is there; what is told of it is.
+  const federation = [{ trustDomain: 'partner.example', url: 'https://127.0.0.1:1/', profile: 'https_web' }];
+  const options = { listener: { alpn: ['echo'] }, file: { federation } };
+  const { spiffe, sidecar, address, connect } = await startInbound(t, application.address, options);
   const plain = await connect();
   plain.end('hello');
   plain.resume();

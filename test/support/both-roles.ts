@@ -9,7 +9,7 @@ import { createSecureContext, type SecureContextOptions, type TLSSocket } from '
 import type { TestContext } from 'node:test';
 import { eventually } from './eventually.ts';
 import { createTestAuthority, pemOf, type TestAuthority, type TestCertificate } from './pki.ts';
-import { startSidecar, type LogLine, type Sidecar } from './sidecar.ts';
+import { startSidecar, type LogLine, type Sidecar, type SidecarOptions } from './sidecar.ts';
 import { dial, startTcpServer } from './tcp.ts';
 import { outcome, tlsClient, tlsServer, type Presented } from './tls-peer.ts';
 import { FakeWorkloadApi, svidEntry, type BundleMap, type SvidEntry } from './workload-api.ts';
@@ -38,18 +38,21 @@ export interface BothRoles {
   readonly api: FakeWorkloadApi;
   readonly sidecar: Sidecar;
   /** Changes what the Workload API says, and resolves when Scute has taken or refused it, with which of them. */
-  tell(svids: readonly SvidEntry[], federated?: BundleMap, crls?: readonly Uint8Array[]): Promise<'ok' | 'rejected'>;
-  meet(role: Role, peer: Presented | undefined): Promise<Meeting>;
+  readonly tell: (svids: readonly SvidEntry[], federated?: BundleMap, crls?: readonly Uint8Array[]) => Promise<'ok' | 'rejected'>;
+  readonly meet: (role: Role, peer: Presented | undefined) => Promise<Meeting>;
   /** The peer and the application talked, and the peer was named in the log. */
-  admits(role: Role, peer: TestCertificate, id: string): Promise<Meeting>;
+  readonly admits: (role: Role, peer: TestCertificate, id: string) => Promise<Meeting>;
   /** The peer got no byte of the application and the application none of the peer nor even a connection; the log says why. */
-  refuses(role: Role, peer: Presented | TestCertificate, reason: string): Promise<Meeting>;
+  readonly refuses: (role: Role, peer: Presented | TestCertificate, reason: string) => Promise<Meeting>;
 }
 
 export interface BothRolesOptions {
   readonly federated?: BundleMap;
   /** Trust domains. */
   readonly alsoAllowed?: readonly string[];
+  /** More settings of the file. */
+  readonly file?: object;
+  readonly sidecar?: SidecarOptions;
   /** What the peer speaks; by default what it likes best. */
   readonly tlsVersion?: 'TLSv1.2' | 'TLSv1.3';
 }
@@ -58,7 +61,7 @@ export interface BothRolesOptions {
 export async function startBothRoles(
   t: TestContext,
   svids: readonly SvidEntry[],
-  { federated, alsoAllowed = [], tlsVersion }: BothRolesOptions = {},
+  { federated, alsoAllowed = [], tlsVersion, file = {}, sidecar: options }: BothRolesOptions = {},
 ): Promise<BothRoles> {
   const peerTls: SecureContextOptions = tlsVersion === undefined ? {} : { minVersion: tlsVersion, maxVersion: tlsVersion };
   const api = await FakeWorkloadApi.start();
@@ -77,11 +80,13 @@ export async function startBothRoles(
   const domains = ['example.org', ...alsoAllowed];
   const allow = domains.map((domain) => `spiffe://${domain}/**`);
   const expect = domains.map((domain) => `spiffe://${domain}/peer`);
-  const sidecar = await startSidecar(t, {
+  const config = {
     workloadApi: { endpoint: api.endpoint },
     inbound: [{ name: LISTENERS.server, listen: '127.0.0.1:0', to: application.address, allow }],
     outbound: [{ name: LISTENERS.client, listen: '127.0.0.1:0', to: server.address, serverName: 'peer.test', expect }],
-  });
+    ...file,
+  };
+  const sidecar = await startSidecar(t, config, options);
 
   const asServer = async (peer: Presented | undefined): Promise<Omit<Meeting, 'line'>> => {
     const [connections, received] = [applicationConnections, applicationReceived.length];

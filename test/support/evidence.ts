@@ -56,7 +56,7 @@ export async function startArena(t: TestContext): Promise<Arena> {
   t.after(() => void server.close());
 
   const handshake = ({ pool, leaf, sent }: Flight, peerRole: PeerRole): Promise<SecureConnection | undefined> => {
-    own = createTlsContext({ chainPem: us.pem, keyPem: us.keyPem, authoritiesPem: pool.map(({ pem }) => pem) });
+    own = createTlsContext({ own: { chainPem: us.pem, keyPem: us.keyPem }, authoritiesPem: pool.map(({ pem }) => pem) });
     presented = createSecureContext({
       cert: sent.map((der) => pemOf('CERTIFICATE', der)).join(''),
       key: leaf.keyPem,

@@ -31,5 +31,5 @@ export function heldSnapshot(
   generation = 1,
 ): HeldIdentity {
   const bundles = new Map(authorities.map(bundleOf).map((bundle) => [bundle.trustDomain, bundle]));
-  return Object.freeze({ kind: 'held', generation, receivedAtMs: Date.now(), svids, bundles });
+  return Object.freeze({ kind: 'held', generation, receivedAtMs: Date.now(), svids, bundles, endpointBundles: new Map() });
 }

@@ -38,6 +38,7 @@ export async function startSource(t: TestContext, endpoint: string, clock: Clock
       workloadApiConnected: (to) => connected.push(to),
       workloadApiStreamFailed: (error, retryInMs) => failures.push({ ...error, retryInMs }),
       identityUpdated: (snapshot) => published.push(snapshot),
+      endpointBundlesUpdated: (snapshot) => published.push(snapshot),
       identityUpdateRejected: (problem) => rejected.push(problem),
     },
   });

@@ -24,6 +24,9 @@ type options struct {
 	protocol string
 	message  string
 	audience string
+	domain   string
+	url      string
+	roots    string
 	size     int
 	count    int
 	timeout  time.Duration
@@ -31,15 +34,17 @@ type options struct {
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(fmt.Errorf("usage: spiffe-peer fetch|watch|client|server|web|browse [flags]"))
+		fail(fmt.Errorf("usage: spiffe-peer fetch|watch|client|server|web|browse|bundle|bundle-endpoint [flags]"))
 	}
 	commands := map[string]func(context.Context, options) error{
-		"fetch":  fetch,
-		"watch":  watch,
-		"client": client,
-		"server": server,
-		"web":    web,
-		"browse": browse,
+		"fetch":           fetch,
+		"watch":           watch,
+		"client":          client,
+		"server":          server,
+		"web":             web,
+		"browse":          browse,
+		"bundle":          bundle,
+		"bundle-endpoint": bundleEndpoint,
 	}
 	command, known := commands[os.Args[1]]
 	if !known {
@@ -53,9 +58,12 @@ func main() {
 	flags.StringVar(&o.protocol, "protocol", "tcp", "tcp, http1 or h2")
 	flags.StringVar(&o.message, "message", "hello", "what to send")
 	flags.StringVar(&o.audience, "audience", "", "fetch: of a JWT-SVID to ask for")
+	flags.StringVar(&o.domain, "domain", "", "bundle: trust domain of the bundle")
+	flags.StringVar(&o.url, "url", "", "bundle: the endpoint")
+	flags.StringVar(&o.roots, "roots", "", "bundle: a file with the authorities (PEM) of the endpoint, instead of peer")
 	flags.IntVar(&o.size, "size", 1000, "browse: bytes of a body")
 	flags.IntVar(&o.count, "count", 0, "browse: requests to make, if not all")
-	flags.DurationVar(&o.timeout, "timeout", 15*time.Second, "for all but watch, server and web")
+	flags.DurationVar(&o.timeout, "timeout", 15*time.Second, "for all but watch, the servers and web")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		fail(err)
 	}

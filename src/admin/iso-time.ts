@@ -1,0 +1,5 @@
+/** Certificates may carry dates that JavaScript cannot write. */
+export function isoTime(ms: number): string | null {
+  const date = new Date(ms);
+  return Number.isNaN(date.getTime()) ? null : date.toISOString();
+}

@@ -1,0 +1,47 @@
+/** Whether the server of a bundle endpoint is who it must be: SPIFFE Federation, section 5.2. */
+import { X509Certificate } from 'node:crypto';
+import { isIpAddress } from '../config/units.ts';
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
+import type { TrustBundle } from '../spiffe/trust-bundle.ts';
+import type { SecureConnection, TlsContext } from '../transport/connection.ts';
+import { createTlsContext } from '../transport/node.ts';
+import { createPeerJudge } from './peer.ts';
+
+export interface EndpointTrust {
+  /** Shows no certificate of ours: an endpoint may not ask for one. */
+  readonly context: TlsContext;
+  /** A sentence if the server of a finished handshake is not who it must be. `host` is that of the URL, without brackets. */
+  problemOf(connection: SecureConnection, host: string, nowMs: number): string | undefined;
+}
+
+/** `https_spiffe`: the server has exactly this SPIFFE ID, judged as every peer is; its host name counts for nothing. */
+export function spiffeTrust(id: SpiffeId, bundle: TrustBundle): EndpointTrust {
+  const trust = { generation: 0, bundles: new Map([[bundle.trustDomain, bundle]]) };
+  const judge = createPeerJudge();
+  return {
+    context: createTlsContext({ own: undefined, authoritiesPem: bundle.authorities.map((authority) => authority.pem()) }),
+    problemOf(connection, _host, nowMs) {
+      const judged = judge.authenticate(connection, 'server', trust, nowMs);
+      if (!judged.ok) return `${judged.error.problem}: ${judged.error.detail}`;
+      const { id: found } = judged.value.authenticated;
+      return found === id ? undefined : `the endpoint is ${found}, not ${id}`;
+    },
+  };
+}
+
+/** `https_web`: an authority of the public web, or one of `authoritiesPem`, vouches for the host name of the URL (RFC 9525). */
+export function webTrust(authoritiesPem: readonly string[] | 'web'): EndpointTrust {
+  return {
+    context: createTlsContext({ own: undefined, authoritiesPem }),
+    problemOf(connection, host) {
+      const { libraryProblem, leafDer } = connection.readPeerEvidence();
+      if (libraryProblem !== undefined) return `OpenSSL does not trust the chain: ${libraryProblem}`;
+      if (leafDer === undefined || leafDer === 'too_large') return 'the endpoint sent no certificate that is worth reading';
+      const certificate = new X509Certificate(leafDer);
+      const vouched = isIpAddress(host)
+        ? certificate.checkIP(host)
+        : certificate.checkHost(host, { subject: 'never', partialWildcards: false });
+      return vouched === undefined ? `the certificate is not for ${JSON.stringify(host)}` : undefined;
+    },
+  };
+}

@@ -1,0 +1,124 @@
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { startDevDomain } from '../support/dev-domain.ts';
+import { eventually } from '../support/eventually.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+import { createTestAuthority } from '../support/pki.ts';
+import { startSidecar } from '../support/sidecar.ts';
+import { startEcho } from '../support/tcp.ts';
+import { needs } from './parts.ts';
+import { runGo, startGo } from './peers.ts';
+import { temporaryFolder } from './stage.ts';
+
+const API = 'spiffe://example.org/api';
+const OTHER = 'spiffe://example.org/other';
+const ENDPOINT = 'spiffe://far.example/endpoint';
+const CLIENT = 'spiffe://far.example/client';
+
+/** Two trust domains whose agents know nothing of each other. */
+function startDomains(t: TestContext, federatesWith: readonly string[] = []) {
+  return startDevDomain(
+    t,
+    { name: 'example.org', workloads: { api: [API], other: [OTHER] } },
+    { name: 'far.example', federatesWith: [...federatesWith], workloads: { endpoint: [ENDPOINT], far: [CLIENT] } },
+  );
+}
+
+test("go-spiffe's federation client takes our endpoint over https_spiffe, and each rotation of it", needs('go-spiffe'), async (t) => {
+  const spiffe = await startDomains(t, ['example.org']);
+  const bundleEndpoint = { listen: '127.0.0.1:0', path: '/bundle.json', profile: 'https_spiffe', refreshHint: '2m' };
+  const sidecar = await startSidecar(t, { workloadApi: { endpoint: spiffe.endpoint('api') }, bundleEndpoint });
+  const url = `https://${sidecar.address('bundleEndpoint')}/bundle.json`;
+  const fetched = (peer = API) => runGo('bundle', '-socket', spiffe.endpoint('far'), '-domain', 'example.org', '-url', url, '-peer', peer);
+
+  const before = await fetched();
+  await spiffe.prepareRoot('example.org');
+  const after = await eventually(async () => {
+    const said = await fetched();
+    assert.equal((said['authorities'] as unknown[] | undefined)?.length, 2);
+    return said;
+  });
+
+  assert.deepEqual([before['domain'], (before['authorities'] as unknown[]).length, before['hint']], ['example.org', 1, 120]);
+  assert.ok(Number(after['sequence']) > Number(before['sequence']));
+  assert.match(String((await fetched(OTHER))['error']), /unexpected ID/);
+});
+
+test("go-spiffe's federation client takes our endpoint over https_web", needs('go-spiffe'), async (t) => {
+  const spiffe = await startDomains(t);
+  const folder = await temporaryFolder(t);
+  const ca = createTestAuthority({ trustDomain: 'web.test' });
+  const leaf = ca.issue({ uriSans: [], dnsSans: ['localhost'] });
+  const [certFile, keyFile, roots] = ['cert.pem', 'key.pem', 'roots.pem'].map((name) => join(folder, name)) as [string, string, string];
+  await Promise.all([writeFile(certFile, leaf.chainPem), writeFile(keyFile, leaf.keyPem), writeFile(roots, ca.pem)]);
+  const sidecar = await startSidecar(t, {
+    workloadApi: { endpoint: spiffe.endpoint('api') },
+    bundleEndpoint: { listen: '127.0.0.1:0', profile: 'https_web', certFile, keyFile },
+  });
+  const port = sidecar.address('bundleEndpoint').split(':').at(-1);
+
+  const said = await runGo('bundle', '-domain', 'example.org', '-url', `https://localhost:${port}/`, '-roots', roots);
+
+  assert.deepEqual([said['domain'], (said['authorities'] as unknown[]).length, said['hint']], ['example.org', 1, 300]);
+});
+
+test(
+  'a go-spiffe client is admitted by the bundle of a go-spiffe endpoint, and by a rotated one without a restart',
+  needs('go-spiffe'),
+  async (t) => {
+    const spiffe = await startDomains(t, ['example.org']);
+    const echo = await startEcho(t);
+    const endpoint = await startGo(t, 'bundle-endpoint', '-socket', spiffe.endpoint('endpoint'), '-domain', 'far.example');
+    const url = `https://${String((await endpoint.first('listening'))['listening'])}/`;
+    const bundleFile = join(await temporaryFolder(t), 'far.example.pem');
+    await writeFile(bundleFile, spiffe.bundlePem('far.example'));
+    const clock = new FakeClock();
+    const sidecar = await startSidecar(
+      t,
+      {
+        workloadApi: { endpoint: spiffe.endpoint('api') },
+        inbound: [{ name: 'in', listen: '127.0.0.1:0', to: echo.address, allow: ['spiffe://far.example/**'] }],
+        federation: [{ trustDomain: 'far.example', url, profile: 'https_spiffe', endpointSpiffeId: ENDPOINT, bundleFile }],
+      },
+      { clock },
+    );
+    const taken = (count: number): Promise<void> =>
+      eventually(async () => assert.equal(await sidecar.metric('scute_federation_refreshes_total', { result: 'updated' }), count));
+    const talk = () => runGo('client', '-socket', spiffe.endpoint('far'), '-address', sidecar.address('in'), '-peer', API);
+    await taken(1);
+    assert.equal((await talk())['reply'], 'hello');
+
+    await spiffe.prepareRoot('far.example');
+    clock.advance(300_000);
+    await taken(2);
+    await spiffe.activateRoot('far.example');
+    assert.equal((await talk())['reply'], 'hello');
+    await spiffe.retireRoots('far.example');
+    clock.advance(300_000);
+    await taken(3);
+
+    assert.equal((await talk())['reply'], 'hello');
+  },
+);
+
+test('a go-spiffe endpoint with another SPIFFE ID is not believed, and its domain not trusted', needs('go-spiffe'), async (t) => {
+  const spiffe = await startDomains(t, ['example.org']);
+  const echo = await startEcho(t);
+  const endpoint = await startGo(t, 'bundle-endpoint', '-socket', spiffe.endpoint('far'), '-domain', 'far.example');
+  const url = `https://${String((await endpoint.first('listening'))['listening'])}/`;
+  const bundleFile = join(await temporaryFolder(t), 'far.example.pem');
+  await writeFile(bundleFile, spiffe.bundlePem('far.example'));
+  const sidecar = await startSidecar(t, {
+    workloadApi: { endpoint: spiffe.endpoint('api') },
+    inbound: [{ name: 'in', listen: '127.0.0.1:0', to: echo.address, allow: ['spiffe://far.example/**'] }],
+    federation: [{ trustDomain: 'far.example', url, profile: 'https_spiffe', endpointSpiffeId: ENDPOINT, bundleFile }],
+  });
+  await eventually(async () => assert.ok((await sidecar.metric('scute_federation_refreshes_total', { result: 'not_authenticated' })) > 0));
+
+  const said = await runGo('client', '-socket', spiffe.endpoint('far'), '-address', sidecar.address('in'), '-peer', API);
+
+  assert.notEqual(said['error'], undefined);
+  assert.equal((await sidecar.connection())['reason'], 'unknown_trust_domain');
+});
