@@ -80,7 +80,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
 
 /** Some modules are for some files of a folder only. */
 const NARROWED: readonly { readonly module: RegExp; readonly folder: string; readonly files: readonly string[] }[] = [
-  { module: /^node:fs/, folder: 'config', files: ['load.ts', 'config-file.ts', 'generate.ts'] },
+  { module: /^node:fs/, folder: 'config', files: ['load.ts', 'file-watch.ts', 'generate.ts'] },
   { module: /^node:net$/, folder: 'config', files: ['units.ts'] },
   { module: /^yaml$/, folder: 'config', files: ['yaml.ts'] },
   { module: /^(?:node:net|@grpc\/grpc-js)$/, folder: 'sds', files: ['server.ts', 'connection.ts', 'stream.ts'] },
