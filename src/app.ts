@@ -1,6 +1,7 @@
 /** The composition root: everything is made here, and started in the order in which it reads. */
 import type { Config, SdsConfig } from './config/config.ts';
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
+import { NO_DENY_FILE, type DenyListView } from './config/deny-file.ts';
 import { formatIssues } from './config/issue.ts';
 import { planReload } from './config/reload.ts';
 import { formatAddress, parseEndpoint, type Address } from './config/units.ts';
@@ -13,6 +14,7 @@ import { chooseSvid } from './identity/snapshot.ts';
 import { createIdentityStore, type IdentityPublisher, type IdentityView } from './identity/store.ts';
 import { systemClock, type Clock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
+import type { DenyList } from './policy/deny-list.ts';
 import { compileAllowList, type AllowList } from './policy/rules.ts';
 import { createFileBudget, FILE_USES, planFiles } from './transport/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
@@ -32,6 +34,8 @@ export interface AppDeps {
   readonly version: string;
   /** Later configurations, from the file that this one came from. */
   readonly reloads?: ConfigReloads | undefined;
+  /** Who is revoked, by the file that the configuration names; it must be loaded. */
+  readonly denyList?: DenyListView | undefined;
   /** The system's if left out. */
   readonly clock?: Clock | undefined;
   /** Uniform in [0, 1): jitter. */
@@ -59,6 +63,10 @@ export interface App {
 
 export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const clock = deps.clock ?? systemClock;
+  if ((config.revocations === undefined) !== (deps.denyList === undefined))
+    throw new Error('the deny list is not that of the configuration');
+  const denyFile = deps.denyList ?? NO_DENY_FILE;
+  const denyList = (): DenyList => denyFile.current();
   const log = await createLogger({ level: config.log.level, format: config.log.format, destination: deps.logDestination });
   const metrics = createMetrics({
     version: deps.version,
@@ -83,7 +91,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const listenerDeps: ListenerDeps = {
     identity: view,
     contexts: createTlsContexts(view),
-    judge: createPeerJudge(),
+    judge: createPeerJudge(denyList),
+    denyList,
     events,
     clock,
     files,
@@ -109,6 +118,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       config: { ...config.sds, limits: { ...config.sds.limits, maxConnections: filePlan.sds.most } },
       identity: view,
       allow: () => sdsAllowLists(current),
+      denyList,
       events,
       clock,
       random: deps.random ?? Math.random,
@@ -161,6 +171,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       chooseSvid(view.current(), listener.config.identity) === undefined ? undefined : listener.notReady(),
     );
   });
+  if (config.revocations !== undefined) readiness.register('revocations', () => checkDenyList(denyFile), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
   metrics.setReadinessSource(() => readiness.evaluate().checks);
   metrics.setWaitingSource(
@@ -219,6 +230,15 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     events.configReloaded(differences, needRestart);
   };
   const stopReloading = deps.reloads?.onReload(reload);
+  const stopRevoking = denyFile.onReload((reread) => {
+    if (!reread.ok) {
+      events.denyListReloadFailed(formatIssues(reread.problems).split('\n'));
+      return;
+    }
+    events.denyListReloaded(reread);
+    for (const listener of listeners) listener.judgeAgain();
+    sds?.policyChanged();
+  });
 
   return {
     stopRequested: stopAsked.signal,
@@ -231,6 +251,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         .map((check) => check.name),
     async start(signal) {
       events.started(deps.version);
+      if (config.revocations !== undefined) events.denyListLoaded(config.revocations.file, denyList().size);
       try {
         await startAll([...others, source], signal);
         for (const [name, server] of [
@@ -248,6 +269,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     },
     async stop(reason, deadline) {
       stopReloading?.();
+      stopRevoking();
       readiness.stopping();
       events.stopping(
         reason,
@@ -305,6 +327,13 @@ function firstProblem<T extends Checked>(listeners: readonly T[], problemOf: (li
   return { ok: true };
 }
 
+function checkDenyList(file: DenyListView): CheckResult {
+  const [first, ...more] = file.problems() ?? [];
+  if (first === undefined) return { ok: true, detail: `${file.current().size} entries` };
+  const others = more.length === 0 ? '' : `; and ${more.length} more problems`;
+  return { ok: false, detail: `the deny list before is in force: ${formatIssues([first])}${others}` };
+}
+
 function listenerStatus(listener: InboundListener | OutboundListener): ListenerStatus {
   const { ref, address, counters, config } = listener;
   return { listener: ref, address, to: config.to, identity: config.identity, counters };
@@ -327,6 +356,7 @@ interface SdsParts {
   readonly config: SdsConfig;
   readonly identity: IdentityView;
   readonly allow: () => ReadonlyMap<string, AllowList>;
+  readonly denyList: () => DenyList;
   readonly events: Events;
   readonly clock: Clock;
   readonly random: () => number;

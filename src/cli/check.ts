@@ -1,5 +1,6 @@
 import type { Config, InboundConfig, OutboundConfig, SdsConfig, SocketConfig } from '../config/config.ts';
 import type { XfccMode } from '../http1/identity-fields.ts';
+import { readDenyFile } from '../config/deny-file.ts';
 import { formatIssues } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
 import { formatAddress } from '../config/units.ts';
@@ -13,7 +14,14 @@ export async function check(file: string, { env, stdout, stderr }: CommandEnviro
     stderr(`${formatIssues(loaded.error)}\n`);
     return EXIT_USAGE;
   }
-  stdout(`${file} is valid\n${describeConfig(loaded.value)}`);
+  const { revocations } = loaded.value;
+  const denied = revocations && (await readDenyFile(revocations.file));
+  if (denied?.ok === false) {
+    stderr(`${formatIssues(denied.error)}\n`);
+    return EXIT_USAGE;
+  }
+  const revoked = denied === undefined ? '' : `deny list  ${revocations?.file}: ${denied.value.size} entries\n`;
+  stdout(`${file} is valid\n${describeConfig(loaded.value)}${revoked}`);
   return EXIT_OK;
 }
 

@@ -17,6 +17,8 @@ export interface Config {
   readonly admin: AdminConfig | undefined;
   /** Undefined: not served. */
   readonly sds: SdsConfig | undefined;
+  /** Undefined: nobody is revoked but by the revocation lists of the Workload API. */
+  readonly revocations: RevocationsConfig | undefined;
   readonly log: { readonly level: LogLevel; readonly format: LogFormat };
   /** How long a stop waits for open connections; 0 closes them at once. */
   readonly drainTimeoutMs: number;
@@ -133,6 +135,12 @@ export interface MetricsConfig extends SocketConfig {
 
 export interface AdminConfig extends SocketConfig {
   readonly allowedHosts: readonly string[];
+}
+
+/** Who is refused whatever else speaks for them. */
+export interface RevocationsConfig {
+  /** The deny list: an absolute path. */
+  readonly file: string;
 }
 
 /** Envoy's Secret Discovery Service. */

@@ -43,7 +43,7 @@ export function planReload(current: Config, wanted: Config): Reload {
   }
   if (current.workloadApi.endpoint !== wanted.workloadApi.endpoint) needRestart.push('workloadApi.endpoint');
   if (current.log.format !== wanted.log.format) needRestart.push('log.format');
-  for (const key of ['metrics', 'admin'] as const) if (!same(current[key], wanted[key])) needRestart.push(key);
+  for (const key of ['metrics', 'admin', 'revocations'] as const) if (!same(current[key], wanted[key])) needRestart.push(key);
 
   const matchers = (wanted.sds?.matchers ?? []).map((entry) => resolveMatchers(entry, wanted.inbound, running));
   const sds = reloadSds(current.sds, wanted.sds && { ...wanted.sds, matchers }, differences, needRestart);

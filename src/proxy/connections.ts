@@ -1,6 +1,8 @@
 import type { Clock, Timer } from '../lib/clock.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
+import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
 import type { AllowList } from '../policy/rules.ts';
+import type { PeerProblem } from '../spiffe/peer-problems.ts';
 import { authenticateAgain, type ProvenPeer } from '../tls/peer.ts';
 import type { CloseReason } from '../telemetry/records.ts';
 import type { Session } from '../forward/session.ts';
@@ -21,15 +23,18 @@ export class Connections {
   tick = 0;
   readonly #clock: Clock;
   readonly #limits: () => ConnectionLimits;
+  readonly #denyList: () => DenyList;
   readonly #live = new Set<Session>();
   #timer: Timer | undefined;
   #sweepMs = LONGEST_SWEEP_MS;
   #judging = 0;
   #whenEmpty: (() => void) | undefined;
 
-  constructor(clock: Clock, limits: () => ConnectionLimits) {
+  /** `denyList` is the one in force. */
+  constructor(clock: Clock, limits: () => ConnectionLimits, denyList: () => DenyList = () => EMPTY_DENY_LIST) {
     this.#clock = clock;
     this.#limits = limits;
+    this.#denyList = denyList;
   }
 
   get size(): number {
@@ -55,17 +60,18 @@ export class Connections {
   }
 
   /**
-   * Judges every admitted peer against a newer snapshot and allow list, and drops those that would not be let in now. A
+   * Judges every admitted peer against a newer snapshot, deny list and allow list, and drops those that would not be let in now. A
    * certificate that merely expired since its handshake is let be. A later call overtakes one that is still at work, and
    * begins with those that were judged longest ago: however fast updates come, everybody has a turn.
    */
   judgeAgain(snapshot: IdentitySnapshot, allow: AllowList): void {
     const round = ++this.#judging;
+    const denyList = this.#denyList();
     const ownIds = snapshot.kind === 'held' ? new Set(snapshot.svids.map((svid) => svid.id)) : undefined;
     // Connections of one peer share what it proved.
     const answers = new Map<ProvenPeer, ReturnType<typeof authenticateAgain>>();
     const authenticate = (proven: ProvenPeer): ReturnType<typeof authenticateAgain> => {
-      const answer = answers.get(proven) ?? authenticateAgain(proven, snapshot, this.#clock.now());
+      const answer = answers.get(proven) ?? authenticateAgain(proven, snapshot, this.#clock.now(), denyList);
       answers.set(proven, answer);
       return answer;
     };
@@ -80,6 +86,7 @@ export class Connections {
         if (session.ended) continue;
         const problem = problemOf(session, authenticate, ownIds, allow);
         if (problem !== undefined) drop(session, problem.reason, problem.detail);
+        else session.clearedBy = denyList;
         // The last place: it was judged just now. A dropped one leaves the set when it is closed.
         if (this.#live.delete(session)) this.#live.add(session);
       }
@@ -148,13 +155,18 @@ function problemOf(
   }
   const again = authenticate(proven);
   if (!again.ok) {
-    return { reason: again.error.problem === 'revoked' ? 'revoked' : 'authority_removed', detail: again.error.detail };
+    return { reason: closeReasonFor(again.error.problem), detail: again.error.detail };
   }
   // Who is here to be told that it is not allowed must still be who it was: a later list may admit it on this very connection.
   // A request may have been denied before the sweep came to its connection, on which others are answered still: that is no excuse.
   if (!isToldOnly && allow.match(again.value.id) === undefined)
     return { reason: 'policy', detail: `${again.value.id} is no longer allowed` };
   return undefined;
+}
+
+/** Why a connection ends whose peer would not be authenticated now. */
+export function closeReasonFor(problem: PeerProblem): CloseReason {
+  return problem === 'revoked' ? 'revoked' : 'authority_removed';
 }
 
 function drop(session: Session, reason: CloseReason, detail: string): void {

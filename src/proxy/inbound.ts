@@ -152,6 +152,8 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       identity: buildIdentityFields(http, { peerId: id, ownId, leafSha256: leaf.sha256 }),
       // The peer decides, by the newest allow list.
       judge: () => {
+        const refused = this.refusedAnew(session, proven);
+        if (refused !== undefined) return refused;
         const verdict = authorise(id, this.allow);
         session.rule = verdict.allowed ? verdict.rule : undefined;
         session.denied = verdict.allowed ? undefined : verdict.reason;

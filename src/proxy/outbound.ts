@@ -95,6 +95,8 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       judge: () => {
         const { proven } = session;
         if (proven === undefined) throw new Error('a request was judged before its server');
+        const refused = this.refusedAnew(session, proven);
+        if (refused !== undefined) return refused;
         const verdict = authorise(proven.authenticated.id, this.allow);
         session.rule = verdict.allowed ? verdict.rule : undefined;
         session.denied = verdict.allowed ? undefined : verdict.reason;
@@ -137,6 +139,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
             return;
           }
           session.proven = judged.proven;
+          session.clearedBy = this.deps.denyList();
           judged.connection.dropPeerEvidence();
           session.expiresAtMs = Math.min(expiryOf(own), judged.proven.authenticated.leaf.notAfterMs);
           done({ ok: true, connection: judged.connection });

@@ -2,6 +2,7 @@ import { hash } from 'node:crypto';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { MAX_CHAIN_BYTES, verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
+import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
 import { parseCertificate } from '../spiffe/certificate.ts';
 import type { SecondJudge } from '../spiffe/path.ts';
 import type { SecureConnection } from '../transport/connection.ts';
@@ -22,7 +23,7 @@ export interface PeerJudge {
   /**
    * Who is at the other end of a finished handshake. Our own walk to an authority of the peer's own trust domain decides,
    * and OpenSSL must agree: with the chain, which it verified over the pool of all authorities, or, where its verdict can
-   * come from the wrong choice of an issuer, with each step of the path that the walk found.
+   * come from the wrong choice of an issuer, with each step of the path that the walk found. Then the deny list is asked, each time.
    */
   authenticate(connection: SecureConnection, role: PeerRole, snapshot: IdentitySnapshot, nowMs: number): Result<ProvenPeer, PeerRefusal>;
 }
@@ -30,7 +31,8 @@ export interface PeerJudge {
 /** Successful authentications only: refusals and policy verdicts are never remembered. */
 const MAX_CACHED = 4096;
 
-export function createPeerJudge(): PeerJudge {
+/** `denyList` is the one in force. */
+export function createPeerJudge(denyList: () => DenyList = () => EMPTY_DENY_LIST): PeerJudge {
   let generation = -1;
   const proven = new Map<string, ProvenPeer>();
   return {
@@ -49,10 +51,12 @@ export function createPeerJudge(): PeerJudge {
       const key = `${role} ${hash('sha256', leafDer, 'hex')}`;
       const known = proven.get(key);
       if (known !== undefined && nowMs < known.authenticated.validUntilMs) {
-        if (libraryProblem === undefined || isFlightOf(known, chainDer())) return ok(known);
+        const isSame = libraryProblem === undefined || isFlightOf(known, chainDer());
+        // Whose path is refused may have sent another one this time.
+        if (isSame && denyList().refusal(known.authenticated.id, known.authenticated.path) === undefined) return ok(known);
       }
       const sent = chainDer();
-      const judged = verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem));
+      const judged = unlessDenied(verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem)), denyList());
       if (!judged.ok) return judged;
       const peer: ProvenPeer = { authenticated: judged.value, chainDer: sent, objection: libraryProblem };
       remember(proven, key, peer);
@@ -94,12 +98,28 @@ function refusedByLibrary(code: string, walked: Result<AuthenticatedPeer, PeerRe
   return { problem: 'untrusted_chain', detail: `OpenSSL does not trust the chain: ${code}`, claimedId: walked.value.id };
 }
 
+function unlessDenied(verified: Result<AuthenticatedPeer, PeerRefusal>, denyList: DenyList): Result<AuthenticatedPeer, PeerRefusal> {
+  if (!verified.ok) return verified;
+  const { id, path } = verified.value;
+  const detail = denyList.refusal(id, path);
+  return detail === undefined ? verified : err({ problem: 'revoked', detail, claimedId: id });
+}
+
 /**
- * Judges a peer of a live connection against a newer snapshot, with the second look if it needed that to be let in.
+ * Judges a peer of a live connection against a newer snapshot and deny list, with the second look if it needed that to be let in.
  * Certificates that merely expired since the handshake do not count: the question is whether the same chain would still be
  * trusted.
  */
 export function authenticateAgain(
+  proven: ProvenPeer,
+  snapshot: IdentitySnapshot,
+  nowMs: number,
+  denyList: DenyList = EMPTY_DENY_LIST,
+): Result<AuthenticatedPeer, PeerRefusal> {
+  return unlessDenied(verifyAgain(proven, snapshot, nowMs), denyList);
+}
+
+function verifyAgain(
   { authenticated, chainDer, objection }: ProvenPeer,
   snapshot: IdentitySnapshot,
   nowMs: number,

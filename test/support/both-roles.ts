@@ -50,6 +50,8 @@ export interface BothRolesOptions {
   readonly federated?: BundleMap;
   /** Trust domains. */
   readonly alsoAllowed?: readonly string[];
+  /** More settings of the file. */
+  readonly file?: object;
   /** What the peer speaks; by default what it likes best. */
   readonly tlsVersion?: 'TLSv1.2' | 'TLSv1.3';
 }
@@ -58,7 +60,7 @@ export interface BothRolesOptions {
 export async function startBothRoles(
   t: TestContext,
   svids: readonly SvidEntry[],
-  { federated, alsoAllowed = [], tlsVersion }: BothRolesOptions = {},
+  { federated, alsoAllowed = [], file, tlsVersion }: BothRolesOptions = {},
 ): Promise<BothRoles> {
   const peerTls: SecureContextOptions = tlsVersion === undefined ? {} : { minVersion: tlsVersion, maxVersion: tlsVersion };
   const api = await FakeWorkloadApi.start();
@@ -81,6 +83,7 @@ export async function startBothRoles(
     workloadApi: { endpoint: api.endpoint },
     inbound: [{ name: LISTENERS.server, listen: '127.0.0.1:0', to: application.address, allow }],
     outbound: [{ name: LISTENERS.client, listen: '127.0.0.1:0', to: server.address, serverName: 'peer.test', expect }],
+    ...file,
   });
 
   const asServer = async (peer: Presented | undefined): Promise<Omit<Meeting, 'line'>> => {

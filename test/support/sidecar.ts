@@ -1,10 +1,11 @@
 import type { TestContext } from 'node:test';
 import { createApp, type App } from '../../src/app.ts';
 import type { ConfigReloads, LoadedConfig } from '../../src/config/config-file.ts';
+import { createDenyFile } from '../../src/config/deny-file.ts';
 import { formatIssues } from '../../src/config/issue.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import { formatAddress } from '../../src/config/units.ts';
-import type { Clock } from '../../src/lib/clock.ts';
+import { systemClock, type Clock } from '../../src/lib/clock.ts';
 import { eventually } from './eventually.ts';
 import { ask } from './http.ts';
 
@@ -58,9 +59,22 @@ export async function startSidecar(t: TestContext, config: object, options: Side
     });
   const loaded = await load(config);
   if (!loaded.ok) throw new Error(formatIssues(loaded.error));
+  const { revocations } = loaded.value;
+  const denyList = revocations && createDenyFile({ file: revocations.file, clock: systemClock, intervalMs: 10 });
+  if (denyList !== undefined) {
+    const denied = await denyList.load();
+    if (!denied.ok) throw new Error(formatIssues(denied.error));
+    const watching = new AbortController();
+    const watch = denyList.watch(watching.signal);
+    t.after(async () => {
+      watching.abort();
+      await watch;
+    });
+  }
   const app = await createApp(loaded.value, {
     version: '0.0.0-test',
     reloads,
+    denyList,
     clock: options.clock,
     maxKeptBytes: options.maxKeptBytes,
     logDestination: { write: (line) => void lines.push(JSON.parse(line) as LogLine) },
