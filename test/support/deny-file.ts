@@ -1,12 +1,28 @@
 import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { DenyLineReader } from '../../src/config/deny-lines.ts';
+import { formatIssues } from '../../src/config/issue.ts';
+import type { DenyList } from '../../src/policy/deny-list.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 
 export interface DenyEntries {
   readonly ids?: readonly string[];
   readonly certificates?: readonly string[];
   readonly serials?: readonly string[];
+}
+
+/** The list itself, as if read from `revoked.yaml`. */
+export function denyListOf(entries: DenyEntries): DenyList {
+  const reader = new DenyLineReader('revoked.yaml');
+  reader.push(Buffer.from(denyText(entries)));
+  const issues = reader.finish();
+  if (issues.length > 0) throw new Error(formatIssues(issues));
+  const steps = reader.builder.build('revoked.yaml');
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+  }
 }
 
 /** The text of a deny list. */
