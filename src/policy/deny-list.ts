@@ -178,9 +178,8 @@ class CompiledDenyList implements DenyList {
     const serial = certificate.serial.startsWith('-') ? certificate.serial : shortest(certificate.serial);
     for (let entry = this.#texts.find(serial); entry !== undefined; entry = this.#texts.next(entry)) {
       const text = this.#texts.text(entry);
-      // A serial number may look like a hash.
-      if (text.length > serial.length && isIssuedBy(certificate, issuer, text.slice(serial.length + 1)))
-        return { text, line: this.#texts.line(entry) };
+      // Of a hash that looks like this serial number nothing is left, which is nobody's key identifier.
+      if (isIssuedBy(certificate, issuer, text.slice(serial.length + 1))) return { text, line: this.#texts.line(entry) };
     }
     return undefined;
   }

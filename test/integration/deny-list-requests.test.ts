@@ -109,6 +109,7 @@ test('a request that comes before the sweep to its connection is refused, and en
 
   deny(WEB);
   line.socket.write('GET /again HTTP/1.1\r\nHost: api\r\n\r\n');
+  await line.until(' 403 ');
 
   const { text } = await line.over();
   assert.match(text, /HTTP\/1\.1 403 [\s\S]*revoked: spiffe:\/\/example\.org\/web may not do this/);
@@ -167,6 +168,7 @@ test('a server that is revoked before the sweep is not asked anything more', asy
 
   deny(API);
   line.socket.write('GET /second HTTP/1.1\r\nHost: api\r\n\r\n');
+  await line.until(' 502 ');
 
   const { text } = await line.over();
   assert.match(text, /HTTP\/1\.1 502 [\s\S]*revoked: spiffe:\/\/example\.org\/api may not be asked this/);
