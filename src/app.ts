@@ -171,7 +171,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       chooseSvid(view.current(), listener.config.identity) === undefined ? undefined : listener.notReady(),
     );
   });
-  if (config.revocations !== undefined) readiness.register('revocations', () => checkDenyList(denyFile), { blocks: false });
+  readiness.register('revocations', () => (config.revocations === undefined ? { ok: true } : checkDenyList(denyFile)), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
   metrics.setReadinessSource(() => readiness.evaluate().checks);
   metrics.setWaitingSource(
