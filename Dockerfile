@@ -1,8 +1,6 @@
-# syntax=docker/dockerfile:1
-ARG NODE_VERSION=26.10.0
+ARG NODE_VERSION=26.12.1
 
 FROM node:${NODE_VERSION}-bookworm-slim AS build
-SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 WORKDIR /src
 COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund
@@ -12,13 +10,15 @@ COPY test/support/build.ts test/support/build.ts
 COPY deploy/openssl.cnf deploy/openssl.cnf
 RUN node test/support/build.ts
 # The image holds Node, the libraries that it loads, the bundle, and nothing else: no shell, no package manager.
-RUN mkdir -p /image/{etc,opt/scute,run/scute,tmp} \
-  && ldd "$(command -v node)" | grep -o '/[^ ]*' | xargs -I{} cp --dereference --parents {} /image \
-  && cp --parents "$(command -v node)" /image \
+# In POSIX shell, each step checked: Podman and Buildah heed no SHELL, nor do older ones know here-documents.
+RUN mkdir -p /image/etc /image/opt/scute /image/run/scute /image/tmp \
+  && ldd /usr/local/bin/node >/tmp/node.ldd \
+  && libraries=$(grep -o '/[^ ]*' /tmp/node.ldd) \
+  && cp --dereference --parents /usr/local/bin/node $libraries /image \
   && cp dist/scute.js dist/scute-dev.cjs package.json deploy/openssl.cnf /image/opt/scute \
-  && echo 'hosts: files dns' > /image/etc/nsswitch.conf \
-  && echo 'scute:x:65532:65532::/:/' > /image/etc/passwd \
-  && echo 'scute:x:65532:' > /image/etc/group \
+  && echo 'hosts: files dns' >/image/etc/nsswitch.conf \
+  && echo 'scute:x:65532:65532::/:/' >/image/etc/passwd \
+  && echo 'scute:x:65532:' >/image/etc/group \
   && chown 65532:65532 /image/run/scute \
   && chmod 0750 /image/run/scute \
   && chmod 1777 /image/tmp

@@ -16,6 +16,7 @@ import { scute, SCUTE_BUNDLE } from './peers/scute.ts';
 import { killAll, pinToLoadCore } from './process.ts';
 import { compare, formatRow, TABLE_HEAD, type Named } from './report.ts';
 import { runWork } from './run-work.ts';
+import { POLICY_WORK, runPolicy } from './policy.ts';
 import { runSds, SDS_WORK } from './sds.ts';
 import type { Work } from './work.ts';
 import { WORKS } from './works.ts';
@@ -25,10 +26,13 @@ const EXIT_FAILED = 1;
 const EXIT_USAGE = 64;
 const MAX_ROUNDS = 1000;
 
+/** Measured without anybody beside them. */
+const ALONE = [SDS_WORK, POLICY_WORK];
+
 const USAGE = `usage: npm run bench -- [--work NAME]... [--peer NAME]... [--rounds N] [--json]
 
   --work    what to measure, repeated or with commas; all if left out
-${[...WORKS, SDS_WORK].map((work) => `              ${work.name.padEnd(12)} ${work.what}`).join('\n')}
+${[...WORKS, ...ALONE].map((work) => `              ${work.name.padEnd(12)} ${work.what}`).join('\n')}
   --peer    whom to compare with, repeated or with commas: ${PEERS.map((peer) => peer.name).join(', ')}; all if left out
   --rounds  how often; the median counts (5)
   --json    one JSON object a line, for each work and peer
@@ -39,6 +43,7 @@ Work is counted per CPU-second of the proxy: pinned to core 0, the load and the 
 interface Selection {
   readonly works: readonly Work[];
   readonly sds: boolean;
+  readonly policy: boolean;
   readonly peers: readonly Peer[];
   readonly rounds: number;
   readonly json: boolean;
@@ -63,9 +68,16 @@ function select(argv: readonly string[]): Selection | 'help' {
   const rounds = Number(values.rounds);
   if (!Number.isInteger(rounds) || rounds < 1 || rounds > MAX_ROUNDS)
     throw new UsageError(`--rounds ${JSON.stringify(values.rounds)} is not a whole number from 1 to ${MAX_ROUNDS}`);
-  const picked = pick<{ readonly name: string }>('work', [...WORKS, SDS_WORK], values.work);
+  const picked = pick<{ readonly name: string }>('work', [...WORKS, ...ALONE], values.work);
   const works = WORKS.filter((work) => picked.includes(work));
-  return { works, sds: picked.includes(SDS_WORK), peers: pick('peer', PEERS, values.peer), rounds, json: values.json };
+  return {
+    works,
+    sds: picked.includes(SDS_WORK),
+    policy: picked.includes(POLICY_WORK),
+    peers: pick('peer', PEERS, values.peer),
+    rounds,
+    json: values.json,
+  };
 }
 
 /** The named ones in the order of `all`; all if none is named. */
@@ -94,8 +106,8 @@ function named({ name, notes }: Peer, version: string): Named {
   return { name, version, notes };
 }
 
-async function measure({ works, sds, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
-  // SDS is measured alone.
+async function measure({ works, sds, policy, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
+  // Some are measured alone.
   const others = installed(works.length === 0 ? [] : peers);
   if (works.length > 0 && others.size < peers.length && everyPartRequired) return EXIT_FAILED;
   if (works.length > 0 && others.size === 0) throw new Error('there is nobody to compare with');
@@ -109,6 +121,14 @@ async function measure({ works, sds, peers, rounds, json }: Selection, signal: A
   const ending: (() => Promise<void> | void)[] = [() => rmSync(directory, { recursive: true, force: true })];
   try {
     pinToLoadCore();
+    if (policy) {
+      for (const row of runPolicy({ rounds, version: ours.version })) {
+        const text = `${`policy ${row.variant}`.padEnd(34)} ${row.ours} ${row.unit} [${row.spread.join(' .. ')}]`;
+        process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
+        written += 1;
+      }
+      if (works.length === 0 && !sds) return 0;
+    }
     const identities = await startIdentities(directory);
     ending.unshift(() => identities.stop());
     if (sds) {

@@ -14,8 +14,9 @@ import { chooseSvid } from './identity/snapshot.ts';
 import { createIdentityStore, type IdentityPublisher, type IdentityView } from './identity/store.ts';
 import { systemClock, type Clock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
+import { auditOf } from './policy/audit.ts';
+import { compilePolicy, type Policy } from './policy/policy.ts';
 import type { DenyList } from './policy/deny-list.ts';
-import { compileAllowList, type AllowList } from './policy/rules.ts';
 import { createFileBudget, FILE_USES, planFiles } from './transport/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
 import type { ListenerDeps } from './proxy/listener.ts';
@@ -117,7 +118,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       // Each connection is a descriptor.
       config: { ...config.sds, limits: { ...config.sds.limits, maxConnections: filePlan.sds.most } },
       identity: view,
-      allow: () => sdsAllowLists(current),
+      policies: () => sdsPolicies(current),
       denyList,
       events,
       clock,
@@ -173,6 +174,15 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   });
   readiness.register('revocations', () => (config.revocations === undefined ? { ok: true } : checkDenyList(denyFile)), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
+  readiness.register(
+    'policy_enforced',
+    () =>
+      firstProblem(inbound, ({ config: { policy } }) => {
+        const [first, ...more] = auditOf(policy);
+        return first === undefined ? undefined : `in audit: ${first}${more.length === 0 ? '' : ` and ${more.length} more`}`;
+      }),
+    { blocks: false },
+  );
   metrics.setReadinessSource(() => readiness.evaluate().checks);
   metrics.setWaitingSource(
     () => {
@@ -290,13 +300,17 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
 const LAST_LINES_MS = 1000;
 
 /** `scute run`: starts, waits for `signal`, drains. Resolves to the exit code: 0 if everything drained, 1 if not or if it could not start. */
-export async function runApp(config: Config, deps: AppDeps, signal: AbortSignal): Promise<number> {
+export async function runApp(
+  config: Config,
+  deps: AppDeps & { readonly stderr: (text: string) => void },
+  signal: AbortSignal,
+): Promise<number> {
   const app = await createApp(config, deps);
   try {
     await app.start(signal);
   } catch (cause) {
     if (signal.aborted) return 0;
-    process.stderr.write(`scute: ${describe(cause)}\n`);
+    deps.stderr(`scute: ${describe(cause)}\n`);
     return 1;
   }
   const either = AbortSignal.any([signal, app.stopRequested]);
@@ -355,7 +369,7 @@ function together(name: string, services: readonly Service[]): Service {
 interface SdsParts {
   readonly config: SdsConfig;
   readonly identity: IdentityView;
-  readonly allow: () => ReadonlyMap<string, AllowList>;
+  readonly policies: () => ReadonlyMap<string, Policy>;
   readonly denyList: () => DenyList;
   readonly events: Events;
   readonly clock: Clock;
@@ -384,18 +398,16 @@ function sdsService({ events, ...parts }: SdsParts): Service & Pick<SdsServer, '
 }
 
 /** Who may be admitted by the validation context of which name. A listener that is not there any more admits nobody. */
-function sdsAllowLists({ sds, inbound }: Config): ReadonlyMap<string, AllowList> {
-  const lists = new Map<string, AllowList>();
-  for (const { secret, listener, allow } of sds?.matchers ?? []) {
-    const list = allow ?? inbound.find(({ name }) => name === listener)?.allow ?? nobody();
-    lists.set(secret, list);
-  }
-  return lists;
+function sdsPolicies({ sds, inbound }: Config): ReadonlyMap<string, Policy> {
+  const policies = new Map<string, Policy>();
+  for (const { secret, listener, policy } of sds?.matchers ?? [])
+    policies.set(secret, policy ?? inbound.find(({ name }) => name === listener)?.policy ?? nobody());
+  return policies;
 }
 
-function nobody(): AllowList {
-  const compiled = compileAllowList([]);
-  if (!compiled.ok) throw new Error('an empty list does not compile');
+function nobody(): Policy {
+  const compiled = compilePolicy({ allow: [] });
+  if (!compiled.ok) throw new Error('an empty policy does not compile');
   return compiled.value;
 }
 

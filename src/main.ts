@@ -1,7 +1,9 @@
 /** The process: its arguments, its environment, its signals and its exit code. */
 import { constants } from 'node:os';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { EXIT_FAILED } from './cli/environment.ts';
 import { refusals } from './cli/guard.ts';
+import { processOutput } from './cli/output.ts';
 
 // Node opens its inspector, through which keys can be read, when it gets SIGUSR1. A handler takes that away, where
 // --disable-sigusr1 has not already; the guard below sees an inspector that was opened before this line.
@@ -20,6 +22,12 @@ for (const name of ['SIGINT', 'SIGTERM'] as const) {
   });
 }
 
+const output = processOutput((exitCode) => {
+  // It counts more than what was done, and may come to light before or after that.
+  process.exitCode = exitCode;
+  if (!stop.signal.aborted) stop.abort('standard output cannot be written');
+});
+
 async function main(): Promise<number> {
   // A SIGUSR1 that came before the handler takes effect in the next turn of the event loop.
   await nextTurn();
@@ -27,16 +35,15 @@ async function main(): Promise<number> {
   const inspectorUrl = process.getBuiltinModule('node:inspector').url();
   const problems = refusals({ env, execArgv, nodeVersion: version, inspectorUrl });
   if (problems.length > 0) {
-    process.stderr.write(problems.map((problem) => `scute: will not start: ${problem}\n`).join(''));
-    return 1;
+    output.stderr(problems.map((problem) => `scute: will not start: ${problem}\n`).join(''));
+    return EXIT_FAILED;
   }
   const { runCommandLine } = await import('./cli/program.ts');
   return runCommandLine(
     process.argv.slice(2),
     {
       env,
-      stdout: (text) => process.stdout.write(text),
-      stderr: (text) => process.stderr.write(text),
+      ...output,
       onHangup(listener) {
         process.on('SIGHUP', listener);
         return () => process.off('SIGHUP', listener);
@@ -46,6 +53,7 @@ async function main(): Promise<number> {
   );
 }
 
-process.exitCode = await main();
+const exitCode = await main();
+process.exitCode ??= exitCode;
 // oxlint-disable-next-line unicorn/no-process-exit -- the last resort: the exit code is set, and the event loop should have emptied
 setTimeout(() => process.exit(), LAST_RESORT_MS).unref();

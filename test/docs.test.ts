@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import * as z from 'zod';
-import { EXIT_FAILED, EXIT_OK, EXIT_USAGE } from '../src/cli/environment.ts';
+import { EXIT_FAILED, EXIT_OK, EXIT_READER_LEFT, EXIT_USAGE } from '../src/cli/environment.ts';
 import { runCommandLine } from '../src/cli/program.ts';
 import { generate } from '../src/config/generate.ts';
 import { formatIssues } from '../src/config/issue.ts';
@@ -34,6 +34,7 @@ interface JsonSchema {
   readonly default?: unknown;
   readonly properties?: Readonly<Record<string, JsonSchema>>;
   readonly items?: JsonSchema;
+  readonly anyOf?: readonly JsonSchema[];
 }
 
 /** Every key of the configuration with its path. */
@@ -42,7 +43,8 @@ function fieldsOf(schema: JsonSchema, path = ''): { readonly path: string; reado
     { path: `${path}${key}`, key, field },
     ...fieldsOf(field, `${path}${key}.`),
   ]);
-  return schema.items === undefined ? own : [...own, ...fieldsOf(schema.items, path)];
+  const kinds = [...(schema.items === undefined ? [] : [schema.items]), ...(schema.anyOf ?? [])];
+  return [...own, ...kinds.flatMap((kind) => fieldsOf(kind, path))];
 }
 
 const fields = fieldsOf(JSON.parse(readFileSync(join(root, 'configs/scute.schema.json'), 'utf8')));
@@ -163,10 +165,11 @@ test('the messages of the documents are those that are logged', () => {
 });
 
 test('the exit codes of the documents are those that there are', () => {
-  const { SIGINT, SIGTERM } = constants.signals;
+  const { SIGINT, SIGPIPE, SIGTERM } = constants.signals;
+  assert.equal(EXIT_READER_LEFT, 128 + SIGPIPE);
   const documented = [...below('docs/operations.md', 'Signals and exit codes').matchAll(/^\| (\d+) \|/gm)].map(([, code]) => Number(code));
 
-  assert.deepEqual(documented, [EXIT_OK, EXIT_FAILED, EXIT_USAGE, 128 + SIGINT, 128 + SIGTERM]);
+  assert.deepEqual(documented, [EXIT_OK, EXIT_FAILED, EXIT_USAGE, 128 + SIGINT, EXIT_READER_LEFT, 128 + SIGTERM]);
 });
 
 test('the metrics of the documents are those that there are', async () => {
@@ -190,10 +193,29 @@ test('metrics that the documents name anywhere are there', async () => {
   assert.deepEqual(wrong, []);
 });
 
+test('the comparison with Envoy in the README has the figures of the newest run, with their ranges', () => {
+  const [, http1, http2] =
+    /HTTP\/1\.1 at (.*?) Envoy's work per CPU-second, HTTP\/2 at (.*?) \|/.exec(readFileSync(join(root, 'README.md'), 'utf8')) ?? [];
+  const ratioOf = (work: string): string => {
+    const [, ratio, range] =
+      new RegExp(`^\\| \`${work}\` .*\\*\\*(.*)\\*\\* (.*) \\|$`, 'm').exec(below('docs/performance.md', 'Results')) ?? [];
+    return `${ratio} times ${range}`;
+  };
+
+  assert.equal(http1, ratioOf('http1'));
+  assert.equal(http2?.replace(' ', ' times '), ratioOf('h2-to-http1 64x1'));
+});
+
 /** What `scute … --help` says. */
 async function helpOf(...command: readonly string[]): Promise<string> {
   let help = '';
-  const io = { env: {}, stdout: (text: string) => (help += text), stderr: () => undefined, onHangup: () => () => undefined };
+  const io = {
+    env: {},
+    isTerminal: false,
+    stdout: (text: string) => (help += text),
+    stderr: () => undefined,
+    onHangup: () => () => undefined,
+  };
   assert.equal(await runCommandLine([...command, '--help'], io, new AbortController().signal), 0, command.join(' '));
   return help;
 }

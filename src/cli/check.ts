@@ -5,6 +5,7 @@ import { formatIssues } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
 import { formatAddress } from '../config/units.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
+import type { Policy } from '../policy/policy.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 
 /** `scute check`: every problem of a configuration, or what it means. */
@@ -41,22 +42,28 @@ function describeSds(sds: SdsConfig): string[] {
     `sds  ${describeSocket(sds)}`,
     '  note: who may open this holds the identity, private key and all',
     ...(sds.identity.by === 'default' ? [] : [`  ${JSON.stringify(sds.defaultSvidName)} is ${describeChoice(sds.identity)}`]),
-    ...sds.matchers.map(({ secret, listener, allow }) => {
-      const whom = allow === undefined ? `whom listener ${listener} admits` : allow.entries.map(describeEntry).join(', ') || 'nobody';
+    ...sds.matchers.map(({ secret, listener, policy }) => {
+      const whom = policy === undefined ? `whom listener ${listener} admits` : policy.entries.map(describeEntry).join(', ') || 'nobody';
       return `  ${JSON.stringify(secret)} admits ${whom}`;
     }),
   ];
 }
 
 function describeInbound(listener: InboundConfig): string[] {
-  const { entries } = listener.allow;
+  const { entries, mode } = listener.policy;
   return [
     `inbound ${listener.name}  ${describeSocket(listener)} (mTLS) to ${formatAddress(listener.to)} (plain)`,
     ...describeIdentity(listener),
     ...describeHttp(listener),
     ...describeProxyProtocol(listener),
     ...(entries.length === 0 ? ['  admits nobody: the allow list is empty'] : entries.map((entry) => `  admits ${describeEntry(entry)}`)),
+    ...describeDeny(listener.policy),
+    ...(mode === 'audit' ? ['  note: policyMode is audit, so everybody with a valid SVID is let in all the same'] : []),
   ];
+}
+
+function describeDeny({ rules }: Policy): string[] {
+  return rules.filter(({ effect }) => effect === 'deny').map(({ text }) => `  denies ${text.replace(/^deny /, '')}`);
 }
 
 function describeProxyProtocol({ proxyProtocol: { send, spiffeIdTlv, acceptFrom } }: InboundConfig): string[] {
@@ -72,25 +79,32 @@ function describeOutbound(listener: OutboundConfig): string[] {
     `outbound ${listener.name}  ${describeSocket(listener)} (plain) to ${formatAddress(listener.to)} (mTLS)`,
     ...describeIdentity(listener),
     ...describeOutboundHttp(listener),
-    ...listener.expect.entries.map((entry) => `  expects ${describeEntry(entry)}`),
+    ...listener.policy.entries.map((entry) => `  expects ${describeEntry(entry)}`),
+    ...describeDeny(listener.policy),
     ...(listener.listen.kind === 'tcp'
       ? ['  note: whoever reaches this address acts with this identity; a Unix socket can be kept to one user or group']
       : []),
   ];
 }
 
-function describeHttp({ http }: InboundConfig): string[] {
+function describeHttp({ http, alpn }: InboundConfig): string[] {
   if (http === undefined) return [];
   const tellsXfcc = http.xfcc === 'sanitize-set' || http.xfcc === 'unsafe-append';
   const fields = [tellsXfcc ? 'X-Forwarded-Client-Cert' : undefined, http.spiffeIdHeader].filter((name) => name !== undefined);
   return [
-    `  reads HTTP/1.1, and tells the application who asks in ${fields.length === 0 ? 'no field' : fields.join(' and ')}`,
+    `  serves ${describeAlpn(alpn)}, and tells the application who asks in ${fields.length === 0 ? 'no field' : fields.join(' and ')}`,
     ...describeUnsafeXfcc(http.xfcc, 'peer'),
   ];
 }
 
 function describeOutboundHttp({ http }: OutboundConfig): string[] {
-  return http === undefined ? [] : ['  reads HTTP/1.1', ...describeUnsafeXfcc(http.xfcc, 'application')];
+  return http === undefined ? [] : ['  serves HTTP/1.1', ...describeUnsafeXfcc(http.xfcc, 'application')];
+}
+
+/** What `protocol: http` serves, by the names that are offered; a client that names none speaks HTTP/1.1, if that is among them or nothing is. */
+function describeAlpn(alpn: readonly string[]): string {
+  const spoken = alpn.map((name) => (name === 'h2' ? 'HTTP/2' : 'HTTP/1.1'));
+  return spoken.length === 0 ? 'HTTP/1.1' : spoken.join(' and ');
 }
 
 function describeUnsafeXfcc(mode: XfccMode, who: string): string[] {

@@ -8,7 +8,10 @@ export interface DemoApplication {
   stop(): Promise<void>;
 }
 
-/** A plain HTTP application that knows nothing of TLS or SPIFFE: it says hello, and what it sees of the request. */
+/** The field that has the caller's SPIFFE ID. */
+export const CALLER_HEADER = 'X-Spiffe-Id';
+
+/** A plain HTTP application that knows nothing of TLS: it says hello to whom a field of the request names, and what it sees. */
 export async function startDemoApplication(): Promise<DemoApplication> {
   const server = createServer((request, response) => {
     request.on('error', () => {});
@@ -32,7 +35,7 @@ function describe(request: IncomingMessage): string {
   const headers = Object.entries(request.headers).map(([name, value]) => `  ${name}: ${String(value)}`);
   const peer = `${request.socket.remoteAddress}:${request.socket.remotePort}`;
   return [
-    'Hello from the application. It speaks plain HTTP, and this is what it sees:',
+    `Hello, ${String(request.headers[CALLER_HEADER.toLowerCase()] ?? 'whoever you are')}. The application speaks plain HTTP, and this is what it sees:`,
     `  from ${peer}`,
     `  ${request.method} ${request.url}`,
     ...headers,

@@ -2,7 +2,7 @@ import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type App, createApp } from '../app.ts';
+import { type App, type AppDeps, createApp } from '../app.ts';
 import { formatIssues } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
 import { formatAddress } from '../config/units.ts';
@@ -10,9 +10,9 @@ import { devConfigSchema } from '../devdomain/config.ts';
 import { createDevDomain } from '../devdomain/dev-domain.ts';
 import { systemClock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
-import { startDemoApplication } from './demo-application.ts';
+import { CALLER_HEADER, startDemoApplication } from './demo-application.ts';
 import { aborted } from './dev.ts';
-import { EXIT_FAILED, EXIT_OK } from './environment.ts';
+import { EXIT_FAILED, EXIT_OK, type CommandEnvironment } from './environment.ts';
 import { VERSION } from './version.ts';
 
 const READY_WITHIN_MS = 20_000;
@@ -28,7 +28,7 @@ const STRANGER = 'spiffe://example.org/stranger';
  * that it does not, in one process and on loopback only. Prints commands to try, and serves until `signal` aborts.
  * Resolves to the exit code. Leaves no file behind.
  */
-export async function runDemo(_options: object, signal: AbortSignal): Promise<number> {
+export async function runDemo(environment: CommandEnvironment, signal: AbortSignal): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'scute-demo-'));
   // A second signal ends the process without waiting for anything.
   const removeAtExit = (): void => rmSync(folder, { recursive: true, force: true });
@@ -38,16 +38,43 @@ export async function runDemo(_options: object, signal: AbortSignal): Promise<nu
     await rm(folder, { recursive: true, force: true });
     process.off('exit', removeAtExit);
   });
+  const log = createDemoLog(environment);
   try {
-    const parts = await startAllParts(folder, stack, signal);
-    process.stdout.write(instructions(parts));
+    const parts = await startAllParts(folder, stack, log, signal);
+    environment.stdout(instructions(parts));
+    log.show();
   } catch (cause) {
     if (signal.aborted) return EXIT_OK;
-    process.stderr.write(`scute demo could not start: ${messageOf(cause)}\n`);
+    log.show();
+    environment.stderr(`scute demo could not start: ${messageOf(cause)}\n`);
     return EXIT_FAILED;
   }
   await aborted(signal);
   return EXIT_OK;
+}
+
+type LogDestination = NonNullable<AppDeps['logDestination']>;
+
+interface DemoLog {
+  readonly destination: LogDestination;
+  /** For what has no log of its own. */
+  complain(text: string): void;
+  /** Lines go out from here on, those that waited first. */
+  show(): void;
+}
+
+/** Nothing of the log stands before the commands to try. */
+function createDemoLog({ stdout, stderr, isTerminal }: CommandEnvironment): DemoLog {
+  let waiting: string[] | undefined = [];
+  return {
+    destination: { isTerminal, write: (line) => (waiting === undefined ? stdout(line) : void waiting.push(line)) },
+    complain: stderr,
+    show() {
+      const lines = waiting ?? [];
+      waiting = undefined;
+      stdout(lines.join(''));
+    },
+  };
 }
 
 /** Addresses as commands need them. */
@@ -61,14 +88,14 @@ interface DemoAddresses {
 }
 
 /** What was started is stopped by `stack`, in reverse. */
-async function startAllParts(folder: string, stack: AsyncDisposableStack, signal: AbortSignal): Promise<DemoAddresses> {
+async function startAllParts(folder: string, stack: AsyncDisposableStack, log: DemoLog, signal: AbortSignal): Promise<DemoAddresses> {
   const workload = (id: string) => ({ socket: join(folder, `${id.replace(/^.*\//, '')}.sock`), ids: [id] });
   const workloads = [workload(APP), workload(FRONTEND), workload(STRANGER)];
   const domain = createDevDomain(
     devConfigSchema.parse({ trustDomains: [{ name: 'example.org', svidLife: '10m', rotateEvery: '1m', workloads }] }),
     {
       clock: systemClock,
-      onFailure: (failure) => process.stderr.write(`rotation failed: ${messageOf(failure)}\n`),
+      onFailure: (failure) => log.complain(`rotation failed: ${messageOf(failure)}\n`),
     },
   );
   await domain.start(signal);
@@ -77,18 +104,28 @@ async function startAllParts(folder: string, stack: AsyncDisposableStack, signal
   stack.defer(() => application.stop());
 
   const startSidecar = async (name: string, level: string, settings: Readonly<Record<string, unknown>>): Promise<Sidecar> => {
-    const sidecar = await createSidecar({ workloadApi: { endpoint: domain.endpoint(name) }, log: { level }, ...settings }, signal);
+    const config = { workloadApi: { endpoint: domain.endpoint(name) }, log: { level }, ...settings };
+    const sidecar = await createSidecar(config, log.destination, signal);
     stack.defer(() => sidecar.stop());
     return sidecar;
   };
   // The log of one sidecar tells the whole story: what the others have to say would repeat it from their side.
   const app = await startSidecar('app', 'info', {
-    inbound: [{ name: 'app', listen: '127.0.0.1:0', to: application.address, allow: [FRONTEND] }],
+    inbound: [
+      {
+        name: 'app',
+        listen: '127.0.0.1:0',
+        to: application.address,
+        allow: [FRONTEND],
+        protocol: 'http',
+        http: { spiffeIdHeader: CALLER_HEADER },
+      },
+    ],
     metrics: { listen: '127.0.0.1:0' },
     admin: { listen: `unix://${join(folder, 'admin.sock')}` },
   });
   const inbound = app.address('app');
-  const outbound = { listen: '127.0.0.1:0', to: inbound, expect: [APP] };
+  const outbound = { listen: '127.0.0.1:0', to: inbound, expect: [APP], protocol: 'http' };
   const frontend = await startSidecar('frontend', 'error', { outbound: [{ name: 'to-app', ...outbound }] });
   const stranger = await startSidecar('stranger', 'error', { outbound: [{ name: 'to-app', ...outbound }] });
   for (const sidecar of [app, frontend, stranger]) await sidecar.ready(signal);
@@ -109,10 +146,14 @@ interface Sidecar {
 }
 
 /** The same application that `scute run` runs, with settings in the shape of its file. */
-async function createSidecar(settings: Readonly<Record<string, unknown>>, signal: AbortSignal): Promise<Sidecar> {
+async function createSidecar(
+  settings: Readonly<Record<string, unknown>>,
+  logDestination: LogDestination,
+  signal: AbortSignal,
+): Promise<Sidecar> {
   const config = await loadConfig({ file: undefined, flags: settings, env: {} });
   if (!config.ok) throw new Error(formatIssues(config.error));
-  const app: App = await createApp(config.value, { version: VERSION });
+  const app: App = await createApp(config.value, { version: VERSION, logDestination });
   await app.start(signal);
   return {
     address(listener) {
@@ -136,14 +177,14 @@ async function createSidecar(settings: Readonly<Record<string, unknown>>, signal
 /** One command a line, to be pasted; what each shows is in the comment before it. */
 function instructions({ application, inbound, metrics, admin, frontend, stranger }: DemoAddresses): string {
   return `
-A plain HTTP application listens on ${application}. Before it, a Scute sidecar accepts mTLS on ${inbound} and admits
-${FRONTEND} alone. Two callers have sidecars of their own. Identities come from an embedded trust domain
+A plain HTTP application listens on ${application}. Before it, a Scute sidecar accepts HTTP over mTLS on ${inbound} and
+admits ${FRONTEND} alone. Two callers have sidecars of their own. Identities come from an embedded trust domain
 that is never for production, and rotate each minute. Try, in another terminal:
 
-# Allowed: this caller's sidecar presents ${FRONTEND}, which is on the allow list.
+# Allowed: this caller's sidecar presents ${FRONTEND}, which is on the allow list. The application reads it in a header.
 curl http://${frontend}/hello
-# Refused: this caller's sidecar presents ${STRANGER}, which is not on the allow list. The log below says so.
-curl http://${stranger}/hello
+# Refused: this caller's sidecar presents ${STRANGER}, which is not on the allow list. The answer is a 403 that says so.
+curl --include http://${stranger}/hello
 # Refused: TLS without a client certificate, so without any identity.
 curl --insecure https://${inbound}/hello
 # Metrics of the sidecar before the application.

@@ -8,49 +8,47 @@ import { createDevDomain } from '../devdomain/dev-domain.ts';
 import { systemClock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
 import { ok } from '../lib/result.ts';
-import { EXIT_USAGE } from './environment.ts';
+import { EXIT_FAILED, EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 
 const WARNING =
   'WARNING: this is a development trust domain. Whoever can open its sockets holds its identities. Never use it in production.';
 const STOP_WITHIN_MS = 5000;
 
 /**
- * `scute dev`: the embedded trust domain alone. Prints one line a socket, then READY, and serves until `signal` aborts.
- * Resolves to the exit code.
+ * `scute dev`: the embedded trust domain alone, as `file` says. Prints one line a socket, then READY, and serves until `signal`
+ * aborts. Resolves to the exit code.
  */
-export async function runDev(options: { readonly config: string | undefined }, signal: AbortSignal): Promise<number> {
-  const folder = options.config === undefined ? await defaultFolder() : undefined;
+export async function runDev(file: string | undefined, environment: CommandEnvironment, signal: AbortSignal): Promise<number> {
+  const folder = file === undefined ? await defaultFolder(environment) : undefined;
   try {
-    const config =
-      options.config === undefined ? ok(defaultConfig(folder?.path ?? tmpdir())) : await loadYaml(options.config, devConfigSchema);
+    const config = file === undefined ? ok(defaultConfig(folder?.path ?? tmpdir())) : await loadYaml(file, devConfigSchema);
     if (!config.ok) {
-      process.stderr.write(`${formatIssues(config.error)}\n`);
+      environment.stderr(`${formatIssues(config.error)}\n`);
       return EXIT_USAGE;
     }
-    return await serve(config.value, signal);
+    return await serve(config.value, environment, signal);
   } finally {
     await folder?.remove();
   }
 }
 
-async function serve(config: DevConfig, signal: AbortSignal): Promise<number> {
+async function serve(config: DevConfig, { stdout, stderr }: CommandEnvironment, signal: AbortSignal): Promise<number> {
   const domain = createDevDomain(config, {
     clock: systemClock,
-    onFailure: (failure) => process.stderr.write(`rotation failed: ${messageOf(failure)}\n`),
+    onFailure: (failure) => stderr(`rotation failed: ${messageOf(failure)}\n`),
   });
   try {
     await domain.start(signal);
   } catch (cause) {
-    process.stderr.write(`scute dev could not start: ${messageOf(cause)}\n`);
-    return 1;
+    stderr(`scute dev could not start: ${messageOf(cause)}\n`);
+    return EXIT_FAILED;
   }
-  process.stderr.write(`${WARNING}\n`);
-  for (const { endpoint, ids } of domain.workloads())
-    process.stdout.write(`SPIFFE_ENDPOINT_SOCKET=${endpoint}  ${ids.join(' ') || '(no identity)'}\n`);
-  process.stdout.write('READY\n');
+  stderr(`${WARNING}\n`);
+  for (const { endpoint, ids } of domain.workloads()) stdout(`SPIFFE_ENDPOINT_SOCKET=${endpoint}  ${ids.join(' ') || '(no identity)'}\n`);
+  stdout('READY\n');
   await aborted(signal);
   await domain.stop(AbortSignal.timeout(STOP_WITHIN_MS));
-  return 0;
+  return EXIT_OK;
 }
 
 /** What `scute dev` serves without a file: one trust domain with two workloads. */
@@ -64,8 +62,8 @@ function defaultConfig(folder: string): DevConfig {
  * `$XDG_RUNTIME_DIR` belongs to this user alone, so the path there can be the same each time. In the common temporary
  * folder a known name could be taken by anybody first.
  */
-async function defaultFolder(): Promise<{ readonly path: string; remove(): Promise<void> }> {
-  const runtime = process.env['XDG_RUNTIME_DIR'];
+async function defaultFolder({ env }: CommandEnvironment): Promise<{ readonly path: string; remove(): Promise<void> }> {
+  const runtime = env['XDG_RUNTIME_DIR'];
   if (runtime !== undefined && isAbsolute(runtime)) return { path: join(runtime, 'scute-dev'), remove: async () => {} };
   const path = await mkdtemp(join(tmpdir(), 'scute-dev-'));
   return { path, remove: () => rm(path, { recursive: true, force: true }) };

@@ -3,8 +3,12 @@ import type { Environment } from '../config/precedence.ts';
 /** What a command sees of its process. */
 export interface CommandEnvironment {
   readonly env: Environment;
+  /** When it cannot be written, the signal of the command is aborted; without a reader the exit code is then `EXIT_READER_LEFT`. */
   readonly stdout: (text: string) => void;
+  /** Works without a reader, too. */
   readonly stderr: (text: string) => void;
+  /** Standard output is a terminal, so somebody is watching. */
+  readonly isTerminal: boolean;
   /** Calls `listener` at each SIGHUP. Returns the way to stop. */
   onHangup(listener: () => void): () => void;
 }
@@ -13,3 +17,5 @@ export interface CommandEnvironment {
 export const EXIT_OK = 0;
 export const EXIT_FAILED = 1;
 export const EXIT_USAGE = 64;
+/** Nobody reads standard output any more: 128 and the number of SIGPIPE, by which other programs end then. Node ignores that signal. */
+export const EXIT_READER_LEFT = 141;

@@ -15,7 +15,7 @@ export async function printEnvoy(file: string, { env, stdout, stderr }: CommandE
     stderr(`scute: ${file}: ${built.error}\n`);
     return EXIT_FAILED;
   }
-  const nobody = loaded.value.inbound.filter(({ allow }) => allow.entries.length === 0);
+  const nobody = loaded.value.inbound.filter(({ policy }) => policy.entries.length === 0);
   const notes = nobody.map(({ name }) => `# inbound ${name} admits nobody, so there is no listener for it.\n`);
   if (loaded.value.revocations !== undefined)
     notes.push('# Envoy does not know the deny list (revocations): only authorities that are on it are kept from Envoy.\n');

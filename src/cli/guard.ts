@@ -9,6 +9,7 @@ export interface ProcessFacts {
   readonly inspectorUrl: string | undefined;
 }
 
+/** What has what is needed here; `engines` names the one that is tested. */
 const OLDEST_NODE = [26, 10] as const;
 
 /** Options of Node under which keys leak or TLS is weaker than this program promises. Underscores count as hyphens, as for Node. */

@@ -1,6 +1,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { createListenerFlags } from './listener-flags.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
+import { describeVersion } from './version.ts';
 
 const PRECEDENCE = `
 Flags go before the file, the file before the environment (SPIFFE_ENDPOINT_SOCKET, SCUTE_LOG_LEVEL), the environment before the defaults.`;
@@ -26,6 +27,7 @@ export async function runCommandLine(args: readonly string[], environment: Comma
       writeErr: environment.stderr,
       outputError: (text, write) => write(text.replace(/^error: /, 'scute: ')),
     })
+    .version(describeVersion(), '-V, --version', 'print the version')
     .exitOverride()
     .helpCommand('help [command]', 'show the help of a command')
     .addHelpText('after', `${EXIT_CODES}\n\nExample:\n  scute demo`);
@@ -102,7 +104,7 @@ Examples:
     .addHelpText('after', '\nExample:\n  scute dev -c dev.yaml')
     .action(async (options: { readonly config?: string }) => {
       const { runDev } = await import('./dev.ts');
-      exitCode = await runDev({ config: options.config }, signal);
+      exitCode = await runDev(options.config, environment, signal);
     });
 
   program
@@ -111,7 +113,7 @@ Examples:
     .addHelpText('after', '\nExample:\n  scute demo')
     .action(async () => {
       const { runDemo } = await import('./demo.ts');
-      exitCode = await runDemo({}, signal);
+      exitCode = await runDemo(environment, signal);
     });
 
   program
@@ -120,26 +122,30 @@ Examples:
     .addHelpText('after', '\nExample:\n  scute harness')
     .action(async () => {
       const { runHarness } = await import('./harness.ts');
-      exitCode = await runHarness(signal);
+      exitCode = await runHarness(environment, signal);
     });
 
   program
     .command('version')
     .description('print the version')
     .addHelpText('after', '\nExample:\n  scute version')
-    .action(async () => {
-      const { describeVersion } = await import('./version.ts');
-      environment.stdout(`${describeVersion()}\n`);
-    });
+    .action(() => environment.stdout(`${describeVersion()}\n`));
 
   try {
-    await program.parseAsync(args, { from: 'user' });
+    await program.parseAsync(withoutHelpOnTheUnknown(args, program), { from: 'user' });
     return exitCode;
   } catch (thrown) {
     // Commander has said what is wrong, or has shown the help that was asked for.
     if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT_OK : EXIT_USAGE;
     throw thrown;
   }
+}
+
+/** Commander would answer a command that there is not with the help of all, as if nothing were wrong, if there is a `--help` anywhere. */
+function withoutHelpOnTheUnknown(args: readonly string[], program: Command): readonly string[] {
+  const words = args.filter((arg) => !arg.startsWith('-'));
+  const command = words[0] === 'help' ? words[1] : words[0];
+  return command === undefined || program.commands.some((known) => known.name() === command) ? args : [command];
 }
 
 /** An option whose place among the others matters, so it is taken in when it is parsed. */

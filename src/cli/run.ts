@@ -19,7 +19,7 @@ export interface RunOptions {
 
 /** `scute run`: loads the configuration, runs the application on it, and reads the file again when it changes. */
 export async function run({ file, flags }: RunOptions, environment: CommandEnvironment, signal: AbortSignal): Promise<number> {
-  const { env } = environment;
+  const { env, stderr } = environment;
   const configFile =
     file === undefined ? undefined : createConfigFile({ sources: { file, flags, env }, clock: systemClock, intervalMs: LOOK_EVERY_MS });
   let denyFile: DenyFile | undefined;
@@ -33,7 +33,7 @@ export async function run({ file, flags }: RunOptions, environment: CommandEnvir
   try {
     const loaded: LoadedConfig = configFile === undefined ? await loadConfig({ file, flags, env }) : await configFile.load();
     if (!loaded.ok) {
-      environment.stderr(`${formatIssues(loaded.error)}\n`);
+      stderr(`${formatIssues(loaded.error)}\n`);
       return EXIT_USAGE;
     }
     const { revocations } = loaded.value;
@@ -41,7 +41,7 @@ export async function run({ file, flags }: RunOptions, environment: CommandEnvir
       denyFile = createDenyFile({ file: revocations.file, clock: systemClock, intervalMs: LOOK_FOR_REVOKED_EVERY_MS });
       const revoked = await denyFile.load();
       if (!revoked.ok) {
-        environment.stderr(`${formatIssues(revoked.error)}\n`);
+        stderr(`${formatIssues(revoked.error)}\n`);
         // What is missing may come; what is wrong must be mended.
         return revoked.error[0].line === undefined ? EXIT_FAILED : EXIT_USAGE;
       }
@@ -49,7 +49,7 @@ export async function run({ file, flags }: RunOptions, environment: CommandEnvir
     const { runApp } = await import('../app.ts');
     const reloads: ConfigReloads = configFile ?? { onReload: () => () => {} };
     for (const watched of [configFile, denyFile]) if (watched !== undefined) watches.push(watched.watch(watching.signal));
-    return await runApp(loaded.value, { reloads, denyList: denyFile, version: VERSION }, signal);
+    return await runApp(loaded.value, { reloads, denyList: denyFile, version: VERSION, stderr }, signal);
   } finally {
     watching.abort();
     await Promise.all(watches);

@@ -20,7 +20,7 @@ interface Watched {
 }
 
 function describe(loaded: LoadedConfig): string {
-  return loaded.ok ? (loaded.value.inbound[0]?.allow.entries.join() ?? '') : formatIssues(loaded.error);
+  return loaded.ok ? (loaded.value.inbound[0]?.policy.entries.join() ?? '') : formatIssues(loaded.error);
 }
 
 async function temporaryFolder(t: TestContext): Promise<string> {

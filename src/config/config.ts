@@ -1,7 +1,7 @@
 import type { OutboundXfccMode, XfccMode } from '../http1/identity-fields.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import type { IpRange } from '../lib/ip.ts';
-import type { AllowList } from '../policy/rules.ts';
+import type { Policy } from '../policy/policy.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { Address } from './units.ts';
 
@@ -57,7 +57,8 @@ interface ListenerConfig extends SocketConfig {
 export interface InboundConfig extends ListenerConfig {
   /** Present for `http`. */
   readonly http: HttpConfig | undefined;
-  readonly allow: AllowList;
+  /** Who may connect, and ask for what. */
+  readonly policy: Policy;
   readonly proxyProtocol: ProxyProtocolConfig;
 }
 
@@ -77,8 +78,8 @@ export interface ProxyProtocolConfig {
 export interface OutboundConfig extends ListenerConfig {
   /** Present for `http`. */
   readonly http: OutboundHttpConfig | undefined;
-  /** Who the server must be. Never empty; a whole trust domain only with `unsafeAllowAnyInTrustDomain`. */
-  readonly expect: AllowList;
+  /** Who the server must be, and may be asked for what. It allows somebody; a whole trust domain only with `unsafeAllowAnyInTrustDomain`. */
+  readonly policy: Policy;
   readonly unsafeAllowAnyInTrustDomain: TrustDomain | undefined;
   /** For SNI instead of the host of `to`. */
   readonly serverName: string | undefined;
@@ -94,12 +95,16 @@ export interface HttpConfig {
   readonly spiffeIdHeader: string | undefined;
   /** Requests of one HTTP/2 connection at once. */
   readonly maxConcurrentStreams: number;
+  /** What may be asked for by `Upgrade` besides WebSockets, over HTTP/1.1. */
+  readonly upgrades: readonly string[];
   readonly limits: HttpLimits;
 }
 
 /** To a server, request by request. */
 export interface OutboundHttpConfig {
   readonly xfcc: OutboundXfccMode;
+  /** What may be asked for by `Upgrade` besides WebSockets. */
+  readonly upgrades: readonly string[];
   readonly limits: HttpLimits;
 }
 
@@ -113,6 +118,8 @@ export interface HttpLimits {
   readonly minBodyBytesPerSecond: number | undefined;
   /** Undefined: no limit. */
   readonly responseTimeoutMs: number | undefined;
+  /** How long a connection to the other side is kept without a request, if that side does not say. Undefined: any time. */
+  readonly upstreamIdleTimeoutMs: number | undefined;
 }
 
 export interface Limits {
@@ -163,7 +170,7 @@ export interface SdsMatchers {
   readonly secret: string;
   /** The name of the listener; undefined if the list is its own. */
   readonly listener: string | undefined;
-  readonly allow: AllowList | undefined;
+  readonly policy: Policy | undefined;
 }
 
 export interface SdsLimits {

@@ -1,6 +1,7 @@
 /** What a configuration must fulfil over and above its single fields. These checks also run on what is incomplete, so that all problems come at once. */
 import type * as z from 'zod';
 import { parseSpiffeId, pathOf } from '../spiffe/spiffe-id.ts';
+import { METHODS } from '../http1/request-head.ts';
 import { HTTP_PROTOCOLS } from './config.ts';
 import { addressesOverlap, formatAddress, isLocal, type Address } from './units.ts';
 
@@ -21,6 +22,7 @@ export function checkSocket(entry: unknown, report: Report): void {
 export function checkInbound(entry: unknown, report: Report): void {
   checkSocket(entry, report);
   checkProtocol(entry, report);
+  checkRules(entry, report, ['allow', 'deny']);
   checkLoop(entry, report);
   const acceptFrom = listAt(at(entry, 'proxyProtocol'), 'acceptFrom') ?? [];
   if (acceptFrom.length > 0 && addressAt(entry, 'listen')?.kind === 'unix') {
@@ -49,9 +51,40 @@ function checkProtocol(entry: unknown, report: Report): void {
   }
 }
 
+/**
+ * Of connections that are forwarded as bytes, nobody sees requests: a rule that asked for one would hold for all, or for none.
+ * One for methods that are never forwarded would match nothing.
+ */
+function checkRules(entry: unknown, report: Report, lists: readonly string[]): void {
+  const protocol = at(entry, 'protocol');
+  for (const list of lists) {
+    for (const [index, rule] of (listAt(entry, list) ?? []).entries()) {
+      for (const [place, method] of (listAt(rule, 'methods') ?? []).entries()) {
+        // Those that are no methods at all have been named already.
+        if (typeof method === 'string' && /^[A-Z-]+$/.test(method) && method !== 'CONNECT' && method !== 'TRACE' && !METHODS.has(method))
+          problem(report, [list, index, 'methods', place], `${JSON.stringify(method)} is not a method that is forwarded`);
+      }
+      if (protocol !== 'tcp') continue;
+      for (const key of ['methods', 'paths', 'hosts'])
+        if (at(rule, key) !== undefined) problem(report, [list, index, key], 'is for protocol: http, and here nobody sees requests');
+    }
+  }
+}
+
+function checkAudit(entry: unknown, report: Report): void {
+  for (const list of ['expect', 'deny']) {
+    for (const [index, rule] of (listAt(entry, list) ?? []).entries()) {
+      if (at(rule, 'mode') === 'audit')
+        problem(report, [list, index, 'mode'], 'is for inbound: outbound, an audit would send data to whoever answers');
+    }
+  }
+}
+
 export function checkOutbound(entry: unknown, report: Report): void {
   checkSocket(entry, report);
   checkProtocol(entry, report);
+  checkRules(entry, report, ['expect', 'deny']);
+  checkAudit(entry, report);
   checkLoop(entry, report);
   const listen = addressAt(entry, 'listen');
   if (listen !== undefined && !isLocal(listen) && at(entry, 'unsafeListen') !== true) {
@@ -73,10 +106,10 @@ function checkExpect(entry: unknown, report: Report): void {
   if (expect === undefined && anyIn === undefined) {
     problem(report, ['expect'], 'is required: the SPIFFE IDs that the server must have');
   }
-  const entries = at(expect, 'entries');
-  if (!Array.isArray(entries)) return;
-  if (entries.length === 0) problem(report, ['expect'], 'is empty, and no server could ever be reached');
-  for (const [index, pattern] of entries.entries()) {
+  if (!Array.isArray(expect)) return;
+  if (expect.length === 0) problem(report, ['expect'], 'is empty, and no server could ever be reached');
+  for (const [index, rule] of expect.entries()) {
+    const pattern = at(rule, 'peer') ?? rule;
     if (typeof pattern === 'string' && /^spiffe:\/\/[^/]+\/\*\*$/.test(pattern)) {
       problem(
         report,
@@ -96,7 +129,7 @@ export function checkSds(entry: unknown, report: Report): void {
     const secret = at(matchers, 'secret');
     if (names.has(secret)) problem(report, ['matchers', index, 'secret'], `${JSON.stringify(secret)} has matchers already`);
     names.add(secret);
-    if ((at(matchers, 'listener') === undefined) === (at(matchers, 'allow') === undefined))
+    if ((at(matchers, 'listener') === undefined) === (at(matchers, 'policy') === undefined))
       problem(report, ['matchers', index], 'needs either listener or allow');
     // A wrong name would leave the right one without matchers, and everybody admitted.
     const isBundle =

@@ -2,7 +2,9 @@
 import * as z from 'zod';
 import { parseIpRange, type IpRange } from '../lib/ip.ts';
 import type { Result } from '../lib/result.ts';
-import { compileAllowList, type AllowList } from '../policy/rules.ts';
+import { compilePolicy, type Policy } from '../policy/policy.ts';
+import { parseRule, type Effect, type RuleSpec } from '../policy/rule.ts';
+import { DAYS } from '../policy/time-window.ts';
 import { parseSpiffeId, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import { parseTrustDomain, type TrustDomain } from '../spiffe/trust-domain.ts';
 import {
@@ -19,6 +21,8 @@ import {
 } from './units.ts';
 
 const WITH_UNIT = 'must be a number with a unit, such as 5s, 100ms or 1h30m';
+
+const WITH_OFFSET = 'must be a time with an offset from UTC, such as 2027-01-31T09:00:00+01:00';
 
 /** `5s`, `100ms`, `1h30m` → milliseconds; zero allowed. */
 export const duration = z.string(WITH_UNIT).transform(judged(parseDuration));
@@ -74,6 +78,18 @@ const CONNECTION_FIELDS: ReadonlySet<string> = new Set([
   'upgrade',
   'x-forwarded-client-cert',
 ]);
+
+/** Tokens of RFC 9110, section 5.6.2. */
+const UPGRADE_PROTOCOL = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}(?:\/[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64})?$/;
+/** HTTP of any version and draft (`h2c-14`), in plain text or in TLS. */
+const CARRIES_REQUESTS = /^(?:h[0-9]+c?|https?|s-?http|tls|ssl)(?:[^A-Za-z0-9].*)?$/i;
+
+/** A protocol that `Upgrade` may name (RFC 9110, section 7.8), none that carries requests, which nobody would judge then. */
+export const upgradeProtocol = z
+  .string()
+  .regex(UPGRADE_PROTOCOL, 'must be the name of one protocol, such as "tcp", or name and version, such as "SPDY/3.1"')
+  .refine((protocol) => !protocol.includes('*'), 'must name one protocol: "*" stands for nothing here')
+  .refine((protocol) => !CARRIES_REQUESTS.test(protocol), 'would carry requests past the one who judges them');
 
 /** A TLS ALPN protocol name (RFC 7301: 1 to 255 bytes), such as `h2`. */
 export const alpnProtocol = z.string().regex(/^[\x21-\x7e]{1,255}$/, 'must be 1 to 255 visible ASCII characters');
@@ -137,18 +153,76 @@ export const spiffeIdTlv = z
   .int('must be a whole number, such as 0xD0')
   .refine((type) => type === 0xd0 || (type >= 0xe0 && type <= 0xef), 'must be 0xD0, or 0xE0 to 0xEF');
 
-/** SPIFFE IDs and patterns → one compiled list. A problem is reported at the entry that has it. */
-export const allowList = z.array(z.string()).transform((entries, context): AllowList => {
-  const compiled = compileAllowList(entries);
+/** RFC 3339, with an offset from UTC → milliseconds since 1970. */
+export const timestamp = z.string(WITH_OFFSET).transform(judged(parseTimestamp));
+
+const texts = z.array(z.string());
+
+const timeWindow = z.strictObject({
+  days: z.array(z.enum(DAYS)).optional().meta({ description: 'days on which it opens; every day if left out' }),
+  from: z.string().meta({ description: 'the time of the day at which it opens, such as `"22:00"`' }),
+  to: z.string().meta({
+    description: 'the time at which it closes, up to `"24:00"`; at or before `from` it is that of the next day',
+  }),
+  timeZone: z.string().meta({ description: 'whose clock that is, such as `Europe/Berlin` or `UTC`' }),
+});
+
+const rule = z
+  .strictObject({
+    peer: z.string().meta({ description: 'who: a SPIFFE ID or a pattern of them' }),
+    methods: texts
+      .optional()
+      .meta({ description: 'for `protocol: http`: methods, such as `[GET, HEAD]`; GET does not include HEAD. All if left out' }),
+    paths: texts.optional().meta({
+      description:
+        'for `protocol: http`: paths; `*` is one segment, `/**` at the end whatever follows that slash. All if left out. A path that servers read in more than one way is then answered 400',
+    }),
+    hosts: texts.optional().meta({
+      description:
+        'for `protocol: http`: hosts, in lower case without port; `*.` is one label. All if left out. A request without a host is then answered 400',
+    }),
+    notBefore: timestamp.optional().meta({ description: 'the rule holds from this time on, such as `2027-01-31T09:00:00+01:00`' }),
+    notAfter: timestamp.optional().meta({ description: 'the rule holds until this time; what it had admitted is closed then' }),
+    windows: z.array(timeWindow).optional().meta({ description: 'the rule holds while one of these is open' }),
+    mode: z.enum(['enforce', 'audit']).prefault('enforce').meta({
+      description:
+        '`audit`: an `allow` rule admits, a `deny` rule denies nothing, and who passes because of that is counted and logged; for `inbound` alone',
+    }),
+  })
+  .transform(({ notBefore, notAfter, mode, ...asWritten }): RuleSpec => ({
+    ...asWritten,
+    ...(notBefore !== undefined && { notBeforeMs: notBefore }),
+    ...(notAfter !== undefined && { notAfterMs: notAfter }),
+    ...(mode === 'audit' && { mode }),
+  }));
+
+/** Rules, each of which is good. A problem is reported at the value that has it. */
+export function ruleList(effect: Effect) {
+  const check = (spec: string | RuleSpec, context: z.RefinementCtx): void => {
+    const parsed = parseRule(spec, effect, 0);
+    if (parsed.ok) return;
+    for (const { path, message } of parsed.error) context.addIssue({ code: 'custom', message, path: [...path], input: spec });
+  };
+  return z.array(z.union([z.string().superRefine(check), rule.superRefine(check)], 'must be a SPIFFE ID, a pattern, or a rule'));
+}
+
+/** SPIFFE IDs and patterns alone → the policy that admits these to everything. */
+export const peerList = z.array(z.string()).transform((allow, context): Policy => {
+  const compiled = compilePolicy({ allow });
   if (compiled.ok) return compiled.value;
-  for (const problem of compiled.error) {
-    for (const [index, entry] of entries.entries()) {
-      if (entry === problem.entry)
-        context.addIssue({ code: 'custom', message: `${JSON.stringify(entry)}: ${problem.message}`, path: [index], input: entry });
-    }
-  }
+  for (const { path, message } of compiled.error) context.addIssue({ code: 'custom', message, path: path.slice(1), input: allow });
   return z.NEVER;
 });
+
+/** The days of a month that there are, with the time of a day that there is. */
+function parseTimestamp(text: string): Result<number, UnitProblem> {
+  const parts = /^(\d{4})-(\d\d)-(\d\d)T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,9})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/i.exec(text);
+  const [, year = '', month = '', day = ''] = parts ?? [];
+  const isDay = new Date(Date.UTC(Number(year), Number(month) - 1, Number(day))).toISOString().startsWith(`${year}-${month}-${day}`);
+  return parts !== null && isDay
+    ? { ok: true, value: Date.parse(text.toUpperCase()) }
+    : { ok: false, error: `${JSON.stringify(text)} is not ${WITH_OFFSET.replace('must be ', '')}` };
+}
 
 function parsePositiveDuration(text: string): Result<number, UnitProblem> {
   const parsed = parseDuration(text);

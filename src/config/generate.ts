@@ -40,17 +40,25 @@ function referenceOf(schema: JsonSchema): string {
   return [...environment, ...sections('', schema)].join('\n');
 }
 
-/** One table an object, the objects within it after it. */
-function sections(path: string, schema: JsonSchema): string[] {
+/** Where a list holds several kinds of things, the one that has keys. */
+function keyed(items: JsonSchema | undefined): JsonSchema | undefined {
+  return items?.properties === undefined ? items?.anyOf?.find(({ properties }) => properties !== undefined) : items;
+}
+
+/** One table an object, the objects within it after it. `shown` are the rules that have a table. */
+function sections(path: string, schema: JsonSchema, shown = new Set<string>()): string[] {
   const lines = [path === '' ? '## Keys' : `## \`${path}\``, '', '| key | type | default | meaning |', '|---|---|---|---|'];
   const within: string[] = [];
   for (const [key, field] of Object.entries(schema.properties ?? {})) {
     const isRequired = schema.required?.includes(key) === true;
     lines.push(`| \`${key}\` | ${typeOf(field)} | ${isRequired ? 'required' : defaultOf(field)} | ${cell(field.description ?? '')} |`);
-    const inner = field.items?.properties === undefined ? field : field.items;
+    const inner = keyed(field.items) ?? field;
+    // Rules are the same everywhere.
+    const isShown = field.items !== inner && inner !== field && shown.has(JSON.stringify(inner));
+    if (field.items !== inner && inner !== field) shown.add(JSON.stringify(inner));
     const innerPath = `${path === '' ? '' : `${path}.`}${key}${inner === field ? '' : '[]'}`;
     // The limits of a listener are those at the top level once more.
-    if (inner.properties !== undefined && !innerPath.endsWith('].limits')) within.push(...sections(innerPath, inner));
+    if (inner.properties !== undefined && !isShown && !innerPath.endsWith('].limits')) within.push(...sections(innerPath, inner, shown));
   }
   return [...lines, '', ...within];
 }
@@ -59,7 +67,7 @@ function typeOf(field: JsonSchema): string {
   if (field.const !== undefined) return `\`${JSON.stringify(field.const).replaceAll('"', '')}\``;
   if (field.enum !== undefined) return field.enum.map((value) => `\`${String(value)}\``).join(', ');
   if (field.anyOf !== undefined) return field.anyOf.map(typeOf).join(' or ');
-  if (field.type === 'array') return `list of ${field.items?.type === 'object' ? 'sections' : typeOf(field.items ?? {})}`;
+  if (field.type === 'array') return `list of ${listed(field.items ?? {})}`;
   if (field.pattern === durationPattern) return 'duration';
   if (field.pattern === durationOrOffPattern) return 'duration or `off`';
   switch (field.type) {
@@ -72,6 +80,11 @@ function typeOf(field: JsonSchema): string {
     default:
       return 'text';
   }
+}
+
+function listed(items: JsonSchema): string {
+  if (items.anyOf !== undefined) return items.anyOf.map(listed).join(' and ');
+  return items.type === 'object' ? 'sections' : typeOf(items);
 }
 
 function defaultOf({ default: value }: JsonSchema): string {

@@ -26,7 +26,7 @@ export interface RawConfig {
 export function judge<T>(schema: z.ZodType<T>, raw: RawConfig): Result<T, readonly ConfigIssue[]> {
   const judged = schema.safeParse(raw.value, { reportInput: false });
   if (judged.success) return ok(deepFreeze(judged.data));
-  const issues = judged.error.issues.flatMap((issue): ConfigIssue[] => {
+  const issues = judged.error.issues.flatMap(ofMeantKind).flatMap((issue): ConfigIssue[] => {
     if (issue.code !== 'unrecognized_keys') {
       return [{ ...raw.locate(issue.path, 'value'), path: formatPath(issue.path), message: sentence(issue) }];
     }
@@ -37,6 +37,15 @@ export function judge<T>(schema: z.ZodType<T>, raw: RawConfig): Result<T, readon
     });
   });
   return err(issues.toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0)));
+}
+
+/** Where several kinds of value will do, the problems of the one that was meant, if one of them takes that type of value at all. */
+function ofMeantKind(issue: z.core.$ZodIssue): readonly z.core.$ZodIssue[] {
+  if (issue.code !== 'invalid_union') return [issue];
+  const meant = issue.errors.filter((issues) => !issues.some(({ code, path }) => code === 'invalid_type' && path.length === 0));
+  const [only, ...more] = meant;
+  if (only === undefined || more.length > 0) return [issue];
+  return only.map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] })).flatMap(ofMeantKind);
 }
 
 /** `scute.yaml:12:5 inbound[0].allow: …`, one issue a line. */
@@ -65,7 +74,7 @@ function sentence(issue: z.core.$ZodIssue): string {
     case 'invalid_value':
       return `must be ${issue.values.length === 1 ? '' : 'one of '}${issue.values.map(String).join(', ')}`;
     case 'invalid_union':
-      return 'must be text or a whole number';
+      return issue.message === 'Invalid input' ? 'must be text or a whole number' : issue.message;
     case 'too_small':
       return `must be at least ${issue.minimum}`;
     case 'too_big':
@@ -101,13 +110,15 @@ interface Definition {
   readonly element?: unknown;
   readonly innerType?: unknown;
   readonly in?: unknown;
+  readonly options?: readonly unknown[];
 }
 
 /** The definition below `optional`, `prefault` and transforms. */
 function unwrap(schema: unknown): Definition | undefined {
   let definition = (schema as { def?: Definition } | undefined)?.def;
   while (definition !== undefined && definition.shape === undefined && definition.element === undefined) {
-    const inner = definition.innerType ?? definition.in;
+    // Of several kinds, only one has keys.
+    const inner = definition.innerType ?? definition.in ?? definition.options?.find((option) => unwrap(option)?.shape !== undefined);
     if (inner === undefined) return undefined;
     definition = (inner as { def?: Definition }).def;
   }

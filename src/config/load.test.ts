@@ -50,6 +50,68 @@ outbound:
   assert.match(found[3] ?? '', /^scute\.yaml:11:5 outbound\[0\]\.expect: is required/);
 });
 
+test('each problem of a rule is told where it is written, with all others', async () => {
+  const found = await problems(`workloadApi: { endpoint: unix:///agent.sock }
+inbound:
+  - listen: 127.0.0.1:8443
+    to: 127.0.0.1:8080
+    allow:
+      - spiffe://example.org/web
+      - peer: spiffe://example.org/w*b
+        methods: [get]
+        paths: []
+        windows: [{ days: [mon], from: "9:00", to: "24:01", timeZone: Europe/Atlantis }]
+      - peer: spiffe://example.org/a
+        paths:
+          - /a/../b
+        notBefore: 2027-02-30T00:00:00Z
+        notAfter: 2027-02-20
+        windows: [{ days: [Mon], from: "9:00", to: "17:00", timeZone: Europe/Atlantis }]
+      - { peer: spiffe://example.org/x, methds: [GET], mode: off }
+      - { methods: [] }
+      - 5
+    deny: [{ peer: spiffe://example.org/y, paths: [/admin], hosts: [api] }]
+    policyMode: off
+outbound:
+  - listen: 127.0.0.1:1
+    to: db.internal:5432
+    expect:
+      - { peer: spiffe://example.org/**, methods: [GET] }
+      - { peer: spiffe://example.org/db, mode: audit }
+    deny: [{ peer: spiffe://example.org/db, mode: audit }]
+`);
+
+  assert.deepEqual(
+    found.map((line) => line.replace('spiffe://example.org', '').replace(/(: [^:,(]*).*/, '$1')),
+    [
+      'scute.yaml:7:15 inbound[0].allow[1].peer: "/w*b"',
+      'scute.yaml:8:18 inbound[0].allow[1].methods: is for protocol',
+      'scute.yaml:8:19 inbound[0].allow[1].methods[0]: "get" is no method',
+      'scute.yaml:9:16 inbound[0].allow[1].paths: an empty list of paths matches nothing',
+      'scute.yaml:9:16 inbound[0].allow[1].paths: is for protocol',
+      'scute.yaml:10:40 inbound[0].allow[1].windows[0].from: "9',
+      'scute.yaml:10:52 inbound[0].allow[1].windows[0].to: "24',
+      'scute.yaml:10:71 inbound[0].allow[1].windows[0].timeZone: "Europe/Atlantis" is no time zone that is known here',
+      'scute.yaml:13:11 inbound[0].allow[2].paths: is for protocol',
+      'scute.yaml:14:20 inbound[0].allow[2].notBefore: "2027-02-30T00',
+      'scute.yaml:15:19 inbound[0].allow[2].notAfter: "2027-02-20" is not a time with an offset from UTC',
+      'scute.yaml:16:28 inbound[0].allow[2].windows[0].days[0]: must be one of mon',
+      'scute.yaml:17:41 inbound[0].allow[3].methds: is not known here',
+      'scute.yaml:17:62 inbound[0].allow[3].mode: must be one of enforce',
+      'scute.yaml:18:9 inbound[0].allow[4].peer: is required',
+      'scute.yaml:18:20 inbound[0].allow[4].methods: is for protocol',
+      'scute.yaml:19:9 inbound[0].allow[5]: must be a SPIFFE ID',
+      'scute.yaml:20:51 inbound[0].deny[0].paths: is for protocol',
+      'scute.yaml:20:68 inbound[0].deny[0].hosts: is for protocol',
+      'scute.yaml:21:17 inbound[0].policyMode: must be one of enforce',
+      'scute.yaml:26:9 outbound[0].expect[0]: "/**" is any server of the trust domain',
+      'scute.yaml:26:51 outbound[0].expect[0].methods: is for protocol',
+      'scute.yaml:27:48 outbound[0].expect[1].mode: is for inbound',
+      'scute.yaml:28:51 outbound[0].deny[0].mode: is for inbound',
+    ],
+  );
+});
+
 test('a problem inside an anchor is found at the anchor, and one of an alias too', async () => {
   const found = await problems(`workloadApi: { endpoint: unix:///agent.sock }
 inbound:

@@ -46,7 +46,7 @@ test('allow lists, limits, log level and drain time change while running', () =>
   const { next, differences, needRestart } = planReload(old, wanted);
 
   assert.deepEqual(JSON.stringify(next), JSON.stringify(wanted));
-  assert.equal(next.inbound[0]?.allow, wanted.inbound[0]?.allow);
+  assert.equal(next.inbound[0]?.policy, wanted.inbound[0]?.policy);
   assert.deepEqual(needRestart, []);
   assert.deepEqual(differences, [
     'inbound api: allow + spiffe://example.org/ops',
@@ -86,7 +86,7 @@ test('what needs a restart stays as it was and is named', () => {
 test('a listener that moved keeps its old allow list, and the new one waits for the restart', () => {
   const { next, needRestart } = planReload(config({ inbound: [API] }), config({ inbound: [{ ...API, to: '127.0.0.1:9999', allow: [] }] }));
 
-  assert.deepEqual(next.inbound[0]?.allow.entries, API.allow);
+  assert.deepEqual(next.inbound[0]?.policy.entries, API.allow);
   assert.deepEqual(needRestart, [
     'inbound api: 127.0.0.1:8443 to 127.0.0.1:8080 is gone, or changed its addresses',
     'inbound api: 127.0.0.1:8443 to 127.0.0.1:9999 is new',
@@ -104,7 +104,7 @@ test('the allow list of one application never goes to another, even when names o
     }),
   );
 
-  const lists = next.inbound.map(({ to, allow }) => [to.kind === 'tcp' && to.port, allow.entries]);
+  const lists = next.inbound.map(({ to, policy }) => [to.kind === 'tcp' && to.port, policy.entries]);
   assert.deepEqual(lists, [
     [8080, ['spiffe://example.org/web']],
     [8081, []],
@@ -117,7 +117,7 @@ test('listeners that leave their ports to the system are told apart by name', ()
   const { next } = planReload(config({ inbound: listeners }), config({ inbound: [listeners[0], { ...listeners[1], allow: [] }] }));
 
   assert.deepEqual(
-    next.inbound.map(({ allow }) => allow.entries.length),
+    next.inbound.map(({ policy }) => policy.entries.length),
     [1, 0],
   );
 });
@@ -171,6 +171,45 @@ test('matchers of SDS for a listener that is new have its list at once', () => {
 
   const { next } = planReload(old, config({ inbound: [moved], sds: { ...sds, matchers: [{ secret: 'ROOTCA', listener: 'api' }] } }));
 
-  assert.deepEqual(next.sds?.matchers[0]?.allow?.entries, moved.allow);
+  assert.deepEqual(next.sds?.matchers[0]?.policy?.entries, moved.allow);
   assert.equal(next.sds?.matchers[0]?.listener, undefined);
+});
+
+test('rules that changed are told one by one, and a policy that says the same stays the same object', () => {
+  const web = { peer: 'spiffe://example.org/web', methods: ['GET'], notAfter: '2027-01-31T00:00:00Z' };
+  const http = { ...API, protocol: 'http', allow: [web, 'spiffe://example.org/ops'], deny: ['spiffe://example.org/old'] };
+  const old = config({ inbound: [http] });
+
+  const same = planReload(old, config({ inbound: [{ ...http, policyMode: 'enforce' }] }));
+  assert.deepEqual(same.differences, []);
+  assert.equal(same.next.inbound[0]?.policy, old.inbound[0]?.policy);
+
+  const allow = ['spiffe://example.org/ops', { ...web, methods: ['GET', 'HEAD'] }];
+  const deny = [{ peer: 'spiffe://example.org/old', mode: 'audit' }];
+  const { differences } = planReload(old, config({ inbound: [{ ...http, allow, deny, policyMode: 'audit' }] }));
+  assert.deepEqual(differences, [
+    'inbound api: allow + spiffe://example.org/web GET,HEAD until 2027-01-31T00:00:00.000Z',
+    'inbound api: allow - spiffe://example.org/web GET until 2027-01-31T00:00:00.000Z',
+    'inbound api: deny + spiffe://example.org/old (audit)',
+    'inbound api: deny - spiffe://example.org/old',
+    'inbound api: policyMode: enforce to audit',
+  ]);
+});
+
+test('a listener that still forwards bytes does not get rules for requests, which would hold for all of them', () => {
+  for (const [allow, deny] of [
+    [[{ peer: 'spiffe://example.org/web', paths: ['/public/**'] }], []],
+    [['spiffe://example.org/web'], [{ peer: 'spiffe://example.org/web', methods: ['DELETE'] }]],
+    [['spiffe://example.org/web'], [{ peer: 'spiffe://example.org/web', hosts: ['admin'] }]],
+  ]) {
+    const old = config({ inbound: [API] });
+    const { next, differences, needRestart } = planReload(old, config({ inbound: [{ ...API, protocol: 'http', allow, deny }] }));
+
+    assert.equal(next.inbound[0]?.policy, old.inbound[0]?.policy);
+    assert.deepEqual(differences, []);
+    assert.deepEqual(needRestart, [
+      'inbound api: protocol, http, alpn',
+      'inbound api: its rules for requests, and with them all that changed in its policy',
+    ]);
+  }
 });

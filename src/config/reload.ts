@@ -1,4 +1,5 @@
-import type { AllowList } from '../policy/rules.ts';
+import type { Policy } from '../policy/policy.ts';
+import { ruleText, type Effect, type RuleSpec } from '../policy/rule.ts';
 import type { Config, InboundConfig, Limits, OutboundConfig, SdsConfig, SdsMatchers } from './config.ts';
 import { formatAddress, formatDuration } from './units.ts';
 
@@ -15,9 +16,9 @@ export interface Reload {
 type Listener = InboundConfig | OutboundConfig;
 
 /**
- * Compares two configurations. Allow lists, limits, the log level and the drain time change while running; addresses and
+ * Compares two configurations. Policies, limits, the log level and the drain time change while running; addresses and
  * everything else need a restart. A listener is the same if it listens and forwards as before, whatever its name or
- * place: an allow list never goes to a listener before another application.
+ * place: a policy never goes to a listener before another application.
  */
 export function planReload(current: Config, wanted: Config): Reload {
   const differences: string[] = [];
@@ -26,15 +27,15 @@ export function planReload(current: Config, wanted: Config): Reload {
   const running = new Map<string, string>();
   const inbound = matchListeners('inbound', current.inbound, wanted.inbound, needRestart, (old, fresh) => {
     running.set(fresh.name, old.name);
-    differences.push(...listDifferences(`inbound ${old.name}: allow`, old.allow, fresh.allow));
+    const policy = policyFor(`inbound ${old.name}`, 'allow', old, fresh, differences, needRestart);
     differences.push(...limitDifferences(`inbound ${old.name}`, old.limits, fresh.limits));
-    return { ...old, allow: keptIfSame(old.allow, fresh.allow), limits: fresh.limits };
+    return { ...old, policy, limits: fresh.limits };
   });
   const outbound = matchListeners('outbound', current.outbound, wanted.outbound, needRestart, (old, fresh) => {
-    differences.push(...listDifferences(`outbound ${old.name}: expect`, old.expect, fresh.expect));
+    const policy = policyFor(`outbound ${old.name}`, 'expect', old, fresh, differences, needRestart);
     differences.push(...limitDifferences(`outbound ${old.name}`, old.limits, fresh.limits));
     const { limits, unsafeAllowAnyInTrustDomain } = fresh;
-    return { ...old, expect: keptIfSame(old.expect, fresh.expect), limits, unsafeAllowAnyInTrustDomain };
+    return { ...old, policy, limits, unsafeAllowAnyInTrustDomain };
   });
 
   if (current.log.level !== wanted.log.level) differences.push(`log.level: ${current.log.level} to ${wanted.log.level}`);
@@ -87,15 +88,15 @@ function matchListeners<L extends Listener>(
 
 /**
  * Matchers of a listener by the name that it runs under: the name means one of the new file, and may have been another's in the old one. Of a
- * listener that does not run yet they have its list as the new file has it.
+ * listener that does not run yet they have its policy as the new file has it.
  */
 function resolveMatchers(entry: SdsMatchers, inbound: readonly InboundConfig[], running: ReadonlyMap<string, string>): SdsMatchers {
   if (entry.listener === undefined) return entry;
   const listener = running.get(entry.listener);
   if (listener !== undefined) return Object.freeze({ ...entry, listener });
-  const allow = inbound.find(({ name }) => name === entry.listener)?.allow;
-  if (allow === undefined) throw new Error(`matchers of ${JSON.stringify(entry.listener)}, which is no listener`);
-  return Object.freeze({ ...entry, listener: undefined, allow });
+  const policy = inbound.find(({ name }) => name === entry.listener)?.policy;
+  if (policy === undefined) throw new Error(`matchers of ${JSON.stringify(entry.listener)}, which is no listener`);
+  return Object.freeze({ ...entry, listener: undefined, policy });
 }
 
 /** Matchers change while running; everything else of SDS needs a restart. */
@@ -114,7 +115,7 @@ function reloadSds(
   return Object.freeze({ ...old, matchers: Object.freeze(fresh.matchers) });
 }
 
-const LIVE_KEYS: ReadonlySet<string> = new Set(['allow', 'expect', 'unsafeAllowAnyInTrustDomain', 'limits']);
+const LIVE_KEYS: ReadonlySet<string> = new Set(['policy', 'unsafeAllowAnyInTrustDomain', 'limits']);
 
 function fixedKeys(listener: Listener): string[] {
   return Object.keys(listener).filter((key) => !LIVE_KEYS.has(key));
@@ -124,18 +125,51 @@ function describe({ listen, to }: Listener): string {
   return `${formatAddress(listen)} to ${formatAddress(to)}`;
 }
 
-function listDifferences(what: string, old: AllowList, fresh: AllowList): string[] {
-  const before = new Set(old.entries);
-  const after = new Set(fresh.entries);
+/**
+ * The policy from now on. One that does not change is the same object, so that whoever compares by reference sees only real
+ * changes. `list` is the key of the rules that allow.
+ */
+function policyFor(
+  what: string,
+  list: string,
+  old: Listener,
+  { policy: fresh }: Listener,
+  differences: string[],
+  needRestart: string[],
+): Policy {
+  const { policy, protocol } = old;
+  if (same(policy.spec, fresh.spec)) return policy;
+  // It becomes one for http: until then, who is allowed some requests would be let do anything.
+  if (protocol === 'tcp' && (fresh.asksForMethod || fresh.asksForPath || fresh.asksForHost)) {
+    needRestart.push(`${what}: its rules for requests, and with them all that changed in its policy`);
+    return policy;
+  }
+  differences.push(...policyDifferences(`${what}:`, list, policy, fresh));
+  return fresh;
+}
+
+/** Rule by rule, whatever their order. */
+function policyDifferences(what: string, list: string, old: Policy, fresh: Policy): string[] {
   return [
-    ...[...after.difference(before)].map((entry) => `${what} + ${entry}`),
-    ...[...before.difference(after)].map((entry) => `${what} - ${entry}`),
+    ...listDifferences(`${what} ${list}`, 'allow', old.spec.allow, fresh.spec.allow),
+    ...listDifferences(`${what} deny`, 'deny', old.spec.deny ?? [], fresh.spec.deny ?? []),
+    ...(old.mode === fresh.mode ? [] : [`${what} policyMode: ${old.mode} to ${fresh.mode}`]),
   ];
 }
 
-/** Whoever compares lists by reference then sees only real changes. */
-function keptIfSame(old: AllowList, fresh: AllowList): AllowList {
-  return same(old.entries, fresh.entries) ? old : fresh;
+function listDifferences(
+  what: string,
+  effect: Effect,
+  old: readonly (string | RuleSpec)[],
+  fresh: readonly (string | RuleSpec)[],
+): string[] {
+  const textsOf = (specs: readonly (string | RuleSpec)[]): ReadonlyMap<string, string> =>
+    new Map(specs.map((spec) => [JSON.stringify(spec), ruleText(spec, effect)]));
+  const before = textsOf(old);
+  const after = textsOf(fresh);
+  const only = (of: ReadonlyMap<string, string>, other: ReadonlyMap<string, string>): string[] =>
+    [...of].flatMap(([key, text]) => (other.has(key) ? [] : [text.replace(/^deny /, '')]));
+  return [...only(after, before).map((text) => `${what} + ${text}`), ...only(before, after).map((text) => `${what} - ${text}`)];
 }
 
 function limitDifferences(what: string, old: Limits, fresh: Limits): string[] {
@@ -149,7 +183,7 @@ function formatLimit(key: string, value: number | undefined): string {
   return key.endsWith('Ms') ? formatDuration(value) : String(value);
 }
 
-/** Configurations are plain data but for the allow lists, which are compared by themselves. */
+/** Configurations are plain data but for policies, of which JSON has what they were compiled from. */
 function same(a: unknown, b: unknown): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
 }

@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Policy } from '../policy/policy.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
 import type { Config } from './config.ts';
 import { formatIssues, judge } from './issue.ts';
 import { createConfigSchema } from './schema.ts';
+
+function admits(policy: Policy, peer: string): boolean {
+  return policy.forPeer(requireSpiffeId(peer)).judgeConnection(0).allowed;
+}
 
 const INBOUND = { listen: '127.0.0.1:8443', to: '127.0.0.1:8080', allow: ['spiffe://example.org/web'] };
 const OUTBOUND = { listen: '127.0.0.1:5432', to: 'db.internal:5432', expect: ['spiffe://example.org/db'] };
@@ -93,8 +98,9 @@ test('patterns, SPIFFE IDs, modes and groups come out parsed', () => {
   });
 
   const [listener] = config.inbound;
-  assert.equal(listener?.allow.match(requireSpiffeId('spiffe://example.org/web')), 'spiffe://example.org/web');
-  assert.equal(listener.allow.match(requireSpiffeId('spiffe://example.org/other')), undefined);
+  assert.ok(listener !== undefined);
+  assert.ok(admits(listener.policy, 'spiffe://example.org/web'));
+  assert.ok(!admits(listener.policy, 'spiffe://example.org/other'));
   assert.deepEqual(listener.identity, { by: 'id', id: 'spiffe://example.org/api' });
   assert.equal(listener.socketMode, 0o660);
   assert.equal(listener.socketGid, 33);
@@ -108,7 +114,8 @@ test('the configuration cannot be changed, however deep', () => {
     config.inbound,
     config.inbound[0],
     config.inbound[0]?.limits,
-    config.inbound[0]?.allow,
+    config.inbound[0]?.policy,
+    config.inbound[0]?.policy.spec.allow,
     config.metrics?.listen,
   ]) {
     assert.ok(Object.isFrozen(value));
@@ -118,7 +125,8 @@ test('the configuration cannot be changed, however deep', () => {
 test('an empty allow list is legal and admits nobody', () => {
   const config = accepted({ inbound: [{ ...INBOUND, allow: [] }] });
 
-  assert.equal(config.inbound[0]?.allow.match(requireSpiffeId('spiffe://example.org/web')), undefined);
+  assert.ok(config.inbound[0] !== undefined);
+  assert.ok(!admits(config.inbound[0].policy, 'spiffe://example.org/web'));
 });
 
 test('a missing allow list is an error, not a list of all or of none', () => {
@@ -168,10 +176,11 @@ test('an outbound listener must say who the server is', () => {
 test('unsafeAllowAnyInTrustDomain accepts the servers of that trust domain and no others', () => {
   const { expect: _, ...rest } = OUTBOUND;
 
-  const { expect } = accepted({ outbound: [{ ...rest, unsafeAllowAnyInTrustDomain: 'example.org' }] }).outbound[0] ?? {};
+  const [listener] = accepted({ outbound: [{ ...rest, unsafeAllowAnyInTrustDomain: 'example.org' }] }).outbound;
 
-  assert.equal(expect?.match(requireSpiffeId('spiffe://example.org/any')), 'spiffe://example.org/**');
-  assert.equal(expect.match(requireSpiffeId('spiffe://partner.example/any')), undefined);
+  assert.ok(listener !== undefined);
+  assert.ok(admits(listener.policy, 'spiffe://example.org/any'));
+  assert.ok(!admits(listener.policy, 'spiffe://partner.example/any'));
 });
 
 test('the admin API is bound to this machine only', () => {
@@ -375,13 +384,15 @@ test('an inbound listener forwards bytes unless it says http, which has limits o
     xfcc: 'sanitize-set',
     spiffeIdHeader: undefined,
     maxConcurrentStreams: 100,
+    upgrades: [],
     limits: {
       maxHeadBytes: 32_768,
-      maxFields: 100,
+      maxFields: 1000,
       maxBodyBytes: undefined,
       headTimeoutMs: 10_000,
       minBodyBytesPerSecond: 240,
       responseTimeoutMs: 60_000,
+      upstreamIdleTimeoutMs: 1500,
     },
   });
   assert.deepEqual([set?.http?.xfcc, set?.http?.spiffeIdHeader], ['sanitize', 'X-Peer']);
@@ -402,6 +413,22 @@ test('settings of HTTP are for HTTP, which is version 2 and 1.1, and no field th
   for (const name of ['Host', 'content-length', 'Connection', 'X-Forwarded-Client-Cert', 'X_Peer', 'a b', '']) {
     assert.match(problemsOf({ protocol: 'http', http: { spiffeIdHeader: name } }).join(), /inbound\[0\]\.http\.spiffeIdHeader/, name);
   }
+});
+
+test('what a connection may be switched to is named one by one, and never carries requests', () => {
+  const http = (upgrades: readonly unknown[]): object => ({ protocol: 'http', http: { upgrades } });
+  const upgradesOf = (upgrades: readonly string[]): readonly string[] | undefined =>
+    accepted({ ...BASE, inbound: [{ ...INBOUND, ...http(upgrades) }] }).inbound[0]?.http?.upgrades;
+  assert.deepEqual(upgradesOf(['tcp', 'SPDY/3.1', 'WebSocket', 'connect-udp']), ['tcp', 'SPDY/3.1', 'connect-udp']);
+
+  for (const name of 'h2c H2C h2c-14 h2C/1 h2 H2 h2/2.0 h3 HTTP http HTTP/1.1 HTTP/2.0 https S-HTTP/1.0 TLS tls TLS/1.0 tls/1.3'.split(' '))
+    assert.deepEqual(problemsOf(http(['tcp', name])), ['inbound[0].http.upgrades[1]: would carry requests past the one who judges them']);
+  for (const name of ['*', 'HTTP/*', 'TLS/*', 'tcp*'])
+    assert.match(problemsOf(http([name])).join(), /inbound\[0\]\.http\.upgrades\[0\]: .*"\*" stands for nothing here/, name);
+  for (const name of ['', 'a b', 'tcp, udp', 'tcp/', '/1', 'a/b/c', 'tcp\r\nX: y', 'tcp:1', '\u00e9', 'x'.repeat(65), 7])
+    assert.match(problemsOf(http([name])).join(), /inbound\[0\]\.http\.upgrades\[0\]: /, String(name));
+  assert.match(problemsOf(http(['tcp', 'TCP'])).join(), /inbound\[0\]\.http\.upgrades: has a protocol twice/);
+  assert.match(problemsOfOutbound(http(['TLS/1.2'])).join(), /^outbound\[0\]\.http\.upgrades\[0\]: would carry requests/);
 });
 
 test('sds is enough to run: it listens on a Unix socket of its owner, with the names of the SPIRE agent', () => {
@@ -469,4 +496,42 @@ test('matchers of sds are of a bundle, once each, and of a listener that there i
   for (const secret of ['default', 'hint:x', 'spiffe://example.org/web', 'ROOTCAA'])
     assert.match(withMatchers({ secret, allow: [] }), /is not the name of a trust bundle/, secret);
   assert.match(withMatchers({ secret: 'ROOTCA', allow: ['nonsense'] }), /matchers\[0\]\.allow\[0\]/);
+});
+
+test('a time is one of RFC 3339, with an offset', () => {
+  const notAfter = (text: string) => {
+    const [listener] = accepted({ inbound: [{ ...INBOUND, allow: [{ peer: 'spiffe://example.org/web', notAfter: text }] }] }).inbound;
+    return listener?.policy.rules[0]?.notAfterMs;
+  };
+  assert.equal(notAfter('2027-01-31T09:00:00+01:00'), Date.UTC(2027, 0, 31, 8));
+  assert.equal(notAfter('2028-02-29t23:59:59.5z'), Date.UTC(2028, 1, 29, 23, 59, 59, 500));
+  for (const text of [
+    '2027-01-31T09:00:00',
+    '2027-01-31',
+    '2027-02-29T00:00:00Z',
+    '2027-13-01T00:00:00Z',
+    '2027-00-01T00:00:00Z',
+    '2027-01-01T24:00:00Z',
+    '2027-01-01T00:00:60Z',
+    '2027-01-01T00:00:00+24:00',
+    '2027-01-01 00:00:00Z',
+    '27-01-01T00:00:00Z',
+    'tomorrow',
+    '',
+  ])
+    assert.match(
+      problemsOf({ allow: [{ peer: 'spiffe://example.org/web', notAfter: text }] }).join(),
+      /allow\[0\]\.notAfter: .* is not a time with an offset from UTC/,
+      text,
+    );
+});
+
+test('a rule for a method that is never forwarded is an error, for it would match nothing', () => {
+  const listener = (methods: readonly string[]) => ({ protocol: 'http', allow: [{ peer: 'spiffe://example.org/web', methods }] });
+  accepted({ inbound: [{ ...INBOUND, ...listener(['GET', 'M-SEARCH', 'QUERY']) }] });
+  assert.deepEqual(problemsOf(listener(['GET', 'GETT', 'get', 'TRACE'])).toSorted(), [
+    'inbound[0].allow[0].methods[1]: "GETT" is not a method that is forwarded',
+    'inbound[0].allow[0].methods[2]: "get" is no method, such as "GET"',
+    'inbound[0].allow[0].methods[3]: "TRACE" is never forwarded',
+  ]);
 });

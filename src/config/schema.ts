@@ -1,8 +1,9 @@
 /** The one description of a configuration: checks, defaults, JSON Schema and the reference table all come from it. Pure. */
 import * as z from 'zod';
 import { OUTBOUND_XFCC_MODES, XFCC_MODES } from '../http1/identity-fields.ts';
+import { WEBSOCKET } from '../http1/upgrades.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
-import { compileAllowList, type AllowList } from '../policy/rules.ts';
+import { compilePolicy, type Policy, type PolicySpec } from '../policy/policy.ts';
 import {
   HTTP_PROTOCOLS,
   LOG_FORMATS,
@@ -124,7 +125,7 @@ const alpn = alpnProtocols.prefault([]).meta({ description: 'ALPN protocols, bes
 
 const httpLimitFields = {
   maxHeadBytes: z.int().min(1024).max(1_048_576).prefault(32_768).meta({ description: "bytes of a request's or a response's head" }),
-  maxFields: z.int().min(10).max(1000).prefault(100).meta({ description: 'fields of a head, and of trailers' }),
+  maxFields: z.int().min(10).max(10_000).prefault(1000).meta({ description: 'fields of a head, and of trailers' }),
   maxBodyBytes: z.int().min(1).optional().meta({ description: "bytes of a request's body; no limit if left out" }),
   headTimeout: field.positiveDuration.prefault('10s').meta({
     description: "time for a request's head, from its first byte to its last; trailers likewise",
@@ -143,9 +144,34 @@ const httpLimitFields = {
   }),
 };
 
-const httpLimits = z.strictObject(httpLimitFields);
+/** `standard` is shorter than the other side usually keeps a connection, `who` is that side. */
+const upstreamIdleTimeout = (standard: string, who: string, why: string) =>
+  field.durationOrOff.prefault(standard).meta({
+    description: `how long a connection to ${who} is kept without a request, unless ${who} says how long in \`Keep-Alive: timeout=\`, which is heeded; it must be shorter than ${who} keeps it${why}. \`off\`: any time`,
+    pattern: field.durationOrOffPattern,
+  });
 
-function limitsOfHttp({ headTimeout, responseTimeout, minBodyRate, ...sizes }: z.output<typeof httpLimits>): HttpLimits {
+const upgrades = z
+  .array(field.upgradeProtocol)
+  .max(16)
+  .refine((names) => new Set(names.map((name) => name.toLowerCase())).size === names.length, 'has a protocol twice')
+  // It may be said, and is there in any case.
+  .transform((names) => names.filter((name) => name.toLowerCase() !== WEBSOCKET))
+  .prefault([])
+  .meta({
+    description:
+      'protocols that `Upgrade` may ask for besides `websocket`, such as `[tcp]` for Docker and `[SPDY/3.1]` for Kubernetes, over HTTP/1.1: after the 101 bytes pass unread. HTTP and TLS are refused',
+  });
+
+const httpLimits = z.strictObject({ ...httpLimitFields, upstreamIdleTimeout: field.durationOrOff });
+
+function limitsOfHttp({
+  headTimeout,
+  responseTimeout,
+  minBodyRate,
+  upstreamIdleTimeout: idle,
+  ...sizes
+}: z.output<typeof httpLimits>): HttpLimits {
   return {
     maxHeadBytes: sizes.maxHeadBytes,
     maxFields: sizes.maxFields,
@@ -153,6 +179,7 @@ function limitsOfHttp({ headTimeout, responseTimeout, minBodyRate, ...sizes }: z
     headTimeoutMs: headTimeout,
     minBodyBytesPerSecond: unlessOff(minBodyRate),
     responseTimeoutMs: unlessOff(responseTimeout),
+    upstreamIdleTimeoutMs: unlessOff(idle),
   };
 }
 
@@ -168,12 +195,15 @@ const http = z
     maxConcurrentStreams: z.int().min(1).max(10_000).prefault(100).meta({
       description: 'requests of one HTTP/2 connection at once; each may hold a connection to the application',
     }),
+    upgrades,
     ...httpLimitFields,
+    upstreamIdleTimeout: upstreamIdleTimeout('1500ms', 'the application', ' (gunicorn: 2 s, uvicorn: 5 s), and a new one costs little'),
   })
-  .transform(({ xfcc, spiffeIdHeader, maxConcurrentStreams, ...limits }): HttpConfig => ({
+  .transform(({ xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, ...limits }): HttpConfig => ({
     xfcc,
     spiffeIdHeader,
     maxConcurrentStreams,
+    upgrades,
     limits: limitsOfHttp(limits),
   }));
 
@@ -183,9 +213,15 @@ const outboundHttp = z
       description:
         'the field `X-Forwarded-Client-Cert`: `sanitize` removes it, `unsafe-forward` leaves what the application sent, which may name anybody',
     }),
+    upgrades,
     ...httpLimitFields,
+    upstreamIdleTimeout: upstreamIdleTimeout(
+      '50s',
+      'the server',
+      ' (load balancers and nginx: 60 s and more), and a new one costs a handshake',
+    ),
   })
-  .transform(({ xfcc, ...limits }): OutboundHttpConfig => ({ xfcc, limits: limitsOfHttp(limits) }));
+  .transform(({ xfcc, upgrades, ...limits }): OutboundHttpConfig => ({ xfcc, upgrades, limits: limitsOfHttp(limits) }));
 
 const name = (direction: string) =>
   field.listenerName.optional().meta({
@@ -252,10 +288,12 @@ const sdsMatchers = z
       .min(1)
       .max(2048)
       .meta({ description: 'the name of the secret, such as `ROOTCA`; other names of the same bundle stay as they are' }),
-    listener: field.listenerName.optional().meta({ description: 'the inbound listener whose `allow` it is, as it changes' }),
-    allow: field.allowList.optional().meta({ description: 'or a list of its own' }),
+    listener: field.listenerName.optional().meta({
+      description: 'the inbound listener whose policy it is, as it changes; a rule that has more than a peer withholds the secret',
+    }),
+    allow: field.peerList.optional().meta({ description: 'or a list of its own' }),
   })
-  .transform(({ secret, listener, allow }) => ({ secret, listener, allow }));
+  .transform(({ secret, listener, allow }) => ({ secret, listener, policy: allow }));
 
 const unsafe = (description: string) => z.boolean().prefault(false).meta({ description });
 
@@ -285,9 +323,16 @@ export function createConfigSchema(lookups: Lookups) {
       listen: field.listenAddress.meta({ description: 'where peers connect with TLS: `IP:PORT`, `[IPV6]:PORT` or `unix:///path`' }),
       ...socketFields,
       to: field.targetAddress.meta({ description: 'the application, in plain text: a loopback address or `unix:///path`' }),
-      allow: field.allowList.meta({
+      allow: field.ruleList('allow').meta({
         description:
-          'who may connect: SPIFFE IDs; `*` is one path segment, `**` at the end one or more, `spiffe://DOMAIN/**` a whole trust domain. No default; an empty list admits nobody',
+          'who may connect: SPIFFE IDs; `*` is one path segment, `**` at the end one or more, `spiffe://DOMAIN/**` a whole trust domain; or rules that say more. No default; an empty list admits nobody',
+      }),
+      deny: field.ruleList('deny').prefault([]).meta({
+        description: 'who may not, whatever `allow` says: SPIFFE IDs, patterns, and rules as there',
+      }),
+      policyMode: z.enum(['enforce', 'audit']).prefault('enforce').meta({
+        description:
+          '`audit`: whom `allow` and `deny` would refuse is let in all the same, counted and logged. Who has no valid SVID is always refused',
       }),
       protocol: z.enum(['tcp', 'http']).prefault('tcp').meta({
         description:
@@ -314,9 +359,13 @@ export function createConfigSchema(lookups: Lookups) {
       }),
       ...socketFields,
       to: field.targetAddress.meta({ description: 'the server, reached with TLS: `HOST:PORT` or `unix:///path`' }),
-      expect: field.allowList
-        .optional()
-        .meta({ description: 'who the server must be: SPIFFE IDs and patterns as in `allow`, but not a whole trust domain. Required' }),
+      expect: field.ruleList('allow').optional().meta({
+        description:
+          'who the server must be: SPIFFE IDs, patterns and rules as in `allow`, but not a whole trust domain; with `protocol: http`, rules say what it may be asked. Required',
+      }),
+      deny: field.ruleList('deny').prefault([]).meta({
+        description: 'who it must not be, or must not be asked, whatever `expect` says',
+      }),
       protocol: z.enum(['tcp', 'http']).prefault('tcp').meta({
         description:
           'how to forward: `tcp` as bytes; `http` request by request (HTTP/1.1), over a connection to the server that is opened when it is needed',
@@ -454,7 +503,7 @@ export function createConfigSchema(lookups: Lookups) {
           name: entry.name ?? `inbound-${index}`,
           ...socketOf(entry),
           to: entry.to,
-          allow: entry.allow,
+          policy: policyOf({ allow: entry.allow, deny: entry.deny, mode: entry.policyMode }),
           protocol: entry.protocol,
           http: entry.protocol === 'http' ? (entry.http ?? http.parse({})) : undefined,
           alpn: entry.alpn ?? (entry.protocol === 'http' ? HTTP_PROTOCOLS : []),
@@ -466,7 +515,7 @@ export function createConfigSchema(lookups: Lookups) {
           name: entry.name ?? `outbound-${index}`,
           ...socketOf(entry),
           to: entry.to,
-          expect: entry.expect ?? anyIn(entry.unsafeAllowAnyInTrustDomain),
+          policy: policyOf({ allow: entry.expect ?? anyIn(entry.unsafeAllowAnyInTrustDomain), deny: entry.deny }),
           unsafeAllowAnyInTrustDomain: entry.unsafeAllowAnyInTrustDomain,
           protocol: entry.protocol,
           http: entry.protocol === 'http' ? (entry.http ?? outboundHttp.parse({})) : undefined,
@@ -524,9 +573,14 @@ function sdsOf(
   return { ...socketOf(raw), ...names, identity, disableSpiffeCertValidation, strictUnknownNames, crls, matchers, limits };
 }
 
-/** The list for `unsafeAllowAnyInTrustDomain`. The checks have seen to it that one of the two is there: no list admits nobody. */
-function anyIn(domain: string | undefined): AllowList {
-  const compiled = compileAllowList(domain === undefined ? [] : [`spiffe://${domain}/**`]);
-  if (!compiled.ok) throw new Error(`no pattern for trust domain ${JSON.stringify(domain)}`);
+/** Each rule has been found good by itself, and there is nothing else that may be wrong. */
+function policyOf(spec: PolicySpec): Policy {
+  const compiled = compilePolicy(spec);
+  if (!compiled.ok) throw new Error(`rules that were good are not: ${JSON.stringify(compiled.error)}`);
   return compiled.value;
+}
+
+/** The list for `unsafeAllowAnyInTrustDomain`. The checks have seen to it that one of the two is there: no list admits nobody. */
+function anyIn(domain: string | undefined): readonly string[] {
+  return domain === undefined ? [] : [`spiffe://${domain}/**`];
 }

@@ -19,6 +19,7 @@ function stage(more: { readonly minBodyBytesPerSecond?: number | undefined } = {
       maxBodyBytes: undefined,
       headTimeoutMs: 1000,
       minBodyBytesPerSecond: 100,
+      upstreamIdleTimeoutMs: undefined,
       responseTimeoutMs: 3000,
       ...more,
     },

@@ -1,33 +1,37 @@
 import type { HttpLimits } from '../config/config.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
+import type { Result } from '../lib/result.ts';
 import type { Verdict } from '../policy/verdict.ts';
-import type { HttpResult, ListenerCounters, RequestRecord } from '../telemetry/records.ts';
+import type { CloseReason, HttpResult, ListenerCounters, RequestRecord } from '../telemetry/records.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
 import { rewriteHead, type IdentityFields } from '../http1/identity-fields.ts';
 import { CONTINUE, ownAnswer, type OwnStatus } from '../http1/own-answer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
 import type { Fields } from '../http1/fields.ts';
 import type { HeadProblem } from '../http1/request-head.ts';
-import { RequestReader, type RequestSink } from '../http1/request-reader.ts';
+import { RequestReader, type RequestPart, type RequestSink } from '../http1/request-reader.ts';
 import { ResponseReader, type ResponseSink } from '../http1/response-reader.ts';
 import { Upstreams, type OpenUpstream, type UpstreamSink } from './http1-upstream.ts';
 import type { UpstreamFailure } from './outcome.ts';
+import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
 import type { Session } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
 
-/** Whether this request may be made, by or to the peer. Asked for each one. */
-export type RequestJudge = (method: string, target: string, host: string) => Verdict;
+/** Whether this request may be made, by or to the peer; or why that cannot be said, in words for whoever asks. Asked for each one. */
+export type RequestJudge = (method: string, target: string, host: string) => Result<Verdict, string>;
 
 export interface HttpForwardOptions {
   readonly downstream: Connection;
-  /** Its `drop`, `wind` and `expire` are set. */
+  /** Its `drop`, `dismiss`, `wind`, `expire` and `stillAllowed` are set. */
   readonly session: Session;
   readonly counters: ListenerCounters;
   /** Read on each chunk: the present tick of the idle clock. */
   readonly ticker: { readonly tick: number };
   readonly clock: Clock;
   readonly limits: HttpLimits;
+  /** What may be asked for by `Upgrade` besides WebSockets. */
+  readonly upgrades: readonly string[];
   readonly identity: IdentityFields;
   /** Room to work in, which all connections of a listener share. */
   readonly scratch: Fields;
@@ -37,6 +41,8 @@ export interface HttpForwardOptions {
   readonly open: OpenUpstream;
   /** What `open` gave is no longer used. */
   released(): void;
+  /** Outbound: the connection to the server was ended, between requests, for this reason. The application's goes on. */
+  dismissed(reason: CloseReason, detail: string): void;
   requestFinished(record: RequestRecord): void;
   /** One side broke, with the error if there was one. */
   broken(side: Side, error: Error | undefined): void;
@@ -91,8 +97,16 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   // The request under way: from its head to its log line.
   #isUnderWay = false;
   #startedAtMs = 0;
-  /** The head for the application, until it is written. */
+  /** Of the one before. */
+  #endedAtMs = 0;
+  /** The head for the application, until it is written; if the request may have to be sent once more, until it is answered. */
   #rewritten = NOTHING;
+  readonly #kept = new KeptRequest();
+  /** The client was told to go on with the body. */
+  #hasContinued = false;
+  /** It is sent once more when there is a connection for it, and then this part of it comes next. */
+  #resumesAs: RequestPart | undefined;
+  #retries = 0;
   #verdict: Verdict | undefined;
   /** Of the final response; 0 before. */
   #status = 0;
@@ -100,24 +114,26 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   constructor(options: HttpForwardOptions) {
     this.#options = options;
-    const { downstream, limits, identity, scratch, clock, open, judged } = options;
-    this.#request = new RequestReader(this, limits, identity, scratch);
+    const { downstream, limits, upgrades, identity, scratch, clock, open, judged } = options;
+    this.#request = new RequestReader(this, limits, identity, scratch, upgrades);
     // A Unix socket that is dropped ends like any other.
-    this.#response = new ResponseReader(this, limits, scratch, downstream.remoteAddress === 'unix');
+    this.#response = new ResponseReader(this, limits, scratch, downstream.remoteAddress === 'unix', upgrades);
     this.#who = judged === 'downstream' ? 'the application' : 'the server';
-    this.#upstreams = new Upstreams(this, clock, open);
+    this.#upstreams = new Upstreams(this, clock, open, limits.upstreamIdleTimeoutMs);
     this.#deadlines = new Deadlines(this, clock, limits);
   }
 
   start(): void {
     const { session, downstream, limits } = this.#options;
     session.drop = () => this.#drop();
+    session.dismiss = (reason, detail) => this.#dismiss(reason, detail);
     session.wind = () => {
       this.#drain();
       if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
       else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
     };
     session.expire = () => this.#expire();
+    session.stillAllowed = () => this.#isStillAllowed();
     // A peer that is not allowed is here to be told so, not to hold a place.
     if (session.denied !== undefined) this.#deadlines.headBegun(Math.min(limits.headTimeoutMs, DENIED_HEAD_MS));
     downstream.start(this);
@@ -150,6 +166,21 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       this.#becauseExpired();
       this.#closeDownstream(ANSWER_GRACE_MS);
     }
+  }
+
+  /** The other side of TLS is nobody to talk to any more: what is under way is cut, and between requests nobody has to see an error. */
+  #dismiss(reason: CloseReason, detail: string): void {
+    const { judged, session } = this.#options;
+    if (judged === 'upstream' && !this.#isUnderWay) {
+      this.#options.dismissed(reason, detail);
+      this.#upstreams.letGo();
+      this.#flow();
+      return;
+    }
+    session.because(reason, detail);
+    if (this.#isUnderWay) this.#drop();
+    else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
+    else this.#closeDownstream(ANSWER_GRACE_MS);
   }
 
   #becauseExpired(): void {
@@ -272,12 +303,25 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     }
     // The bytes of the head are the transport's.
     this.#rewritten = rewriteHead(head, this.#options.identity);
+    if (this.#upstreams.wake(this.#startedAtMs) < RESTED_MS) this.#forward();
+    else setImmediate(() => this.#forwardNow());
+  }
+
+  #forward(): void {
     if (!this.#upstreams.isOpen) this.#upstreams.connect();
     else if (this.#options.judged === 'downstream' || this.#isAllowed()) this.#sendHead();
   }
 
+  /** All that had come is read by now: also the end of a connection that it was to be sent on. */
+  #forwardNow(): void {
+    if (!this.#isUnderWay) return;
+    this.#forward();
+    this.#pump();
+  }
+
   bodyRead(chunk: Buffer, start: number, end: number): void {
     this.#deadlines.bodyRead(end - start);
+    if (this.#kept.isWhole && !this.#kept.add(chunk, start, end)) this.#forgetRequest();
     this.#toUpstream(start === 0 && end === chunk.length ? chunk : chunk.subarray(start, end));
     // Who takes nothing more of a request owes its response no later than who has it all.
     if (this.#upstreams.isFull && this.#response.part === 'head') this.#deadlines.requestStalled();
@@ -300,17 +344,31 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#verdict = undefined;
     this.#status = 0;
     this.#responseBytes = 0;
+    this.#hasContinued = false;
+    this.#retries = 0;
   }
 
   #isAllowed(): boolean {
     const { judge, judged } = this.#options;
     const { method, target, host } = this.#request.head;
-    const verdict = judge(method, target, host);
+    const judgement = judge(method, target, host);
+    if (!judgement.ok) {
+      this.#answer(400, 'bad_request', judgement.error);
+      return false;
+    }
+    const verdict = judgement.value;
     this.#verdict = verdict;
     if (verdict.allowed) return true;
     if (judged === 'downstream') this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
     else this.#answer(502, 'upstream_denied', `${verdict.reason}: ${verdict.peer ?? 'the server'} may not be asked this`);
     return false;
+  }
+
+  #isStillAllowed(): boolean {
+    if (!this.#isUnderWay || this.#verdict?.allowed !== true) return true;
+    const { method, target, host } = this.#request.head;
+    const again = this.#options.judge(method, target, host);
+    return again.ok && again.value.allowed;
   }
 
   // ——— the application's connection ———
@@ -336,6 +394,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { session, counters, ticker } = this.#options;
     session.lastActiveTick = ticker.tick;
     counters.upstreamReadBytes += chunk.length;
+    if (this.#kept.isWhole) this.#forgetRequest();
     this.#response.read(chunk);
     this.#pump();
   }
@@ -350,7 +409,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
         this.#upstreams.letGo();
         break;
       case 'head':
-        this.#fail(502, 'upstream_failed', `${this.#who} closed the connection before it answered`);
+        if (!this.#sendAgain()) this.#fail(502, 'upstream_failed', `${this.#who} closed the connection before it answered`);
         break;
       case 'body':
       case 'trailers':
@@ -379,12 +438,17 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { part } = this.#response;
     const isTunnelEnd = part === 'tunnel' && hadEnded && error === undefined;
     if (part === 'whole') this.#exchangeDone();
-    else if (part !== 'none' && !isTunnelEnd) {
+    else if (part !== 'none' && !isTunnelEnd && !(wasClosed(codeOf(error)) && this.#sendAgain())) {
       const code = codeOf(error);
       this.#options.broken('upstream', error);
       this.#fail(502, 'upstream_failed', `${this.#who} broke the connection${code === undefined ? '' : ` (${code})`}`);
     }
     this.#pump();
+  }
+
+  upstreamRested(): void {
+    this.#upstreams.letGo();
+    this.#flow();
   }
 
   upstreamReleased(): void {
@@ -396,14 +460,59 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   }
 
   #sendHead(): void {
+    if (this.#resumesAs !== undefined) {
+      this.#sendRest(this.#resumesAs);
+      return;
+    }
     const { head, body } = this.#request;
     const continues = head.expectsContinue && body.state !== 'done';
     this.#response.expect(head, continues);
     this.#toUpstream(this.#rewritten);
-    this.#rewritten = NOTHING;
-    if (continues) this.responseRead(CONTINUE, 0, CONTINUE.length);
+    // Only who answered before may have closed without having seen the request.
+    const mayRepeat = this.#upstreams.isReused && isIdempotent(head.method);
+    if (!mayRepeat || !this.#kept.begin(this.#rewritten.length)) this.#rewritten = NOTHING;
+    if (continues) {
+      this.#hasContinued = true;
+      this.responseRead(CONTINUE, 0, CONTINUE.length);
+    }
     this.#request.beginBody();
     if (this.#request.part === 'body') this.#deadlines.bodyAwaited();
+  }
+
+  /**
+   * The other side closed a connection that it had kept, and said nothing on it: it may have done so before the request came.
+   * Sends that once more, on a new connection, if it may be; false if not.
+   */
+  #sendAgain(): boolean {
+    const request = this.#request;
+    if (!this.#kept.isWhole) return false;
+    this.#retries++;
+    this.#upstreams.drop();
+    this.#response.part = 'none';
+    this.#resumesAs = request.part;
+    // The time of a response goes on; that of a body is not to be lost by who must wait for us.
+    if (request.part !== 'held') this.#deadlines.responseBegun();
+    request.part = 'held';
+    this.#upstreams.connect();
+    return true;
+  }
+
+  #sendRest(next: RequestPart): void {
+    const request = this.#request;
+    this.#response.expect(request.head, this.#hasContinued);
+    this.#toUpstream(this.#rewritten);
+    this.#toUpstream(this.#kept.body);
+    this.#forgetRequest();
+    request.part = next;
+    if (next === 'held') return;
+    if (next === 'trailers') this.#deadlines.headBegun();
+    if (this.#upstreams.isFull) this.#deadlines.requestStalled();
+  }
+
+  #forgetRequest(): void {
+    this.#kept.forget();
+    this.#rewritten = NOTHING;
+    this.#resumesAs = undefined;
   }
 
   #toUpstream(chunk: Buffer): void {
@@ -451,7 +560,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { head, body } = this.#request;
     const response = this.#response.head;
     const endsWithConnection = response.framing.kind === 'close';
-    const isLast = body.state !== 'done' || head.close || response.close || endsWithConnection || this.#draining;
+    const isLast = body.state !== 'done' || head.close || endsWithConnection || this.#draining;
     this.#logRequest(
       'forwarded',
       endsWithConnection ? 'the response ended with its connection: whether it is whole cannot be told' : undefined,
@@ -466,7 +575,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       return;
     }
     this.#request.part = 'head';
-    if (this.#upstreams.hasEnded || this.#recycles) this.#upstreams.letGo();
+    if (this.#upstreams.hasEnded || this.#recycles || response.close) this.#upstreams.letGo();
+    else this.#upstreams.rest(this.#endedAtMs, response.keepAlive ?? '');
     this.#recycles = false;
   }
 
@@ -520,12 +630,14 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   /** How long the client may still take to agree to the end. */
   #limitGrace(graceMs: number): void {
+    if (this.#isClosed) return;
     const { downstream, clock } = this.#options;
     this.#graceTimer ??= clock.after(graceMs, () => downstream.abort());
   }
 
   #stopExchange(): void {
     this.#response.part = 'none';
+    this.#forgetRequest();
     this.#deadlines.stop();
   }
 
@@ -584,6 +696,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #logRequest(result: HttpResult, detail?: string, isUnread = false): void {
     this.#isUnderWay = false;
     const { clock, session } = this.#options;
+    this.#endedAtMs = clock.monotonic();
     const { method, target, host } = this.#request.head;
     this.#options.requestFinished({
       connection: session.id,
@@ -598,7 +711,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       verdict: this.#verdict,
       bytesFromDownstream: this.#request.bytes,
       bytesToDownstream: this.#responseBytes,
-      durationMs: clock.monotonic() - this.#startedAtMs,
+      durationMs: this.#endedAtMs - this.#startedAtMs,
+      retries: this.#retries,
     });
   }
 }

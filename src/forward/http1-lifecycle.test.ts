@@ -240,7 +240,7 @@ test('at a Unix socket, a response that breaks off has no end', async () => {
   assert.deepEqual(resultsOf(stage), [[200, 'upstream_failed', 'the application broke the connection (ECONNRESET)']]);
 });
 
-test('at a Unix socket, a client of HTTP/1.0 and the answer to a HEAD get what the application said', async () => {
+test('at a Unix socket, a client of HTTP/1.0 and the answer to a HEAD get no chunks', async () => {
   for (const [request, response] of [
     ['GET / HTTP/1.0\r\nHost: a\r\n\r\n', 'HTTP/1.1 200 OK\r\n\r\nall'],
     ['HEAD / HTTP/1.1\r\nHost: a\r\n\r\n', 'HTTP/1.1 200 OK\r\n\r\n'],
@@ -250,6 +250,225 @@ test('at a Unix socket, a client of HTTP/1.0 and the answer to a HEAD get what t
     await say(stage.upstreams[0], response);
     stage.upstreams[0]?.finish();
     await settle();
-    assert.equal(stage.downstream.text(), response);
+    const text = stage.downstream.text();
+    assert.equal(text.replace('Connection: close\r\n', ''), response);
   }
+});
+
+/** One request and its answer, on a connection that is kept. */
+async function once(stage: MemoryForwarder, answer = OK): Promise<void> {
+  await say(stage.downstream, GET);
+  await say(stage.upstreams.at(-1), answer);
+}
+
+for (const [who, field, silentMs, usableMs] of [
+  ['one that says how long', 'Keep-Alive: timeout=5\r\n', 1500, 4000],
+  ['one that says so of a short time', 'Keep-Alive: timeout=2\r\n', 1500, 1000],
+  ['one that says so of a longer time', 'Connection: keep-alive\r\nkeep-alive: max=9, timeout=75\r\n', 1500, 74_000],
+  ['a silent one', '', 1500, 1500],
+] as const) {
+  test(`a connection that the application is about to close is not used, and is closed: ${who}`, async () => {
+    const clock = new FakeClock();
+    const stage = startMemoryForwarder({ clock, limits: { upstreamIdleTimeoutMs: silentMs } });
+    const answer = OK.replace('\r\n', `\r\n${field}`);
+    await once(stage, answer);
+    clock.advance(usableMs - 1);
+    await once(stage, answer);
+    assert.equal(stage.upstreams.length, 1);
+
+    clock.advance(usableMs - 1);
+    assert.equal(stage.upstreams[0]?.hasEnded, false);
+    clock.advance(1);
+    assert.equal(stage.upstreams[0]?.hasEnded, true);
+    await once(stage, answer);
+
+    assert.equal(stage.upstreams.length, 2);
+    assert.deepEqual(
+      resultsOf(stage),
+      Array.from({ length: 3 }, () => [200, 'forwarded', undefined]),
+    );
+    stage.session.drop();
+    await settle();
+    assert.equal(clock.armed, 0);
+  });
+}
+
+test('a connection on which the application takes no further request is closed, whether it says so or counts down', async () => {
+  const stage = startMemoryForwarder();
+  for (const said of ['max=2', 'max=1', 'max=0']) await once(stage, OK.replace('\r\n', `\r\nKeep-Alive: timeout=5, ${said}\r\n`));
+  assert.deepEqual([stage.upstreams.length, stage.upstreams[0]?.hasEnded], [1, true]);
+  for (let request = 0; request < 3; request++) await once(stage, OK.replace('\r\n', `\r\nKeep-Alive: max=1\r\n`));
+  assert.deepEqual([stage.upstreams.length, stage.upstreams[1]?.hasEnded], [3, true]);
+});
+
+test('a connection that is closed in the turn in which a request comes is not sent it, whoever asks', async () => {
+  for (const does of ['finish', 'break'] as const) {
+    const clock = new FakeClock();
+    const stage = startMemoryForwarder({ clock });
+    await once(stage);
+    clock.advance(30);
+
+    stage.downstream.say(Buffer.from('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab'));
+    stage.upstreams[0]?.[does]();
+    await settle();
+    await settle();
+    await say(stage.upstreams[1], OK);
+
+    assert.doesNotMatch(stage.upstreams[0]?.text() ?? '', /POST/);
+    assert.match(stage.upstreams[1]?.text() ?? '', /^POST [^]*ab$/);
+    assert.deepEqual(
+      stage.records.map(({ status, retries }) => [status, retries]),
+      [
+        [200, 0],
+        [200, 0],
+      ],
+    );
+  }
+});
+
+test('a request is sent once more, and no oftener', async () => {
+  const stage = startMemoryForwarder();
+  await once(stage);
+  await say(stage.downstream, GET);
+  stage.upstreams[0]?.break();
+  await settle();
+  assert.equal(stage.upstreams.length, 2);
+  stage.upstreams[1]?.break();
+  await settle();
+
+  assert.equal(stage.upstreams.length, 2);
+  assert.deepEqual(
+    stage.records.map(({ result, retries }) => [result, retries]),
+    [
+      ['forwarded', 0],
+      ['upstream_failed', 1],
+    ],
+  );
+});
+
+test('a connection that never answered is no reason to send a request once more', async () => {
+  const stage = startMemoryForwarder();
+  await say(stage.downstream, GET);
+  stage.upstreams[0]?.break();
+  await settle();
+
+  assert.equal(stage.upstreams.length, 1);
+  assert.equal(stage.records[0]?.result, 'upstream_failed');
+});
+
+test('an application that does not answer in time is not asked once more, and neither is one whose connection ended for another reason', async () => {
+  const clock = new FakeClock();
+  const late = startMemoryForwarder({ clock });
+  await once(late);
+  await say(late.downstream, GET);
+  clock.advance(10_000);
+  assert.deepEqual(resultsOf(late).at(-1), [504, 'upstream_timeout', 'the application did not answer in time']);
+  assert.equal(late.upstreams.length, 1);
+
+  const lost = startMemoryForwarder();
+  await once(lost);
+  await say(lost.downstream, GET);
+  lost.upstreams[0]?.break('ETIMEDOUT');
+  await settle();
+  assert.deepEqual(resultsOf(lost).at(-1), [502, 'upstream_failed', 'the application broke the connection (ETIMEDOUT)']);
+  assert.equal(lost.upstreams.length, 1);
+});
+
+test('a request that is sent once more has the time of one for its response', async () => {
+  const clock = new FakeClock();
+  const stage = startMemoryForwarder({ clock });
+  await once(stage);
+  await say(stage.downstream, GET);
+  clock.advance(9000);
+  stage.upstreams[0]?.finish();
+  await settle();
+  assert.equal(stage.upstreams.length, 2);
+
+  clock.advance(1000);
+
+  assert.deepEqual(resultsOf(stage).at(-1), [504, 'upstream_timeout', 'the application did not answer in time']);
+});
+
+test('a client that has left is asked for by nobody: its request is not sent once more', async () => {
+  const stage = startMemoryForwarder();
+  await once(stage);
+  await say(stage.downstream, GET);
+  stage.downstream.break();
+  stage.upstreams[0]?.break();
+  await settle();
+
+  assert.equal(stage.upstreams.length, 1);
+  assert.equal(stage.isDone(), true);
+});
+
+test('a body is kept for a second time up to 64 KiB, and of all requests 16 MiB', async () => {
+  const put = (bytes: number): string => `PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: ${bytes}\r\n\r\n${'x'.repeat(bytes)}`;
+  const outcome = async (stages: readonly MemoryForwarder[]): Promise<number> => {
+    for (const stage of stages) stage.upstreams[0]?.finish();
+    await settle();
+    await settle();
+    return stages.filter((stage) => stage.upstreams.length === 2).length;
+  };
+  const asked = async (bytes: number): Promise<MemoryForwarder> => {
+    const stage = startMemoryForwarder();
+    await once(stage);
+    await say(stage.downstream, put(bytes));
+    return stage;
+  };
+  assert.equal(await outcome([await asked(65_536)]), 1);
+  assert.equal(await outcome([await asked(65_537)]), 0);
+
+  for (let round = 0; round < 2; round++) {
+    const many: MemoryForwarder[] = [];
+    for (let stage = 0; stage < 300; stage++) many.push(await asked(65_536));
+    // With their heads, one less than bodies alone.
+    assert.equal(await outcome(many), 255);
+    // What was kept is given back, by those that were answered and by those that were not.
+    for (const stage of many) stage.session.drop();
+    await settle();
+  }
+});
+
+test('an empty line is no request: the connection is between requests, however long', async () => {
+  const clock = new FakeClock();
+  const stage = startMemoryForwarder({ clock });
+  await say(stage.downstream, `${GET}\r\n`);
+  await say(stage.upstreams[0], OK);
+  clock.advance(3_600_000);
+  await settle();
+  assert.equal(stage.downstream.text(), OK);
+  await say(stage.downstream, GET);
+  await say(stage.upstreams[0], OK);
+  assert.equal(stage.downstream.text(), OK + OK);
+  await say(stage.downstream, '\r\n');
+
+  stage.downstream.finish();
+  await settle();
+
+  assert.deepEqual([stage.downstream.hasEnded, stage.downstream.text()], [true, OK + OK]);
+  assert.deepEqual(
+    resultsOf(stage),
+    Array.from({ length: 2 }, () => [200, 'forwarded', undefined]),
+  );
+});
+
+test('a part of an empty line is a part of a head, whose time runs', async () => {
+  const clock = new FakeClock();
+  const stage = startMemoryForwarder({ clock });
+  await say(stage.downstream, '\r\n\r');
+  clock.advance(10_000);
+  await settle();
+
+  assert.match(stage.downstream.text(), /^HTTP\/1\.1 408 /);
+});
+
+test('a peer that is not allowed gains no time with an empty line', async () => {
+  const clock = new FakeClock();
+  const stage = startMemoryForwarder({ clock, denied: true });
+  clock.advance(1900);
+  await say(stage.downstream, '\r\n');
+  clock.advance(100);
+  await settle();
+
+  assert.equal(stage.downstream.hasEnded, true);
 });

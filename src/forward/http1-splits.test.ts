@@ -194,13 +194,183 @@ const SCRIPTS: readonly Script[] = [
     connections: 3,
   },
   {
-    name: 'an application that will close',
+    name: 'a kept connection that ends under a request with chunks',
     turns: [
-      client(`${GET}${LAST}`),
-      application('HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok'),
+      client(GET),
+      application(OK),
+      client(`${CHUNKED.replace('POST', 'PUT')}${CHUNKS}${LAST}`),
+      ['application', 'ends'],
+      application(OK),
+      application(OK),
+    ],
+    results: [
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+    ],
+    connections: 2,
+  },
+  {
+    name: 'a kept connection that breaks within a body that was waited for',
+    turns: [
+      client(GET),
+      application(OK),
+      client('DELETE /a HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n'),
+      client('hello'),
+      ['application', 'breaks'],
+      client(`world${LAST}`),
+      application(`HTTP/1.1 100 Continue\r\n\r\n${OK}`),
+      application(OK),
+    ],
+    results: [
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+    ],
+    connections: 2,
+  },
+  {
+    name: 'a kept connection that ends under a WebSocket that is asked for',
+    turns: [
+      client(GET),
+      application(OK),
+      client(`${UPGRADE}early`),
+      ['application', 'ends'],
+      application(SWITCH),
+      ['client', 'ends'],
       ['application', 'ends'],
     ],
+    results: [
+      [200, 'forwarded'],
+      [101, 'forwarded'],
+    ],
+    connections: 2,
+  },
+  ...(
+    [
+      ['under a POST', `${LENGTH}helloworld`, []],
+      ['after an interim response', GET, [application('HTTP/1.1 103 Early Hints\r\n\r\n')]],
+      ['within a head', GET, [application('HTTP/1.1 20')]],
+    ] as const
+  ).flatMap(([when, request, turns]) =>
+    (['ends', 'breaks'] as const).map((does): Script => ({
+      name: `a kept connection that ${does} ${when}`,
+      turns: [client(GET), application(OK), client(`${request}${LAST}`), ...turns, ['application', does], ['client', 'ends']],
+      results: [
+        [200, 'forwarded'],
+        [502, 'upstream_failed'],
+      ],
+    })),
+  ),
+  {
+    name: 'an application that will close',
+    turns: [client(`${GET}${LAST}`), application('HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok'), application(OK)],
+    results: [
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+    ],
+    connections: 2,
+  },
+  {
+    name: 'responses with all that is taken from them',
+    turns: [
+      client(`${GET}${GET}${GET}${GET}${LAST}`),
+      application(
+        'HTTP/1.1 103 Early Hints\r\nKeep-Alive: 1\r\nConnection: x-drop\r\nX-Drop: 1\r\nLink: </a>\r\n\r\n' +
+          'HTTP/1.1 200 OK\r\nA: b\r\nConnection: keep-alive, x-drop\r\nKeep-Alive: timeout=5\r\nX-Drop: 1\r\nUpgrade: h2c\r\nTE: x\r\nProxy-Connection: close\r\nContent-Length: 2\r\nLast:\t z \t\r\n\r\nok',
+      ),
+      application(`HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: X-Drop\r\nTrailer: X\r\n\r\n${CHUNKS}`),
+      application('HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: y\r\ncontent-length: 2, 02\r\n\r\nok'),
+      application('HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n'),
+      application(OK),
+    ],
+    results: [
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+      [204, 'forwarded'],
+      [200, 'forwarded'],
+    ],
+    connections: 2,
+  },
+  {
+    name: 'an application of HTTP/1.0',
+    turns: [
+      client(`${GET}${GET}${LAST}`),
+      application('HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok'),
+      application('HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok'),
+      application('HTTP/1.0 200 OK\r\n\r\nall'),
+      ['application', 'ends'],
+    ],
+    results: [
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+    ],
+    connections: 2,
+  },
+  {
+    name: 'an empty line ahead of each request',
+    turns: [
+      client(`\r\n${GET}\r\n${LENGTH}helloworld\r\n${LAST}\r\n`),
+      application(OK),
+      application(OK),
+      application(OK),
+      ['client', 'ends'],
+      ['application', 'ends'],
+    ],
+    results: [
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+    ],
+  },
+  {
+    name: 'targets in absolute form, and hosts that are none',
+    turns: [
+      client('GET http://a:80/b?c HTTP/1.1\r\nX: y\r\nHost: A\r\nX-Peer: f\r\n\r\nOPTIONS https://a HTTP/1.1\r\nHost: a:443\r\n\r\n'),
+      application(OK),
+      application(OK),
+      client('GET /a HTTP/1.1\r\nHost:\r\n\r\nGET http://a?b HTTP/1.0\r\n\r\n'),
+      application(OK),
+      application(OK),
+    ],
+    results: [
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+      [200, 'forwarded'],
+    ],
+  },
+  {
+    name: 'HTTP/1.0 without any field',
+    turns: [client('GET /a HTTP/1.0\r\n\r\n'), application(OK)],
     results: [[200, 'forwarded']],
+  },
+  {
+    name: 'another protocol that was asked for by POST',
+    turns: [
+      client('POST /exec HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: TCP\r\nContent-Length: 0\r\n\r\nearly'),
+      application(
+        'HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: Tcp\r\n\r\n$ ',
+      ),
+      client('ls\n'),
+      ['client', 'ends'],
+      application('a b\n'),
+      ['application', 'ends'],
+    ],
+    results: [[101, 'forwarded']],
+    options: { upgrades: ['tcp'] },
+  },
+  {
+    name: 'another protocol than the one that was asked for',
+    turns: [
+      client('POST /exec HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n'),
+      application(SWITCH),
+      ['client', 'ends'],
+    ],
+    results: [[502, 'upstream_failed']],
+    options: { upgrades: ['tcp'] },
   },
   {
     name: 'a response that nobody asked for',
@@ -266,9 +436,11 @@ const SCRIPTS: readonly Script[] = [
     'GET /a HTTP/1.1\nHost: a\r\n\r\n',
     'POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
     'GET /a HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n',
-    'GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n',
+    'GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n',
+    'GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n',
     'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
-    '\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n',
+    '\r\n\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n',
+    '\r\n\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n',
   ].map((bad): Script => ({
     name: `${JSON.stringify(bad)} after another`,
     turns: [client(`${GET}${bad}${LAST}`), application(OK), ['client', 'ends'], ['application', 'ends']],

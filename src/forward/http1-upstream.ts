@@ -1,3 +1,4 @@
+import { parseKeepAlive, usableMs } from '../http1/keep-alive.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
 import type { UpstreamFailure } from './outcome.ts';
@@ -20,6 +21,8 @@ export interface UpstreamSink {
   /** The other side has said all that it will say. */
   upstreamEnded(): void;
   upstreamDrained(): void;
+  /** It has rested for as long as it may: let go of it. */
+  upstreamRested(): void;
   /** It is gone. `hadEnded`: the other side had said all. */
   upstreamClosed(error: Error | undefined, hadEnded: boolean): void;
   /** The one in use is that no longer: what was known of it is of the past. */
@@ -37,15 +40,20 @@ export class Upstreams {
   readonly #sink: UpstreamSink;
   readonly #clock: Clock;
   readonly #open: OpenUpstream;
+  readonly #silentMs: number | undefined;
   #current: Upstream | undefined;
   #opening: { abort(): void } | undefined;
+  /** As with deadlines: one timer looks at many rests. */
+  #restTimer: Timer | undefined;
   /** The current one, with those that are on their way out. */
   readonly #all = new Set<Upstream>();
 
-  constructor(sink: UpstreamSink, clock: Clock, open: OpenUpstream) {
+  /** `silentMs`: how long a connection may rest and be used again, if the other side says nothing of it; undefined: any time. */
+  constructor(sink: UpstreamSink, clock: Clock, open: OpenUpstream, silentMs: number | undefined) {
     this.#sink = sink;
     this.#clock = clock;
     this.#open = open;
+    this.#silentMs = silentMs;
   }
 
   get isOpen(): boolean {
@@ -55,6 +63,11 @@ export class Upstreams {
   /** The other side of the current one has said all that it will say. */
   get hasEnded(): boolean {
     return this.#current?.hasEnded === true;
+  }
+
+  /** The current one has answered before. */
+  get isReused(): boolean {
+    return this.#current?.isReused === true;
   }
 
   get isEmpty(): boolean {
@@ -78,6 +91,39 @@ export class Upstreams {
       this.#sink.upstreamOpened();
     });
     if (!isOver) this.#opening = opening;
+  }
+
+  /** All that the current one was asked is answered; `said` is its Keep-Alive. It rests until `wake`, or is let go of at once. */
+  rest(nowMs: number, said: string): void {
+    const upstream = this.#current;
+    if (upstream === undefined) return;
+    if (!upstream.mayRest(said, this.#silentMs)) {
+      this.letGo();
+      return;
+    }
+    upstream.isReused = true;
+    upstream.restingSinceMs = nowMs;
+    if (upstream.usableMs !== Infinity) this.#restTimer ??= this.#clock.after(upstream.usableMs, () => this.#checkRest());
+  }
+
+  /** There is something to ask, so one that the other side is about to close is let go of. Answers how long the current one has rested. */
+  wake(nowMs: number): number {
+    const upstream = this.#current;
+    if (upstream?.restingSinceMs === undefined) return 0;
+    const restedMs = nowMs - upstream.restingSinceMs;
+    upstream.restingSinceMs = undefined;
+    if (restedMs < upstream.usableMs) return restedMs;
+    this.letGo();
+    return 0;
+  }
+
+  #checkRest(): void {
+    this.#restTimer = undefined;
+    const upstream = this.#current;
+    if (upstream?.restingSinceMs === undefined) return;
+    const leftMs = upstream.restingSinceMs + upstream.usableMs - this.#clock.monotonic();
+    if (leftMs > 0) this.#restTimer = this.#clock.after(leftMs, () => this.#checkRest());
+    else this.#sink.upstreamRested();
   }
 
   write(chunk: Buffer): void {
@@ -147,6 +193,8 @@ export class Upstreams {
     const upstream = this.#current;
     this.#current = undefined;
     this.isFull = false;
+    this.#restTimer?.cancel();
+    this.#restTimer = undefined;
     if (upstream !== undefined) this.#sink.upstreamReleased();
     return upstream;
   }
@@ -155,12 +203,31 @@ export class Upstreams {
 class Upstream implements ConnectionHandler {
   readonly connection: Connection;
   hasEnded = false;
+  isReused = false;
+  /** Undefined while it is asked something, or has not been. */
+  restingSinceMs: number | undefined;
+  usableMs = Infinity;
   graceTimer: Timer | undefined;
   readonly #owner: Upstreams;
+  #said: string | undefined;
+  /** Requests that it still takes. */
+  #left = Infinity;
 
   constructor(connection: Connection, owner: Upstreams) {
     this.connection = connection;
     this.#owner = owner;
+  }
+
+  mayRest(said: string, silentMs: number | undefined): boolean {
+    this.#left--;
+    // Most say the same each time, or nothing.
+    if (said !== this.#said) {
+      this.#said = said;
+      const keepAlive = parseKeepAlive(said);
+      this.usableMs = usableMs(keepAlive, silentMs);
+      this.#left = keepAlive.max ?? this.#left;
+    }
+    return this.#left > 0 && this.usableMs > 0;
   }
 
   data(chunk: Uint8Array): void {

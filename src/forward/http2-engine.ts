@@ -8,6 +8,8 @@ import type { Duplex } from 'node:stream';
 import util from 'node:util';
 import type { HttpLimits } from '../config/config.ts';
 import type { NativeStream } from '../transport/connection.ts';
+import { parseKeepAlive, usableMs } from '../http1/keep-alive.ts';
+import type { Clock } from '../lib/clock.ts';
 import type { FileAccount } from '../transport/file-budget.ts';
 import { connectFailure, type UpstreamFailure } from './outcome.ts';
 
@@ -85,6 +87,9 @@ export interface ApplicationOptions {
   readonly max: number;
   /** The first connection is in the budget already. */
   readonly files: FileAccount;
+  readonly clock: Clock;
+  /** How long one without a request may be used again, if the application says nothing of it. Undefined: any time. */
+  readonly silentMs: number | undefined;
   /** Connects to the application; `done` is told once, unless the attempt is aborted. */
   open(done: (outcome: StreamOutcome) => void): { abort(): void };
   /** Bytes that one of the connections carried since this was called last. */
@@ -95,8 +100,6 @@ export interface ApplicationOptions {
 
 /** Kept open for a next request, at most; a burst opens more. */
 const MAX_IDLE_CONNECTIONS = 16;
-/** How much earlier than the application would one is closed, so that no request crosses with its end. */
-const AHEAD_MS = 1000;
 /** Of a timer. */
 const LONGEST_IDLE_MS = 2 ** 31 - 1;
 
@@ -104,17 +107,23 @@ interface Meter {
   readonly native: NativeStream;
   read: number;
   written: number;
-  /** How long the application said that it keeps it, and when it was last acted upon. */
-  hint: string | undefined;
-  hintTaken: string | undefined | false;
+  /** What the application said in Keep-Alive, and what was last acted upon. */
+  hint: string;
+  hintTaken: string | undefined;
+  usableMs: number;
+  /** Requests that the application still takes on it. */
+  left: number;
+  /** When it was last idle, and what had been read from it by then: undefined if it never was. */
+  rested: { atMs: number; read: number } | undefined;
 }
 
 /** The connections to the application for one HTTP/2 connection: no request of another peer ever comes here. */
 export class ApplicationConnections extends Agent {
   readonly #options: ApplicationOptions;
   readonly #attempts = new Set<{ abort(): void }>();
-  /** The open ones, with what was counted of each. */
-  readonly #meters = new Map<Duplex, Meter>();
+  readonly #open = new Set<Duplex>();
+  /** What was counted of each. */
+  readonly #meters = new WeakMap<Duplex, Meter>();
   #held = 0;
   #closed = false;
 
@@ -139,11 +148,11 @@ export class ApplicationConnections extends Agent {
     const { attempt: slot } = options as ReturnType<typeof exactly>;
     const fail = (failure: UpstreamFailure): void => (done as (error: Error) => void)(new NoConnection(failure));
     if (this.#closed) {
-      fail(connectFailure('ECANCELED', 'the HTTP/2 connection is closed'));
+      fail(connectFailure('the application', 'ECANCELED', 'the HTTP/2 connection is closed'));
       return;
     }
     if (this.#held > 0 && !this.#options.files.take(1)) {
-      fail(connectFailure('EMFILE', 'no file descriptors are left for connections'));
+      fail(connectFailure('the application', 'EMFILE', 'no file descriptors are left for connections'));
       return;
     }
     this.#held++;
@@ -174,32 +183,72 @@ export class ApplicationConnections extends Agent {
     slot.giveUp = () => {
       this.#attempts.delete(handle);
       handle.abort();
-      fail(connectFailure('ECANCELED', 'nobody waits for it any more'));
+      fail(connectFailure('the application', 'ECANCELED', 'nobody waits for it any more'));
     };
   }
 
   /** The application says how long it keeps a connection without requests: `timeout=5`, in a field that is ours. */
   hint(stream: Duplex, value: string | undefined): void {
     const meter = this.#meters.get(stream);
-    if (meter !== undefined) meter.hint = value;
+    if (meter !== undefined) meter.hint = value ?? '';
   }
 
   /** Sets up what its idle time needs: once, if the application says the same each time. */
   override keepSocketAlive(socket: Duplex): boolean {
     this.account(socket);
     const meter = this.#meters.get(socket);
-    if (meter !== undefined && meter.hint === meter.hintTaken) return true;
-    // Its type does not say that it answers.
-    if (!(super.keepSocketAlive(socket) as unknown as boolean)) return false;
-    if (meter === undefined) return true;
-    meter.hintTaken = meter.hint;
-    const seconds = /^timeout=(\d+)/.exec(meter.hint ?? '')?.[1];
-    if (seconds === undefined) return true;
-    // Node would do so only within a time of its own for idle connections, which would cost each request a listener. It
-    // closes a connection whose time is over if that is idle, and only then.
-    const idleMs = Math.min(Number(seconds) * 1000 - AHEAD_MS, LONGEST_IDLE_MS);
-    if (idleMs > 0) (socket as IncomingMessage['socket']).setTimeout(idleMs);
-    return idleMs > 0;
+    if (meter === undefined) return false;
+    meter.left--;
+    if (meter.hint !== meter.hintTaken) {
+      meter.hintTaken = meter.hint;
+      // What it answers is its own reading of Keep-Alive.
+      super.keepSocketAlive(socket);
+      const keepAlive = parseKeepAlive(meter.hint);
+      meter.usableMs = usableMs(keepAlive, this.#options.silentMs);
+      meter.left = keepAlive.max ?? meter.left;
+      // Node would do so only within a time of its own for idle connections, which would cost each request a listener. It
+      // closes a connection whose time is over if that is idle, and only then.
+      const idleMs = meter.usableMs === Infinity ? 0 : Math.min(Math.ceil(meter.usableMs), LONGEST_IDLE_MS);
+      (socket as IncomingMessage['socket']).setTimeout(idleMs);
+    }
+    const atMs = this.#options.clock.monotonic();
+    if (meter.rested === undefined) meter.rested = { atMs, read: meter.read };
+    else {
+      meter.rested.atMs = atMs;
+      meter.rested.read = meter.read;
+    }
+    return meter.left > 0 && meter.usableMs > 0;
+  }
+
+  /** Lets go of idle ones that the application is about to close. Answers how long the one that is used next has rested; 0: none is idle. */
+  wake(): number {
+    const idle = this.#idle();
+    const nowMs = this.#options.clock.monotonic();
+    for (let next = idle.at(-1); next !== undefined; next = idle.at(-1)) {
+      const meter = this.#meters.get(next);
+      const restedMs = nowMs - (meter?.rested?.atMs ?? -Infinity);
+      if (!next.destroyed && restedMs < (meter?.usableMs ?? 0)) return restedMs;
+      idle.pop();
+      next.destroy();
+    }
+    return 0;
+  }
+
+  /** The next request gets a new connection: one that was idle has been closed by the application, and the others are no younger. */
+  dropIdle(): void {
+    const idle = this.#idle();
+    while (idle.length > 0) idle.pop()?.destroy();
+  }
+
+  /** Whether the application had answered on this connection before, and said nothing since: it may have closed it before it saw a request. */
+  heardNothing(stream: Duplex | null): boolean {
+    const meter = stream === null ? undefined : this.#meters.get(stream);
+    return meter?.rested !== undefined && meter.rested.read === meter.native.bytesRead();
+  }
+
+  /** Node's own list; it takes the last one. Those that are being closed are in it until they are. */
+  #idle(): Duplex[] {
+    return (this.freeSockets as Record<string, Duplex[] | undefined>)[''] ?? [];
   }
 
   /** Tells what a connection carried. */
@@ -218,14 +267,17 @@ export class ApplicationConnections extends Agent {
     this.#closed = true;
     for (const attempt of this.#attempts) attempt.abort();
     this.#attempts.clear();
-    for (const stream of this.#meters.keys()) stream.destroy();
+    for (const stream of this.#open) stream.destroy();
   }
 
   #opened(native: NativeStream): void {
-    this.#meters.set(native.stream, { native, read: 0, written: 0, hint: undefined, hintTaken: false });
-    native.stream.once('close', () => {
-      this.account(native.stream);
-      this.#meters.delete(native.stream);
+    const { stream } = native;
+    const fresh = { hint: '', hintTaken: undefined, usableMs: Infinity, left: Infinity, rested: undefined };
+    this.#meters.set(stream, { native, read: 0, written: 0, ...fresh });
+    this.#open.add(stream);
+    stream.once('close', () => {
+      this.account(stream);
+      this.#open.delete(stream);
       this.#give();
     });
   }
@@ -258,8 +310,8 @@ export interface Asker {
   /** The request is under way: write its body, if any, and end it. */
   asked(request: ClientRequest): void;
   answered(response: IncomingMessage): void;
-  /** May come more than once, and after the response. */
-  failed(error: Error): void;
+  /** May come more than once, and after the response; `request` is the one that `asked` was called with. */
+  failed(error: Error, request: ClientRequest | undefined): void;
 }
 
 /**
@@ -280,6 +332,7 @@ export function ask(asker: Asker, request: ExactRequest, connections: Applicatio
 class Incoming {
   readonly asker: Asker;
   readonly method: string;
+  request: ClientRequest | undefined;
   readonly url = '/';
   readonly headers = NO_FIELDS;
   readonly socket = OPEN;
@@ -295,6 +348,7 @@ class Incoming {
   }
 
   pipe(request: ClientRequest): void {
+    this.request = request;
     this.asker.asked(request);
   }
 }
@@ -321,7 +375,7 @@ proxy.webPasses = [passes.stream];
 proxy.on('proxyRes', (response, incoming) => incoming.asker.answered(response));
 
 function failed(error: Error, incoming: Incoming): void {
-  incoming.asker.failed(error);
+  incoming.asker.failed(error, incoming.request);
 }
 
 /**

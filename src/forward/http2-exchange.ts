@@ -3,7 +3,7 @@ import type { Clock } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { HttpResult, RequestRecord } from '../telemetry/records.ts';
-import { noteYoungBytes } from '../transport/young-garbage.ts';
+import { noteYoungBytes } from '../transport/garbage.ts';
 import type { IdentityFields } from '../http1/identity-fields.ts';
 import { ownBody, type OwnStatus } from '../http1/own-answer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
@@ -16,10 +16,12 @@ import {
   type Asker,
   type Attempt,
   type ClientRequest,
+  type ExactRequest,
   type IncomingMessage,
   type ServerHttp2Stream,
 } from './http2-engine.ts';
 import { fieldObject, readResponse, responseTrailers, type FieldList, type Http2Head } from '../http2/head.ts';
+import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
 import type { Session } from './session.ts';
 
 /** What the requests of one HTTP/2 connection share. */
@@ -60,6 +62,10 @@ export class Exchange implements Asker, DeadlineSink {
   #stage: Stage = 'asking';
   #request: ClientRequest | undefined;
   readonly #attempt: Attempt = { giveUp: undefined };
+  /** What is asked, for as long as it may have to be asked once more. */
+  #exact: ExactRequest | undefined;
+  #kept: KeptRequest | undefined;
+  #retries = 0;
   #response: IncomingMessage | undefined;
   #method = '';
   #target = '';
@@ -123,7 +129,12 @@ export class Exchange implements Asker, DeadlineSink {
     this.#requestBytes = head.length;
     this.#announced = head.announced;
     this.#continues = hasBody && head.expectsContinue;
-    const verdict = judge(head.method, head.target, head.host);
+    const judgement = judge(head.method, head.target, head.host);
+    if (!judgement.ok) {
+      this.#answer(400, 'bad_request', judgement.error);
+      return;
+    }
+    const verdict = judgement.value;
     this.#verdict = verdict;
     if (!verdict.allowed) this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
     else if ((this.#announced ?? 0) > (limits.maxBodyBytes ?? Infinity)) this.#answer(413, 'too_large', 'the body is too large');
@@ -135,6 +146,13 @@ export class Exchange implements Asker, DeadlineSink {
     if (this.#stage === 'over') return;
     this.#finish('dropped');
     this.#reset();
+  }
+
+  /** Ends by itself if it would not be let begin now. */
+  judgeAgain(): void {
+    if (this.#verdict?.allowed !== true) return;
+    const again = this.#context.judge(this.#method, this.#target, this.#host);
+    if (!again.ok || !again.value.allowed) this.drop();
   }
 
   /** The client's connection is closed. */
@@ -167,21 +185,37 @@ export class Exchange implements Asker, DeadlineSink {
 
   #ask(): void {
     const { head, identity, connections, limits } = this.#context;
-    const request = {
+    const exact = {
       method: this.#method,
       target: this.#target,
       fields: head.forApplication(identity),
       maxHeadBytes: limits.maxHeadBytes,
       attempt: this.#attempt,
     };
+    this.#exact = exact;
+    // They may come before the body is read.
+    if (this.#hasBody) this.#stream.on('trailers', (_: object, __: number, raw?: string[]) => this.#trailersCame(raw ?? []));
+    if (connections.wake() < RESTED_MS) this.#send(exact);
+    else {
+      // By then, all that had come is read: also the end of a connection that it was to be sent on.
+      setImmediate(() => {
+        if (this.#stage !== 'asking') return;
+        connections.wake();
+        this.#send(exact);
+      });
+    }
+  }
+
+  #send(exact: ExactRequest): void {
     try {
-      ask(this, request, connections);
+      ask(this, exact, this.#context.connections);
     } catch (thrown) {
       this.#fail(400, 'bad_request', `the request cannot be forwarded (${codeOf(thrown) ?? 'unknown'})`);
     }
   }
 
   asked(request: ClientRequest): void {
+    const isAgain = this.#request !== undefined;
     this.#request = request;
     // Node would leave out those that are too many, and say nothing.
     request.maxHeadersCount = this.#context.limits.maxFields + 1;
@@ -190,18 +224,27 @@ export class Exchange implements Asker, DeadlineSink {
     );
     // A 101 that nobody asked for is said by nothing else.
     request.on('close', () => {
-      if (this.#stage === 'asking') this.#fail(502, 'upstream_failed', 'the application closed the connection without a response');
+      if (this.#stage === 'asking' && request === this.#request)
+        this.#fail(502, 'upstream_failed', 'the application closed the connection without a response');
     });
+    if (isAgain) {
+      this.#sendRest(request);
+      return;
+    }
+    // Only who answered before may have closed without having seen the request.
+    if (request.reusedSocket && isIdempotent(this.#method)) {
+      this.#kept = new KeptRequest();
+      if (!this.#kept.begin(this.#requestBytes)) this.#forgetRequest();
+    } else this.#exact = undefined;
     if (!this.#hasBody) {
       request.end();
       this.#requestDone();
       return;
     }
     const stream = this.#stream;
-    request.on('drain', () => this.#hold(false));
+    request.on('drain', () => this.#drained(request));
     // When there is somebody to send the body to.
     if (this.#continues) request.on('socket', () => this.#sayContinue());
-    stream.on('trailers', (_: object, __: number, raw?: string[]) => this.#trailersCame(raw ?? []));
     stream.on('data', (chunk: Buffer) => this.#bodyCame(chunk));
     stream.on('end', () => this.#bodyEnded());
     // Node keeps a head until there is something of the body; what came with the head may still go with it.
@@ -213,6 +256,45 @@ export class Exchange implements Asker, DeadlineSink {
       if (request.socket === null) request.on('socket', () => this.#timeBody());
       else this.#timeBody();
     });
+  }
+
+  /** The application closed a connection that it had kept, and said nothing on it: it may not have seen the request. */
+  #mayAskAgain(code: string, request: ClientRequest | undefined): boolean {
+    if (this.#kept?.isWhole !== true || !wasClosed(code) || request === undefined) return false;
+    return this.#context.connections.heardNothing(request.socket);
+  }
+
+  #askAgain(exact: ExactRequest): void {
+    this.#retries++;
+    this.#request?.destroy();
+    this.#context.connections.dropIdle();
+    this.#send(exact);
+  }
+
+  #sendRest(request: ClientRequest): void {
+    const body = this.#kept?.body;
+    // There is no third time.
+    this.#forgetRequest();
+    if (!this.#hasBody) {
+      request.end();
+      return;
+    }
+    request.on('drain', () => this.#drained(request));
+    // The head goes out, with or without a body behind it.
+    let takesMore = request.write('', 'latin1');
+    if (body !== undefined && body.length > 0) takesMore = request.write(body);
+    if (this.#requestWhole) this.#endRequest(request);
+    else this.#hold(!takesMore);
+  }
+
+  #forgetRequest(): void {
+    this.#kept?.forget();
+    this.#kept = undefined;
+    this.#exact = undefined;
+  }
+
+  #drained(request: ClientRequest): void {
+    if (request === this.#request) this.#hold(false);
   }
 
   #timeBody(): void {
@@ -234,6 +316,7 @@ export class Exchange implements Asker, DeadlineSink {
     if (this.#received > (this.#announced ?? Infinity)) this.#fail(400, 'bad_request', 'the body is longer than Content-Length says');
     else if (this.#received > (this.#context.limits.maxBodyBytes ?? Infinity)) this.#fail(413, 'too_large', 'the body is too large');
     else {
+      if (this.#kept?.add(chunk, 0, chunk.length) === false) this.#forgetRequest();
       if (this.#request?.write(chunk) === false) this.#hold(true);
       this.#context.connections.account(this.#request?.socket ?? undefined);
     }
@@ -280,10 +363,14 @@ export class Exchange implements Asker, DeadlineSink {
       this.#fail(400, 'bad_request', 'the body is not as long as Content-Length says');
       return;
     }
-    // Beside a Content-Length there is no place for trailers.
-    if (this.#requestTrailers !== undefined && this.#announced === undefined) this.#request.addTrailers(pairs(this.#requestTrailers));
-    this.#request.end();
+    this.#endRequest(this.#request);
     this.#requestDone();
+  }
+
+  #endRequest(request: ClientRequest): void {
+    // Beside a Content-Length there is no place for trailers.
+    if (this.#requestTrailers !== undefined && this.#announced === undefined) request.addTrailers(pairs(this.#requestTrailers));
+    request.end();
   }
 
   #requestDone(): void {
@@ -296,7 +383,7 @@ export class Exchange implements Asker, DeadlineSink {
 
   /** An application that answered before the body, and then took the body for a request, would read one that nobody judged: it is not asked. */
   #sayContinue(): void {
-    if (this.#stage === 'asking') this.#send(() => this.#stream.additionalHeaders({ ':status': 100 }));
+    if (this.#stage === 'asking') this.#tell(() => this.#stream.additionalHeaders({ ':status': 100 }));
   }
 
   #interimHead(status: number, raw: FieldList): void {
@@ -306,12 +393,13 @@ export class Exchange implements Asker, DeadlineSink {
     else if (++this.#interim > MAX_INTERIM) this.#nonsense('too many interim responses');
     else {
       this.#context.active(this);
-      this.#send(() => this.#stream.additionalHeaders(fieldObject(read.fields)));
+      this.#tell(() => this.#stream.additionalHeaders(fieldObject(read.fields)));
     }
   }
 
   answered(response: IncomingMessage): void {
     this.#response = response;
+    this.#forgetRequest();
     response.on('error', nothing);
     if (this.#stage !== 'asking') {
       response.destroy();
@@ -333,7 +421,7 @@ export class Exchange implements Asker, DeadlineSink {
     // After chunks alone; waiting for them costs a frame.
     const waitForTrailers = framing === 'chunked';
     this.#waitsForTrailers = waitForTrailers;
-    if (!this.#send(() => this.#stream.respond(fields, { endStream, waitForTrailers }))) return;
+    if (!this.#tell(() => this.#stream.respond(fields, { endStream, waitForTrailers }))) return;
     this.#stage = 'responding';
     this.#status = status;
     this.#responseBytes += sizeOf(fields);
@@ -341,13 +429,12 @@ export class Exchange implements Asker, DeadlineSink {
     if (endStream) {
       response.resume();
       this.#responseDone();
-      // It may have a body all the same.
-      if (status === 205) this.#request?.destroy();
+      if (read.isLast) this.#request?.destroy();
       return;
     }
     this.#endsWithConnection = framing === 'close';
     this.#awaited = read.length;
-    if (waitForTrailers) this.#stream.on('wantTrailers', () => this.#sendTrailers(response));
+    if (waitForTrailers) this.#stream.on('wantTrailers', () => this.#sendTrailers(response, read.nominated));
     response.on('data', (chunk: Buffer) => this.#responseCame(chunk));
     // With a length, the last byte says it.
     if (read.length === undefined) response.on('end', () => this.#responseEnded());
@@ -386,21 +473,27 @@ export class Exchange implements Asker, DeadlineSink {
     if (this.#stage === 'responding') this.#fail(502, 'upstream_failed', 'the application ended within its response');
   }
 
-  #sendTrailers(response: IncomingMessage): void {
+  #sendTrailers(response: IncomingMessage, nominated: ReadonlySet<string>): void {
     const stream = this.#stream;
-    const sent = this.#send(() => stream.sendTrailers(fieldObject(responseTrailers(response.rawTrailers))));
+    const sent = this.#tell(() => stream.sendTrailers(fieldObject(responseTrailers(response.rawTrailers, nominated))));
     // Node sends them in an immediate of its own.
     if (sent && !this.#requestWhole) setImmediate(() => stream.close(NGHTTP2_NO_ERROR));
   }
 
-  failed(error: Error): void {
-    if (this.#stage === 'over') return;
+  failed(error: Error, request: ClientRequest | undefined): void {
+    // More is said of the first one when it is asked again.
+    if (this.#stage === 'over' || request !== this.#request) return;
     if (error instanceof NoConnection) {
       const { status, result, detail } = error.failure;
       this.#fail(status, result, detail);
       return;
     }
     const code = codeOf(error) ?? 'unknown';
+    const exact = this.#mayAskAgain(code, request) ? this.#exact : undefined;
+    if (exact !== undefined) {
+      this.#askAgain(exact);
+      return;
+    }
     if (code.startsWith('HPE_')) this.#nonsense(code);
     else this.#fail(502, 'upstream_failed', `the application broke the connection (${code})`);
   }
@@ -410,7 +503,7 @@ export class Exchange implements Asker, DeadlineSink {
   }
 
   /** Hands Node what came from an application. What Node refuses is the application's fault; false, then. */
-  #send(say: () => void): boolean {
+  #tell(say: () => void): boolean {
     try {
       say();
       return true;
@@ -482,6 +575,7 @@ export class Exchange implements Asker, DeadlineSink {
 
   #finish(result: HttpResult, detail?: string): void {
     this.#stage = 'over';
+    this.#forgetRequest();
     this.#deadlines?.end();
     this.#attempt.giveUp?.();
     // Of what is buffered, Node waits for the end: a paused stream would never be closed, and keep its place among the client's.
@@ -501,6 +595,7 @@ export class Exchange implements Asker, DeadlineSink {
       bytesFromDownstream: this.#requestBytes,
       bytesToDownstream: this.#responseBytes,
       durationMs: clock.monotonic() - this.#startedAtMs,
+      retries: this.#retries,
     });
   }
 }

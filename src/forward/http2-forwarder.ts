@@ -116,6 +116,8 @@ class Http2Forwarder implements ExchangeContext {
     this.connections = new ApplicationConnections({
       max: options.maxConcurrentStreams,
       files: options.files,
+      clock,
+      silentMs: limits.upstreamIdleTimeoutMs,
       open: (done) => options.open(done),
       carried: (read, written) => {
         counters.upstreamReadBytes += read;
@@ -128,11 +130,20 @@ class Http2Forwarder implements ExchangeContext {
   start(): void {
     const { session, downstream, limits, clock } = this.#options;
     session.drop = () => this.#drop();
+    session.dismiss = (reason, detail) => {
+      session.because(reason, detail);
+      if (this.#exchanges.size > 0) this.#drop();
+      else this.#end(CLOSE_GRACE_MS);
+    };
     // Requests that are on their way are refused by the GOAWAY, which says so: Node cannot announce the end before it.
     session.wind = () => this.#endWithStreams();
     session.expire = () => {
       session.because('svid_expired', 'the SVID of one side has expired');
       this.#endWithStreams();
+    };
+    session.stillAllowed = () => {
+      for (const exchange of this.#exchanges) exchange.judgeAgain();
+      return true;
     };
     const native = downstream.handOver({ ended: () => this.#clientEnded(), closed: (error) => this.#clientClosed(error) });
     if (native === undefined) return;

@@ -1,5 +1,6 @@
 import type { DenyReason } from '../policy/verdict.ts';
 import type { CloseReason, Direction, HttpResult } from '../telemetry/records.ts';
+import { TOO_MUCH_SENT } from '../transport/handshake-bytes.ts';
 import type { OwnStatus } from '../http1/own-answer.ts';
 import type { Side } from './tcp-forwarder.ts';
 
@@ -13,6 +14,8 @@ export function handshakeProblem(code: string): DenyReason {
     case 'ERR_SSL_WRONG_CERTIFICATE_TYPE':
     case 'ERR_SSL_UNSUPPORTED_SIGNATURE_TYPE':
       return 'bad_certificate';
+    case TOO_MUCH_SENT:
+      return 'chain_not_read';
     default:
       return 'protocol_error';
   }
@@ -29,17 +32,34 @@ export interface UpstreamFailure {
   readonly message: string;
 }
 
-/** The upstream could not be reached, for what the system's code says. */
-export function connectFailure(code: string, message: string): UpstreamFailure {
-  return { ...connectStatus(code), closeReason: connectProblem(code), detail: 'the application cannot be reached', message };
+/** Whom a text means: inbound, the application beside us; outbound, the server, which may have a sidecar of its own. */
+export type Who = 'the application' | 'the server';
+
+/** The other side could not be reached, for what the system's code says. */
+export function connectFailure(who: Who, code: string, message: string): UpstreamFailure {
+  return { ...connectStatus(code), closeReason: connectProblem(code), detail: whyUnreached(who, code), message };
 }
 
-/** The server was reached, but there was no TLS with it. */
-export function handshakeFailure(reason: DenyReason, message: string): UpstreamFailure {
+function whyUnreached(who: Who, code: string): string {
+  if (connectProblem(code) === 'upstream_unresolved') return `the name of ${who} has no address`;
+  if (code === 'ETIMEDOUT') return `${who} did not accept the connection in time`;
+  if (code === 'ECONNRESET') return whyReset(who, 'at once');
+  return `${who} cannot be reached`;
+}
+
+/** A sidecar that has no identity yet closes what it accepts. */
+function whyReset(who: Who, when: string): string {
+  return `${who} closed the connection ${when}${who === 'the server' ? ': its sidecar may not be ready' : ''}`;
+}
+
+/** The server was reached, but there was no TLS with it. `code` is that of the TLS library or the system, if one of them said why. */
+export function handshakeFailure(reason: DenyReason, code: string | undefined, message: string): UpstreamFailure {
   const closeReason = 'upstream_tls_failed';
   if (reason === 'handshake_timeout')
     return { status: 504, result: 'upstream_timeout', closeReason, detail: 'the server did not finish the TLS handshake in time', message };
-  return { status: 502, result: 'upstream_failed', closeReason, detail: `the TLS handshake with the server failed: ${reason}`, message };
+  const detail =
+    code === 'ECONNRESET' ? whyReset('the server', 'within the TLS handshake') : `the TLS handshake with the server failed: ${reason}`;
+  return { status: 502, result: 'upstream_failed', closeReason, detail, message };
 }
 
 /** The server is not who it must be. */
@@ -75,7 +95,7 @@ export function connectProblem(code: string): CloseReason {
   }
 }
 
-/** What a request is answered whose application could not be connected to, from the system's code. */
+/** What a request is answered for which there was no connection, from the system's code. */
 function connectStatus(code: string): { readonly status: OwnStatus; readonly result: HttpResult } {
   switch (code) {
     case 'ETIMEDOUT':

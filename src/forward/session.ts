@@ -1,6 +1,6 @@
 import type { Clock } from '../lib/clock.ts';
 import type { DenyList } from '../policy/deny-list.ts';
-import type { DenyReason } from '../policy/verdict.ts';
+import type { DenyReason, PolicyReason, Verdict } from '../policy/verdict.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { CloseReason, ConnectionRecord } from '../telemetry/records.ts';
 import type { ProvenPeer } from '../tls/peer.ts';
@@ -40,7 +40,10 @@ export class Session {
   ownId: SpiffeId | undefined;
   /** Wall time at which `expire` is called. */
   expiresAtMs = Infinity;
+  /** The rule that decided. */
   rule: string | undefined;
+  /** Only audit let it in: what it would have been refused for. */
+  audited: PolicyReason | undefined;
   denied: DenyReason | undefined;
   /** It is not allowed, and was let in to be told so; no request of it was allowed since. */
   isToldOnly = false;
@@ -50,12 +53,19 @@ export class Session {
   lastActiveTick = 0;
   /** Drops whatever is open at the moment. Replaced as the session goes on. */
   drop: () => void = () => undefined;
+  /** Ends the session at once, for this reason; in order if nothing is under way, for protocols that have such a moment. */
+  dismiss: (reason: CloseReason, detail: string) => void = (reason, detail) => this.#dropBecause(reason, detail);
   /** It takes long until the session is admitted: what is unread of it is to be watched. */
   linger: () => void = () => undefined;
   /** Ends the session as soon as nothing is under way, if the protocol has such a moment. */
   wind: () => void = () => undefined;
   /** The SVID of one side has expired: for protocols that have a moment to begin anew. */
   expire: () => void = () => undefined;
+  /**
+   * Whether what is under way would still be let begin. False: the connection is to be dropped for it. What can be ended by
+   * itself has been.
+   */
+  stillAllowed: () => boolean = () => true;
   #closeReason: CloseReason | undefined;
   #detail: string | undefined;
   #ended = false;
@@ -63,6 +73,13 @@ export class Session {
   constructor(downstreamAddress: string, startedAtMs: number) {
     this.downstreamAddress = downstreamAddress;
     this.startedAtMs = startedAtMs;
+  }
+
+  /** A verdict on the peer, later than the one that let it in. */
+  judged(verdict: Verdict): void {
+    this.rule = verdict.rule;
+    this.denied = verdict.allowed ? undefined : verdict.reason;
+    if (verdict.allowed) this.isToldOnly = false;
   }
 
   get ended(): boolean {
@@ -77,14 +94,21 @@ export class Session {
     this.#detail = detail !== undefined && detail.length > MAX_DETAIL ? `${detail.slice(0, MAX_DETAIL)}…` : detail;
   }
 
+  #dropBecause(reason: CloseReason, detail: string): void {
+    this.because(reason, detail);
+    this.drop();
+  }
+
   /** True the first time: then the caller writes the record and gives back what the session held. */
   end(): boolean {
     if (this.#ended) return false;
     this.#ended = true;
     this.drop = () => undefined;
+    this.dismiss = () => undefined;
     this.linger = () => undefined;
     this.wind = () => undefined;
     this.expire = () => undefined;
+    this.stillAllowed = () => true;
     return true;
   }
 
@@ -105,6 +129,7 @@ export class Session {
       closeReason,
       detail: this.#detail,
       rule: this.rule,
+      audited: this.audited,
       bytesFromDownstream: this.bytesFromDownstream,
       bytesToDownstream: this.bytesToDownstream,
       durationMs: clock.monotonic() - this.startedAtMs,

@@ -259,12 +259,26 @@ export function tokenList(value: string): string[] | undefined {
   const parts = value.split(',', MAX_MEMBERS + 1);
   if (parts.length > MAX_MEMBERS) return undefined;
   for (const part of parts) {
-    const member = part.replace(/^[ \t]+|[ \t]+$/g, '').toLowerCase();
+    if (part === '') continue;
+    const member = withoutSpaces(part).toLowerCase();
     if (member === '') continue;
     for (let index = 0; index < member.length; index++) if (TOKEN[member.charCodeAt(index)] !== 1) return undefined;
     members.push(member);
   }
   return members;
+}
+
+/** A member of a list without the spaces and tabs around it. */
+export function withoutSpaces(text: string): string {
+  let start = 0;
+  let end = text.length;
+  while (start < end && isSpace(text.charCodeAt(start))) start++;
+  while (end > start && isSpace(text.charCodeAt(end - 1))) end--;
+  return text.slice(start, end);
+}
+
+function isSpace(code: number): boolean {
+  return code === SP || code === HTAB;
 }
 
 /** The number that a Content-Length says: digits alone, no larger than a number holds exactly; else undefined. */

@@ -1,6 +1,8 @@
 /** What the application is told of the caller, and what a client may not tell it. Pure. */
 import { foldName, framesAnew, nameBytes, type Fields } from './fields.ts';
+import { copyFields, fieldsEnd, isHopByHop, readsAsAny } from './hop-by-hop.ts';
 import type { RequestHead } from './request-head.ts';
+import { upgradeLines } from './upgrades.ts';
 
 export const XFCC = 'X-Forwarded-Client-Cert';
 
@@ -26,7 +28,7 @@ export interface Caller {
 
 /** Of one connection: the fields that no client may send, and ours. */
 export interface IdentityFields {
-  /** Folded, as `Fields.readsAs` compares. */
+  /** Folded, as `Fields.readsAs` compares. Asked for each head, for the policy may change. */
   readonly names: readonly Uint8Array[];
   /** What becomes of the client's own XFCC, in heads: only of a field that has this very name, not of one that reads like it. */
   readonly clientXfcc: 'removed' | 'kept' | { readonly appended: Buffer };
@@ -35,59 +37,94 @@ export interface IdentityFields {
 }
 
 /**
- * Fields between the client and us (RFC 9110, section 7.6.1; `Expect` is answered by us), and those that would make the
- * application leave HTTP/1.1.
+ * Fields by which some applications take a request for another one than the request line says: rules that look at methods and
+ * paths would have judged the wrong one.
  */
-const HOP_BY_HOP = ['connection', 'keep-alive', 'proxy-connection', 'te', 'upgrade', 'http2-settings', 'expect'].map(nameBytes);
+export const OVERRIDES = ['X-HTTP-Method-Override', 'X-HTTP-Method', 'X-Method-Override', 'X-Original-URL', 'X-Rewrite-URL'] as const;
+const FOLDED_OVERRIDES = OVERRIDES.map((name) => nameBytes(foldName(name)));
+/** `Expect` is answered by us, and the other is a part of leaving HTTP/1.1. */
+const FOR_US = ['expect', 'http2-settings'].map(nameBytes);
+const HOST = nameBytes('host');
 const XFCC_NAME = nameBytes(XFCC.toLowerCase());
 const XFCC_COLON = Buffer.from(`${XFCC}: `, 'latin1');
 const COMMA = Buffer.from(',', 'latin1');
 const CRLF = Buffer.from('\r\n', 'latin1');
 const CLOSE = Buffer.from('Connection: close\r\n', 'latin1');
-const WEBSOCKET = Buffer.from('Connection: Upgrade\r\nUpgrade: websocket\r\n', 'latin1');
 
-/** Throws if a value would have to be quoted, which no SPIFFE ID needs. */
-export function buildIdentityFields({ xfcc, spiffeIdHeader }: IdentityOptions, { peerId, ownId, leafSha256 }: Caller): IdentityFields {
+/**
+ * `removesOverrides` says, at each head, whether rules look at requests. Throws if a value would have to be quoted, which no
+ * SPIFFE ID needs.
+ */
+export function buildIdentityFields(
+  { xfcc, spiffeIdHeader }: IdentityOptions,
+  { peerId, ownId, leafSha256 }: Caller,
+  removesOverrides: () => boolean,
+): IdentityFields {
   for (const id of [peerId, ownId])
     if (!/^spiffe:\/\/[A-Za-z0-9._/-]+$/.test(id)) throw new Error(`${JSON.stringify(id)} cannot stand in a field`);
   if (!/^[0-9a-f]{64}$/.test(leafSha256)) throw new Error(`${JSON.stringify(leafSha256)} is not a SHA-256 in hex`);
   // Envoy's order and spelling; no value here has one of the characters that it leaves unquoted.
   const ours = `By=${ownId};Hash=${leafSha256};URI=${peerId}`;
   const lines = xfcc === 'sanitize-set' ? `${XFCC}: ${ours}\r\n` : '';
-  const fields = fieldsOf(lines + (spiffeIdHeader === undefined ? '' : `${spiffeIdHeader}: ${peerId}\r\n`), spiffeIdHeader);
-  if (xfcc === 'unsafe-forward') return { ...fields, clientXfcc: 'kept' };
-  return xfcc === 'unsafe-append' ? { ...fields, clientXfcc: { appended: Buffer.from(ours, 'latin1') } } : fields;
+  const all = lines + (spiffeIdHeader === undefined ? '' : `${spiffeIdHeader}: ${peerId}\r\n`);
+  const clientXfcc = xfcc === 'unsafe-forward' ? 'kept' : xfcc === 'unsafe-append' ? { appended: Buffer.from(ours, 'latin1') } : 'removed';
+  return fieldsOf(all, spiffeIdHeader, clientXfcc, removesOverrides);
 }
 
 /** Of a connection away from the application, which has nobody to tell the server of. */
-export function buildOutboundFields(xfcc: OutboundXfccMode): IdentityFields {
-  const fields = fieldsOf('', undefined);
-  return xfcc === 'unsafe-forward' ? { ...fields, clientXfcc: 'kept' } : fields;
+export function buildOutboundFields(xfcc: OutboundXfccMode, removesOverrides: () => boolean): IdentityFields {
+  return fieldsOf('', undefined, xfcc === 'unsafe-forward' ? 'kept' : 'removed', removesOverrides);
 }
 
-function fieldsOf(lines: string, spiffeIdHeader: string | undefined): IdentityFields {
-  const names = spiffeIdHeader === undefined ? [XFCC] : [XFCC, spiffeIdHeader];
+function fieldsOf(
+  lines: string,
+  spiffeIdHeader: string | undefined,
+  clientXfcc: IdentityFields['clientXfcc'],
+  removesOverrides: () => boolean,
+): IdentityFields {
+  const own = [XFCC, ...(spiffeIdHeader === undefined ? [] : [spiffeIdHeader])].map((name) => nameBytes(foldName(name)));
+  const all = [...own, ...FOLDED_OVERRIDES];
   return {
-    names: names.map((name) => nameBytes(foldName(name))),
-    clientXfcc: 'removed',
+    get names() {
+      return removesOverrides() ? all : own;
+    },
+    clientXfcc,
     lines: Buffer.from(`${lines}\r\n`, 'latin1'),
   };
 }
 
-/** The head for the application, in one buffer: the client's request line and fields, without what it may not say, and ours. */
+/**
+ * The head for the application, in one buffer: the client's request line and fields, without what it may not say, and
+ * ours. A target in absolute form goes on as a path, with its authority for `Host` (RFC 9112, section 3.2.2).
+ */
 export function rewriteHead(head: RequestHead, identity: IdentityFields): Buffer {
-  const { fields, lineStart, fieldsStart, nominated } = head;
-  const end = fields.count === 0 ? fieldsStart : fields.lineEnd(fields.count - 1);
+  const { fields, lineStart, fieldsStart, nominated, absolute } = head;
+  const end = fieldsEnd(fields, fieldsStart);
   const { names, clientXfcc, lines } = identity;
   const appended = typeof clientXfcc === 'string' ? undefined : xfccAfterClients(fields, clientXfcc.appended);
-  const out = Buffer.allocUnsafe(end - lineStart + WEBSOCKET.length + lines.length + (appended?.length ?? 0));
-  let at = copyFields(fields, lineStart, out, names, nominated, clientXfcc === 'kept');
+  const before = absolute === undefined ? undefined : ownLines(head, absolute.authority);
   // After the client's nominations, so that these cannot take ours away.
-  if (head.upgradesToWebSocket) at += WEBSOCKET.copy(out, at);
-  else if (head.close) at += CLOSE.copy(out, at);
+  const after = head.upgrade !== undefined ? Buffer.from(upgradeLines([head.upgrade], false), 'latin1') : head.close ? CLOSE : undefined;
+  const start = before === undefined ? lineStart : fieldsStart;
+  const out = Buffer.allocUnsafe((before?.length ?? 0) + end - start + (after?.length ?? 0) + (appended?.length ?? 0) + lines.length);
+  const keepsXfcc = clientXfcc === 'kept';
+  let at = copyFields(
+    fields,
+    start,
+    end,
+    out,
+    before === undefined ? 0 : before.copy(out),
+    (field) => endsHere(fields, field, names, nominated, keepsXfcc) || (before !== undefined && fields.isNamed(field, HOST)),
+  );
+  if (after !== undefined) at += after.copy(out, at);
   if (appended !== undefined) at += appended.copy(out, at);
   at += lines.copy(out, at);
   return out.subarray(0, at);
+}
+
+/** Instead of a target in absolute form and of `Host`. */
+function ownLines({ method, target, minorVersion }: RequestHead, authority: string): Buffer {
+  return Buffer.from(`${method} ${target} HTTP/1.${minorVersion}\r\nHost: ${authority}\r\n`, 'latin1');
 }
 
 /** One field line: the client's elements, then ours, as Envoy's `APPEND_FORWARD`. */
@@ -104,39 +141,15 @@ function xfccAfterClients(fields: Fields, ours: Buffer): Buffer {
 /** Trailers for the application, with the empty line; undefined if one of them would frame the message anew. */
 export function rewriteTrailers(fields: Fields, start: number, identity: IdentityFields, nominated: readonly string[]): Buffer | undefined {
   if (framesAnew(fields)) return undefined;
-  const end = fields.count === 0 ? start : fields.lineEnd(fields.count - 1);
+  const end = fieldsEnd(fields, start);
   const out = Buffer.allocUnsafe(end - start + CRLF.length);
-  const at = copyFields(fields, start, out, identity.names, nominated, false);
+  const at = copyFields(fields, start, end, out, 0, (field) => endsHere(fields, field, identity.names, nominated, false));
   CRLF.copy(out, at);
   return out.subarray(0, at + CRLF.length);
 }
 
-/** Copies from `start` what stays, in runs. Answers how much. */
-function copyFields(
-  fields: Fields,
-  start: number,
-  out: Buffer,
-  names: readonly Uint8Array[],
-  nominated: readonly string[],
-  keepsXfcc: boolean,
-): number {
-  let at = 0;
-  let run = start;
-  for (let field = 0; field < fields.count; field++) {
-    const isOurs = reads(fields, field, names) && !(keepsXfcc && fields.isNamed(field, XFCC_NAME));
-    if (!isOurs && !reads(fields, field, HOP_BY_HOP) && !isNominated(fields, field, nominated)) continue;
-    at += fields.bytes.copy(out, at, run, fields.lineStart(field));
-    run = fields.lineEnd(field);
-  }
-  if (fields.count > 0) return at + fields.bytes.copy(out, at, run, fields.lineEnd(fields.count - 1));
-  return at;
-}
-
-function reads(fields: Fields, field: number, names: readonly Uint8Array[]): boolean {
-  for (const name of names) if (fields.readsAs(field, name)) return true;
-  return false;
-}
-
-function isNominated(fields: Fields, field: number, nominated: readonly string[]): boolean {
-  return nominated.length > 0 && nominated.includes(fields.name(field).toLowerCase());
+/** Whether a field of the client's goes no further. */
+function endsHere(fields: Fields, field: number, names: readonly Uint8Array[], nominated: readonly string[], keepsXfcc: boolean): boolean {
+  const isOurs = readsAsAny(fields, field, names) && !(keepsXfcc && fields.isNamed(field, XFCC_NAME));
+  return isOurs || readsAsAny(fields, field, FOR_US) || isHopByHop(fields, field, nominated);
 }

@@ -1,5 +1,7 @@
 /** Request heads of HTTP/1.1 and 1.0, read strictly: what two readers could take differently is refused (RFC 9112). Pure. */
 import { BlockReader, CHUNKED, Fields, MAX_MEMBERS, nameBytes, NO_BODY, parseLength, tokenList, type Framing } from './fields.ts';
+import { nominations } from './hop-by-hop.ts';
+import { findUpgrade, WEBSOCKET } from './upgrades.ts';
 
 export interface HeadLimits {
   /** Of the request line and all fields, with the empty line. */
@@ -20,7 +22,7 @@ export interface BadHead {
 }
 
 /** Those that other parsers know, too. CONNECT would make a tunnel; TRACE would send the fields that we add back to the client. */
-const METHODS = new Set(
+export const METHODS: ReadonlySet<string> = new Set(
   'GET POST PUT DELETE HEAD OPTIONS PATCH QUERY ACL BIND CHECKOUT COPY LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR MKCOL MOVE NOTIFY PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SOURCE SUBSCRIBE UNBIND UNLINK UNLOCK UNSUBSCRIBE'.split(
     ' ',
   ),
@@ -36,6 +38,12 @@ const EXPECT = nameBytes('expect');
 const NEVER_NOMINATED = new Set(['host', 'content-length', 'transfer-encoding', 'content_length', 'transfer_encoding']);
 /** `host [ ":" port ]` with the characters of RFC 3986, section 3.2.2. */
 const AUTHORITY = /^(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?$/;
+/** A target in absolute form, of which the authority is still to be looked at (RFC 9112, section 3.2.2). */
+const ABSOLUTE = /^(https?):\/\/([^/?]+)([/?].*)?$/i;
+/** What the authority of one may leave out. */
+const DEFAULT_PORTS = { http: 80, https: 443 } as const;
+/** An empty line, and nothing else. */
+const EMPTY_LINE_BYTES = 2;
 /** `HTTP/1.` */
 const VERSION = Buffer.from('HTTP/1.', 'latin1');
 const MORE: HeadOutcome = { kind: 'more' };
@@ -43,43 +51,58 @@ const MORE: HeadOutcome = { kind: 'more' };
 /** Reads one head after the other. What `read` found is valid until its next call. */
 export class RequestHead {
   method = '';
+  /** A path, with its query, or `*`. */
   target = '';
+  /** Of `Host`, or of a target in absolute form; empty if there is none, or an empty one. */
   host = '';
+  /** Undefined unless the target came in absolute form. */
+  absolute: { readonly scheme: keyof typeof DEFAULT_PORTS; readonly authority: string } | undefined;
   minorVersion: 0 | 1 = 1;
   framing: Framing = NO_BODY;
   /** The client will send no further request. */
   close = false;
-  /** A GET without a body that asks for `websocket` alone. */
-  upgradesToWebSocket = false;
+  /** What a request without a body asks to switch to, if that is allowed. */
+  upgrade: string | undefined;
   /** The client waits for a `100` before it sends the body. */
   expectsContinue = false;
-  /** Names in the client's Connection field, in lower case. */
+  /** Names of fields that the client's Connection field has, in lower case. */
   nominated: readonly string[] = NONE;
   readonly fields: Fields;
   /** Where the request line ends and the fields begin in `fields.bytes`. */
   fieldsStart = 0;
   lineStart = 0;
+  /** With an empty line ahead of it, of the head that was read last. */
+  length = 0;
   readonly #reader: BlockReader;
+  readonly #upgrades: readonly string[];
+  /** `Connection` says so, without which `Upgrade` is nothing. */
+  #asksUpgrade = false;
+  /** Of an empty line ahead of the head that is read: 0 if none has come. */
+  #emptyBytes = 0;
 
-  /** `fields` is room to work in: its contents are valid until anybody uses it again. */
-  constructor({ maxHeadBytes, maxFields }: HeadLimits, fields: Fields = new Fields(maxFields)) {
+  /**
+   * `fields` is room to work in: its contents are valid until anybody uses it again. `upgrades`: what may be asked for
+   * besides WebSockets.
+   */
+  constructor({ maxHeadBytes, maxFields }: HeadLimits, fields: Fields = new Fields(maxFields), upgrades: readonly string[] = NONE) {
     this.#reader = new BlockReader(maxHeadBytes);
     this.fields = fields;
+    this.#upgrades = upgrades;
   }
 
-  /** Whether a part of a head has come. */
+  /** Whether a part of a head has come. An empty line is none: some clients end a body with one. */
   get begun(): boolean {
     return this.#reader.begun;
   }
 
-  /** Of the head that was read last. */
-  get length(): number {
-    return this.#reader.end - this.#reader.start;
-  }
-
+  /** Takes one empty line ahead of each head (RFC 9112, section 2.2), and no second one. */
   read(chunk: Buffer, from: number): HeadOutcome {
     const reader = this.#reader;
-    const outcome = reader.read(chunk, from);
+    let outcome = reader.read(chunk, from);
+    if (outcome === 'whole' && reader.end - reader.start === EMPTY_LINE_BYTES && this.#emptyBytes === 0) {
+      this.#emptyBytes = EMPTY_LINE_BYTES;
+      outcome = reader.read(chunk, reader.next);
+    }
     switch (outcome) {
       case 'more':
         return MORE;
@@ -88,6 +111,8 @@ export class RequestHead {
       case 'too_long':
         return { kind: 'bad', problem: { status: 431, detail: 'the head is too long' } };
       case 'whole': {
+        this.length = this.#emptyBytes + reader.end - reader.start;
+        this.#emptyBytes = 0;
         const problem = this.#parse(reader.bytes, reader.start, reader.end);
         if (problem === undefined) return { kind: 'whole', next: reader.next };
         return reader.hasBareLineEnd ? BARE_LINE_END : problem;
@@ -110,8 +135,9 @@ export class RequestHead {
     for (let byte = bytes[at] ?? 0; byte > 32 && byte < 127 && byte !== 35; byte = bytes[at] ?? 0) at++;
     if (bytes[at] !== 32) return bad('the request target has a byte that it may not have');
     this.target = bytes.toString('latin1', targetStart, at);
-    if (bytes[targetStart] !== 47 && !(this.target === '*' && this.method === 'OPTIONS')) {
-      return bad('the request target is not a path');
+    this.absolute = undefined;
+    if (bytes[targetStart] !== 47 && !(this.target === '*' && this.method === 'OPTIONS') && !this.#takeAbsolute()) {
+      return bad('the request target is neither a path nor a valid URI of http or https');
     }
     at++;
     for (const byte of VERSION) if (bytes[at++] !== byte) return bad('the version is not HTTP/1.1 or HTTP/1.0');
@@ -124,6 +150,17 @@ export class RequestHead {
     return undefined;
   }
 
+  /** Whether the target is in absolute form; then it is a path from here on. */
+  #takeAbsolute(): boolean {
+    const [, scheme = '', authority = '', rest = ''] = ABSOLUTE.exec(this.target) ?? [];
+    if (!AUTHORITY.test(authority)) return false;
+    this.absolute = { scheme: scheme.length === 4 ? 'http' : 'https', authority };
+    // RFC 9112, section 3.2.4, for OPTIONS.
+    if (rest === '') this.target = this.method === 'OPTIONS' ? '*' : '/';
+    else this.target = rest.startsWith('?') ? `/${rest}` : rest;
+    return true;
+  }
+
   #parseFields(bytes: Buffer, end: number): BadHead | undefined {
     const { fields } = this;
     const problem = fields.parse(bytes, this.fieldsStart, end);
@@ -134,13 +171,15 @@ export class RequestHead {
     this.close = this.minorVersion === 0;
     this.framing = NO_BODY;
     this.nominated = NONE;
-    this.upgradesToWebSocket = false;
+    this.upgrade = undefined;
+    this.#asksUpgrade = false;
     this.expectsContinue = false;
+    this.host = '';
     let hosts = 0;
     let lengths = 0;
     let encodings = 0;
     let upgrades = 0;
-    let asksWebSocket = false;
+    let wanted = '';
     for (let field = 0; field < fields.count; field++) {
       switch (fields.nameLength(field)) {
         case 4:
@@ -158,7 +197,7 @@ export class RequestHead {
         case 7:
           if (!fields.isNamed(field, UPGRADE)) break;
           upgrades++;
-          asksWebSocket = fields.value(field).toLowerCase() === 'websocket';
+          wanted = fields.value(field);
           break;
         case 10:
           if (!fields.isNamed(field, CONNECTION)) break;
@@ -182,29 +221,46 @@ export class RequestHead {
           break;
       }
     }
-    if (hosts !== 1 || !AUTHORITY.test(this.host)) return bad('there is not one valid Host');
+    // Without one, health checks of HTTP/1.0; with an empty one, who asks for something that has no authority.
+    if (hosts > 1 || (hosts === 0 && this.minorVersion === 1) || (this.host !== '' && !AUTHORITY.test(this.host))) {
+      return bad('there is not one valid Host');
+    }
+    if (this.absolute !== undefined) {
+      // Stricter than RFC 9112, section 3.2.2: who disagrees with itself on whom it asks is up to something.
+      if (hosts === 1 && !isSameAuthority(this.host, this.absolute)) return bad('Host is not the authority of the request target');
+      this.host = this.absolute.authority;
+    }
     if (encodings > 0 && lengths > 0) return bad('there are both Content-Length and Transfer-Encoding');
     if (encodings > 0 && this.minorVersion === 0) return bad('HTTP/1.0 has no Transfer-Encoding');
-    this.upgradesToWebSocket =
-      asksWebSocket &&
-      upgrades === 1 &&
-      this.nominated.includes('upgrade') &&
-      this.method === 'GET' &&
-      this.minorVersion === 1 &&
-      encodings === 0 &&
-      lengths === 0 &&
-      !this.close;
+    if (upgrades === 1 && this.#asksUpgrade && this.minorVersion === 1 && !this.close) {
+      const protocol = findUpgrade(wanted, this.#upgrades);
+      const mayAsk = protocol === WEBSOCKET ? this.method === 'GET' && lengths === 0 : this.method === 'GET' || this.method === 'POST';
+      if (mayAsk && this.framing.kind === 'none') this.upgrade = protocol;
+    }
     return undefined;
   }
 
   #nominate(value: string): boolean {
-    const names = tokenList(value);
-    if (names === undefined || names.some((name) => NEVER_NOMINATED.has(name))) return false;
-    if (this.nominated.length + names.length > MAX_MEMBERS) return false;
-    if (names.includes('close')) this.close = true;
+    const options = tokenList(value);
+    if (options === undefined) return false;
+    if (options.includes('close')) this.close = true;
+    if (options.includes('upgrade')) this.#asksUpgrade = true;
+    const names = nominations(options);
+    if (names.length === 0) return true;
+    if (names.some((name) => NEVER_NOMINATED.has(name)) || this.nominated.length + names.length > MAX_MEMBERS) return false;
     this.nominated = this.nominated.length === 0 ? names : [...this.nominated, ...names];
     return true;
   }
+}
+
+/** Whether `Host` names the same, in any case, and with or without the port that is understood. */
+function isSameAuthority(host: string, { scheme, authority }: NonNullable<RequestHead['absolute']>): boolean {
+  const plain = (text: string): string =>
+    text.toLowerCase().replace(/:(\d*)$/, (_, port: string) => {
+      const number = port === '' ? DEFAULT_PORTS[scheme] : Number(port);
+      return number === DEFAULT_PORTS[scheme] ? '' : `:${number}`;
+    });
+  return plain(host) === plain(authority);
 }
 
 const NONE: readonly string[] = Object.freeze([]);

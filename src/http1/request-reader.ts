@@ -45,13 +45,13 @@ export class RequestReader {
   readonly #fields: Fields;
   readonly #trailers: BlockReader;
 
-  /** `fields` is room to work in, which many readers may share. */
-  constructor(sink: RequestSink, limits: RequestLimits, identity: IdentityFields, fields: Fields) {
+  /** `fields` is room to work in, which many readers may share. `upgrades`: what may be asked for besides WebSockets. */
+  constructor(sink: RequestSink, limits: RequestLimits, identity: IdentityFields, fields: Fields, upgrades: readonly string[]) {
     this.#sink = sink;
     this.#limits = limits;
     this.#identity = identity;
     this.#fields = fields;
-    this.head = new RequestHead(limits, fields);
+    this.head = new RequestHead(limits, fields, upgrades);
     this.#trailers = new BlockReader(limits.maxHeadBytes);
   }
 
@@ -100,7 +100,7 @@ export class RequestReader {
     const outcome = head.read(chunk, at);
     switch (outcome.kind) {
       case 'more':
-        this.#sink.headBegun();
+        if (head.begun) this.#sink.headBegun();
         return chunk.length;
       case 'bad':
         this.bytes = 0;

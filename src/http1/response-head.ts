@@ -1,5 +1,17 @@
 /** Response heads of HTTP/1.1 and 1.0: status and framing, read as strictly as requests (RFC 9112, sections 4 and 6.3). Pure. */
-import { BlockReader, CHUNKED, Fields, nameBytes, NO_BODY, parseLength, tokenList, type Framing } from './fields.ts';
+import {
+  BlockReader,
+  CHUNKED,
+  Fields,
+  MAX_MEMBERS,
+  nameBytes,
+  NO_BODY,
+  parseLength,
+  tokenList,
+  withoutSpaces,
+  type Framing,
+} from './fields.ts';
+import { copyFields, FRAMING_FIELDS, isHopByHop, nominations } from './hop-by-hop.ts';
 import type { HeadLimits } from './request-head.ts';
 
 export type ResponseOutcome = { readonly kind: 'more' } | { readonly kind: 'whole' } | BadResponse;
@@ -12,14 +24,20 @@ export interface BadResponse {
 export interface Asked {
   readonly method: string;
   readonly minorVersion: 0 | 1;
-  readonly upgradesToWebSocket: boolean;
+  /** What the application was asked to switch to. */
+  readonly upgrade: string | undefined;
+  /** The client will ask nothing more. */
+  readonly close: boolean;
 }
 
 const CONNECTION = nameBytes('connection');
 const CONTENT_LENGTH = nameBytes('content-length');
 const TRANSFER_ENCODING = nameBytes('transfer-encoding');
 const UPGRADE = nameBytes('upgrade');
+const KEEP_ALIVE = nameBytes('keep-alive');
 const VERSION = Buffer.from('HTTP/1.', 'latin1');
+const MINOR_VERSION_AT = VERSION.length;
+const EMPTY_LINE_BYTES = 2;
 const UNTIL_CLOSE: Framing = { kind: 'close' };
 const MORE: ResponseOutcome = { kind: 'more' };
 const WHOLE: ResponseOutcome = { kind: 'whole' };
@@ -29,10 +47,19 @@ export class ResponseHead {
   status = 0;
   minorVersion: 0 | 1 = 1;
   framing: Framing = NO_BODY;
-  /** The application will answer nothing after this. */
+  /** Nothing more is asked over the application's connection. */
   close = false;
-  /** It says `Upgrade: websocket`, for a 101. */
-  upgradesToWebSocket = false;
+  /** The value of `Upgrade`; undefined if there is none, or more than one. */
+  upgrade: string | undefined;
+  /** The value of `Keep-Alive`, which is for us: how long the application keeps its connection without requests. */
+  keepAlive: string | undefined;
+  /** Names of fields that the application's Connection field has, in lower case. */
+  nominated: readonly string[] = NONE;
+  /** It has a field that is for us, or a line that we write anew. */
+  isChanged = false;
+  /** `Content-Length` came more than once, and says one number. */
+  #repeatedLength: number | undefined;
+  #dropsEncoding = false;
   readonly reader: BlockReader;
   readonly #fields: Fields;
 
@@ -82,25 +109,52 @@ export class ResponseHead {
     let length: number | undefined;
     let encodings = 0;
     let keepsAlive = false;
+    let upgrades = 0;
     this.close = false;
-    this.upgradesToWebSocket = false;
+    this.upgrade = undefined;
+    this.keepAlive = undefined;
+    this.nominated = NONE;
+    this.isChanged = this.minorVersion === 0;
+    this.#repeatedLength = undefined;
+    this.#dropsEncoding = false;
     for (let field = 0; field < fields.count; field++) {
       switch (fields.nameLength(field)) {
+        case 2:
+        case 16:
+          if (isHopByHop(fields, field, NONE)) this.isChanged = true;
+          break;
         case 7:
-          if (fields.isNamed(field, UPGRADE)) this.upgradesToWebSocket = fields.value(field).toLowerCase() === 'websocket';
+          if (!fields.readsAs(field, UPGRADE)) break;
+          this.isChanged = true;
+          this.upgrade = ++upgrades === 1 ? fields.value(field) : undefined;
           break;
         case 10: {
+          if (fields.readsAs(field, KEEP_ALIVE)) {
+            this.isChanged = true;
+            this.keepAlive = this.keepAlive === undefined ? fields.value(field) : `${this.keepAlive}, ${fields.value(field)}`;
+            break;
+          }
           if (!fields.isNamed(field, CONNECTION)) break;
+          this.isChanged = true;
           const options = tokenList(fields.value(field));
           if (options === undefined) return bad('Connection names no valid fields');
           if (options.includes('close')) this.close = true;
           if (options.includes('keep-alive')) keepsAlive = true;
+          const names = nominations(options);
+          if (names.length === 0) break;
+          if (this.nominated.length + names.length > MAX_MEMBERS) return bad('Connection names no valid fields');
+          this.nominated = [...this.nominated, ...names.filter((name) => !FRAMING_FIELDS.has(name))];
           break;
         }
         case 14: {
           if (!fields.isNamed(field, CONTENT_LENGTH)) break;
-          const said = parseLength(bytes, fields.valueStart(field), fields.valueEnd(field));
-          if (length !== undefined || said === undefined) return bad('Content-Length is not one number');
+          const one = parseLength(bytes, fields.valueStart(field), fields.valueEnd(field));
+          const said = one ?? repeatedLength(fields.value(field));
+          if (said === undefined || (length !== undefined && length !== said)) return bad('Content-Length is not one number');
+          if (one === undefined || length !== undefined) {
+            this.isChanged = true;
+            this.#repeatedLength = said;
+          }
           length = said;
           break;
         }
@@ -120,7 +174,13 @@ export class ResponseHead {
     if (encodings > 0) {
       if (length !== undefined) return bad('there are both Content-Length and Transfer-Encoding');
       if (this.minorVersion === 0 || asked.minorVersion === 0) return bad('HTTP/1.0 has no Transfer-Encoding');
-      if (status < 200 || status === 204) return bad(`${status} has no Transfer-Encoding`);
+      if (status < 200) return bad(`${status} has no Transfer-Encoding`);
+      if (status === 204 || status === 304) {
+        // Whether chunks follow, such an application knows alone: what comes next is not read for an answer (RFC 9112, section 6.1).
+        this.isChanged = true;
+        this.close = true;
+        this.#dropsEncoding = true;
+      }
     }
     if (status < 200 || status === 204 || status === 304 || asked.method === 'HEAD') this.framing = NO_BODY;
     else if (encodings > 0) this.framing = CHUNKED;
@@ -128,7 +188,35 @@ export class ResponseHead {
     else this.framing = UNTIL_CLOSE;
     return undefined;
   }
+
+  /** Valid as long as what was read: the head for the client, in one buffer. `ours` is what it ends with, the empty line included. */
+  rewritten(ours: Buffer): Buffer {
+    const { reader, nominated } = this;
+    const fields = this.#fields;
+    const length = this.#repeatedLength === undefined ? '' : `Content-Length: ${this.#repeatedLength}\r\n`;
+    const end = reader.end - EMPTY_LINE_BYTES;
+    const out = Buffer.allocUnsafe(end - reader.start + length.length + ours.length);
+    const isDropped = (field: number): boolean =>
+      isHopByHop(fields, field, nominated) ||
+      (length !== '' && fields.isNamed(field, CONTENT_LENGTH)) ||
+      (this.#dropsEncoding && fields.isNamed(field, TRANSFER_ENCODING));
+    let at = copyFields(fields, reader.start, end, out, 0, isDropped);
+    out[MINOR_VERSION_AT] = 49;
+    if (length !== '') at += out.write(length, at, 'latin1');
+    at += ours.copy(out, at);
+    return out.subarray(0, at);
+  }
 }
+
+/** The one number that a list says again and again (RFC 9110, section 8.6). */
+function repeatedLength(value: string): number | undefined {
+  const members = value.split(',', MAX_MEMBERS + 1).map(withoutSpaces);
+  const [first = ''] = members;
+  const isOne = members.length <= MAX_MEMBERS && members.every((member) => /^\d{1,15}$/.test(member) && Number(member) === Number(first));
+  return isOne ? Number(first) : undefined;
+}
+
+const NONE: readonly string[] = Object.freeze([]);
 
 function bad(detail: string): BadResponse {
   return { kind: 'bad', detail };

@@ -1,15 +1,17 @@
 import { CHUNKED_CLOSING, CLOSING, LAST_CHUNK } from './own-answer.ts';
 import { BodyScanner } from './body.ts';
 import { BlockReader, framesAnew, type Fields } from './fields.ts';
+import { copyFields, fieldsEnd, isHopByHop } from './hop-by-hop.ts';
 import type { HeadLimits } from './request-head.ts';
 import { ResponseHead, type Asked } from './response-head.ts';
+import { findUpgrades, upgradeLines } from './upgrades.ts';
 
 /** What the next byte from the application is a part of. `none`: nothing was asked; `whole`: nothing more was. */
 export type ResponsePart = 'none' | 'head' | 'body' | 'trailers' | 'whole' | 'tunnel';
 
 /** What is found in the application's bytes. */
 export interface ResponseSink {
-  /** Bytes for the client, as they came. */
+  /** Bytes for the client. */
   responseRead(chunk: Buffer, start: number, end: number): void;
   /** The head of the final response, or of a 101, is valid: `reader.head`. Its bytes have not been read out yet. */
   finalHead(): void;
@@ -21,7 +23,10 @@ export interface ResponseSink {
   responseRefused(detail: string): void;
 }
 
-/** Finds the edges of responses, however the bytes are cut. A chunk is read out in as few pieces as it can be. */
+/**
+ * Finds the edges of responses, however the bytes are cut, and takes from their heads what is for us. A chunk is read out in
+ * as few pieces as it can be, for which a head that has become shorter is written over its own place in it.
+ */
 export class ResponseReader {
   part: ResponsePart = 'none';
   /** Final responses whose head is still to come are the last of their connection, and say so. */
@@ -32,6 +37,7 @@ export class ResponseReader {
   readonly #fields: Fields;
   readonly #trailers: BlockReader;
   readonly #chunksUntilClose: boolean;
+  readonly #upgrades: readonly string[];
   #asked: Asked | undefined;
   #dropsContinue = false;
   /** The body has no edges of its own and gets ours. */
@@ -40,11 +46,13 @@ export class ResponseReader {
   /**
    * `fields` is room to work in, which many readers may share. `chunksUntilClose`: the client's connection has no end that
    * shows that a response is cut, so one that ends with its connection is sent in chunks, if the client knows them.
+   * `upgrades`: what may be asked for besides WebSockets.
    */
-  constructor(sink: ResponseSink, limits: HeadLimits, fields: Fields, chunksUntilClose: boolean) {
+  constructor(sink: ResponseSink, limits: HeadLimits, fields: Fields, chunksUntilClose: boolean, upgrades: readonly string[]) {
     this.#sink = sink;
     this.#fields = fields;
     this.#chunksUntilClose = chunksUntilClose;
+    this.#upgrades = upgrades;
     this.head = new ResponseHead(limits, fields);
     this.#trailers = new BlockReader(limits.maxHeadBytes);
   }
@@ -62,7 +70,8 @@ export class ResponseReader {
     if (this.#isChunking) this.#out(LAST_CHUNK, 0, LAST_CHUNK.length);
   }
 
-  read(chunk: Buffer): void {
+  /** Answers how many bytes were taken: all but those that nobody asked for. */
+  read(chunk: Buffer): number {
     let at = 0;
     /** What has been looked at and not been read out yet begins here. */
     let from = 0;
@@ -72,7 +81,7 @@ export class ResponseReader {
         case 'whole':
           this.#out(chunk, from, at);
           this.#sink.unasked();
-          return;
+          return at;
         case 'head': {
           const { head } = this;
           const { reader } = head;
@@ -81,36 +90,38 @@ export class ResponseReader {
           const outcome = head.read(chunk, at, asked);
           if (outcome.kind === 'more') {
             this.#out(chunk, from, at);
-            return;
+            return chunk.length;
           }
           const problem = outcome.kind === 'bad' ? outcome.detail : switchProblem(head, asked);
           if (problem !== undefined) {
             this.#out(chunk, from, at);
             this.#sink.responseRefused(`gave a response that is not valid: ${problem}`);
-            return;
+            return chunk.length;
           }
           const isInterim = head.status < 200 && head.status !== 101;
+          const ours = isInterim ? EMPTY_LINE : this.#endOfHead(asked);
+          if (!isInterim) this.#enterBody();
           // HTTP/1.0 knows none.
           const isForUs = isInterim && (asked.minorVersion === 0 || (head.status === 100 && this.#dropsContinue));
-          this.#isChunking =
-            this.#chunksUntilClose && head.framing.kind === 'close' && asked.minorVersion === 1 && !isInterim && head.status !== 101;
-          if (this.#isChunking) {
+          if (isForUs) {
             this.#out(chunk, from, at);
-            this.#chunkedHead(reader);
-            at = from = reader.next;
-            this.#enterBody();
-            break;
-          }
-          const isLast = this.saysClose && !isInterim && head.status !== 101 && !head.close;
-          if (reader.bytes !== chunk || isForUs || isLast) {
+            from = reader.next;
+          } else if (head.isChanged || ours !== EMPTY_LINE) {
             this.#out(chunk, from, at);
-            if (!isForUs) this.#out(reader.bytes, reader.start, isLast ? reader.end - 2 : reader.end);
-            if (isLast) this.#out(CLOSING, 0, CLOSING.length);
+            const rewritten = head.rewritten(ours);
+            if (reader.bytes === chunk && rewritten.length <= reader.end - reader.start) {
+              from = reader.next - rewritten.length;
+              rewritten.copy(chunk, from);
+            } else {
+              this.#out(rewritten, 0, rewritten.length);
+              from = reader.next;
+            }
+          } else if (reader.bytes !== chunk) {
+            this.#out(chunk, from, at);
+            this.#out(reader.bytes, reader.start, reader.end);
             from = reader.next;
           }
           at = reader.next;
-          if (isInterim) break;
-          this.#enterBody();
           break;
         }
         case 'body': {
@@ -118,13 +129,14 @@ export class ResponseReader {
           const start = at;
           at = body.scan(chunk, at);
           if (this.#isChunking) {
+            this.#out(chunk, from, start);
             this.#asChunk(chunk, start, at);
             from = at;
           }
           if (body.state === 'bad') {
             this.#out(chunk, from, at);
             this.#sink.responseRefused('gave a malformed chunked body');
-            return;
+            return chunk.length;
           }
           if (body.state === 'trailers') this.part = 'trailers';
           break;
@@ -134,19 +146,16 @@ export class ResponseReader {
           const outcome = reader.read(chunk, at);
           if (outcome === 'more') {
             this.#out(chunk, from, at);
-            return;
+            return chunk.length;
           }
           const fields = this.#fields;
+          this.#out(chunk, from, at);
           if (outcome !== 'whole' || fields.parse(reader.bytes, reader.start, reader.end) !== undefined || framesAnew(fields)) {
-            this.#out(chunk, from, at);
             this.#sink.responseRefused('gave malformed trailers');
-            return;
+            return chunk.length;
           }
-          if (reader.bytes !== chunk) {
-            this.#out(chunk, from, at);
-            this.#out(reader.bytes, reader.start, reader.end);
-            from = reader.next;
-          }
+          this.#trailersOut(fields, reader.start);
+          from = reader.next;
           at = reader.next;
           this.#body.finish();
           break;
@@ -160,10 +169,25 @@ export class ResponseReader {
         this.#out(chunk, from, at);
         if (at < chunk.length) this.#sink.unasked();
         this.#sink.responseWhole();
-        return;
+        return at;
       }
     }
     this.#out(chunk, from, at);
+    return at;
+  }
+
+  /** What the head of a final response, or of a 101, ends with: what we say to the client's connection, and the empty line. */
+  #endOfHead(asked: Asked): Buffer {
+    const { head } = this;
+    if (head.status === 101) return asked.upgrade === undefined ? EMPTY_LINE : withUpgrades([asked.upgrade], false);
+    const endsWithConnection = head.framing.kind === 'close';
+    this.#isChunking = this.#chunksUntilClose && endsWithConnection && asked.minorVersion === 1;
+    if (this.#isChunking) return CHUNKED_CLOSING;
+    const closes = this.saysClose || asked.close || endsWithConnection;
+    // Only what could be asked for next (RFC 9110, section 15.5.22); other responses name it for other connections.
+    const offered = head.status === 426 && head.upgrade !== undefined ? findUpgrades(head.upgrade, this.#upgrades) : [];
+    if (offered.length > 0) return withUpgrades(offered, closes);
+    return closes ? CLOSING : EMPTY_LINE;
   }
 
   #enterBody(): void {
@@ -173,11 +197,12 @@ export class ResponseReader {
     this.#sink.finalHead();
   }
 
-  /** As a head of HTTP/1.1, whatever it was. */
-  #chunkedHead({ bytes, start, end }: BlockReader): void {
-    const head = Buffer.concat([bytes.subarray(start, end - 2), CHUNKED_CLOSING]);
-    head.write('HTTP/1.1', 'latin1');
-    this.#out(head, 0, head.length);
+  #trailersOut(fields: Fields, start: number): void {
+    const { nominated } = this.head;
+    const end = fieldsEnd(fields, start);
+    const out = Buffer.allocUnsafe(end - start + EMPTY_LINE.length);
+    const at = copyFields(fields, start, end, out, 0, (field) => isHopByHop(fields, field, nominated));
+    this.#out(out, 0, at + EMPTY_LINE.copy(out, at));
   }
 
   #asChunk(chunk: Buffer, start: number, end: number): void {
@@ -192,10 +217,15 @@ export class ResponseReader {
 }
 
 const CRLF = Buffer.from('\r\n', 'latin1');
+const EMPTY_LINE: Buffer = CRLF;
 
-/** Only who was asked for a WebSocket may begin one. */
+function withUpgrades(protocols: readonly string[], closes: boolean): Buffer {
+  return Buffer.from(`${upgradeLines(protocols, closes)}\r\n`, 'latin1');
+}
+
+/** Only to what was asked for, which is what was sent on. */
 function switchProblem(head: ResponseHead, asked: Asked): string | undefined {
   if (head.status !== 101) return undefined;
-  if (!asked.upgradesToWebSocket) return '101 without being asked';
-  return head.upgradesToWebSocket ? undefined : '101 to another protocol than websocket';
+  if (asked.upgrade === undefined) return '101 without being asked';
+  return head.upgrade?.toLowerCase() === asked.upgrade.toLowerCase() ? undefined : `101 to another protocol than ${asked.upgrade}`;
 }

@@ -9,6 +9,7 @@ const LIMITS = { maxHeadBytes: 4096, maxFields: 20 };
 const identity = buildIdentityFields(
   { xfcc: 'sanitize-set', spiffeIdHeader: 'X-Peer' },
   { peerId: 'spiffe://example.org/web', ownId: 'spiffe://example.org/api', leafSha256: '0'.repeat(64) },
+  () => false,
 );
 const OURS = [
   'X-Forwarded-Client-Cert',
@@ -198,7 +199,7 @@ test('what the configuration lets peers say of callers, they may say over HTTP/2
     const head = new Http2Head({ maxHeadBytes: 4096, maxFields: 4 });
     const fields = list({}, 'x-forwarded-client-cert', 'By=a', 'x', '1', 'x_forwarded_client_cert', 'By=b');
     assert.equal(head.read(fields, false), undefined);
-    return head.forApplication(buildIdentityFields({ xfcc, spiffeIdHeader }, caller)).slice(2);
+    return head.forApplication(buildIdentityFields({ xfcc, spiffeIdHeader }, caller, () => false)).slice(2);
   };
 
   assert.deepEqual(sent('unsafe-forward'), ['x-forwarded-client-cert', 'By=a', 'x', '1']);
@@ -355,7 +356,26 @@ test('a response keeps its fields but for those of its connection, and those tha
     framing: 'length',
     length: 5,
     keepAlive: 'x',
+    isLast: false,
+    nominated: new Set(['close', 'x-hop']),
   });
+});
+
+test('no nomination takes the framing from a response', () => {
+  const read = readResponse('GET', 200, ['Connection', 'Content-Length, X-A, transfer-encoding', 'X-A', '1', 'Content-Length', '5'], 20);
+
+  assert.ok(typeof read !== 'string');
+  assert.deepEqual([read.fields, read.length], [[':status', '200', 'content-length', '5'], 5]);
+});
+
+test('after a 204 or 304 that speaks of chunks, nothing more is asked on its connection', () => {
+  for (const status of [204, 304]) {
+    const read = readResponse('GET', status, ['Transfer-Encoding', 'chunked', 'X', '1'], 20);
+    assert.ok(typeof read !== 'string');
+    assert.deepEqual([read.fields, read.framing, read.isLast], [[':status', String(status), 'x', '1'], 'none', true]);
+  }
+  for (const [status, ...raw] of [[204], [304, 'Content-Length', '5'], [200, 'Transfer-Encoding', 'chunked']] as const)
+    assert.equal(Reflect.get(Object(readResponse('GET', status, raw, 20)) as object, 'isLast'), false);
 });
 
 test('a response is framed as in HTTP/1.1', () => {
@@ -374,6 +394,8 @@ test('a response is framed as in HTTP/1.1', () => {
     framing: 'none',
     length: undefined,
     keepAlive: undefined,
+    isLast: false,
+    nominated: new Set(),
   });
   for (const [bad, ...raw] of [
     [/not chunked alone/, 'Transfer-Encoding', 'gzip, chunked'],
@@ -386,18 +408,18 @@ test('a response is framed as in HTTP/1.1', () => {
     [/too many/, ...Array.from({ length: 42 }, () => 'a')],
   ] as const)
     assert.match(framing('GET', 200, ...raw), bad);
-  for (const status of [103, 204]) {
-    assert.match(framing('GET', status, 'Content-Length', '7'), /has no Content-Length/);
-    assert.match(framing('GET', status, 'Transfer-Encoding', 'chunked'), /has no Transfer-Encoding/);
-  }
+  for (const status of [103, 204]) assert.match(framing('GET', status, 'Content-Length', '7'), /has no Content-Length/);
+  assert.match(framing('GET', 103, 'Transfer-Encoding', 'chunked'), /has no Transfer-Encoding/);
   assert.match(framing('GET', 103, 'Connection', 'close'), /ends the connection/);
   for (const status of [0, 99, 600, 999]) assert.match(framing('GET', status), /not a number from 100 to 599/);
 });
 
 test('trailers of a response leave out what would frame', () => {
-  assert.deepEqual(responseTrailers(['content_length', '5', 'Host', 'a', 'X-Sum', '1']), ['x-sum', '1']);
+  const none = new Set<string>();
+  assert.deepEqual(responseTrailers(['content_length', '5', 'Host', 'a', 'X-Sum', '1'], none), ['x-sum', '1']);
+  assert.deepEqual(responseTrailers(['X-Sum', '1', 'X-Hop', '2'], new Set(['x-hop'])), ['x-sum', '1']);
   assert.deepEqual(
-    responseTrailers(['X-Sum', '1', 'Content-Length', '5', 'Connection', 'close', 'Transfer-Encoding', 'x', 'Trailer', 'y']),
+    responseTrailers(['X-Sum', '1', 'Content-Length', '5', 'Connection', 'close', 'Transfer-Encoding', 'x', 'Trailer', 'y'], none),
     ['x-sum', '1'],
   );
   assert.deepEqual(

@@ -5,6 +5,7 @@
  */
 import { rewriteHead, rewriteTrailers, type IdentityFields } from '../http1/identity-fields.ts';
 import { Fields, foldName, MAX_MEMBERS, tokenList, type Framing } from '../http1/fields.ts';
+import { FRAMING_FIELDS } from '../http1/hop-by-hop.ts';
 import { RequestHead, type HeadLimits, type HeadProblem } from '../http1/request-head.ts';
 
 /** Names and values in turn, as they were sent: `:method`, `GET`, `:path`, `/`, … */
@@ -162,11 +163,14 @@ function compose(list: FieldList, hasBody: boolean): string | HeadProblem {
   if (method === undefined || !METHOD.test(method) || method === 'CONNECT') return bad('the method is not one that is forwarded');
   if (scheme !== 'https' && scheme !== 'http') return bad('the scheme is neither https nor http');
   if (path === undefined || !TARGET.test(path)) return bad('the request target has a byte that it may not have');
+  // The form of HTTP/1.1 that has an authority of its own, which is elsewhere here.
+  if (path[0] !== '/' && path !== '*') return bad('the request target is not a path');
   if (authority !== undefined && host !== undefined && authority.toLowerCase() !== host.toLowerCase()) {
     return bad(':authority and Host are not the same');
   }
   const target = authority ?? host ?? '';
-  if (!VALUE.test(target)) return bad('there is not one valid Host');
+  // RFC 9113, section 8.3.1: there is one, and it is not empty.
+  if (target === '' || !VALUE.test(target)) return bad('there is not one valid Host');
   let text = `${method} ${path} HTTP/1.1\r\nhost: ${target}\r\n${lines}`;
   if (cookie !== undefined) text += `cookie: ${cookie}\r\n`;
   // Nothing else says where trailers are. The framing comes last: Node takes a Content-Disposition after it for another encoding.
@@ -192,6 +196,10 @@ export interface Http2Response {
   readonly length: number | undefined;
   /** The value of Keep-Alive. */
   readonly keepAlive: string | undefined;
+  /** What may come after it on the application's connection is not read for an answer. */
+  readonly isLast: boolean;
+  /** Names that are not for the client in trailers either. */
+  readonly nominated: ReadonlySet<string>;
 }
 
 /**
@@ -207,6 +215,7 @@ export function readResponse(method: string, status: number, raw: FieldList, max
   let framing: Framing['kind'] = 'close';
   let length: number | undefined;
   let keepAlive: string | undefined;
+  let isLast = false;
   for (let at = 0; at < raw.length; at += 2) {
     const name = (raw[at] ?? '').toLowerCase();
     const value = raw[at + 1] ?? '';
@@ -228,23 +237,25 @@ export function readResponse(method: string, status: number, raw: FieldList, max
     fields.push(name, value);
   }
   if (framing === 'chunked' && length !== undefined) return 'there are both Content-Length and Transfer-Encoding';
+  // Whether chunks follow, such an application knows alone (RFC 9112, section 6.1).
+  if (status === 204 || status === 304) isLast = framing === 'chunked';
   if (status < 200 || status === 204) {
-    if (framing === 'chunked') return `${status} has no Transfer-Encoding`;
+    if (framing === 'chunked' && status < 200) return `${status} has no Transfer-Encoding`;
     if (length !== undefined && length > 0) return `${status} has no Content-Length`;
     if (status < 200 && nominated.has('close')) return `${status} ends the connection`;
   }
   if (framing === 'close' && length !== undefined) framing = length === 0 ? 'none' : 'length';
-  // 205 says that there is no content (RFC 9110, section 15.3.6), and Node ends the stream at it.
+  // 205 says that there is no content (RFC 9110, section 15.3.6), and Node ends the stream at it; a body may come all the same.
   if (method === 'HEAD' || status < 200 || status === 204 || status === 205 || status === 304) framing = 'none';
-  return { fields, framing, length: framing === 'length' ? length : undefined, keepAlive };
+  return { fields, framing, length: framing === 'length' ? length : undefined, keepAlive, isLast: isLast || status === 205, nominated };
 }
 
-/** The trailers of a response for the client. */
-export function responseTrailers(raw: FieldList): string[] {
+/** The trailers of a response for the client, without those that its head nominated. */
+export function responseTrailers(raw: FieldList, nominated: ReadonlySet<string>): string[] {
   const list: string[] = [];
   for (let at = 0; at < raw.length; at += 2) {
     const name = (raw[at] ?? '').toLowerCase();
-    if (!FRAMING.has(foldName(name))) list.push(name, raw[at + 1] ?? '');
+    if (!FRAMING.has(foldName(name)) && !nominated.has(name)) list.push(name, raw[at + 1] ?? '');
   }
   return list;
 }
@@ -256,7 +267,9 @@ export function fieldObject(list: FieldList): Record<string, string | string[]> 
     const name = list[at] ?? '';
     const value = list[at + 1] ?? '';
     const before = object[name];
-    object[name] = before === undefined ? value : [...(Array.isArray(before) ? before : [before]), value];
+    if (before === undefined) object[name] = value;
+    else if (Array.isArray(before)) before.push(value);
+    else object[name] = [before, value];
   }
   return object;
 }
@@ -267,7 +280,7 @@ function nominatedBy(raw: FieldList): ReadonlySet<string> | undefined {
     if ((raw[at] ?? '').toLowerCase() !== 'connection') continue;
     const names = tokenList(raw[at + 1] ?? '');
     if (names === undefined || nominated.size + names.length > MAX_MEMBERS) return undefined;
-    nominated = new Set([...nominated, ...names]);
+    nominated = new Set([...nominated, ...names.filter((each) => !FRAMING_FIELDS.has(each))]);
   }
   return nominated;
 }

@@ -1,15 +1,80 @@
+import { err, ok, type Result } from '../lib/result.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
-import type { AllowList } from './rules.ts';
+import type { Decision, PeerPolicy, Policy } from './policy.ts';
+import { comparableHost, comparablePath } from './request.ts';
 import type { Verdict } from './verdict.ts';
 
-/** Whether `list` admits `peer`, which has been authenticated. The same for both directions: who may connect to us, and whom we accept to reach. */
-export function authorise(peer: SpiffeId, list: AllowList): Verdict {
-  const rule = list.match(peer);
-  if (rule !== undefined) return { allowed: true, peer, rule };
-  return {
-    allowed: false,
-    peer,
-    reason: 'not_allowed',
-    detail: `${peer} matches none of the ${list.entries.length} entries of the allow list`,
-  };
+/** Whether `peer`, which has been authenticated, may connect to us, or be connected to. The same for both directions. */
+export function authorise(peer: SpiffeId, policy: Policy, nowMs: number): Verdict {
+  return verdictOf(peer, policy, policy.forPeer(peer).judgeConnection(nowMs));
+}
+
+/**
+ * What one peer may ask for, or be asked, by the newest policy: that is looked through for the peer once, and not for each
+ * request.
+ */
+export class Authorisation {
+  readonly #peer: SpiffeId;
+  readonly #current: () => Policy;
+  readonly #now: () => number;
+  #policy: Policy;
+  #gathered: PeerPolicy;
+  /** Of most peers every answer is the same object, and so is what comes of it. */
+  #decision: Decision | undefined;
+  #answer: Result<Verdict, string> = NOT_ASKED;
+
+  /** `now` is wall time, milliseconds since 1970. */
+  constructor(peer: SpiffeId, policy: () => Policy, now: () => number) {
+    this.#peer = peer;
+    this.#current = policy;
+    this.#now = now;
+    this.#policy = policy();
+    this.#gathered = this.#policy.forPeer(peer);
+  }
+
+  /** Of the connection: denied if no request of it would be allowed. */
+  connection(): Verdict {
+    this.#renew();
+    return verdictOf(this.#peer, this.#policy, this.#gathered.judgeConnection(this.#now()));
+  }
+
+  /**
+   * Of one request; `target` has a path, or is `*`. The error, a sentence without anything of the request, says why it
+   * cannot be compared with the rules there are.
+   */
+  request(method: string, target: string, host: string): Result<Verdict, string> {
+    this.#renew();
+    const policy = this.#policy;
+    const path = policy.asksForPath ? comparablePath(target) : NOTHING;
+    if (!path.ok) return path;
+    const name = policy.asksForHost ? comparableHost(host) : NOTHING;
+    if (!name.ok) return name;
+    const decision = this.#gathered.judge({ method, path: path.value, host: name.value }, this.#now());
+    if (decision !== this.#decision) {
+      this.#decision = decision;
+      this.#answer = ok(verdictOf(this.#peer, policy, decision));
+    }
+    return this.#answer;
+  }
+
+  #renew(): void {
+    const policy = this.#current();
+    if (policy === this.#policy) return;
+    this.#policy = policy;
+    this.#gathered = policy.forPeer(this.#peer);
+    this.#decision = undefined;
+  }
+}
+
+const NOTHING = ok('');
+const NOT_ASKED = err('nothing was asked yet');
+
+function verdictOf(peer: SpiffeId, { entries }: Policy, decision: Decision): Verdict {
+  if (decision.allowed) return { allowed: true, peer, rule: decision.rule, audited: decision.audited?.reason };
+  const { reason, rule } = decision;
+  const detail =
+    rule === undefined
+      ? `${peer} is allowed this by none of the ${entries.length} allow rules`
+      : `${peer} is denied by a rule: ${rule.text}`;
+  return { allowed: false, peer, reason, rule: rule?.text, detail };
 }

@@ -43,13 +43,6 @@ export function parsePattern(entry: string): Result<Pattern, string> {
   });
 }
 
-/** Whether `pattern` admits the path of an ID of its trust domain. `segments` is that path, split. */
-export function matchesSegments(pattern: Pattern & { kind: 'segments' }, segments: readonly string[]): boolean {
-  const { segments: wanted, hasMore } = pattern;
-  if (hasMore ? segments.length <= wanted.length : segments.length !== wanted.length) return false;
-  return wanted.every((segment, index) => segment === undefined || segment === segments[index]);
-}
-
 function parseExact(entry: string): Result<Pattern, string> {
   const id = parseSpiffeId(entry);
   if (!id.ok) return err(explain(id.error));

@@ -13,17 +13,26 @@ export const DENY_REASONS = [
 ] as const;
 export type DenyReason = (typeof DENY_REASONS)[number];
 
+/** What a policy refuses a peer for, or would if it were enforced: a deny rule; no allow rule. */
+export const POLICY_REASONS = ['denied', 'not_allowed'] as const;
+export type PolicyReason = (typeof POLICY_REASONS)[number];
+
 export type Verdict =
   | {
       readonly allowed: true;
       readonly peer: SpiffeId;
-      /** The allow-list entry that admitted the peer, as written. */ readonly rule: string;
+      /** The rule that admitted the peer, in one line. */
+      readonly rule: string;
+      /** Only audit lets it pass: what it would have been refused for. */
+      readonly audited: PolicyReason | undefined;
     }
   | {
       readonly allowed: false;
       /** Present once the peer was authenticated. */
       readonly peer: SpiffeId | undefined;
       readonly reason: DenyReason;
+      /** The rule that denied, in one line. */
+      readonly rule: string | undefined;
       /** A sentence for the log: what was wrong, with the value. */
       readonly detail: string;
     };

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import { policyOf } from '../../test/support/policies.ts';
 import { createTestAuthority } from '../../test/support/pki.ts';
 import { createIdentityStore } from '../identity/store.ts';
 import { systemClock } from '../lib/clock.ts';
-import { compileAllowList } from '../policy/rules.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { ListenerCounters } from '../telemetry/records.ts';
 import { createPeerJudge } from '../tls/peer.ts';
@@ -42,8 +42,7 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
     refuse: never,
     left: never,
   });
-  const allow = compileAllowList(['spiffe://example.org/**']);
-  assert.ok(allow.ok);
+  const policy = policyOf('spiffe://example.org/**');
   const finished: Session[] = [];
   const events: Pick<Events, 'handshakeFinished' | 'authorised'> = {
     handshakeFinished: (_listener, reason) => assert.equal(reason, 'bad_certificate'),
@@ -56,8 +55,8 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
     events: events as Events,
     clock: systemClock,
     gate,
+    policy: () => policy,
     room,
-    allow: () => allow.value,
     placeTimeoutMs: never,
     finish: (session) => void finished.push(session),
     admitted: never,

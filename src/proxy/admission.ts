@@ -2,7 +2,7 @@ import type { Clock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
 import type { IdentityView } from '../identity/store.ts';
 import { authorise } from '../policy/judge.ts';
-import type { AllowList } from '../policy/rules.ts';
+import type { Policy } from '../policy/policy.ts';
 import type { DenyReason } from '../policy/verdict.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { ListenerRef } from '../telemetry/records.ts';
@@ -22,7 +22,7 @@ export interface AdmissionOptions {
   readonly gate: Gate;
   readonly room: WaitingRoom;
   /** Inbound: who may connect. Outbound: who the server must be. Asked for each verdict. */
-  allow(): AllowList;
+  policy(): Policy;
   /** How long anybody waits for a place among the connections. */
   placeTimeoutMs(): number;
   /** The session is over: what it had open was dropped. */
@@ -179,10 +179,11 @@ export class Admission {
     session.alpn = connection.alpn;
     session.peer = undefined;
     session.rule = undefined;
+    session.audited = undefined;
     const judged = this.#judge(options, connection);
     const authenticated = options.session.peer?.peerId !== undefined;
     events.handshakeFinished(ref, authenticated ? 'ok' : (session.denied ?? 'ok'), session.handshakeMs ?? 0);
-    if (authenticated) events.authorised(ref, session.rule === undefined ? 'deny' : 'allow', session.rule ?? '');
+    if (authenticated) events.authorised(ref, session.denied === undefined ? 'allow' : 'deny', session.rule ?? '', session.audited);
     if (!judged.ok) connection.abort();
     return judged;
   }
@@ -230,7 +231,7 @@ export class Admission {
     }
   }
 
-  /** The verdict, over the newest snapshot and allow list. What it finds is noted in the session. */
+  /** The verdict, over the newest snapshot and policy. What it finds is noted in the session. */
   #verdictOn({ session, role, tellsDenied }: AuthenticateOptions, connection: SecureConnection): Authenticated {
     const { identity, judge, clock } = this.#options;
     const snapshot = identity.current();
@@ -249,8 +250,9 @@ export class Admission {
     }
     const { id, leaf } = authenticated.value.authenticated;
     session.peer = { peerId: id, issuerKeyId: leaf.authorityKeyId, serial: leaf.serial };
-    const verdict = authorise(id, this.#options.allow());
-    session.rule = verdict.allowed ? verdict.rule : undefined;
+    const verdict = authorise(id, this.#options.policy(), clock.now());
+    session.rule = verdict.rule;
+    session.audited = verdict.allowed ? verdict.audited : undefined;
     session.denied = undefined;
     if (!verdict.allowed) {
       if (tellsDenied !== true) return deny(session, role, verdict.reason, verdict.detail);

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { FakeClock } from '../../test/support/fake-clock.ts';
+import { policyOf } from '../../test/support/policies.ts';
 import { createTestAuthority } from '../../test/support/pki.ts';
 import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
 import { systemClock } from '../lib/clock.ts';
-import { compileAllowList } from '../policy/rules.ts';
 import { verifyPeer } from '../spiffe/verify.ts';
+import { EMPTY_DENY_LIST } from '../policy/deny-list.ts';
 import { Connections } from './connections.ts';
 import { Session } from '../forward/session.ts';
 
@@ -13,9 +15,8 @@ test('those that may stay do not keep an update from those behind them, who may 
   const authority = createTestAuthority();
   const us = svidOf(authority, 'spiffe://example.org/us');
   const snapshot = heldSnapshot([us], [authority]);
-  const allow = compileAllowList(['spiffe://example.org/kept']);
-  assert.ok(allow.ok);
-  const connections = new Connections(systemClock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  const allow = policyOf('spiffe://example.org/kept');
+  const connections = new Connections(new FakeClock(), () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
   const dropped: string[] = [];
   // Those that may stay come first, more of them than are judged in a turn.
   for (const name of [...Array.from({ length: 300 }, () => 'kept'), 'gone']) {
@@ -24,7 +25,7 @@ test('those that may stay do not keep an update from those behind them, who may 
     const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
     assert.ok(authenticated.ok);
     session.ownId = us.id;
-    session.proven = { authenticated: authenticated.value, chainDer, objection: undefined };
+    session.proven = { authenticated: authenticated.value, chainDer, objection: undefined, clearedBy: EMPTY_DENY_LIST };
     session.drop = () => {
       dropped.push(name);
       session.end();
@@ -33,17 +34,51 @@ test('those that may stay do not keep an update from those behind them, who may 
     connections.add(session);
   }
   // A newer update overtakes each before its second turn.
-  for (let round = 0; round < 6; round++) connections.judgeAgain(snapshot, allow.value);
+  for (let round = 0; round < 6; round++) connections.judgeAgain(snapshot, allow);
   assert.deepEqual(dropped, ['gone']);
   await nextTurn();
+});
+
+test('others get a turn after each peer whose chain takes long to judge again', async () => {
+  const authority = createTestAuthority();
+  const us = svidOf(authority, 'spiffe://example.org/us');
+  const snapshot = heldSnapshot([us], [authority]);
+  const allow = policyOf('spiffe://example.org/slow');
+  const clock = new FakeClock();
+  const connections = new Connections(clock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  let judged = 0;
+  for (let made = 0; made < 5; made++) {
+    const session = new Session('slow', 0);
+    const chainDer = [authority.issue({ id: 'spiffe://example.org/slow' }).der];
+    const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
+    assert.ok(authenticated.ok);
+    session.ownId = us.id;
+    session.proven = {
+      authenticated: authenticated.value,
+      objection: undefined,
+      clearedBy: EMPTY_DENY_LIST,
+      get chainDer() {
+        judged++;
+        clock.advance(50);
+        return chainDer;
+      },
+    };
+    connections.add(session);
+  }
+
+  connections.judgeAgain(snapshot, allow);
+
+  for (let turn = 1; turn <= 5; turn++) {
+    assert.equal(judged, turn);
+    await nextTurn();
+  }
 });
 
 test('who is here to be told that it is not allowed is dropped with its authority, and not for the list', async () => {
   const authority = createTestAuthority();
   const us = svidOf(authority, 'spiffe://example.org/us');
   const snapshot = heldSnapshot([us], [authority]);
-  const nobody = compileAllowList([]);
-  assert.ok(nobody.ok);
+  const nobody = policyOf();
   const connections = new Connections(systemClock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
   const chainDer = [authority.issue({ id: 'spiffe://example.org/stranger' }).der];
   const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
@@ -51,7 +86,7 @@ test('who is here to be told that it is not allowed is dropped with its authorit
   const session = new Session('stranger', 0);
   let drops = 0;
   session.ownId = us.id;
-  session.proven = { authenticated: authenticated.value, chainDer, objection: undefined };
+  session.proven = { authenticated: authenticated.value, chainDer, objection: undefined, clearedBy: EMPTY_DENY_LIST };
   session.denied = 'not_allowed';
   session.isToldOnly = true;
   session.drop = () => {
@@ -61,10 +96,10 @@ test('who is here to be told that it is not allowed is dropped with its authorit
   };
   connections.add(session);
 
-  connections.judgeAgain(snapshot, nobody.value);
+  connections.judgeAgain(snapshot, nobody);
   assert.equal(drops, 0);
   const other = createTestAuthority();
-  connections.judgeAgain(heldSnapshot([us], [other], snapshot.generation + 1), nobody.value);
+  connections.judgeAgain(heldSnapshot([us], [other], snapshot.generation + 1), nobody);
 
   assert.equal(drops, 1);
   assert.equal(session.record(systemClock).closeReason, 'authority_removed');
@@ -75,15 +110,14 @@ test('who was allowed is dropped for the list, though a request of it was denied
   const authority = createTestAuthority();
   const us = svidOf(authority, 'spiffe://example.org/us');
   const snapshot = heldSnapshot([us], [authority]);
-  const nobody = compileAllowList([]);
-  assert.ok(nobody.ok);
+  const nobody = policyOf();
   const connections = new Connections(systemClock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
   const chainDer = [authority.issue({ id: 'spiffe://example.org/gone' }).der];
   const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
   assert.ok(authenticated.ok);
   const session = new Session('gone', 0);
   session.ownId = us.id;
-  session.proven = { authenticated: authenticated.value, chainDer, objection: undefined };
+  session.proven = { authenticated: authenticated.value, chainDer, objection: undefined, clearedBy: EMPTY_DENY_LIST };
   session.denied = 'not_allowed';
   session.drop = () => {
     session.end();
@@ -91,7 +125,7 @@ test('who was allowed is dropped for the list, though a request of it was denied
   };
   connections.add(session);
 
-  connections.judgeAgain(snapshot, nobody.value);
+  connections.judgeAgain(snapshot, nobody);
 
   assert.ok(session.ended);
   assert.equal(session.record(systemClock).closeReason, 'policy');

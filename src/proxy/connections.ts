@@ -1,8 +1,13 @@
 import type { Clock, Timer } from '../lib/clock.ts';
+import { ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
-import type { AllowList } from '../policy/rules.ts';
+import { authorise } from '../policy/judge.ts';
+import type { Policy } from '../policy/policy.ts';
+import type { Verdict } from '../policy/verdict.ts';
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { PeerProblem } from '../spiffe/peer-problems.ts';
+import type { PeerRefusal } from '../spiffe/verify.ts';
 import { authenticateAgain, type ProvenPeer } from '../tls/peer.ts';
 import type { CloseReason } from '../telemetry/records.ts';
 import type { Session } from '../forward/session.ts';
@@ -12,8 +17,10 @@ export interface ConnectionLimits {
   readonly maxLifetimeMs: number | undefined;
 }
 
-/** How many live connections are judged again before others get a turn: one may take a fraction of a millisecond. */
+/** How many live connections are judged again before others get a turn: one takes a fraction of a millisecond, */
 const JUDGED_PER_TURN = 64;
+/** or many, if whoever issued its chain wants that: so no further one after this. */
+const TURN_MS = 10;
 const LONGEST_SWEEP_MS = 1000;
 const SHORTEST_SWEEP_MS = 10;
 
@@ -60,34 +67,44 @@ export class Connections {
   }
 
   /**
-   * Judges every admitted peer against a newer snapshot, deny list and allow list, and drops those that would not be let in now. A
+   * Judges every admitted peer against a newer snapshot, deny list, policy and time, and dismisses those that would not be let in now. A
    * certificate that merely expired since its handshake is let be. A later call overtakes one that is still at work, and
    * begins with those that were judged longest ago: however fast updates come, everybody has a turn.
    */
-  judgeAgain(snapshot: IdentitySnapshot, allow: AllowList): void {
+  judgeAgain(snapshot: IdentitySnapshot, policy: Policy): void {
     const round = ++this.#judging;
     const denyList = this.#denyList();
     const ownIds = snapshot.kind === 'held' ? new Set(snapshot.svids.map((svid) => svid.id)) : undefined;
     // Connections of one peer share what it proved.
-    const answers = new Map<ProvenPeer, ReturnType<typeof authenticateAgain>>();
-    const authenticate = (proven: ProvenPeer): ReturnType<typeof authenticateAgain> => {
-      const answer = answers.get(proven) ?? authenticateAgain(proven, snapshot, this.#clock.now(), denyList);
+    const answers = new Map<ProvenPeer, Again>();
+    const authenticate = (proven: ProvenPeer): Again => {
+      const known = answers.get(proven);
+      if (known !== undefined) return known;
+      const again = authenticateAgain(proven, snapshot, this.#clock.now(), denyList);
+      const answer = again.ok ? ok(again.value.id) : again;
       answers.set(proven, answer);
       return answer;
+    };
+    const verdicts = new Map<SpiffeId, Verdict>();
+    const judge = (peer: SpiffeId): Verdict => {
+      const verdict = verdicts.get(peer) ?? authorise(peer, policy, this.#clock.now());
+      verdicts.set(peer, verdict);
+      return verdict;
     };
     // Whoever is admitted from now on was judged by these very rules, or newer ones.
     const sessions = [...this.#live].values();
     const some = (): void => {
       if (round !== this.#judging) return;
-      for (let judged = 0; judged < JUDGED_PER_TURN; judged++) {
+      const untilMs = this.#clock.monotonic() + TURN_MS;
+      for (let judged = 0; judged < JUDGED_PER_TURN && (judged === 0 || this.#clock.monotonic() < untilMs); judged++) {
         const next = sessions.next();
         if (next.done === true) return;
         const session = next.value;
         if (session.ended) continue;
-        const problem = problemOf(session, authenticate, ownIds, allow);
-        if (problem !== undefined) drop(session, problem.reason, problem.detail);
+        const problem = problemOf(session, authenticate, ownIds, judge);
+        if (problem !== undefined) session.dismiss(problem.reason, problem.detail);
         else session.clearedBy = denyList;
-        // The last place: it was judged just now. A dropped one leaves the set when it is closed.
+        // The last place: it was judged just now. A dismissed one leaves the set when it is closed.
         if (this.#live.delete(session)) this.#live.add(session);
       }
       setImmediate(some);
@@ -101,12 +118,14 @@ export class Connections {
     if (this.#live.size > 0 && !deadline.aborted) {
       await new Promise<void>((resolve) => {
         const finish = (): void => {
-          deadline.removeEventListener('abort', finish);
+          deadline.removeEventListener('abort', late);
           this.#whenEmpty = undefined;
           resolve();
         };
+        // What came before the deadline may still have to be read.
+        const late = (): void => void setImmediate(finish);
         this.#whenEmpty = finish;
-        deadline.addEventListener('abort', finish, { once: true });
+        deadline.addEventListener('abort', late, { once: true });
       });
     }
     const rest = [...this.#live];
@@ -143,12 +162,16 @@ export class Connections {
   }
 }
 
+/** Who a peer still is. No more than that is kept until all have been judged. */
+type Again = Result<SpiffeId, PeerRefusal>;
+
 function problemOf(
-  { proven, ownId, isToldOnly }: Session,
-  authenticate: (proven: ProvenPeer) => ReturnType<typeof authenticateAgain>,
+  session: Session,
+  authenticate: (proven: ProvenPeer) => Again,
   ownIds: ReadonlySet<string> | undefined,
-  allow: AllowList,
+  judge: (peer: SpiffeId) => Verdict,
 ): { reason: CloseReason; detail: string } | undefined {
+  const { proven, ownId, isToldOnly } = session;
   if (proven === undefined || ownId === undefined) return undefined;
   if (ownIds === undefined || !ownIds.has(ownId)) {
     return { reason: 'identity_withdrawn', detail: `the Workload API no longer gives us ${ownId}` };
@@ -159,9 +182,15 @@ function problemOf(
   }
   // Who is here to be told that it is not allowed must still be who it was: a later list may admit it on this very connection.
   // A request may have been denied before the sweep came to its connection, on which others are answered still: that is no excuse.
-  if (!isToldOnly && allow.match(again.value.id) === undefined)
-    return { reason: 'policy', detail: `${again.value.id} is no longer allowed` };
-  return undefined;
+  if (isToldOnly) return undefined;
+  const verdict = judge(again.value);
+  if (verdict.allowed) {
+    // It may ask for something still, and not for what is under way.
+    if (session.stillAllowed()) return undefined;
+    return { reason: 'policy', detail: `${again.value} is no longer allowed the request that is under way` };
+  }
+  const { rule } = verdict;
+  return { reason: 'policy', detail: `${again.value} is no longer allowed${rule === undefined ? '' : `: ${rule}`}` };
 }
 
 /** Why a connection ends whose peer would not be authenticated now. */

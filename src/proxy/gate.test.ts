@@ -19,7 +19,7 @@ interface Model {
   readonly accepted: AcceptedConnection;
   state: State;
   handler: WaitingHandler | undefined;
-  /** It has a turn only when it has said something. */
+  /** If it waits, it has a turn only when it has said something. */
   mustSpeak: boolean;
   again: (() => void) | undefined;
 }
@@ -62,6 +62,7 @@ for (const clientSpeaksFirst of [true, false]) {
       begin(accepted) {
         const model = modelOf(accepted);
         assert.equal(model.state, 'waiting');
+        assert.ok(model.handler === undefined || !model.mustSpeak, 'one that waited, and was silent, has a place');
         model.state = 'handshaking';
         const fate = random();
         // Not ready, or an immediate failure: its place is given back within the call.
@@ -98,7 +99,6 @@ for (const clientSpeaksFirst of [true, false]) {
       }
     };
     const arrive = (): void => {
-      const mustSpeak = clientSpeaksFirst && counters.handshaking >= limits.maxHandshakes / 4;
       const accepted: AcceptedConnection = {
         remoteAddress: '127.0.0.1:1',
         localAddress: '127.0.0.1:2',
@@ -111,7 +111,7 @@ for (const clientSpeaksFirst of [true, false]) {
         },
         abort: never,
       };
-      models.set(accepted, { accepted, state: 'waiting', handler: undefined, mustSpeak, again: undefined });
+      models.set(accepted, { accepted, state: 'waiting', handler: undefined, mustSpeak: clientSpeaksFirst, again: undefined });
       gate.arrive(accepted);
     };
     const some = (...states: readonly State[]): Model | undefined => {

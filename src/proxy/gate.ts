@@ -29,8 +29,8 @@ export interface GateOptions {
 /**
  * Who may begin a handshake. Node cannot pause accepting, so a connection beyond the limits waits, for a bounded time, in a
  * bounded queue, and one beyond the queue is refused. Peers that are not yet authenticated only ever hold places for
- * handshakes, never for connections; and when those places become scarce, a connection must send its first byte to get one,
- * so that silent ones cost no more than a socket.
+ * handshakes, never for connections; and when those places become scarce, or there are none, a connection must send its first
+ * byte to get one, so that silent ones cost no more than a socket.
  */
 export class Gate {
   readonly #options: GateOptions;
@@ -52,7 +52,7 @@ export class Gate {
     const limits = this.#options.limits();
     const mustSpeak = clientSpeaksFirst && counters.handshaking >= limits.maxHandshakes / 4;
     if (!mustSpeak && this.#mayBegin(limits)) this.#begin(accepted);
-    else if (counters.waiting < limits.maxWaiting) this.#wait(accepted, mustSpeak, limits);
+    else if (counters.waiting < limits.maxWaiting) this.#wait(accepted, limits);
     else refuse(accepted, mustSpeak ? 'handshake_limit' : this.#whatIsFull(limits), `${limits.maxWaiting} connections wait already`);
   }
 
@@ -111,14 +111,14 @@ export class Gate {
     this.#options.begin(accepted);
   }
 
-  #wait(accepted: AcceptedConnection, mustSpeak: boolean, limits: GateLimits): void {
+  #wait(accepted: AcceptedConnection, limits: GateLimits): void {
     const { counters, clientSpeaksFirst, room, refuse, left } = this.#options;
     const isGone = (): void => {
       this.#endWait(accepted);
       left(accepted);
     };
     counters.waiting += 1;
-    if (mustSpeak) this.#limitSilence(accepted, limits);
+    if (clientSpeaksFirst) this.#limitSilence(accepted, limits);
     else this.#enqueue(accepted, limits);
     room.enter(accepted, {
       spoke: () => this.#spoke(accepted),

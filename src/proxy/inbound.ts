@@ -1,7 +1,6 @@
 import type { HttpConfig, InboundConfig } from '../config/config.ts';
 import { messageOf } from '../lib/errors.ts';
-import { authorise } from '../policy/judge.ts';
-import type { AllowList } from '../policy/rules.ts';
+import { ok } from '../lib/result.ts';
 import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
 import type { AcceptedConnection, SecureConnection } from '../transport/connection.ts';
 import { connect, type ConnectOutcome } from '../transport/node.ts';
@@ -27,10 +26,6 @@ type HttpOptions = Omit<Http2ForwardOptions, 'open' | 'files' | 'idleTimeoutMs' 
 export class InboundListener extends ProxyListener<InboundConfig> {
   constructor(config: InboundConfig, deps: ListenerDeps) {
     super('inbound', config, deps);
-  }
-
-  protected override get allow(): AllowList {
-    return this.settings.allow;
   }
 
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
@@ -128,10 +123,12 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       const scratch = this.scratch(http.limits);
       forwardHttp({
         ...options,
+        upgrades: http.upgrades,
         scratch,
         judged: 'downstream',
         open: (done) => this.#openApplication(session, downstream, done),
         released: () => undefined,
+        dismissed: () => undefined,
       });
     }
   }
@@ -142,6 +139,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
     if (proven === undefined || ownId === undefined) throw new Error('a connection was admitted without a peer');
     const { id, leaf } = proven.authenticated;
     session.expiresAtMs = Math.min(expiryOf(own), leaf.notAfterMs);
+    const authorisation = this.authorisation(id);
     return {
       downstream,
       session,
@@ -149,16 +147,14 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       ticker: this.ticker,
       clock: this.deps.clock,
       limits: http.limits,
-      identity: buildIdentityFields(http, { peerId: id, ownId, leafSha256: leaf.sha256 }),
-      // The peer decides, by the newest allow list.
-      judge: () => {
+      identity: buildIdentityFields(http, { peerId: id, ownId, leafSha256: leaf.sha256 }, this.guardsRequests),
+      judge: (method, target, host) => {
         const refused = this.refusedAnew(session, proven);
-        if (refused !== undefined) return refused;
-        const verdict = authorise(id, this.allow);
-        session.rule = verdict.allowed ? verdict.rule : undefined;
-        session.denied = verdict.allowed ? undefined : verdict.reason;
-        if (verdict.allowed) session.isToldOnly = false;
-        return verdict;
+        if (refused !== undefined) return ok(refused);
+        const judged = authorisation.request(method, target, host);
+        // Who may not ask for this may still ask for something else.
+        if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());
+        return judged;
       },
       requestFinished: (record) => this.deps.events.requestFinished(this.ref, record),
       broken: (side, error) => this.broken(session, side, error),
@@ -193,7 +189,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
   #openApplication(session: Session, downstream: SecureConnection, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
     return this.#dialApplication(session, 'plain', (outcome) => {
       if (!outcome.ok) {
-        done({ ok: false, failure: connectFailure(outcome.error.code, outcome.error.message) });
+        done({ ok: false, failure: connectFailure('the application', outcome.error.code, outcome.error.message) });
         return;
       }
       const connection = outcome.opened.open();
@@ -206,7 +202,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
   #openApplicationStream(session: Session, downstream: SecureConnection, done: (outcome: StreamOutcome) => void): { abort(): void } {
     return this.#dialApplication(session, 'stream', (outcome) => {
       if (!outcome.ok) {
-        done({ ok: false, failure: connectFailure(outcome.error.code, outcome.error.message) });
+        done({ ok: false, failure: connectFailure('the application', outcome.error.code, outcome.error.message) });
         return;
       }
       const native = outcome.opened.openStream();

@@ -1,15 +1,18 @@
 import type { HttpLimits, InboundConfig, Limits, OutboundConfig } from '../config/config.ts';
 import { formatAddress } from '../config/units.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
-import type { Clock, Timer } from '../lib/clock.ts';
+import { LONGEST_TIMER_MS, type Clock, type Timer } from '../lib/clock.ts';
 import type { Service } from '../lib/service.ts';
 import type { IdentityView } from '../identity/store.ts';
 import type { DenyList } from '../policy/deny-list.ts';
-import type { AllowList } from '../policy/rules.ts';
 import type { Verdict } from '../policy/verdict.ts';
+import type { Policy } from '../policy/policy.ts';
+import { auditOf } from '../policy/audit.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { Direction, ListenerCounters, ListenerRef } from '../telemetry/records.ts';
 import type { OwnIdentity, TlsContexts } from '../tls/contexts.ts';
+import { Authorisation } from '../policy/judge.ts';
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import { authenticateAgain, type PeerJudge, type ProvenPeer } from '../tls/peer.ts';
 import type { AcceptedConnection, BoundListener, Connection, Endpoint } from '../transport/connection.ts';
 import { listen } from '../transport/node.ts';
@@ -55,6 +58,8 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   #bound: BoundListener | undefined;
   #draining = false;
   #unsubscribe: (() => void) | undefined;
+  /** For the next time at which the policy may say something else by itself. */
+  #policyTimer: Timer | undefined;
   #forced = 0;
 
   protected constructor(direction: Direction, config: C, deps: ListenerDeps) {
@@ -92,8 +97,8 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       ...deps,
       ref: this.ref,
       gate: this.#gate,
+      policy: () => this.policy,
       room: this.#room,
-      allow: () => this.allow,
       placeTimeoutMs: () => this.limits.handshakeTimeoutMs,
       finish: (session) => this.finish(session),
       admitted: (session) => {
@@ -148,22 +153,42 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       use: this.ref.direction === 'inbound' ? 'tls' : 'plain',
       acceptFailed: (error) => deps.events.acceptRefused(this.ref, 'accept_error', messageOf(error)),
     });
-    this.#unsubscribe = deps.identity.subscribe((snapshot) => this.#connections.judgeAgain(snapshot, this.allow));
+    this.#unsubscribe = deps.identity.subscribe((snapshot) => this.#connections.judgeAgain(snapshot, this.policy));
     deps.events.listenerBound(this.ref, formatAddress(this.#bound.endpoint));
+    this.#policyInForce();
   }
 
-  /** Takes over allow lists and limits. What it listens on and leads to stays. */
+  /** Takes over policy and limits. What it listens on and leads to stays. */
   reload(config: C): void {
     this.settings = config;
     this.#gate.limitsChanged();
     this.#connections.limitsChanged();
     this.judgeAgain();
+    this.#policyInForce();
   }
 
-  /** The deny list is another one, or the allow list: everybody is judged by what is in force now. */
+  /** The deny list is another one, or the policy: everybody is judged by what is in force now. */
   judgeAgain(): void {
     const snapshot = this.deps.identity.current();
-    if (snapshot !== undefined) this.#connections.judgeAgain(snapshot, this.allow);
+    if (snapshot !== undefined) this.#connections.judgeAgain(snapshot, this.policy);
+  }
+
+  #policyInForce(): void {
+    this.deps.events.auditInForce(this.ref, auditOf(this.policy));
+    this.#awaitPolicy();
+  }
+
+  /** The wall clock may be set: it is looked at again in an hour at the latest, and a rule that is over is over then. */
+  #awaitPolicy(): void {
+    const { clock } = this.deps;
+    this.#policyTimer?.cancel();
+    const nowMs = clock.now();
+    const nextMs = this.policy.nextLook(nowMs);
+    if (nextMs === Infinity) return;
+    this.#policyTimer = clock.after(Math.min(nextMs - nowMs, LONGEST_TIMER_MS), () => {
+      this.judgeAgain();
+      this.#awaitPolicy();
+    });
   }
 
   async stop(deadline: AbortSignal): Promise<void> {
@@ -179,6 +204,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     }
     this.#slowTimer?.cancel();
     this.#forced += await this.#connections.drain(deadline);
+    this.#policyTimer?.cancel();
     this.#unsubscribe?.();
   }
 
@@ -200,14 +226,40 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     session.rule = undefined;
     session.denied = problem;
     session.because(closeReasonFor(problem), detail);
-    return { allowed: false, peer: proven.authenticated.id, reason: problem, detail };
+    return { allowed: false, peer: proven.authenticated.id, reason: problem, rule: undefined, detail };
   }
 
-  /** Inbound: who may connect. Outbound: who the server must be. */
-  protected abstract get allow(): AllowList;
+  /** Inbound: who may connect, and ask for what. Outbound: who the server must be, and may be asked what. */
+  protected get policy(): Policy {
+    return this.settings.policy;
+  }
+
+  /** What a peer may ask for, or be asked, by the policy in force at the time. */
+  protected authorisation(peer: SpiffeId): Authorisation {
+    const { clock } = this.deps;
+    return new Authorisation(
+      peer,
+      () => this.policy,
+      () => clock.now(),
+    );
+  }
+
+  /** Whether its rules ask for something of requests that other fields could say again. */
+  protected readonly guardsRequests = (): boolean => this.policy.asksForMethod || this.policy.asksForPath;
 
   /** The session has a place among the handshakes: goes on to `admission`, or to `finish`. */
   protected abstract begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void;
+
+  /** Whether who connects while there is no identity to present is told so; if not, it is dropped unread. */
+  protected get answersUnready(): boolean {
+    return false;
+  }
+
+  /** As `begin`, if `answersUnready`. */
+  protected beginUnready(session: Session, accepted: AcceptedConnection): void {
+    this.dropUnread(accepted);
+    this.finish(session);
+  }
 
   protected forward(session: Session, downstream: Connection, upstream: Connection): void {
     forwardBytes({
@@ -295,15 +347,18 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   #begin(accepted: AcceptedConnection): void {
     const { deps } = this;
     const own = deps.contexts.own(this.settings.identity, deps.clock.now());
-    if ('detail' in own) {
+    if ('detail' in own && !this.answersUnready) {
       this.#gate.handshakeEnded();
       this.#refuse(accepted, 'identity_not_ready', own.detail);
       return;
     }
     const session = new Session(accepted.remoteAddress, deps.clock.monotonic());
     this.#pending.add(session);
-    session.ownId = own.svid.id;
-    this.begin(session, accepted, own);
+    if ('detail' in own) this.beginUnready(session, accepted);
+    else {
+      session.ownId = own.svid.id;
+      this.begin(session, accepted, own);
+    }
     // What was kept of it goes on to count.
     if (accepted.hasWaited) session.linger();
     this.#slowTimer ??= deps.clock.after(SLOW_MS, () => this.#lookForSlow());

@@ -1,7 +1,7 @@
 import { isIpAddress } from '../config/units.ts';
 import type { OutboundConfig, OutboundHttpConfig } from '../config/config.ts';
-import { authorise } from '../policy/judge.ts';
-import type { AllowList } from '../policy/rules.ts';
+import { ok } from '../lib/result.ts';
+import type { Authorisation } from '../policy/judge.ts';
 import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
 import type { AcceptedConnection } from '../transport/connection.ts';
 import { connect, type OpenedConnection } from '../transport/node.ts';
@@ -22,22 +22,35 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
     super('outbound', config, deps);
   }
 
-  protected override get allow(): AllowList {
-    return this.settings.expect;
-  }
-
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
     const { http } = this.settings;
-    this.watchUnread(session, accepted);
-    if (http === undefined) this.#connect(session, accepted, own);
-    else {
-      // The server is connected to when there is something to ask it, so the place of a handshake is not needed.
-      this.admission.enterUnjudged(
-        session,
-        () => this.dropUnread(accepted),
-        () => this.#forwardRequests(session, accepted, http),
-      );
+    if (http !== undefined) {
+      this.#enter(session, accepted, http);
+      return;
     }
+    this.watchUnread(session, accepted);
+    this.#connect(session, accepted, own);
+  }
+
+  /** Whoever asks over HTTP has its place, and each request is answered with a 503. */
+  protected override get answersUnready(): boolean {
+    return this.settings.http !== undefined;
+  }
+
+  protected override beginUnready(session: Session, accepted: AcceptedConnection): void {
+    const { http } = this.settings;
+    if (http === undefined) super.beginUnready(session, accepted);
+    else this.#enter(session, accepted, http);
+  }
+
+  /** The server is connected to when there is something to ask it, so the place of a handshake is not needed. */
+  #enter(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
+    this.watchUnread(session, accepted);
+    this.admission.enterUnjudged(
+      session,
+      () => this.dropUnread(accepted),
+      () => this.#forwardRequests(session, accepted, http),
+    );
   }
 
   #connect(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
@@ -70,17 +83,22 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
     });
   }
 
-  #handshake(session: Session, opened: OpenedConnection, own: OwnIdentity): AuthenticateOptions {
+  #handshake(session: Session, opened: OpenedConnection, own: OwnIdentity, failed?: (code: string) => void): AuthenticateOptions {
     const options = { context: own.context, alpn: this.settings.alpn, serverName: this.#serverName() };
     return {
       session,
       role: 'server',
       timeoutMs: this.limits.handshakeTimeoutMs,
-      begin: (done) => opened.openTls(options, done),
+      begin: (done) =>
+        opened.openTls(options, (outcome) => {
+          if (!outcome.ok) failed?.(outcome.code);
+          done(outcome);
+        }),
     };
   }
 
   #forwardRequests(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
+    let authorisation: Authorisation | undefined;
     forwardHttp({
       downstream: this.heed(session, accepted),
       session,
@@ -88,26 +106,29 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       ticker: this.ticker,
       clock: this.deps.clock,
       limits: http.limits,
-      identity: buildOutboundFields(http.xfcc),
+      upgrades: http.upgrades,
+      identity: buildOutboundFields(http.xfcc, this.guardsRequests),
       scratch: this.scratch(http.limits),
       judged: 'upstream',
-      // The server decides, by the newest list.
-      judge: () => {
+      judge: (method, target, host) => {
         const { proven } = session;
         if (proven === undefined) throw new Error('a request was judged before its server');
         const refused = this.refusedAnew(session, proven);
-        if (refused !== undefined) return refused;
-        const verdict = authorise(proven.authenticated.id, this.allow);
-        session.rule = verdict.allowed ? verdict.rule : undefined;
-        session.denied = verdict.allowed ? undefined : verdict.reason;
-        return verdict;
+        if (refused !== undefined) return ok(refused);
+        authorisation ??= this.authorisation(proven.authenticated.id);
+        const judged = authorisation.request(method, target, host);
+        if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());
+        return judged;
       },
       open: (done) => this.#openServer(session, done),
       // The next server is judged by itself.
       released: () => {
         session.proven = undefined;
+        authorisation = undefined;
         session.expiresAtMs = Infinity;
       },
+      dismissed: (reason, detail) =>
+        this.deps.events.serverDismissed(this.ref, { connection: session.id, peerId: session.peer?.peerId, reason, detail }),
       requestFinished: (record) => this.deps.events.requestFinished(this.ref, record),
       broken: (side, error) => this.broken(session, side, error),
       done: () => this.finish(session),
@@ -128,14 +149,17 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       { endpoint: this.settings.to, timeoutMs: connectTimeoutMs, keepAliveMs: tcpKeepAliveMs ?? 0, use: 'tls' },
       (outcome) => {
         if (!outcome.ok) {
-          done({ ok: false, failure: connectFailure(outcome.error.code, outcome.error.message) });
+          done({ ok: false, failure: connectFailure('the server', outcome.error.code, outcome.error.message) });
           return;
         }
         session.upstreamAddress = outcome.opened.address;
-        inProgress = this.admission.authenticate(this.#handshake(session, outcome.opened, own), (judged) => {
+        let code: string | undefined;
+        const handshake = this.#handshake(session, outcome.opened, own, (failed) => (code = failed));
+        inProgress = this.admission.authenticate(handshake, (judged) => {
           if (!judged.ok) {
             const { at, reason, detail } = judged;
-            done({ ok: false, failure: at === 'verdict' ? deniedFailure(reason, detail) : handshakeFailure(reason, detail) });
+            if (reason === 'identity_not_ready') done({ ok: false, failure: notReadyFailure(detail) });
+            else done({ ok: false, failure: at === 'verdict' ? deniedFailure(reason, detail) : handshakeFailure(reason, code, detail) });
             return;
           }
           session.proven = judged.proven;

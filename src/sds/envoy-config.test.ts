@@ -68,6 +68,7 @@ test('a connection has the times that it has in Scute', async () => {
   const requests = await textOf({ inbound: [{ ...IN, protocol: 'http', http: { headTimeout: '4s' } }], limits, sds: SDS });
   assert.match(requests, /"idle_timeout":"0s","max_connection_duration":"3600s"/);
   assert.match(requests, /"stream_idle_timeout":"0s","request_headers_timeout":"4s"/);
+  assert.match(requests, /"common_http_protocol_options":\{"idle_timeout":"1.5s"\},"explicit_http_config":\{"http_protocol_options":/);
   assert.doesNotMatch(await textOf({ inbound: [IN], sds: SDS }), /duration/);
 });
 
@@ -144,13 +145,13 @@ test('without SDS there is nothing to print', async () => {
 });
 
 test('the SPIFFE ID goes into the fields that the configuration names, and what a peer sent there goes away', async () => {
-  const http = { ...IN, protocol: 'http', http: { spiffeIdHeader: 'x-peer' } };
+  const http = { ...IN, protocol: 'http', http: { spiffeIdHeader: 'x-peer', upgrades: ['tcp', 'websocket'] } };
   const text = await textOf({ inbound: [http], sds: SDS });
 
   assert.match(text, /"request_headers_to_remove":\["x-peer"\]/);
   assert.match(text, /"key":"x-peer","value":"%DOWNSTREAM_PEER_URI_SAN%"\},"append_action":"OVERWRITE_IF_EXISTS_OR_ADD"/);
   assert.match(text, /"headers_with_underscores_action":"DROP_HEADER"/);
-  assert.match(text, /"upgrade_type":"websocket"/);
+  assert.match(text, /"upgrade_configs":\[\{"upgrade_type":"websocket"\},\{"upgrade_type":"tcp"\}\]/);
   for (const [xfcc, said] of [
     ['sanitize-set', 'SANITIZE_SET'],
     ['sanitize', 'SANITIZE'],
@@ -200,4 +201,23 @@ test('no listener has the name of the cluster that secrets come from', async () 
 
 test('a port that is another one at each start is not printed', async () => {
   assert.match(await problemOf({ inbound: [IN], sds: { listen: '127.0.0.1:0', unsafeTcp: true } }), /sds\.listen has port 0/);
+});
+
+test('a rule that matchers cannot say is named, and nothing is printed', async () => {
+  const peer = 'spiffe://example.org/web';
+  const cannot = (rule: string): RegExp => new RegExp(`^(in|out)bound \\w+: the rule ${JSON.stringify(rule)} cannot be said in matchers`);
+  const http = { ...IN, protocol: 'http' };
+  assert.match(
+    await problemOf({ inbound: [{ ...IN, deny: ['spiffe://example.org/old'] }], sds: SDS }),
+    cannot('deny spiffe://example.org/old'),
+  );
+  assert.match(await problemOf({ inbound: [{ ...http, allow: [{ peer, methods: ['GET'] }] }], sds: SDS }), cannot(`${peer} GET`));
+  assert.match(
+    await problemOf({ inbound: [{ ...IN, allow: [{ peer, mode: 'audit' }] }], sds: SDS }),
+    /the rule ".*\(audit\)" cannot be said/,
+  );
+  assert.match(await problemOf({ inbound: [{ ...IN, policyMode: 'audit' }], sds: SDS }), /^inbound in: a policy in audit cannot be said/);
+  const out = { name: 'out', listen: '127.0.0.1:3', to: '127.0.0.1:4', expect: [peer], deny: ['spiffe://example.org/old'] };
+  assert.match(await problemOf({ outbound: [out], sds: SDS }), cannot('deny spiffe://example.org/old'));
+  assert.match(await textOf({ inbound: [IN], sds: SDS }), /match_typed_subject_alt_names/);
 });

@@ -4,10 +4,10 @@ import type { XfccMode } from '../http1/identity-fields.ts';
 import type { Address } from '../config/units.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import { err, ok, type Result } from '../lib/result.ts';
-import type { AllowList } from '../policy/rules.ts';
+import type { Policy } from '../policy/policy.ts';
 import { parseSpiffeId, pathOf, trustDomainId, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
-import { sayEntry } from './san-matchers.ts';
+import { sayEntry, unsaidOf } from './san-matchers.ts';
 import { HINT_PREFIX } from './secrets.ts';
 
 const TLS = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3';
@@ -32,14 +32,14 @@ export function buildEnvoyConfig(config: Config): Result<object, string> {
   const clusters: object[] = [];
   for (const inbound of config.inbound) {
     // To Envoy, no matchers are everybody.
-    if (inbound.allow.entries.length === 0) continue;
-    const context = validation(source, inbound.allow, inbound.name);
+    if (inbound.policy.entries.length === 0) continue;
+    const context = validation(source, inbound.policy, inbound.name);
     if (!context.ok) return context;
     listeners.push(inboundListener(inbound, source, context.value));
     clusters.push(cluster(inbound, undefined));
   }
   for (const outbound of config.outbound) {
-    const context = validation(source, outbound.expect, undefined);
+    const context = validation(source, outbound.policy, undefined);
     if (!context.ok) return context;
     const serverName = outbound.serverName ?? nameIn(outbound.to);
     const tls = {
@@ -66,6 +66,7 @@ function unsaidOfInbound(inbound: InboundConfig): string[] {
   const { name, proxyProtocol, http } = inbound;
   return [
     ...unsaidOfSocket(inbound),
+    ...unsaidOfPolicy('inbound', inbound),
     ...(proxyProtocol.send === 'off' ? [] : [`inbound ${name}: proxyProtocol.send cannot be said here, and the application waits for it`]),
     ...(proxyProtocol.acceptFrom.length === 0 ? [] : [`inbound ${name}: proxyProtocol.acceptFrom cannot be said here`]),
     ...(http?.limits.maxBodyBytes === undefined ? [] : [`inbound ${name}: http.maxBodyBytes cannot be said here`]),
@@ -74,7 +75,16 @@ function unsaidOfInbound(inbound: InboundConfig): string[] {
 
 function unsaidOfOutbound(outbound: OutboundConfig): string[] {
   const { name, protocol } = outbound;
-  return [...unsaidOfSocket(outbound), ...(protocol === 'tcp' ? [] : [`outbound ${name}: protocol: ${protocol} cannot be said here`])];
+  return [
+    ...unsaidOfSocket(outbound),
+    ...unsaidOfPolicy('outbound', outbound),
+    ...(protocol === 'tcp' ? [] : [`outbound ${name}: protocol: ${protocol} cannot be said here`]),
+  ];
+}
+
+function unsaidOfPolicy(direction: string, { name, policy }: InboundConfig | OutboundConfig): string[] {
+  const unsaid = unsaidOf(policy);
+  return unsaid === undefined ? [] : [`${direction} ${name}: ${unsaid}`];
 }
 
 function unsaidOfSocket({ name, socketGid }: InboundConfig | OutboundConfig): string[] {
@@ -135,11 +145,11 @@ function certificateName(sds: SdsConfig, identity: SvidChoice): string {
 }
 
 /** The trust bundle, and who may be at the other end: said by Scute if it has matchers for the listener, else by Envoy itself. */
-function validation(source: SecretSource, list: AllowList, listener: string | undefined): Result<object, string> {
+function validation(source: SecretSource, policy: Policy, listener: string | undefined): Result<object, string> {
   const { sds } = source;
   const matchers: object[] = [];
   const domains = new Set<TrustDomain>();
-  for (const entry of list.entries) {
+  for (const entry of policy.bare) {
     const said = sayEntry(entry);
     if (!said.ok) return said;
     domains.add(said.value.trustDomain);
@@ -201,7 +211,7 @@ const XFCC: Readonly<Record<XfccMode, string>> = {
 };
 
 /** With the caller's SPIFFE ID in the fields that the application is to find it in, in place of any that the caller sent. */
-function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurrentStreams, limits }: HttpConfig): object {
+function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, limits }: HttpConfig): object {
   const { name } = inbound;
   const { idleTimeoutMs = 0, maxLifetimeMs } = inbound.limits;
   const route = { cluster: name, timeout: seconds(limits.responseTimeoutMs ?? 0) };
@@ -221,7 +231,7 @@ function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurren
       stream_idle_timeout: seconds(idleTimeoutMs),
       request_headers_timeout: seconds(limits.headTimeoutMs),
       http2_protocol_options: { max_concurrent_streams: maxConcurrentStreams },
-      upgrade_configs: [{ upgrade_type: 'websocket' }],
+      upgrade_configs: ['websocket', ...upgrades].map((upgrade_type) => ({ upgrade_type })),
       route_config: {
         virtual_hosts: [{ name, domains: ['*'], routes: [{ match: { prefix: '/' }, route }] }],
         ...(spiffeIdHeader !== undefined && {
@@ -250,28 +260,38 @@ function nameIn(to: Address): string | undefined {
   return to.kind === 'tcp' && !/^[0-9.]+$|:/.test(to.host) ? to.host : undefined;
 }
 
-function cluster({ name, to, limits }: InboundConfig | OutboundConfig, transport_socket: object | undefined): object {
+function cluster(listener: InboundConfig | OutboundConfig, transport_socket: object | undefined): object {
+  const { name, to, limits, http } = listener;
   return {
     name,
     // As Scute: one address of the name after the other. `localhost` always has one of IPv6 to Envoy, and STRICT_DNS makes a server of each.
     ...(nameIn(to) === undefined ? { type: 'STATIC' } : { type: 'LOGICAL_DNS', dns_lookup_family: 'ALL' }),
     // Of Envoy, the handshake is in it.
     connect_timeout: seconds(limits.connectTimeoutMs + (transport_socket === undefined ? 0 : limits.handshakeTimeoutMs)),
+    // It closes idle connections, and Envoy should before it does.
+    ...(http !== undefined && {
+      typed_extension_protocol_options: upstreamOptions({
+        common_http_protocol_options: { idle_timeout: seconds(http.limits.upstreamIdleTimeoutMs ?? 0) },
+        explicit_http_config: { http_protocol_options: {} },
+      }),
+    }),
     load_assignment: endpoints(name, to),
     ...(transport_socket !== undefined && { transport_socket }),
   };
 }
 
 function sdsCluster({ sds, cluster: name }: SecretSource): object {
-  const options = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
   return {
     name,
     type: 'STATIC',
-    typed_extension_protocol_options: {
-      [options]: { '@type': `type.googleapis.com/${options}`, explicit_http_config: { http2_protocol_options: {} } },
-    },
+    typed_extension_protocol_options: upstreamOptions({ explicit_http_config: { http2_protocol_options: {} } }),
     load_assignment: endpoints(name, sds.listen),
   };
+}
+
+function upstreamOptions(options: object): object {
+  const type = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
+  return { [type]: { '@type': `type.googleapis.com/${type}`, ...options } };
 }
 
 function endpoints(cluster_name: string, to: Address): object {

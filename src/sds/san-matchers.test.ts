@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { policyFrom, policyOf } from '../../test/support/policies.ts';
 import { parsePattern } from '../policy/pattern.ts';
-import { compileAllowList } from '../policy/rules.ts';
 import { parseSpiffeId } from '../spiffe/spiffe-id.ts';
+import type { PolicySpec } from '../policy/policy.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import { regexOf, sanMatchers } from './san-matchers.ts';
 
@@ -65,14 +66,14 @@ test('a regular expression admits exactly the SPIFFE IDs that its entry admits',
   const tried = [...texts()];
   for (const entry of ENTRIES) {
     const pattern = parsePattern(entry);
-    const list = compileAllowList([entry]);
-    assert.ok(pattern.ok && list.ok);
+    const policy = policyOf(entry);
+    assert.ok(pattern.ok);
     if (pattern.value.kind !== 'segments') continue;
     const regex = new RegExp(regexOf(pattern.value));
     let admitted = 0;
     for (const text of tried) {
       const id = parseSpiffeId(text);
-      const isAllowed: boolean = id.ok && list.value.match(id.value) !== undefined;
+      const isAllowed: boolean = id.ok && policy.forPeer(id.value).judgeConnection(0).allowed;
       assert.equal(regex.test(text), isAllowed, `${entry} and ${JSON.stringify(text)}`);
       if (isAllowed) admitted += 1;
     }
@@ -94,18 +95,16 @@ test('no list becomes no matchers', () => {
     [['spiffe://other.example/web'], none],
     [['spiffe://other.example/**', 'spiffe://third.example/web'], none],
   ] as const) {
-    const list = compileAllowList(entries);
-    assert.ok(list.ok);
-    const matchers = sanMatchers(list.value, 'example.org' as TrustDomain);
+    const policy = policyOf(...entries);
+    const matchers = sanMatchers(policy, 'example.org' as TrustDomain);
     assert.deepEqual(matchers, { ok: false, error: { problem: 'empty_allow_list', detail } });
   }
 });
 
 test('a pattern that Envoy would refuse for its length withholds the list, and the longest that it takes does not', () => {
   const problem = (entry: string): string => {
-    const list = compileAllowList([entry, 'spiffe://example.org/web']);
-    assert.ok(list.ok);
-    const matchers = sanMatchers(list.value, 'example.org' as TrustDomain);
+    const policy = policyOf(entry, 'spiffe://example.org/web');
+    const matchers = sanMatchers(policy, 'example.org' as TrustDomain);
     return matchers.ok ? 'none' : matchers.error.problem;
   };
 
@@ -121,9 +120,8 @@ test('a pattern that Envoy would refuse for its length withholds the list, and t
 
 test('beside a list stand the authorities of one trust domain: a list of several cannot be said for all of them', () => {
   const said = (...entries: readonly string[]) => {
-    const list = compileAllowList(entries);
-    assert.ok(list.ok);
-    return sanMatchers(list.value, undefined);
+    const policy = policyOf(...entries);
+    return sanMatchers(policy, undefined);
   };
 
   const one = said('spiffe://example.org/web', 'spiffe://example.org/ns/**');
@@ -131,4 +129,26 @@ test('beside a list stand the authorities of one trust domain: a list of several
   const two = said('spiffe://example.org/web', 'spiffe://partner.example/batch');
   assert.equal(two.ok ? undefined : two.error.problem, 'inexpressible');
   assert.match(two.ok ? '' : two.error.detail, /example\.org and partner\.example/);
+});
+
+test('what matchers cannot say withholds everything, and the rule is named', () => {
+  const peer = 'spiffe://example.org/web';
+  const said = (spec: Omit<PolicySpec, 'allow'>, ...allow: PolicySpec['allow']): string => {
+    const matchers = sanMatchers(policyFrom({ allow: [peer, ...allow], ...spec }), undefined);
+    return matchers.ok ? 'said' : `${matchers.error.problem}: ${matchers.error.detail}`;
+  };
+
+  assert.equal(said({}), 'said');
+  for (const [problem, rule] of [
+    [said({ deny: ['spiffe://example.org/api'] }), 'deny spiffe://example.org/api'],
+    [said({}, { peer, methods: ['GET'] }), `${peer} GET`],
+    [said({}, { peer, paths: ['/a'] }), `${peer} /a`],
+    [said({}, { peer, hosts: ['api'] }), `${peer} host api`],
+    [said({}, { peer, notBeforeMs: 0 }), `${peer} from 1970-01-01T00:00:00.000Z`],
+    [said({}, { peer, notAfterMs: 0 }), `${peer} until 1970-01-01T00:00:00.000Z`],
+    [said({}, { peer, windows: [{ from: '09:00', to: '17:00', timeZone: 'UTC' }] }), `${peer} 09:00-17:00 UTC`],
+    [said({}, { peer, mode: 'audit' }), `${peer} (audit)`],
+  ] as const)
+    assert.equal(problem, `inexpressible: the rule ${JSON.stringify(rule)} cannot be said in matchers, which only name whom to admit`);
+  assert.match(said({ mode: 'audit' }), /^inexpressible: a policy in audit/);
 });

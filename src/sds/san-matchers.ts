@@ -3,7 +3,7 @@ import { StringMatcherSchema, type StringMatcher } from '../gen/matcher_pb.ts';
 import { SubjectAltNameMatcher_SanType, SubjectAltNameMatcherSchema, type SubjectAltNameMatcher } from '../gen/secret_pb.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import { parsePattern, type Pattern } from '../policy/pattern.ts';
-import type { AllowList } from '../policy/rules.ts';
+import type { Policy } from '../policy/policy.ts';
 import { trustDomainOf } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 
@@ -17,16 +17,19 @@ export interface SanMatchers {
 }
 
 /**
- * An allow list as Envoy's matchers, for a secret of one trust domain, or (undefined) of whichever the list needs. Envoy binds a certificate to the trust domain of one of its URIs,
+ * A policy as Envoy's matchers, for a secret of one trust domain, or (undefined) of whichever it needs. What matchers cannot say exactly, they do not
+ * say: rules that deny, that hold at some times, that look at requests, and audit. Envoy binds a certificate to the trust domain of one of its URIs,
  * and admits it by any other: an authority of one trust domain could issue an ID of another. So beside a list stand the authorities of one trust
  * domain alone: entries of others are left out where the secret is of one, and a list of several is not said where it is of several.
  */
 export function sanMatchers(
-  list: AllowList,
+  policy: Policy,
   domain: TrustDomain | undefined,
 ): Result<SanMatchers, { readonly problem: MatcherProblem; readonly detail: string }> {
+  const unsaid = unsaidOf(policy);
+  if (unsaid !== undefined) return err({ problem: 'inexpressible', detail: unsaid });
   const matchers = new Map<TrustDomain, SubjectAltNameMatcher[]>();
-  for (const entry of list.entries) {
+  for (const entry of policy.bare) {
     const said = sayEntry(entry);
     if (!said.ok) return err({ problem: 'inexpressible', detail: said.error });
     const { trustDomain } = said.value;
@@ -38,7 +41,7 @@ export function sanMatchers(
   }
   const [only, ...more] = matchers;
   if (only === undefined) {
-    const detail = list.entries.length === 0 ? 'the allow list is empty' : `no entry of the allow list is of ${domain}`;
+    const detail = policy.bare.length === 0 ? 'the allow list is empty' : `no entry of the allow list is of ${domain}`;
     return err({ problem: 'empty_allow_list', detail });
   }
   if (more.length > 0) {
@@ -47,6 +50,13 @@ export function sanMatchers(
   }
   const [trustDomain, ofDomain] = only;
   return ok({ trustDomain, matchers: ofDomain });
+}
+
+/** Why matchers cannot do what a policy does, a sentence with the rule; undefined if they can. */
+export function unsaidOf({ mode, rules }: Policy): string | undefined {
+  const [rule] = rules;
+  if (rule !== undefined) return `the rule ${JSON.stringify(rule.text)} cannot be said in matchers, which only name whom to admit`;
+  return mode === 'audit' ? 'a policy in audit cannot be said in matchers: Envoy would deny, and nobody would be told' : undefined;
 }
 
 /** An entry of an allow list in Envoy's terms. */

@@ -3,12 +3,12 @@ import { inspect } from 'node:util';
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { test } from 'node:test';
 import { denyListOf } from '../../test/support/deny-file.ts';
+import { policyFrom, policyOf } from '../../test/support/policies.ts';
 import { explicit, implicit, sequence } from '../../test/support/der-writer.ts';
 import { createTestAuthority, directoryName, uriName, type CrlOptions, type TestAuthority } from '../../test/support/pki.ts';
 import { PLAIN_OPTIONS, readSecret, type ReadSecret } from '../../test/support/secrets.ts';
 import { bundleOf, heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
 import type { HeldIdentity, IdentitySnapshot, SvidChoice } from '../identity/snapshot.ts';
-import { compileAllowList, type AllowList } from '../policy/rules.ts';
 import { buildTrustBundle, type TrustBundle } from '../spiffe/trust-bundle.ts';
 import { buildCatalogue, type Catalogue, type CatalogueOptions } from './secrets.ts';
 import type { ValidationForm } from './validation-form.ts';
@@ -35,12 +35,6 @@ function read(from: Catalogue, name: string, form: ValidationForm = 'spiffe'): R
 function reason(from: Catalogue, name: string, form: ValidationForm = 'spiffe'): string {
   const looked = from.lookup(name, form);
   return looked.found ? 'found' : looked.reason;
-}
-
-function listOf(...entries: readonly string[]): AllowList {
-  const list = compileAllowList(entries);
-  if (!list.ok) throw new Error(list.error[0]?.message);
-  return list.value;
 }
 
 function withBundles(...bundles: readonly TrustBundle[]): IdentitySnapshot {
@@ -300,8 +294,8 @@ test('different content has different versions', () => {
   };
   for (const name of ['default', 'spiffe://example.org/web', 'ROOTCA', 'ALL', 'spiffe://example.org']) add(catalogue(), name);
   add(catalogue(), 'ROOTCA', 'root_ca');
-  add(catalogue({ allow: new Map([['ROOTCA', listOf('spiffe://example.org/web')]]) }), 'ROOTCA');
-  add(catalogue({ allow: new Map([['ROOTCA', listOf('spiffe://example.org/api')]]) }), 'ROOTCA');
+  add(catalogue({ policies: new Map([['ROOTCA', policyOf('spiffe://example.org/web')]]) }), 'ROOTCA');
+  add(catalogue({ policies: new Map([['ROOTCA', policyOf('spiffe://example.org/api')]]) }), 'ROOTCA');
   add(catalogue({}, heldSnapshot([svidOf(own, 'spiffe://example.org/web')], [own])), 'default');
 
   assert.equal(versions.size, 9);
@@ -354,8 +348,8 @@ test('an authority whose key is not relied on is not sent, and a trust domain of
 });
 
 test('an allow list goes into the context of its name alone, as matchers of URIs', () => {
-  const allow = new Map([['ALL', listOf('spiffe://partner.example/web', 'spiffe://partner.example/ns/*/sa/x.y')]]);
-  const from = catalogue({ allow });
+  const policies = new Map([['ALL', policyOf('spiffe://partner.example/web', 'spiffe://partner.example/ns/*/sa/x.y')]]);
+  const from = catalogue({ policies });
 
   const { matchers = [] } = read(from, 'ALL');
   assert.equal(matchers[0], 'exact spiffe://partner.example/web');
@@ -364,7 +358,7 @@ test('an allow list goes into the context of its name alone, as matchers of URIs
 });
 
 test('ALL with an allow list vouches for the trust domain of the list alone, since another authority could issue its IDs', () => {
-  const withList = (...entries: readonly string[]): Catalogue => catalogue({ allow: new Map([['ALL', listOf(...entries)]]) });
+  const withList = (...entries: readonly string[]): Catalogue => catalogue({ policies: new Map([['ALL', policyOf(...entries)]]) });
 
   for (const domain of ['example.org', 'partner.example'])
     assert.deepEqual(Object.keys(read(withList(`spiffe://${domain}/web`), 'ALL').spiffe ?? {}), [domain]);
@@ -375,23 +369,23 @@ test('ALL with an allow list vouches for the trust domain of the list alone, sin
 });
 
 test('a context of one trust domain has the entries of that trust domain alone: its authority could issue the IDs of others', () => {
-  const allow = new Map([['ROOTCA', listOf('spiffe://example.org/web', 'spiffe://partner.example/web')]]);
+  const policies = new Map([['ROOTCA', policyOf('spiffe://example.org/web', 'spiffe://partner.example/web')]]);
 
   for (const form of ['spiffe', 'root_ca'] as const)
-    assert.deepEqual(read(catalogue({ allow }), 'ROOTCA', form).matchers, ['exact spiffe://example.org/web']);
+    assert.deepEqual(read(catalogue({ policies }), 'ROOTCA', form).matchers, ['exact spiffe://example.org/web']);
 });
 
 test('an empty list withholds the secret, since to Envoy it is everybody', () => {
-  for (const list of [listOf(), listOf('spiffe://partner.example/web')]) {
+  for (const list of [policyOf(), policyOf('spiffe://partner.example/web')]) {
     for (const form of ['spiffe', 'root_ca'] as const)
-      assert.equal(reason(catalogue({ allow: new Map([['ROOTCA', list]]) }), 'ROOTCA', form), 'empty_allow_list');
+      assert.equal(reason(catalogue({ policies: new Map([['ROOTCA', list]]) }), 'ROOTCA', form), 'empty_allow_list');
   }
 });
 
 test('a list that matchers cannot express withholds the secret, though other entries could be said', () => {
-  const list: AllowList = { entries: ['spiffe://example.org/web', 'not spiffe://example.org/api'], match: () => undefined };
+  const list = policyFrom({ allow: ['spiffe://example.org/web'], deny: ['spiffe://example.org/api'] });
 
-  assert.equal(reason(catalogue({ allow: new Map([['ROOTCA', list]]) }), 'ROOTCA'), 'inexpressible');
+  assert.equal(reason(catalogue({ policies: new Map([['ROOTCA', list]]) }), 'ROOTCA'), 'inexpressible');
 });
 
 test('revocation lists are sent behind the option alone, and only where every authority has one', () => {
@@ -527,7 +521,7 @@ test('what is served is made once; names of what we do not have are not kept, si
   const from = catalogue();
   for (const name of ['default', 'ROOTCA', 'hint:internal']) assert.equal(from.lookup(name, 'spiffe'), from.lookup(name, 'spiffe'));
   // To say no may cost as much, and each stream asks.
-  const withheld = catalogue({ allow: new Map([['ALL', listOf('spiffe://not-held.example/web')]]) });
+  const withheld = catalogue({ policies: new Map([['ALL', policyOf('spiffe://not-held.example/web')]]) });
   assert.equal(reason(withheld, 'ALL'), 'not_held');
   assert.equal(withheld.lookup('ALL', 'spiffe'), withheld.lookup('ALL', 'spiffe'));
 

@@ -10,7 +10,7 @@ import {
 } from '../gen/secret_pb.ts';
 import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
 import type { DenyList } from '../policy/deny-list.ts';
-import type { AllowList } from '../policy/rules.ts';
+import type { Policy } from '../policy/policy.ts';
 import { parseSpiffeId, pathOf, trustDomainId, trustDomainOf } from '../spiffe/spiffe-id.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
@@ -57,8 +57,8 @@ export interface CatalogueOptions {
   readonly defaultAllBundlesName: string;
   /** Put revocation lists into validation contexts, for those trust domains whose every authority has one. */
   readonly crls: boolean;
-  /** Allow lists that go, as matchers, into the validation contexts of these names. */
-  readonly allow: ReadonlyMap<string, AllowList>;
+  /** Policies that go, as matchers, into the validation contexts of these names. */
+  readonly policies: ReadonlyMap<string, Policy>;
   /** Authorities that it names go into no validation context. */
   readonly denyList: DenyList;
 }
@@ -180,8 +180,8 @@ class SnapshotCatalogue implements Catalogue {
       const which = bundles.length === 1 ? ` of ${bundles[0]?.trustDomain}` : '';
       return missing('empty_bundle', `the bundle${which} has no authorities that can be relied on`);
     }
-    const list = this.#options.allow.get(name);
-    const matchers = list === undefined ? undefined : sanMatchers(list, ofAll ? undefined : trusted[0]?.trustDomain);
+    const policy = this.#options.policies.get(name);
+    const matchers = policy === undefined ? undefined : sanMatchers(policy, ofAll ? undefined : trusted[0]?.trustDomain);
     if (matchers !== undefined && !matchers.ok) return missing(matchers.error.problem, matchers.error.detail);
     const admitted = matchers?.value.trustDomain;
     const sorted = trusted

@@ -7,7 +7,7 @@ import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
 import type { Service } from '../lib/service.ts';
 import { createWatch } from '../lib/watch.ts';
 import type { DenyList } from '../policy/deny-list.ts';
-import type { AllowList } from '../policy/rules.ts';
+import type { Policy } from '../policy/policy.ts';
 import type { SdsEvents } from '../telemetry/sds-events.ts';
 import { prepareUnixSocket, type PreparedUnixSocket } from '../transport/unix-socket.ts';
 import { SdsConnection, type ConnectionDeps } from './connection.ts';
@@ -18,8 +18,8 @@ import type { XdsStream } from './stream.ts';
 export interface SdsServerDeps {
   readonly config: SdsConfig;
   readonly identity: IdentityView;
-  /** The allow lists that go into validation contexts, by the name of the secret. */
-  readonly allow: () => ReadonlyMap<string, AllowList>;
+  /** The policies that go into validation contexts, by the name of the secret. */
+  readonly policies: () => ReadonlyMap<string, Policy>;
   /** In force now. */
   readonly denyList: () => DenyList;
   readonly events: SdsEvents;
@@ -32,7 +32,7 @@ export interface SdsServer extends Service {
   /** Where it is bound; undefined before `start`. A port of 0 has become the real one. */
   address(): Address | undefined;
   streams(): readonly XdsStream[];
-  /** An allow list is another one, or the deny list. */
+  /** A policy is another one, or the deny list. */
   policyChanged(): void;
 }
 
@@ -81,7 +81,7 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
     expiry?.cancel();
     if (snapshot === undefined) return;
     const nowMs = clock.now();
-    catalogue = buildCatalogue(snapshot, { ...config, allow: deps.allow(), denyList: deps.denyList() }, nowMs);
+    catalogue = buildCatalogue(snapshot, { ...config, policies: deps.policies(), denyList: deps.denyList() }, nowMs);
     events.notes(catalogue.notes);
     if (isServing.get() !== true) isServing.set(true);
     const { changesAtMs } = catalogue;

@@ -1,4 +1,4 @@
-import type { ServerDuplexStream, status } from '@grpc/grpc-js';
+import { status, type ServerDuplexStream } from '@grpc/grpc-js';
 import type { SdsEvents } from '../telemetry/sds-events.ts';
 import type { SdsProtocol, SdsRefusalReason, SdsStreamRef } from '../telemetry/sds-records.ts';
 import type { Result } from '../lib/result.ts';
@@ -74,10 +74,7 @@ export interface XdsStream {
   end(code: status, detail: string): void;
 }
 
-/** The numbers of gRPC's statuses that a stream ends with: the package is loaded by whoever serves. */
-const INVALID_ARGUMENT = 3;
-const RESOURCE_EXHAUSTED = 8;
-const INTERNAL = 13;
+const { INVALID_ARGUMENT, RESOURCE_EXHAUSTED, INTERNAL } = status;
 
 /** Of types other than secrets, on an aggregated stream. */
 const MAX_TYPES = 16;

@@ -52,8 +52,8 @@ export interface Certificate {
   readonly signatureProblem: string | undefined;
   /** Whether the signature is by the key of `issuer`. Names, dates and flags are not looked at. False for weak algorithms. */
   isSignedBy(issuer: Certificate): boolean;
-  /** A copy of the DER. */
-  der(): Uint8Array;
+  /** A copy of the DER. Keeps nothing else of the certificate. */
+  readonly der: () => Uint8Array;
   pem(): string;
 }
 

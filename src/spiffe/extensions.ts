@@ -90,10 +90,12 @@ export function decodeExtensionList(reader: DerReader): readonly RawExtension[] 
 }
 
 const KNOWN: ReadonlySet<string> = new Set(Object.values(OID));
+/** RFC 5280 4.2.1.1 and 4.2.1.2: never critical. OpenSSL and Go trust nobody who has them so. */
+const NEVER_CRITICAL: ReadonlySet<string> = new Set([OID.authorityKeyId, OID.subjectKeyId]);
 
-/** Policies forbid nothing, since we ask for none (RFC 5280 6.1); but who marks them as critical wants them read, qualifiers and all (4.2.1.4). */
+/** Whether an extension may be critical. Policies forbid nothing, since we ask for none (RFC 5280 6.1); but who marks them as critical wants them read, qualifiers and all (4.2.1.4). */
 function isUnderstood({ oid, value }: RawExtension): boolean {
-  return oid === OID.certificatePolicies ? hasKnownPolicies(value) : KNOWN.has(oid);
+  return oid === OID.certificatePolicies ? hasKnownPolicies(value) : KNOWN.has(oid) && !NEVER_CRITICAL.has(oid);
 }
 
 /** Throws DerError if a known extension is malformed: it is not known then what it would have forbidden. */

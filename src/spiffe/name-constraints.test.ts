@@ -17,14 +17,14 @@ import {
   type NameConstraintLists,
 } from '../../test/support/pki.ts';
 import { parseCertificate } from './certificate.ts';
-import { nameConstraintProblem } from './name-constraints.ts';
+import { allowedComparisons, nameConstraintProblem } from './name-constraints.ts';
 
 const root = createTestAuthority();
 
 function problemOf(lists: NameConstraintLists, leaf: CertificateOptions): string | undefined {
   const constraints = requireCertificate(root.intermediate({ nameConstraints: lists }).der).extensions.nameConstraints;
   assert.ok(constraints);
-  return nameConstraintProblem(constraints, [requireCertificate(root.issue(leaf).der)]);
+  return nameConstraintProblem(constraints, [requireCertificate(root.issue(leaf).der)], allowedComparisons());
 }
 
 function permits(base: Uint8Array, leaf: CertificateOptions): boolean {
@@ -210,6 +210,8 @@ test('a directory name is the same however it is written (RFC 5280 7.1)', () => 
     written(0x0c, Buffer.from('CAFE\u0301  bad')),
     written(0x0c, Buffer.from('caf\u00e9\u00a0bad')),
     written(0x0c, Buffer.from('Caf\u00e9 B\u200bad')),
+    written(0x0c, Buffer.from('Caf\u00e9 \u200b Bad')),
+    written(0x0c, Buffer.from('Cafe\u200d\u0301 Bad\u00ad ')),
     written(0x0c, Buffer.from('\uff23af\u00e9 Bad\0')),
     written(0x14, Buffer.from('caf\u00e9 bad', 'latin1')),
     written(0x1c, Buffer.concat(Array.from('Caf\u00e9 Bad', (character) => Buffer.from([0, 0, 0, character.charCodeAt(0)])))),
@@ -217,6 +219,18 @@ test('a directory name is the same however it is written (RFC 5280 7.1)', () => 
   ])
     assert.equal(excludes(base, { subject }), true, subject.toString('hex'));
   assert.equal(excludes(base, { subject: written(0x0c, Buffer.from('Caf\u00e9 Good')) }), false);
+});
+
+test('a text with more marks in a row than any script has makes no name, even with what is not seen between them', () => {
+  const errorOf = (text: string): string | undefined => {
+    const parsed = parseCertificate(root.issue({ subject: distinguishedName([ORGANISATION, text]) }).der);
+    return parsed.ok ? undefined : parsed.error;
+  };
+  const marks = (count: number): string => '\u0315\u0327'.repeat(count / 2);
+
+  for (const text of [marks(32), marks(7000), `e${marks(7000)}`, `e${`${marks(20)}\u200d`.repeat(500)}`])
+    assert.match(errorOf(text) ?? '', /more than 30 marks in a row/);
+  for (const text of [`e${marks(30)}`.repeat(100), `e${'\0'.repeat(40)}`]) assert.equal(errorOf(text), undefined);
 });
 
 test('a text that is malformed makes no name', () => {
@@ -263,6 +277,7 @@ test('a mailbox that is malformed, or needs quotes or more than ASCII, breaks ev
       '"a@b"@good.example',
       'a b@good.example',
       'a@[10.0.0.1]',
+      `${'a'.repeat(65)}@good.example`,
     ].map(emailName),
     ...['a@good.example.', 'a@.good.example', 'a@*.good.example', 'a@good..example'].map(emailName),
     international,

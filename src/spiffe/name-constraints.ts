@@ -3,8 +3,15 @@ import type { Certificate } from './certificate.ts';
 import type { NameConstraints } from './extensions.ts';
 import type { GeneralName } from './names.ts';
 
-/** Names times constraints compared for one chain. A list of thousands against a list of thousands is an attack, not a certificate. */
-const MAX_COMPARISONS = 100_000;
+/** What may still be compared for one chain, on all of its paths together. Whoever judges a chain makes one. */
+export interface Comparisons {
+  left: number;
+}
+
+/** Names times constraints, each of some 0.5 to 1 µs. Thousands against thousands, or on hundreds of paths, are an attack, not a chain. */
+export function allowedComparisons(): Comparisons {
+  return { left: 25_000 };
+}
 
 /**
  * What in `below`, the certificates under the authority that sets `constraints`, breaks them; undefined if nothing does.
@@ -13,24 +20,28 @@ const MAX_COMPARISONS = 100_000;
  * malformed breaks in any case, and so does a malformed name of a kind that is constrained: readers differ on what such mean.
  * Self-issued certificates are not exempt, which is stricter than the RFC.
  */
-export function nameConstraintProblem(constraints: NameConstraints, below: readonly Certificate[]): string | undefined {
+export function nameConstraintProblem(
+  constraints: NameConstraints,
+  below: readonly Certificate[],
+  comparisons: Comparisons,
+): string | undefined {
   const { permitted, excluded } = constraints;
-  if (permitted.length + excluded.length > MAX_COMPARISONS) return TOO_MANY;
+  const take = (): boolean => (comparisons.left -= permitted.length + excluded.length) >= 0;
+  if (!take()) return TOO_MANY;
   for (const base of [...permitted, ...excluded]) {
     if (base.type === 'other' && constraints.critical) return 'constrains names of a kind that is not understood';
     if (!isWellFormedBase(base)) return `constrains names by ${describe(base)}, which is malformed`;
   }
-  let comparisons = 0;
   for (const certificate of below) {
     for (const name of namesOf(certificate)) {
-      comparisons += permitted.length + excluded.length;
-      if (comparisons > MAX_COMPARISONS) return TOO_MANY;
+      if (!take()) return TOO_MANY;
       const relevant = permitted.filter((base) => base.type === name.type);
       const forbidding = excluded.filter((base) => base.type === name.type);
       if (relevant.length === 0 && forbidding.length === 0) continue;
-      if (!isWellFormed(name)) return `constrains names, and ${describe(name)} cannot be judged`;
-      if (forbidding.some((base) => touches(name, base))) return `excludes ${describe(name)}`;
-      if (relevant.length > 0 && !relevant.some((base) => isWithin(name, base))) return `does not permit ${describe(name)}`;
+      const judged = judgedOf(name);
+      if (judged === undefined) return `constrains names, and ${describe(name)} cannot be judged`;
+      if (forbidding.some((base) => touches(judged, base))) return `excludes ${describe(name)}`;
+      if (relevant.length > 0 && !relevant.some((base) => isWithin(judged, base))) return `does not permit ${describe(name)}`;
     }
   }
   return undefined;
@@ -48,7 +59,7 @@ function* namesOf(certificate: Certificate): Generator<GeneralName> {
 
 /** Whether all that `name` may stand for is permitted by `base`, of the same kind. */
 function isWithin(name: GeneralName, base: GeneralName): boolean {
-  if (name.type === 'uri' && base.type === 'uri') return isHostWithin(hostOf(name.value) ?? '', base.value);
+  if (name.type === 'uri' && base.type === 'uri') return isHostWithin(name.value, base.value);
   // Of a wildcard all that it stands for is below the rest of it, and that is below the base or is the base.
   if (name.type === 'dns' && base.type === 'dns') return isDomainWithin(name.value.replace(WILDCARD, ''), base.value);
   if (name.type === 'email' && base.type === 'email') return isMailboxWithin(name.value, base.value);
@@ -84,22 +95,27 @@ const WILDCARD = /^\*\./;
 const DOMAIN = /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*$/i;
 /** What may be read as an IPv4 address, 0x7f.1 among it. */
 const ADDRESS = /^(?:(?:\d+|0x[0-9a-f]*)(?:\.|$))+$/i;
-/** What is before the @, if it needs no quotes (RFC 5321 4.1.2): what does is read in many ways. */
-const LOCAL_PART = /^[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*$/;
+/** What is before the @, of at most 64 characters (RFC 5321 4.5.3.1.1), if it needs no quotes (4.1.2): what does is read in many ways. */
+const LOCAL_PART = /^(?=.{1,64}$)[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*$/;
 
-/** Whether a name can be judged. A URI is judged by its host: one that has none, or an address, must be refused (RFC 5280 4.2.1.10). */
-function isWellFormed(name: GeneralName): boolean {
+/**
+ * What of a name is judged, if it can be: all of it, and of a URI the host. A URI that has none, or an address, must be refused
+ * (RFC 5280 4.2.1.10).
+ */
+function judgedOf(name: GeneralName): GeneralName | undefined {
   switch (name.type) {
-    case 'uri':
-      return hostOf(name.value) !== undefined;
+    case 'uri': {
+      const host = hostOf(name.value);
+      return host === undefined ? undefined : { type: 'uri', value: host };
+    }
     case 'dns':
-      return DOMAIN.test(name.value.replace(WILDCARD, ''));
+      return DOMAIN.test(name.value.replace(WILDCARD, '')) ? name : undefined;
     case 'email':
-      return isMailbox(name.value);
+      return isMailbox(name.value) ? name : undefined;
     case 'ip':
     case 'directory':
     case 'other':
-      return true;
+      return name;
   }
 }
 
@@ -136,9 +152,11 @@ function isMailbox(mailbox: string): boolean {
 
 /** A mask of ones and then zeros, as in CIDR (RFC 4632). */
 function isPrefix(mask: Uint8Array): boolean {
-  const bits = Array.from(mask, (byte) => byte.toString(2).padStart(8, '0')).join('');
-  return /^1*0*$/.test(bits);
+  const end = mask.findIndex((byte) => byte !== 0xff);
+  return end === -1 || (PREFIX_ENDS.includes(mask[end] ?? 0) && mask.subarray(end + 1).every((byte) => byte === 0));
 }
+
+const PREFIX_ENDS: readonly number[] = [0x00, 0x80, 0xc0, 0xe0, 0xf0, 0xf8, 0xfc, 0xfe];
 
 function hostOf(uri: string): string | undefined {
   // RFC 3986 2: no other characters, a backslash least of all, which some read as a slash.

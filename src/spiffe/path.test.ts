@@ -85,6 +85,12 @@ const BROKEN: readonly { rule: string; options: CertificateOptions; problem: str
     detail: /malformed/,
   },
   {
+    rule: 'has a critical subject key identifier',
+    options: { subjectKeyId: null, extensions: [{ oid: '2.5.29.14', critical: true, value: Buffer.from('04020102', 'hex') }] },
+    problem: 'untrusted_chain',
+    detail: /critical extension 2\.5\.29\.14/,
+  },
+  {
     rule: 'has critical policies that are none',
     options: { extensions: [{ oid: '2.5.29.32', critical: true, value: Buffer.from('junk') }] },
     problem: 'untrusted_chain',
@@ -275,6 +281,37 @@ test('certificates that all sign one another cost a bounded number of steps', ()
   assert.ok(!found.ok);
   assert.match(found.error.detail, /too many checks/);
   assert.ok(checks <= 64);
+});
+
+test('name constraints that fail on two hundred paths cost no more than a bounded number of comparisons', () => {
+  // All of it is as it may be: keys in several certificates each, and authorities of one key, all with many constraints.
+  const [key, upper, middle, lower] = [createKeyPair(), createKeyPair(), createKeyPair(), createKeyPair()];
+  const copies = <T>(count: number, make: () => T): T[] => Array.from({ length: count }, make);
+  let compared = 0;
+  const base = {
+    type: 'uri',
+    get value() {
+      compared += 1;
+      return 'elsewhere.test';
+    },
+  } as const;
+  const authorities = copies(17, () => createTestAuthority({ key })).map(({ der }) => {
+    const certificate = requireCertificate(der);
+    const nameConstraints = { critical: true, permitted: copies(5000, () => base), excluded: [] };
+    return { ...certificate, extensions: { ...certificate.extensions, nameConstraints } };
+  });
+  const issuer = createTestAuthority({ key });
+  const uppers = copies(3, () => issuer.intermediate({ subject: 'Upper', key: upper }));
+  const middles = copies(2, () => pick(uppers, 0).intermediate({ subject: 'Middle', key: middle }));
+  const lowers = copies(2, () => pick(middles, 0).intermediate({ subject: 'Lower', key: lower }));
+  const pool = [...uppers, ...middles, ...lowers].map(({ der }) => requireCertificate(der));
+  const leaf = requireCertificate(pick(lowers, 0).issue().der);
+
+  const found = findPath(leaf, pool, { ...bundleOf('example.org', [root]), authorities }, NOW);
+
+  assert.ok(!found.ok);
+  assert.match(found.error.detail, /does not permit/);
+  assert.ok(compared < 100_000, `${compared} comparisons`);
 });
 
 test('no signature is checked with a key that is not accepted: its owner may have made that slow', () => {

@@ -1,6 +1,6 @@
 import type { Certificate } from './certificate.ts';
 import { CLIENT_AUTH, SERVER_AUTH } from './extensions.ts';
-import { nameConstraintProblem } from './name-constraints.ts';
+import { allowedComparisons, nameConstraintProblem, type Comparisons } from './name-constraints.ts';
 import { parseSpiffeId, pathOf } from './spiffe-id.ts';
 import type { TrustBundle } from './trust-bundle.ts';
 import { err, ok, type Result } from '../lib/result.ts';
@@ -19,14 +19,15 @@ export interface PathRefusal {
   readonly detail: string;
 }
 
-/** Another judge of a whole path, leaf first and authority last, on which every step holds at `nowMs`: its objection, if it has one. */
-export type SecondJudge = (path: readonly Certificate[], nowMs: number) => PathRefusal | undefined;
+/** Another judge of a whole path, leaf first and authority last, on which every step holds by the same dates as `findPath` has: its objection, if it has one. */
+export type SecondJudge = (path: readonly Certificate[], nowMs: number, sinceMs: number) => PathRefusal | undefined;
 
 /**
  * Walks from `leaf` to an authority of `bundle` through `pool`, the certificates that the peer sent: untrusted and in any
  * order. Returns the first path on which every step holds, and to which `second` does not object, leaf first. Names are
  * compared byte for byte; key identifiers only say what to try first, since nothing binds them to the key. When no path
- * holds, an objection of `second` is what is reported, or else a path that fails by its dates alone.
+ * holds, an objection of `second` is what is reported, or else a path that fails by its dates alone. What expired since `sinceMs`, which
+ * is no later than `nowMs`, is taken for valid.
  */
 export function findPath(
   leaf: Certificate,
@@ -34,11 +35,13 @@ export function findPath(
   bundle: TrustBundle,
   nowMs: number,
   second?: SecondJudge,
+  sinceMs = nowMs,
 ): Result<readonly Certificate[], PathRefusal> {
   const leafProblem = certificateProblem(leaf);
   if (leafProblem !== undefined) return err(untrusted(`${nameOf(leaf)} ${leafProblem}`));
 
   const signatures = new Map<string, boolean>();
+  const comparisons = allowedComparisons();
   let steps = 0;
   let exhausted = false;
   let objection: PathRefusal | undefined;
@@ -70,24 +73,24 @@ export function findPath(
     steps += 1;
     if (steps > MAX_STEPS) exhausted = true;
     if (exhausted) return undefined;
-    for (const authority of candidates(bundle.authorities, subject, nowMs)) {
+    for (const authority of candidates(bundle.authorities, subject, nowMs, sinceMs)) {
       if (!hasUsableKey(authority, 'authority') || !isSigned(subject, authority)) continue;
       const whole = [...path, authority];
-      const problem = issuerProblem(authority, path.length, 'authority') ?? constraintsProblem(whole);
+      const problem = issuerProblem(authority, path.length, 'authority') ?? constraintsProblem(whole, comparisons);
       if (problem !== undefined) {
         stepRefusal ??= untrusted(problem);
         continue;
       }
-      const dates = datesProblem(whole, nowMs);
+      const dates = datesProblem(whole, nowMs, sinceMs);
       if (dates !== undefined) {
         timeRefusal ??= dates;
         continue;
       }
-      const objected = second?.(whole, nowMs);
+      const objected = second?.(whole, nowMs, sinceMs);
       if (objected === undefined) return whole;
       objection ??= objected;
     }
-    for (const issuer of candidates(pool, subject, nowMs)) {
+    for (const issuer of candidates(pool, subject, nowMs, sinceMs)) {
       // A path never holds one key under one name twice: that is a loop, however often it was re-issued.
       if (path.some((other) => other.subjectDer === issuer.subjectDer && other.publicKey.equals(issuer.publicKey))) continue;
       if (!hasUsableKey(issuer, 'intermediate') || !isSigned(subject, issuer)) continue;
@@ -116,11 +119,11 @@ export function findPath(
 }
 
 /** Those named as the issuer of `subject`, the likeliest first: valid now, then with the key identifier that it names. */
-function candidates(from: readonly Certificate[], subject: Certificate, nowMs: number): readonly Certificate[] {
+function candidates(from: readonly Certificate[], subject: Certificate, nowMs: number, sinceMs: number): readonly Certificate[] {
   const named = from.filter((candidate) => candidate.subjectDer === subject.issuerDer);
   if (named.length < 2) return named;
   const rank = (candidate: Certificate): number =>
-    (datesProblem([candidate], nowMs) === undefined ? 0 : 2) + (candidate.subjectKeyId === subject.authorityKeyId ? 0 : 1);
+    (datesProblem([candidate], nowMs, sinceMs) === undefined ? 0 : 2) + (candidate.subjectKeyId === subject.authorityKeyId ? 0 : 1);
   return named.toSorted((one, other) => rank(one) - rank(other));
 }
 
@@ -165,21 +168,21 @@ function isTrustDomainId(uri: string): boolean {
 }
 
 /** Name constraints of every issuer, over everything below it. Judged last, when all signatures are known to hold: it costs most. */
-function constraintsProblem(path: readonly Certificate[]): string | undefined {
+function constraintsProblem(path: readonly Certificate[], comparisons: Comparisons): string | undefined {
   for (const [index, certificate] of path.entries()) {
     const constraints = certificate.extensions.nameConstraints;
     if (constraints === undefined || index === 0) continue;
-    const problem = nameConstraintProblem(constraints, path.slice(0, index));
+    const problem = nameConstraintProblem(constraints, path.slice(0, index), comparisons);
     if (problem !== undefined) return `${nameOf(certificate)} ${problem}`;
   }
   return undefined;
 }
 
-/** The first certificate that is not valid now, both ends of validity included (RFC 5280 4.1.2.5). */
-function datesProblem(path: readonly Certificate[], nowMs: number): PathRefusal | undefined {
+/** The first certificate that is not valid, unless it expired after `sinceMs`: both ends of validity included (RFC 5280 4.1.2.5). */
+export function datesProblem(path: readonly Certificate[], nowMs: number, sinceMs = nowMs): PathRefusal | undefined {
   for (const certificate of path) {
     // Written so that a time that is no number is outside of every validity.
-    if (!(nowMs <= certificate.notAfterMs))
+    if (!(sinceMs <= certificate.notAfterMs))
       return { problem: 'expired', detail: `${nameOf(certificate)} expired at ${new Date(certificate.notAfterMs).toISOString()}` };
     if (!(nowMs >= certificate.notBeforeMs))
       return {

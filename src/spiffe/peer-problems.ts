@@ -8,5 +8,6 @@ export const PEER_PROBLEMS = [
   'expired',
   'not_yet_valid',
   'revoked',
+  'chain_not_read',
 ] as const;
 export type PeerProblem = (typeof PEER_PROBLEMS)[number];

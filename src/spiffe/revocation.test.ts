@@ -275,12 +275,14 @@ test('many lists and many authorities of one name cost a bounded number of check
   const few = sortLists(
     crowd,
     Array.from({ length: 10 }, () => crl),
+    1024,
   );
   assert.deepEqual(few.doubts, []);
   const before = asked();
   const many = sortLists(
     crowd,
     Array.from({ length: 1000 }, () => crl),
+    1024,
   );
 
   assert.deepEqual(
@@ -300,7 +302,7 @@ test('a list that names its authority is checked with that first, however many o
     return parsed.value;
   });
 
-  const { sorted, doubts } = sortLists(crowd, lists);
+  const { sorted, doubts } = sortLists(crowd, lists, 1024);
 
   assert.deepEqual(doubts, []);
   assert.equal(sorted.crls.length, 500);

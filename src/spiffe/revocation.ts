@@ -12,9 +12,7 @@ export interface RevocationLists {
   readonly intermediates: readonly Certificate[];
 }
 
-/** Signature checks for the lists of one trust domain: authorities of its name times lists of that name may be a million, of 0.1 ms (P-256) to 1 ms (P-521). */
-const MAX_CHECKS_OF_AUTHORITIES = 1024;
-/** The same for one path. What was found out is remembered for the next. */
+/** Signature checks for one path. What was found out is remembered for the next. */
 const MAX_CHECKS_OF_PATH = 256;
 
 /** Authorities of which a list may be that cannot be told to be theirs: nobody knows whom it would have revoked. */
@@ -27,11 +25,12 @@ export interface Doubt {
 /**
  * Sorts `lists` by whether one of `authorities` signed them. A list counts for whoever's key signed it, under that one's name: key
  * identifiers bind nothing, and only say what a list means that does not verify. One that may be of an authority then leaves that one in
- * doubt; more lists and authorities of one name than can be checked leave all of them in doubt.
+ * doubt; more lists and authorities of one name than `maxChecks` signatures can tell apart leave all of them in doubt.
  */
 export function sortLists(
   authorities: readonly Certificate[],
   lists: readonly Crl[],
+  maxChecks: number,
 ): { readonly sorted: Omit<RevocationLists, 'intermediates'>; readonly doubts: readonly Doubt[] } {
   const byName = Map.groupBy(authorities, ({ subjectName }) => subjectName.folded);
   const crls: Crl[] = [];
@@ -43,7 +42,7 @@ export function sortLists(
     const what = `revocation list ${index + 1} of ${JSON.stringify(crl.issuer)}`;
     let isCutShort = false;
     const isSigned = likeliestFirst(named, crl).some((authority) => {
-      isCutShort ||= checks >= MAX_CHECKS_OF_AUTHORITIES;
+      isCutShort ||= checks >= maxChecks;
       if (isCutShort) return false;
       checks += 1;
       return crl.isSignedBy(authority);
@@ -58,7 +57,7 @@ export function sortLists(
     const claimed = isCutShort ? named : named.filter((authority) => mayBeOf(crl, authority));
     if (claimed.length === 0) continue;
     const why = isCutShort
-      ? `would take more than ${MAX_CHECKS_OF_AUTHORITIES} signature checks, with all lists and authorities`
+      ? `would take more than ${maxChecks} signature checks, with all lists and authorities`
       : 'has no good signature of that authority';
     doubts.push({ authorities: claimed, message: `${what} ${why}` });
   }

@@ -4,7 +4,7 @@ import { requireTrustDomain } from '../../test/support/bundles.ts';
 import { createTestAuthority, type TestAuthority } from '../../test/support/pki.ts';
 import { parseCertificate } from './certificate.ts';
 import { parseCrl } from './crl.ts';
-import { buildTrustBundle } from './trust-bundle.ts';
+import { buildTrustBundle, type AuthorityInDoubt } from './trust-bundle.ts';
 
 const domain = requireTrustDomain('example.org');
 const root = createTestAuthority();
@@ -101,13 +101,38 @@ test('in a partner\u2019s bundle it is the authority that is not trusted, when a
   assert.deepEqual(serials([sound.crl({ badSignature: true })]).slice(0, 2), [imitation.serial, twin.serial]);
   assert.deepEqual(serials([sound.crl(), twin.crl()]), [sound.serial, imitation.serial, twin.serial]);
   const crowd = Buffer.concat([
-    ...Array.from({ length: 1025 }, () => createTestAuthority().der),
+    ...Array.from({ length: 65 }, () => createTestAuthority().der),
     createTestAuthority({ subject: 'Other' }).der,
   ]);
   const [left, note, ...others] = serials([root.crl()], crowd);
   assert.equal(typeof left, 'string');
-  assert.match(note ?? '', /more than 1024 signature checks, .*; 1025 of its authorities are not trusted$/);
+  assert.match(note ?? '', /more than 64 signature checks, .*; 65 of its authorities are not trusted$/);
   assert.deepEqual(others, []);
+});
+
+test('of a partner’s bundle that is too long nobody is trusted, and it is not read', () => {
+  const notesOf = (der: Uint8Array, inDoubt: AuthorityInDoubt): readonly [number, readonly string[]] => {
+    const built = buildTrustBundle(domain, der, [], parseCrl, inDoubt);
+    assert.ok(built.ok);
+    return [built.value.authorities.length, built.value.notes];
+  };
+  const crowd = Buffer.concat(Array.from({ length: 513 }, () => root.der));
+  const long = createTestAuthority({ uriSans: Array.from({ length: 8000 }, () => 'a:b') });
+
+  for (const der of [crowd, Buffer.alloc(3_500_000, Buffer.from([0x30, 0]))]) {
+    const [trusted, notes] = notesOf(der, 'leave_out');
+    assert.equal(trusted, 0);
+    assert.match(
+      notes.join(),
+      /^bundle of example\.org: its [0-9]+ bytes are more than 524288, or more than 512 authorities; none of them is trusted$/,
+    );
+  }
+  const [trusted, notes] = notesOf(Buffer.concat([long.der, root.der]), 'leave_out');
+  assert.equal(trusted, 1);
+  assert.match(notes.join(), /^bundle of example\.org, authority 1: [0-9]+ bytes, more than 32768; it is not trusted$/);
+  // The bundle of our own SVIDs is the agent’s own.
+  for (const der of [Buffer.concat([crowd, long.der]), Buffer.concat([long.der, root.der])])
+    assert.deepEqual(notesOf(der, 'refuse'), [2, []]);
 });
 
 function keyIdOf(authority: TestAuthority): Buffer {

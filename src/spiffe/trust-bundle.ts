@@ -26,7 +26,26 @@ export interface BundleProblem {
   readonly message: string;
 }
 
+/** What is heeded of a bundle, by whose it is. */
+interface Bounds {
+  readonly authorities: number;
+  readonly bytes: number;
+  readonly bytesOfOne: number;
+  /** Signature checks for its lists: authorities times lists of one name may be a million, of 0.1 ms (P-256) to 1 ms (P-521) and more. */
+  readonly listChecks: number;
+}
+
+/**
+ * A partner publishes what it likes, in the names of others too, and everybody waits while it is read, told to OpenSSL and compared
+ * with lists. Of ours the agent alone decides.
+ */
+const BOUNDS: Readonly<Record<AuthorityInDoubt, Bounds>> = {
+  refuse: { authorities: Infinity, bytes: Infinity, bytesOfOne: Infinity, listChecks: 1024 },
+  leave_out: { authorities: 512, bytes: 524_288, bytesOfOne: 32_768, listChecks: 64 },
+};
+
 const NOBODY: readonly Certificate[] = Object.freeze([]);
+const NOTHING = new Uint8Array();
 
 /** `bundle`, and that these proven intermediates are known, which are below its authorities. */
 export function withIntermediates(bundle: TrustBundle, more: readonly Certificate[]): TrustBundle {
@@ -47,12 +66,19 @@ export function buildTrustBundle(
   readCrl: (der: Uint8Array) => Result<Crl, string> = parseCrl,
   inDoubt: AuthorityInDoubt = 'refuse',
 ): Result<TrustBundle, BundleProblem> {
-  const parts = splitCertificates(concatenatedDer);
+  const bounds = BOUNDS[inDoubt];
+  const bytes = concatenatedDer.length;
+  const parts = splitCertificates(bytes > bounds.bytes ? NOTHING : concatenatedDer);
   if (!parts.ok) return err({ code: 'bad_authority', message: `bundle of ${domain}: ${parts.error}` });
   const authorities = new Map<string, Certificate>();
   const notes: string[] = [];
-  for (const [index, der] of parts.value.entries()) {
-    const parsed = parseCertificate(der);
+  const isTooLong = bytes > bounds.bytes || parts.value.length > bounds.authorities;
+  if (isTooLong)
+    notes.push(
+      `bundle of ${domain}: its ${bytes} bytes are more than ${bounds.bytes}, or more than ${bounds.authorities} authorities; none of them is trusted`,
+    );
+  for (const [index, der] of isTooLong ? [] : parts.value.entries()) {
+    const parsed = der.length > bounds.bytesOfOne ? err(`${der.length} bytes, more than ${bounds.bytesOfOne}`) : parseCertificate(der);
     if (!parsed.ok) {
       const message = `bundle of ${domain}, authority ${index + 1}: ${parsed.error}`;
       if (inDoubt === 'refuse') return err({ code: 'bad_authority', message });
@@ -71,7 +97,7 @@ export function buildTrustBundle(
     if (!parsed.ok) return err({ code: 'bad_crl', message: `revocation list ${index + 1}: ${parsed.error}` });
     lists.push(parsed.value);
   }
-  const { sorted, doubts } = sortLists([...authorities.values()], lists);
+  const { sorted, doubts } = sortLists([...authorities.values()], lists, bounds.listChecks);
   for (const { authorities: doubtful, message } of doubts) {
     if (inDoubt === 'refuse') return err({ code: 'bad_crl', message });
     const removed = doubtful.filter(({ sha256 }) => authorities.delete(sha256)).length;

@@ -46,6 +46,7 @@ const RECORD: ConnectionRecord = {
   closeReason: 'finished',
   detail: undefined,
   rule: 'spiffe://example.org/*',
+  audited: undefined,
   bytesFromDownstream: 10,
   bytesToDownstream: 20,
   durationMs: 12.345,
@@ -93,6 +94,7 @@ test('a refused connection is told at info with the reason that the metric has',
     closeReason: 'denied',
     detail: 'no entry admits it',
     rule: undefined,
+    audited: undefined,
   });
 
   assert.equal(lines[0]?.['level'], 'info');
@@ -194,9 +196,9 @@ test('verdicts and handshakes are counted by reason and by allow-list entry', as
 
   events.handshakeFinished(WEB, 'ok', 4);
   events.handshakeFinished(WEB, 'untrusted_chain', 2);
-  events.authorised(WEB, 'allow', 'spiffe://example.org/*');
-  events.authorised(WEB, 'allow', 'spiffe://example.org/*');
-  events.authorised(WEB, 'deny', '');
+  events.authorised(WEB, 'allow', 'spiffe://example.org/*', undefined);
+  events.authorised(WEB, 'allow', 'spiffe://example.org/*', undefined);
+  events.authorised(WEB, 'deny', '', undefined);
 
   assert.equal(await sample('scute_tls_handshakes_total{direction="inbound",listener="web",result="ok",reason="ok"}'), '1');
   assert.equal(await sample('scute_tls_handshakes_total{direction="inbound",listener="web",result="error",reason="untrusted_chain"}'), '1');
@@ -246,6 +248,29 @@ test('a rotation is a line with each SVID, and a withdrawal a warning with its r
   assert.equal(await sample('scute_x509_svid_updates_total{result="ok",reason="ok"}'), '1');
   assert.equal(await sample('scute_x509_svid_updates_total{result="ok",reason="no_identity"}'), '1');
   assert.equal(await sample('scute_x509_svid_updates_total{result="rejected",reason="bad_key"}'), '1');
+});
+
+test('an identity that was never held is not withdrawn, and authorities that change without one are no withdrawal either', async () => {
+  const { events, lines } = await setUp();
+  const authority = createTestAuthority();
+  const { bundles } = heldSnapshot([svidOf(authority, 'spiffe://example.org/web')], [authority], 9);
+  const none = (generation: number) => ({ kind: 'none', generation, receivedAtMs: 0, bundles, reason: 'no registration entry' }) as const;
+
+  for (const generation of [1, 2]) events.identityUpdated(none(generation));
+  events.identityUpdated(heldSnapshot([svidOf(authority, 'spiffe://example.org/web')], [authority], 3));
+  for (const generation of [4, 5]) events.identityUpdated(none(generation));
+
+  assert.deepEqual(
+    lines.map(({ level, message, generation }) => [level, message, generation].join(' ')),
+    [
+      'warn no identity 1',
+      'info trust bundles updated 2',
+      'info identity updated 3',
+      'warn identity withdrawn 4',
+      'info trust bundles updated 5',
+    ],
+  );
+  assert.deepEqual([lines[0]?.['reason'], lines[1]?.['trust_domains']], ['no registration entry', ['example.org']]);
 });
 
 test('an application that can be reached around Scute is a warning and a 1, and both go away', async () => {

@@ -1,10 +1,18 @@
 import type { LogLevel } from '../config/config.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { Clock } from '../lib/clock.ts';
-import type { DenyReason } from '../policy/verdict.ts';
+import type { DenyReason, PolicyReason } from '../policy/verdict.ts';
 import type { LogFields, Logger } from './logger.ts';
 import { countRequest, type ListenerMetrics, type Metrics } from './metrics.ts';
-import type { CloseReason, ConnectionRecord, ListenerCounters, ListenerRef, RefusedAcceptReason, RequestRecord } from './records.ts';
+import type {
+  CloseReason,
+  ConnectionRecord,
+  DismissedServer,
+  ListenerCounters,
+  ListenerRef,
+  RefusedAcceptReason,
+  RequestRecord,
+} from './records.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
 
@@ -20,10 +28,14 @@ export interface Events {
   acceptRefused(listener: ListenerRef, reason: RefusedAcceptReason, detail: string): void;
   /** `reason` is `ok` or why the handshake or the authentication failed. */
   handshakeFinished(listener: ListenerRef, reason: 'ok' | DenyReason, durationMs: number): void;
-  /** `rule` is the allow-list entry, empty when denied. */
-  authorised(listener: ListenerRef, decision: 'allow' | 'deny', rule: string): void;
+  /** `rule` is the one that decided, empty if none did; `audited`: only audit let the peer in, which would have been refused for that. */
+  authorised(listener: ListenerRef, decision: 'allow' | 'deny', rule: string, audited: PolicyReason | undefined): void;
+  /** What of the policy that is in force now is in audit, at each start and reload. */
+  auditInForce(listener: ListenerRef, audit: readonly string[]): void;
   connectionClosed(listener: ListenerRef, record: ConnectionRecord): void;
   requestFinished(listener: ListenerRef, record: RequestRecord): void;
+  /** Outbound over HTTP: a server that is no longer who it must be is asked nothing more. */
+  serverDismissed(listener: ListenerRef, server: DismissedServer): void;
   /** The application can be reached around Scute at `addresses`; empty: no longer. */
   applicationExposed(listener: ListenerRef, addresses: readonly string[]): void;
 
@@ -106,6 +118,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
   };
   const repeated = createRepeatFilter(clock);
   const exposed = new Set<string>();
+  let identity: IdentitySnapshot['kind'] | undefined;
 
   return {
     started(version) {
@@ -129,10 +142,20 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       numbers.handshakes[reason] += 1;
       numbers.handshakeDurations.observe(durationMs);
     },
-    authorised(listener, decision, rule) {
+    authorised(listener, decision, rule, audited) {
       const numbers = numbersOf(listener);
-      if (decision === 'allow') numbers.allowed.add(rule);
-      else numbers.denied += 1;
+      if (decision === 'deny') numbers.denied.add(rule);
+      else if (audited === undefined) numbers.allowed.add(rule);
+      else {
+        numbers.allowedInAudit.add(rule);
+        numbers.audited.connection[audited] += 1;
+      }
+    },
+    auditInForce(listener, audit) {
+      numbersOf(listener).inAudit = audit.length;
+      const { name, direction } = listener;
+      const fields = { direction, listener: name, audit: audit.slice(0, MAX_NOTES), count: audit.length };
+      if (audit.length > 0) logger.warn(fields, 'a policy is in audit: whom it would deny passes');
     },
     connectionClosed(listener, record) {
       numbersOf(listener).closes[record.closeReason] += 1;
@@ -144,9 +167,16 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     requestFinished(listener, record) {
       const numbers = numbersOf(listener);
       countRequest(numbers.requests, record.status, record.result);
-      // A WebSocket lasts as long as it is wanted.
+      if (record.retries > 0) numbers.retries.add(record.result);
+      if (record.verdict?.allowed === true && record.verdict.audited !== undefined) numbers.audited.request[record.verdict.audited] += 1;
+      // A connection that was switched to another protocol lasts as long as it is wanted.
       if (record.status !== 101) numbers.requestDurations.observe(record.durationMs);
       if (logger.isLevelEnabled('info')) logger.members('info', requestMembers(listener, record), 'request finished');
+    },
+    serverDismissed(listener, { connection, peerId, reason, detail }) {
+      numbersOf(listener).dismissedServers[reason] += 1;
+      const fields = { direction: listener.direction, listener: listener.name, connection, peer_id: peerId, reason, detail };
+      logger.info(fields, 'connection to the server ended');
     },
     applicationExposed(listener, addresses) {
       metrics.setApplicationExposed(listener, addresses.length > 0);
@@ -173,7 +203,14 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       metrics.setIdentity(snapshot);
       metrics.identityUpdates.ok.add(snapshot.kind === 'held' ? 'ok' : 'no_identity');
       if (snapshot.kind === 'held') logger.info(identityFields(snapshot), 'identity updated');
-      else logger.warn({ generation: snapshot.generation, reason: snapshot.reason }, 'identity withdrawn');
+      else {
+        const { generation, reason } = snapshot;
+        if (identity === 'held') logger.warn({ generation, reason }, 'identity withdrawn');
+        else if (identity === undefined) logger.warn({ generation, reason }, 'no identity');
+        // Authorities alone are given, and change, also while there is no identity.
+        else logger.info({ generation, trust_domains: [...snapshot.bundles.keys()] }, 'trust bundles updated');
+      }
+      identity = snapshot.kind;
       const notes = [...snapshot.bundles.values()].flatMap((bundle) => bundle.notes);
       if (notes.length > 0)
         logger.warn({ notes: notes.slice(0, MAX_NOTES), count: notes.length }, 'not everything in the trust bundles is used');

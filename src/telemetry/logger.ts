@@ -22,6 +22,8 @@ export interface Logger {
 /** Where finished lines go; each ends with a newline. */
 export interface LogDestination {
   write(line: string): void;
+  /** Somebody is watching: the same as standard output, when that is a terminal. */
+  readonly isTerminal?: boolean;
   /** Everything that was written is on its way before this returns. */
   flushSync?(): void;
 }
@@ -54,9 +56,10 @@ const MAX_WAITING_BYTES = 4 << 20;
 
 /** Standard output carries the log. JSON lines are batched and written asynchronously, so a reader that stalls never stalls the proxy. */
 export async function createLogger(options: LoggerOptions): Promise<Log> {
-  const isPretty = options.format === 'pretty' || (options.format === 'auto' && options.destination === undefined && process.stdout.isTTY);
+  const isTerminal = options.destination === undefined ? process.stdout.isTTY : options.destination.isTerminal === true;
+  const isPretty = options.format === 'pretty' || (options.format === 'auto' && isTerminal);
   const output = options.destination === undefined ? standardOutput(isPretty) : wrapped(options.destination);
-  const format = isPretty ? await loadPretty(options.destination === undefined && process.stdout.isTTY) : undefined;
+  const format = isPretty ? await loadPretty(isTerminal && hasColours()) : undefined;
   const write = (line: string): void => output.write(format === undefined ? line : format(line));
   const time = createTimestamps();
   const logger = pino(
@@ -121,6 +124,11 @@ function standardOutput(isPretty: boolean): LogOutput {
     flushEveryMs: FLUSH_EVERY_MS,
     maxWaitingBytes: MAX_WAITING_BYTES,
   });
+}
+
+/** Node heeds NO_COLOR and TERM=dumb. */
+function hasColours(): boolean {
+  return process.stdout.isTTY && process.stdout.hasColors();
 }
 
 /** Loaded only when needed, and as a function: its streams use worker threads. Undefined where it is not installed: then JSON will do. */

@@ -1,6 +1,6 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
-import { DENY_REASONS, type DenyReason } from '../policy/verdict.ts';
+import { DENY_REASONS, POLICY_REASONS, type DenyReason, type PolicyReason } from '../policy/verdict.ts';
 import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS } from './records.ts';
 import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason } from './records.ts';
 import { Durations, registerDurations, type DurationSeries } from './durations.ts';
@@ -25,10 +25,20 @@ export interface ListenerMetrics {
   readonly refusedAccepts: Record<RefusedAcceptReason, number>;
   readonly handshakes: Record<'ok' | DenyReason, number>;
   readonly closes: Record<CloseReason, number>;
+  /** Connections to servers that were ended while the application's went on. */
+  readonly dismissedServers: Record<CloseReason, number>;
   readonly requests: RequestCounts;
-  /** By allow-list entry. */
+  /** Requests that were sent once more, by how they went then. */
+  readonly retries: Tally;
+  /** By the rule that decided; empty if none did. */
   readonly allowed: Tally;
-  denied: number;
+  readonly denied: Tally;
+  /** Would not have been, were all of the policy enforced. */
+  readonly allowedInAudit: Tally;
+  /** What only audit let pass. */
+  readonly audited: Readonly<Record<'connection' | 'request', Record<PolicyReason, number>>>;
+  /** What of the policy is in audit: how much of it. */
+  inAudit: number;
   readonly handshakeDurations: Durations;
   readonly requestDurations: Durations;
 }
@@ -226,7 +236,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
     'connections_drained_total',
     'Connections that Scute ended by itself',
     [...LISTENER, 'reason'],
-    each((m, labels, add) => byReason(m.closes, DRAIN_REASONS, labels, add)),
+    each((m, labels, add) => {
+      for (const reason of DRAIN_REASONS) add({ ...labels, reason }, m.closes[reason] + m.dismissedServers[reason]);
+    }),
   );
   counter(
     'tls_handshakes_total',
@@ -247,12 +259,27 @@ export function createMetrics(options: MetricsOptions): Metrics {
   );
   counter(
     'authorization_total',
-    'Verdicts on authenticated peers; rule is the allow-list entry, empty if none admits the peer',
+    'Verdicts on authenticated peers; rule is the one that decided, empty if none did',
     [...LISTENER, 'decision', 'mode', 'rule'],
     each((m, labels, add) => {
-      add({ ...labels, decision: 'deny', mode: 'enforce', rule: '' }, m.denied);
+      for (const [rule, count] of m.denied.entries()) add({ ...labels, decision: 'deny', mode: 'enforce', rule }, count);
       for (const [rule, count] of m.allowed.entries()) add({ ...labels, decision: 'allow', mode: 'enforce', rule }, count);
+      for (const [rule, count] of m.allowedInAudit.entries()) add({ ...labels, decision: 'allow', mode: 'audit', rule }, count);
     }),
+  );
+  counter(
+    'audit_passed_total',
+    'Connections and requests that only audit let pass, by what they would have been refused for',
+    [...LISTENER, 'kind', 'reason'],
+    each((m, labels, add) => {
+      for (const kind of ['connection', 'request'] as const) byReason(m.audited[kind], POLICY_REASONS, { ...labels, kind }, add);
+    }),
+  );
+  gauge(
+    'audit_rules',
+    'How much of the policy of that listener is in audit: 0 if all of it is enforced',
+    LISTENER,
+    each((m, labels, add) => add(labels, m.inAudit)),
   );
   counter(
     'http_requests_total',
@@ -262,6 +289,15 @@ export function createMetrics(options: MetricsOptions): Metrics {
       for (const [key, count] of m.requests) {
         add({ ...labels, status: String(key % 1000), result: HTTP_RESULTS[Math.floor(key / 1000)] ?? '' }, count);
       }
+    }),
+  );
+
+  counter(
+    'http_retries_total',
+    'Requests that were sent once more, since a connection that had been used before was closed under them, by how they went then',
+    [...LISTENER, 'result'],
+    each((m, labels, add) => {
+      for (const [result, count] of m.retries.entries()) add({ ...labels, result }, count);
     }),
   );
 
@@ -336,9 +372,14 @@ export function createMetrics(options: MetricsOptions): Metrics {
         refusedAccepts: zeroes(REFUSED_ACCEPT_REASONS),
         handshakes: zeroes(['ok', ...DENY_REASONS]),
         closes: zeroes(CLOSE_REASONS),
+        dismissedServers: zeroes(CLOSE_REASONS),
         requests: new Map(),
+        retries: createTally(['forwarded']),
         allowed: createTally([]),
-        denied: 0,
+        denied: createTally(['']),
+        allowedInAudit: createTally([]),
+        audited: { connection: zeroes(POLICY_REASONS), request: zeroes(POLICY_REASONS) },
+        inAudit: 0,
         handshakeDurations: new Durations(),
         requestDurations: new Durations(),
       };

@@ -1,5 +1,5 @@
 /** What happened, as those who count it and those who write it down share it: the closed sets of reasons, and what is said of a connection and a request. */
-import type { DenyReason, Verdict } from '../policy/verdict.ts';
+import type { DenyReason, PolicyReason, Verdict } from '../policy/verdict.ts';
 
 export type Direction = 'inbound' | 'outbound';
 
@@ -82,6 +82,8 @@ export interface RequestRecord {
   readonly bytesFromDownstream: number;
   readonly bytesToDownstream: number;
   readonly durationMs: number;
+  /** How often it was sent once more, since a connection was closed under it: 0 or 1. */
+  readonly retries: number;
 }
 
 /** Counted on the data path in plain integers and read when metrics are scraped. One a listener; the listener is its only writer. */
@@ -104,6 +106,15 @@ export interface ListenerRef {
   readonly direction: Direction;
 }
 
+/** What is said of a connection to a server that was ended between requests, while the application's goes on. */
+export interface DismissedServer {
+  /** The number of the application's connection. */
+  readonly connection: number;
+  readonly peerId: string | undefined;
+  readonly reason: CloseReason;
+  readonly detail: string;
+}
+
 /** What is said of one connection when it has ended: one log line. */
 export interface ConnectionRecord {
   readonly id: number;
@@ -123,7 +134,10 @@ export interface ConnectionRecord {
   readonly closeReason: CloseReason;
   /** A sentence: expected against offered, the TLS error, the errno. */
   readonly detail: string | undefined;
+  /** The rule that decided. */
   readonly rule: string | undefined;
+  /** Only audit let it in: what it would have been refused for. */
+  readonly audited: PolicyReason | undefined;
   readonly bytesFromDownstream: number;
   readonly bytesToDownstream: number;
   readonly durationMs: number;

@@ -15,10 +15,11 @@ const RECORD: RequestRecord = {
   status: 200,
   result: 'forwarded',
   detail: undefined,
-  verdict: { allowed: true, peer: PEER, rule: 'spiffe://example.org/*' },
+  verdict: { allowed: true, peer: PEER, rule: 'spiffe://example.org/*', audited: undefined },
   bytesFromDownstream: 120,
   bytesToDownstream: 4_294_967_296,
   durationMs: 1.26,
+  retries: 0,
 };
 
 function parsed(more: Partial<RequestRecord>): Record<string, unknown> {
@@ -46,8 +47,17 @@ test('a request is told with its fields in a fixed order, without its query', ()
   ]);
 });
 
+test('of a request that was sent once more, it is told, and of no other', () => {
+  assert.equal(parsed({ retries: 1 })['retries'], 1);
+  assert.ok(!('retries' in parsed({})));
+});
+
 test('a refused request is told with its reason, and one that could not be read without a verdict', () => {
-  const refused = parsed({ verdict: { allowed: false, peer: PEER, reason: 'not_allowed', detail: '' }, result: 'denied', detail: 'no' });
+  const refused = parsed({
+    verdict: { allowed: false, peer: PEER, reason: 'not_allowed', rule: undefined, detail: '' },
+    result: 'denied',
+    detail: 'no',
+  });
   assert.deepEqual([refused['verdict'], refused['reason'], refused['rule'], refused['detail']], ['deny', 'not_allowed', undefined, 'no']);
   const unread = parsed({ verdict: undefined, peerId: undefined });
   assert.deepEqual([unread['verdict'], unread['peer_id']], ['none', undefined]);
@@ -99,6 +109,7 @@ test('whatever a stranger had a say in stays one string of a connection line, an
     closeReason: 'handshake_failed',
     detail: 'a "name"\nwith \\ and \u2028 and -----BEGIN PRIVATE KEY-----MIGH',
     rule: undefined,
+    audited: undefined,
     bytesFromDownstream: 0,
     bytesToDownstream: 0,
     durationMs: 0.04,

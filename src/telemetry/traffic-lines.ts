@@ -24,6 +24,7 @@ export function connectionMembers({ direction, name }: ListenerRef, record: Conn
     `,"verdict":"${record.verdict}","reason":"${record.reason}","close_reason":"${record.closeReason}"` +
     (record.detail === undefined ? '' : `,"detail":${quote(scrubText(record.detail))}`) +
     optional('rule', record.rule) +
+    optional('audit', record.audited) +
     `,"bytes_from_downstream":${record.bytesFromDownstream},"bytes_to_downstream":${record.bytesToDownstream}` +
     `,"duration_ms":${toTenths(record.durationMs)}` +
     (record.handshakeMs === undefined ? '' : `,"handshake_ms":${toTenths(record.handshakeMs)}`)
@@ -44,10 +45,11 @@ export function requestMembers({ direction, name }: ListenerRef, record: Request
     (verdict === undefined
       ? ',"verdict":"none"'
       : verdict.allowed
-        ? `,"verdict":"allow","rule":${quote(verdict.rule)}`
-        : `,"verdict":"deny","reason":"${verdict.reason}"`) +
+        ? `,"verdict":"allow","rule":${quote(verdict.rule)}${optional('audit', verdict.audited)}`
+        : `,"verdict":"deny","reason":"${verdict.reason}"${optional('rule', verdict.rule)}`) +
     `,"bytes_from_downstream":${record.bytesFromDownstream},"bytes_to_downstream":${record.bytesToDownstream}` +
-    `,"duration_ms":${toTenths(record.durationMs)}`
+    `,"duration_ms":${toTenths(record.durationMs)}` +
+    (record.retries === 0 ? '' : `,"retries":${record.retries}`)
   );
 }
 

@@ -16,6 +16,7 @@ function recheck(path: readonly TestCertificate[], nowMs = NOW): PathRefusal | u
   return createPathRecheck('CERT_SIGNATURE_FAILURE')(
     path.map(({ der }) => requireCertificate(der)),
     nowMs,
+    nowMs,
   );
 }
 
@@ -97,8 +98,8 @@ test('a step that many paths share is judged once: a peer may hold an authority 
   const [issuer, unrelated] = [intermediate, createTestAuthority()].map((each) => requireCertificate(each.der));
   assert.ok(issuer && unrelated);
   for (let time = 0; time < 3; time += 1) {
-    assert.equal(ask([counted, issuer, requireCertificate(root.der)], NOW), undefined);
-    assert.notEqual(ask([counted, issuer, unrelated], NOW), undefined);
+    assert.equal(ask([counted, issuer, requireCertificate(root.der)], NOW, NOW), undefined);
+    assert.notEqual(ask([counted, issuer, unrelated], NOW, NOW), undefined);
   }
   assert.equal(checks, 1);
 });

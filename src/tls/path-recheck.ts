@@ -37,7 +37,7 @@ export function createPathRecheck(code: string): SecondJudge {
     return steps.get(key);
   };
   const say = (problem: string): string => `OpenSSL does not trust the chain: ${code}, nor the path that was found: ${problem}`;
-  return (path, nowMs) => {
+  return (path, nowMs, sinceMs) => {
     for (const [index, issuer] of path.entries()) {
       const subject = path[index - 1];
       const problem = subject === undefined ? undefined : stepProblem(subject, issuer);
@@ -46,7 +46,7 @@ export function createPathRecheck(code: string): SecondJudge {
     for (const certificate of path) {
       const { validFromDate, validToDate } = certificate.x509;
       // As OpenSSL has it: at the very end of its validity a certificate is expired. A date that is none is outside of it.
-      if (!(nowMs < validToDate.getTime())) return { problem: 'expired', detail: say(`${nameOf(certificate)} is expired`) };
+      if (!(sinceMs < validToDate.getTime())) return { problem: 'expired', detail: say(`${nameOf(certificate)} is expired`) };
       if (!(nowMs >= validFromDate.getTime())) return { problem: 'not_yet_valid', detail: say(`${nameOf(certificate)} is not yet valid`) };
     }
     return undefined;

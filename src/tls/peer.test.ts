@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { test } from 'node:test';
+import { bundlesOf } from '../../test/support/bundles.ts';
 import { createTestAuthority, type TestAuthority, type TestCertificate } from '../../test/support/pki.ts';
 import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
 import type { HeldIdentity } from '../identity/snapshot.ts';
@@ -56,7 +57,7 @@ const FINAL = [
 /** A handshake that left this behind, whatever would have. */
 function evidence(libraryProblem: string | undefined, chain: readonly Uint8Array[]): SecureConnection {
   const never = (): never => assert.fail('not for the judge');
-  const read: PeerEvidence = { libraryProblem, leafDer: chain[0], chainDer: () => [...chain] };
+  const read: PeerEvidence = { libraryProblem, leafDer: chain[0], certificates: undefined, sentBytes: 2000, chainDer: () => [...chain] };
   return {
     remoteAddress: '127.0.0.1:1',
     tlsVersion: 'TLSv1.3',
@@ -116,8 +117,9 @@ for (const code of FINAL) {
     assert.ok(ask(judge, undefined, genuine.chain).ok);
     for (let time = 0; time < 2; time += 1) {
       assert.deepEqual(refusalOf(ask(judge, code, genuine.chain)), ['untrusted_chain', `OpenSSL does not trust the chain: ${code}`]);
-      // The walk says more exactly what is wrong, where it finds it.
-      assert.match(refusalOf(ask(judge, code, forged.chain))[1], /no path from/);
+      // Where the leaf says what is wrong, that is what is told.
+      assert.equal(refusalOf(ask(judge, code, [root.issue({ id: ID, notBefore: Date.now() + 90_000 }).der]))[0], 'not_yet_valid');
+      assert.equal(refusalOf(ask(judge, code, forged.chain))[0], 'untrusted_chain');
     }
   });
 }
@@ -146,7 +148,9 @@ test('where OpenSSL does not agree with the first path that holds, the walk goes
   ]) {
     const answer = ask(createPeerJudge(), 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', [leaf.der, ...others.map(({ der }) => der)]);
     assert.ok(answer.ok);
-    assert.equal(answer.value.authenticated.path[1]?.serial, sound.serial);
+    const again = authenticateAgain(answer.value, snapshot, Date.now());
+    assert.ok(again.ok);
+    assert.equal(again.value.path[1]?.serial, sound.serial);
   }
   refusalOf(ask(createPeerJudge(), 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY', [leaf.der, lying.der]));
 });
@@ -185,6 +189,27 @@ test('a second look that was remembered is over with the first certificate on it
   assert.notEqual(client.value, server.value);
 });
 
+test('peers are remembered up to a number of bytes, the youngest of them, whatever their issuers put into certificates', () => {
+  for (const [names, areKept] of [
+    [1, true],
+    [1700, false],
+  ] as const) {
+    const judge = createPeerJudge();
+    const dnsSans = Array.from({ length: names }, () => 'padding.example');
+    const chains = Array.from({ length: 600 }, () => root.issue({ id: ID, dnsSans }).chain);
+    const first = chains.map((chain) => ask(judge, undefined, chain));
+    // What is remembered is the same thing again. From the youngest on: who is forgotten would make another forgotten.
+    const again = chains.toReversed().map((chain, index) => {
+      const [one, other] = [first.at(-1 - index), ask(judge, undefined, chain)];
+      assert.ok(one?.ok && other.ok);
+      return one.value === other.value;
+    });
+    assert.equal(again[0], true);
+    assert.equal(again.at(-1), areKept);
+    for (const answer of first) assert.ok(answer.ok && !('extensions' in answer.value.authenticated.leaf), 'nor is all that was read kept');
+  }
+});
+
 test('a live peer that needed the second look needs it again at a new snapshot, and one that did not does not', () => {
   const { leaf, lying, sound } = cross();
   const chain = [leaf.der, sound.der, lying.der];
@@ -208,4 +233,38 @@ test('a live peer that needed the second look needs it again at a new snapshot, 
   for (const peer of [trusted.value, mistaken.value]) assert.ok(authenticateAgain(peer, same, later).ok);
   const nobody = heldSnapshot([us], [createTestAuthority()], 4);
   for (const peer of [trusted.value, mistaken.value]) assert.ok(!authenticateAgain(peer, nobody, Date.now()).ok);
+});
+
+test('what expired since a live peer was proven does not count, and nothing else that would keep it out is hidden by that', () => {
+  const hour = 3_600_000;
+  const nowMs = Date.now();
+  const provenAtMs = nowMs - 2 * hour;
+  const held = createTestAuthority({ subject: 'Held', notBefore: nowMs - 4 * hour });
+  const stale = createTestAuthority({ subject: 'Held', key: held.keys, notBefore: nowMs - 9 * hour, notAfter: nowMs - 8 * hour });
+  const anew = createTestAuthority({ subject: 'Held', key: held.keys, notBefore: nowMs - hour / 2 });
+  const other = createTestAuthority({ subject: 'Other', notBefore: nowMs - 9 * hour });
+  const issuer = held.intermediate({ notBefore: provenAtMs });
+  const over = other.crossSign(issuer, { notBefore: nowMs - 9 * hour, notAfter: nowMs - 8 * hour });
+  for (const notAfter of [nowMs - hour, nowMs + hour]) {
+    const leaf = issuer.issue({ id: ID, notBefore: provenAtMs, notAfter });
+    const chain = [...leaf.chain, over.der];
+    const held1 = heldSnapshot([us], [held], 1);
+    for (const code of [undefined, 'CERT_HAS_EXPIRED']) {
+      const proven = createPeerJudge().authenticate(evidence(code, chain), 'client', held1, provenAtMs);
+      assert.ok(proven.ok);
+      const again = (trusted: readonly TestCertificate[], crls: readonly Uint8Array[] = []): string => {
+        const bundles = bundlesOf({ 'example.org': trusted }, crls);
+        const answer = authenticateAgain(proven.value, { ...heldSnapshot([us], [], 2), bundles }, nowMs);
+        return answer.ok ? 'stays' : answer.error.problem;
+      };
+      const revoked = issuer.crl({ revoked: [leaf.serial] });
+
+      for (const trusted of [[held], [anew], [stale, anew], [other, held]]) {
+        assert.equal(again(trusted), 'stays');
+        assert.equal(again(trusted, [revoked]), 'revoked');
+      }
+      // Its authority is gone. What had expired before the peer was proven, sent by it or trusted still, is no other.
+      for (const trusted of [[stale], [other]]) assert.equal(again(trusted), 'expired');
+    }
+  }
 });

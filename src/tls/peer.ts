@@ -1,20 +1,35 @@
 import { hash } from 'node:crypto';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
-import { MAX_CHAIN_BYTES, verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
 import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
-import { parseCertificate } from '../spiffe/certificate.ts';
+import { parseCertificate, type Certificate } from '../spiffe/certificate.ts';
+import { claimedIdOf } from '../spiffe/leaf-profile.ts';
 import type { SecondJudge } from '../spiffe/path.ts';
-import type { SecureConnection } from '../transport/connection.ts';
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
+import { MAX_CHAIN_BYTES, MAX_CHAIN_LENGTH, readLeaf, verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
+import type { PeerEvidence, SecureConnection } from '../transport/connection.ts';
 import { createPathRecheck, mayBeWrongChoice } from './path-recheck.ts';
+import { Remembered } from './remembered.ts';
+
+/**
+ * What is kept of a peer for as long as it is connected or remembered: whatever else is read from certificates takes 15 times their own
+ * bytes, and up to 90 if their issuer wants that.
+ */
+interface Kept extends Pick<AuthenticatedPeer, 'id' | 'validUntilMs'> {
+  readonly leaf: Pick<Certificate, 'sha256' | 'serial' | 'authorityKeyId' | 'notAfterMs' | 'der'> & {
+    readonly subjectName: Pick<Certificate['subjectName'], 'commonName'>;
+  };
+}
 
 /** A peer that proved who it is, with what it sent: live connections are judged again from this. */
 export interface ProvenPeer {
-  readonly authenticated: AuthenticatedPeer;
+  readonly authenticated: Kept;
   /** As sent with this leaf when it was proven: leaf first, the rest untrusted. */
   readonly chainDer: readonly Uint8Array[];
   /** What OpenSSL said of the chain before it was asked about the path that our walk found; undefined if it trusted the chain. */
   readonly objection: string | undefined;
+  /** The deny list that was asked about the path: what another says of it is not known. */
+  readonly clearedBy: DenyList;
 }
 
 export type PeerRole = 'client' | 'server';
@@ -23,43 +38,66 @@ export interface PeerJudge {
   /**
    * Who is at the other end of a finished handshake. Our own walk to an authority of the peer's own trust domain decides,
    * and OpenSSL must agree: with the chain, which it verified over the pool of all authorities, or, where its verdict can
-   * come from the wrong choice of an issuer, with each step of the path that the walk found. Then the deny list is asked, each time.
+   * come from the wrong choice of an issuer, with each step of the path that the walk found. Then the deny list is asked.
    */
   authenticate(connection: SecureConnection, role: PeerRole, snapshot: IdentitySnapshot, nowMs: number): Result<ProvenPeer, PeerRefusal>;
 }
 
 /** Successful authentications only: refusals and policy verdicts are never remembered. */
 const MAX_CACHED = 4096;
+/** Of certificates as sent: room for as many peers with chains of RSA keys. */
+const MAX_CACHED_BYTES = 16 * 1024 * 1024;
+/** Issuers of peers that were proven, each with what one of its peers sent beside its leaf: at most 32 KB. */
+const MAX_ISSUERS = 64;
+const MAX_ISSUER_BYTES = 2 * 1024 * 1024;
+/**
+ * What nobody counted may stay unread if it is no more than this. OpenSSL keeps all of it for as long as the connection lives:
+ * some 400 KiB, if whoever has an SVID fills it with the smallest certificates.
+ */
+const MAX_UNREAD_BYTES = 16_384;
 
 /** `denyList` is the one in force. */
 export function createPeerJudge(denyList: () => DenyList = () => EMPTY_DENY_LIST): PeerJudge {
   let generation = -1;
-  const proven = new Map<string, ProvenPeer>();
+  const proven = new Remembered<ProvenPeer>(MAX_CACHED, MAX_CACHED_BYTES, ({ chainDer }) => bytesOf(chainDer));
+  const issuers = new Remembered<readonly Uint8Array[]>(MAX_ISSUERS, MAX_ISSUER_BYTES, bytesOf);
   return {
     authenticate(connection, role, snapshot, nowMs) {
-      const { libraryProblem, leafDer, chainDer } = connection.readPeerEvidence();
+      const { libraryProblem, leafDer, certificates, sentBytes, chainDer } = connection.readPeerEvidence();
       if (leafDer === undefined) {
         return err({ problem: 'no_certificate', detail: 'the peer sent no certificate', claimedId: undefined });
+      }
+      if (leafDer === 'too_large') {
+        const detail = `the peer's certificate has more than ${MAX_CHAIN_BYTES} bytes`;
+        return err({ problem: 'bad_certificate', detail, claimedId: undefined });
       }
       if (snapshot.generation !== generation) {
         generation = snapshot.generation;
         proven.clear();
-      }
-      if (libraryProblem !== undefined && !mayBeWrongChoice(libraryProblem)) {
-        return err(refusedByLibrary(libraryProblem, verifyPeer(chainDer(), snapshot.bundles, nowMs)));
+        issuers.clear();
       }
       const key = `${role} ${hash('sha256', leafDer, 'hex')}`;
-      const known = proven.get(key);
-      if (known !== undefined && nowMs < known.authenticated.validUntilMs) {
-        const isSame = libraryProblem === undefined || isFlightOf(known, chainDer());
-        // Whose path is refused may have sent another one this time.
-        if (isSame && denyList().refusal(known.authenticated.id, known.authenticated.path) === undefined) return ok(known);
+      const isWithinLimits = certificates === undefined ? sentBytes <= MAX_UNREAD_BYTES : certificates <= MAX_CHAIN_LENGTH;
+      if (libraryProblem !== undefined) {
+        // Of a stranger, the chain is only read if neither the leaf alone nor OpenSSL has said the last word.
+        const claimed = readLeaf(leafDer, snapshot.bundles, nowMs);
+        if (!claimed.ok) return claimed;
+        if (!mayBeWrongChoice(libraryProblem)) return err(refusedByLibrary(libraryProblem, claimed.value.id));
       }
-      const sent = chainDer();
-      const judged = unlessDenied(verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem)), denyList());
-      if (!judged.ok) return judged;
-      const peer: ProvenPeer = { authenticated: judged.value, chainDer: sent, objection: libraryProblem };
-      remember(proven, key, peer);
+      const list = denyList();
+      const remembered = proven.get(key);
+      const isInForce = remembered !== undefined && nowMs < remembered.authenticated.validUntilMs && remembered.clearedBy === list;
+      const known = isInForce ? remembered : undefined;
+      if (known !== undefined && libraryProblem === undefined && isWithinLimits) return ok(known);
+      const read = chainDer();
+      if (read === undefined && (libraryProblem !== undefined || !isWithinLimits)) return err(notRead(leafDer));
+      if (known !== undefined && libraryProblem !== undefined && isFlightOf(known, read ?? [])) return ok(known);
+      const sent = read ?? likelyChain(leafDer, issuers);
+      const judged = unlessDenied(verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem)), list);
+      if (!judged.ok) return read === undefined ? err(notRead(leafDer)) : judged;
+      const peer: ProvenPeer = { authenticated: keptOf(judged.value), chainDer: sent, objection: libraryProblem, clearedBy: list };
+      proven.set(key, peer);
+      if (read !== undefined && libraryProblem === undefined) issuers.set(issuerKey(judged.value.leaf), read.slice(1));
       return ok(peer);
     },
   };
@@ -82,20 +120,43 @@ function secondJudge(objection: string | undefined): SecondJudge | undefined {
   return objection === undefined ? undefined : createPathRecheck(objection);
 }
 
-function remember(proven: Map<string, ProvenPeer>, key: string, peer: ProvenPeer): void {
-  // A Map keeps insertion order: deleting first makes this entry the youngest.
-  proven.delete(key);
-  if (proven.size >= MAX_CACHED) {
-    const oldest = proven.keys().next();
-    if (oldest.done !== true) proven.delete(oldest.value);
-  }
-  proven.set(key, peer);
+function keptOf({ id, validUntilMs, leaf }: AuthenticatedPeer): Kept {
+  const { sha256, serial, authorityKeyId, notAfterMs, der, subjectName } = leaf;
+  const { commonName } = subjectName;
+  return Object.freeze({ id, validUntilMs, leaf: { sha256, serial, authorityKeyId, notAfterMs, der, subjectName: { commonName } } });
 }
 
-/** Final, whatever our own walk says; but where that finds the fault, it says more. */
-function refusedByLibrary(code: string, walked: Result<AuthenticatedPeer, PeerRefusal>): PeerRefusal {
-  if (!walked.ok) return walked.error;
-  return { problem: 'untrusted_chain', detail: `OpenSSL does not trust the chain: ${code}`, claimedId: walked.value.id };
+function bytesOf(chainDer: readonly Uint8Array[]): number {
+  return chainDer.reduce((sum, der) => sum + der.length, 0);
+}
+
+function issuerKey({ issuerDer, authorityKeyId }: Certificate): string {
+  return hash('sha256', `${issuerDer} ${authorityKeyId ?? ''}`, 'hex');
+}
+
+/**
+ * There is no room to read what a peer sent whom OpenSSL trusts for it (see `transport/peer-chains.ts`). Most likely it is what
+ * others of its issuer sent; and a path through that is as good, whoever sent it: every step is verified, and it ends in this leaf.
+ */
+function likelyChain(leafDer: Uint8Array, issuers: Remembered<readonly Uint8Array[]>): readonly Uint8Array[] {
+  const leaf = parseLeaf(leafDer);
+  const others = leaf === undefined ? undefined : issuers.get(issuerKey(leaf));
+  return [leafDer, ...(others ?? [])];
+}
+
+function notRead(leafDer: Uint8Array): PeerRefusal {
+  const leaf = parseLeaf(leafDer);
+  const detail = 'the certificates that peers sent of late hold as much memory as they may, so those of this one were not read';
+  return { problem: 'chain_not_read', detail, claimedId: leaf === undefined ? undefined : claimedIdOf(leaf) };
+}
+
+function parseLeaf(leafDer: Uint8Array): Certificate | undefined {
+  const parsed = leafDer.length > MAX_CHAIN_BYTES ? undefined : parseCertificate(leafDer);
+  return parsed?.ok === true ? parsed.value : undefined;
+}
+
+function refusedByLibrary(code: string, id: SpiffeId): PeerRefusal {
+  return { problem: 'untrusted_chain', detail: `OpenSSL does not trust the chain: ${code}`, claimedId: id };
 }
 
 function unlessDenied(verified: Result<AuthenticatedPeer, PeerRefusal>, denyList: DenyList): Result<AuthenticatedPeer, PeerRefusal> {
@@ -107,8 +168,8 @@ function unlessDenied(verified: Result<AuthenticatedPeer, PeerRefusal>, denyList
 
 /**
  * Judges a peer of a live connection against a newer snapshot and deny list, with the second look if it needed that to be let in.
- * Certificates that merely expired since the handshake do not count: the question is whether the same chain would still be
- * trusted.
+ * Certificates that merely expired since it was proven do not count: the question is whether there is a path that would still be
+ * trusted. What had expired before then makes none, and what is revoked is so whatever its dates are.
  */
 export function authenticateAgain(
   proven: ProvenPeer,
@@ -124,22 +185,14 @@ function verifyAgain(
   snapshot: IdentitySnapshot,
   nowMs: number,
 ): Result<AuthenticatedPeer, PeerRefusal> {
-  const second = secondJudge(objection);
-  const now = verifyPeer(chainDer, snapshot.bundles, nowMs, second);
-  if (now.ok || now.error.problem !== 'expired') return now;
-  // `expired` says that a path is there, good but for its dates. Was anything on it revoked?
-  const then = verifyPeer(chainDer, snapshot.bundles, Math.min(nowMs, authenticated.validUntilMs - 1), second);
-  // An authority that was issued anew after the handshake is not valid at that time: dates again.
-  return !then.ok && (then.error.problem === 'expired' || then.error.problem === 'not_yet_valid') ? ok(authenticated) : then;
+  return verifyPeer(chainDer, snapshot.bundles, nowMs, secondJudge(objection), Math.min(nowMs, authenticated.validUntilMs - 1));
 }
 
 /** Twice what RFC 5280 4.1.2.2 allows a serial number. A stranger may send 100 KB of it. */
 const MAX_DESCRIBED = 80;
 
 /** The SPIFFE-free description of a leaf for log lines: issuer key id and serial, if it parses. */
-export function describeLeaf(leafDer: Uint8Array | undefined): { issuerKeyId: string | undefined; serial: string | undefined } {
-  const parsed = leafDer === undefined || leafDer.length > MAX_CHAIN_BYTES ? undefined : parseCertificate(leafDer);
-  return parsed?.ok === true
-    ? { issuerKeyId: parsed.value.authorityKeyId?.slice(0, MAX_DESCRIBED), serial: parsed.value.serial.slice(0, MAX_DESCRIBED) }
-    : { issuerKeyId: undefined, serial: undefined };
+export function describeLeaf(leafDer: PeerEvidence['leafDer']): { issuerKeyId: string | undefined; serial: string | undefined } {
+  const leaf = typeof leafDer === 'object' ? parseLeaf(leafDer) : undefined;
+  return { issuerKeyId: leaf?.authorityKeyId?.slice(0, MAX_DESCRIBED), serial: leaf?.serial.slice(0, MAX_DESCRIBED) };
 }

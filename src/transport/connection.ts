@@ -40,12 +40,19 @@ export interface Connection {
 
 /** What the TLS library found out about the other side of a finished handshake. */
 export interface PeerEvidence {
-  /** Undefined: the chain leads to an authority of the pool. Else the library's code, such as `CERT_HAS_EXPIRED`. */
+  /** Undefined: the chain leads to an authority of the pool. Else the library's code, such as `CERT_HAS_EXPIRED`, or its words. */
   readonly libraryProblem: string | undefined;
-  /** The certificate that the peer proved to have the key of; undefined if it sent none. */
-  readonly leafDer: Uint8Array | undefined;
-  /** All certificates as the peer sent them: the leaf first by TLS's rule, the rest unordered and unchecked. */
-  readonly chainDer: () => readonly Uint8Array[];
+  /** The certificate that the peer proved to have the key of; undefined if it sent none, `too_large` (over 32 KB) if it is not worth reading. */
+  readonly leafDer: Uint8Array | 'too_large' | undefined;
+  /** How many certificates were sent; undefined as long as nobody has counted them. */
+  readonly certificates: number | undefined;
+  /** Everything that the peer sent until the handshake was done, in bytes on the wire; some of its first application data may be in it. */
+  readonly sentBytes: number;
+  /**
+   * All certificates as the peer sent them: the leaf first by TLS's rule, the rest unordered and unchecked. To read them costs
+   * memory that only comes back slowly (`peer-chains.ts`): for those for whom nothing else decides. Undefined if there is no room now.
+   */
+  readonly chainDer: () => readonly Uint8Array[] | undefined;
 }
 
 /** A connection as one of Node's own streams, for a protocol that Node itself speaks, such as HTTP/2. */

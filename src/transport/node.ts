@@ -2,6 +2,7 @@ import { constants } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { connect as netConnect, createServer, isIP, type Server, type Socket } from 'node:net';
 import { connect as tlsConnect, createSecureContext, TLSSocket, type DetailedPeerCertificate, type SecureContext } from 'node:tls';
+import { systemClock, type Timer } from '../lib/clock.ts';
 import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
 import type {
   AcceptedConnection,
@@ -18,6 +19,7 @@ import type {
   TlsServerOptions,
   WaitingHandler,
 } from './connection.ts';
+import { handshakeBegun, handshakeOver, TOO_MUCH_SENT, type HandshakeUnderWay } from './handshake-bytes.ts';
 import { nativeStream, reset, resetBelowTls, sharedOnRead, SocketConnection, TlsSocketConnection } from './socket-connection.ts';
 import { SlowReading } from './slow-reading.ts';
 import { prepareUnixSocket } from './unix-socket.ts';
@@ -131,13 +133,13 @@ export function connect(options: ConnectOptions, done: (outcome: ConnectOutcome)
     ...(options.use === 'plain' ? { onread: sharedOnRead } : {}),
   };
   let socket: Socket | undefined;
-  let share: NodeJS.Timeout | undefined;
+  let share: Timer | undefined;
   let finished = false;
-  const giveUpAtMs = performance.now() + timeoutMs;
+  const giveUpAtMs = systemClock.monotonic() + timeoutMs;
   const stopTimers = (): void => {
     finished = true;
-    clearTimeout(timer);
-    clearTimeout(share);
+    timer.cancel();
+    share?.cancel();
   };
   const finish = (outcome: ConnectOutcome): void => {
     if (finished) return;
@@ -148,12 +150,12 @@ export function connect(options: ConnectOptions, done: (outcome: ConnectOutcome)
     stopTimers();
     socket?.destroy();
   };
-  const timer = setTimeout(() => {
+  const timer = systemClock.after(timeoutMs, () => {
     const text = endpoint.kind === 'unix' ? endpoint.path : formatHostPort(endpoint.host, endpoint.port);
     const error = new ConnectError('ETIMEDOUT', `${text} did not accept within ${timeoutMs} ms`);
     finish({ ok: false, error });
     socket?.destroy();
-  }, timeoutMs);
+  });
   const attempt = (targets: readonly Target[]): void => {
     const [target, ...others] = targets;
     if (target === undefined || finished) return;
@@ -163,19 +165,16 @@ export function connect(options: ConnectOptions, done: (outcome: ConnectOutcome)
     if (options.use !== 'stream') tried.pause();
     // An address that never answers must leave time for the others.
     if (others.length > 0) {
-      share = setTimeout(
-        () => {
-          tried.off('error', onError);
-          tried.on('error', ignore);
-          tried.destroy();
-          attempt(others);
-        },
-        (giveUpAtMs - performance.now()) / targets.length,
-      );
+      share = systemClock.after((giveUpAtMs - systemClock.monotonic()) / targets.length, () => {
+        tried.off('error', onError);
+        tried.on('error', ignore);
+        tried.destroy();
+        attempt(others);
+      });
     }
     const onError = (cause: Error): void => {
       if (others.length > 0) {
-        clearTimeout(share);
+        share?.cancel();
         attempt(others);
         return;
       }
@@ -404,7 +403,15 @@ function awaitHandshake(
   const onEnd = (): void => {
     tls.destroy();
   };
+  const underWay: HandshakeUnderWay = {
+    transport,
+    giveUp(sentBytes) {
+      giveUp();
+      done({ ok: false, code: TOO_MUCH_SENT, message: `${sentBytes} bytes were sent, and the handshake is not over` });
+    },
+  };
   const cleanUp = (): void => {
+    handshakeOver(underWay);
     tls.off(event, onSecure);
     tls.off('error', onError);
     tls.off('close', onClose);
@@ -414,13 +421,13 @@ function awaitHandshake(
   tls.on('error', onError);
   tls.on('close', onClose);
   tls.on('end', onEnd);
-  return {
-    abort() {
-      cleanUp();
-      tls.on('error', ignore);
-      resetBelowTls(tls, transport);
-    },
+  const giveUp = (): void => {
+    cleanUp();
+    tls.on('error', ignore);
+    resetBelowTls(tls, transport);
   };
+  handshakeBegun(underWay);
+  return { abort: giveUp };
 }
 
 /** OpenSSL's texts name the thread and its source file: only the words are of use. */

@@ -9,6 +9,8 @@ const SMALLEST_BYTES = 256;
 /** Of the one that is shared, so that whoever is handed a read knows that it is. */
 const readBuffer = sharedOnRead.buffer.subarray(0, READ_BYTES);
 
+const REFUSED = 'this Node gives no second socket to the handle of an accepted one';
+
 /** Node's sockets have these, and their types do not. */
 interface Native {
   _handle: unknown;
@@ -17,6 +19,7 @@ interface Native {
 /**
  * Reads an accepted socket a little at a time, and stops before more than `KEPT_BYTES` are held. How much Node reads at once
  * is only asked when a socket is made, so this makes another one of the same handle; it costs nothing to those that never wait.
+ * Throws on a Node that does not let it: what waits would be heard no more, and what it says would be lost.
  */
 export class SlowReading {
   /** Instead of the one that was given, which is of no use any more. */
@@ -30,6 +33,7 @@ export class SlowReading {
 
   constructor(accepted: Socket) {
     const { _handle: handle } = accepted as unknown as Native;
+    if (typeof handle !== 'object' || handle === null) throw new Error(REFUSED);
     (accepted as unknown as Native)._handle = null;
     // It holds nothing any more, and is not counted among the connections of its server.
     accepted.destroy();
@@ -39,6 +43,7 @@ export class SlowReading {
       callback: (count: number, buffer: Uint8Array): boolean => this.#take(buffer.subarray(0, count)),
     };
     this.socket = new Socket({ handle, allowHalfOpen, highWaterMark, onread } as SocketConstructorOpts);
+    if ((this.socket as unknown as Native)._handle !== handle) throw new Error(REFUSED);
     this.socket.on('end', () => this.#handler?.ended());
     this.socket.on('close', () => this.#handler?.closed());
   }

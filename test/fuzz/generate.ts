@@ -41,6 +41,19 @@ const METHODS = [
 const ODD_METHODS = ['CONNECT', 'TRACE', 'get', 'PRI', 'FOO', 'GETT', 'DESCRIBE', ''];
 const TARGETS = ['/', '/a', '/a/b?c=d&e', '//a', '/%20%zz', '/a;b=c', '/?', '/a"<>\\^`{|}', '/http://b/', '/~._-'];
 const ODD_TARGETS = ['*', 'http://a/', 'a:80', '/a b', '/#f', '', 'a', '/\xe9', '/\0', '?'];
+/** Of targets in absolute form, with a Host that names the same, or nearly. */
+const AUTHORITIES = [
+  ['http://a', 'a'],
+  ['http://A:80', 'a'],
+  ['https://a:443', 'A:443'],
+  ['HTTPS://a.example:8443', 'a.example:8443'],
+  ['http://[::1]:8080', '[::1]:8080'],
+  ['http://a', 'a:443'],
+  ['http://a', 'b'],
+  ['http://a', ''],
+  ['http://u@a', 'a'],
+] as const;
+const HOP_BY_HOP = ['Keep-Alive', 'Proxy-Connection', 'TE', 'keep_alive'];
 const NAMES = [
   'Accept',
   'X',
@@ -87,9 +100,9 @@ const LENGTHS = [
   '５',
 ];
 const CODINGS = ['chunked', 'chunked', 'Chunked', 'CHUNKED', 'chunked ', ' chunked', '\tchunked', 'identity', 'gzip, chunked', 'chunked, chunked', 'xchunked', 'chunked,', 'chunked;q=1', '']; // prettier-ignore
-const CONNECTIONS = ['close', 'keep-alive', 'Close', 'close, x', 'x', 'upgrade', 'keep-alive, Upgrade', ', ,x', '', 'x-peer', 'a b', 'close;', 'transfer-encoding']; // prettier-ignore
-const UPGRADES = ['websocket', 'WebSocket', 'h2c', 'TLS/1.0', 'websocket, h2c', ''];
-const STATUSES = ['200 OK', '200 OK', '200 OK', '200', '200 ', '201 Created', '204 No Content', '206 Partial', '301 Moved', '304 Not Modified', '400 Bad', '404 Not Found', '500 \xe9\t!', '503 a:b']; // prettier-ignore
+const CONNECTIONS = ['close', 'keep-alive', 'Close', 'close, x', 'x', 'upgrade', 'keep-alive, Upgrade', ', ,x', '', 'x-peer', 'a b', 'close;', 'transfer-encoding', 'content-length', 'keep-alive, etag, Date', 'set-cookie']; // prettier-ignore
+const UPGRADES = ['websocket', 'WebSocket', 'tcp', 'TCP', 'SPDY/3.1', 'spdy/3.1', 'h2c', 'TLS/1.0', 'websocket, h2c', 'tcp, websocket', 'tcp/1', '']; // prettier-ignore
+const STATUSES = ['200 OK', '200 OK', '200 OK', '200', '200 ', '201 Created', '204 No Content', '206 Partial', '301 Moved', '304 Not Modified', '400 Bad', '404 Not Found', '426 Upgrade Required', '500 \xe9\t!', '503 a:b']; // prettier-ignore
 const ODD_STATUSES = [
   '100 Continue',
   '101 Switching',
@@ -145,31 +158,31 @@ const RESPONSE_SEEDS = [
 function request(draws: Draws): string {
   const method = draws.once(NOT_ASKED) ? draws.of(ODD_METHODS) : draws.of(METHODS);
   const target = method === 'OPTIONS' && draws.once(3) ? '*' : draws.once(60) ? draws.of(ODD_TARGETS) : draws.of(TARGETS);
+  const [origin, itsHost] = draws.once(10) ? draws.of(AUTHORITIES) : ['', undefined];
   const version = draws.once(12)
     ? draws.of(['HTTP/1.0', 'HTTP/1.0', 'HTTP/1.0', 'HTTP/1.2', 'HTTP/2.0', 'http/1.1', 'HTTP/1.10'])
     : 'HTTP/1.1';
   const space = draws.once(200) ? draws.of(['  ', '\t', '', '\x0b']) : ' ';
   const lines = fields(draws);
-  insert(
-    lines,
-    field(
-      draws,
-      'Host',
-      draws.once(40) ? draws.of(['a b', '', 'a,b', 'a@b', '[::1', 'a:b']) : draws.of(['a', 'a.example:80', '[::1]:8080']),
-    ),
-    draws,
-  );
+  const host = draws.once(40)
+    ? draws.of(['a b', '', '', 'a,b', 'a@b', '[::1', 'a:b'])
+    : (itsHost ?? draws.of(['a', 'a.example:80', '[::1]:8080']));
+  if (!draws.once(version === 'HTTP/1.0' ? 3 : 150)) insert(lines, field(draws, 'Host', host), draws);
   if (draws.once(150)) insert(lines, field(draws, 'Host', 'b'), draws);
   if (draws.once(12)) insert(lines, field(draws, draws.of(FORGED_NAMES), 'spiffe://example.org/forged'), draws);
   if (draws.once(10)) insert(lines, field(draws, 'Upgrade', draws.of(UPGRADES)), draws);
+  if (draws.once(20)) insert(lines, 'Connection: Upgrade\r\n', draws);
   if (draws.once(20)) insert(lines, field(draws, 'Expect', draws.of(['100-continue', '100-continue', '100-Continue', 'x'])), draws);
-  return `${method}${space}${target}${space}${version}${end(draws)}${framed(lines, draws, draws.once(2) || method === 'POST')}`;
+  const before = draws.once(12) ? draws.of(['\r\n', '\r\n', '\r\n', '\r\n\r\n', '\n', '\r']) : '';
+  const path = origin !== '' && draws.once(3) ? draws.of(['', '?', '?a']) : target;
+  return `${before}${method}${space}${origin}${path}${space}${version}${end(draws)}${framed(lines, draws, draws.once(2) || method === 'POST')}`;
 }
 
 function response(draws: Draws, status: string, asked: string): string {
   const version = draws.once(10) ? draws.of(['HTTP/1.0', 'HTTP/1.0', 'HTTP/1.0', 'HTTP/1.2', 'HTTP/2', 'http/1.1', 'ICY']) : 'HTTP/1.1';
   const lines = fields(draws);
-  if (draws.once(25)) insert(lines, field(draws, 'Upgrade', draws.of(UPGRADES)), draws);
+  if (draws.once(status.startsWith('426') ? 2 : 25)) insert(lines, field(draws, 'Upgrade', draws.of(UPGRADES)), draws);
+  if (draws.once(5)) insert(lines, field(draws, draws.of(HOP_BY_HOP), draws.of(['timeout=5', 'close', 'keep-alive', 'trailers'])), draws);
   // Mostly as it should be.
   const hasBody =
     asked === 'interim' || status.startsWith('204') || status.startsWith('304') || asked === 'HEAD' ? draws.once(8) : !draws.once(8);
@@ -194,7 +207,8 @@ function framed(lines: string[], draws: Draws, hasBody: boolean): string {
   if (kind < 9 || kind === 19) {
     const odd = draws.once(20) ? draws.of(LENGTHS) : String(Math.max(content.length + (draws.once(15) ? draws.below(7) - 3 : 0), 0));
     insert(lines, field(draws, 'Content-Length', draws.once(15) ? odd.padStart(odd.length + draws.below(6), '0') : odd), draws);
-    if (draws.once(100)) insert(lines, field(draws, 'Content-Length', odd), draws);
+    while (draws.once(40)) insert(lines, field(draws, 'Content-Length', odd), draws);
+    if (draws.once(40)) insert(lines, field(draws, 'Content-Length', `${odd},${draws.of(['', ' ', '\t'])}${odd}`), draws);
   }
   if (kind >= 9) {
     body = chunks(content, draws);

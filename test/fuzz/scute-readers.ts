@@ -6,8 +6,8 @@ import { ResponseReader, type ResponseSink } from '../../src/http1/response-read
 import type { ReadRequest, ReadResponse } from '../support/llhttp.ts';
 
 const LIMITS = {
-  maxHeadBytes: 8192,
-  maxFields: 100,
+  maxHeadBytes: 32_768,
+  maxFields: 1000,
   maxBodyBytes: undefined,
   headTimeoutMs: 1000,
   minBodyBytesPerSecond: undefined,
@@ -16,7 +16,11 @@ const LIMITS = {
 const identity = buildIdentityFields(
   { xfcc: 'sanitize-set', spiffeIdHeader: 'X-Peer' },
   { peerId: 'spiffe://example.org/web', ownId: 'spiffe://example.org/api', leafSha256: '0'.repeat(64) },
+  () => false,
 );
+
+/** What may be asked for by `Upgrade`, besides WebSockets. */
+const UPGRADES = ['tcp', 'SPDY/3.1'];
 
 /** Names and values by turns of the fields that Scute adds. */
 export const OUR_FIELDS: readonly string[] = identity.lines
@@ -30,6 +34,8 @@ export interface RequestRead {
   readonly end: number;
   readonly forwarded: Buffer;
   readonly close: boolean;
+  /** What the application was asked to switch to. */
+  readonly upgrade: string | undefined;
 }
 
 export interface RequestsRead {
@@ -50,7 +56,7 @@ class Requests implements RequestSink {
   readonly whole: RequestRead[] = [];
   isRefused = false;
   readonly #fields = new Fields(LIMITS.maxFields);
-  readonly #reader = new RequestReader(this, LIMITS, identity, this.#fields);
+  readonly #reader = new RequestReader(this, LIMITS, identity, this.#fields, UPGRADES);
   #end = 0;
   #request: ReadRequest | undefined;
   #forwarded: Buffer[] = [];
@@ -99,7 +105,7 @@ class Requests implements RequestSink {
     const body = Buffer.concat(this.#body).toString('latin1');
     if (this.#request === undefined) throw new Error('a request ended that had not begun');
     const request = { ...this.#request, body: contentOf(body, head.framing) };
-    this.whole.push({ request, end: this.#end, forwarded: Buffer.concat(this.#forwarded), close: head.close });
+    this.whole.push({ request, end: this.#end, forwarded: Buffer.concat(this.#forwarded), close: head.close, upgrade: head.upgrade });
     this.#request = undefined;
     reader.part = head.close ? 'over' : 'head';
   }
@@ -114,9 +120,18 @@ class Requests implements RequestSink {
   }
 }
 
+/** A final one, with the statuses of the interim ones before. */
+export interface ResponseRead {
+  readonly interim: readonly number[];
+  readonly response: ReadResponse;
+  /** Where it ends in the bytes. */
+  end: number;
+  /** What the client is sent, interim ones included. */
+  readonly forwarded: Buffer;
+}
+
 export interface ResponsesRead {
-  /** Final ones, with the statuses of the interim ones before. */
-  readonly whole: readonly { readonly interim: readonly number[]; readonly response: ReadResponse; readonly end: number }[];
+  readonly whole: readonly ResponseRead[];
   readonly isRefused: boolean;
 }
 
@@ -129,15 +144,13 @@ export function readResponses(pieces: readonly Buffer[], asked: readonly string[
 }
 
 class Responses implements ResponseSink {
-  readonly whole: { readonly interim: readonly number[]; readonly response: ReadResponse; readonly end: number }[] = [];
+  readonly whole: ResponseRead[] = [];
   isRefused = false;
   readonly #asked: string[];
   readonly #fields = new Fields(LIMITS.maxFields);
-  readonly #reader = new ResponseReader(this, LIMITS, this.#fields, false);
+  readonly #reader = new ResponseReader(this, LIMITS, this.#fields, false, UPGRADES);
   #isOver = false;
-  /** Bytes that were given to the reader before this piece, and that it has read out. */
-  #given = 0;
-  #readOut = 0;
+  #taken = 0;
   #response: ReadResponse | undefined;
   #said: Buffer[] = [];
 
@@ -149,20 +162,23 @@ class Responses implements ResponseSink {
   read(piece: Buffer): void {
     for (let at = 0; at < piece.length && !this.#isOver;) {
       const before = this.whole.length;
-      this.#reader.read(piece.subarray(at));
-      if (this.whole.length === before) break;
-      // The reader takes nothing after the end of a response: nobody has asked for it. Here it is the next one.
-      at = this.#readOut - this.#given;
+      // It may write over what it is given. It takes nothing after the end of a response: here that is the next one.
+      const taken = this.#reader.read(Buffer.from(piece.subarray(at)));
+      at += taken;
+      this.#taken += taken;
+      const last = this.whole.at(-1);
+      if (last !== undefined && this.whole.length > before) last.end = this.#taken;
     }
-    this.#given += piece.length;
   }
 
   finish(): void {
-    if (this.#reader.part === 'body' && this.#reader.head.framing.kind === 'close') this.responseWhole();
+    if (this.#isOver || this.#reader.part !== 'body' || this.#reader.head.framing.kind !== 'close') return;
+    this.responseWhole();
+    const last = this.whole.at(-1);
+    if (last !== undefined) last.end = this.#taken;
   }
 
   responseRead(chunk: Buffer, start: number, end: number): void {
-    this.#readOut += end - start;
     this.#said.push(Buffer.from(chunk.subarray(start, end)));
   }
 
@@ -177,7 +193,8 @@ class Responses implements ResponseSink {
     if (this.#response === undefined) throw new Error('a response ended that had not begun');
     const { head } = this.#reader;
     const interim: number[] = [];
-    let said = Buffer.concat(this.#said).toString('latin1');
+    const forwarded = Buffer.concat(this.#said);
+    let said = forwarded.toString('latin1');
     for (;;) {
       const status = Number(said.slice(9, 12));
       said = said.slice(said.indexOf('\r\n\r\n') + 4);
@@ -185,7 +202,7 @@ class Responses implements ResponseSink {
       interim.push(status);
     }
     if (head.framing.kind === 'chunked') this.#response.fields.push(...pairsOf(this.#fields));
-    this.whole.push({ interim, response: { ...this.#response, body: contentOf(said, head.framing) }, end: this.#readOut });
+    this.whole.push({ interim, response: { ...this.#response, body: contentOf(said, head.framing) }, end: 0, forwarded });
     this.#isOver = head.close || head.framing.kind === 'close';
     this.#next();
   }
@@ -204,7 +221,7 @@ class Responses implements ResponseSink {
     this.#response = undefined;
     const method = this.#asked.shift();
     if (method === undefined) this.#isOver = true;
-    else this.#reader.expect({ method, minorVersion: 1, upgradesToWebSocket: method === 'GET' }, false);
+    else this.#reader.expect({ method, minorVersion: 1, upgrade: method === 'GET' ? 'websocket' : undefined, close: false }, false);
   }
 }
 

@@ -5,7 +5,11 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
-import { runChild, startChild, type Finished } from '../support/child.ts';
+import { needs } from '../interop/parts.ts';
+import { onTerminal, runChild, startChild, type Child, type Finished } from '../support/child.ts';
+import { eventually } from '../support/eventually.ts';
+import { ask } from '../support/http.ts';
+import { freePort } from '../support/tcp.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 const PATH = process.env['PATH'] ?? '';
@@ -33,16 +37,22 @@ test('every command has a help with an example', async () => {
   }
 });
 
-test('scute version names its own version, that of Node and that of OpenSSL', async () => {
-  const { code, stdout } = await scute(['version']);
+test('scute version names its own version, that of Node and that of OpenSSL, and so do --version and -V', async () => {
+  for (const how of ['version', '--version', '-V']) {
+    const { code, stdout } = await scute([how]);
 
-  assert.equal(code, 0);
-  assert.match(stdout, /^scute \d+\.\d+\.\d+ \(node 26\.\S+, openssl 3\.\S+\)\n$/);
+    assert.equal(code, 0);
+    assert.match(stdout, /^scute \d+\.\d+\.\d+ \(node 26\.\S+, openssl 3\.\S+\)\n$/);
+  }
 });
 
 test('wrong usage is exit code 64 with one sentence on standard error', async () => {
   const wrong: [string[], RegExp][] = [
     [['chekc'], /unknown command 'chekc'\n\(Did you mean check\?\)/],
+    [['chekc', '--help'], /unknown command 'chekc'\n/],
+    [['--help', 'chekc'], /unknown command 'chekc'\n/],
+    [['help', 'chekc'], /unknown command 'chekc'\n/],
+    [['chekc', '--version'], /unknown command 'chekc'\n/],
     [['run', '--bogus'], /unknown option '--bogus'/],
     [['run'], /nothing to run/],
     [['run', '-c', 'a.yaml', '--inbound', '127.0.0.1:1'], /not from both/],
@@ -144,8 +154,12 @@ inbound:
   - { name: api, listen: 0.0.0.0:8443, to: 127.0.0.1:8080, allow: [spiffe://example.org/web, spiffe://partner.example/**] }
   - { name: told, listen: 0.0.0.0:9443, to: 127.0.0.1:8081, allow: [], proxyProtocol: { send: tls, acceptFrom: [10.0.0.0/8] } }
   - { name: shut, listen: unix:///run/shut.sock, to: unix:///run/app.sock, allow: [], identity: { hint: internal } }
+  - { name: web, listen: 127.0.0.1:1, to: 127.0.0.1:2, allow: [spiffe://example.org/web], protocol: http }
+  - { name: older, listen: 127.0.0.1:3, to: 127.0.0.1:4, allow: [spiffe://example.org/web], protocol: http, alpn: [], http: { xfcc: sanitize } }
+  - { name: newer, listen: 127.0.0.1:5, to: 127.0.0.1:6, allow: [spiffe://example.org/web], protocol: http, alpn: [h2], http: { spiffeIdHeader: X-Spiffe-Id } }
 outbound:
   - { name: db, listen: unix:///run/db.sock, socketMode: "0660", to: db.internal:5432, expect: [spiffe://example.org/db] }
+  - { name: shop, listen: unix:///run/shop.sock, to: shop.internal:443, expect: [spiffe://example.org/shop], protocol: http }
 metrics: { listen: 0.0.0.0:9090 }
 `,
   );
@@ -167,8 +181,20 @@ inbound told  0.0.0.0:9443 (mTLS) to 127.0.0.1:8081 (plain)
 inbound shut  unix:///run/shut.sock (mode 0600) (mTLS) to unix:///run/app.sock (plain)
   presents the SVID with hint "internal"
   admits nobody: the allow list is empty
+inbound web  127.0.0.1:1 (mTLS) to 127.0.0.1:2 (plain)
+  serves HTTP/2 and HTTP/1.1, and tells the application who asks in X-Forwarded-Client-Cert
+  admits spiffe://example.org/web
+inbound older  127.0.0.1:3 (mTLS) to 127.0.0.1:4 (plain)
+  serves HTTP/1.1, and tells the application who asks in no field
+  admits spiffe://example.org/web
+inbound newer  127.0.0.1:5 (mTLS) to 127.0.0.1:6 (plain)
+  serves HTTP/2, and tells the application who asks in X-Forwarded-Client-Cert and X-Spiffe-Id
+  admits spiffe://example.org/web
 outbound db  unix:///run/db.sock (mode 0660) (plain) to db.internal:5432 (mTLS)
   expects spiffe://example.org/db
+outbound shop  unix:///run/shop.sock (mode 0600) (plain) to shop.internal:443 (mTLS)
+  serves HTTP/1.1
+  expects spiffe://example.org/shop
 metrics  0.0.0.0:9090
 `,
   );
@@ -227,4 +253,78 @@ test('the second signal ends the process at once, with 128 and its number', asyn
   const { code } = await child.exited;
 
   assert.ok(code === 130 || code === 143, String(code));
+});
+
+/** A configuration that starts, with nobody at the Workload API. */
+const SERVING = `workloadApi: { endpoint: unix:///nonexistent/agent.sock }
+inbound: [{ listen: 127.0.0.1:0, to: 127.0.0.1:8080, allow: [spiffe://example.org/web] }]
+`;
+
+/** As `… | reader`, or of standard error, when the reader has left before the first byte. */
+async function withoutReader(t: TestContext, args: readonly string[], stream: 1 | 2 = 1): Promise<Child> {
+  const folder = await mkdtemp(join(tmpdir(), 'scute-cli-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const script = `mkfifo "$0" && exec 3<>"$0" 4>"$0" 3<&- && exec "$@" ${stream}>&4 4>&-`;
+  const child = await startChild(['sh', '-c', script, join(folder, 'output'), process.execPath, '--disable-sigusr1', MAIN, ...args], {
+    env: { PATH, TMPDIR: folder, SPIFFE_ENDPOINT_SOCKET: 'unix:///nonexistent/agent.sock' },
+  });
+  t.after(() => child.stop());
+  return child;
+}
+
+test('a reader that leaves early ends a command quietly, with 128 and the number of SIGPIPE', async (t) => {
+  const file = await configFile(t, `${SERVING}sds: { listen: unix:///nonexistent/sds.sock }\n`);
+  const commands = [['--help'], ['version'], ['--version'], ['run', '--help'], ['check', '-c', file], ['envoy', '-c', file], ['demo']];
+  for (const args of commands) {
+    const child = await withoutReader(t, args);
+    assert.deepEqual([(await child.exited).code, child.stderr()], [141, ''], args.join(' '));
+  }
+
+  assert.equal((await (await withoutReader(t, ['harness'])).exited).code, 141);
+  const dev = await withoutReader(t, ['dev']);
+  assert.equal((await dev.exited).code, 141);
+  assert.match(dev.stderr(), /^WARNING: this is a development trust domain\.[^\n]*\n$/);
+});
+
+test('scute run serves on when nobody reads its log', async (t) => {
+  const port = await freePort();
+  const run = await withoutReader(t, ['run', '-c', await configFile(t, `${SERVING}metrics: { listen: 127.0.0.1:${port} }\n`)]);
+
+  await eventually(async () => assert.equal((await ask({ kind: 'tcp', host: '127.0.0.1', port }, '/livez')).status, 200));
+  run.signal('SIGTERM');
+
+  assert.equal((await run.exited).code, 0);
+});
+
+test('what a full disk does not take is said, and is exit code 1', async () => {
+  const { code, stderr } = await runChild(['sh', '-c', 'exec "$@" >/dev/full', 'sh', process.execPath, MAIN, 'version'], { env: { PATH } });
+
+  assert.equal(code, 1);
+  assert.equal(stderr, 'scute: cannot write to standard output: ENOSPC: no space left on device, write\n');
+});
+
+test('without a reader of complaints, wrong usage is still exit code 64', async (t) => {
+  const wrong = await withoutReader(t, ['chekc'], 2);
+
+  assert.equal((await wrong.exited).code, 64);
+});
+
+test('on a terminal the log has colours, but not with NO_COLOR or TERM=dumb', needs('script'), async (t) => {
+  const file = await configFile(t, SERVING);
+  const output = async (env: Record<string, string>): Promise<string> => {
+    await using child = await startChild(onTerminal([process.execPath, '--disable-sigusr1', MAIN, 'run', '-c', file]), {
+      env: { PATH, ...env },
+    });
+    await child.line(/listening/);
+    child.write('\u0003');
+    assert.equal((await child.exited).code, 0);
+    return child.stdout();
+  };
+
+  assert.ok((await output({ TERM: 'xterm' })).includes('\u001B['));
+  for (const env of [{ TERM: 'xterm', NO_COLOR: '1' }, { TERM: 'dumb' }]) {
+    const plain = await output(env);
+    assert.match(plain, /INFO: listening/);
+    assert.ok(!plain.includes('\u001B'), plain);
+  }
 });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { needs } from '../interop/parts.ts';
-import { type Child, runChild, startChild } from '../support/child.ts';
+import { type Child, onTerminal, runChild, startChild } from '../support/child.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
 
@@ -38,13 +38,14 @@ test('the commands that scute demo prints do what it says of them', needs('curl'
   };
 
   const allowed = await run(/^# Allowed/);
-  assert.match(allowed.stdout, /Hello from the application/);
-  assert.match(allowed.stdout, /GET \/hello/);
+  assert.match(allowed.stdout, /^Hello, spiffe:\/\/example\.org\/frontend\./);
+  assert.match(allowed.stdout, /^ {2}GET \/hello$/m);
+  assert.match(allowed.stdout, /^ {2}x-spiffe-id: spiffe:\/\/example\.org\/frontend$/m);
 
   const refused = await run(/^# Refused: .*not on the allow list/);
-  assert.equal(refused.stdout, '');
-  assert.notEqual(refused.code, 0);
-  await child.line(/"peer_id":"spiffe:\/\/example\.org\/stranger".*"reason":"not_allowed"/);
+  assert.match(refused.stdout, /^HTTP\/1\.1 403 Forbidden\r$/m);
+  assert.match(refused.stdout, /^scute: not_allowed: spiffe:\/\/example\.org\/stranger /m);
+  await child.line(/"peer_id":"spiffe:\/\/example\.org\/stranger".*"status":403.*"reason":"not_allowed"/);
 
   const anonymous = await run(/^# Refused: .*without a client certificate/);
   assert.equal(anonymous.stdout, '');
@@ -57,6 +58,27 @@ test('the commands that scute demo prints do what it says of them', needs('curl'
   assert.equal(commands.size, 6);
   assert.doesNotMatch(child.stdout() + child.stderr(), /PRIVATE KEY/);
 });
+
+test(
+  'on a terminal, nothing stands before the commands that scute demo prints, and the log after them is for people',
+  needs('script'),
+  async (t) => {
+    const temporary = await mkdtemp(join(tmpdir(), 'demo-'));
+    t.after(() => rm(temporary, { recursive: true, force: true }));
+    const env = { PATH: process.env['PATH'] ?? '', TMPDIR: temporary };
+    await using child = await startChild(onTerminal([process.execPath, '--disable-sigusr1', MAIN, 'demo']), { env });
+
+    await child.line(/INFO.*identity updated/);
+    child.write('\u0003');
+    await child.exited;
+
+    const lines = child.stdout().split('\r\n');
+    const log = lines.findIndex((line) => line.includes('"listener"'));
+    assert.match(lines.find((line) => line !== '') ?? '', /^A plain HTTP application listens on/);
+    assert.ok(log > lines.findIndex((line) => line.startsWith('READY.')));
+    assert.ok(!lines.some((line) => line.startsWith('{')), child.stdout());
+  },
+);
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   test(`scute demo ends cleanly on ${signal} and leaves no file behind`, async (t) => {

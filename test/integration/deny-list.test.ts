@@ -139,7 +139,10 @@ for (const role of ROLES) {
         const line = await eventually(() => {
           const [found] = stage.sidecar
             .log()
-            .filter((each) => each['close_reason'] === 'revoked')
+            .filter(
+              (each) =>
+                each['close_reason'] === 'revoked' || (each.message === 'connection to the server ended' && each['reason'] === 'revoked'),
+            )
             .slice(index);
           assert.ok(found !== undefined, by);
           return found;
@@ -193,7 +196,9 @@ async function startLive(t: TestContext, role: Role, protocol: (typeof PROTOCOLS
       assert.match(answer.toString(), /^(!$|HTTP\/1\.1 200 )/);
     };
     await talk();
-    return { talk, ended: closed(socket) };
+    socket.on('end', () => socket.end());
+    // Over HTTP the application keeps its connection, and only that to the server is ended.
+    return { talk, ended: role === 'client' && protocol !== 'tcp' ? Promise.resolve() : closed(socket) };
   };
   return { sidecar, open };
 }

@@ -90,7 +90,12 @@ const NONSENSE: Readonly<Record<string, string>> = {
   'a field without a name': 'HTTP/1.1 200 OK\r\n: y\r\n\r\n',
   'a field without a colon': 'HTTP/1.1 200 OK\r\nX\r\n\r\n',
   'two lengths': 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Length: 4\r\n\r\n',
-  'a list of lengths': 'HTTP/1.1 200 OK\r\nContent-Length: 4, 4\r\n\r\ngood',
+  'a list of lengths': 'HTTP/1.1 200 OK\r\nContent-Length: 4, 5\r\n\r\ngood',
+  'a list with nothing in it': 'HTTP/1.1 200 OK\r\nContent-Length: 4,\r\n\r\ngood',
+  'a list of nothing': 'HTTP/1.1 200 OK\r\nContent-Length: ,\r\n\r\n',
+  'a list of one length in two ways': 'HTTP/1.1 200 OK\r\nContent-Length: 4, +4\r\n\r\ngood',
+  'a list of lengths and another length': 'HTTP/1.1 200 OK\r\nContent-Length: 4, 4\r\nContent-Length: 5\r\n\r\ngood',
+  'a list that is too long': `HTTP/1.1 200 OK\r\nContent-Length: ${'4,'.repeat(64)}4\r\n\r\ngood`,
   'a negative length': 'HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n',
   'a hexadecimal length': 'HTTP/1.1 200 OK\r\nContent-Length: 0x4\r\n\r\ngood',
   'a length without digits': 'HTTP/1.1 200 OK\r\nContent-Length: \r\n\r\n',
@@ -100,7 +105,8 @@ const NONSENSE: Readonly<Record<string, string>> = {
   'identity as a coding': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\n',
   'two codings': 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
   'chunks of HTTP/1.0': 'HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
-  'chunks of a 204': 'HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
+  'another coding of a 204': 'HTTP/1.1 204 No Content\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n',
+  'chunks and a length of a 304': 'HTTP/1.1 304 Not Modified\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n',
   'chunks of a 103': 'HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
   'a body of a 103': 'HTTP/1.1 103 Early Hints\r\nContent-Length: 4\r\n\r\ngood',
   'a body of a 204': 'HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\ngood',
@@ -108,7 +114,7 @@ const NONSENSE: Readonly<Record<string, string>> = {
   'an interim response of HTTP/1.0': 'HTTP/1.0 100 Continue\r\n\r\n',
   'a 101 that nobody asked for': 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n',
   'a head that is too long': `HTTP/1.1 200 OK\r\n${`X: ${'y'.repeat(1000)}\r\n`.repeat(40)}\r\n`,
-  'a head with too many fields': `HTTP/1.1 200 OK\r\n${'X: y\r\n'.repeat(101)}\r\n`,
+  'a head with too many fields': `HTTP/1.1 200 OK\r\n${'X: y\r\n'.repeat(1001)}\r\n`,
   'a bad head after an interim one': 'HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\nX: y\r\n\r\n',
 };
 
@@ -151,7 +157,7 @@ const BROKEN_BODIES: Readonly<Record<string, readonly [said: string, detail: Reg
   'a coding for a trailer': [`${CHUNKED}4\r\ngood\r\n0\r\ntransfer-encoding: chunked\r\n\r\n`, /malformed trailers/],
   'an end of the connection for a trailer': [`${CHUNKED}4\r\ngood\r\n0\r\nConnection: close\r\n\r\n`, /malformed trailers/],
   'trailers that are too long': [`${CHUNKED}0\r\n${`X: ${'y'.repeat(1000)}\r\n`.repeat(40)}\r\n`, /malformed trailers/],
-  'too many trailers': [`${CHUNKED}0\r\n${'X: y\r\n'.repeat(101)}\r\n`, /malformed trailers/],
+  'too many trailers': [`${CHUNKED}0\r\n${'X: y\r\n'.repeat(1001)}\r\n`, /malformed trailers/],
 };
 
 test('a response that loses its frame is ended by a reset, never so that it looks whole', async (t) => {
@@ -181,6 +187,7 @@ const TOO_MUCH: Readonly<Record<string, readonly [method: string, response: stri
   'a body after HEAD': ['HEAD', 'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n', 'evil'],
   'chunks after HEAD': ['HEAD', CHUNKED, '4\r\nevil\r\n0\r\n\r\n'],
   'a body of a 204': ['GET', 'HTTP/1.1 204 No Content\r\n\r\n', 'evil'],
+  'a body of a 204 that says that it has none': ['GET', 'HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n', 'evil'],
   'a body of a 304': ['GET', 'HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\n', 'evil'],
   'more than the length': ['GET', OK, 'evil'],
   'more after the last chunk': ['GET', `${CHUNKED}4\r\ngood\r\n0\r\n\r\n`, '4\r\nevil\r\n0\r\n\r\n'],

@@ -4,10 +4,12 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { startOutbound, startOutboundToApi, startPair, startExampleDomain, presented, WEB, API } from '../support/data-path.ts';
+import { startDevDomainWith } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { startHttpApplication, wire, type Wire } from '../support/http-stage.ts';
 import type { LogLine, Sidecar } from '../support/sidecar.ts';
-import { closed, dial, freePort, startTcpServer } from '../support/tcp.ts';
+import { closed, dial, dialling, freePort, startTcpServer } from '../support/tcp.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 import { tlsServer } from '../support/tls-peer.ts';
 
@@ -81,9 +83,13 @@ test('a server that is not who it must be is sent nothing, and the application i
 test('a server that is no SPIFFE peer, does not speak TLS, or is not there, is a 502 with the reason', async (t) => {
   const spiffe = await startExampleDomain(t);
   const plain = await startHttpApplication(t, (_, response) => response.end());
+  // As a sidecar without an identity.
+  const silent = await startTcpServer(t, (socket) => socket.once('data', () => socket.resetAndDestroy()));
   for (const [to, detail] of [
     [plain.address, 'the TLS handshake with the server failed: protocol_error'],
-    [`127.0.0.1:${await freePort()}`, 'the application cannot be reached'],
+    [`127.0.0.1:${await freePort()}`, 'the server cannot be reached'],
+    [`no-such-host.invalid:1`, 'the name of the server has no address'],
+    [silent.address, 'the server closed the connection within the TLS handshake: its sidecar may not be ready'],
   ] as const) {
     const { address } = await startOutbound(t, to, { spiffe, listener: HTTP });
     const line = await caller(t, address);
@@ -125,16 +131,110 @@ test('a server that closes between requests is connected to and judged anew for 
   assert.equal(await sidecar.metric('scute_tcp_open_total'), 1);
 });
 
-test('a server that a reload no longer accepts is asked nothing more', async (t) => {
-  const stage = await startOutboundToApi(t, (socket) => socket.on('data', () => socket.write(OK)), { listener: HTTP });
+test('a server that a reload no longer accepts is asked nothing more, and the application is told when it asks', async (t) => {
+  let heard = 0;
+  const ends: string[] = [];
+  const stage = await startOutboundToApi(
+    t,
+    (socket) => {
+      socket.on('data', () => (heard++, socket.write(OK)));
+      socket.on('error', () => ends.push('error'));
+      socket.on('end', () => (ends.push('end'), socket.end()));
+    },
+    { listener: HTTP },
+  );
   const line = await caller(t, stage.address);
   line.socket.write(get('/'));
   await line.until('ok');
 
   await stage.sidecar.reload(stage.with({ expect: ['spiffe://example.org/other'] }));
+  await eventually(() => assert.deepEqual(ends, ['end']));
+  line.socket.write(get('/'));
+
+  const { text, error } = await line.over();
+  assert.match(text, /ok[^]* 502 [^]*scute: the server is not who it must be: not_allowed\n$/);
+  assert.deepEqual([error, heard], [undefined, 1]);
+  const ended = stage.sidecar.log().find(({ message }) => message === 'connection to the server ended');
+  assert.deepEqual([ended?.['reason'], ended?.['peer_id'], ended?.['detail']], ['policy', API, `${API} is no longer allowed`]);
+  assert.equal(await stage.sidecar.metric('scute_connections_drained_total', { reason: 'policy' }), 1);
+});
+
+test('a request that is under way to a server that is no longer accepted is cut', async (t) => {
+  const stage = await startOutboundToApi(
+    t,
+    (socket) => socket.on('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\npart')),
+    {
+      listener: HTTP,
+    },
+  );
+  const line = await caller(t, stage.address);
+  line.socket.write(get('/'));
+  await line.until('part');
+
+  await stage.sidecar.reload(stage.with({ expect: ['spiffe://example.org/other'] }));
 
   assert.equal(await closed(line.socket), 'ECONNRESET');
   assert.equal((await stage.sidecar.connection())['close_reason'], 'policy');
+});
+
+test('an application that asks while there is no identity is answered, however it asks, and the server hears nothing', async (t) => {
+  const clock = new FakeClock();
+  const spiffe = await startDevDomainWith(t, { clock: new FakeClock() }, [
+    { name: 'example.org', svidLife: '1h', workloads: { web: [WEB], api: [API] } },
+  ]);
+  let connections = 0;
+  const server = await tlsServer(t, presented(await spiffe.issue(API, { lifeMs: 100 * 3_600_000 })), (socket) => {
+    connections++;
+    socket.on('data', () => socket.write(OK));
+    socket.on('end', () => socket.end());
+  });
+  const { address, sidecar } = await startOutbound(t, server.address, {
+    spiffe,
+    sidecar: { clock },
+    listener: { ...HTTP, limits: { idleTimeout: 'off' } },
+  });
+  const kept = await Promise.all(Array.from({ length: 5 }, () => caller(t, address)));
+  const silentLine = await caller(t, address);
+  for (const line of kept) line.socket.write(get('/'));
+  for (const line of kept) await line.until('ok');
+  await eventually(async () => assert.equal(await sidecar.metric('scute_tcp_open_connections'), 6));
+
+  // The agent gives us no new one.
+  clock.advance(3_600_000 + 2000);
+  for (const line of [...kept, silentLine]) line.socket.write(get('/expired'));
+  for (const line of [...kept, silentLine]) {
+    const { text, error } = await line.over();
+    assert.match(text, /HTTP\/1\.1 503 [^]*scute: there is no SVID to present\n$/);
+    assert.equal(error, undefined);
+  }
+  for (let fresh = 0; fresh < 20; fresh++) {
+    const line = await caller(t, address);
+    line.socket.write(get('/fresh'));
+    const { text, error } = await line.over();
+    assert.match(text, /^HTTP\/1\.1 503 [^]*scute: there is no SVID to present\n$/);
+    assert.equal(error, undefined);
+  }
+
+  assert.equal(connections, 5);
+  assert.equal(await sidecar.metric('scute_http_requests_total', { result: 'identity_not_ready', status: '503' }), 26);
+  assert.equal(await sidecar.metric('scute_accept_refused_total'), 0);
+});
+
+test('while the agent gives no identity, a request is a 503, and bytes are refused unread', async (t) => {
+  const spiffe = await startExampleDomain(t);
+  await spiffe.withdraw('web');
+  const server = await startTcpServer(t, (socket) => socket.resume());
+  for (const [listener, ending] of [
+    [HTTP, /^HTTP\/1\.1 503 /],
+    [{}, /^$/],
+  ] as const) {
+    const { address } = await startOutbound(t, server.address, { spiffe, listener, sidecar: { unready: true } });
+    const line = wire(dialling(t, address));
+    line.socket.write(get('/'));
+    const { text, error } = await line.over();
+    assert.match(text, ending);
+    assert.equal(error, listener === HTTP ? undefined : 'ECONNRESET');
+  }
 });
 
 test('when our identity is withdrawn between requests, the next one has none to show: the connection ends unheard', async (t) => {

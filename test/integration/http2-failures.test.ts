@@ -159,7 +159,7 @@ test('an application that says nothing, or nonsense, is a 502', async (t) => {
     'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n',
     'HTTP/1.1 100 Continue\r\n\r\n'.repeat(100),
     `HTTP/1.1 200 OK\r\nX: ${'x'.repeat(40_000)}\r\n\r\n`,
-    `HTTP/1.1 200 OK\r\n${'X: y\r\n'.repeat(150)}\r\n`,
+    `HTTP/1.1 200 OK\r\n${'X: y\r\n'.repeat(1500)}\r\n`,
   ];
   for (const response of nonsense) {
     const application = await startRawApplication(t, (_, socket) => {

@@ -97,15 +97,11 @@ test('a cross-signed intermediate, sound under a federated authority and broken 
     for (const [what, options, reason] of BROKEN) {
       await t.test(`as ${role}: our side ${what}`, async () => {
         const broken = root.crossSign(sound, { id: 'spiffe://example.org', ...options });
-        for (const others of [
-          [below, sound, broken],
-          [below, broken, sound],
-        ]) {
-          const peer = presentWith(below.issue({ id: ID }), ...others.map(({ der }) => der));
-          const { line } = await between.refuses(role, peer, reason);
-          // Found by our own walk: the library had no objection that could hide a mistake in it.
-          assert.doesNotMatch(String(line['detail']), /OpenSSL does not trust/);
-        }
+        const sent = (...others: readonly TestAuthority[]) => presentWith(below.issue({ id: ID }), ...others.map(({ der }) => der));
+        const { line: first } = await between.refuses(role, sent(below, sound, broken), reason);
+        // Found by our own walk: the library, which meets the sound one first, had no objection that could hide a mistake in it.
+        assert.doesNotMatch(String(first['detail']), /OpenSSL does not trust/);
+        await between.refuses(role, sent(below, broken, sound), reason);
         await between.refuses(role, presentWith(below.issue({ id: ID }), below.der, broken.der), reason);
         // Nor does it help to lead OpenSSL astray: a signature that does not hold is then all that it minds.
         const astray = presentWith(below.issue({ id: ID }), wrong.der, below.der, broken.der);

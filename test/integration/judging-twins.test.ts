@@ -11,6 +11,7 @@ import { poolOf } from '../../src/tls/authority-pool.ts';
 import { createPeerJudge, type PeerRole } from '../../src/tls/peer.ts';
 import { ownSvid, present, presentWith, ROLES, startBothRoles, type BothRoles } from '../support/both-roles.ts';
 import { bundlesOf } from '../support/bundles.ts';
+import { octetString, sequence } from '../support/der-writer.ts';
 import { eventually } from '../support/eventually.ts';
 import { startArena, type Flight } from '../support/evidence.ts';
 import {
@@ -62,6 +63,7 @@ const peers = [imitated.issue({ id: ID }), below.issue({ id: ID }), root.issue({
 const partner = createTestAuthority({ trustDomain: 'partner.test', subject: 'Partner' });
 const alike = { subject: imitated.name, subjectKeyId: KEY_ID };
 const UNKNOWN = { oid: '1.3.6.1.4.1.99999.1', critical: true, value: Buffer.from('0500', 'hex') };
+const CRITICAL_KEY_ID = { extensions: [{ oid: '2.5.29.14', critical: true, value: octetString(KEY_ID) }] };
 const constraint = { nameConstraints: { permitted: [uriName('partner.test')] } };
 
 /** What a partner can publish: it has our certificates, as everybody has, but not our keys. */
@@ -75,6 +77,11 @@ const RESTRICTIONS: readonly [string, CertificateOptions][] = [
   ['that is no CA, and may sign', { isCa: null }],
   ['that may not sign', { keyUsage: ['crlSign'] }],
   ['with a critical extension that nobody knows', { extensions: [UNKNOWN] }],
+  ['with a critical subject key identifier', { ...CRITICAL_KEY_ID, subjectKeyId: null }],
+  [
+    'with a critical authority key identifier',
+    { extensions: [{ oid: '2.5.29.35', critical: true, value: sequence() }], authorityKeyId: null },
+  ],
   ['that is expired', PAST],
   ['that is not yet valid', FUTURE],
 ];
@@ -179,7 +186,7 @@ test('what a partner says of whom its own authority may issue for still counts',
     const deeper = authority.intermediate({ subject: 'Deeper' });
     for (const role of ROLES) {
       const { line } = await between.refuses(role, presentWith(deeper.issue({ id: PARTNER_ID }), deeper.der), 'untrusted_chain');
-      assert.match(String(line['detail']), /allows 0 intermediates/);
+      assert.match(String(line['detail']), /allows 0 intermediates|PATH_LENGTH_EXCEEDED/);
     }
   }
 });

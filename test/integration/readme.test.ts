@@ -9,7 +9,7 @@ import { runChild } from '../support/child.ts';
 import { startInbound } from '../support/data-path.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from '../support/documents.ts';
 import { ask } from '../support/http.ts';
-import { send, startHttpInbound } from '../support/http-stage.ts';
+import { send, startHttpInbound, startRawApplication } from '../support/http-stage.ts';
 import { dial, freePort, startEcho } from '../support/tcp.ts';
 import { outcome, tlsClient } from '../support/tls-peer.ts';
 
@@ -71,6 +71,9 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
   const agreed = await sidecar.connection(({ alpn }) => alpn !== undefined);
   assert.equal((await outcome(tlsClient(t, address, undefined))).text, '');
   const denied = await sidecar.connection(({ verdict }) => verdict === 'deny');
+  const lenient = await startInbound(t, application.address, { spiffe, listener: { allow: [], policyMode: 'audit' } });
+  (await lenient.connect()).end('hello').resume();
+  const audited = await lenient.sidecar.connection();
   const behind = await startInbound(t, application.address, { spiffe, listener: { proxyProtocol: { acceptFrom: ['127.0.0.1'] } } });
   const balancer = await dial(t, behind.address);
   balancer.write('PROXY TCP4 203.0.113.7 198.51.100.1 40112 443\r\n');
@@ -83,7 +86,7 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
 
   const everywhere = ['level', 'time', 'message'];
   const fields = new Set(
-    [allowed, agreed, denied, announced].flatMap((line) => Object.keys(line)).filter((field) => !everywhere.includes(field)),
+    [allowed, agreed, denied, audited, announced].flatMap((line) => Object.keys(line)).filter((field) => !everywhere.includes(field)),
   );
   const logTable = tableUnder(OPERATIONS, 'Log').flatMap(([first]) => first ?? []);
   assert.deepEqual(logTable.toSorted(), [...fields].toSorted());
@@ -91,19 +94,37 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
   // The echo is no HTTP, which is told as well as any answer; a stranger to the list is told no.
   const web = await startHttpInbound(t, application.address, { spiffe });
   await (await send(web, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')).over();
+  await web.sidecar.reload(web.with({ allow: [], policyMode: 'audit' }));
+  await (await send(web, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')).over();
   await web.sidecar.reload(web.with({ allow: [] }));
   await (await send(web, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')).over();
-  const [failed, refused] = web.sidecar.log().filter(({ message }) => message === 'request finished');
-  assert.ok(failed !== undefined && refused !== undefined);
+  const [failed, passed, refused] = web.sidecar.log().filter(({ message }) => message === 'request finished');
+  assert.ok(failed !== undefined && passed !== undefined && refused !== undefined);
+  // One that closes under its second request has it sent once more.
+  const asked = new WeakSet<object>();
+  const closing = await startRawApplication(t, (_, socket) => {
+    if (asked.has(socket)) return void socket.end();
+    asked.add(socket);
+    return 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
+  });
+  const kept = await startHttpInbound(t, closing.address, { spiffe });
+  const twice = await send(kept, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+  await twice.until('ok');
+  twice.socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+  await twice.until(/ok[^]*ok/);
+  const again = kept.sidecar.log().find(({ message, retries }) => message === 'request finished' && retries !== undefined);
+  assert.ok(again !== undefined);
   const [, paragraph = ''] = /^(A request over `protocol: http`[\s\S]*?)\n\n/m.exec(below(OPERATIONS, 'Log')) ?? [];
   const told = [...paragraph.matchAll(/`([a-z_]+)`/g)].map(([, field = '']) => field);
-  const requestFields = new Set(Object.keys({ ...failed, ...refused }).filter((field) => !everywhere.includes(field)));
+  const requestFields = new Set(Object.keys({ ...failed, ...passed, ...refused, ...again }).filter((field) => !everywhere.includes(field)));
   assert.deepEqual(told.toSorted(), [...requestFields].toSorted());
 
   const metrics = sidecar.app.addresses().get('metrics');
   const webMetrics = web.sidecar.app.addresses().get('metrics');
-  assert.ok(metrics !== undefined && webMetrics !== undefined);
-  const body = (await ask(metrics, '/metrics')).body + (await ask(webMetrics, '/metrics')).body;
+  const keptMetrics = kept.sidecar.app.addresses().get('metrics');
+  assert.ok(metrics !== undefined && webMetrics !== undefined && keptMetrics !== undefined);
+  const bodies = await Promise.all([metrics, webMetrics, keptMetrics].map((each) => ask(each, '/metrics')));
+  const body = bodies.map((answer) => answer.body).join('');
   for (const [[name = ''] = [], labels = []] of tableUnder(OPERATIONS, 'Metrics')) {
     const samples = [...body.matchAll(new RegExp(`^${name}(?:_count)?(?:\\{(.*)\\})? \\S+$`, 'gm'))];
     assert.ok(samples.length > 0, name);

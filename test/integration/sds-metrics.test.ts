@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { test, type TestContext } from 'node:test';
+import { policyOf } from '../support/policies.ts';
 import { status } from '@grpc/grpc-js';
-import { compileAllowList } from '../../src/policy/rules.ts';
 import { describeSds } from '../../src/sds/status.ts';
 import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS, type SdsRefusalReason } from '../../src/telemetry/sds-records.ts';
 import { eventually } from '../support/eventually.ts';
@@ -108,11 +108,6 @@ test('every metric has the value that the story makes, and gauges are 0 when cli
   assert.deepEqual(sds.server.streams(), []);
 });
 
-const listOf = (...entries: readonly string[]) => {
-  const list = compileAllowList(entries);
-  assert.ok(list.ok);
-  return list.value;
-};
 const soonMs = Date.now() + 600_000;
 const noAuthorities = { ...identity(), bundles: new Map([[bundleOf(own).trustDomain, { ...bundleOf(own), authorities: [] }]]) };
 
@@ -126,8 +121,8 @@ const MISSING: Readonly<Record<string, { readonly name: string; readonly of?: Re
   unusable: { name: 'default', of: heldSnapshot([svidOf(own, WEB, { extensions: [mustStaple] })], [own]) },
   empty_bundle: { name: 'ROOTCA', of: noAuthorities },
   pooled_bundles: { name: 'ALL', sds: { disableSpiffeCertValidation: true } },
-  empty_allow_list: { name: 'ROOTCA', allow: () => new Map([['ROOTCA', listOf()]]) },
-  inexpressible: { name: 'ALL', allow: () => new Map([['ALL', listOf('spiffe://example.org/a', 'spiffe://partner.example/b')]]) },
+  empty_allow_list: { name: 'ROOTCA', policies: () => new Map([['ROOTCA', policyOf()]]) },
+  inexpressible: { name: 'ALL', policies: () => new Map([['ALL', policyOf('spiffe://example.org/a', 'spiffe://partner.example/b')]]) },
 };
 
 for (const reason of SDS_MISSING_REASONS) {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { chmod, chown, readdir, readFile, stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
+import { policyOf } from '../support/policies.ts';
 import { status, type Client } from '@grpc/grpc-js';
 import { eventually } from '../support/eventually.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -9,7 +10,6 @@ import { createTestAuthority } from '../support/pki.ts';
 import { deltaSecretsOf, fetchSecrets, openDelta, openSotw, SECRET_TYPE, sdsClient, secretsOf, startSds } from '../support/sds.ts';
 import { heldSnapshot, svidOf } from '../support/snapshots.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
-import { compileAllowList } from '../../src/policy/rules.ts';
 
 const WEB = 'spiffe://example.org/web';
 const API = 'spiffe://example.org/api';
@@ -323,13 +323,9 @@ test('snapshots without end hold no certificate back for long', async (t) => {
 });
 
 test('a changed allow list is a changed secret, and an emptied one a removed one', async (t) => {
-  const listOf = (...entries: string[]) => {
-    const list = compileAllowList(entries);
-    assert.ok(list.ok);
-    return new Map([['ROOTCA', list.value]]);
-  };
+  const listOf = (...entries: string[]) => new Map([['ROOTCA', policyOf(...entries)]]);
   let allow = listOf(WEB);
-  const sds = await startSds(t, { allow: () => allow });
+  const sds = await startSds(t, { policies: () => allow });
   sds.publish(identity());
   const stream = openDelta(sdsClient(t, sds.target));
   stream.send({ resourceNamesSubscribe: ['ROOTCA'] });

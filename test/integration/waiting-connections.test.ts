@@ -233,6 +233,24 @@ test('a TLS client whose first flight is longer than what is kept of it is serve
   await ping(await second);
 });
 
+test('silent connections that came while there was no place get none of the handshakes that others need', async (t) => {
+  const application = await startEcho(t);
+  const { sidecar, address, connect } = await startInbound(t, application.address, {
+    listener: { limits: { ...LONG, maxConnections: 1, maxHandshakes: 4 } },
+  });
+  const only = await connect();
+  await ping(only);
+  for (let i = 0; i < 10; i++) await dial(t, address);
+  await waiting(sidecar, 10);
+  const second = connect();
+  await waiting(sidecar, 11);
+
+  only.destroy();
+
+  await ping(await second);
+  await waiting(sidecar, 10);
+});
+
 test('nobody waits longer at maxConnections than twice the handshake timeout, at either side', async (t) => {
   const clock = new FakeClock();
   const application = await startEcho(t);

@@ -117,7 +117,7 @@ test('F.5.14: what a trusted client says of another comes through quoted as it w
 test('F.5.14: a value that would have to be quoted is refused, should one ever come so far', () => {
   const caller = { peerId: WEB, ownId: API, leafSha256: 'ab'.repeat(32) };
   const build = (changes: Partial<typeof caller>) => (): unknown =>
-    buildIdentityFields({ xfcc: 'sanitize-set', spiffeIdHeader: undefined }, { ...caller, ...changes });
+    buildIdentityFields({ xfcc: 'sanitize-set', spiffeIdHeader: undefined }, { ...caller, ...changes }, () => false);
   assert.doesNotThrow(build({}));
   for (const letter of [...LETTERS, '\r', '\n', ' ', '\0']) {
     for (const key of ['peerId', 'ownId'] as const) assert.throws(build({ [key]: `${WEB}${letter}x` }), /cannot stand in a field/);

@@ -81,3 +81,32 @@ test('curl in plain HTTP reaches a server through an outbound listener', needs('
 
   assert.deepEqual({ code, stdout }, { code: 0, stdout: 'served' });
 });
+
+test(
+  'curl that takes an outbound listener for its proxy, or checks health in HTTP/1.0 without Host, is served',
+  needs('curl'),
+  async (t) => {
+    const spiffe = await startDomain(t);
+    const to = await listen(
+      t,
+      createHttpServer((request, response) =>
+        response.end([request.method, request.url, request.headers.host, 'proxy-connection' in request.headers].join(' ')),
+      ),
+    );
+    const inbound = await startInbound(t, { endpoint: spiffe.endpoint('api'), to, allow: [WEB], listener: { protocol: 'http' } });
+    const outbound = await startOutbound(t, {
+      endpoint: spiffe.endpoint('web'),
+      to: inbound.address,
+      expect: [API],
+      listener: { protocol: 'http' },
+    });
+    const ask = async (...argv: readonly string[]): Promise<string> =>
+      (await runChild([part('curl'), '--silent', '--show-error', '--max-time', '20', ...argv], { env: {} })).stdout;
+
+    const through = ['--proxy', `http://${outbound.address}`, 'http://api.example:80/hello?a'];
+    assert.equal(await ask(...through), 'GET /hello?a api.example false');
+    assert.equal(await ask('--http1.0', '--header', 'Host:', `http://${outbound.address}/health`), 'GET /health  false');
+    // With a body, and over one connection twice.
+    assert.equal(await ask('--data', 'x', ...through, through[2] ?? ''), 'POST /hello?a api.example false'.repeat(2));
+  },
+);

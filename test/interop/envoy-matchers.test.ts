@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compileAllowList, type AllowList } from '../../src/policy/rules.ts';
+import { policyOf } from '../support/policies.ts';
 import type { IdentitySnapshot } from '../../src/identity/snapshot.ts';
 import { buildTrustBundle } from '../../src/spiffe/trust-bundle.ts';
 import { eventually } from '../support/eventually.ts';
@@ -16,12 +16,6 @@ const BATCH = 'spiffe://partner.example/batch';
 const HOUR_MS = 3_600_000;
 const own = createTestAuthority({ trustDomain: 'example.org' });
 
-function listOf(...entries: readonly string[]): AllowList {
-  const list = compileAllowList(entries);
-  assert.ok(list.ok);
-  return list.value;
-}
-
 /** As long as matchers may be, in each of the ways that they can grow. */
 const LONGEST = [
   'spiffe://example.org/region/*/cluster/*/namespace/*/serviceaccount/*',
@@ -32,7 +26,7 @@ const LONGEST = [
 ];
 
 test('every allow list that is sent is one that Envoy takes, up to the longest', needs('envoy'), async (t) => {
-  const sds = await startSds(t, { allow: () => new Map([['ROOTCA', listOf(...LONGEST)]]) });
+  const sds = await startSds(t, { policies: () => new Map([['ROOTCA', policyOf(...LONGEST)]]) });
   sds.publish(heldSnapshot([svidOf(own, API)], [own]));
   const { envoy, port } = await startInboundEnvoy(t, { socket: sds.path }, 'inbound.yaml', { replace: NO_MATCHERS });
 
@@ -48,7 +42,7 @@ test('every allow list that is sent is one that Envoy takes, up to the longest',
 test('ALL with an allow list: a federated authority cannot issue an ID of ours beside one of its own', needs('envoy'), async (t) => {
   const partner = createTestAuthority({ trustDomain: 'partner.example' });
   const [web, batch] = ['spiffe://example.org/web', 'spiffe://partner.example/batch'];
-  const sds = await startSds(t, { allow: () => new Map([['ALL', listOf(web)]]) });
+  const sds = await startSds(t, { policies: () => new Map([['ALL', policyOf(web)]]) });
   sds.publish(heldSnapshot([svidOf(own, API)], [own, partner]));
   const replace = { ...NO_MATCHERS, '                      - { san_type: URI, matcher: { prefix: "spiffe://partner.example/" } }\n': '' };
   const { envoy, port } = await startInboundEnvoy(t, { socket: sds.path }, 'federation.yaml', { replace });
@@ -63,8 +57,8 @@ test(
   'a peer with SPIFFE IDs of two trust domains: Envoy takes the first for the trust domain, and any for its matchers',
   needs('envoy'),
   async (t) => {
-    const allow = new Map([['ROOTCA', listOf(WEB)]]);
-    const sds = await startSds(t, { allow: () => allow });
+    const allow = new Map([['ROOTCA', policyOf(WEB)]]);
+    const sds = await startSds(t, { policies: () => allow });
     const partner = createTestAuthority({ trustDomain: 'partner.example' });
     sds.publish(heldSnapshot([svidOf(own, API)], [own, partner]));
     const certificate = 'default';
@@ -86,14 +80,14 @@ test(
 );
 
 test('an entry that nobody holds shuts out of a running Envoy who was on the list before', needs('envoy'), async (t) => {
-  let allow = listOf(WEB);
-  const sds = await startSds(t, { allow: () => new Map([['ROOTCA', allow]]) });
+  let allow = policyOf(WEB);
+  const sds = await startSds(t, { policies: () => new Map([['ROOTCA', allow]]) });
   sds.publish(heldSnapshot([svidOf(own, API)], [own]));
   const { port } = await startInboundEnvoy(t, { socket: sds.path }, 'inbound.yaml', { replace: NO_MATCHERS });
   const web = own.issue({ id: WEB });
   assert.equal((await visit(port, web)).reply, 'HELLO');
 
-  allow = listOf('spiffe://example.org/nobody');
+  allow = policyOf('spiffe://example.org/nobody');
   sds.server.policyChanged();
 
   await eventually(async () => assert.equal((await visit(port, web)).reply, ''));

@@ -18,6 +18,7 @@ export async function printedBootstrap(t: TestContext, config: object): Promise<
   let printed = '';
   const io = {
     env: {},
+    isTerminal: false,
     stdout: (text: string) => (printed += text),
     stderr: (text: string) => (printed += text),
     onHangup: () => () => undefined,

@@ -74,8 +74,10 @@ const PARTS = {
   postgres: { from: 'debian', program: 'postgres', aptPackage: 'postgresql', folders: POSTGRESQL_FOLDERS },
   psql: { from: 'debian', program: 'psql', aptPackage: 'postgresql-client', folders: POSTGRESQL_FOLDERS },
   pgbench: { from: 'debian', program: 'pgbench', aptPackage: 'postgresql', folders: POSTGRESQL_FOLDERS },
+  script: { from: 'debian', program: 'script', aptPackage: 'bsdutils' },
   faketime: { from: 'debian', program: 'faketime', aptPackage: 'faketime' },
   setpriv: { from: 'debian', program: 'setpriv', aptPackage: 'util-linux' },
+  buildah: { from: 'debian', program: 'buildah', aptPackage: 'buildah' },
   haproxy: { from: 'debian', program: 'haproxy', aptPackage: 'haproxy' },
   nginx: { from: 'debian', program: 'nginx', aptPackage: 'nginx' },
 } as const satisfies Record<string, Installed | OfSystem>;

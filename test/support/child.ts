@@ -157,6 +157,12 @@ export async function startChild(argv: readonly [string, ...string[]], options: 
   };
 }
 
+/** The same program on a terminal of its own, which `script` makes: what is written to it is typed there, so `\u0003` is Ctrl-C. */
+export function onTerminal(argv: readonly string[]): [string, ...string[]] {
+  const words = argv.map((word) => `'${word.replaceAll("'", "'\\''")}'`);
+  return ['script', '--quiet', '--return', '--command', `exec ${words.join(' ')}`, '/dev/null'];
+}
+
 /** Runs a program to its end, which must come within `withinMs`. Its exit code is for the caller to judge. */
 export async function runChild(
   argv: readonly [string, ...string[]],

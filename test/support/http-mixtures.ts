@@ -31,6 +31,7 @@ const withLength = (method: string, target: string, body: string, ...fields: rea
   { method, target, body },
 ];
 const raw = (bytes: string, method: string, target: string, body = ''): Part => [bytes, { method, target, body }];
+const after = (before: string, [bytes, expected]: Part, behind = ''): Part => [before + bytes + behind, expected];
 /** `chunks` as they are sent, and what they carry. */
 const withChunks = (method: string, target: string, chunks: string, body: string, ...fields: readonly string[]): Part => [
   crlf(`${method} ${target} HTTP/1.1`, 'Host: a', 'Transfer-Encoding: chunked', ...fields) + chunks,
@@ -160,9 +161,16 @@ export const MIXTURES: readonly Mixture[] = [
     bytes: `${crlf('GET /a HTTP/1.0', 'Host: a', 'Connection: keep-alive')}${HIDDEN}`,
   },
   good('a body for HTTP/1.0', raw(`${crlf('POST /a HTTP/1.0', 'Host: a', 'Content-Length: 5')}hello`, 'POST', '/a', 'hello')),
-  thenBad('a line end between requests', [get('/a')], `\r\n${HIDDEN}`),
-  thenBad('a line end after a body', [withLength('POST', '/a', 'hello')], `\r\n${HIDDEN}`),
-  thenBad('a line end after chunks', [withChunks('POST', '/a', inChunk('hello'), 'hello')], `\r\n${HIDDEN}`),
+  good('an empty line ahead of the first request', after('\r\n', get('/a')), LAST),
+  good('an empty line ahead of each request', ...Array.from({ length: 5 }, (_, index) => after('\r\n', get(`/${index}`)))),
+  good('an empty line after a body', withLength('POST', '/a', 'hello'), after('\r\n', LAST)),
+  good('an empty line after chunks', withChunks('POST', '/a', inChunk('hello'), 'hello'), after('\r\n', LAST)),
+  good('an empty line after the last request', get('/a'), after('', LAST, '\r\n')),
+  thenBad('two empty lines between requests', [get('/a')], `\r\n\r\n${HIDDEN}`),
+  thenBad('two empty lines after a body', [withLength('POST', '/a', 'hello')], `\r\n\r\n${HIDDEN}`),
+  thenBad('a line feed between requests', [get('/a')], `\n${HIDDEN}`),
+  thenBad('a carriage return between requests', [get('/a')], `\r${HIDDEN}`),
+  thenBad('an empty line and a space between requests', [get('/a')], `\r\n ${HIDDEN}`),
   thenBad('a body that is longer than said', [withLength('POST', '/a', 'hello')], ` world${HIDDEN}`),
   thenBad('a body without framing', [bodiless('POST', '/a')], `hello${HIDDEN}`),
   thenBad('a body after none', [withLength('POST', '/a', '')], `0\r\n\r\n${HIDDEN}`),
@@ -178,7 +186,7 @@ export const MIXTURES: readonly Mixture[] = [
   thenBad('a good request and a bare line feed', [get('/a')], `GET /hidden HTTP/1.1\nHost: a\n\n`),
   thenBad('a good request and a body without a head', [get('/a')], `0\r\n\r\n`),
   thenBad('a good request and half a head', [get('/a')], 'GET /hidden HTTP/1.1\r\nHost: a\r\n'),
-  thenBad('good requests and an absolute form', [get('/a'), get('/b')], `GET http://a/hidden HTTP/1.1\r\nHost: a\r\n\r\n`),
+  thenBad('good requests and an absolute form of another', [get('/a'), get('/b')], `GET http://b/hidden HTTP/1.1\r\nHost: a\r\n\r\n`),
   thenBad('good requests and CONNECT', [get('/a'), get('/b')], `CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n${HIDDEN}`),
   thenBad('good requests and two Hosts', [get('/a'), get('/b')], `GET /hidden HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n`),
   // Upgrades that are none.
@@ -195,6 +203,7 @@ export const MIXTURES: readonly Mixture[] = [
   good('websocket that is not nominated', get('/a', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13'), LAST),
   good('websocket and h2c', get('/a', 'Connection: Upgrade', 'Upgrade: websocket, h2c', 'Sec-WebSocket-Version: 13'), LAST),
   good('websocket twice', get('/a', 'Connection: Upgrade', 'Upgrade: websocket', 'Upgrade: websocket'), LAST),
+  good('a protocol that is not configured', get('/a', 'Connection: Upgrade', 'Upgrade: tcp'), LAST),
   good('websocket by POST', withLength('POST', '/a', HIDDEN, 'Connection: Upgrade', 'Upgrade: websocket'), LAST),
   good('websocket with a body', withLength('GET', '/a', HIDDEN, 'Connection: Upgrade', 'Upgrade: websocket'), LAST),
   good('an upgrade without a value', get('/a', 'Connection: Upgrade', 'Upgrade:'), LAST),
@@ -230,6 +239,44 @@ export const MIXTURES: readonly Mixture[] = [
   good('question marks', get('/a??b?c'), LAST),
   good('a query with a request', get('/a?x=GET+/hidden+HTTP/1.1'), LAST),
   good('a long target', get(`/${'a'.repeat(6000)}`), LAST),
+  // Absolute forms.
+  ...(
+    [
+      ['GET', 'http://a/b?c=d', 'a', '/b?c=d'],
+      ['GET', 'https://a/b', 'a', '/b'],
+      ['GET', 'HTTP://A/b', 'a', '/b'],
+      ['GET', 'http://a', 'a', '/'],
+      ['GET', 'http://a?b', 'a', '/?b'],
+      ['GET', 'http://a/', 'A:80', '/'],
+      ['GET', 'http://a:80/', 'a', '/'],
+      ['GET', 'https://a:443/b', 'a', '/b'],
+      ['GET', 'https://a/b', 'a:443', '/b'],
+      ['GET', 'http://a:/b', 'a', '/b'],
+      ['GET', 'http://a:8080/b', 'a:8080', '/b'],
+      ['GET', 'http://[::1]:80/b', '[::1]', '/b'],
+      ['GET', 'http://[FE80::1]/b', '[fe80::1]', '/b'],
+      ['GET', 'http://a//b/hidden', 'a', '//b/hidden'],
+      ['GET', 'http://a/http://b/hidden', 'a', '/http://b/hidden'],
+      ['GET', 'http://a/../hidden', 'a', '/../hidden'],
+      ['GET', 'http://a/@b', 'a', '/@b'],
+      ['OPTIONS', 'http://a', 'a', '*'],
+      ['OPTIONS', 'http://a/', 'a', '/'],
+      ['OPTIONS', 'http://a?b', 'a', '/?b'],
+      ['HEAD', 'http://a/b', 'a', '/b'],
+    ] as const
+  ).map(([method, absolute, host, target]) =>
+    good(`${method} ${absolute} of ${host}`, raw(crlf(`${method} ${absolute} HTTP/1.1`, `Host: ${host}`), method, target), LAST),
+  ),
+  good(
+    'a body for an absolute form',
+    raw(`${crlf('POST http://a/b HTTP/1.1', 'X-Peer: f', 'Host: a', `Content-Length: ${HIDDEN.length}`)}${HIDDEN}`, 'POST', '/b', HIDDEN),
+    LAST,
+  ),
+  good('an absolute form of HTTP/1.0', raw(crlf('GET http://a/b HTTP/1.0'), 'GET', '/b')),
+  good('no Host for HTTP/1.0', raw(crlf('GET /a HTTP/1.0'), 'GET', '/a')),
+  good('an empty Host for HTTP/1.0', raw(crlf('GET /a HTTP/1.0', 'Host:'), 'GET', '/a')),
+  good('an empty Host', raw(crlf('GET /a HTTP/1.1', 'Host:'), 'GET', '/a'), LAST),
+  good('an empty Host with spaces', raw(crlf('GET /a HTTP/1.1', 'Host: \t '), 'GET', '/a'), LAST),
   good('OPTIONS *', bodiless('OPTIONS', '*'), LAST),
   good('OPTIONS * with a body', withLength('OPTIONS', '*', HIDDEN), LAST),
   ...['a:80', 'a.example:8443', '127.0.0.1', '[::1]', '[::1]:80', 'a.', 'A', 'a_b', 'a%41', 'a:', 'a:00080', '1', '-', '..'].map((host) =>
@@ -252,6 +299,7 @@ export const MIXTURES: readonly Mixture[] = [
   good('a field twice', get('/a', 'X: y', 'X: z'), LAST),
   good('cookies twice', get('/a', 'Cookie: a=b', 'Cookie: c=d; X-Peer=x'), LAST),
   good('ninety fields', get('/a', ...Array.from({ length: 90 }, (_, index) => `X-${index}: y`)), LAST),
+  good('nine hundred fields', get('/a', ...Array.from({ length: 900 }, (_, index) => `X-${index}: y`)), LAST),
   good('a long value', get('/a', `X: ${'y'.repeat(7000)}`), LAST),
   good('fields of the connection', get('/a', 'Keep-Alive: timeout=5', 'Proxy-Connection: close', 'Connection: x-y', 'X-Y: z'), LAST),
   good('empty members of Connection', get('/a', 'Connection: ,,keep-alive ,, '), LAST),

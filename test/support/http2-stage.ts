@@ -34,8 +34,8 @@ export async function connectClientOn(
 ): Promise<{ readonly client: ClientHttp2Session; readonly socket: TLSSocket }> {
   const socket = tlsClient(t, address, who, { ALPNProtocols: ['h2'] });
   await once(socket, 'secureConnect');
-  // In MB: of a body that is not taken, it holds all.
-  const client = connect('https://api', { createConnection: () => socket, maxSessionMemory: 1000 });
+  // In MB: of a body that is not taken, it holds all. It takes more fields than we do.
+  const client = connect('https://api', { createConnection: () => socket, maxSessionMemory: 1000, maxHeaderListPairs: 4000 });
   client.on('error', () => undefined);
   t.after(() => client.destroy());
   return { client, socket };

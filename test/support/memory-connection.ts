@@ -63,8 +63,8 @@ export class MemoryConnection implements Connection {
   }
 
   /** The other side breaks off: what it said before and nobody read is lost. */
-  break(): void {
-    this.#close(Object.assign(new Error('broken'), { code: 'ECONNRESET' }));
+  break(code = 'ECONNRESET'): void {
+    this.#close(Object.assign(new Error('broken'), { code }));
   }
 
   /** The other side says these bytes, in one piece. The buffer is scribbled over afterwards, as a transport's may be. */

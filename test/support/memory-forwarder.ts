@@ -4,7 +4,9 @@ import { buildIdentityFields } from '../../src/http1/identity-fields.ts';
 import { Fields } from '../../src/http1/fields.ts';
 import { forwardHttp } from '../../src/forward/http1-forwarder.ts';
 import { Session } from '../../src/forward/session.ts';
-import { requireSpiffeId } from '../../src/spiffe/spiffe-id.ts';
+import { ok, type Result } from '../../src/lib/result.ts';
+import type { Verdict } from '../../src/policy/verdict.ts';
+import { requireSpiffeId, type SpiffeId } from '../../src/spiffe/spiffe-id.ts';
 import type { RequestRecord } from '../../src/telemetry/records.ts';
 import { MemoryConnection } from './memory-connection.ts';
 
@@ -13,6 +15,7 @@ const OWN = 'spiffe://example.org/api';
 const identity = buildIdentityFields(
   { xfcc: 'sanitize-set', spiffeIdHeader: 'X-Peer' },
   { peerId: PEER, ownId: OWN, leafSha256: 'ab'.repeat(32) },
+  () => false,
 );
 
 /** The fields that the forwarder adds, with the end of the head. */
@@ -32,18 +35,28 @@ export interface MemoryForwarderOptions {
   readonly limits?: Partial<HttpLimits>;
   /** Every request is refused. */
   readonly denies?: boolean;
+  /** The peer was let in only to be told that it is not allowed. */
+  readonly denied?: boolean;
   /** No write is taken without a pause after it. */
   readonly slow?: boolean;
   /** The client is at a Unix socket. */
   readonly unix?: boolean;
   /** Away from the application: the upstream is who is judged. */
   readonly outbound?: boolean;
+  readonly upgrades?: readonly string[];
+}
+
+/** What a policy says of every request. */
+export function verdict(peer: SpiffeId, isAllowed: boolean): Result<Verdict, string> {
+  if (isAllowed) return ok({ allowed: true, peer, rule: peer, audited: undefined });
+  return ok({ allowed: false, peer, reason: 'not_allowed', rule: undefined, detail: 'no' });
 }
 
 /** Forwards HTTP between connections in memory, of which the test plays the other sides. */
 export function startMemoryForwarder(options: MemoryForwarderOptions = {}): MemoryForwarder {
-  const { clock = systemClock, denies = false, slow = false, unix = false, outbound = false } = options;
+  const { clock = systemClock, denies = false, denied = false, slow = false, unix = false, outbound = false, upgrades = [] } = options;
   const session = new Session('test', 0);
+  if (denied) session.denied = 'not_allowed';
   const downstream = new MemoryConnection({ slow, remoteAddress: unix ? 'unix' : 'memory' });
   const upstreams: MemoryConnection[] = [];
   const records: RequestRecord[] = [];
@@ -55,6 +68,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
     headTimeoutMs: 10_000,
     minBodyBytesPerSecond: undefined,
     responseTimeoutMs: 10_000,
+    upstreamIdleTimeoutMs: undefined,
     ...options.limits,
   };
   forwardHttp({
@@ -73,10 +87,11 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
     ticker: { tick: 0 },
     clock,
     limits,
+    upgrades,
     identity,
     scratch: new Fields(limits.maxFields),
     judged: outbound ? 'upstream' : 'downstream',
-    judge: () => (denies ? { allowed: false, peer: PEER, reason: 'not_allowed', detail: 'no' } : { allowed: true, peer: PEER, rule: PEER }),
+    judge: () => verdict(PEER, !denies),
     open(done_) {
       let isOff = false;
       queueMicrotask(() => {
@@ -88,6 +103,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
       return { abort: () => (isOff = true) };
     },
     released: () => undefined,
+    dismissed: () => undefined,
     requestFinished: (record) => records.push(record),
     broken: () => undefined,
     done: () => (done = true),

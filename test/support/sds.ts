@@ -20,7 +20,7 @@ import type { IdentitySnapshot } from '../../src/identity/snapshot.ts';
 import { createIdentityStore } from '../../src/identity/store.ts';
 import { systemClock, type Clock } from '../../src/lib/clock.ts';
 import { EMPTY_DENY_LIST, type DenyList } from '../../src/policy/deny-list.ts';
-import type { AllowList } from '../../src/policy/rules.ts';
+import type { Policy } from '../../src/policy/policy.ts';
 import { createSdsServer, type SdsServer } from '../../src/sds/server.ts';
 import { SECRET_TYPE } from '../../src/sds/wire.ts';
 import { createEvents } from '../../src/telemetry/events.ts';
@@ -47,7 +47,7 @@ export interface TestSdsOptions {
   /** The `sds` section, without `listen`. */
   readonly sds?: object;
   readonly clock?: Clock;
-  readonly allow?: () => ReadonlyMap<string, AllowList>;
+  readonly policies?: () => ReadonlyMap<string, Policy>;
   readonly denyList?: () => DenyList;
   readonly logLevel?: 'info' | 'debug';
   readonly logFormat?: 'json' | 'pretty';
@@ -66,7 +66,7 @@ export async function startSds(t: TestContext, options: TestSdsOptions = {}): Pr
   const server = createSdsServer({
     config,
     identity: view,
-    allow: options.allow ?? (() => new Map()),
+    policies: options.policies ?? (() => new Map()),
     denyList: options.denyList ?? (() => EMPTY_DENY_LIST),
     events: createEvents({ logger, metrics, clock }).sds,
     clock,

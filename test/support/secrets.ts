@@ -54,7 +54,7 @@ export const PLAIN_OPTIONS: CatalogueOptions = {
   ...DEFAULT_NAMES,
   identity: { by: 'default' },
   crls: false,
-  allow: new Map(),
+  policies: new Map(),
   denyList: EMPTY_DENY_LIST,
 };
 

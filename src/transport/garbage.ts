@@ -9,7 +9,7 @@ import { runInNewContext } from 'node:vm';
  */
 const COLLECT_EVERY_BYTES = 4 * 1024 * 1024;
 
-type Collect = (options: { readonly type: 'minor'; readonly execution: 'sync' }) => void;
+type Collect = (options: { readonly type: 'minor' | 'major'; readonly execution: 'sync' }) => void;
 
 let collect: Collect | undefined;
 let readBytes = 0;
@@ -21,6 +21,12 @@ export function noteYoungBytes(bytes: number): void {
   readBytes = 0;
   collect ??= exposeCollect();
   collect({ type: 'minor', execution: 'sync' });
+}
+
+/** Collects everything, which stops the process for some ten milliseconds: for whoever paces it. */
+export function collectAll(): void {
+  collect ??= exposeCollect();
+  collect({ type: 'major', execution: 'sync' });
 }
 
 /** The collector is not a global unless asked for at the start; a context made after this flag has it. */

@@ -1,0 +1,311 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Draws } from '../../test/fuzz/random.ts';
+import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
+import { compilePolicy, type Decision, type Policy, type PolicySpec } from './policy.ts';
+import type { RequestFacts } from './request.ts';
+import type { Mode, RuleSpec } from './rule.ts';
+
+const WEB = 'spiffe://example.org/web';
+const NOW = Date.UTC(2026, 10, 30, 12);
+
+function compile(spec: Partial<PolicySpec>): Policy {
+  const compiled = compilePolicy({ allow: [], ...spec });
+  assert.ok(compiled.ok, compiled.ok ? '' : JSON.stringify(compiled.error));
+  return compiled.value;
+}
+
+function ask(policy: Policy, peer: string, request?: Partial<RequestFacts>, nowMs = NOW): Decision {
+  const of = policy.forPeer(requireSpiffeId(peer));
+  if (request === undefined) return of.judgeConnection(nowMs);
+  return of.judge({ method: 'GET', path: '/', host: 'api', ...request }, nowMs);
+}
+
+/** `allow RULE`, `audit RULE` where only audit lets it pass, `denied RULE`, `not_allowed`. */
+function say(decision: Decision): string {
+  if (!decision.allowed) return decision.rule === undefined ? decision.reason : `${decision.reason} ${decision.rule.text}`;
+  return `${decision.audited === undefined ? 'allow' : 'audit'} ${decision.rule}`;
+}
+
+test('nobody is allowed by an empty policy', () => {
+  assert.equal(say(ask(compile({}), WEB)), 'not_allowed');
+  assert.equal(say(ask(compile({}), WEB, {})), 'not_allowed');
+});
+
+test('a bare entry admits what it names, to everything', () => {
+  const policy = compile({ allow: [WEB, 'spiffe://example.org/ns/*/sa/batch'] });
+  assert.equal(say(ask(policy, WEB)), `allow ${WEB}`);
+  assert.equal(say(ask(policy, WEB, { method: 'DELETE', path: '/x' })), `allow ${WEB}`);
+  assert.equal(say(ask(policy, 'spiffe://example.org/ns/a/sa/batch')), 'allow spiffe://example.org/ns/*/sa/batch');
+  assert.equal(say(ask(policy, 'spiffe://example.org/ns/a/b/sa/batch')), 'not_allowed');
+  assert.equal(say(ask(policy, 'spiffe://other.org/web')), 'not_allowed');
+});
+
+test('deny wins over allow, wherever it stands', () => {
+  const policy = compile({ allow: ['spiffe://example.org/**', WEB], deny: [WEB] });
+  assert.equal(say(ask(policy, WEB)), `denied deny ${WEB}`);
+  assert.equal(say(ask(policy, 'spiffe://example.org/other')), 'allow spiffe://example.org/**');
+});
+
+test('a rule for some requests admits the connection, and of the requests no other', () => {
+  const policy = compile({ allow: [{ peer: WEB, methods: ['GET'], paths: ['/items/*', '/files/**'], hosts: ['api', '*.example.com'] }] });
+  assert.ok(ask(policy, WEB).allowed);
+  const is = (request: Partial<RequestFacts>): boolean => ask(policy, WEB, { path: '/items/1', ...request }).allowed;
+  assert.ok(is({}));
+  assert.ok(is({ host: 'a.example.com' }));
+  assert.ok(is({ path: '/files/' }));
+  assert.ok(is({ path: '/files/a/b' }));
+  for (const request of [
+    { method: 'HEAD' },
+    { method: 'get' },
+    { path: '/items' },
+    { path: '/items/' },
+    { path: '/items/1/' },
+    { path: '/items/1/2' },
+    { path: '/files' },
+    { path: '/Items/1' },
+    { path: '*' },
+    { host: 'example.com' },
+    { host: 'a.b.example.com' },
+    { host: '' },
+  ])
+    assert.ok(!is(request), JSON.stringify(request));
+});
+
+test('a path that is denied is denied with a slash behind it, too', () => {
+  const policy = compile({ allow: [WEB], deny: [{ peer: WEB, paths: ['/admin', '/keys/*', '/private/**'] }] });
+  for (const path of ['/admin', '/admin/', '/keys/a', '/keys/a/', '/private/', '/private/a', '/private/a/'])
+    assert.match(say(ask(policy, WEB, { path })), /^denied /, path);
+  for (const path of ['/', '/admins', '/admin/x', '/keys', '/keys/', '/keys/a/b', '/private'])
+    assert.match(say(ask(policy, WEB, { path })), /^allow /, path);
+  assert.match(say(ask(policy, WEB)), /^allow /, 'what is denied to some requests is not denied to the connection');
+});
+
+test('what a path that is allowed ends in matters', () => {
+  const policy = compile({ allow: [{ peer: WEB, paths: ['/admin'] }] });
+  assert.ok(ask(policy, WEB, { path: '/admin' }).allowed);
+  assert.ok(!ask(policy, WEB, { path: '/admin/' }).allowed);
+});
+
+test('a rule holds from its first moment until before its last', () => {
+  const policy = compile({ allow: [{ peer: WEB, notBeforeMs: NOW, notAfterMs: NOW + 1000 }] });
+  const is = (nowMs: number): boolean => ask(policy, WEB, undefined, nowMs).allowed;
+  assert.deepEqual([is(NOW - 1), is(NOW), is(NOW + 999), is(NOW + 1000), is(Number.NaN)], [false, true, true, false, false]);
+  assert.deepEqual(
+    [NOW - 5, NOW - 1, NOW, NOW + 999, NOW + 1000].map((nowMs) => policy.nextLook(nowMs)),
+    [NOW, NOW, NOW + 1000, NOW + 1000, Infinity],
+  );
+  assert.equal(compile({ allow: [WEB], deny: [{ peer: WEB, paths: ['/x'] }] }).nextLook(NOW), Infinity);
+});
+
+test('a deny rule in audit denies nothing, an allow rule in audit admits, and both are told', () => {
+  const denies = compile({ allow: [WEB], deny: [{ peer: WEB, mode: 'audit' }] });
+  assert.equal(say(ask(denies, WEB)), `audit ${WEB}`);
+  const admits = compile({ allow: [{ peer: WEB, mode: 'audit' }] });
+  assert.equal(say(ask(admits, WEB)), `audit ${WEB} (audit)`);
+  const both = compile({ allow: [{ peer: WEB, mode: 'audit' }, WEB] });
+  assert.equal(say(ask(both, WEB)), `allow ${WEB}`);
+  const enforced = compile({ allow: [{ peer: WEB, mode: 'audit' }], deny: [WEB] });
+  assert.equal(say(ask(enforced, WEB)), `denied deny ${WEB}`);
+});
+
+test('a policy in audit lets everybody pass, and says whom it would deny', () => {
+  const policy = compile({ allow: ['spiffe://example.org/ok'], deny: [WEB], mode: 'audit' });
+  assert.equal(say(ask(policy, 'spiffe://example.org/ok')), 'allow spiffe://example.org/ok');
+  assert.equal(say(ask(policy, 'spiffe://example.org/else')), 'audit audit');
+  const decision = ask(policy, WEB);
+  assert.ok(decision.allowed && decision.audited?.reason === 'denied');
+});
+
+test('every value that is wrong is named, with the keys that lead to it', () => {
+  const compiled = compilePolicy({
+    allow: [
+      'spiffe://Example.org/web',
+      { peer: 'spiffe://example.org/w*b', methods: ['get', 'TRACE'], paths: [] },
+      { peer: WEB, paths: ['x', '/%61', '/a/../b', '/**/b', '/a;b', '/%e4', '/a?b', '/a*'], hosts: ['API', 'a:80', 'a.*', 'a%62'] },
+    ],
+    deny: [
+      { peer: WEB, notBeforeMs: NOW, notAfterMs: NOW },
+      { peer: WEB, windows: [{ days: [], from: '9:00', to: '24:30', timeZone: 'Europe/Atlantis' }] },
+      { peer: WEB, windows: [{ from: '09:00', to: '09:00', timeZone: 'UTC' }] },
+    ],
+  });
+  assert.ok(!compiled.ok);
+  assert.deepEqual(
+    compiled.error.map(({ path }) => path.join('.')),
+    [
+      'allow.0',
+      'allow.1.peer',
+      'allow.1.methods.0',
+      'allow.1.methods.1',
+      'allow.1.paths',
+      ...[0, 1, 2, 3, 4, 5, 6, 7].map((at) => `allow.2.paths.${at}`),
+      ...[0, 1, 2, 3].map((at) => `allow.2.hosts.${at}`),
+      'deny.0.notAfter',
+      'deny.1.windows.0.from',
+      'deny.1.windows.0.to',
+      'deny.1.windows.0.timeZone',
+      'deny.1.windows.0.days',
+      'deny.2.windows.0.to',
+    ],
+  );
+});
+
+// ——— the same by another, plain way ———
+
+const IDS = ['a', 'b', 'a/a', 'a/b', 'b/a/a', 'a/b/a/b'].flatMap((path) => [`spiffe://one.test/${path}`, `spiffe://two.test/${path}`]);
+const PEERS = [
+  ...IDS,
+  ...['*', '**', 'a/*', '*/b', 'a/**', '*/*/**', 'b/*/a'].flatMap((path) => [`spiffe://one.test/${path}`, `spiffe://two.test/${path}`]),
+];
+const PATHS = ['/', '/a', '/a/', '/b', '/a/b', '/a/b/', '/a/b/c', '/b/b'];
+const PATTERNS = ['/', '/a', '/a/', '/*', '/**', '/a/*', '/a/**', '/*/b', '/*/*/**', '/a/b/c'];
+const METHODS = ['GET', 'POST'];
+const HOSTS = ['x', 'a.x', 'b.a.x'];
+
+function wildcard(pattern: string, text: string, any: string, rest: string): boolean {
+  const source = pattern.replaceAll(/[.]|[*]{2}$|[*]/g, (found) => (found === '.' ? '\\.' : found === '*' ? any : rest));
+  return new RegExp(`^${source}$`).test(text);
+}
+
+function naive({ allow, deny = [], mode }: PolicySpec, peer: string, request: RequestFacts | undefined, nowMs: number): string {
+  const holds = (rule: RuleSpec | string, effect: 'allow' | 'deny'): boolean => {
+    const of = typeof rule === 'string' ? { peer: rule } : rule;
+    if (!wildcard(of.peer, peer, '[^/]+', '.+')) return false;
+    if (nowMs < (of.notBeforeMs ?? -Infinity) || nowMs >= (of.notAfterMs ?? Infinity)) return false;
+    if (request === undefined) return effect === 'allow' || (of.methods ?? of.paths ?? of.hosts) === undefined;
+    const paths = effect === 'deny' && request.path.length > 1 ? [request.path, request.path.replace(/\/$/, '')] : [request.path];
+    return (
+      (of.methods?.includes(request.method) ?? true) &&
+      (of.hosts?.some((host) => wildcard(host, request.host, '[^.]+', '')) ?? true) &&
+      (of.paths?.some((pattern) => paths.some((path) => wildcard(pattern, path, '[^/]+', '.*'))) ?? true)
+    );
+  };
+  const modeOf = (rule: RuleSpec | string): Mode => (typeof rule === 'string' ? 'enforce' : (rule.mode ?? 'enforce'));
+  const matching = { allow: allow.filter((rule) => holds(rule, 'allow')), deny: deny.filter((rule) => holds(rule, 'deny')) };
+  const isDenied = matching.deny.some((rule) => modeOf(rule) === 'enforce');
+  const isAllowed = matching.allow.some((rule) => modeOf(rule) === 'enforce');
+  if (isDenied) return mode === 'audit' ? 'audit' : 'denied';
+  if (isAllowed) return matching.deny.length > 0 ? 'audit' : 'allow';
+  return mode === 'audit' || matching.allow.length > 0 ? 'audit' : 'not_allowed';
+}
+
+function drawRule(draws: Draws): RuleSpec | string {
+  const peer = draws.of(PEERS);
+  if (draws.once(3)) return peer;
+  const some = <T>(choices: readonly T[]): readonly T[] => Array.from({ length: 1 + draws.below(2) }, () => draws.of(choices));
+  return {
+    peer,
+    ...(draws.once(2) ? {} : { methods: some(METHODS) }),
+    ...(draws.once(2) ? {} : { paths: some(PATTERNS) }),
+    ...(draws.once(2) ? {} : { hosts: some([...HOSTS, '*.x', '*.a.x']) }),
+    ...(draws.once(2) ? {} : { notBeforeMs: draws.below(3) }),
+    ...(draws.once(2) ? {} : { notAfterMs: 3 + draws.below(3) }),
+    ...(draws.once(4) ? { mode: 'audit' } : {}),
+  };
+}
+
+const CASES = 2000;
+test(`the compiled policy says what a plain reading of the rules says (${CASES} policies, 40 questions each)`, () => {
+  const seen = new Map<string, number>();
+  for (let seed = 0; seed < CASES; seed++) {
+    const draws = new Draws(seed);
+    const spec: PolicySpec = {
+      allow: Array.from({ length: draws.below(6) }, () => drawRule(draws)),
+      deny: Array.from({ length: draws.below(4) }, () => drawRule(draws)),
+      mode: draws.once(6) ? 'audit' : 'enforce',
+    };
+    const policy = compile(spec);
+    for (let question = 0; question < 40; question++) {
+      const [peer, nowMs] = [draws.of(IDS), draws.below(7)];
+      const request = draws.once(4) ? undefined : { method: draws.of(METHODS), path: draws.of(PATHS), host: draws.of(HOSTS) };
+      const answer = say(ask(policy, peer, request, nowMs)).split(' ')[0] ?? '';
+      assert.equal(answer, naive(spec, peer, request, nowMs), JSON.stringify({ seed, spec, peer, request, nowMs }));
+      seen.set(answer, (seen.get(answer) ?? 0) + 1);
+    }
+  }
+  for (const answer of ['allow', 'audit', 'denied', 'not_allowed']) assert.ok((seen.get(answer) ?? 0) > CASES, answer);
+});
+
+test('of several rules that match, the one that was written first is named, however they are found', () => {
+  const rules = ['spiffe://example.org/**', WEB, 'spiffe://example.org/*'].map((peer) => ({ peer, methods: ['GET'] }));
+  for (const allow of [rules, rules.toReversed()]) {
+    const decision = ask(compile({ allow }), WEB, {});
+    assert.ok(decision.allowed);
+    assert.equal(decision.rule, `${allow[0]?.peer} GET`);
+  }
+});
+
+// ——— which peers an entry names ———
+
+function matching(entries: readonly string[], id: string): string | undefined {
+  const decision = ask(compile({ allow: entries }), id);
+  return decision.allowed ? decision.rule : undefined;
+}
+
+test('an exact entry admits that SPIFFE ID and no other', () => {
+  assert.equal(matching([WEB], WEB), WEB);
+  for (const id of [
+    'spiffe://example.org/web/a',
+    'spiffe://example.org/we',
+    'spiffe://example.org/Web',
+    'spiffe://example.com/web',
+    'spiffe://example.org',
+  ])
+    assert.equal(matching([WEB], id), undefined, id);
+});
+
+test('a single star admits exactly one segment, whole', () => {
+  const entry = 'spiffe://example.org/ns/*/web';
+  assert.equal(matching([entry], 'spiffe://example.org/ns/a/web'), entry);
+  for (const path of ['/ns/web', '/ns/a/b/web', '/ns/a/web/b', '/ns/a/api', '/x/a/web'])
+    assert.equal(matching([entry], `spiffe://example.org${path}`), undefined, path);
+});
+
+test('a double star admits one or more further segments', () => {
+  const entry = 'spiffe://example.org/ns/**';
+  for (const path of ['/ns/a', '/ns/a/b/c']) assert.equal(matching([entry], `spiffe://example.org${path}`), entry, path);
+  for (const path of ['/ns', '/nsa/b', '']) assert.equal(matching([entry], `spiffe://example.org${path}`), undefined, path);
+});
+
+test('a double star alone admits a whole trust domain, but not the ID of the trust domain itself', () => {
+  const entry = 'spiffe://example.org/**';
+  assert.equal(matching([entry], 'spiffe://example.org/a/b'), entry);
+  for (const id of ['spiffe://example.org', 'spiffe://sub.example.org/a', 'spiffe://example.orgs/a'])
+    assert.equal(matching([entry], id), undefined, id);
+});
+
+test('both kinds of star go together', () => {
+  const entry = 'spiffe://example.org/*/a/**';
+  assert.equal(matching([entry], 'spiffe://example.org/x/a/y/z'), entry);
+  assert.equal(matching([entry], 'spiffe://example.org/x/a'), undefined);
+});
+
+test('an exact entry is named before a pattern, and the first pattern before the next', () => {
+  const entries = ['spiffe://example.org/**', 'spiffe://example.org/*', WEB];
+  assert.equal(matching(entries, WEB), WEB);
+  assert.equal(matching(entries, 'spiffe://example.org/api'), 'spiffe://example.org/**');
+});
+
+test('a policy keeps its rules as written, whatever becomes of what was given', () => {
+  const given = ['spiffe://example.org/b', 'spiffe://example.org/*'];
+  const policy = compile({ allow: given });
+
+  given.push('spiffe://evil.example/**');
+
+  assert.deepEqual(policy.entries, ['spiffe://example.org/b', 'spiffe://example.org/*']);
+  assert.deepEqual(policy.spec.allow, policy.entries);
+  assert.equal(say(ask(policy, 'spiffe://evil.example/a')), 'not_allowed');
+  assert.ok(Object.isFrozen(policy) && Object.isFrozen(policy.spec.allow));
+});
+
+test('looking up an exact ID costs the same among 100,000 as among few', () => {
+  const policy = compile({ allow: Array.from({ length: 100_000 }, (_, index) => `spiffe://example.org/w${index}`) });
+  const stranger = requireSpiffeId('spiffe://example.org/stranger');
+  const started = process.cpuUsage();
+
+  for (let round = 0; round < 10_000; round += 1) assert.ok(!policy.forPeer(stranger).judgeConnection(NOW).allowed);
+
+  // A scan would compare a thousand million times.
+  assert.ok(process.cpuUsage(started).user < 1_000_000);
+});

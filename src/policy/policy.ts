@@ -1,0 +1,310 @@
+import { err, ok, type Result } from '../lib/result.ts';
+import { pathOf, trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
+import type { Pattern } from './pattern.ts';
+import type { RequestFacts } from './request.ts';
+import { SegmentTrie } from './segment-trie.ts';
+import {
+  asksOfRequest,
+  holdsAt,
+  isForMethodAndHost,
+  isTimed,
+  nextLookAt,
+  parseRule,
+  type Mode,
+  type Rule,
+  type RuleProblem,
+  type RuleSpec,
+} from './rule.ts';
+
+/** What a policy says of a peer, or of a request of or to it. */
+export type Decision =
+  | {
+      readonly allowed: true;
+      /** The rule that admits, in one line; `audit` where the policy itself is in audit and none does. */
+      readonly rule: string;
+      /** Only audit lets it pass: what an enforced policy would have said. */
+      readonly audited: Denial | undefined;
+    }
+  | Denial;
+
+export type Denial =
+  | { readonly allowed: false; readonly reason: 'denied'; readonly rule: Rule }
+  | { readonly allowed: false; readonly reason: 'not_allowed'; readonly rule: undefined };
+
+/** A policy as written. */
+export interface PolicySpec {
+  readonly allow: readonly (string | RuleSpec)[];
+  readonly deny?: readonly (string | RuleSpec)[] | undefined;
+  /** `audit`: all that it would deny passes, and is told. */
+  readonly mode?: Mode | undefined;
+}
+
+/** `path` leads from the policy to the value that is wrong. */
+export type PolicyProblem = RuleProblem;
+
+/** What a policy says of one peer, gathered once. */
+export interface PeerPolicy {
+  /** Of one request. */
+  judge(request: RequestFacts, nowMs: number): Decision;
+  /**
+   * Of a connection, before there is a request or where there are none: allowed if some request may be, and denied if none
+   * may.
+   */
+  judgeConnection(nowMs: number): Decision;
+}
+
+/**
+ * A compiled policy. Immutable. Deny wins over allow, what no rule allows is denied, and the order of rules never matters.
+ * Exact SPIFFE IDs cost one look-up however many there are; patterns, and paths of requests, one walk along their segments.
+ */
+export interface Policy {
+  /** What it was compiled from; of two policies with the same one, either will do. */
+  readonly spec: PolicySpec;
+  readonly mode: Mode;
+  /** The allow rules in one line each, as written and in order. */
+  readonly entries: readonly string[];
+  /** Of these, those that only name peers. */
+  readonly bare: readonly string[];
+  /** All others, and all that deny. */
+  readonly rules: readonly Rule[];
+  /** What rules ask of requests: a request without it cannot be judged. */
+  readonly asksForMethod: boolean;
+  readonly asksForPath: boolean;
+  readonly asksForHost: boolean;
+  forPeer(peer: SpiffeId): PeerPolicy;
+  /** A time after `nowMs` and not later than the next one at which an answer may change by itself; Infinity if none does. */
+  nextLook(nowMs: number): number;
+}
+
+const NOT_ALLOWED: Denial = Object.freeze({ allowed: false, reason: 'not_allowed', rule: undefined });
+
+/** Compiles a policy. The error has every problem of every rule. */
+export function compilePolicy(written: PolicySpec): Result<Policy, readonly PolicyProblem[]> {
+  const { allow, deny = [], mode = 'enforce' } = written;
+  const problems: PolicyProblem[] = [];
+  const compiled = new CompiledPolicy(Object.freeze({ allow: Object.freeze([...allow]), deny: Object.freeze([...deny]), mode }));
+  for (const [effect, specs] of [
+    ['allow', allow],
+    ['deny', deny],
+  ] as const) {
+    for (const [index, spec] of specs.entries()) {
+      const parsed = parseRule(spec, effect, index);
+      if (parsed.ok) compiled.add(parsed.value, typeof spec === 'string');
+      else problems.push(...parsed.error.map(({ path, message }) => ({ path: [effect, index, ...path], message })));
+    }
+  }
+  return problems.length > 0 ? err(problems) : ok(Object.freeze(compiled));
+}
+
+class CompiledPolicy implements Policy {
+  /** Alone of all this, it shows in JSON. */
+  readonly spec: PolicySpec;
+  readonly #entries: string[] = [];
+  readonly #bare: string[] = [];
+  readonly #rules: Rule[] = [];
+  readonly #timed: Rule[] = [];
+  /** Bare entries that are SPIFFE IDs: most of them all. */
+  readonly #plain = new Set<string>();
+  readonly #groups = new PeerIndex();
+  #asksForMethod = false;
+  #asksForPath = false;
+  #asksForHost = false;
+
+  constructor(spec: PolicySpec) {
+    this.spec = spec;
+  }
+
+  /** While it is compiled. */
+  add(rule: Rule, isBare: boolean): void {
+    const { effect, text, peer, methods, paths, hosts } = rule;
+    const isBareAllow = isBare && effect === 'allow';
+    if (effect === 'allow') this.#entries.push(text);
+    if (isBareAllow) this.#bare.push(text);
+    else this.#rules.push(rule);
+    if (isBareAllow && peer.kind === 'exact') this.#plain.add(peer.id);
+    else this.#groups.add(rule);
+    if (isTimed(rule)) this.#timed.push(rule);
+    this.#asksForMethod ||= methods !== undefined;
+    this.#asksForPath ||= paths !== undefined;
+    this.#asksForHost ||= hosts !== undefined;
+  }
+
+  get mode(): Mode {
+    return this.spec.mode ?? 'enforce';
+  }
+
+  get entries(): readonly string[] {
+    return this.#entries;
+  }
+
+  get bare(): readonly string[] {
+    return this.#bare;
+  }
+
+  get rules(): readonly Rule[] {
+    return this.#rules;
+  }
+
+  get asksForMethod(): boolean {
+    return this.#asksForMethod;
+  }
+
+  get asksForPath(): boolean {
+    return this.#asksForPath;
+  }
+
+  get asksForHost(): boolean {
+    return this.#asksForHost;
+  }
+
+  forPeer(peer: SpiffeId): PeerPolicy {
+    return new GatheredPolicy(this.#plain.has(peer) ? peer : undefined, this.#groups.find(peer), this.mode);
+  }
+
+  nextLook(nowMs: number): number {
+    return this.#timed.reduce((soonest, rule) => Math.min(soonest, nextLookAt(rule, nowMs)), Infinity);
+  }
+}
+
+class GatheredPolicy implements PeerPolicy {
+  /** A bare entry that is the peer's very SPIFFE ID. */
+  readonly #bare: string | undefined;
+  readonly #groups: readonly RuleGroup[];
+  readonly #mode: Mode;
+  /** The one answer there is, where no rule asks for anything but the peer. */
+  readonly #always: Decision | undefined;
+
+  constructor(bare: string | undefined, groups: readonly RuleGroup[], mode: Mode) {
+    this.#bare = bare;
+    this.#groups = groups;
+    this.#mode = mode;
+    if (groups.every((group) => group.isOfPeersAlone)) this.#always = this.judgeConnection(0);
+  }
+
+  judge(request: RequestFacts, nowMs: number): Decision {
+    if (this.#always !== undefined) return this.#always;
+    const match = new Match(this.#bare);
+    for (const group of this.#groups) group.matchRequest(request, nowMs, match);
+    return match.decide(this.#mode);
+  }
+
+  judgeConnection(nowMs: number): Decision {
+    if (this.#always !== undefined) return this.#always;
+    const match = new Match(this.#bare);
+    for (const group of this.#groups) group.matchConnection(nowMs, match);
+    return match.decide(this.#mode);
+  }
+}
+
+/** The rules that match, of each kind the first that was written. */
+class Match {
+  readonly #bare: string | undefined;
+  #allow: Rule | undefined;
+  #deny: Rule | undefined;
+  #auditAllow: Rule | undefined;
+  #auditDeny: Rule | undefined;
+
+  constructor(bare: string | undefined) {
+    this.#bare = bare;
+  }
+
+  add(rule: Rule): void {
+    if (rule.effect === 'deny') {
+      if (rule.mode === 'enforce') this.#deny = firstOf(this.#deny, rule);
+      else this.#auditDeny = firstOf(this.#auditDeny, rule);
+    } else if (rule.mode === 'enforce') this.#allow = firstOf(this.#allow, rule);
+    else this.#auditAllow = firstOf(this.#auditAllow, rule);
+  }
+
+  decide(mode: Mode): Decision {
+    const denial = this.#deny === undefined ? undefined : denied(this.#deny);
+    const rule = this.#bare ?? this.#allow?.text;
+    if (denial !== undefined) return mode === 'audit' ? { allowed: true, rule: rule ?? 'audit', audited: denial } : denial;
+    const audited = this.#auditDeny === undefined ? undefined : denied(this.#auditDeny);
+    if (rule !== undefined) return { allowed: true, rule, audited };
+    if (this.#auditAllow !== undefined) return { allowed: true, rule: this.#auditAllow.text, audited: audited ?? NOT_ALLOWED };
+    return mode === 'audit' ? { allowed: true, rule: 'audit', audited: audited ?? NOT_ALLOWED } : NOT_ALLOWED;
+  }
+}
+
+function denied(rule: Rule): Denial {
+  return { allowed: false, reason: 'denied', rule };
+}
+
+function firstOf(known: Rule | undefined, rule: Rule): Rule {
+  return known === undefined || rule.index < known.index ? rule : known;
+}
+
+/** All rules for one pattern of peers. */
+class RuleGroup {
+  readonly #rules: Rule[] = [];
+  /** Those that ask for no path. */
+  readonly #ofAnyPath: Rule[] = [];
+  readonly #byPath = new SegmentTrie<Rule[]>();
+  #hasDenyPaths = false;
+  /** None of them asks for a time or anything of a request. */
+  isOfPeersAlone = true;
+
+  add(rule: Rule): void {
+    this.#rules.push(rule);
+    if (asksOfRequest(rule) || isTimed(rule)) this.isOfPeersAlone = false;
+    if (rule.paths === undefined) this.#ofAnyPath.push(rule);
+    else {
+      for (const path of rule.paths) this.#byPath.at(path, () => []).push(rule);
+      if (rule.effect === 'deny') this.#hasDenyPaths = true;
+    }
+  }
+
+  matchRequest(request: RequestFacts, nowMs: number, match: Match): void {
+    const consider = (rule: Rule): void => {
+      if (isForMethodAndHost(rule, request) && holdsAt(rule, nowMs)) match.add(rule);
+    };
+    for (const rule of this.#ofAnyPath) consider(rule);
+    const { path } = request;
+    // `OPTIONS *` asks for no path.
+    if (path === '*') return;
+    this.#byPath.find(path, (rules) => rules.forEach(consider));
+    // A server may take `/admin/` for `/admin`: what is denied is denied under both names.
+    if (this.#hasDenyPaths && path.length > 1 && path.endsWith('/'))
+      this.#byPath.find(path.slice(0, -1), (rules) => rules.filter(({ effect }) => effect === 'deny').forEach(consider));
+  }
+
+  matchConnection(nowMs: number, match: Match): void {
+    for (const rule of this.#rules) {
+      // What is denied to some requests is not denied to all.
+      if (rule.effect === 'deny' && asksOfRequest(rule)) continue;
+      if (holdsAt(rule, nowMs)) match.add(rule);
+    }
+  }
+}
+
+/** The rules of each pattern of peers. */
+class PeerIndex {
+  readonly #exact = new Map<string, RuleGroup>();
+  readonly #domains = new Map<string, SegmentTrie<RuleGroup>>();
+
+  add(rule: Rule): void {
+    this.#groupOf(rule.peer).add(rule);
+  }
+
+  #groupOf(pattern: Pattern): RuleGroup {
+    if (pattern.kind === 'exact') {
+      const known = this.#exact.get(pattern.id) ?? new RuleGroup();
+      this.#exact.set(pattern.id, known);
+      return known;
+    }
+    const trie = this.#domains.get(pattern.trustDomain) ?? new SegmentTrie<RuleGroup>();
+    this.#domains.set(pattern.trustDomain, trie);
+    return trie.at(pattern, () => new RuleGroup());
+  }
+
+  find(peer: SpiffeId): readonly RuleGroup[] {
+    const found: RuleGroup[] = [];
+    const exact = this.#exact.get(peer);
+    if (exact !== undefined) found.push(exact);
+    const path = pathOf(peer);
+    // A trust domain's own ID has no segments, and is never a peer.
+    if (path !== '') this.#domains.get(trustDomainOf(peer))?.find(path, (group) => found.push(group));
+    return found;
+  }
+}

@@ -1,0 +1,96 @@
+import { formatIp, parseIp } from '../lib/ip.ts';
+import { err, ok, type Result } from '../lib/result.ts';
+
+/** What a rule may ask of a request, in the one form in which rules compare it. */
+export interface RequestFacts {
+  readonly method: string;
+  /** As `comparablePath` gives it. */
+  readonly path: string;
+  /** As `comparableHost` gives it; empty if there is none. */
+  readonly host: string;
+}
+
+const SLASH = 47;
+const PERCENT = 37;
+/** Unreserved characters (RFC 3986, section 2.3): 1. Encoded, they are another spelling of themselves (section 6.2.2.2). */
+const UNRESERVED = new Uint8Array(256);
+for (let byte = 0; byte < 256; byte++) if (/[A-Za-z0-9._~-]/.test(String.fromCharCode(byte))) UNRESERVED[byte] = 1;
+
+/**
+ * The path of a request target (RFC 9112, section 3.2), without its query, as rules compare it: `%XX` in upper case, all
+ * else as it was sent. What servers are known to read in more than one way is no path for a rule to judge, and is refused:
+ * the error says why.
+ */
+export function comparablePath(target: string): Result<string, string> {
+  const query = target.indexOf('?');
+  const path = query === -1 ? target : target.slice(0, query);
+  if (path === '*') return ok(path);
+  if (path.charCodeAt(0) !== SLASH) return err('the path does not begin with "/"');
+  let isPlain = true;
+  for (let at = 0; at < path.length; at++) {
+    const byte = path.charCodeAt(at);
+    if (byte <= 32 || byte >= 127) return err('the path has a byte outside of visible ASCII');
+    switch (byte) {
+      case 92:
+        return err('the path has a backslash');
+      case 59:
+        return err('the path has a ";"');
+      case 35:
+        return err('the path has a "#"');
+      case PERCENT: {
+        const problem = encodingProblem(path, at);
+        if (problem !== undefined) return err(problem);
+        isPlain = false;
+        at += 2;
+        break;
+      }
+      case SLASH: {
+        const problem = segmentProblem(path, at + 1);
+        if (problem !== undefined) return err(problem);
+      }
+    }
+  }
+  return ok(isPlain ? path : path.replaceAll(/%[0-9A-Fa-f]{2}/g, (encoded) => encoded.toUpperCase()));
+}
+
+function encodingProblem(path: string, at: number): string | undefined {
+  const digits = path.slice(at + 1, at + 3);
+  if (!/^[0-9A-Fa-f]{2}$/.test(digits)) return 'the path has a "%" that encodes nothing';
+  const byte = Number.parseInt(digits, 16);
+  // Encoded: NUL, "%", "/", "\" and every unreserved character, "." among them.
+  if (byte === 0 || byte === PERCENT || byte === SLASH || byte === 92 || UNRESERVED[byte] === 1)
+    return `the path has %${digits.toUpperCase()}, which servers read in more than one way`;
+  return undefined;
+}
+
+/** Of the segment that begins at `from`. */
+function segmentProblem(path: string, from: number): string | undefined {
+  const first = path.charCodeAt(from);
+  if (first === SLASH) return 'the path has an empty segment';
+  if (first !== 46) return undefined;
+  const length = segmentEnd(path, from) - from;
+  return length === 1 || (length === 2 && path.charCodeAt(from + 1) === 46) ? 'the path has a dot segment' : undefined;
+}
+
+function segmentEnd(path: string, from: number): number {
+  const slash = path.indexOf('/', from);
+  return slash === -1 ? path.length : slash;
+}
+
+/**
+ * The host of an authority (`:authority`, Host, or that of a target in absolute form) as rules compare it: in lower case,
+ * without port and final dot, an IPv6 address in its shortest form. The error says why it is none that a rule can judge.
+ */
+export function comparableHost(authority: string): Result<string, string> {
+  const bracket = authority.lastIndexOf(']');
+  const colon = authority.indexOf(':', bracket + 1);
+  const host = (colon === -1 ? authority : authority.slice(0, colon)).toLowerCase();
+  const name = host.endsWith('.') ? host.slice(0, -1) : host;
+  if (name === '') return err('the request names no host');
+  if (HOST_NAME.test(name)) return ok(name);
+  const address = name.startsWith('[') && name.endsWith(']') && !name.includes('%') ? parseIp(name.slice(1, -1)) : undefined;
+  return address === undefined ? err('the host has a form that servers read in more than one way') : ok(`[${formatIp(address)}]`);
+}
+
+/** Labels of letters, digits, "-" and "_". Percent-encoding, which RFC 3986 allows, would be another spelling of a name. */
+const HOST_NAME = /^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/;
