@@ -1,6 +1,7 @@
 /** The composition root: everything is made here, and started in the order in which it reads. */
 import type { BundleEndpointConfig, Config, FederationConfig, SdsConfig } from './config/config.ts';
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
+import { NO_DENY_FILE, type DenyListView } from './config/deny-file.ts';
 import { formatIssues } from './config/issue.ts';
 import { planReload } from './config/reload.ts';
 import { formatAddress, parseEndpoint, type Address } from './config/units.ts';
@@ -20,6 +21,7 @@ import { startAll, stopAll, type Service } from './lib/service.ts';
 import { createWatch, type Watch } from './lib/watch.ts';
 import { auditOf } from './policy/audit.ts';
 import { compilePolicy, type Policy } from './policy/policy.ts';
+import type { DenyList } from './policy/deny-list.ts';
 import { createFileBudget, FILE_USES, planFiles } from './transport/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
 import type { ListenerDeps } from './proxy/listener.ts';
@@ -39,6 +41,8 @@ export interface AppDeps {
   readonly version: string;
   /** Later configurations, from the file that this one came from. */
   readonly reloads?: ConfigReloads | undefined;
+  /** Who is revoked, by the file that the configuration names; it must be loaded. */
+  readonly denyList?: DenyListView | undefined;
   /** The system's if left out. */
   readonly clock?: Clock | undefined;
   /** Uniform in [0, 1): jitter. */
@@ -66,6 +70,10 @@ export interface App {
 
 export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const clock = deps.clock ?? systemClock;
+  if ((config.revocations === undefined) !== (deps.denyList === undefined))
+    throw new Error('the deny list is not that of the configuration');
+  const denyFile = deps.denyList ?? NO_DENY_FILE;
+  const denyList = (): DenyList => denyFile.current();
   const log = await createLogger({ level: config.log.level, format: config.log.format, destination: deps.logDestination });
   const metrics = createMetrics({
     version: deps.version,
@@ -100,7 +108,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const listenerDeps: ListenerDeps = {
     identity: view,
     contexts,
-    judge: createPeerJudge(),
+    judge: createPeerJudge(denyList),
+    denyList,
     events,
     clock,
     files,
@@ -126,6 +135,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       config: { ...config.sds, limits: { ...config.sds.limits, maxConnections: filePlan.sds.most } },
       identity: view,
       policies: () => sdsPolicies(current),
+      denyList,
       events,
       clock,
       random: deps.random ?? Math.random,
@@ -211,6 +221,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     );
   });
   if (federation !== undefined) readiness.register('federation', () => federationCheck(federation.status()), { blocks: false });
+  readiness.register('revocations', () => (config.revocations === undefined ? { ok: true } : checkDenyList(denyFile)), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
   readiness.register(
     'policy_enforced',
@@ -288,6 +299,15 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     events.configReloaded(differences, needRestart);
   };
   const stopReloading = deps.reloads?.onReload(reload);
+  const stopRevoking = denyFile.onReload((reread) => {
+    if (!reread.ok) {
+      events.denyListReloadFailed(formatIssues(reread.problems).split('\n'));
+      return;
+    }
+    events.denyListReloaded(reread);
+    for (const listener of listeners) listener.judgeAgain();
+    sds?.policyChanged();
+  });
 
   return {
     stopRequested: stopAsked.signal,
@@ -300,6 +320,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         .map((check) => check.name),
     async start(signal) {
       events.started(deps.version);
+      if (config.revocations !== undefined) events.denyListLoaded(config.revocations.file, denyList().size);
       try {
         await startAll([...others, ...bundles, source], signal);
         for (const [name, server] of [
@@ -318,6 +339,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     },
     async stop(reason, deadline) {
       stopReloading?.();
+      stopRevoking();
       readiness.stopping();
       events.stopping(
         reason,
@@ -379,6 +401,13 @@ function firstProblem<T extends Checked>(listeners: readonly T[], problemOf: (li
   return { ok: true };
 }
 
+function checkDenyList(file: DenyListView): CheckResult {
+  const [first, ...more] = file.problems() ?? [];
+  if (first === undefined) return { ok: true, detail: `${file.current().size} entries` };
+  const others = more.length === 0 ? '' : `; and ${more.length} more problems`;
+  return { ok: false, detail: `the deny list before is in force: ${formatIssues([first])}${others}` };
+}
+
 function listenerStatus(listener: InboundListener | OutboundListener): ListenerStatus {
   const { ref, address, counters, config } = listener;
   return { listener: ref, address, to: config.to, identity: config.identity, counters };
@@ -401,6 +430,7 @@ interface SdsParts {
   readonly config: SdsConfig;
   readonly identity: IdentityView;
   readonly policies: () => ReadonlyMap<string, Policy>;
+  readonly denyList: () => DenyList;
   readonly events: Events;
   readonly clock: Clock;
   readonly random: () => number;

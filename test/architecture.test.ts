@@ -22,7 +22,10 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   http2: { ours: ['http1'], outside: [] },
   'proxy-protocol': { ours: ['lib'], outside: [] },
   identity: { ours: ['lib', 'spiffe'], outside: [] },
-  config: { ours: PURE, outside: ['node:crypto', 'node:fs/promises', 'node:net', 'node:path', 'yaml', 'zod'] },
+  config: {
+    ours: PURE,
+    outside: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:net', 'node:path', 'node:timers/promises', 'yaml', 'zod'],
+  },
   transport: {
     ours: ['lib'],
     outside: [
@@ -93,7 +96,8 @@ const LAYERS: Readonly<Record<string, Layer>> = {
 
 /** Some modules are for some files of a folder only. */
 const NARROWED: readonly { readonly module: RegExp; readonly folder: string; readonly files: readonly string[] }[] = [
-  { module: /^node:fs/, folder: 'config', files: ['load.ts', 'config-file.ts', 'generate.ts'] },
+  { module: /^node:fs/, folder: 'config', files: ['load.ts', 'file-watch.ts', 'deny-file.ts', 'generate.ts'] },
+  { module: /^node:timers/, folder: 'config', files: ['deny-file.ts'] },
   { module: /^node:net$/, folder: 'config', files: ['units.ts'] },
   { module: /^yaml$/, folder: 'config', files: ['yaml.ts'] },
   { module: /^(?:node:net|@grpc\/grpc-js)$/, folder: 'sds', files: ['server.ts', 'connection.ts', 'stream.ts'] },

@@ -8,6 +8,7 @@ import type {
   SocketConfig,
 } from '../config/config.ts';
 import type { XfccMode } from '../http1/identity-fields.ts';
+import { readDenyFile } from '../config/deny-file.ts';
 import { formatIssues } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
 import { formatAddress } from '../config/units.ts';
@@ -22,7 +23,14 @@ export async function check(file: string, { env, stdout, stderr }: CommandEnviro
     stderr(`${formatIssues(loaded.error)}\n`);
     return EXIT_USAGE;
   }
-  stdout(`${file} is valid\n${describeConfig(loaded.value)}`);
+  const { revocations } = loaded.value;
+  const denied = revocations && (await readDenyFile(revocations.file));
+  if (denied?.ok === false) {
+    stderr(`${formatIssues(denied.error)}\n`);
+    return EXIT_USAGE;
+  }
+  const revoked = denied === undefined ? '' : `deny list  ${revocations?.file}: ${denied.value.size} entries\n`;
+  stdout(`${file} is valid\n${describeConfig(loaded.value)}${revoked}`);
   return EXIT_OK;
 }
 

@@ -1,12 +1,15 @@
 import { createConfigFile, type ConfigReloads, type LoadedConfig } from '../config/config-file.ts';
+import { createDenyFile, type DenyFile } from '../config/deny-file.ts';
 import { formatIssues } from '../config/issue.ts';
 import { loadConfig } from '../config/load.ts';
 import { systemClock } from '../lib/clock.ts';
-import { EXIT_USAGE, type CommandEnvironment } from './environment.ts';
+import { EXIT_FAILED, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 import { VERSION } from './version.ts';
 
 /** How often the file is looked at. A change is in force after at most two looks. */
 const LOOK_EVERY_MS = 1000;
+/** The same of the deny list: somebody is to be shut out. */
+const LOOK_FOR_REVOKED_EVERY_MS = 250;
 
 export interface RunOptions {
   readonly file: string | undefined;
@@ -19,23 +22,37 @@ export async function run({ file, flags }: RunOptions, environment: CommandEnvir
   const { env, stderr } = environment;
   const configFile =
     file === undefined ? undefined : createConfigFile({ sources: { file, flags, env }, clock: systemClock, intervalMs: LOOK_EVERY_MS });
+  let denyFile: DenyFile | undefined;
   // From here on, a SIGHUP must not end the process; without a file there is nothing to read again.
-  const stopListening = environment.onHangup(() => configFile?.reload());
-  const loaded: LoadedConfig = configFile === undefined ? await loadConfig({ file, flags, env }) : await configFile.load();
-  if (!loaded.ok) {
-    stderr(`${formatIssues(loaded.error)}\n`);
-    stopListening();
-    return EXIT_USAGE;
-  }
-  const { runApp } = await import('../app.ts');
+  const stopListening = environment.onHangup(() => {
+    configFile?.reload();
+    denyFile?.reload();
+  });
   const watching = new AbortController();
-  const reloads: ConfigReloads = configFile ?? { onReload: () => () => {} };
-  const watch = configFile?.watch(watching.signal);
+  const watches: Promise<void>[] = [];
   try {
-    return await runApp(loaded.value, { reloads, version: VERSION, stderr }, signal);
+    const loaded: LoadedConfig = configFile === undefined ? await loadConfig({ file, flags, env }) : await configFile.load();
+    if (!loaded.ok) {
+      stderr(`${formatIssues(loaded.error)}\n`);
+      return EXIT_USAGE;
+    }
+    const { revocations } = loaded.value;
+    if (revocations !== undefined) {
+      denyFile = createDenyFile({ file: revocations.file, clock: systemClock, intervalMs: LOOK_FOR_REVOKED_EVERY_MS });
+      const revoked = await denyFile.load();
+      if (!revoked.ok) {
+        stderr(`${formatIssues(revoked.error)}\n`);
+        // What is missing may come; what is wrong must be mended.
+        return revoked.error[0].line === undefined ? EXIT_FAILED : EXIT_USAGE;
+      }
+    }
+    const { runApp } = await import('../app.ts');
+    const reloads: ConfigReloads = configFile ?? { onReload: () => () => {} };
+    for (const watched of [configFile, denyFile]) if (watched !== undefined) watches.push(watched.watch(watching.signal));
+    return await runApp(loaded.value, { reloads, denyList: denyFile, version: VERSION, stderr }, signal);
   } finally {
     watching.abort();
-    await watch;
+    await Promise.all(watches);
     stopListening();
   }
 }

@@ -22,6 +22,8 @@ export interface Config {
   readonly federation: readonly FederationConfig[];
   /** Undefined: not served. */
   readonly bundleEndpoint: BundleEndpointConfig | undefined;
+  /** Undefined: nobody is revoked but by the revocation lists of the Workload API. */
+  readonly revocations: RevocationsConfig | undefined;
   readonly log: { readonly level: LogLevel; readonly format: LogFormat };
   /** How long a stop waits for open connections; 0 closes them at once. */
   readonly drainTimeoutMs: number;
@@ -145,6 +147,12 @@ export interface MetricsConfig extends SocketConfig {
 
 export interface AdminConfig extends SocketConfig {
   readonly allowedHosts: readonly string[];
+}
+
+/** Who is refused whatever else speaks for them. */
+export interface RevocationsConfig {
+  /** The deny list: an absolute path. */
+  readonly file: string;
 }
 
 /** Envoy's Secret Discovery Service. */

@@ -119,6 +119,13 @@ export const hostName = z.string().transform(
   }),
 );
 
+/** Where it leads must not depend on where a process was started. */
+export const absolutePath = z
+  .string()
+  .max(4096)
+  // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
+  .regex(/^\/[^\u0000-\u001f\u007f]+$/, 'must be an absolute path, without control characters');
+
 export const spiffeId = z.string().transform(
   judged((text): Result<SpiffeId, UnitProblem> => {
     const parsed = parseSpiffeId(text);

@@ -25,6 +25,15 @@ test('a configuration that says the same changes nothing', () => {
   assert.deepEqual([plan.differences, plan.needRestart], [[], []]);
 });
 
+test('another deny list takes effect after a restart, and nothing is let in meanwhile', () => {
+  const revocations = { file: '/etc/scute/revoked.yaml' };
+  for (const wanted of [{}, { revocations: { file: '/etc/scute/other.yaml' } }]) {
+    const plan = planReload(config({ inbound: [API], revocations }), config({ inbound: [API], ...wanted }));
+
+    assert.deepEqual([plan.differences, plan.needRestart, plan.next.revocations], [[], ['revocations'], revocations]);
+  }
+});
+
 test('allow lists, limits, log level and drain time change while running', () => {
   const old = config({ inbound: [API], outbound: [DB] });
   const wanted = config({

@@ -78,6 +78,18 @@ test('a listener takes the limits that it does not set from the top level', () =
   assert.equal(own.maxConnections, 7);
 });
 
+test('a deny list has an absolute path, whatever folder a process is started in', () => {
+  assert.deepEqual(accepted({ inbound: [INBOUND], revocations: { file: '/etc/scute/revoked.yaml' } }).revocations, {
+    file: '/etc/scute/revoked.yaml',
+  });
+  assert.equal(accepted({ inbound: [INBOUND] }).revocations, undefined);
+  for (const file of ['revoked.yaml', './revoked.yaml', '', '/', '/etc/\u001b[2J'])
+    assert.deepEqual(problems({ ...BASE, inbound: [INBOUND], revocations: { file } }), [
+      'revocations.file: must be an absolute path, without control characters',
+    ]);
+  assert.deepEqual(problems({ ...BASE, inbound: [INBOUND], revocations: {} }), ['revocations.file: is required']);
+});
+
 test('patterns, SPIFFE IDs, modes and groups come out parsed', () => {
   const config = accepted({
     inbound: [

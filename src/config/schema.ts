@@ -532,6 +532,15 @@ export function createConfigSchema(lookups: Lookups) {
       bundleEndpoint: bundleEndpoint.optional().meta({
         description: 'a bundle endpoint for our own trust domain, with what the Workload API says of it; not served if left out',
       }),
+      revocations: z
+        .strictObject({
+          file: field.absolutePath.meta({
+            description:
+              'the deny list: SPIFFE IDs, certificates and serial numbers that are refused, and whose open connections are closed, within a second of a change; `docs/operations.md` has its form. It must be there at the start',
+          }),
+        })
+        .optional()
+        .meta({ description: 'who is refused whatever else speaks for them, in both directions; nobody if left out' }),
       log: z
         .strictObject({
           level: z
@@ -591,6 +600,7 @@ export function createConfigSchema(lookups: Lookups) {
         })),
         metrics: raw.metrics && { ...socketOf(raw.metrics), allowedHosts: raw.metrics.allowedHosts },
         admin: raw.admin && { ...socketOf(raw.admin), allowedHosts: raw.admin.allowedHosts },
+        revocations: raw.revocations,
         sds: raw.sds && sdsOf(raw.sds),
         federation: raw.federation,
         bundleEndpoint: raw.bundleEndpoint,

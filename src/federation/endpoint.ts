@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import { appearance } from '../config/config-file.ts';
+import { appearance } from '../config/file-watch.ts';
 import type { BundleEndpointConfig } from '../config/config.ts';
 import type { Address } from '../config/units.ts';
 import type { IdentityView } from '../identity/store.ts';

@@ -1,4 +1,5 @@
 import type { Clock } from '../lib/clock.ts';
+import type { DenyList } from '../policy/deny-list.ts';
 import type { DenyReason, PolicyReason, Verdict } from '../policy/verdict.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { CloseReason, ConnectionRecord } from '../telemetry/records.ts';
@@ -33,6 +34,8 @@ export class Session {
   peer: JudgedPeer | undefined;
   /** Set once the peer was admitted: judged again from this. */
   proven: ProvenPeer | undefined;
+  /** The deny list that was asked about the peer last, and let it be. */
+  clearedBy: DenyList | undefined;
   /** The SPIFFE ID that we presented. */
   ownId: SpiffeId | undefined;
   /** Wall time at which `expire` is called. */

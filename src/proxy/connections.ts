@@ -1,10 +1,12 @@
 import type { Clock, Timer } from '../lib/clock.ts';
 import { ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
+import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
 import { authorise } from '../policy/judge.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
+import type { PeerProblem } from '../spiffe/peer-problems.ts';
 import type { PeerRefusal } from '../spiffe/verify.ts';
 import { authenticateAgain, type ProvenPeer } from '../tls/peer.ts';
 import type { CloseReason } from '../telemetry/records.ts';
@@ -28,15 +30,18 @@ export class Connections {
   tick = 0;
   readonly #clock: Clock;
   readonly #limits: () => ConnectionLimits;
+  readonly #denyList: () => DenyList;
   readonly #live = new Set<Session>();
   #timer: Timer | undefined;
   #sweepMs = LONGEST_SWEEP_MS;
   #judging = 0;
   #whenEmpty: (() => void) | undefined;
 
-  constructor(clock: Clock, limits: () => ConnectionLimits) {
+  /** `denyList` is the one in force. */
+  constructor(clock: Clock, limits: () => ConnectionLimits, denyList: () => DenyList = () => EMPTY_DENY_LIST) {
     this.#clock = clock;
     this.#limits = limits;
+    this.#denyList = denyList;
   }
 
   get size(): number {
@@ -62,19 +67,20 @@ export class Connections {
   }
 
   /**
-   * Judges every admitted peer against a newer snapshot, policy and time, and dismisses those that would not be let in now. A
+   * Judges every admitted peer against a newer snapshot, deny list, policy and time, and dismisses those that would not be let in now. A
    * certificate that merely expired since its handshake is let be. A later call overtakes one that is still at work, and
    * begins with those that were judged longest ago: however fast updates come, everybody has a turn.
    */
   judgeAgain(snapshot: IdentitySnapshot, policy: Policy): void {
     const round = ++this.#judging;
+    const denyList = this.#denyList();
     const ownIds = snapshot.kind === 'held' ? new Set(snapshot.svids.map((svid) => svid.id)) : undefined;
     // Connections of one peer share what it proved.
     const answers = new Map<ProvenPeer, Again>();
     const authenticate = (proven: ProvenPeer): Again => {
       const known = answers.get(proven);
       if (known !== undefined) return known;
-      const again = authenticateAgain(proven, snapshot, this.#clock.now());
+      const again = authenticateAgain(proven, snapshot, this.#clock.now(), denyList);
       const answer = again.ok ? ok(again.value.id) : again;
       answers.set(proven, answer);
       return answer;
@@ -97,6 +103,7 @@ export class Connections {
         if (session.ended) continue;
         const problem = problemOf(session, authenticate, ownIds, judge);
         if (problem !== undefined) session.dismiss(problem.reason, problem.detail);
+        else session.clearedBy = denyList;
         // The last place: it was judged just now. A dismissed one leaves the set when it is closed.
         if (this.#live.delete(session)) this.#live.add(session);
       }
@@ -171,7 +178,7 @@ function problemOf(
   }
   const again = authenticate(proven);
   if (!again.ok) {
-    return { reason: again.error.problem === 'revoked' ? 'revoked' : 'authority_removed', detail: again.error.detail };
+    return { reason: closeReasonFor(again.error.problem), detail: again.error.detail };
   }
   // Who is here to be told that it is not allowed must still be who it was: a later list may admit it on this very connection.
   // A request may have been denied before the sweep came to its connection, on which others are answered still: that is no excuse.
@@ -184,6 +191,11 @@ function problemOf(
   }
   const { rule } = verdict;
   return { reason: 'policy', detail: `${again.value} is no longer allowed${rule === undefined ? '' : `: ${rule}`}` };
+}
+
+/** Why a connection ends whose peer would not be authenticated now. */
+export function closeReasonFor(problem: PeerProblem): CloseReason {
+  return problem === 'revoked' ? 'revoked' : 'authority_removed';
 }
 
 function drop(session: Session, reason: CloseReason, detail: string): void {

@@ -1,5 +1,6 @@
 import type { HttpConfig, InboundConfig } from '../config/config.ts';
 import { messageOf } from '../lib/errors.ts';
+import { ok } from '../lib/result.ts';
 import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
 import type { AcceptedConnection, SecureConnection } from '../transport/connection.ts';
 import { connect, type ConnectOutcome } from '../transport/node.ts';
@@ -148,6 +149,8 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       limits: http.limits,
       identity: buildIdentityFields(http, { peerId: id, ownId, leafSha256: leaf.sha256 }, this.guardsRequests),
       judge: (method, target, host) => {
+        const refused = this.refusedAnew(session, proven);
+        if (refused !== undefined) return ok(refused);
         const judged = authorisation.request(method, target, host);
         // Who may not ask for this may still ask for something else.
         if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());

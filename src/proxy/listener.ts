@@ -4,6 +4,8 @@ import { codeOf, messageOf } from '../lib/errors.ts';
 import { LONGEST_TIMER_MS, type Clock, type Timer } from '../lib/clock.ts';
 import type { Service } from '../lib/service.ts';
 import type { IdentityView } from '../identity/store.ts';
+import type { DenyList } from '../policy/deny-list.ts';
+import type { Verdict } from '../policy/verdict.ts';
 import type { Policy } from '../policy/policy.ts';
 import { auditOf } from '../policy/audit.ts';
 import type { Events } from '../telemetry/events.ts';
@@ -11,11 +13,11 @@ import type { Direction, ListenerCounters, ListenerRef } from '../telemetry/reco
 import type { OwnIdentity, TlsContexts } from '../tls/contexts.ts';
 import { Authorisation } from '../policy/judge.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
-import type { PeerJudge } from '../tls/peer.ts';
+import { authenticateAgain, type PeerJudge, type ProvenPeer } from '../tls/peer.ts';
 import type { AcceptedConnection, BoundListener, Connection, Endpoint } from '../transport/connection.ts';
 import { listen } from '../transport/node.ts';
 import { Admission } from './admission.ts';
-import { Connections } from './connections.ts';
+import { closeReasonFor, Connections } from './connections.ts';
 import type { FileAccount, FileBudget } from '../transport/file-budget.ts';
 import { Gate } from './gate.ts';
 import { Fields } from '../http1/fields.ts';
@@ -28,6 +30,8 @@ export interface ListenerDeps {
   readonly identity: IdentityView;
   readonly contexts: TlsContexts;
   readonly judge: PeerJudge;
+  /** In force now; `judge` asks the same. */
+  readonly denyList: () => DenyList;
   readonly events: Events;
   readonly clock: Clock;
   readonly files: FileBudget;
@@ -64,7 +68,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     this.settings = config;
     this.deps = deps;
     this.counters = deps.events.registerListener(this.ref);
-    this.#connections = new Connections(deps.clock, () => this.limits);
+    this.#connections = new Connections(deps.clock, () => this.limits, deps.denyList);
     this.#room = deps.waiting[direction];
     const { strangers, inbound, outbound } = deps.files;
     this.#files = direction === 'inbound' ? { pending: strangers, admitted: inbound } : { pending: outbound, admitted: outbound };
@@ -99,6 +103,8 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       finish: (session) => this.finish(session),
       admitted: (session) => {
         this.#pending.delete(session);
+        // It was judged just now.
+        session.clearedBy = deps.denyList();
         if (direction === 'inbound') deps.files.admitted(FILES_A_CONNECTION);
         this.#connections.add(session);
         this.#gate.handshakeEnded();
@@ -157,11 +163,12 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     this.settings = config;
     this.#gate.limitsChanged();
     this.#connections.limitsChanged();
-    this.#judgeAgain();
+    this.judgeAgain();
     this.#policyInForce();
   }
 
-  #judgeAgain(): void {
+  /** The deny list is another one, or the policy: everybody is judged by what is in force now. */
+  judgeAgain(): void {
     const snapshot = this.deps.identity.current();
     if (snapshot !== undefined) this.#connections.judgeAgain(snapshot, this.policy);
   }
@@ -179,7 +186,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     const nextMs = this.policy.nextLook(nowMs);
     if (nextMs === Infinity) return;
     this.#policyTimer = clock.after(Math.min(nextMs - nowMs, LONGEST_TIMER_MS), () => {
-      this.#judgeAgain();
+      this.judgeAgain();
       this.#awaitPolicy();
     });
   }
@@ -199,6 +206,27 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     this.#forced += await this.#connections.drain(deadline);
     this.#policyTimer?.cancel();
     this.#unsubscribe?.();
+  }
+
+  /**
+   * The refusal of a request whose peer would not be authenticated any more, now that there is another deny list: the sweep may come to
+   * its connection after the request. Once a connection and list, that costs as much as to judge it again, and nothing after that.
+   */
+  protected refusedAnew(session: Session, proven: ProvenPeer): (Verdict & { readonly allowed: false }) | undefined {
+    const { identity, clock, denyList } = this.deps;
+    const list = denyList();
+    const snapshot = identity.current();
+    if (session.clearedBy === list || snapshot === undefined) return undefined;
+    const again = authenticateAgain(proven, snapshot, clock.now(), list);
+    if (again.ok) {
+      session.clearedBy = list;
+      return undefined;
+    }
+    const { problem, detail } = again.error;
+    session.rule = undefined;
+    session.denied = problem;
+    session.because(closeReasonFor(problem), detail);
+    return { allowed: false, peer: proven.authenticated.id, reason: problem, rule: undefined, detail };
   }
 
   /** Inbound: who may connect, and ask for what. Outbound: who the server must be, and may be asked what. */

@@ -1,5 +1,6 @@
 import { isIpAddress } from '../config/units.ts';
 import type { OutboundConfig, OutboundHttpConfig } from '../config/config.ts';
+import { ok } from '../lib/result.ts';
 import type { Authorisation } from '../policy/judge.ts';
 import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
 import type { AcceptedConnection } from '../transport/connection.ts';
@@ -112,6 +113,8 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       judge: (method, target, host) => {
         const { proven } = session;
         if (proven === undefined) throw new Error('a request was judged before its server');
+        const refused = this.refusedAnew(session, proven);
+        if (refused !== undefined) return ok(refused);
         authorisation ??= this.authorisation(proven.authenticated.id);
         const judged = authorisation.request(method, target, host);
         if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());
@@ -160,6 +163,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
             return;
           }
           session.proven = judged.proven;
+          session.clearedBy = this.deps.denyList();
           judged.connection.dropPeerEvidence();
           session.expiresAtMs = Math.min(expiryOf(own), judged.proven.authenticated.leaf.notAfterMs);
           done({ ok: true, connection: judged.connection });

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { inspect } from 'node:util';
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { test } from 'node:test';
+import { denyListOf } from '../../test/support/deny-file.ts';
 import { policyFrom, policyOf } from '../../test/support/policies.ts';
 import { explicit, implicit, sequence } from '../../test/support/der-writer.ts';
 import { createTestAuthority, directoryName, uriName, type CrlOptions, type TestAuthority } from '../../test/support/pki.ts';
@@ -526,4 +527,23 @@ test('what is served is made once; names of what we do not have are not kept, si
 
   for (const name of [`hint:${'x'.repeat(200_000)}`, 'spiffe://example.org/nobody', 'spiffe://nowhere.example', 'file-root:/x'])
     assert.notEqual(from.lookup(name, 'spiffe'), from.lookup(name, 'spiffe'));
+});
+
+test('an authority on the deny list is not sent, and a trust domain of such alone has no bundle', () => {
+  const other = createTestAuthority({ trustDomain: 'example.org' });
+  const both = buildTrustBundle(bundleOf(own).trustDomain, Buffer.concat([own.der, other.der]));
+  assert.ok(both.ok);
+  const [first] = bundleOf(own).authorities;
+  assert.ok(first !== undefined);
+  const serial = `${first.serial}@${first.subjectKeyId}`;
+
+  for (const entries of [{ certificates: [first.sha256] }, { serials: [serial] }]) {
+    const denyList = denyListOf(entries);
+    const from = catalogue({ denyList }, withBundles(both.value, bundleOf(partner)));
+    assert.equal(read(from, 'ROOTCA', 'root_ca').trustedCa, other.pem);
+    assert.deepEqual(read(from, 'ALL').spiffe, { 'example.org': other.pem, 'partner.example': partner.pem });
+    assert.equal(reason(catalogue({ denyList }), 'ROOTCA'), 'empty_bundle');
+    // What is ours is presented all the same.
+    assert.ok(from.lookup('default', 'spiffe').found);
+  }
 });

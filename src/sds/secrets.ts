@@ -9,6 +9,7 @@ import {
   type SubjectAltNameMatcher,
 } from '../gen/secret_pb.ts';
 import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
+import type { DenyList } from '../policy/deny-list.ts';
 import type { Policy } from '../policy/policy.ts';
 import { parseSpiffeId, pathOf, trustDomainId, trustDomainOf } from '../spiffe/spiffe-id.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
@@ -58,6 +59,8 @@ export interface CatalogueOptions {
   readonly crls: boolean;
   /** Policies that go, as matchers, into the validation contexts of these names. */
   readonly policies: ReadonlyMap<string, Policy>;
+  /** Authorities that it names go into no validation context. */
+  readonly denyList: DenyList;
 }
 
 /** What the SPIRE agent calls them. */
@@ -204,7 +207,9 @@ class SnapshotCatalogue implements Catalogue {
     const crls = this.#options.crls ? this.#crlsOf(bundle) : undefined;
     return {
       trustDomain: bundle.trustDomain,
-      authorities: sentAuthorities(bundle).toSorted(byDigest),
+      authorities: sentAuthorities(bundle)
+        .filter((authority) => !this.#options.denyList.namesAuthority(authority))
+        .toSorted(byDigest),
       crls: crls?.ok === true ? crls.value.crls.toSorted(byDigest) : [],
     };
   }

@@ -6,6 +6,7 @@ import { LONGEST_TIMER_MS, type Clock, type Timer } from '../lib/clock.ts';
 import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
 import type { Service } from '../lib/service.ts';
 import { createWatch } from '../lib/watch.ts';
+import type { DenyList } from '../policy/deny-list.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { SdsEvents } from '../telemetry/sds-events.ts';
 import { prepareUnixSocket, type PreparedUnixSocket } from '../transport/unix-socket.ts';
@@ -19,6 +20,8 @@ export interface SdsServerDeps {
   readonly identity: IdentityView;
   /** The policies that go into validation contexts, by the name of the secret. */
   readonly policies: () => ReadonlyMap<string, Policy>;
+  /** In force now. */
+  readonly denyList: () => DenyList;
   readonly events: SdsEvents;
   readonly clock: Clock;
   /** Uniform in [0, 1). */
@@ -29,7 +32,7 @@ export interface SdsServer extends Service {
   /** Where it is bound; undefined before `start`. A port of 0 has become the real one. */
   address(): Address | undefined;
   streams(): readonly XdsStream[];
-  /** A policy is another one. */
+  /** A policy is another one, or the deny list. */
   policyChanged(): void;
 }
 
@@ -78,7 +81,7 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
     expiry?.cancel();
     if (snapshot === undefined) return;
     const nowMs = clock.now();
-    catalogue = buildCatalogue(snapshot, { ...config, policies: deps.policies() }, nowMs);
+    catalogue = buildCatalogue(snapshot, { ...config, policies: deps.policies(), denyList: deps.denyList() }, nowMs);
     events.notes(catalogue.notes);
     if (isServing.get() !== true) isServing.set(true);
     const { changesAtMs } = catalogue;

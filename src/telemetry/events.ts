@@ -56,8 +56,18 @@ export interface Events {
   logLevelChanged(from: LogLevel, to: LogLevel): void;
   configReloaded(differences: readonly string[], needRestart: readonly string[]): void;
   configReloadFailed(problems: readonly string[]): void;
+  denyListLoaded(file: string, entries: number): void;
+  denyListReloaded(reload: DenyListDifference): void;
+  denyListReloadFailed(problems: readonly string[]): void;
   stopping(reason: string, openConnections: number): void;
   stopped(drained: boolean, forcedConnections: number): void;
+}
+
+/** What a deny list has that the one before had not, and the reverse: how many entries, and the first of them. */
+export interface DenyListDifference {
+  readonly entries: number;
+  readonly added: { readonly count: number; readonly first: readonly string[] };
+  readonly removed: { readonly count: number; readonly first: readonly string[] };
 }
 
 export interface EventsOptions {
@@ -239,6 +249,20 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     configReloadFailed(problems) {
       metrics.configReloads.failed += 1;
       logger.error({ problems }, 'configuration not reloaded; the old one stays in force');
+    },
+    denyListLoaded(file, entries) {
+      metrics.setDenyListEntries(entries);
+      logger.info({ file, entries }, 'deny list in force');
+    },
+    denyListReloaded({ entries, added, removed }) {
+      metrics.denyListReloads.ok += 1;
+      metrics.setDenyListEntries(entries);
+      const differences = [...added.first.map((entry) => `+ ${entry}`), ...removed.first.map((entry) => `- ${entry}`)];
+      logger.info({ entries, added: added.count, removed: removed.count, differences }, 'deny list reloaded');
+    },
+    denyListReloadFailed(problems) {
+      metrics.denyListReloads.failed += 1;
+      logger.error({ problems }, 'deny list not reloaded; the old one stays in force');
     },
     stopping(reason, openConnections) {
       logger.info({ reason, open_connections: openConnections }, 'stopping');

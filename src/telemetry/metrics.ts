@@ -79,12 +79,14 @@ export interface Metrics {
   readonly identityUpdates: { readonly ok: Tally; readonly rejected: Tally };
   readonly workloadApiErrors: Tally;
   readonly configReloads: { ok: number; failed: number };
+  readonly denyListReloads: { ok: number; failed: number };
   readonly sds: SdsMetrics;
   readonly federation: FederationMetrics;
   setWorkloadApiConnected(connected: boolean): void;
   /** Replaces everything that is said of certificates: series of vanished ones go. */
   setIdentity(snapshot: IdentitySnapshot): void;
   setApplicationExposed(listener: ListenerRef, exposed: boolean): void;
+  setDenyListEntries(entries: number): void;
   /** `checks` is asked at each scrape. */
   setReadinessSource(checks: () => readonly ReadinessSeries[]): void;
   /** Both are asked at each scrape: descriptors by their use, and bytes that are kept of connections that wait, by direction. */
@@ -342,6 +344,12 @@ export function createMetrics(options: MetricsOptions): Metrics {
     add({ result: 'ok' }, configReloads.ok);
     add({ result: 'failed' }, configReloads.failed);
   });
+  const denyListReloads = { ok: 0, failed: 0 };
+  counter('deny_list_reloads_total', 'Reloads of the deny list', ['result'], (add) => {
+    add({ result: 'ok' }, denyListReloads.ok);
+    add({ result: 'failed' }, denyListReloads.failed);
+  });
+  const denyListEntries = gauge('deny_list_entries', 'Entries of the deny list in force; 0 without one');
   const applicationExposed = gauge('application_exposed', '1 if the application of that listener can also be reached around Scute', [
     'listener',
   ]);
@@ -386,6 +394,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     identityUpdates,
     workloadApiErrors,
     configReloads,
+    denyListReloads,
     sds,
     federation,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
@@ -412,6 +421,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
         }
       }
     },
+    setDenyListEntries: (entries) => denyListEntries.set(entries),
     setApplicationExposed: (listener, exposed) => applicationExposed.set({ listener: listener.name }, exposed ? 1 : 0),
     setReadinessSource(checks) {
       readiness = checks;

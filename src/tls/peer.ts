@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
+import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
 import { parseCertificate, type Certificate } from '../spiffe/certificate.ts';
 import { claimedIdOf } from '../spiffe/leaf-profile.ts';
 import type { SecondJudge } from '../spiffe/path.ts';
@@ -27,6 +28,8 @@ export interface ProvenPeer {
   readonly chainDer: readonly Uint8Array[];
   /** What OpenSSL said of the chain before it was asked about the path that our walk found; undefined if it trusted the chain. */
   readonly objection: string | undefined;
+  /** The deny list that was asked about the path: what another says of it is not known. */
+  readonly clearedBy: DenyList;
 }
 
 export type PeerRole = 'client' | 'server';
@@ -38,7 +41,7 @@ export interface PeerJudge {
   /**
    * Who is at the other end of a finished handshake. Our own walk to an authority of the peer's own trust domain decides,
    * and OpenSSL must agree: with the chain, which it verified over the pool of all authorities, or, where its verdict can
-   * come from the wrong choice of an issuer, with each step of the path that the walk found.
+   * come from the wrong choice of an issuer, with each step of the path that the walk found. Then the deny list is asked.
    */
   authenticate(connection: SecureConnection, role: PeerRole, snapshot: Trust, nowMs: number): Result<ProvenPeer, PeerRefusal>;
 }
@@ -56,7 +59,8 @@ const MAX_ISSUER_BYTES = 2 * 1024 * 1024;
  */
 const MAX_UNREAD_BYTES = 16_384;
 
-export function createPeerJudge(): PeerJudge {
+/** `denyList` is the one in force. */
+export function createPeerJudge(denyList: () => DenyList = () => EMPTY_DENY_LIST): PeerJudge {
   let generation = -1;
   const proven = new Remembered<ProvenPeer>(MAX_CACHED, MAX_CACHED_BYTES, ({ chainDer }) => bytesOf(chainDer));
   const issuers = new Remembered<readonly Uint8Array[]>(MAX_ISSUERS, MAX_ISSUER_BYTES, bytesOf);
@@ -83,16 +87,18 @@ export function createPeerJudge(): PeerJudge {
         if (!claimed.ok) return claimed;
         if (!mayBeWrongChoice(libraryProblem)) return err(refusedByLibrary(libraryProblem, claimed.value.id));
       }
+      const list = denyList();
       const remembered = proven.get(key);
-      const known = remembered !== undefined && nowMs < remembered.authenticated.validUntilMs ? remembered : undefined;
+      const isInForce = remembered !== undefined && nowMs < remembered.authenticated.validUntilMs && remembered.clearedBy === list;
+      const known = isInForce ? remembered : undefined;
       if (known !== undefined && libraryProblem === undefined && isWithinLimits) return ok(known);
       const read = chainDer();
       if (read === undefined && (libraryProblem !== undefined || !isWithinLimits)) return err(notRead(leafDer));
       if (known !== undefined && libraryProblem !== undefined && isFlightOf(known, read ?? [])) return ok(known);
       const sent = read ?? likelyChain(leafDer, issuers);
-      const judged = verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem));
+      const judged = unlessDenied(verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem)), list);
       if (!judged.ok) return read === undefined ? err(notRead(leafDer)) : judged;
-      const peer: ProvenPeer = { authenticated: keptOf(judged.value), chainDer: sent, objection: libraryProblem };
+      const peer: ProvenPeer = { authenticated: keptOf(judged.value), chainDer: sent, objection: libraryProblem, clearedBy: list };
       proven.set(key, peer);
       if (read !== undefined && libraryProblem === undefined) issuers.set(issuerKey(judged.value.leaf), read.slice(1));
       return ok(peer);
@@ -156,12 +162,28 @@ function refusedByLibrary(code: string, id: SpiffeId): PeerRefusal {
   return { problem: 'untrusted_chain', detail: `OpenSSL does not trust the chain: ${code}`, claimedId: id };
 }
 
+function unlessDenied(verified: Result<AuthenticatedPeer, PeerRefusal>, denyList: DenyList): Result<AuthenticatedPeer, PeerRefusal> {
+  if (!verified.ok) return verified;
+  const { id, path } = verified.value;
+  const detail = denyList.refusal(id, path);
+  return detail === undefined ? verified : err({ problem: 'revoked', detail, claimedId: id });
+}
+
 /**
- * Judges a peer of a live connection against a newer snapshot, with the second look if it needed that to be let in.
+ * Judges a peer of a live connection against a newer snapshot and deny list, with the second look if it needed that to be let in.
  * Certificates that merely expired since it was proven do not count: the question is whether there is a path that would still be
  * trusted. What had expired before then makes none, and what is revoked is so whatever its dates are.
  */
 export function authenticateAgain(
+  proven: ProvenPeer,
+  snapshot: IdentitySnapshot,
+  nowMs: number,
+  denyList: DenyList = EMPTY_DENY_LIST,
+): Result<AuthenticatedPeer, PeerRefusal> {
+  return unlessDenied(verifyAgain(proven, snapshot, nowMs), denyList);
+}
+
+function verifyAgain(
   { authenticated, chainDer, objection }: ProvenPeer,
   snapshot: IdentitySnapshot,
   nowMs: number,

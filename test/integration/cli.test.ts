@@ -120,6 +120,16 @@ test('scute envoy prints text as text, though YAML 1.1 has more words for true, 
   assert.doesNotMatch(stdout.slice(stdout.indexOf('\n')), /: (?!\d+$|true$|false$)[^"\n{[]/m, 'a plain text');
 });
 
+test('scute envoy says that Envoy does not know the deny list', async (t) => {
+  const inbound = [{ listen: '127.0.0.1:1', to: '127.0.0.1:2', allow: ['spiffe://example.org/web'] }];
+  const config = { workloadApi: { endpoint: 'unix:///run/agent.sock' }, inbound, sds: { listen: 'unix:///run/sds.sock' } };
+  const print = async (more: object): Promise<string> =>
+    (await scute(['envoy', '-c', await configFile(t, JSON.stringify({ ...config, ...more }))])).stdout;
+
+  assert.match(await print({ revocations: { file: '/etc/scute/revoked.yaml' } }), /^# Envoy does not know the deny list/m);
+  assert.doesNotMatch(await print({}), /deny list/);
+});
+
 test('scute check reports every problem with file, line and column, and exits 64', async (t) => {
   const file = await configFile(t, 'inbound:\n  - listen: 0.0.0.0:8443\n    to: 10.0.0.1:80\n    alow: []\nbogus: 1\n');
 

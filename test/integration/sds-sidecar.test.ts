@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
+import { X509Certificate } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { status } from '@grpc/grpc-js';
 import { API, startExampleDomain, WEB } from '../support/data-path.ts';
+import { startDenyFile } from '../support/deny-file.ts';
 import { eventually } from '../support/eventually.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { ask } from '../support/http.ts';
@@ -97,6 +99,28 @@ test('a reload changes the allow list that Envoy is given; one that loses its li
   assert.deepEqual(deltaSecretsOf(await stream.next())[0]?.matchers, [`exact ${API}`]);
   await sidecar.reload(config([]));
   assert.deepEqual((await stream.next()).removedResources, ['ROOTCA']);
+});
+
+test('an authority that comes onto the deny list goes out of the bundles of Envoy at once, and back', async (t) => {
+  const spiffe = await startExampleDomain(t);
+  await spiffe.prepareRoot('example.org');
+  const list = await startDenyFile(t);
+  const socket = `unix://${join(await temporaryFolder(t), 'sds.sock')}`;
+  await startSidecar(t, { workloadApi: { endpoint: spiffe.endpoint('api') }, sds: { listen: socket }, ...list.file });
+  const stream = openDelta(sdsClient(t, socket));
+  stream.send({ resourceNamesSubscribe: ['ROOTCA'] });
+  const sent = async (): Promise<string[]> => {
+    const [secret] = deltaSecretsOf(await stream.next());
+    return (secret?.spiffe?.['example.org'] ?? '').match(/-----BEGIN[^]*?END CERTIFICATE-----/g) ?? [];
+  };
+  const before = await sent();
+  assert.equal(before.length, 2);
+  const [gone = '', stays = ''] = before;
+
+  await list.become({ certificates: [new X509Certificate(gone).fingerprint256] });
+  assert.deepEqual(await sent(), [stays]);
+  await list.become({});
+  assert.deepEqual(await sent(), before);
 });
 
 test('a stop ends SDS streams at once, though connections have long to drain', async (t) => {

@@ -19,6 +19,7 @@ import { SecretDiscoveryService } from '../../src/gen/sds_pb.ts';
 import type { IdentitySnapshot } from '../../src/identity/snapshot.ts';
 import { createIdentityStore } from '../../src/identity/store.ts';
 import { systemClock, type Clock } from '../../src/lib/clock.ts';
+import { EMPTY_DENY_LIST, type DenyList } from '../../src/policy/deny-list.ts';
 import type { Policy } from '../../src/policy/policy.ts';
 import { createSdsServer, type SdsServer } from '../../src/sds/server.ts';
 import { SECRET_TYPE } from '../../src/sds/wire.ts';
@@ -47,6 +48,7 @@ export interface TestSdsOptions {
   readonly sds?: object;
   readonly clock?: Clock;
   readonly policies?: () => ReadonlyMap<string, Policy>;
+  readonly denyList?: () => DenyList;
   readonly logLevel?: 'info' | 'debug';
   readonly logFormat?: 'json' | 'pretty';
 }
@@ -65,6 +67,7 @@ export async function startSds(t: TestContext, options: TestSdsOptions = {}): Pr
     config,
     identity: view,
     policies: options.policies ?? (() => new Map()),
+    denyList: options.denyList ?? (() => EMPTY_DENY_LIST),
     events: createEvents({ logger, metrics, clock }).sds,
     clock,
     random: Math.random,

@@ -1,6 +1,7 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import { anyUnpack } from '@bufbuild/protobuf/wkt';
 import { SecretSchema, SPIFFECertValidatorConfigSchema } from '../../src/gen/secret_pb.ts';
+import { EMPTY_DENY_LIST } from '../../src/policy/deny-list.ts';
 import { DEFAULT_NAMES, type Catalogue, type CatalogueOptions, type Lookup, type Secret } from '../../src/sds/secrets.ts';
 import type { SdsMissingReason } from '../../src/telemetry/sds-records.ts';
 
@@ -49,7 +50,13 @@ function textOf(source: { readonly specifier: { readonly value?: Uint8Array | un
 }
 
 /** The options that a configuration without any gives. */
-export const PLAIN_OPTIONS: CatalogueOptions = { ...DEFAULT_NAMES, identity: { by: 'default' }, crls: false, policies: new Map() };
+export const PLAIN_OPTIONS: CatalogueOptions = {
+  ...DEFAULT_NAMES,
+  identity: { by: 'default' },
+  crls: false,
+  policies: new Map(),
+  denyList: EMPTY_DENY_LIST,
+};
 
 /** A catalogue of secrets that are nothing but a name and a version. Names that begin with `bundle` are bundles. */
 export function catalogueOf(

@@ -1,10 +1,11 @@
 import type { TestContext } from 'node:test';
 import { createApp, type App } from '../../src/app.ts';
 import type { ConfigReloads, LoadedConfig } from '../../src/config/config-file.ts';
+import { createDenyFile, type DenyListView } from '../../src/config/deny-file.ts';
 import { formatIssues } from '../../src/config/issue.ts';
 import { parseConfig } from '../../src/config/load.ts';
 import { formatAddress } from '../../src/config/units.ts';
-import type { Clock } from '../../src/lib/clock.ts';
+import { systemClock, type Clock } from '../../src/lib/clock.ts';
 import { eventually } from './eventually.ts';
 import { ask } from './http.ts';
 
@@ -33,6 +34,8 @@ export interface SidecarOptions {
   readonly clock?: Clock;
   /** Bytes that are kept of connections that wait, in each direction. */
   readonly maxKeptBytes?: number;
+  /** Instead of that in the file that the configuration names. */
+  readonly denyList?: DenyListView;
   /** Do not wait for readiness. */
   readonly unready?: boolean;
 }
@@ -58,9 +61,12 @@ export async function startSidecar(t: TestContext, config: object, options: Side
     });
   const loaded = await load(config);
   if (!loaded.ok) throw new Error(formatIssues(loaded.error));
+  const { revocations } = loaded.value;
+  const denyList = options.denyList ?? (revocations && (await watchDenyFile(t, revocations.file)));
   const app = await createApp(loaded.value, {
     version: '0.0.0-test',
     reloads,
+    denyList,
     clock: options.clock,
     maxKeptBytes: options.maxKeptBytes,
     logDestination: { write: (line) => void lines.push(JSON.parse(line) as LogLine) },
@@ -112,4 +118,17 @@ export async function startSidecar(t: TestContext, config: object, options: Side
   };
   if (options.unready !== true) await sidecar.ready();
   return sidecar;
+}
+
+async function watchDenyFile(t: TestContext, file: string): Promise<DenyListView> {
+  const denyFile = createDenyFile({ file, clock: systemClock, intervalMs: 10 });
+  const denied = await denyFile.load();
+  if (!denied.ok) throw new Error(formatIssues(denied.error));
+  const watching = new AbortController();
+  const watch = denyFile.watch(watching.signal);
+  t.after(async () => {
+    watching.abort();
+    await watch;
+  });
+  return denyFile;
 }

@@ -1,0 +1,143 @@
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { setImmediate as othersTurn } from 'node:timers/promises';
+import type { Clock } from '../lib/clock.ts';
+import { messageOf } from '../lib/errors.ts';
+import { err, ok, type Result } from '../lib/result.ts';
+import { tellEach } from '../lib/watch.ts';
+import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
+import { DenyLineReader } from './deny-lines.ts';
+import { FileWatch } from './file-watch.ts';
+import type { ConfigIssue } from './issue.ts';
+
+/** Why there is no list. Without `line` the file could not be read. */
+export type DenyFileProblem = readonly [ConfigIssue, ...ConfigIssue[]];
+
+/** What came of reading the file again. */
+export type DenyListReload =
+  | { readonly ok: true; readonly entries: number; readonly added: Difference; readonly removed: Difference }
+  /** The old list stays. */
+  | { readonly ok: false; readonly problems: DenyFileProblem };
+
+export interface Difference {
+  readonly count: number;
+  readonly first: readonly string[];
+}
+
+/** What an application needs of the deny list. */
+export interface DenyListView {
+  /** In force now. */
+  current(): DenyList;
+  /** Why the file is not what is in force, or undefined if it is. */
+  problems(): DenyFileProblem | undefined;
+  /** Calls `listener` with each later reading that changed something, or was asked for. Returns the way to stop. */
+  onReload(listener: (reload: DenyListReload) => void): () => void;
+}
+
+/** Where there is no file. */
+export const NO_DENY_FILE: DenyListView = {
+  current: () => EMPTY_DENY_LIST,
+  problems: () => undefined,
+  onReload: () => () => undefined,
+};
+
+/** A deny list in a file that is read again when it changes. */
+export interface DenyFile extends DenyListView {
+  /** Reads the file for the first time; how many entries it has. */
+  load(): Promise<Result<number, DenyFileProblem>>;
+  /** Reads the file soon, whether it changed or not, and tells the listeners. */
+  reload(): void;
+  /** Looks at the file until `signal` aborts. */
+  watch(signal: AbortSignal): Promise<void>;
+}
+
+export interface DenyFileOptions {
+  readonly file: string;
+  readonly clock: Clock;
+  /** How often to look. */
+  readonly intervalMs: number;
+}
+
+/** Entries that are told of each difference. */
+const MAX_TOLD = 20;
+/** Some 500 lines, which take a millisecond. */
+const CHUNK_BYTES = 32_768;
+
+export function createDenyFile({ file, clock, intervalMs }: DenyFileOptions): DenyFile {
+  const listeners = new Set<(reload: DenyListReload) => void>();
+  let list = EMPTY_DENY_LIST;
+  let problems: DenyFileProblem | undefined;
+
+  const watch = new FileWatch({
+    file,
+    clock,
+    intervalMs,
+    async read(asked) {
+      const loaded = await readDenyFile(file);
+      if (!loaded.ok) {
+        problems = loaded.error;
+        tellEach(listeners, { ok: false, problems });
+        return;
+      }
+      const added = await inTurns(loaded.value.notIn(list, MAX_TOLD));
+      const removed = await inTurns(list.notIn(loaded.value, MAX_TOLD));
+      const isSame = added.count === 0 && removed.count === 0;
+      const isHealed = problems !== undefined;
+      problems = undefined;
+      // The same entries may stand on other lines.
+      list = loaded.value;
+      if (!isSame || isHealed || asked) tellEach(listeners, { ok: true, entries: list.size, added, removed });
+    },
+  });
+
+  return {
+    current: () => list,
+    problems: () => problems,
+    onReload(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
+    async load() {
+      await watch.remember();
+      const loaded = await readDenyFile(file);
+      if (!loaded.ok) return loaded;
+      list = loaded.value;
+      return ok(list.size);
+    },
+    reload: () => watch.ask(),
+    watch: (signal) => watch.run(signal),
+  };
+}
+
+/** Reads and compiles a deny list, a part at a time: a million lines stop nobody else. */
+export async function readDenyFile(file: string): Promise<Result<DenyList, DenyFileProblem>> {
+  const unread = (message: string): Result<never, DenyFileProblem> =>
+    err([{ source: file, line: undefined, column: undefined, path: '', message }]);
+  try {
+    // A pipe without a writer would otherwise hold up a thread for ever.
+    await using handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+    const before = await handle.stat({ bigint: true });
+    if (!before.isFile()) return unread('is not a regular file');
+    const reader = new DenyLineReader(file);
+    const bytes = Buffer.allocUnsafe(CHUNK_BYTES);
+    for (;;) {
+      const { bytesRead } = await handle.read(bytes, 0, bytes.length, null);
+      if (bytesRead === 0 || !reader.push(bytes.subarray(0, bytesRead))) break;
+    }
+    const [issue, ...more] = reader.finish();
+    if (issue !== undefined) return err([issue, ...more]);
+    const after = await handle.stat({ bigint: true });
+    if (after.size !== before.size || after.mtimeNs !== before.mtimeNs) return unread('was changed while it was read');
+    return ok(await inTurns(reader.builder.build(file)));
+  } catch (cause) {
+    return unread(`cannot be read: ${messageOf(cause)}`);
+  }
+}
+
+async function inTurns<T>(steps: Generator<void, T>): Promise<T> {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+    await othersTurn();
+  }
+}

@@ -1,0 +1,74 @@
+import { stat } from 'node:fs/promises';
+import type { Clock } from '../lib/clock.ts';
+import { messageOf } from '../lib/errors.ts';
+
+export interface FileWatchOptions {
+  readonly file: string;
+  readonly clock: Clock;
+  /** How often to look. A change is read after at most two looks. */
+  readonly intervalMs: number;
+  /** The file is to be read: it has changed, or, with `asked`, somebody said so. */
+  read(asked: boolean): Promise<void>;
+}
+
+/**
+ * Notices that a file has changed. It watches by looking, because a Kubernetes ConfigMap is changed by swapping a symbolic link two levels
+ * up, which change notifications on the file itself do not see. A change is read once the file has looked the same twice, so that one
+ * being written is not taken for a whole one.
+ */
+export class FileWatch {
+  readonly #options: FileWatchOptions;
+  /** How the file looked at the last look, and when it was last read. */
+  #seen = '';
+  #readAs = '';
+  #asked = false;
+  #wake: (() => void) | undefined;
+
+  constructor(options: FileWatchOptions) {
+    this.#options = options;
+  }
+
+  /** The file is about to be read for the first time. A change between the two is found by the next look. */
+  async remember(): Promise<void> {
+    this.#readAs = this.#seen = await appearance(this.#options.file);
+  }
+
+  /** Reads the file soon, whether it changed or not. */
+  ask(): void {
+    this.#asked = true;
+    this.#wake?.();
+  }
+
+  /** Looks at the file until `signal` aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock, intervalMs } = this.#options;
+    while (!signal.aborted) {
+      const nap = new AbortController();
+      this.#wake = () => nap.abort();
+      if (!this.#asked) await clock.sleep(intervalMs, AbortSignal.any([signal, nap.signal]));
+      if (signal.aborted) return;
+      await this.#look();
+    }
+  }
+
+  async #look(): Promise<void> {
+    const asked = this.#asked;
+    this.#asked = false;
+    const looks = await appearance(this.#options.file);
+    const settled = looks === this.#seen;
+    this.#seen = looks;
+    if (!asked && (!settled || looks === this.#readAs)) return;
+    this.#readAs = looks;
+    await this.#options.read(asked);
+  }
+}
+
+/** Changes whenever the file at the end of all links is written or another takes its place. */
+export async function appearance(file: string): Promise<string> {
+  try {
+    const { dev, ino, size, mtimeNs, ctimeNs } = await stat(file, { bigint: true });
+    return [dev, ino, size, mtimeNs, ctimeNs].join(' ');
+  } catch (cause) {
+    return `unread: ${messageOf(cause)}`;
+  }
+}

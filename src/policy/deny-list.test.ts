@@ -1,0 +1,106 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createTestAuthority, keyIdOf, type TestCertificate } from '../../test/support/pki.ts';
+import { parseCertificate, type Certificate } from '../spiffe/certificate.ts';
+import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
+import { DenyListBuilder, EMPTY_DENY_LIST, type DenyKind, type DenyList } from './deny-list.ts';
+
+const ID = requireSpiffeId('spiffe://example.org/ns/shop/web');
+const root = createTestAuthority();
+const intermediate = root.intermediate();
+const leaf = intermediate.issue({ id: ID });
+const path = [leaf, intermediate, root].map(read);
+
+function read({ der }: Pick<TestCertificate, 'der'>): Certificate {
+  const parsed = parseCertificate(der);
+  assert.ok(parsed.ok, parsed.ok ? '' : parsed.error);
+  return parsed.value;
+}
+
+function listOf(...entries: readonly (readonly [DenyKind, string])[]): DenyList {
+  const builder = new DenyListBuilder();
+  for (const [index, [kind, value]] of entries.entries()) assert.equal(builder.add(kind, value, index + 1), undefined, value);
+  return done(builder.build('revoked.yaml'));
+}
+
+function done<T>(steps: Generator<void, T>): T {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+  }
+}
+
+const keyId = (certificate: TestCertificate): string => keyIdOf(certificate.keys.publicKey).toString('hex');
+
+test('a SPIFFE ID is named by itself and by patterns, and no other is', () => {
+  for (const entry of [ID, 'spiffe://example.org/ns/*/web', 'spiffe://example.org/ns/shop/**', 'spiffe://example.org/**']) {
+    const said = listOf(['ids', entry]).refusal(ID, path) ?? '';
+    assert.ok(said.startsWith(`${ID} is on the deny list`) && said.includes(entry) && said.endsWith('(revoked.yaml:1)'), said);
+  }
+  const others = ['spiffe://example.org/ns/shop/web2', 'spiffe://example.org/ns/*', 'spiffe://example.com/**', `${ID}/**`];
+  assert.equal(listOf(...others.map((other) => ['ids', other] as const)).refusal(ID, path), undefined);
+});
+
+test('every certificate of the path is named by its hash, and by its serial number and the key of its issuer', () => {
+  const issuers = [intermediate, root, root];
+  for (const [index, certificate] of path.entries()) {
+    const issuer = issuers[index] ?? root;
+    for (const entry of [
+      ['certificates', certificate.sha256],
+      ['serials', `${certificate.serial}@${keyId(issuer)}`],
+      ['serials', `000${certificate.serial.toUpperCase()}@${keyId(issuer).toUpperCase()}`],
+    ] as const) {
+      const said = listOf(entry).refusal(ID, path) ?? '';
+      assert.ok(said.startsWith(index === 0 ? 'its certificate is' : 'the certificate of "'), said);
+    }
+    // The same number of another issuer is another certificate.
+    assert.equal(listOf(['serials', `${certificate.serial}@${keyId(leaf)}`]).refusal(ID, path), undefined);
+  }
+});
+
+test('what a leaf says of the key of its issuer counts for nothing', () => {
+  const claimed = Buffer.from('d4'.repeat(20), 'hex');
+  const lying = intermediate.issue({ id: ID, authorityKeyId: claimed });
+  const itsPath = [lying, intermediate, root].map(read);
+
+  assert.notEqual(listOf(['serials', `${lying.serial}@${keyId(intermediate)}`]).refusal(ID, itsPath), undefined);
+  assert.equal(listOf(['serials', `${lying.serial}@${claimed.toString('hex')}`]).refusal(ID, itsPath), undefined);
+});
+
+test('another certificate of the issuer, with another key identifier or none, does not save what its key signed', () => {
+  for (const subjectKeyId of [Buffer.from('d4'.repeat(20), 'hex'), null]) {
+    const shown = root.crossSign(intermediate, { subjectKeyId });
+    assert.notEqual(listOf(['serials', `${leaf.serial}@${keyId(intermediate)}`]).refusal(ID, [leaf, shown, root].map(read)), undefined);
+    // And what that certificate says of itself counts too.
+    const said = listOf(['serials', `${leaf.serial}@${'d4'.repeat(20)}`]).refusal(ID, [leaf, shown, root].map(read));
+    assert.equal(said === undefined, subjectKeyId === null);
+  }
+});
+
+test('an authority that another one signed is named by its serial number and the issuer that it states', () => {
+  const authority = read(intermediate);
+  assert.ok(listOf(['serials', `${intermediate.serial}@${keyId(root)}`]).namesAuthority(authority));
+  assert.ok(!listOf(['serials', `${intermediate.serial}@${keyId(intermediate)}`]).namesAuthority(authority));
+  assert.ok(listOf(['certificates', authority.sha256]).namesAuthority(authority));
+  assert.ok(listOf(['serials', `${root.serial}@${keyId(root)}`]).namesAuthority(read(root)));
+});
+
+test('a serial number that looks like a hash, and a hash that looks like a serial number, name nothing else', () => {
+  const [first] = path;
+  assert.ok(first !== undefined);
+  const odd = root.issue({ id: ID, serial: `1${'a'.repeat(63)}` });
+  const itsPath = [odd, root].map(read);
+  assert.equal(listOf(['certificates', `1${'a'.repeat(63)}`]).refusal(ID, itsPath), undefined);
+  assert.equal(listOf(['serials', `${first.sha256}@${keyId(intermediate)}`]).refusal(ID, path), undefined);
+  assert.notEqual(listOf(['serials', `1${'a'.repeat(63)}@${keyId(root)}`]).refusal(ID, itsPath), undefined);
+});
+
+test('the difference between lists is told by entries, a bounded number of them', () => {
+  const old = listOf(['ids', ID], ['ids', 'spiffe://example.org/a/*']);
+  const fresh = listOf(['ids', 'spiffe://example.org/a/*'], ['serials', '01@ab'], ['serials', '01@cd'], ['certificates', 'ab'.repeat(32)]);
+
+  assert.deepEqual(done(fresh.notIn(old, 2)), { count: 3, first: ['1@ab', '1@cd'] });
+  assert.deepEqual(done(old.notIn(fresh, 2)), { count: 1, first: [ID] });
+  assert.deepEqual(done(fresh.notIn(fresh, 2)), { count: 0, first: [] });
+  assert.deepEqual(done(EMPTY_DENY_LIST.notIn(fresh, 2)), { count: 0, first: [] });
+});
