@@ -4,7 +4,8 @@ import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { parseCertificate, type Certificate } from '../spiffe/certificate.ts';
 import { claimedIdOf } from '../spiffe/leaf-profile.ts';
 import type { SecondJudge } from '../spiffe/path.ts';
-import type { SpiffeId } from '../spiffe/spiffe-id.ts';
+import { trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
+import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import { MAX_CHAIN_BYTES, MAX_CHAIN_LENGTH, readLeaf, verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
 import type { PeerEvidence, SecureConnection } from '../transport/connection.ts';
 import { createPathRecheck, mayBeWrongChoice } from './path-recheck.ts';
@@ -44,9 +45,9 @@ export interface PeerJudge {
 const MAX_CACHED = 4096;
 /** Of certificates as sent: room for as many peers with chains of RSA keys. */
 const MAX_CACHED_BYTES = 16 * 1024 * 1024;
-/** Issuers of peers that were proven, each with what one of its peers sent beside its leaf: at most 32 KB. */
+/** Issuers of a trust domain's peers that were proven, each with the intermediates on the path that was found from one of them. */
 const MAX_ISSUERS = 64;
-const MAX_ISSUER_BYTES = 2 * 1024 * 1024;
+const MAX_ISSUER_BYTES = 512 * 1024;
 /**
  * What nobody counted may stay unread if it is no more than this. OpenSSL keeps all of it for as long as the connection lives:
  * some 400 KiB, if whoever has an SVID fills it with the smallest certificates.
@@ -56,10 +57,10 @@ const MAX_UNREAD_BYTES = 16_384;
 export function createPeerJudge(): PeerJudge {
   let generation = -1;
   const proven = new Remembered<ProvenPeer>(MAX_CACHED, MAX_CACHED_BYTES, ({ chainDer }) => bytesOf(chainDer));
-  const issuers = new Remembered<readonly Uint8Array[]>(MAX_ISSUERS, MAX_ISSUER_BYTES, bytesOf);
+  const intermediates = new LikelyIntermediates();
   return {
     authenticate(connection, role, snapshot, nowMs) {
-      const { libraryProblem, leafDer, certificates, sentBytes, chainDer } = connection.readPeerEvidence();
+      const { libraryProblem, leafDer, counted, sentBytes, chainDer } = connection.readPeerEvidence();
       if (leafDer === undefined) {
         return err({ problem: 'no_certificate', detail: 'the peer sent no certificate', claimedId: undefined });
       }
@@ -70,10 +71,13 @@ export function createPeerJudge(): PeerJudge {
       if (snapshot.generation !== generation) {
         generation = snapshot.generation;
         proven.clear();
-        issuers.clear();
+        intermediates.keepOnly(snapshot.bundles);
       }
       const key = `${role} ${hash('sha256', leafDer, 'hex')}`;
-      const isWithinLimits = certificates === undefined ? sentBytes <= MAX_UNREAD_BYTES : certificates <= MAX_CHAIN_LENGTH;
+      const isWithinLimits =
+        counted === undefined
+          ? sentBytes <= MAX_UNREAD_BYTES
+          : counted.certificates <= MAX_CHAIN_LENGTH && counted.bytes <= MAX_CHAIN_BYTES;
       if (libraryProblem !== undefined) {
         // Of a stranger, the chain is only read if neither the leaf alone nor OpenSSL has said the last word.
         const claimed = readLeaf(leafDer, snapshot.bundles, nowMs);
@@ -86,12 +90,12 @@ export function createPeerJudge(): PeerJudge {
       const read = chainDer();
       if (read === undefined && (libraryProblem !== undefined || !isWithinLimits)) return err(notRead(leafDer));
       if (known !== undefined && libraryProblem !== undefined && isFlightOf(known, read ?? [])) return ok(known);
-      const sent = read ?? likelyChain(leafDer, issuers);
+      const sent = read ?? [leafDer, ...intermediates.of(parseLeaf(leafDer))];
       const judged = verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem));
       if (!judged.ok) return read === undefined ? err(notRead(leafDer)) : judged;
       const peer: ProvenPeer = { authenticated: keptOf(judged.value), chainDer: sent, objection: libraryProblem };
       proven.set(key, peer);
-      if (read !== undefined && libraryProblem === undefined) issuers.set(issuerKey(judged.value.leaf), read.slice(1));
+      if (read !== undefined && libraryProblem === undefined) intermediates.learn(judged.value);
       return ok(peer);
     },
   };
@@ -124,18 +128,40 @@ function bytesOf(chainDer: readonly Uint8Array[]): number {
   return chainDer.reduce((sum, der) => sum + der.length, 0);
 }
 
-function issuerKey({ issuerDer, authorityKeyId }: Certificate): string {
-  return hash('sha256', `${issuerDer} ${authorityKeyId ?? ''}`, 'hex');
-}
-
 /**
  * There is no room to read what a peer sent whom OpenSSL trusts for it (see `transport/peer-chains.ts`). Most likely it is what
- * others of its issuer sent; and a path through that is as good, whoever sent it: every step is verified, and it ends in this leaf.
+ * others of its issuer sent; and a path through that is as good, whoever sent it and whenever: every step is verified, and it
+ * ends in this leaf. Only what a path was made of is kept, so that nobody can fill it with something else, and each trust domain
+ * has its own, so that nobody can push out another's.
  */
-function likelyChain(leafDer: Uint8Array, issuers: Remembered<readonly Uint8Array[]>): readonly Uint8Array[] {
-  const leaf = parseLeaf(leafDer);
-  const others = leaf === undefined ? undefined : issuers.get(issuerKey(leaf));
-  return [leafDer, ...(others ?? [])];
+class LikelyIntermediates {
+  readonly #byDomain = new Map<TrustDomain, Remembered<readonly Uint8Array[]>>();
+
+  of(leaf: Certificate | undefined): readonly Uint8Array[] {
+    const id = leaf === undefined ? undefined : claimedIdOf(leaf);
+    if (leaf === undefined || id === undefined) return [];
+    return this.#byDomain.get(trustDomainOf(id))?.get(issuerKey(leaf)) ?? [];
+  }
+
+  learn({ id, leaf, path }: AuthenticatedPeer): void {
+    if (path.length <= 2) return;
+    const domain = trustDomainOf(id);
+    const known = this.#byDomain.get(domain) ?? new Remembered(MAX_ISSUERS, MAX_ISSUER_BYTES, bytesOf);
+    this.#byDomain.set(domain, known);
+    const between = path.slice(1, -1);
+    known.set(
+      issuerKey(leaf),
+      between.map((issuer) => issuer.der()),
+    );
+  }
+
+  keepOnly(domains: { has(domain: TrustDomain): boolean }): void {
+    for (const domain of this.#byDomain.keys()) if (!domains.has(domain)) this.#byDomain.delete(domain);
+  }
+}
+
+function issuerKey({ issuerDer, authorityKeyId }: Certificate): string {
+  return hash('sha256', `${issuerDer} ${authorityKeyId ?? ''}`, 'hex');
 }
 
 function notRead(leafDer: Uint8Array): PeerRefusal {

@@ -44,8 +44,8 @@ export interface PeerEvidence {
   readonly libraryProblem: string | undefined;
   /** The certificate that the peer proved to have the key of; undefined if it sent none, `too_large` (over 32 KB) if it is not worth reading. */
   readonly leafDer: Uint8Array | 'too_large' | undefined;
-  /** How many certificates were sent; undefined as long as nobody has counted them. */
-  readonly certificates: number | undefined;
+  /** How many certificates were sent, and bytes of DER in all of them; undefined as long as nobody has counted them. */
+  readonly counted: { readonly certificates: number; readonly bytes: number } | undefined;
   /** Everything that the peer sent until the handshake was done, in bytes on the wire; some of its first application data may be in it. */
   readonly sentBytes: number;
   /**
