@@ -50,7 +50,7 @@ const MAX_ISSUERS = 64;
 const MAX_ISSUER_BYTES = 512 * 1024;
 /**
  * What nobody counted may stay unread if it is no more than this. OpenSSL keeps all of it for as long as the connection lives:
- * some 400 KiB, if whoever has an SVID fills it with the smallest certificates.
+ * some 500 KiB, if whoever has an SVID wants that.
  */
 const MAX_UNREAD_BYTES = 16_384;
 
