@@ -55,7 +55,8 @@ test('the chain of a stranger is not asked for when its leaf alone says enough',
   ];
   for (const [reason, peer] of kinds)
     assert.deepEqual(judging()(peer, { libraryProblem: 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY' }), { reason, asked: false });
-  assert.deepEqual(judging()(forger.issue(), { leafDer: 'too_large' }), { reason: 'bad_certificate', asked: false });
+  for (const leafDer of ['too_large', 'unreadable'] as const)
+    assert.deepEqual(judging()(forger.issue(), { leafDer }), { reason: 'bad_certificate', asked: false });
   assert.deepEqual(judging()(forger.issue(), { leafDer: undefined }), { reason: 'no_certificate', asked: false });
 });
 

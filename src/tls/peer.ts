@@ -64,8 +64,9 @@ export function createPeerJudge(): PeerJudge {
       if (leafDer === undefined) {
         return err({ problem: 'no_certificate', detail: 'the peer sent no certificate', claimedId: undefined });
       }
-      if (leafDer === 'too_large') {
-        const detail = `the peer's certificate has more than ${MAX_CHAIN_BYTES} bytes`;
+      if (leafDer === 'too_large' || leafDer === 'unreadable') {
+        const what = leafDer === 'too_large' ? `has more than ${MAX_CHAIN_BYTES} bytes` : 'cannot be read by the TLS library';
+        const detail = `the peer's certificate ${what}`;
         return err({ problem: 'bad_certificate', detail, claimedId: undefined });
       }
       if (snapshot.generation !== generation) {

@@ -299,9 +299,14 @@ function readEvidence(socket: TLSSocket, transport: Socket): PeerEvidence {
  */
 function readLeaf(socket: TLSSocket, sentBytes: number): PeerEvidence['leafDer'] {
   if (sentBytes > MAX_LEAF_BYTES && (socket.getSession()?.length ?? 0) > MAX_LEAF_BYTES) return 'too_large';
-  // A client's own has no answer (see `openTls`).
-  const leaf = TLSSocket.prototype.getPeerCertificate.call(socket, false) as { readonly raw?: Uint8Array } | null;
-  return leaf?.raw;
+  try {
+    // A client's own has no answer (see `openTls`).
+    const leaf = TLSSocket.prototype.getPeerCertificate.call(socket, false) as { readonly raw?: Uint8Array } | null;
+    return leaf?.raw;
+  } catch {
+    // It writes out the names as well, and there are some that it cannot: a stranger's doing, and no mistake of ours.
+    return 'unreadable';
+  }
 }
 
 /**

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test, type TestContext } from 'node:test';
+import { element, sequence, set, utf8 } from '../support/der-writer.ts';
 import { eventually } from '../support/eventually.ts';
 import { createTestAuthority, pemOf, type TestAuthority, type TestCertificate } from '../support/pki.ts';
 import { useScute, type ScuteProcess } from '../support/scute-process.ts';
@@ -145,6 +146,23 @@ test('a stranger whose leaf alone says enough, or of whom OpenSSL has said the l
     await eventually(async () => assert.equal(await stage.refused(reason), TIMES_EACH));
   }
   assert.equal(await stage.refused('chain_not_read'), 0);
+});
+
+test('a stranger whose leaf has a name that the TLS library cannot write out is refused for its certificate, and is no mistake of ours', async (t) => {
+  const stage = await startStage(t);
+  const endlessType = element(0x06, Buffer.alloc(1000, 1));
+  const subject = sequence(set(sequence(endlessType, utf8('x'))));
+  const flight = strangerFlight(1, { subject });
+  await strangersCall(stage.inbound, flight, 1, 1);
+  stage.server.present(flight);
+  await applicationCalls(stage.outbound, 1, 1);
+  await eventually(async () => assert.equal(await stage.refused('bad_certificate'), 2));
+  const closed = (): readonly Record<string, unknown>[] => stage.scute.log().filter(({ reason }) => reason === 'bad_certificate');
+  await eventually(() => assert.equal(closed().length, 2));
+  assert.deepEqual(
+    closed().map(({ level, close_reason }) => `${String(level)} ${String(close_reason)}`),
+    ['info denied', 'warn upstream_denied'],
+  );
 });
 
 test('honest clients get in while 800 strangers with 120 certificates each are at the door, and a second crowd finds no more to take', async (t) => {
