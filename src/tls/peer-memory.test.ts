@@ -97,6 +97,14 @@ test('without room for its chain a stranger is refused, and whoever OpenSSL trus
   assert.equal(reasonOf(forged), 'chain_not_read');
 });
 
+test('without room, a leaf that says enough is refused for that, whatever OpenSSL says of its chain', () => {
+  const judged = judging();
+  const reasonOf = (peer: TestCertificate): string => judged(peer, { full: true }).reason;
+  assert.equal(reasonOf(authority.issue({ id: ID, notBefore: 0, notAfter: 1000 })), 'expired');
+  assert.equal(reasonOf(authority.issue({ id: 'spiffe://elsewhere.test/peer' })), 'unknown_trust_domain');
+  assert.equal(reasonOf(authority.issue({ uriSans: [] })), 'not_an_svid');
+});
+
 test('without room, what others of an issuer sent still counts when the trust has changed, for what it then proves', () => {
   const judged = judging();
   const intermediate = authority.intermediate();

@@ -2,11 +2,18 @@ import { hash } from 'node:crypto';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { parseCertificate, type Certificate } from '../spiffe/certificate.ts';
-import { claimedIdOf } from '../spiffe/leaf-profile.ts';
 import type { SecondJudge } from '../spiffe/path.ts';
 import { trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
-import { MAX_CHAIN_BYTES, MAX_CHAIN_LENGTH, readLeaf, verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
+import {
+  MAX_CHAIN_BYTES,
+  MAX_CHAIN_LENGTH,
+  readLeaf,
+  verifyPeer,
+  type AuthenticatedPeer,
+  type ClaimedLeaf,
+  type PeerRefusal,
+} from '../spiffe/verify.ts';
 import type { PeerEvidence, SecureConnection } from '../transport/connection.ts';
 import { createPathRecheck, mayBeWrongChoice } from './path-recheck.ts';
 import { Remembered } from './remembered.ts';
@@ -89,11 +96,16 @@ export function createPeerJudge(): PeerJudge {
       const known = remembered !== undefined && nowMs < remembered.authenticated.validUntilMs ? remembered : undefined;
       if (known !== undefined && libraryProblem === undefined && isWithinLimits) return ok(known);
       const read = chainDer();
-      if (read === undefined && (libraryProblem !== undefined || !isWithinLimits)) return err(notRead(leafDer));
-      if (known !== undefined && libraryProblem !== undefined && isFlightOf(known, read ?? [])) return ok(known);
-      const sent = read ?? [leafDer, ...intermediates.of(parseLeaf(leafDer))];
+      let sent = read;
+      if (sent === undefined) {
+        const claimed = readLeaf(leafDer, snapshot.bundles, nowMs);
+        if (!claimed.ok) return claimed;
+        if (libraryProblem !== undefined || !isWithinLimits) return err(notRead(claimed.value.id));
+        sent = [leafDer, ...intermediates.of(claimed.value)];
+      }
+      if (known !== undefined && libraryProblem !== undefined && isFlightOf(known, sent)) return ok(known);
       const judged = verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem));
-      if (!judged.ok) return read === undefined ? err(notRead(leafDer)) : judged;
+      if (!judged.ok) return read === undefined ? err(notRead(judged.error.claimedId)) : judged;
       const peer: ProvenPeer = { authenticated: keptOf(judged.value), chainDer: sent, objection: libraryProblem };
       proven.set(key, peer);
       if (read !== undefined && libraryProblem === undefined) intermediates.learn(judged.value);
@@ -138,9 +150,7 @@ function bytesOf(chainDer: readonly Uint8Array[]): number {
 class LikelyIntermediates {
   readonly #byDomain = new Map<TrustDomain, Remembered<readonly Uint8Array[]>>();
 
-  of(leaf: Certificate | undefined): readonly Uint8Array[] {
-    const id = leaf === undefined ? undefined : claimedIdOf(leaf);
-    if (leaf === undefined || id === undefined) return [];
+  of({ id, leaf }: ClaimedLeaf): readonly Uint8Array[] {
     return this.#byDomain.get(trustDomainOf(id))?.get(issuerKey(leaf)) ?? [];
   }
 
@@ -165,10 +175,9 @@ function issuerKey({ issuerDer, authorityKeyId }: Certificate): string {
   return hash('sha256', `${issuerDer} ${authorityKeyId ?? ''}`, 'hex');
 }
 
-function notRead(leafDer: Uint8Array): PeerRefusal {
-  const leaf = parseLeaf(leafDer);
+function notRead(claimedId: SpiffeId | undefined): PeerRefusal {
   const detail = 'the certificates that peers sent of late hold as much memory as they may, so those of this one were not read';
-  return { problem: 'chain_not_read', detail, claimedId: leaf === undefined ? undefined : claimedIdOf(leaf) };
+  return { problem: 'chain_not_read', detail, claimedId };
 }
 
 function parseLeaf(leafDer: Uint8Array): Certificate | undefined {
