@@ -81,7 +81,7 @@ test('the chain of a peer that was proven is asked for once, unless so much was 
   assert.deepEqual(judged(peer, { sentBytes: 20_000, full: true }), { reason: 'chain_not_read', asked: true });
 });
 
-test('without room for its chain a stranger is refused, and whoever OpenSSL trusts is judged by what others of its issuer sent', () => {
+test('without room for its chain a peer is judged by what others of its issuer sent, whatever OpenSSL says, and a stranger is refused', () => {
   const judged = judging();
   const intermediate = authority.intermediate();
   const libraryProblem = 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY';
@@ -90,11 +90,18 @@ test('without room for its chain a stranger is refused, and whoever OpenSSL trus
   judged(intermediate.issue({ id: ID }));
   assert.equal(reasonOf(intermediate.issue({ id: ID })), ID);
   assert.equal(reasonOf(authority.issue({ id: ID })), ID);
+  // Of whom OpenSSL said otherwise, it is asked about that path.
+  assert.equal(reasonOf(intermediate.issue({ id: ID }), { libraryProblem }), ID);
+  assert.equal(reasonOf(intermediate.issue({ id: ID }), { libraryProblem: 'INVALID_PURPOSE' }), 'untrusted_chain');
+  const lying = authority.crossSign(intermediate, { authorityKeyId: Buffer.alloc(20, 7) });
+  assert.equal(judged(lying.issue({ id: ID })).reason, ID);
   assert.equal(reasonOf(intermediate.issue({ id: ID }), { libraryProblem }), 'chain_not_read');
+  judged(intermediate.issue({ id: ID }), { libraryProblem });
+  assert.equal(reasonOf(intermediate.issue({ id: ID }), { libraryProblem }), ID);
   assert.equal(reasonOf(authority.intermediate().issue({ id: ID })), 'chain_not_read');
   // Whoever names that issuer, and is not its own, is not let in by it.
   const forged = createTestAuthority().issue({ id: ID, issuerName: intermediate.name, authorityKeyId: null });
-  assert.equal(reasonOf(forged), 'chain_not_read');
+  for (const told of [{}, { libraryProblem }]) assert.equal(reasonOf(forged, told), 'chain_not_read');
 });
 
 test('without room, a leaf that says enough is refused for that, whatever OpenSSL says of its chain', () => {

@@ -86,11 +86,11 @@ export function createPeerJudge(): PeerJudge {
         counted === undefined
           ? sentBytes <= MAX_UNREAD_BYTES
           : counted.certificates <= MAX_CHAIN_LENGTH && counted.bytes <= MAX_CHAIN_BYTES;
-      if (libraryProblem !== undefined) {
+      const alone = libraryProblem === undefined ? undefined : readLeaf(leafDer, snapshot.bundles, nowMs);
+      if (libraryProblem !== undefined && alone !== undefined) {
         // Of a stranger, the chain is only read if neither the leaf alone nor OpenSSL has said the last word.
-        const claimed = readLeaf(leafDer, snapshot.bundles, nowMs);
-        if (!claimed.ok) return claimed;
-        if (!mayBeWrongChoice(libraryProblem)) return err(refusedByLibrary(libraryProblem, claimed.value.id));
+        if (!alone.ok) return alone;
+        if (!mayBeWrongChoice(libraryProblem)) return err(refusedByLibrary(libraryProblem, alone.value.id));
       }
       const remembered = proven.get(key);
       const known = remembered !== undefined && nowMs < remembered.authenticated.validUntilMs ? remembered : undefined;
@@ -98,9 +98,9 @@ export function createPeerJudge(): PeerJudge {
       const read = chainDer();
       let sent = read;
       if (sent === undefined) {
-        const claimed = readLeaf(leafDer, snapshot.bundles, nowMs);
+        const claimed = alone ?? readLeaf(leafDer, snapshot.bundles, nowMs);
         if (!claimed.ok) return claimed;
-        if (libraryProblem !== undefined || !isWithinLimits) return err(notRead(claimed.value.id));
+        if (!isWithinLimits) return err(notRead(claimed.value.id));
         sent = [leafDer, ...intermediates.of(claimed.value)];
       }
       if (known !== undefined && libraryProblem !== undefined && isFlightOf(known, sent)) return ok(known);
@@ -108,7 +108,7 @@ export function createPeerJudge(): PeerJudge {
       if (!judged.ok) return read === undefined ? err(notRead(judged.error.claimedId)) : judged;
       const peer: ProvenPeer = { authenticated: keptOf(judged.value), chainDer: sent, objection: libraryProblem };
       proven.set(key, peer);
-      if (read !== undefined && libraryProblem === undefined) intermediates.learn(judged.value);
+      if (read !== undefined) intermediates.learn(judged.value);
       return ok(peer);
     },
   };
@@ -142,9 +142,9 @@ function bytesOf(chainDer: readonly Uint8Array[]): number {
 }
 
 /**
- * There is no room to read what a peer sent whom OpenSSL trusts for it (see `transport/peer-chains.ts`). Most likely it is what
- * others of its issuer sent; and a path through that is as good, whoever sent it and whenever: every step is verified, and it
- * ends in this leaf. Only what a path was made of is kept, so that nobody can fill it with something else, and each trust domain
+ * For when there is no room to read what a peer sent (see `transport/peer-chains.ts`). Most likely it is what others of its
+ * issuer sent; and a path through that is as good, whoever sent it and whenever: every step is verified, by
+ * OpenSSL too if it objected, and it ends in this leaf. Only what a path was made of is kept, so that nobody can fill it with something else, and each trust domain
  * has its own, so that nobody can push out another's.
  */
 class LikelyIntermediates {
