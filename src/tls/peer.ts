@@ -143,9 +143,9 @@ function bytesOf(chainDer: readonly Uint8Array[]): number {
 
 /**
  * For when there is no room to read what a peer sent (see `transport/peer-chains.ts`). Most likely it is what others of its
- * issuer sent; and a path through that is as good, whoever sent it and whenever: every step is verified, by
- * OpenSSL too if it objected, and it ends in this leaf. Only what a path was made of is kept, so that nobody can fill it with something else, and each trust domain
- * has its own, so that nobody can push out another's.
+ * issuer sent; and a path through that is as good, whoever sent it and whenever: every step is verified, by OpenSSL too if it
+ * objected, and it ends in this leaf. Only what a path was made of is kept, so that nobody can fill it with something else,
+ * and each trust domain has its own, so that nobody can push out another's.
  */
 class LikelyIntermediates {
   readonly #byDomain = new Map<TrustDomain, Remembered<readonly Uint8Array[]>>();
