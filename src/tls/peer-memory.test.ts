@@ -1,17 +1,22 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createTestAuthority, type TestCertificate } from '../../test/support/pki.ts';
+import { bundlesOf } from '../../test/support/bundles.ts';
+import { createTestAuthority, keyIdOf, type TestCertificate } from '../../test/support/pki.ts';
 import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import type { HeldIdentity } from '../identity/snapshot.ts';
 import type { PeerEvidence, SecureConnection } from '../transport/connection.ts';
 import { createPeerJudge } from './peer.ts';
 
 const ID = 'spiffe://example.org/peer';
 const authority = createTestAuthority();
-const snapshot = heldSnapshot([svidOf(authority, 'spiffe://example.org/us')], [authority]);
+const us = svidOf(authority, 'spiffe://example.org/us');
+const snapshot = heldSnapshot([us], [authority]);
 
 interface Told extends Partial<PeerEvidence> {
   /** There is no room for the chain of it. */
   readonly full?: boolean;
+  /** What is trusted by now. */
+  readonly against?: HeldIdentity;
 }
 
 /** What a judge says of a peer, and whether it asked for the chain. */
@@ -22,7 +27,7 @@ function judging() {
     const evidence: PeerEvidence = {
       libraryProblem: undefined,
       leafDer: peer.der,
-      certificates: undefined,
+      counted: undefined,
       sentBytes: 2000,
       chainDer() {
         asked = true;
@@ -32,7 +37,7 @@ function judging() {
     };
     // All that a judge looks at.
     const connection = { readPeerEvidence: () => evidence } as SecureConnection;
-    const judged = judge.authenticate(connection, 'client', snapshot, Date.now());
+    const judged = judge.authenticate(connection, 'client', told.against ?? snapshot, Date.now());
     return { reason: judged.ok ? judged.value.authenticated.id : judged.error.problem, asked };
   };
 }
@@ -50,7 +55,8 @@ test('the chain of a stranger is not asked for when its leaf alone says enough',
   ];
   for (const [reason, peer] of kinds)
     assert.deepEqual(judging()(peer, { libraryProblem: 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY' }), { reason, asked: false });
-  assert.deepEqual(judging()(forger.issue(), { leafDer: 'too_large' }), { reason: 'bad_certificate', asked: false });
+  for (const leafDer of ['too_large', 'unreadable'] as const)
+    assert.deepEqual(judging()(forger.issue(), { leafDer }), { reason: 'bad_certificate', asked: false });
   assert.deepEqual(judging()(forger.issue(), { leafDer: undefined }), { reason: 'no_certificate', asked: false });
 });
 
@@ -68,12 +74,14 @@ test('the chain of a peer that was proven is asked for once, unless so much was 
   assert.deepEqual(judged(peer), { reason: ID, asked: true });
   assert.deepEqual(judged(peer), { reason: ID, asked: false });
   assert.deepEqual(judged(peer, { sentBytes: 20_000 }), { reason: ID, asked: true });
-  assert.deepEqual(judged(peer, { sentBytes: 90_000, certificates: 8 }), { reason: ID, asked: false });
-  assert.deepEqual(judged(peer, { certificates: 9 }), { reason: ID, asked: true });
+  assert.deepEqual(judged(peer, { sentBytes: 90_000, counted: { certificates: 8, bytes: 32_768 } }), { reason: ID, asked: false });
+  assert.deepEqual(judged(peer, { counted: { certificates: 9, bytes: 2000 } }), { reason: ID, asked: true });
+  // OpenSSL keeps all of it while the connection lives, which takes many times as much.
+  assert.deepEqual(judged(peer, { counted: { certificates: 8, bytes: 32_769 } }), { reason: ID, asked: true });
   assert.deepEqual(judged(peer, { sentBytes: 20_000, full: true }), { reason: 'chain_not_read', asked: true });
 });
 
-test('without room for its chain a stranger is refused, and whoever OpenSSL trusts is judged by what others of its issuer sent', () => {
+test('without room for its chain a peer is judged by what others of its issuer sent, whatever OpenSSL says, and a stranger is refused', () => {
   const judged = judging();
   const intermediate = authority.intermediate();
   const libraryProblem = 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY';
@@ -82,9 +90,63 @@ test('without room for its chain a stranger is refused, and whoever OpenSSL trus
   judged(intermediate.issue({ id: ID }));
   assert.equal(reasonOf(intermediate.issue({ id: ID })), ID);
   assert.equal(reasonOf(authority.issue({ id: ID })), ID);
+  // Of whom OpenSSL said otherwise, it is asked about that path.
+  assert.equal(reasonOf(intermediate.issue({ id: ID }), { libraryProblem }), ID);
+  assert.equal(reasonOf(intermediate.issue({ id: ID }), { libraryProblem: 'INVALID_PURPOSE' }), 'untrusted_chain');
+  const lying = authority.crossSign(intermediate, { authorityKeyId: Buffer.alloc(20, 7) });
+  assert.equal(judged(lying.issue({ id: ID })).reason, ID);
   assert.equal(reasonOf(intermediate.issue({ id: ID }), { libraryProblem }), 'chain_not_read');
+  judged(intermediate.issue({ id: ID }), { libraryProblem });
+  assert.equal(reasonOf(intermediate.issue({ id: ID }), { libraryProblem }), ID);
   assert.equal(reasonOf(authority.intermediate().issue({ id: ID })), 'chain_not_read');
   // Whoever names that issuer, and is not its own, is not let in by it.
   const forged = createTestAuthority().issue({ id: ID, issuerName: intermediate.name, authorityKeyId: null });
-  assert.equal(reasonOf(forged), 'chain_not_read');
+  for (const told of [{}, { libraryProblem }]) assert.equal(reasonOf(forged, told), 'chain_not_read');
+});
+
+test('without room, a leaf that says enough is refused for that, whatever OpenSSL says of its chain', () => {
+  const judged = judging();
+  const reasonOf = (peer: TestCertificate): string => judged(peer, { full: true }).reason;
+  assert.equal(reasonOf(authority.issue({ id: ID, notBefore: 0, notAfter: 1000 })), 'expired');
+  assert.equal(reasonOf(authority.issue({ id: 'spiffe://elsewhere.test/peer' })), 'unknown_trust_domain');
+  assert.equal(reasonOf(authority.issue({ uriSans: [] })), 'not_an_svid');
+});
+
+test('without room, what others of an issuer sent still counts when the trust has changed, for what it then proves', () => {
+  const judged = judging();
+  const intermediate = authority.intermediate();
+  judged(intermediate.issue({ id: ID }));
+  const newPeer = intermediate.issue({ id: ID });
+  const second = createTestAuthority({ subject: 'Second root' });
+  const more = heldSnapshot([us], [authority], 2);
+  assert.equal(judged(newPeer, { full: true, against: more }).reason, ID);
+  const other = heldSnapshot([us], [second], 3);
+  assert.equal(judged(newPeer, { full: true, against: other }).reason, 'chain_not_read');
+});
+
+test('without room, nothing that somebody with an SVID sent before keeps another peer of a known issuer out', () => {
+  const intermediate = authority.intermediate();
+  const partner = createTestAuthority({ trustDomain: 'partner.test' });
+  const partnerId = 'spiffe://partner.test/peer';
+  const against = { ...snapshot, bundles: bundlesOf({ 'example.org': [authority], 'partner.test': [partner] }) };
+  const insider = intermediate.issue({ id: ID });
+  const padding = (bytes: number): Buffer => createTestAuthority({ extensions: [{ oid: '1.2.3.4', value: Buffer.alloc(bytes) }] }).der;
+  const room = 32_768 - insider.der.length - intermediate.der.length;
+  const padded = [...insider.chain, padding(room - padding(20_000).length + 20_000)];
+  // Of the same name and key identifier, as anybody may choose them.
+  const twin = partner.intermediate({ subject: intermediate.name, subjectKeyId: keyIdOf(intermediate.keys.publicKey) });
+  const copied = twin.issue({ id: partnerId, authorityKeyId: keyIdOf(intermediate.keys.publicKey) });
+  const kinds: Readonly<Record<string, readonly TestCertificate[]>> = {
+    'as much as may be sent': [{ ...insider, chain: padded }],
+    'an issuer of the same name elsewhere': [copied],
+    'many issuers elsewhere': Array.from({ length: 100 }, () => partner.intermediate().issue({ id: partnerId })),
+  };
+  for (const [what, peers] of Object.entries(kinds)) {
+    const judged = judging();
+    assert.equal(judged(intermediate.issue({ id: ID }), { against }).reason, ID);
+    for (const peer of peers) assert.equal(judged(peer, { against }).reason.slice(0, 9), 'spiffe://', what);
+    // Its leaf is larger than the one of which there was just room enough.
+    const honest = intermediate.issue({ id: ID, dnsSans: ['peer.example.org'] });
+    assert.equal(judged(honest, { against, full: true }).reason, ID, what);
+  }
 });

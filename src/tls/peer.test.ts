@@ -57,7 +57,7 @@ const FINAL = [
 /** A handshake that left this behind, whatever would have. */
 function evidence(libraryProblem: string | undefined, chain: readonly Uint8Array[]): SecureConnection {
   const never = (): never => assert.fail('not for the judge');
-  const read: PeerEvidence = { libraryProblem, leafDer: chain[0], certificates: undefined, sentBytes: 2000, chainDer: () => [...chain] };
+  const read: PeerEvidence = { libraryProblem, leafDer: chain[0], counted: undefined, sentBytes: 2000, chainDer: () => [...chain] };
   return {
     remoteAddress: '127.0.0.1:1',
     tlsVersion: 'TLSv1.3',

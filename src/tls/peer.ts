@@ -3,10 +3,18 @@ import { err, ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
 import { parseCertificate, type Certificate } from '../spiffe/certificate.ts';
-import { claimedIdOf } from '../spiffe/leaf-profile.ts';
 import type { SecondJudge } from '../spiffe/path.ts';
-import type { SpiffeId } from '../spiffe/spiffe-id.ts';
-import { MAX_CHAIN_BYTES, MAX_CHAIN_LENGTH, readLeaf, verifyPeer, type AuthenticatedPeer, type PeerRefusal } from '../spiffe/verify.ts';
+import { trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
+import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import {
+  MAX_CHAIN_BYTES,
+  MAX_CHAIN_LENGTH,
+  readLeaf,
+  verifyPeer,
+  type AuthenticatedPeer,
+  type ClaimedLeaf,
+  type PeerRefusal,
+} from '../spiffe/verify.ts';
 import type { PeerEvidence, SecureConnection } from '../transport/connection.ts';
 import { createPathRecheck, mayBeWrongChoice } from './path-recheck.ts';
 import { Remembered } from './remembered.ts';
@@ -50,12 +58,12 @@ export interface PeerJudge {
 const MAX_CACHED = 4096;
 /** Of certificates as sent: room for as many peers with chains of RSA keys. */
 const MAX_CACHED_BYTES = 16 * 1024 * 1024;
-/** Issuers of peers that were proven, each with what one of its peers sent beside its leaf: at most 32 KB. */
+/** Issuers of a trust domain's peers that were proven, each with the intermediates on the path that was found from one of them. */
 const MAX_ISSUERS = 64;
-const MAX_ISSUER_BYTES = 2 * 1024 * 1024;
+const MAX_ISSUER_BYTES = 512 * 1024;
 /**
  * What nobody counted may stay unread if it is no more than this. OpenSSL keeps all of it for as long as the connection lives:
- * some 400 KiB, if whoever has an SVID fills it with the smallest certificates.
+ * some 500 KiB, if whoever has an SVID wants that.
  */
 const MAX_UNREAD_BYTES = 16_384;
 
@@ -63,29 +71,33 @@ const MAX_UNREAD_BYTES = 16_384;
 export function createPeerJudge(denyList: () => DenyList = () => EMPTY_DENY_LIST): PeerJudge {
   let generation = -1;
   const proven = new Remembered<ProvenPeer>(MAX_CACHED, MAX_CACHED_BYTES, ({ chainDer }) => bytesOf(chainDer));
-  const issuers = new Remembered<readonly Uint8Array[]>(MAX_ISSUERS, MAX_ISSUER_BYTES, bytesOf);
+  const intermediates = new LikelyIntermediates();
   return {
     authenticate(connection, role, snapshot, nowMs) {
-      const { libraryProblem, leafDer, certificates, sentBytes, chainDer } = connection.readPeerEvidence();
+      const { libraryProblem, leafDer, counted, sentBytes, chainDer } = connection.readPeerEvidence();
       if (leafDer === undefined) {
         return err({ problem: 'no_certificate', detail: 'the peer sent no certificate', claimedId: undefined });
       }
-      if (leafDer === 'too_large') {
-        const detail = `the peer's certificate has more than ${MAX_CHAIN_BYTES} bytes`;
+      if (leafDer === 'too_large' || leafDer === 'unreadable') {
+        const what = leafDer === 'too_large' ? `has more than ${MAX_CHAIN_BYTES} bytes` : 'cannot be read by the TLS library';
+        const detail = `the peer's certificate ${what}`;
         return err({ problem: 'bad_certificate', detail, claimedId: undefined });
       }
       if (snapshot.generation !== generation) {
         generation = snapshot.generation;
         proven.clear();
-        issuers.clear();
+        intermediates.keepOnly(snapshot.bundles);
       }
       const key = `${role} ${hash('sha256', leafDer, 'hex')}`;
-      const isWithinLimits = certificates === undefined ? sentBytes <= MAX_UNREAD_BYTES : certificates <= MAX_CHAIN_LENGTH;
-      if (libraryProblem !== undefined) {
+      const isWithinLimits =
+        counted === undefined
+          ? sentBytes <= MAX_UNREAD_BYTES
+          : counted.certificates <= MAX_CHAIN_LENGTH && counted.bytes <= MAX_CHAIN_BYTES;
+      const alone = libraryProblem === undefined ? undefined : readLeaf(leafDer, snapshot.bundles, nowMs);
+      if (libraryProblem !== undefined && alone !== undefined) {
         // Of a stranger, the chain is only read if neither the leaf alone nor OpenSSL has said the last word.
-        const claimed = readLeaf(leafDer, snapshot.bundles, nowMs);
-        if (!claimed.ok) return claimed;
-        if (!mayBeWrongChoice(libraryProblem)) return err(refusedByLibrary(libraryProblem, claimed.value.id));
+        if (!alone.ok) return alone;
+        if (!mayBeWrongChoice(libraryProblem)) return err(refusedByLibrary(libraryProblem, alone.value.id));
       }
       const list = denyList();
       const remembered = proven.get(key);
@@ -93,14 +105,19 @@ export function createPeerJudge(denyList: () => DenyList = () => EMPTY_DENY_LIST
       const known = isInForce ? remembered : undefined;
       if (known !== undefined && libraryProblem === undefined && isWithinLimits) return ok(known);
       const read = chainDer();
-      if (read === undefined && (libraryProblem !== undefined || !isWithinLimits)) return err(notRead(leafDer));
-      if (known !== undefined && libraryProblem !== undefined && isFlightOf(known, read ?? [])) return ok(known);
-      const sent = read ?? likelyChain(leafDer, issuers);
+      let sent = read;
+      if (sent === undefined) {
+        const claimed = alone ?? readLeaf(leafDer, snapshot.bundles, nowMs);
+        if (!claimed.ok) return claimed;
+        if (!isWithinLimits) return err(notRead(claimed.value.id));
+        sent = [leafDer, ...intermediates.of(claimed.value)];
+      }
+      if (known !== undefined && libraryProblem !== undefined && isFlightOf(known, sent)) return ok(known);
       const judged = unlessDenied(verifyPeer(sent, snapshot.bundles, nowMs, secondJudge(libraryProblem)), list);
-      if (!judged.ok) return read === undefined ? err(notRead(leafDer)) : judged;
+      if (!judged.ok) return read === undefined ? err(notRead(judged.error.claimedId)) : judged;
       const peer: ProvenPeer = { authenticated: keptOf(judged.value), chainDer: sent, objection: libraryProblem, clearedBy: list };
       proven.set(key, peer);
-      if (read !== undefined && libraryProblem === undefined) issuers.set(issuerKey(judged.value.leaf), read.slice(1));
+      if (read !== undefined) intermediates.learn(judged.value);
       return ok(peer);
     },
   };
@@ -133,24 +150,43 @@ function bytesOf(chainDer: readonly Uint8Array[]): number {
   return chainDer.reduce((sum, der) => sum + der.length, 0);
 }
 
+/**
+ * For when there is no room to read what a peer sent (see `transport/peer-chains.ts`). Most likely it is what others of its
+ * issuer sent; and a path through that is as good, whoever sent it and whenever: every step is verified, by OpenSSL too if it
+ * objected, and it ends in this leaf. Only what a path was made of is kept, so that nobody can fill it with something else,
+ * and each trust domain has its own, so that nobody can push out another's.
+ */
+class LikelyIntermediates {
+  readonly #byDomain = new Map<TrustDomain, Remembered<readonly Uint8Array[]>>();
+
+  of({ id, leaf }: ClaimedLeaf): readonly Uint8Array[] {
+    return this.#byDomain.get(trustDomainOf(id))?.get(issuerKey(leaf)) ?? [];
+  }
+
+  learn({ id, leaf, path }: AuthenticatedPeer): void {
+    if (path.length <= 2) return;
+    const domain = trustDomainOf(id);
+    const known = this.#byDomain.get(domain) ?? new Remembered(MAX_ISSUERS, MAX_ISSUER_BYTES, bytesOf);
+    this.#byDomain.set(domain, known);
+    const between = path.slice(1, -1);
+    known.set(
+      issuerKey(leaf),
+      between.map((issuer) => issuer.der()),
+    );
+  }
+
+  keepOnly(domains: { has(domain: TrustDomain): boolean }): void {
+    for (const domain of this.#byDomain.keys()) if (!domains.has(domain)) this.#byDomain.delete(domain);
+  }
+}
+
 function issuerKey({ issuerDer, authorityKeyId }: Certificate): string {
   return hash('sha256', `${issuerDer} ${authorityKeyId ?? ''}`, 'hex');
 }
 
-/**
- * There is no room to read what a peer sent whom OpenSSL trusts for it (see `transport/peer-chains.ts`). Most likely it is what
- * others of its issuer sent; and a path through that is as good, whoever sent it: every step is verified, and it ends in this leaf.
- */
-function likelyChain(leafDer: Uint8Array, issuers: Remembered<readonly Uint8Array[]>): readonly Uint8Array[] {
-  const leaf = parseLeaf(leafDer);
-  const others = leaf === undefined ? undefined : issuers.get(issuerKey(leaf));
-  return [leafDer, ...(others ?? [])];
-}
-
-function notRead(leafDer: Uint8Array): PeerRefusal {
-  const leaf = parseLeaf(leafDer);
+function notRead(claimedId: SpiffeId | undefined): PeerRefusal {
   const detail = 'the certificates that peers sent of late hold as much memory as they may, so those of this one were not read';
-  return { problem: 'chain_not_read', detail, claimedId: leaf === undefined ? undefined : claimedIdOf(leaf) };
+  return { problem: 'chain_not_read', detail, claimedId };
 }
 
 function parseLeaf(leafDer: Uint8Array): Certificate | undefined {

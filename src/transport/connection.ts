@@ -42,10 +42,13 @@ export interface Connection {
 export interface PeerEvidence {
   /** Undefined: the chain leads to an authority of the pool. Else the library's code, such as `CERT_HAS_EXPIRED`, or its words. */
   readonly libraryProblem: string | undefined;
-  /** The certificate that the peer proved to have the key of; undefined if it sent none, `too_large` (over 32 KB) if it is not worth reading. */
-  readonly leafDer: Uint8Array | 'too_large' | undefined;
-  /** How many certificates were sent; undefined as long as nobody has counted them. */
-  readonly certificates: number | undefined;
+  /**
+   * The certificate that the peer proved to have the key of; undefined if it sent none, `too_large` (over 32 KB) if it is not worth
+   * reading, `unreadable` if the TLS library cannot tell it.
+   */
+  readonly leafDer: Uint8Array | 'too_large' | 'unreadable' | undefined;
+  /** How many certificates were sent, and bytes of DER in all of them; undefined as long as nobody has counted them. */
+  readonly counted: { readonly certificates: number; readonly bytes: number } | undefined;
   /** Everything that the peer sent until the handshake was done, in bytes on the wire; some of its first application data may be in it. */
   readonly sentBytes: number;
   /**

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 
 /**
  * What peers send in handshakes that they do not finish. OpenSSL reads their certificates when the last byte of them has come,
- * and holds up to 25 times their size until the handshake is over; Node tells nobody of it before that. So bytes are looked
+ * and holds up to 30 times their size until the handshake is over; Node tells nobody of it before that. So bytes are looked
  * at from time to time, and when those under way were sent too much in all, the ones that were sent most are given up.
  * An honest peer's last flight comes whole, so it is not under way for longer than it takes to read.
  */

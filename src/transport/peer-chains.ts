@@ -25,9 +25,9 @@ export const MAX_HELD_BYTES = 24 * 1024 * 1024;
 const MAX_SENT_BYTES = 100 * 1024;
 /** The least that OpenSSL reads as a certificate (71 bytes with its length and its extensions in TLS 1.3). */
 const MIN_CERTIFICATE_BYTES = 64;
-/** Measured (docs/performance.md): what the smallest certificate takes; and a byte of the worst one, a name of 9,000 empty parts. */
+/** Measured (docs/performance.md): what the smallest certificate takes; and a byte of the worst one, a name of empty attributes of seven bytes. */
 const HELD_BYTES_A_CERTIFICATE = 1536;
-const HELD_BYTES_A_BYTE = 18;
+const HELD_BYTES_A_BYTE = 31;
 
 /**
  * So many links of a chain are freed by collections of young objects, which come every few hundred handshakes; a third is

@@ -1,4 +1,3 @@
-import type { X509Certificate } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
 import {
@@ -281,18 +280,14 @@ function readEvidence(socket: TLSSocket, transport: Socket): PeerEvidence {
   const kind = libraryProblem === undefined ? 'trusted' : 'stranger';
   const sentBytes = transport.bytesRead;
   // Nearly all whom the library trusts send one or two, and then this takes a third of the time of the other way.
-  let read = kind === 'trusted' && peerChains.hasPlentyOfRoom(kind, sentBytes) ? readChain(socket, kind) : undefined;
-  let chain: readonly Uint8Array[] | undefined;
+  let chain = kind === 'trusted' && peerChains.hasPlentyOfRoom(kind, sentBytes) ? readChain(socket, kind) : undefined;
   return {
     libraryProblem,
-    leafDer: read === undefined ? readLeaf(socket, sentBytes) : read[0]?.raw,
-    certificates: read?.length,
+    leafDer: chain === undefined ? readLeaf(socket, sentBytes) : chain[0],
+    counted: chain && { certificates: chain.length, bytes: sizeOf(chain) },
     sentBytes,
     chainDer() {
-      if (chain === undefined && (read !== undefined || peerChains.hasRoom(kind, sentBytes))) {
-        chain = (read ?? readChain(socket, kind)).map(({ raw }) => raw);
-        read = undefined;
-      }
+      if (chain === undefined && peerChains.hasRoom(kind, sentBytes)) chain = readChain(socket, kind);
       return chain;
     },
   };
@@ -304,21 +299,29 @@ function readEvidence(socket: TLSSocket, transport: Socket): PeerEvidence {
  */
 function readLeaf(socket: TLSSocket, sentBytes: number): PeerEvidence['leafDer'] {
   if (sentBytes > MAX_LEAF_BYTES && (socket.getSession()?.length ?? 0) > MAX_LEAF_BYTES) return 'too_large';
-  // A client's own has no answer (see `openTls`).
-  const leaf = TLSSocket.prototype.getPeerCertificate.call(socket, false) as { readonly raw?: Uint8Array } | null;
-  return leaf?.raw;
+  try {
+    // A client's own has no answer (see `openTls`).
+    const leaf = TLSSocket.prototype.getPeerCertificate.call(socket, false) as { readonly raw?: Uint8Array } | null;
+    return leaf?.raw;
+  } catch {
+    // It writes out the names as well, and there are some that it cannot: a stranger's doing, and no mistake of ours.
+    return 'unreadable';
+  }
 }
 
-/** Everything that was sent, leaf first. It says nothing about trust, and what it holds is noted. */
-function readChain(socket: TLSSocket, kind: ChainKind): readonly X509Certificate[] {
-  const chain: X509Certificate[] = [];
-  for (let sent = socket.getPeerX509Certificate(); sent !== undefined; sent = sent.issuerCertificate) chain.push(sent);
-  peerChains.hold(
-    kind,
-    chain.length,
-    chain.reduce((bytes, { raw }) => bytes + raw.length, 0),
-  );
+/**
+ * Everything that was sent, leaf first, and none of Node's objects, which the next collections are to free. It says nothing
+ * about trust, and what it holds is noted.
+ */
+function readChain(socket: TLSSocket, kind: ChainKind): readonly Uint8Array[] {
+  const chain: Uint8Array[] = [];
+  for (let sent = socket.getPeerX509Certificate(); sent !== undefined; sent = sent.issuerCertificate) chain.push(sent.raw);
+  peerChains.hold(kind, chain.length, sizeOf(chain));
   return chain;
+}
+
+function sizeOf(chain: readonly Uint8Array[]): number {
+  return chain.reduce((bytes, { length }) => bytes + length, 0);
 }
 
 /**

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test, type TestContext } from 'node:test';
+import { element, sequence, set, utf8 } from '../support/der-writer.ts';
 import { eventually } from '../support/eventually.ts';
 import { createTestAuthority, pemOf, type TestAuthority, type TestCertificate } from '../support/pki.ts';
 import { useScute, type ScuteProcess } from '../support/scute-process.ts';
@@ -30,6 +31,7 @@ const COUNTS = [1, 8, 9, 120, MOST_CERTIFICATES] as const;
 const TIMES_EACH = 100;
 
 interface Stage {
+  readonly api: FakeWorkloadApi;
   readonly authority: TestAuthority;
   readonly scute: ScuteProcess;
   readonly inbound: number;
@@ -61,6 +63,7 @@ async function startStage(t: TestContext): Promise<Stage> {
   await scute.ready('in', 'out', 'metrics');
   const [inbound, outbound, metrics] = [await scute.port('in'), await scute.port('out'), await scute.port('metrics')];
   return {
+    api,
     authority,
     scute,
     inbound,
@@ -147,6 +150,23 @@ test('a stranger whose leaf alone says enough, or of whom OpenSSL has said the l
   assert.equal(await stage.refused('chain_not_read'), 0);
 });
 
+test('a stranger whose leaf has a name that the TLS library cannot write out is refused for its certificate, and is no mistake of ours', async (t) => {
+  const stage = await startStage(t);
+  const endlessType = element(0x06, Buffer.alloc(1000, 1));
+  const subject = sequence(set(sequence(endlessType, utf8('x'))));
+  const flight = strangerFlight(1, { subject });
+  await strangersCall(stage.inbound, flight, 1, 1);
+  stage.server.present(flight);
+  await applicationCalls(stage.outbound, 1, 1);
+  await eventually(async () => assert.equal(await stage.refused('bad_certificate'), 2));
+  const closed = (): readonly Record<string, unknown>[] => stage.scute.log().filter(({ reason }) => reason === 'bad_certificate');
+  await eventually(() => assert.equal(closed().length, 2));
+  assert.deepEqual(
+    closed().map(({ level, close_reason }) => `${String(level)} ${String(close_reason)}`),
+    ['info denied', 'warn upstream_denied'],
+  );
+});
+
 test('honest clients get in while 800 strangers with 120 certificates each are at the door, and a second crowd finds no more to take', async (t) => {
   const stage = await startStage(t);
   const { authority, inbound } = stage;
@@ -160,6 +180,27 @@ test('honest clients get in while 800 strangers with 120 certificates each are a
   // So many handshakes at once take room by themselves, which is not given back and used again.
   await crowd();
   await grows(t, stage, 'the second crowd', crowd, ALLOWED_CROWD_BYTES);
+});
+
+test('a peer of whom OpenSSL picks the wrong issuer gets in while a few strangers keep their room full', async (t) => {
+  const stage = await startStage(t);
+  const { authority, inbound } = stage;
+  // OpenSSL tries the first of two authorities of one name.
+  const twin = createTestAuthority({ subject: authority.name });
+  const shared = twin.intermediate({ authorityKeyId: null });
+  const bundle = Buffer.concat([authority.der, twin.der]);
+  stage.api.setX509([svidEntry(authority, authority.issue({ id: US }), US, { bundle })]);
+  const early = shared.issue({ id: PEER });
+  await eventually(() => stage.admits(early));
+
+  for (const count of [MOST_CERTIFICATES, 300, 100, 20, 3]) await strangersCall(inbound, strangerFlight(count), 20, 1);
+  const few = strangerFlight(3);
+  for (let time = 0; time < 10; time++) {
+    await strangersCall(inbound, few, 3, 1);
+    await stage.admits(early);
+    await stage.admits(shared.issue({ id: PEER }));
+  }
+  assert.ok((await stage.refused('chain_not_read')) > 20);
 });
 
 test('somebody with an SVID who sends a thousand certificates beside it takes a bounded room too, and keeps nobody out', async (t) => {
