@@ -150,10 +150,11 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #expire(): void {
     const { judged, session, clock } = this.#options;
     if (judged === 'upstream') {
-      if (this.#isIdle()) {
+      if (this.#isUnderWay) this.#recycles = true;
+      else {
         this.#upstreams.letGo();
         this.#flow();
-      } else this.#recycles = true;
+      }
       return;
     }
     if (!this.#hasExpired) {

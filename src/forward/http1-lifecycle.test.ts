@@ -194,6 +194,20 @@ test('a WebSocket that outlives an SVID and ends in order has finished', async (
   assert.equal(stage.session.record(clock).closeReason, 'finished');
 });
 
+test('a server whose SVID has expired is asked nothing more, not even by who had begun to', async () => {
+  const stage = startMemoryForwarder({ outbound: true });
+  await once(stage);
+  await say(stage.downstream, GET.slice(0, 10));
+
+  stage.session.expire();
+  await say(stage.downstream, GET.slice(10));
+  await say(stage.upstreams[1], OK);
+
+  assert.doesNotMatch(stage.upstreams[0]?.text().slice(10) ?? '', /GET/);
+  assert.equal(stage.upstreams[0]?.hasEnded, true);
+  assert.equal(stage.downstream.text(), OK + OK);
+});
+
 test("when the server's SVID expires while it takes nothing, the application is read from again", async () => {
   const clock = new FakeClock();
   const stage = startMemoryForwarder({ clock, outbound: true });
