@@ -50,7 +50,7 @@ export function forwarderOptions(denies: () => boolean) {
   };
 }
 
-/** The fields that the forwarder adds, with the end of the head. */
+/** The fields that the forwarder adds. */
 export const IDENTITY_LINES: string = identity.lines.toString('latin1');
 
 export interface MemoryForwarder {
