@@ -18,13 +18,13 @@ const EXCHANGES: readonly Exchange[] = [
   {
     name: 'no body',
     request: 'GET /a?b HTTP/1.1\r\nHost: a\r\nX-PEER: forged\r\nConnection: x-drop\r\nX-Drop: 1\r\nLast:  z \r\n\r\n',
-    forwarded: `GET /a?b HTTP/1.1\r\nHost: a\r\nLast:  z \r\n${IDENTITY_LINES}`,
+    forwarded: `GET /a?b HTTP/1.1\r\n${IDENTITY_LINES}Host: a\r\nLast:  z \r\n\r\n`,
     response: 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello',
   },
   {
     name: 'a body with a length, and a chunked answer',
     request: 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\nhello world',
-    forwarded: `POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n${IDENTITY_LINES}hello world`,
+    forwarded: `POST / HTTP/1.1\r\n${IDENTITY_LINES}Host: a\r\nContent-Length: 11\r\n\r\nhello world`,
     response: 'HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nT: 1\r\n\r\n',
     status: 201,
   },
@@ -32,20 +32,20 @@ const EXCHANGES: readonly Exchange[] = [
     name: 'a chunked body with trailers',
     request:
       'PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0a\r\n0123456789\r\n0\r\nA: 1\r\nx_peer: forged\r\nB: 2\r\n\r\n',
-    forwarded: `PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n${IDENTITY_LINES}3;x\r\nabc\r\n0a\r\n0123456789\r\n0\r\nA: 1\r\nB: 2\r\n\r\n`,
+    forwarded: `PUT / HTTP/1.1\r\n${IDENTITY_LINES}Host: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0a\r\n0123456789\r\n0\r\nA: 1\r\nB: 2\r\n\r\n`,
     response: 'HTTP/1.1 204 No Content\r\n\r\n',
     status: 204,
   },
   {
     name: 'interim responses',
     request: 'PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok',
-    forwarded: `PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n${IDENTITY_LINES}ok`,
+    forwarded: `PUT / HTTP/1.1\r\n${IDENTITY_LINES}Host: a\r\nContent-Length: 2\r\n\r\nok`,
     response: 'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n',
   },
   {
     name: 'a 100 that is awaited, which is ours',
     request: 'PUT / HTTP/1.1\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\nok',
-    forwarded: `PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n${IDENTITY_LINES}ok`,
+    forwarded: `PUT / HTTP/1.1\r\n${IDENTITY_LINES}Host: a\r\nContent-Length: 2\r\n\r\nok`,
     response:
       'HTTP/1.1 100 Continue\r\nX: 1\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n',
     answered: 'HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n',
@@ -54,7 +54,7 @@ const EXCHANGES: readonly Exchange[] = [
   {
     name: 'HEAD',
     request: 'HEAD / HTTP/1.1\r\nHost: a\r\n\r\n',
-    forwarded: `HEAD / HTTP/1.1\r\nHost: a\r\n${IDENTITY_LINES}`,
+    forwarded: `HEAD / HTTP/1.1\r\n${IDENTITY_LINES}Host: a\r\n\r\n`,
     response: 'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n',
   },
 ];
@@ -79,7 +79,7 @@ for (const { name, request, forwarded, response, answered = response, status = 2
       assert.equal(upstream.text(), forwarded, `cut at ${cut}`);
       for (const piece of pieces(said)) upstream.say(piece);
       await settle();
-      assert.equal(upstream.text(), `${forwarded}GET /next HTTP/1.1\r\nHost: a\r\n${IDENTITY_LINES}`, `cut at ${cut}`);
+      assert.equal(upstream.text(), `${forwarded}GET /next HTTP/1.1\r\n${IDENTITY_LINES}Host: a\r\n\r\n`, `cut at ${cut}`);
       upstream.say(Buffer.from(NEXT.response));
       await settle();
 

@@ -152,10 +152,11 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #expire(): void {
     const { judged, session, clock } = this.#options;
     if (judged === 'upstream') {
-      if (this.#isIdle()) {
+      if (this.#isUnderWay) this.#recycles = true;
+      else {
         this.#upstreams.letGo();
         this.#flow();
-      } else this.#recycles = true;
+      }
       return;
     }
     if (!this.#hasExpired) {
@@ -378,7 +379,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     // It may have been closed already.
     if (upstreams.isOpen) {
       if (this.#isFull) upstreams.pause();
-      if (this.#options.judged === 'downstream' || this.#isAllowed()) this.#sendHead();
+      // By the newest list: it may have changed since the head came, or since the request was sent for the first time.
+      if (this.#isAllowed()) this.#sendHead();
     } else if (this.#isUnderWay) this.#answer(502, 'upstream_failed', `${this.#who} closed the connection`);
     this.#pump();
   }

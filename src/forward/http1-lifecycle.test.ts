@@ -194,6 +194,20 @@ test('a WebSocket that outlives an SVID and ends in order has finished', async (
   assert.equal(stage.session.record(clock).closeReason, 'finished');
 });
 
+test('a server whose SVID has expired is asked nothing more, not even by who had begun to', async () => {
+  const stage = startMemoryForwarder({ outbound: true });
+  await once(stage);
+  await say(stage.downstream, GET.slice(0, 10));
+
+  stage.session.expire();
+  await say(stage.downstream, GET.slice(10));
+  await say(stage.upstreams[1], OK);
+
+  assert.doesNotMatch(stage.upstreams[0]?.text().slice(10) ?? '', /GET/);
+  assert.equal(stage.upstreams[0]?.hasEnded, true);
+  assert.equal(stage.downstream.text(), OK + OK);
+});
+
 test("when the server's SVID expires while it takes nothing, the application is read from again", async () => {
   const clock = new FakeClock();
   const stage = startMemoryForwarder({ clock, outbound: true });
@@ -387,6 +401,34 @@ test('a request that is sent once more has the time of one for its response', as
   clock.advance(1000);
 
   assert.deepEqual(resultsOf(stage).at(-1), [504, 'upstream_timeout', 'the application did not answer in time']);
+});
+
+for (const outbound of [false, true]) {
+  test(`a request is judged again before it is sent once more, by the newest list: ${outbound ? 'outbound' : 'inbound'}`, async () => {
+    const stage = startMemoryForwarder({ outbound });
+    await once(stage);
+    await say(stage.downstream, GET);
+    stage.denies = true;
+    stage.upstreams[0]?.break();
+    await settle();
+
+    assert.equal(stage.upstreams[1]?.text(), '');
+    assert.deepEqual([stage.upstreams.length, stage.upstreams[1]?.isAborted, stage.downstream.hasEnded], [2, false, true]);
+    assert.deepEqual(
+      stage.records.map(({ status, result, retries }) => [status, result, retries]).at(-1),
+      outbound ? [502, 'upstream_denied', 1] : [403, 'denied', 1],
+    );
+  });
+}
+
+test('a list that changes while the application is connected to is the one that counts', async () => {
+  const stage = startMemoryForwarder();
+  stage.downstream.say(Buffer.from(GET, 'latin1'));
+  stage.denies = true;
+  await settle();
+
+  assert.equal(stage.upstreams[0]?.text(), '');
+  assert.match(stage.downstream.text(), /^HTTP\/1\.1 403 /);
 });
 
 test('a client that has left is asked for by nobody: its request is not sent once more', async () => {

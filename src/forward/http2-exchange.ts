@@ -116,7 +116,7 @@ export class Exchange implements Asker, DeadlineSink {
       this.#leave();
       return;
     }
-    const { head, judge, limits } = this.#context;
+    const { head, limits } = this.#context;
     this.#hasBody = hasBody;
     const problem = head.read(list, hasBody);
     if (problem !== undefined) {
@@ -129,16 +129,21 @@ export class Exchange implements Asker, DeadlineSink {
     this.#requestBytes = head.length;
     this.#announced = head.announced;
     this.#continues = hasBody && head.expectsContinue;
-    const judgement = judge(head.method, head.target, head.host);
+    if (!this.#isAllowed()) return;
+    if ((this.#announced ?? 0) > (limits.maxBodyBytes ?? Infinity)) this.#answer(413, 'too_large', 'the body is too large');
+    else this.#ask();
+  }
+
+  #isAllowed(): boolean {
+    const judgement = this.#context.judge(this.#method, this.#target, this.#host);
     if (!judgement.ok) {
       this.#answer(400, 'bad_request', judgement.error);
-      return;
+      return false;
     }
     const verdict = judgement.value;
     this.#verdict = verdict;
     if (!verdict.allowed) this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
-    else if ((this.#announced ?? 0) > (limits.maxBodyBytes ?? Infinity)) this.#answer(413, 'too_large', 'the body is too large');
-    else this.#ask();
+    return verdict.allowed;
   }
 
   /** The connection is dropped: the response, if there is one, is cut. */
@@ -266,6 +271,8 @@ export class Exchange implements Asker, DeadlineSink {
 
   #askAgain(exact: ExactRequest): void {
     this.#retries++;
+    // By the newest list: it may have changed since.
+    if (!this.#isAllowed()) return;
     this.#request?.destroy();
     this.#context.connections.dropIdle();
     this.#send(exact);

@@ -32,7 +32,7 @@ export interface IdentityFields {
   readonly names: readonly Uint8Array[];
   /** What becomes of the client's own XFCC, in heads: only of a field that has this very name, not of one that reads like it. */
   readonly clientXfcc: 'removed' | 'kept' | { readonly appended: Buffer };
-  /** Field lines, each with its CRLF, and the empty line. */
+  /** Field lines, each with its CRLF. */
   readonly lines: Buffer;
 }
 
@@ -49,6 +49,7 @@ const XFCC_NAME = nameBytes(XFCC.toLowerCase());
 const XFCC_COLON = Buffer.from(`${XFCC}: `, 'latin1');
 const COMMA = Buffer.from(',', 'latin1');
 const CRLF = Buffer.from('\r\n', 'latin1');
+const NOTHING: Buffer = Buffer.alloc(0);
 const CLOSE = Buffer.from('Connection: close\r\n', 'latin1');
 
 /**
@@ -89,42 +90,44 @@ function fieldsOf(
       return removesOverrides() ? all : own;
     },
     clientXfcc,
-    lines: Buffer.from(`${lines}\r\n`, 'latin1'),
+    lines: Buffer.from(lines, 'latin1'),
   };
 }
 
 /**
- * The head for the application, in one buffer: the client's request line and fields, without what it may not say, and
- * ours. A target in absolute form goes on as a path, with its authority for `Host` (RFC 9112, section 3.2.2).
+ * The head for the application, in one buffer: the client's request line, who it is, and its fields without what it may not
+ * say. Ours come first, because some readers drop what is too much for them and say nothing (Node 20 what comes after a
+ * thousand fields): no client can have ours dropped by saying much. A target in absolute form goes on as a path, with its
+ * authority for `Host` (RFC 9112, section 3.2.2).
  */
 export function rewriteHead(head: RequestHead, identity: IdentityFields): Buffer {
   const { fields, lineStart, fieldsStart, nominated, absolute } = head;
   const end = fieldsEnd(fields, fieldsStart);
   const { names, clientXfcc, lines } = identity;
-  const appended = typeof clientXfcc === 'string' ? undefined : xfccAfterClients(fields, clientXfcc.appended);
-  const before = absolute === undefined ? undefined : ownLines(head, absolute.authority);
-  // After the client's nominations, so that these cannot take ours away.
-  const after = head.upgrade !== undefined ? Buffer.from(upgradeLines([head.upgrade], false), 'latin1') : head.close ? CLOSE : undefined;
-  const start = before === undefined ? lineStart : fieldsStart;
-  const out = Buffer.allocUnsafe((before?.length ?? 0) + end - start + (after?.length ?? 0) + (appended?.length ?? 0) + lines.length);
+  const appended = typeof clientXfcc === 'string' ? NOTHING : xfccAfterClients(fields, clientXfcc.appended);
+  const line = absolute === undefined ? fields.bytes.subarray(lineStart, fieldsStart) : originLine(head);
+  const host = absolute === undefined ? NOTHING : Buffer.from(`Host: ${absolute.authority}\r\n`, 'latin1');
+  const connection = head.upgrade !== undefined ? Buffer.from(upgradeLines([head.upgrade], false), 'latin1') : head.close ? CLOSE : NOTHING;
+  const ours = line.length + appended.length + lines.length + host.length + connection.length + CRLF.length;
+  const out = Buffer.allocUnsafe(ours + end - fieldsStart);
   const keepsXfcc = clientXfcc === 'kept';
-  let at = copyFields(
+  let at = 0;
+  for (const part of [line, appended, lines, host]) at += part.copy(out, at);
+  at = copyFields(
     fields,
-    start,
+    fieldsStart,
     end,
     out,
-    before === undefined ? 0 : before.copy(out),
-    (field) => endsHere(fields, field, names, nominated, keepsXfcc) || (before !== undefined && fields.isNamed(field, HOST)),
+    at,
+    (field) => endsHere(fields, field, names, nominated, keepsXfcc) || (absolute !== undefined && fields.isNamed(field, HOST)),
   );
-  if (after !== undefined) at += after.copy(out, at);
-  if (appended !== undefined) at += appended.copy(out, at);
-  at += lines.copy(out, at);
+  for (const part of [connection, CRLF]) at += part.copy(out, at);
   return out.subarray(0, at);
 }
 
-/** Instead of a target in absolute form and of `Host`. */
-function ownLines({ method, target, minorVersion }: RequestHead, authority: string): Buffer {
-  return Buffer.from(`${method} ${target} HTTP/1.${minorVersion}\r\nHost: ${authority}\r\n`, 'latin1');
+/** Instead of one with a target in absolute form. */
+function originLine({ method, target, minorVersion }: RequestHead): Buffer {
+  return Buffer.from(`${method} ${target} HTTP/1.${minorVersion}\r\n`, 'latin1');
 }
 
 /** One field line: the client's elements, then ours, as Envoy's `APPEND_FORWARD`. */

@@ -3,11 +3,35 @@ import { test } from 'node:test';
 import { presented, WEB } from '../support/data-path.ts';
 import { eventually } from '../support/eventually.ts';
 import { send, startHttpApplication, startHttpInbound, startRawApplication, wire } from '../support/http-stage.ts';
+import { request, startClient } from '../support/http2-stage.ts';
 import { freePort } from '../support/tcp.ts';
 import { tlsClient } from '../support/tls-peer.ts';
 
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
 const get = (path: string, ...fields: readonly string[]): string => [`GET ${path} HTTP/1.1`, 'Host: api', ...fields, '', ''].join('\r\n');
+
+test('who asks stands ahead of all that a client says: an application that drops fields for their number drops none of ours', async (t) => {
+  const application = await startRawApplication(t, (received) => (received.endsWith('\r\n\r\n') ? OK : undefined));
+  const stage = await startHttpInbound(t, application.address, { http: { spiffeIdHeader: 'X-Peer' } });
+  const names = Array.from({ length: 999 }, (_, index) => `f${index}`);
+  const lines = names.map((name) => `${name}: 1\r\n`).join('');
+
+  await (await send(stage, `GET /path HTTP/1.1\r\nHost: a\r\n${lines}\r\n`)).until('ok');
+  await (await send(stage, `GET http://a/path HTTP/1.1\r\nHost: a\r\n${lines}\r\n`)).until('ok');
+  const client = await startClient(t, stage);
+  assert.equal((await request(client, { ':path': '/path', ...Object.fromEntries(names.map((name) => [name, '1'])) })).status, 200);
+
+  const heads = application.received().split('\r\n\r\n').slice(0, -1);
+  assert.equal(heads.length, 3);
+  for (const head of heads) {
+    const [, ...fields] = head.split('\r\n');
+    assert.equal(fields.length, 1002);
+    assert.deepEqual(
+      fields.slice(0, 3).map((field) => /^[^:]+/.exec(field)?.[0].toLowerCase()),
+      ['x-forwarded-client-cert', 'x-peer', 'host'],
+    );
+  }
+});
 
 test('the application is told who asks, and requests of one connection share one of its connections', async (t) => {
   const application = await startRawApplication(t, (received) => (received.endsWith('\r\n\r\n') ? OK : undefined));
@@ -20,10 +44,10 @@ test('the application is told who asks, and requests of one connection share one
 
   const [first = '', second = ''] = application.received().split(/(?=GET \/two)/);
   const xfcc = /^X-Forwarded-Client-Cert: By=spiffe:\/\/example\.org\/api;Hash=[0-9a-f]{64};URI=spiffe:\/\/example\.org\/web\r\n/m;
-  assert.ok(first.startsWith('GET /one?q=secret HTTP/1.1\r\nHost: api\r\nX-Forwarded'), first);
+  assert.ok(first.startsWith('GET /one?q=secret HTTP/1.1\r\nX-Forwarded'), first);
   for (const each of [first, second]) {
     assert.match(each, xfcc);
-    assert.match(each, /^X-Peer: spiffe:\/\/example\.org\/web\r\n\r\n$/m);
+    assert.match(each, /^X-Peer: spiffe:\/\/example\.org\/web\r\nHost: api\r\n\r\n$/m);
   }
   assert.equal(application.connections(), 1);
   const lines = stage.sidecar.log().filter(({ message }) => message === 'request finished');

@@ -22,7 +22,7 @@ test('a request over HTTP/2 reaches the application over HTTP/1.1, with who asks
   assert.deepEqual([answer.status, answer.body.toString(), answer.reset], [200, 'ok', undefined]);
   assert.match(
     application.received(),
-    /^GET \/one\?q=secret HTTP\/1\.1\r\nhost: api:443\r\naccept: \*\/\*\r\nX-Forwarded-Client-Cert: By=spiffe:\/\/example\.org\/api;Hash=[0-9a-f]{64};URI=spiffe:\/\/example\.org\/web\r\nX-Peer: spiffe:\/\/example\.org\/web\r\n\r\n$/,
+    /^GET \/one\?q=secret HTTP\/1\.1\r\nX-Forwarded-Client-Cert: By=spiffe:\/\/example\.org\/api;Hash=[0-9a-f]{64};URI=spiffe:\/\/example\.org\/web\r\nX-Peer: spiffe:\/\/example\.org\/web\r\nhost: api:443\r\naccept: \*\/\*\r\n\r\n$/,
   );
   const [line] = stage.sidecar.log().filter(({ message }) => message === 'request finished');
   assert.deepEqual(

@@ -18,7 +18,40 @@ const identity = buildIdentityFields(
   () => false,
 );
 
-/** The fields that the forwarder adds, with the end of the head. */
+const LIMITS: HttpLimits = {
+  maxHeadBytes: 4096,
+  maxFields: 20,
+  maxBodyBytes: undefined,
+  headTimeoutMs: 10_000,
+  minBodyBytesPerSecond: undefined,
+  responseTimeoutMs: 10_000,
+  upstreamIdleTimeoutMs: undefined,
+};
+
+/** What forwarders of both versions of HTTP are given alike. */
+export function forwarderOptions(denies: () => boolean) {
+  return {
+    session: new Session('test', 0),
+    counters: {
+      opened: 0,
+      open: 0,
+      handshaking: 0,
+      waiting: 0,
+      downstreamReadBytes: 0,
+      downstreamWrittenBytes: 0,
+      upstreamReadBytes: 0,
+      upstreamWrittenBytes: 0,
+    },
+    ticker: { tick: 0 },
+    clock: systemClock,
+    limits: LIMITS,
+    identity,
+    judge: () => verdict(PEER, !denies()),
+    broken: () => undefined,
+  };
+}
+
+/** The fields that the forwarder adds. */
 export const IDENTITY_LINES: string = identity.lines.toString('latin1');
 
 export interface MemoryForwarder {
@@ -28,6 +61,8 @@ export interface MemoryForwarder {
   readonly upstreams: readonly MemoryConnection[];
   readonly records: readonly RequestRecord[];
   readonly isDone: () => boolean;
+  /** Every request is refused, from now on. */
+  denies: boolean;
 }
 
 export interface MemoryForwarderOptions {
@@ -54,44 +89,25 @@ export function verdict(peer: SpiffeId, isAllowed: boolean): Result<Verdict, str
 
 /** Forwards HTTP between connections in memory, of which the test plays the other sides. */
 export function startMemoryForwarder(options: MemoryForwarderOptions = {}): MemoryForwarder {
-  const { clock = systemClock, denies = false, denied = false, slow = false, unix = false, outbound = false, upgrades = [] } = options;
-  const session = new Session('test', 0);
+  const { clock = systemClock, denied = false, slow = false, unix = false, outbound = false, upgrades = [] } = options;
+  const shared = forwarderOptions(() => stage.denies);
+  const { session } = shared;
   if (denied) session.denied = 'not_allowed';
   const downstream = new MemoryConnection({ slow, remoteAddress: unix ? 'unix' : 'memory' });
   const upstreams: MemoryConnection[] = [];
   const records: RequestRecord[] = [];
   let done = false;
-  const limits = {
-    maxHeadBytes: 4096,
-    maxFields: 20,
-    maxBodyBytes: undefined,
-    headTimeoutMs: 10_000,
-    minBodyBytesPerSecond: undefined,
-    responseTimeoutMs: 10_000,
-    upstreamIdleTimeoutMs: undefined,
-    ...options.limits,
-  };
+  const stage: MemoryForwarder = { session, downstream, upstreams, records, isDone: () => done, denies: options.denies ?? false };
+  const limits = { ...LIMITS, ...options.limits };
   forwardHttp({
+    ...shared,
     downstream,
-    session,
-    counters: {
-      opened: 0,
-      open: 0,
-      handshaking: 0,
-      waiting: 0,
-      downstreamReadBytes: 0,
-      downstreamWrittenBytes: 0,
-      upstreamReadBytes: 0,
-      upstreamWrittenBytes: 0,
-    },
-    ticker: { tick: 0 },
     clock,
     limits,
     upgrades,
-    identity,
     scratch: new Fields(limits.maxFields),
     judged: outbound ? 'upstream' : 'downstream',
-    judge: () => verdict(PEER, !denies),
+    judge: () => verdict(PEER, !stage.denies),
     open(done_) {
       let isOff = false;
       queueMicrotask(() => {
@@ -105,8 +121,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
     released: () => undefined,
     dismissed: () => undefined,
     requestFinished: (record) => records.push(record),
-    broken: () => undefined,
     done: () => (done = true),
   });
-  return { session, downstream, upstreams, records, isDone: () => done };
+  return stage;
 }

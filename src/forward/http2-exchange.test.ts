@@ -1,0 +1,66 @@
+import assert from 'node:assert/strict';
+import { connect } from 'node:http2';
+import { createConnection, type Socket } from 'node:net';
+import { test } from 'node:test';
+import { request } from '../../test/support/http2-stage.ts';
+import { forwarderOptions } from '../../test/support/memory-forwarder.ts';
+import { startTcpServer } from '../../test/support/tcp.ts';
+import type { RequestRecord } from '../telemetry/records.ts';
+import type { SecureConnection } from '../transport/connection.ts';
+import { nativeStream } from '../transport/socket-connection.ts';
+import { forwardHttp2 } from './http2-forwarder.ts';
+
+const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
+
+test('over HTTP/2, a request is judged again before it is sent once more, by the newest list', async (t) => {
+  let denies = false;
+  let requests = 0;
+  const records: RequestRecord[] = [];
+  const application = await startTcpServer(t, (socket) => {
+    socket.on('data', () => {
+      if (++requests === 1) socket.write(OK);
+      else {
+        denies = true;
+        socket.resetAndDestroy();
+      }
+    });
+  });
+  const front = await startTcpServer(t, (socket) => {
+    // Of a TLS connection, no more is used than this.
+    const downstream = {
+      handOver: ({ ended, closed }: Parameters<SecureConnection['handOver']>[0]) => {
+        socket.on('end', ended).on('close', () => closed(undefined));
+        return nativeStream(socket);
+      },
+      abort: () => socket.destroy(),
+    } as unknown as SecureConnection;
+    forwardHttp2({
+      ...forwarderOptions(() => denies),
+      downstream,
+      maxConcurrentStreams: 10,
+      idleTimeoutMs: undefined,
+      files: { take: () => true, give: () => undefined, held: 0 },
+      open(done) {
+        const [host = '', port] = application.address.split(':');
+        const stream: Socket = createConnection(Number(port), host, () => done({ ok: true, native: nativeStream(stream) }));
+        return { abort: () => stream.destroy() };
+      },
+      requestFinished: (record) => records.push(record),
+      done: () => undefined,
+    });
+  });
+  const client = connect(`http://${front.address}`);
+  t.after(() => client.destroy());
+  assert.equal((await request(client, { ':path': '/' })).status, 200);
+
+  assert.equal((await request(client, { ':path': '/' })).status, 403);
+
+  assert.equal(requests, 2);
+  assert.deepEqual(
+    records.map(({ status, result, retries }) => [status, result, retries]),
+    [
+      [200, 'forwarded', 0],
+      [403, 'denied', 1],
+    ],
+  );
+});
