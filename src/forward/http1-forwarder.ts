@@ -378,7 +378,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     // It may have been closed already.
     if (upstreams.isOpen) {
       if (this.#isFull) upstreams.pause();
-      if (this.#options.judged === 'downstream' || this.#isAllowed()) this.#sendHead();
+      // It may have waited for seconds, and what was allowed then may not be now.
+      if (this.#isAllowed()) this.#sendHead();
     } else if (this.#isUnderWay) this.#answer(502, 'upstream_failed', `${this.#who} closed the connection`);
     this.#pump();
   }

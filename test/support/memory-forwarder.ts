@@ -33,8 +33,8 @@ export interface MemoryForwarder {
 export interface MemoryForwarderOptions {
   readonly clock?: Clock;
   readonly limits?: Partial<HttpLimits>;
-  /** Every request is refused. */
-  readonly denies?: boolean;
+  /** Every request is refused; asked at each verdict. */
+  readonly denies?: boolean | (() => boolean);
   /** The peer was let in only to be told that it is not allowed. */
   readonly denied?: boolean;
   /** No write is taken without a pause after it. */
@@ -91,7 +91,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
     identity,
     scratch: new Fields(limits.maxFields),
     judged: outbound ? 'upstream' : 'downstream',
-    judge: () => verdict(PEER, !denies),
+    judge: () => verdict(PEER, !(typeof denies === 'function' ? denies() : denies)),
     open(done_) {
       let isOff = false;
       queueMicrotask(() => {
