@@ -159,8 +159,8 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     this.settings = config;
     this.#gate.limitsChanged();
     this.#connections.limitsChanged();
-    this.#judgeAgain();
     this.#policyInForce();
+    this.#judgeAgain();
   }
 
   #judgeAgain(): void {
@@ -177,6 +177,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     this.#awaitPolicy();
   }
 
+  /** Before anybody is judged: a time that comes meanwhile is still to come then. */
   #noteLook(): void {
     this.#lookedAtMs = this.deps.clock.now();
     this.#nextLookMs = this.policy.nextLook(this.#lookedAtMs);
@@ -191,8 +192,8 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     this.#policyTimer = clock.after(Math.min(this.#nextLookMs - clock.now(), LONGEST_LOOK_MS), () => {
       const nowMs = clock.now();
       if (nowMs >= this.#nextLookMs || nowMs < this.#lookedAtMs) {
-        this.#judgeAgain();
         this.#noteLook();
+        this.#judgeAgain();
       }
       this.#awaitPolicy();
     });

@@ -211,6 +211,41 @@ test('a rule closes what it had admitted also where the clock was ahead at first
   assert.equal(await late, 'ECONNRESET');
 });
 
+test('a rule closes what it had admitted also where it ends while a new policy is taken over', async (t) => {
+  /** Wall time moves on when it has been asked for so often: by little, so that nobody takes it for a clock that was set. */
+  class MovingClock extends FakeClock {
+    left = Infinity;
+
+    override now(): number {
+      const nowMs = super.now();
+      if (--this.left === 0) this.jump(100);
+      return nowMs;
+    }
+  }
+  const { options } = await byHand(t);
+  const clock = new MovingClock();
+  const application = await startEcho(t);
+  const { sidecar, connect, with: settings } = await startInbound(t, application.address, { ...options({}), sidecar: { clock } });
+
+  let count = 0;
+  for (let isReached = true; isReached; count++) {
+    await sidecar.reload(settings({ limits: { idleTimeout: 'off' } }));
+    const socket = await connect();
+    socket.write('!');
+    await once(socket, 'data');
+    const lost = closed(socket);
+    const notAfter = new Date(clock.now() + 50).toISOString();
+    clock.left = 1 + count;
+    await sidecar.reload(settings({ allow: [{ peer: WEB, notAfter }], limits: { idleTimeout: 'off' } }));
+    isReached = clock.left <= 0;
+    clock.left = Infinity;
+    if (!isReached) clock.jump(100);
+    clock.advance(1000);
+    assert.equal(await lost, 'ECONNRESET');
+  }
+  assert.ok(count > 3);
+});
+
 test('a window closes what it had admitted, and opens again', async (t) => {
   const { clock, options } = await byHand(t);
   const application = await startEcho(t);
