@@ -7,7 +7,7 @@ import { startDevDomainWith } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { connectClient, request } from '../support/http2-stage.ts';
-import { send, startHttpApplication, startHttpInbound, startRawApplication } from '../support/http-stage.ts';
+import { send, startHttpApplication, startHttpInbound, startRawApplication, wire } from '../support/http-stage.ts';
 import { closed, dial, startEcho } from '../support/tcp.ts';
 import { outcome, tlsClient, tlsServer } from '../support/tls-peer.ts';
 
@@ -15,6 +15,17 @@ const HOUR_MS = 3_600_000;
 const OTHER = 'spiffe://example.org/other';
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
 const GET = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
+
+/** Wall time moves on when it has been asked for so often: by little, so that nobody takes it for a clock that was set. */
+class MovingClock extends FakeClock {
+  left = Infinity;
+
+  override now(): number {
+    const nowMs = super.now();
+    if (--this.left === 0) this.jump(100);
+    return nowMs;
+  }
+}
 
 /** Options of a sidecar whose clock moves by hand, with SVIDs of ten hours; `at` is a time so long from now, as it is written. */
 async function byHand(t: TestContext) {
@@ -212,16 +223,6 @@ test('a rule closes what it had admitted also where the clock was ahead at first
 });
 
 test('a rule closes what it had admitted also where it ends while a new policy is taken over', async (t) => {
-  /** Wall time moves on when it has been asked for so often: by little, so that nobody takes it for a clock that was set. */
-  class MovingClock extends FakeClock {
-    left = Infinity;
-
-    override now(): number {
-      const nowMs = super.now();
-      if (--this.left === 0) this.jump(100);
-      return nowMs;
-    }
-  }
   const { options } = await byHand(t);
   const clock = new MovingClock();
   const application = await startEcho(t);
@@ -244,6 +245,32 @@ test('a rule closes what it had admitted also where it ends while a new policy i
     assert.equal(await lost, 'ECONNRESET');
   }
   assert.ok(count > 3);
+});
+
+test('a request that is allowed no more when the application is connected to does not reach it', async (t) => {
+  const { spiffe, options } = await byHand(t);
+  const clock = new MovingClock();
+  const urls: string[] = [];
+  const application = await startHttpApplication(t, ({ url = '' }, response) => {
+    urls.push(url);
+    response.end('ok');
+  });
+  const allow = [
+    { peer: WEB, paths: ['/now', '/later'], notAfter: new Date(clock.now() + 150).toISOString() },
+    { peer: WEB, paths: ['/any'] },
+  ];
+  const http = { responseTimeout: 'off', minBodyRate: 'off' };
+  const stage = await startHttpInbound(t, application.address, { ...options({ allow }), sidecar: { clock }, http });
+  const line = wire(await stage.connect());
+  const client = await connectClient(t, stage.address, presented(await spiffe.issue(WEB)));
+
+  clock.left = 1;
+  line.socket.write(GET.replace('/', '/now'));
+  await line.until('ok');
+  clock.left = 1;
+  assert.notEqual((await request(client, { ':path': '/later', ':authority': 'a' })).reset, undefined);
+  assert.equal((await request(client, { ':path': '/any', ':authority': 'a' })).status, 200);
+  assert.deepEqual(urls, ['/now', '/any']);
 });
 
 test('a window closes what it had admitted, and opens again', async (t) => {
