@@ -131,3 +131,29 @@ test('an application that answers before the whole request and leaves has its an
   await settle();
   assert.equal(isDone(), true);
 });
+
+test('a request that waited for a connection is judged once more before it is sent, and so is one that is sent again', async () => {
+  const stage = startMemoryForwarder();
+  const { downstream, upstreams, records } = stage;
+  downstream.say(Buffer.from(NEXT.request));
+  await settle();
+  upstreams[0]?.say(Buffer.from(NEXT.response));
+  downstream.say(Buffer.from(NEXT.request));
+  await settle();
+  assert.equal(upstreams[0]?.text().match(/GET/g)?.length, 2);
+
+  upstreams[0].finish();
+  stage.denies = true;
+  await settle();
+
+  assert.equal(upstreams[1]?.text(), '');
+  assert.match(downstream.text(), /next.*HTTP\/1\.1 403 /s);
+  assert.equal(records[1]?.result, 'denied');
+
+  const other = startMemoryForwarder();
+  other.downstream.say(Buffer.from(NEXT.request));
+  other.denies = true;
+  await settle();
+  assert.equal(other.upstreams[0]?.text(), '');
+  assert.match(other.downstream.text(), /^HTTP\/1\.1 403 /);
+});

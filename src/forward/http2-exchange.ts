@@ -155,7 +155,7 @@ export class Exchange implements Asker, DeadlineSink {
 
   /** Ends by itself if it would not be let begin now. */
   judgeAgain(): void {
-    if (this.#verdict?.allowed !== true) return;
+    if (this.#stage === 'over' || this.#verdict?.allowed !== true) return;
     const again = this.#context.judge(this.#method, this.#target, this.#host);
     if (!again.ok || !again.value.allowed) this.drop();
   }
@@ -232,6 +232,8 @@ export class Exchange implements Asker, DeadlineSink {
       if (this.#stage === 'asking' && request === this.#request)
         this.#fail(502, 'upstream_failed', 'the application closed the connection without a response');
     });
+    // It waits for a connection, for seconds maybe, and what was allowed then may not be now. Nothing is written before.
+    if (!request.reusedSocket) request.on('socket', () => this.judgeAgain());
     if (isAgain) {
       this.#sendRest(request);
       return;

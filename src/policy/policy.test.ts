@@ -122,7 +122,11 @@ test('every value that is wrong is named, with the keys that lead to it', () => 
     allow: [
       'spiffe://Example.org/web',
       { peer: 'spiffe://example.org/w*b', methods: ['get', 'TRACE'], paths: [] },
-      { peer: WEB, paths: ['x', '/%61', '/a/../b', '/**/b', '/a;b', '/%e4', '/a?b', '/a*'], hosts: ['API', 'a:80', 'a.*', 'a%62'] },
+      {
+        peer: WEB,
+        paths: ['x', '/%61', '/a/../b', '/**/b', '/a;b', '/%e4', '/a?b', '/a*'],
+        hosts: ['API', 'a:80', 'a.*', 'a%62', '*.[::1]', '*.127.0.0.1'],
+      },
     ],
     deny: [
       { peer: WEB, notBeforeMs: NOW, notAfterMs: NOW },
@@ -140,7 +144,7 @@ test('every value that is wrong is named, with the keys that lead to it', () => 
       'allow.1.methods.1',
       'allow.1.paths',
       ...[0, 1, 2, 3, 4, 5, 6, 7].map((at) => `allow.2.paths.${at}`),
-      ...[0, 1, 2, 3].map((at) => `allow.2.hosts.${at}`),
+      ...[0, 1, 2, 3, 4, 5].map((at) => `allow.2.hosts.${at}`),
       'deny.0.notAfter',
       'deny.1.windows.0.from',
       'deny.1.windows.0.to',

@@ -71,6 +71,8 @@ export interface Policy {
   readonly asksForMethod: boolean;
   readonly asksForPath: boolean;
   readonly asksForHost: boolean;
+  /** Whether a rule holds at some times and not at others, be they over or not. */
+  readonly hasTimes: boolean;
   forPeer(peer: SpiffeId): PeerPolicy;
   /** A time after `nowMs` and not later than the next one at which an answer may change by itself; Infinity if none does. */
   nextLook(nowMs: number): number;
@@ -155,6 +157,10 @@ class CompiledPolicy implements Policy {
 
   get asksForHost(): boolean {
     return this.#asksForHost;
+  }
+
+  get hasTimes(): boolean {
+    return this.#timed.length > 0;
   }
 
   forPeer(peer: SpiffeId): PeerPolicy {

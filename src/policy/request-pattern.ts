@@ -27,6 +27,7 @@ export function parseHostPattern(text: string): Result<string, string> {
   if (/:[0-9]*$/.test(name) && !name.endsWith(']')) return err('the port takes no part: leave it out');
   const comparable = comparableHost(name);
   if (!comparable.ok) return err(`no request has such a host: ${comparable.error}`);
+  if (name !== text && /^\[|^[0-9.]+$/.test(name)) return err('an IP address has no labels ahead of it');
   if (comparable.value !== name)
     return err(`hosts are compared in lower case without a final dot: write ${JSON.stringify(comparable.value)}`);
   return ok(text);

@@ -96,3 +96,12 @@ test('a time zone is a name that is known', () => {
   for (const name of ['Europe/Atlantis', '', 'Local', '../etc/passwd', 'GMT+25']) assert.equal(parseTimeZone(name), undefined, name);
   for (const name of ['UTC', 'America/New_York']) assert.ok(parseTimeZone(name) !== undefined, name);
 });
+
+test('windows of one time zone share its clock, which is asked once', () => {
+  assert.equal(window({ timeZone: 'Asia/Tokyo' }).zone, window({ timeZone: 'Asia/Tokyo', from: '10:00' }).zone);
+  const started = process.cpuUsage();
+  const many = Array.from({ length: 10_000 }, () => window({ timeZone: 'Asia/Tokyo' }));
+  for (let quarter = 0; quarter < 10; quarter++) for (const each of many) isOpen(each, at('2026-12-01T00:00:00Z') + quarter * 900_000);
+  // By themselves they take seconds.
+  assert.ok(process.cpuUsage(started).user < 500_000);
+});

@@ -87,8 +87,17 @@ export function nextLook({ zone, fromMinute, toMinute }: TimeWindow, nowMs: numb
   return Math.min(quarter, until(fromMinute), until(toMinute % DAY_MINUTES), until(0));
 }
 
-/** A time zone by its name; undefined if there is none such. */
+/** As many windows as there may be, they are of few time zones, and the clock of one is large and slow to ask. */
+const timeZones = new Map<string, TimeZone>();
+
+/** A time zone by its name; undefined if there is none such. Of one name it is the same each time. */
 export function parseTimeZone(name: string): TimeZone | undefined {
+  const known = timeZones.get(name) ?? openTimeZone(name);
+  if (known !== undefined) timeZones.set(name, known);
+  return known;
+}
+
+function openTimeZone(name: string): TimeZone | undefined {
   let format: Intl.DateTimeFormat;
   try {
     format = new Intl.DateTimeFormat('en-GB', { timeZone: name, hourCycle: 'h23', ...FIELDS });

@@ -1,7 +1,7 @@
 import type { HttpLimits, InboundConfig, Limits, OutboundConfig } from '../config/config.ts';
 import { formatAddress } from '../config/units.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
-import { LONGEST_TIMER_MS, type Clock, type Timer } from '../lib/clock.ts';
+import type { Clock, Timer } from '../lib/clock.ts';
 import type { Service } from '../lib/service.ts';
 import type { IdentityView } from '../identity/store.ts';
 import type { DenyList } from '../policy/deny-list.ts';
@@ -58,7 +58,9 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   #bound: BoundListener | undefined;
   #draining = false;
   #unsubscribe: (() => void) | undefined;
-  /** For the next time at which the policy may say something else by itself. */
+  /** Of a policy with times: when it was looked at, and when it may say something else by itself, both in wall time. */
+  #lookedAtMs = 0;
+  #nextLookMs = Infinity;
   #policyTimer: Timer | undefined;
   #forced = 0;
 
@@ -163,8 +165,8 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     this.settings = config;
     this.#gate.limitsChanged();
     this.#connections.limitsChanged();
-    this.judgeAgain();
     this.#policyInForce();
+    this.judgeAgain();
   }
 
   /** The deny list is another one, or the policy: everybody is judged by what is in force now. */
@@ -175,18 +177,31 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
 
   #policyInForce(): void {
     this.deps.events.auditInForce(this.ref, auditOf(this.policy));
+    this.#policyTimer?.cancel();
+    this.#policyTimer = undefined;
+    if (!this.policy.hasTimes) return;
+    this.#noteLook();
     this.#awaitPolicy();
   }
 
-  /** The wall clock may be set: it is looked at again in an hour at the latest, and a rule that is over is over then. */
+  /** Before anybody is judged: a time that comes meanwhile is still to come then. */
+  #noteLook(): void {
+    this.#lookedAtMs = this.deps.clock.now();
+    this.#nextLookMs = this.policy.nextLook(this.#lookedAtMs);
+  }
+
+  /**
+   * Timers stand still while the machine sleeps, and the wall clock may be set, forth and back: so the clock is asked again and
+   * again, whatever is still to come of the rules.
+   */
   #awaitPolicy(): void {
     const { clock } = this.deps;
-    this.#policyTimer?.cancel();
-    const nowMs = clock.now();
-    const nextMs = this.policy.nextLook(nowMs);
-    if (nextMs === Infinity) return;
-    this.#policyTimer = clock.after(Math.min(nextMs - nowMs, LONGEST_TIMER_MS), () => {
-      this.judgeAgain();
+    this.#policyTimer = clock.after(Math.min(this.#nextLookMs - clock.now(), LONGEST_LOOK_MS), () => {
+      const nowMs = clock.now();
+      if (nowMs >= this.#nextLookMs || nowMs < this.#lookedAtMs) {
+        this.#noteLook();
+        this.judgeAgain();
+      }
       this.#awaitPolicy();
     });
   }
@@ -383,6 +398,8 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   }
 }
 
+/** Within it, a rule that is over has closed what it had admitted, whatever became of the clock. */
+const LONGEST_LOOK_MS = 1000;
 /** The accepted socket and the one to the other side. */
 const FILES_A_CONNECTION = 2;
 /** How long a connection may be at work for others before it is watched, and how often that is looked at. */
