@@ -22,6 +22,8 @@ export type Decision =
       readonly allowed: true;
       /** The rule that admits, in one line; `audit` where the policy itself is in audit and none does. */
       readonly rule: string;
+      /** That rule; undefined where it is a bare entry that is the peer's very SPIFFE ID, or none. */
+      readonly by: Rule | undefined;
       /** Only audit lets it pass: what an enforced policy would have said. */
       readonly audited: Denial | undefined;
     }
@@ -94,6 +96,18 @@ export function compilePolicy(written: PolicySpec): Result<Policy, readonly Poli
     }
   }
   return problems.length > 0 ? err(problems) : ok(Object.freeze(compiled));
+}
+
+/** Whether a rule, by itself, matches: as in a policy of it alone. Of a connection, where there is no request. */
+export function isFor(rule: Rule, peer: SpiffeId, request: RequestFacts | undefined, nowMs: number): boolean {
+  const index = new PeerIndex();
+  index.add(rule);
+  const match = new Match(undefined);
+  for (const group of index.find(peer)) {
+    if (request === undefined) group.matchConnection(nowMs, match);
+    else group.matchRequest(request, nowMs, match);
+  }
+  return match.isMade;
 }
 
 class CompiledPolicy implements Policy {
@@ -216,14 +230,21 @@ class Match {
     else this.#auditAllow = firstOf(this.#auditAllow, rule);
   }
 
+  /** Whether there is any. */
+  get isMade(): boolean {
+    return (this.#bare ?? this.#allow ?? this.#deny ?? this.#auditAllow ?? this.#auditDeny) !== undefined;
+  }
+
   decide(mode: Mode): Decision {
     const denial = this.#deny === undefined ? undefined : denied(this.#deny);
-    const rule = this.#bare ?? this.#allow?.text;
-    if (denial !== undefined) return mode === 'audit' ? { allowed: true, rule: rule ?? 'audit', audited: denial } : denial;
+    const by = this.#bare === undefined ? this.#allow : undefined;
+    const rule = this.#bare ?? by?.text;
+    if (denial !== undefined) return mode === 'audit' ? { allowed: true, rule: rule ?? 'audit', by, audited: denial } : denial;
     const audited = this.#auditDeny === undefined ? undefined : denied(this.#auditDeny);
-    if (rule !== undefined) return { allowed: true, rule, audited };
-    if (this.#auditAllow !== undefined) return { allowed: true, rule: this.#auditAllow.text, audited: audited ?? NOT_ALLOWED };
-    return mode === 'audit' ? { allowed: true, rule: 'audit', audited: audited ?? NOT_ALLOWED } : NOT_ALLOWED;
+    if (rule !== undefined) return { allowed: true, rule, by, audited };
+    const auditAllow = this.#auditAllow;
+    if (auditAllow !== undefined) return { allowed: true, rule: auditAllow.text, by: auditAllow, audited: audited ?? NOT_ALLOWED };
+    return mode === 'audit' ? { allowed: true, rule: 'audit', by: undefined, audited: audited ?? NOT_ALLOWED } : NOT_ALLOWED;
   }
 }
 
