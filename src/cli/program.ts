@@ -186,8 +186,17 @@ Example:
 /** Commander would answer a command that there is not with the help of all, as if nothing were wrong, if there is a `--help` anywhere. */
 function withoutHelpOnTheUnknown(args: readonly string[], program: Command): readonly string[] {
   const words = args.filter((arg) => !arg.startsWith('-'));
-  const command = words[0] === 'help' ? words[1] : words[0];
-  return command === undefined || program.commands.some((known) => known.name() === command) ? args : [command];
+  if (words[0] === 'help') words.shift();
+  const known: string[] = [];
+  for (let at = program; at.commands.length > 0;) {
+    const word = words[known.length];
+    const next = at.commands.find((command) => command.name() === word);
+    if (word === undefined) return args;
+    known.push(word);
+    if (next === undefined) return known;
+    at = next;
+  }
+  return args;
 }
 
 /** An option whose place among the others matters, so it is taken in when it is parsed. */

@@ -6,7 +6,7 @@ import * as field from './fields.ts';
 const visible = z.string().regex(/^[\x21-\x7e]+$/, 'must be visible ASCII characters');
 
 const fields = {
-  listener: z.string().optional(),
+  listener: field.listenerName.optional(),
   peer: field.spiffeId.refine((id) => pathOf(id) !== '', 'is a trust domain, which no workload is called'),
   method: visible.optional(),
   path: z

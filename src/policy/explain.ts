@@ -1,10 +1,11 @@
 import { err, ok, type Result } from '../lib/result.ts';
 import { pathOf, trustDomainId, trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
+import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import { factsOf, verdictOf } from './judge.ts';
 import type { Pattern } from './pattern.ts';
-import { isFor, type Decision, type Policy } from './policy.ts';
+import { isForPath, namesPeer, type Decision, type Policy } from './policy.ts';
 import type { RequestFacts } from './request.ts';
-import { parseRule, type Effect, type Rule } from './rule.ts';
+import { asksOfRequest, holdsAt, isForMethodAndHost, parseRule, type Effect, type Rule } from './rule.ts';
 import type { Verdict } from './verdict.ts';
 
 /** What is asked of a policy. */
@@ -26,7 +27,7 @@ export type MissedKey = (typeof MISSED_KEYS)[number];
 /** A rule that would have changed the verdict, and nearly matched. */
 export interface Miss {
   readonly rule: RuleRef;
-  /** Without these it would have matched, and not without some of them. One or two. */
+  /** Without these it would have matched, and not without some of them: one, or two that are not of the peer. */
   readonly but: readonly MissedKey[];
   /** In words: `matched but for the method`. */
   readonly text: string;
@@ -44,10 +45,12 @@ export interface Explanation {
 
 const MOST_MISSES = 5;
 const MOST_KEYS = 2;
+const LONGEST_LINE = 600;
+const MOST_KNOWN = 1000;
 
 /**
  * Why a policy says what it says. The verdict is that of the compiled policy, and whether a part of a rule matches is asked
- * of a policy of that part alone: rules are read in one way. The error is that of a request that cannot be compared with
+ * of what the policy asks: rules are read in one way. The error is that of a request that cannot be compared with
  * the rules. Takes time in proportion to the number of rules.
  */
 export function explain(policy: Policy, { peer, request, nowMs }: Question): Result<Explanation, string> {
@@ -65,6 +68,20 @@ export function explain(policy: Policy, { peer, request, nowMs }: Question): Res
   });
 }
 
+/**
+ * For a line of the log: the rule that nearly allowed what no rule allows, bounded in length. Undefined if none did, if the
+ * answer is another one, and of a policy of more than `mostRules` rules: what a stranger can repeat must cost little.
+ */
+export function nearestMiss(policy: Policy, question: Question, mostRules: number): string | undefined {
+  if (policy.entries.length + policy.rules.length > mostRules) return undefined;
+  const explained = explain(policy, question);
+  if (!explained.ok || explained.value.verdict.allowed) return undefined;
+  const [nearest] = explained.value.misses;
+  if (nearest === undefined) return undefined;
+  const text = `${nearest.rule.text}: ${nearest.text}`;
+  return text.length > LONGEST_LINE ? `${text.slice(0, LONGEST_LINE)}…` : text;
+}
+
 function decidedBy({ spec }: Policy, peer: SpiffeId, decision: Decision): RuleRef | undefined {
   if (!decision.allowed) return decision.rule;
   if (decision.by !== undefined) return decision.by;
@@ -72,9 +89,10 @@ function decidedBy({ spec }: Policy, peer: SpiffeId, decision: Decision): RuleRe
 }
 
 function nearest(policy: Policy, effect: Effect, peer: SpiffeId, request: RequestFacts | undefined, nowMs: number): readonly Miss[] {
+  const asked: Asked = { peer, given: segmentsOf(peer), request, nowMs };
   const found: Near[] = [];
   for (const rule of rulesOf(policy, effect)) {
-    const missed = missOf(rule, peer, request, nowMs);
+    const missed = missOf(rule, asked);
     if (missed === undefined) continue;
     found.push({ rule, missed, distance: missed.reduce((sum, { key }) => sum + MISSED_KEYS.length + MISSED_KEYS.indexOf(key), 0) });
     // Of very many, the best are kept.
@@ -84,7 +102,7 @@ function nearest(policy: Policy, effect: Effect, peer: SpiffeId, request: Reques
   return found.map(({ rule: { index, text }, missed }) => ({
     rule: { effect, index, text },
     but: missed.map(({ key }) => key),
-    text: `matched but for ${missed.map(({ words }) => words).join(', and for ')}`,
+    text: `matched but for ${missed.map(({ words }) => words()).join(', and for ')}`,
   }));
 }
 
@@ -103,58 +121,71 @@ function keepNearest(found: Near[]): void {
 function* rulesOf(policy: Policy, effect: Effect): Iterable<Rule> {
   for (const rule of policy.rules) if (rule.effect === effect) yield rule;
   if (effect === 'deny') return;
-  for (const [index, spec] of policy.spec.allow.entries()) {
-    const parsed = typeof spec === 'string' ? parseRule(spec, effect, index) : undefined;
+  const known = knownBare.get(policy);
+  if (known !== undefined || policy.bare.length <= MOST_KNOWN) {
+    const rules = known ?? [...bareRulesOf(policy)];
+    knownBare.set(policy, rules);
+    yield* rules;
+  } else yield* bareRulesOf(policy);
+}
+
+function* bareRulesOf({ spec }: Policy): Iterable<Rule> {
+  for (const [index, bare] of spec.allow.entries()) {
+    const parsed = typeof bare === 'string' ? parseRule(bare, 'allow', index) : undefined;
     if (parsed?.ok === true) yield parsed.value;
   }
 }
 
+/** Of policies that are asked for lines of the log, again and again. */
+const knownBare = new WeakMap<Policy, readonly Rule[]>();
+
+/** A question, in the form in which rules compare it. */
+interface Asked {
+  readonly peer: SpiffeId;
+  /** Its segments. */
+  readonly given: readonly string[];
+  readonly request: RequestFacts | undefined;
+  readonly nowMs: number;
+}
+
 interface Missed {
   readonly key: MissedKey;
-  readonly words: string;
+  /** Not made of misses that are not told. */
+  readonly words: () => string;
 }
-
-const ANY = { methods: undefined, paths: undefined, hosts: undefined, notBeforeMs: -Infinity, notAfterMs: Infinity, windows: undefined };
 
 /** What keeps a rule from matching; undefined if it matches, or is far from that. */
-function missOf(rule: Rule, peer: SpiffeId, request: RequestFacts | undefined, nowMs: number): readonly Missed[] | undefined {
-  const { methods, paths, hosts, notBeforeMs, notAfterMs, windows } = rule;
+function missOf(rule: Rule, { peer, given, request, nowMs }: Asked): readonly Missed[] | undefined {
+  const { methods, hosts } = rule;
   // No connection is denied for what may be asked on it.
-  if (request === undefined && rule.effect === 'deny' && (methods ?? paths ?? hosts) !== undefined) return undefined;
-  const ofPeer = peerMiss(rule, peer, request, nowMs);
+  if (request === undefined && rule.effect === 'deny' && asksOfRequest(rule)) return undefined;
+  const ofPeer = peerMiss(rule, peer, given);
   if (ofPeer === 'far') return undefined;
-  const missed: Missed[] = [];
-  const pattern: Pattern = { kind: 'exact', id: peer };
-  const unless = (key: MissedKey, part: Partial<Rule>, words: () => string): void => {
-    if (Object.values(part).every((value) => value === undefined)) return;
-    if (!isFor({ ...rule, ...ANY, peer: pattern, ...part }, peer, request, nowMs)) missed.push({ key, words: words() });
-  };
-  unless('time', { notBeforeMs, notAfterMs, windows }, () => `the time: ${timeWords(rule, nowMs)}`);
+  const missed: Missed[] = ofPeer === undefined ? [] : [ofPeer];
+  if (!holdsAt(rule, nowMs)) missed.push({ key: 'time', words: () => `the time: ${timeWords(rule, nowMs)}` });
   if (request !== undefined) {
-    unless('method', { methods }, () => 'the method');
-    unless('path', { paths }, () => 'the path');
-    unless('host', { hosts }, () => 'the host');
+    if (!isForMethodAndHost({ methods, hosts: undefined }, request)) missed.push({ key: 'method', words: () => 'the method' });
+    if (!isForPath(rule, request.path)) missed.push({ key: 'path', words: () => 'the path' });
+    if (!isForMethodAndHost({ methods: undefined, hosts }, request)) missed.push({ key: 'host', words: () => 'the host' });
   }
-  if (ofPeer !== undefined) missed.push(ofPeer);
-  return missed.length === 0 || missed.length > MOST_KEYS ? undefined : missed;
+  // One for somebody else and something else is far.
+  return missed.length === 0 || missed.length > (ofPeer === undefined ? MOST_KEYS : 1) ? undefined : missed;
 }
 
-function peerMiss(rule: Rule, peer: SpiffeId, request: RequestFacts | undefined, nowMs: number): Missed | 'far' | undefined {
-  const names = (pattern: Pattern): boolean => isFor({ ...rule, ...ANY, peer: pattern }, peer, request, nowMs);
-  if (names(rule.peer)) return undefined;
-  if (!isOfTrustDomain(rule.peer, peer))
-    return names(inTrustDomainOf(rule.peer, peer)) ? { key: 'trust domain', words: 'the trust domain' } : 'far';
-  const relaxed = withoutOddSegment(rule.peer, peer);
-  if (relaxed === undefined || !names(relaxed.pattern)) return 'far';
-  return { key: 'segment', words: `one segment of the SPIFFE ID: it is for "${relaxed.wanted}" and not for "${relaxed.given}"` };
-}
-
-function isOfTrustDomain(pattern: Pattern, peer: SpiffeId): boolean {
-  return trustDomainOf(peer) === (pattern.kind === 'exact' ? trustDomainOf(pattern.id) : pattern.trustDomain);
-}
-
-function inTrustDomainOf(pattern: Pattern, peer: SpiffeId): Pattern {
+function peerMiss(rule: Rule, peer: SpiffeId, given: readonly string[]): Missed | 'far' | undefined {
+  const { peer: pattern } = rule;
+  if (namesPeer(rule, peer)) return undefined;
   const trustDomain = trustDomainOf(peer);
+  if ((pattern.kind === 'exact' ? trustDomainOf(pattern.id) : pattern.trustDomain) !== trustDomain)
+    return namesPeer({ ...rule, peer: inTrustDomain(pattern, trustDomain) }, peer)
+      ? { key: 'trust domain', words: () => 'the trust domain' }
+      : 'far';
+  const relaxed = withoutOddSegment(pattern, trustDomain, given);
+  if (relaxed === undefined || !namesPeer({ ...rule, peer: relaxed.pattern }, peer)) return 'far';
+  return { key: 'segment', words: () => `one segment of the SPIFFE ID: it is for "${relaxed.wanted}" and not for "${relaxed.given}"` };
+}
+
+function inTrustDomain(pattern: Pattern, trustDomain: TrustDomain): Pattern {
   if (pattern.kind === 'segments') return { ...pattern, trustDomain };
   return { kind: 'exact', id: `${trustDomainId(trustDomain)}${pathOf(pattern.id)}` as SpiffeId };
 }
@@ -162,25 +193,28 @@ function inTrustDomainOf(pattern: Pattern, peer: SpiffeId): Pattern {
 /** The pattern with a wildcard for the one segment that the peer has otherwise; undefined if there is not just one. */
 function withoutOddSegment(
   pattern: Pattern,
-  peer: SpiffeId,
+  trustDomain: TrustDomain,
+  given: readonly string[],
 ): { readonly pattern: Pattern; readonly wanted: string; readonly given: string } | undefined {
-  const given = pathOf(peer).slice(1).split('/');
-  const wanted = pattern.kind === 'exact' ? pathOf(pattern.id).slice(1).split('/') : pattern.segments;
-  const odd: number[] = [];
-  for (const [at, segment] of wanted.entries()) if (segment !== undefined && segment !== given[at]) odd.push(at);
-  const [at = 0] = odd;
-  const here = given[at];
-  if (odd.length !== 1 || here === undefined) return undefined;
+  const segments: readonly (string | undefined)[] = pattern.kind === 'exact' ? segmentsOf(pattern.id) : pattern.segments;
+  let odd: number | undefined;
+  for (const [at, segment] of segments.entries()) {
+    if (segment === undefined || segment === given[at]) continue;
+    if (odd !== undefined) return undefined;
+    odd = at;
+  }
+  const here = odd === undefined ? undefined : given[odd];
+  if (odd === undefined || here === undefined) return undefined;
+  const hasMore = pattern.kind === 'segments' && pattern.hasMore;
   return {
-    pattern: {
-      kind: 'segments',
-      trustDomain: trustDomainOf(peer),
-      segments: wanted.map((segment, index) => (index === at ? undefined : segment)),
-      hasMore: pattern.kind === 'segments' && pattern.hasMore,
-    },
-    wanted: wanted[at] ?? '*',
+    pattern: { kind: 'segments', trustDomain, segments: segments.with(odd, undefined), hasMore },
+    wanted: segments[odd] ?? '*',
     given: here,
   };
+}
+
+function segmentsOf(id: SpiffeId): readonly string[] {
+  return pathOf(id).slice(1).split('/');
 }
 
 function timeWords({ notBeforeMs, notAfterMs }: Rule, nowMs: number): string {

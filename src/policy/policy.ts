@@ -98,17 +98,25 @@ export function compilePolicy(written: PolicySpec): Result<Policy, readonly Poli
   return problems.length > 0 ? err(problems) : ok(Object.freeze(compiled));
 }
 
-/** Whether a rule, by itself, matches: as in a policy of it alone. Of a connection, where there is no request. */
-export function isFor(rule: Rule, peer: SpiffeId, request: RequestFacts | undefined, nowMs: number): boolean {
+/** Whether a rule is for such a peer: as in a policy of it alone. */
+export function namesPeer(rule: Rule, peer: SpiffeId): boolean {
+  if (rule.peer.kind === 'exact') return rule.peer.id === peer;
   const index = new PeerIndex();
   index.add(rule);
+  return index.find(peer).length > 0;
+}
+
+/** Whether a rule is for such a path, whatever else it asks for: as in a policy of it alone. */
+export function isForPath({ paths, ...rule }: Rule, path: string): boolean {
+  if (paths === undefined) return true;
+  const group = new RuleGroup();
+  group.add({ ...rule, ...ANYTHING, paths });
   const match = new Match(undefined);
-  for (const group of index.find(peer)) {
-    if (request === undefined) group.matchConnection(nowMs, match);
-    else group.matchRequest(request, nowMs, match);
-  }
+  group.matchRequest({ method: '', path, host: '' }, 0, match);
   return match.isMade;
 }
+
+const ANYTHING = { methods: undefined, hosts: undefined, notBeforeMs: -Infinity, notAfterMs: Infinity, windows: undefined };
 
 class CompiledPolicy implements Policy {
   /** Alone of all this, it shows in JSON. */

@@ -5,9 +5,10 @@ import { LONGEST_TIMER_MS, type Clock, type Timer } from '../lib/clock.ts';
 import type { Service } from '../lib/service.ts';
 import type { IdentityView } from '../identity/store.ts';
 import type { Policy } from '../policy/policy.ts';
+import { nearestMiss, type Question } from '../policy/explain.ts';
 import { auditOf } from '../policy/audit.ts';
 import type { Events } from '../telemetry/events.ts';
-import type { Direction, ListenerCounters, ListenerRef } from '../telemetry/records.ts';
+import type { Direction, ListenerCounters, ListenerRef, RequestRecord } from '../telemetry/records.ts';
 import type { OwnIdentity, TlsContexts } from '../tls/contexts.ts';
 import { Authorisation } from '../policy/judge.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
@@ -33,6 +34,13 @@ export interface ListenerDeps {
   readonly files: FileBudget;
   readonly waiting: Readonly<Record<Direction, WaitingRoom>>;
 }
+
+/**
+ * Among how many rules the one is sought that nearly allowed what was refused. A handshake, and a refused request, cost
+ * whoever asks for them about as much as that costs us.
+ */
+const MOST_RULES_OF_CONNECTION = 1000;
+const MOST_RULES_OF_REQUEST = 100;
 
 /** What is the same for both directions: binding, limits, the verdict on the TLS peer, forwarding, reload, drain. */
 export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = InboundConfig | OutboundConfig> implements Service {
@@ -301,7 +309,21 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       this.#connections.delete(session);
       this.#gate.placeFree();
     }
-    this.deps.events.connectionClosed(this.ref, session.record(this.deps.clock));
+    this.deps.events.connectionClosed(this.ref, session.record(this.deps.clock), () =>
+      this.#nearMiss(session.peer?.peerId, undefined, MOST_RULES_OF_CONNECTION),
+    );
+  }
+
+  protected requestFinished(record: RequestRecord): void {
+    const { method, target, host, verdict } = record;
+    this.deps.events.requestFinished(this.ref, record, () =>
+      this.#nearMiss(verdict?.peer, { method, target, host }, MOST_RULES_OF_REQUEST),
+    );
+  }
+
+  /** By the policy in force when it is told, which may be newer than the one that refused. */
+  #nearMiss(peer: SpiffeId | undefined, request: Question['request'], mostRules: number): string | undefined {
+    return peer === undefined ? undefined : nearestMiss(this.policy, { peer, request, nowMs: this.deps.clock.now() }, mostRules);
   }
 
   #accept(accepted: AcceptedConnection): void {
