@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { Draws } from '../../test/fuzz/random.ts';
 import { drawPolicy, drawQuestion, policyFrom } from '../../test/support/policies.ts';
 import { pathOf, requireSpiffeId, trustDomainOf } from '../spiffe/spiffe-id.ts';
-import { explain, MISSED_KEYS, type Explanation, type MissedKey, type Question } from './explain.ts';
+import { explain, MISSED_KEYS, nearestMiss, type Explanation, type MissedKey, type Question } from './explain.ts';
 import { Authorisation } from './judge.ts';
 import type { PolicySpec } from './policy.ts';
 import type { Effect, RuleSpec } from './rule.ts';
@@ -117,6 +117,32 @@ test('a request that rules cannot be compared with is explained by that', () => 
   const explained = explain(policy, { peer: WEB, request: { ...GET, target: '/%61' }, nowMs: NOW });
   assert.ok(!explained.ok);
   assert.match(explained.error, /%61/);
+});
+
+test('for a line the nearest miss is bounded, and sought only among so many rules, paths and windows', () => {
+  const near = (spec: Partial<PolicySpec>, mostRules: number): string | undefined =>
+    nearestMiss(policyFrom({ allow: [], ...spec }), { peer: WEB, request: GET, nowMs: NOW }, mostRules);
+  const other = { peer: WEB, methods: ['PUT'] };
+  const said = `${WEB} PUT: matched but for the method`;
+
+  assert.equal(near({ allow: [other, 'spiffe://far.org/x'], deny: ['spiffe://far.org/x'] }, 3), said);
+  assert.equal(near({ allow: [other, 'spiffe://far.org/x'], deny: ['spiffe://far.org/x'] }, 2), undefined);
+  const paths = Array.from({ length: 99 }, (_, index) => `/${index}`);
+  assert.ok(near({ allow: [{ peer: WEB, paths }] }, 100) !== undefined);
+  assert.equal(near({ allow: [{ peer: WEB, paths }] }, 99), undefined);
+  const windows = [0, 1].map((hour) => ({ from: `0${hour}:00`, to: '09:00', timeZone: 'UTC' }));
+  assert.ok(near({ allow: [{ peer: WEB, windows }] }, 3) !== undefined);
+  assert.equal(near({ allow: [{ peer: WEB, windows }] }, 2), undefined);
+
+  assert.equal(near({ allow: [WEB], deny: [{ peer: WEB, methods: ['PUT'] }] }, 100), undefined, 'it is allowed');
+  assert.equal(near({ allow: [other], deny: [WEB] }, 100), undefined, 'a rule denies it');
+  const long = `spiffe://other.org/${'x'.repeat(1900)}`;
+  const text = nearestMiss(
+    policyFrom({ allow: [long] }),
+    { peer: requireSpiffeId(long.replace('other', 'example')), request: GET, nowMs: NOW },
+    9,
+  );
+  assert.equal(text?.length, 601);
 });
 
 // ——— at random ———

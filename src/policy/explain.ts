@@ -70,10 +70,14 @@ export function explain(policy: Policy, { peer, request, nowMs }: Question): Res
 
 /**
  * For a line of the log: the rule that nearly allowed what no rule allows, bounded in length. Undefined if none did, if the
- * answer is another one, and of a policy of more than `mostRules` rules: what a stranger can repeat must cost little.
+ * answer is another one, and of a policy of more than `mostRules` rules, each counted with its paths and windows: what a
+ * stranger can repeat must cost little.
  */
 export function nearestMiss(policy: Policy, question: Question, mostRules: number): string | undefined {
-  if (policy.entries.length + policy.rules.length > mostRules) return undefined;
+  const rules = policy.bare.length + policy.rules.length;
+  if (rules > mostRules) return undefined;
+  const parts = policy.rules.reduce((sum, { paths, windows }) => sum + (paths?.length ?? 0) + (windows?.length ?? 0), 0);
+  if (rules + parts > mostRules) return undefined;
   const explained = explain(policy, question);
   if (!explained.ok || explained.value.verdict.allowed) return undefined;
   const [nearest] = explained.value.misses;
