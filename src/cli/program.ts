@@ -88,6 +88,48 @@ Examples:
     });
 
   program
+    .command('explain')
+    .description('say what the policy of a listener says of a peer or of a request, which rule decides, and which nearly matched')
+    .requiredOption('-c, --config <file>', 'configuration file (YAML)')
+    .requiredOption('--peer <id>', 'SPIFFE ID of the peer; for an outbound listener, of the server')
+    .option('--listener <name>', 'whose policy; may be left out if there is one listener')
+    .option('--method <method>', 'of a request; GET if left out and no rule asks for it')
+    .option('--path <path>', 'of a request')
+    .option('--host <host>', 'of a request')
+    .option('--at <time>', 'when, such as 2027-01-31T09:00:00+01:00; now if left out')
+    .option('--expect <verdict>', 'allow or deny: anything else is exit code 1')
+    .addHelpText(
+      'after',
+      '\nExample:\n  scute explain -c scute.yaml --listener api --peer spiffe://example.org/web --method GET --path /items/1',
+    )
+    .action(async ({ config, ...flags }: { readonly config: string } & Readonly<Record<string, string>>) => {
+      const { explainCommand } = await import('./explain.ts');
+      exitCode = await explainCommand(config, flags, environment);
+    });
+
+  const policy = program
+    .command('policy')
+    .description('work with policies')
+    .addHelpText('after', '\nExample:\n  scute policy test -c scute.yaml questions.yaml');
+  policy
+    .command('test <table>')
+    .description('put a table of questions (YAML) to a configuration: exit code 1 if one is not answered as the table expects')
+    .requiredOption('-c, --config <file>', 'configuration file (YAML)')
+    .addHelpText(
+      'after',
+      `
+The table is a list of { listener, peer, method, path, host, at, expect: allow or deny, rule }. Only peer and expect are required;
+listener may be left out if there is one, rule is the deciding rule as logs and scute explain name it.
+
+Example:
+  scute policy test -c scute.yaml questions.yaml`,
+    )
+    .action(async (table: string, { config }: { readonly config: string }) => {
+      const { testPolicy } = await import('./policy-test.ts');
+      exitCode = await testPolicy(config, table, environment);
+    });
+
+  program
     .command('envoy')
     .description('print a bootstrap for Envoy that does what the listeners of a configuration do, with secrets from Scute')
     .requiredOption('-c, --config <file>', 'configuration file (YAML), with an sds section')
@@ -144,8 +186,17 @@ Examples:
 /** Commander would answer a command that there is not with the help of all, as if nothing were wrong, if there is a `--help` anywhere. */
 function withoutHelpOnTheUnknown(args: readonly string[], program: Command): readonly string[] {
   const words = args.filter((arg) => !arg.startsWith('-'));
-  const command = words[0] === 'help' ? words[1] : words[0];
-  return command === undefined || program.commands.some((known) => known.name() === command) ? args : [command];
+  if (words[0] === 'help') words.shift();
+  const known: string[] = [];
+  for (let at = program; at.commands.length > 0;) {
+    const word = words[known.length];
+    const next = at.commands.find((command) => command.name() === word);
+    if (word === undefined) return args;
+    known.push(word);
+    if (next === undefined) return known;
+    at = next;
+  }
+  return args;
 }
 
 /** An option whose place among the others matters, so it is taken in when it is parsed. */

@@ -51,14 +51,17 @@ function ofMeantKind(issue: z.core.$ZodIssue): readonly z.core.$ZodIssue[] {
 /** `scute.yaml:12:5 inbound[0].allow: …`, one issue a line. */
 export function formatIssues(issues: readonly ConfigIssue[]): string {
   return issues
-    .map(({ source, line, column, path, message }) => {
-      const place = line === undefined ? source : `${source}:${line}:${column ?? 1}`;
-      return path === '' ? `${place}: ${message}` : `${place} ${path}: ${message}`;
-    })
+    .map(({ path, message, ...place }) => (path === '' ? `${formatPlace(place)}: ${message}` : `${formatPlace(place)} ${path}: ${message}`))
     .join('\n');
 }
 
-function formatPath(path: IssuePath): string {
+/** `scute.yaml:12:5`. */
+export function formatPlace({ source, line, column }: Pick<ConfigIssue, 'source' | 'line' | 'column'>): string {
+  return line === undefined ? source : `${source}:${line}:${column ?? 1}`;
+}
+
+/** `inbound[0].allow`. */
+export function formatPath(path: IssuePath): string {
   let text = '';
   for (const part of path) {
     if (typeof part === 'number') text += `[${part}]`;

@@ -25,8 +25,29 @@ export async function loadConfig(sources: ConfigSources): Promise<Result<Config,
   return text.ok ? parseConfig(text.value, sources) : text;
 }
 
+/** A good value, and where its parts are written. */
+export interface Located<T> extends Pick<RawConfig, 'locate'> {
+  readonly value: T;
+}
+
+/** As `loadConfig`, for one who must also say where a part of it is written. */
+export async function loadLocatedConfig(
+  sources: ConfigSources & { readonly file: string },
+): Promise<Result<Located<Config>, readonly ConfigIssue[]>> {
+  const text = await readConfigFile(sources.file);
+  return text.ok ? parseLocatedConfig(text.value, sources) : text;
+}
+
 /** As `loadConfig`, for the text that the file holds. */
 export async function parseConfig(text: string | undefined, sources: ConfigSources): Promise<Result<Config, readonly ConfigIssue[]>> {
+  const parsed = await parseLocatedConfig(text, sources);
+  return parsed.ok ? ok(parsed.value.value) : parsed;
+}
+
+async function parseLocatedConfig(
+  text: string | undefined,
+  sources: ConfigSources,
+): Promise<Result<Located<Config>, readonly ConfigIssue[]>> {
   let raw: RawConfig = { value: {}, locate: () => ({ source: 'command line', line: undefined, column: undefined }) };
   if (text !== undefined) {
     // Parsed only when there is something to parse, because loading the parser takes a while.
@@ -35,16 +56,27 @@ export async function parseConfig(text: string | undefined, sources: ConfigSourc
     if (!parsed.ok) return parsed;
     raw = parsed.value;
   }
-  return judge(createConfigSchema(await systemLookups()), overlay(raw, sources));
+  return judgeLocated(createConfigSchema(await systemLookups()), overlay(raw, sources));
 }
 
 /** Reads, parses and judges a file by another schema, with the same care and the same messages. */
 export async function loadYaml<T>(file: string, schema: z.ZodType<T>): Promise<Result<T, readonly ConfigIssue[]>> {
+  const loaded = await loadLocatedYaml(file, schema);
+  return loaded.ok ? ok(loaded.value.value) : loaded;
+}
+
+/** As `loadYaml`, for one who must also say where a part of it is written. */
+export async function loadLocatedYaml<T>(file: string, schema: z.ZodType<T>): Promise<Result<Located<T>, readonly ConfigIssue[]>> {
   const text = await readConfigFile(file);
   if (!text.ok) return text;
   const { parseYaml } = await import('./yaml.ts');
   const parsed = parseYaml(text.value, file);
-  return parsed.ok ? judge(schema, parsed.value) : parsed;
+  return parsed.ok ? judgeLocated(schema, parsed.value) : parsed;
+}
+
+function judgeLocated<T>(schema: z.ZodType<T>, raw: RawConfig): Result<Located<T>, readonly ConfigIssue[]> {
+  const judged = judge(schema, raw);
+  return judged.ok ? ok({ value: judged.value, locate: (path, target) => raw.locate(path, target) }) : judged;
 }
 
 /** The text of a configuration file, bounded, and UTF-8 or refused. */

@@ -1,7 +1,7 @@
 import { err, ok, type Result } from '../lib/result.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { Decision, PeerPolicy, Policy } from './policy.ts';
-import { comparableHost, comparablePath } from './request.ts';
+import { comparableHost, comparablePath, type RequestFacts } from './request.ts';
 import type { Verdict } from './verdict.ts';
 
 /** Whether `peer`, which has been authenticated, may connect to us, or be connected to. The same for both directions. */
@@ -45,11 +45,9 @@ export class Authorisation {
   request(method: string, target: string, host: string): Result<Verdict, string> {
     this.#renew();
     const policy = this.#policy;
-    const path = policy.asksForPath ? comparablePath(target) : NOTHING;
-    if (!path.ok) return path;
-    const name = policy.asksForHost ? comparableHost(host) : NOTHING;
-    if (!name.ok) return name;
-    const decision = this.#gathered.judge({ method, path: path.value, host: name.value }, this.#now());
+    const facts = factsOf(policy, method, target, host);
+    if (typeof facts === 'string') return err(facts);
+    const decision = this.#gathered.judge(facts, this.#now());
     if (decision !== this.#decision) {
       this.#decision = decision;
       this.#answer = ok(verdictOf(this.#peer, policy, decision));
@@ -69,7 +67,15 @@ export class Authorisation {
 const NOTHING = ok('');
 const NOT_ASKED = err('nothing was asked yet');
 
-function verdictOf(peer: SpiffeId, { entries }: Policy, decision: Decision): Verdict {
+/** A request as the rules compare it, as far as they ask. Or, a sentence without anything of the request, why it cannot be. */
+export function factsOf(policy: Policy, method: string, target: string, host: string): RequestFacts | string {
+  const path = policy.asksForPath ? comparablePath(target) : NOTHING;
+  if (!path.ok) return path.error;
+  const name = policy.asksForHost ? comparableHost(host) : NOTHING;
+  return name.ok ? { method, path: path.value, host: name.value } : name.error;
+}
+
+export function verdictOf(peer: SpiffeId, { entries }: Policy, decision: Decision): Verdict {
   if (decision.allowed) return { allowed: true, peer, rule: decision.rule, audited: decision.audited?.reason };
   const { reason, rule } = decision;
   const detail =

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Draws } from '../../test/fuzz/random.ts';
+import { drawPolicy, drawQuestion } from '../../test/support/policies.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
 import { compilePolicy, type Decision, type Policy, type PolicySpec } from './policy.ts';
 import type { RequestFacts } from './request.ts';
@@ -157,16 +158,6 @@ test('every value that is wrong is named, with the keys that lead to it', () => 
 
 // ——— the same by another, plain way ———
 
-const IDS = ['a', 'b', 'a/a', 'a/b', 'b/a/a', 'a/b/a/b'].flatMap((path) => [`spiffe://one.test/${path}`, `spiffe://two.test/${path}`]);
-const PEERS = [
-  ...IDS,
-  ...['*', '**', 'a/*', '*/b', 'a/**', '*/*/**', 'b/*/a'].flatMap((path) => [`spiffe://one.test/${path}`, `spiffe://two.test/${path}`]),
-];
-const PATHS = ['/', '/a', '/a/', '/b', '/a/b', '/a/b/', '/a/b/c', '/b/b'];
-const PATTERNS = ['/', '/a', '/a/', '/*', '/**', '/a/*', '/a/**', '/*/b', '/*/*/**', '/a/b/c'];
-const METHODS = ['GET', 'POST'];
-const HOSTS = ['x', 'a.x', 'b.a.x'];
-
 function wildcard(pattern: string, text: string, any: string, rest: string): boolean {
   const source = pattern.replaceAll(/[.]|[*]{2}$|[*]/g, (found) => (found === '.' ? '\\.' : found === '*' ? any : rest));
   return new RegExp(`^${source}$`).test(text);
@@ -194,35 +185,15 @@ function naive({ allow, deny = [], mode }: PolicySpec, peer: string, request: Re
   return mode === 'audit' || matching.allow.length > 0 ? 'audit' : 'not_allowed';
 }
 
-function drawRule(draws: Draws): RuleSpec | string {
-  const peer = draws.of(PEERS);
-  if (draws.once(3)) return peer;
-  const some = <T>(choices: readonly T[]): readonly T[] => Array.from({ length: 1 + draws.below(2) }, () => draws.of(choices));
-  return {
-    peer,
-    ...(draws.once(2) ? {} : { methods: some(METHODS) }),
-    ...(draws.once(2) ? {} : { paths: some(PATTERNS) }),
-    ...(draws.once(2) ? {} : { hosts: some([...HOSTS, '*.x', '*.a.x']) }),
-    ...(draws.once(2) ? {} : { notBeforeMs: draws.below(3) }),
-    ...(draws.once(2) ? {} : { notAfterMs: 3 + draws.below(3) }),
-    ...(draws.once(4) ? { mode: 'audit' } : {}),
-  };
-}
-
 const CASES = 2000;
 test(`the compiled policy says what a plain reading of the rules says (${CASES} policies, 40 questions each)`, () => {
   const seen = new Map<string, number>();
   for (let seed = 0; seed < CASES; seed++) {
     const draws = new Draws(seed);
-    const spec: PolicySpec = {
-      allow: Array.from({ length: draws.below(6) }, () => drawRule(draws)),
-      deny: Array.from({ length: draws.below(4) }, () => drawRule(draws)),
-      mode: draws.once(6) ? 'audit' : 'enforce',
-    };
+    const spec = drawPolicy(draws);
     const policy = compile(spec);
     for (let question = 0; question < 40; question++) {
-      const [peer, nowMs] = [draws.of(IDS), draws.below(7)];
-      const request = draws.once(4) ? undefined : { method: draws.of(METHODS), path: draws.of(PATHS), host: draws.of(HOSTS) };
+      const { peer, request, nowMs } = drawQuestion(draws);
       const answer = say(ask(policy, peer, request, nowMs)).split(' ')[0] ?? '';
       assert.equal(answer, naive(spec, peer, request, nowMs), JSON.stringify({ seed, spec, peer, request, nowMs }));
       seen.set(answer, (seen.get(answer) ?? 0) + 1);

@@ -22,6 +22,8 @@ export type Decision =
       readonly allowed: true;
       /** The rule that admits, in one line; `audit` where the policy itself is in audit and none does. */
       readonly rule: string;
+      /** That rule; undefined where it is a bare entry that is the peer's very SPIFFE ID, or none. */
+      readonly by: Rule | undefined;
       /** Only audit lets it pass: what an enforced policy would have said. */
       readonly audited: Denial | undefined;
     }
@@ -97,6 +99,26 @@ export function compilePolicy(written: PolicySpec): Result<Policy, readonly Poli
   }
   return problems.length > 0 ? err(problems) : ok(Object.freeze(compiled));
 }
+
+/** Whether a rule is for such a peer: as in a policy of it alone. */
+export function namesPeer(rule: Rule, peer: SpiffeId): boolean {
+  if (rule.peer.kind === 'exact') return rule.peer.id === peer;
+  const index = new PeerIndex();
+  index.add(rule);
+  return index.find(peer).length > 0;
+}
+
+/** Whether a rule is for such a path, whatever else it asks for: as in a policy of it alone. */
+export function isForPath({ paths, ...rule }: Rule, path: string): boolean {
+  if (paths === undefined) return true;
+  const group = new RuleGroup();
+  group.add({ ...rule, ...ANYTHING, paths });
+  const match = new Match(undefined);
+  group.matchRequest({ method: '', path, host: '' }, 0, match);
+  return match.isMade;
+}
+
+const ANYTHING = { methods: undefined, hosts: undefined, notBeforeMs: -Infinity, notAfterMs: Infinity, windows: undefined };
 
 class CompiledPolicy implements Policy {
   /** Alone of all this, it shows in JSON. */
@@ -222,14 +244,21 @@ class Match {
     else this.#auditAllow = firstOf(this.#auditAllow, rule);
   }
 
+  /** Whether there is any. */
+  get isMade(): boolean {
+    return (this.#bare ?? this.#allow ?? this.#deny ?? this.#auditAllow ?? this.#auditDeny) !== undefined;
+  }
+
   decide(mode: Mode): Decision {
     const denial = this.#deny === undefined ? undefined : denied(this.#deny);
-    const rule = this.#bare ?? this.#allow?.text;
-    if (denial !== undefined) return mode === 'audit' ? { allowed: true, rule: rule ?? 'audit', audited: denial } : denial;
+    const by = this.#bare === undefined ? this.#allow : undefined;
+    const rule = this.#bare ?? by?.text;
+    if (denial !== undefined) return mode === 'audit' ? { allowed: true, rule: rule ?? 'audit', by, audited: denial } : denial;
     const audited = this.#auditDeny === undefined ? undefined : denied(this.#auditDeny);
-    if (rule !== undefined) return { allowed: true, rule, audited };
-    if (this.#auditAllow !== undefined) return { allowed: true, rule: this.#auditAllow.text, audited: audited ?? NOT_ALLOWED };
-    return mode === 'audit' ? { allowed: true, rule: 'audit', audited: audited ?? NOT_ALLOWED } : NOT_ALLOWED;
+    if (rule !== undefined) return { allowed: true, rule, by, audited };
+    const auditAllow = this.#auditAllow;
+    if (auditAllow !== undefined) return { allowed: true, rule: auditAllow.text, by: auditAllow, audited: audited ?? NOT_ALLOWED };
+    return mode === 'audit' ? { allowed: true, rule: 'audit', by: undefined, audited: audited ?? NOT_ALLOWED } : NOT_ALLOWED;
   }
 }
 

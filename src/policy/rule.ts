@@ -146,7 +146,7 @@ export function holdsAt({ notBeforeMs, notAfterMs, windows }: Rule, nowMs: numbe
 }
 
 /** Whether the rule is for such requests, but for their path. */
-export function isForMethodAndHost({ methods, hosts }: Rule, { method, host }: RequestFacts): boolean {
+export function isForMethodAndHost({ methods, hosts }: Pick<Rule, 'methods' | 'hosts'>, { method, host }: RequestFacts): boolean {
   return (methods === undefined || methods.has(method)) && (hosts === undefined || matchesHost(hosts, host));
 }
 

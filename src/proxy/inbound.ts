@@ -156,7 +156,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
         if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());
         return judged;
       },
-      requestFinished: (record) => this.deps.events.requestFinished(this.ref, record),
+      requestFinished: (record) => this.requestFinished(record),
       broken: (side, error) => this.broken(session, side, error),
       done: () => this.finish(session),
     };

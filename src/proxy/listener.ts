@@ -7,9 +7,10 @@ import type { IdentityView } from '../identity/store.ts';
 import type { DenyList } from '../policy/deny-list.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { Policy } from '../policy/policy.ts';
+import { nearestMiss, type Question } from '../policy/explain.ts';
 import { auditOf } from '../policy/audit.ts';
 import type { Events } from '../telemetry/events.ts';
-import type { Direction, ListenerCounters, ListenerRef } from '../telemetry/records.ts';
+import type { Direction, ListenerCounters, ListenerRef, RequestRecord } from '../telemetry/records.ts';
 import type { OwnIdentity, TlsContexts } from '../tls/contexts.ts';
 import { Authorisation } from '../policy/judge.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
@@ -37,6 +38,10 @@ export interface ListenerDeps {
   readonly files: FileBudget;
   readonly waiting: Readonly<Record<Direction, WaitingRoom>>;
 }
+
+/** Among how many rules the one is sought that nearly allowed what was refused: that takes about a millisecond, and a tenth of one. */
+const MOST_RULES_OF_CONNECTION = 1000;
+const MOST_RULES_OF_REQUEST = 100;
 
 /** What is the same for both directions: binding, limits, the verdict on the TLS peer, forwarding, reload, drain. */
 export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = InboundConfig | OutboundConfig> implements Service {
@@ -344,7 +349,21 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       this.#connections.delete(session);
       this.#gate.placeFree();
     }
-    this.deps.events.connectionClosed(this.ref, session.record(this.deps.clock));
+    this.deps.events.connectionClosed(this.ref, session.record(this.deps.clock), () =>
+      this.#nearMiss(session.peer?.peerId, undefined, MOST_RULES_OF_CONNECTION),
+    );
+  }
+
+  protected requestFinished(record: RequestRecord): void {
+    const { method, target, host, verdict } = record;
+    this.deps.events.requestFinished(this.ref, record, () =>
+      this.#nearMiss(verdict?.peer, { method, target, host }, MOST_RULES_OF_REQUEST),
+    );
+  }
+
+  /** By the policy in force when it is told, which may be newer than the one that refused. */
+  #nearMiss(peer: SpiffeId | undefined, request: Question['request'], mostRules: number): string | undefined {
+    return peer === undefined ? undefined : nearestMiss(this.policy, { peer, request, nowMs: this.deps.clock.now() }, mostRules);
   }
 
   #accept(accepted: AcceptedConnection): void {

@@ -129,7 +129,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       },
       dismissed: (reason, detail) =>
         this.deps.events.serverDismissed(this.ref, { connection: session.id, peerId: session.peer?.peerId, reason, detail }),
-      requestFinished: (record) => this.deps.events.requestFinished(this.ref, record),
+      requestFinished: (record) => this.requestFinished(record),
       broken: (side, error) => this.broken(session, side, error),
       done: () => this.finish(session),
     });

@@ -33,8 +33,9 @@ export interface Events {
   authorised(listener: ListenerRef, decision: 'allow' | 'deny', rule: string, audited: PolicyReason | undefined): void;
   /** What of the policy that is in force now is in audit, at each start and reload. */
   auditInForce(listener: ListenerRef, audit: readonly string[]): void;
-  connectionClosed(listener: ListenerRef, record: ConnectionRecord): void;
-  requestFinished(listener: ListenerRef, record: RequestRecord): void;
+  /** `near` says which rule nearly allowed what none did. It is called only for a line that is written. */
+  connectionClosed(listener: ListenerRef, record: ConnectionRecord, near?: () => string | undefined): void;
+  requestFinished(listener: ListenerRef, record: RequestRecord, near?: () => string | undefined): void;
   /** Outbound over HTTP: a server that is no longer who it must be is asked nothing more. */
   serverDismissed(listener: ListenerRef, server: DismissedServer): void;
   /** The application can be reached around Scute at `addresses`; empty: no longer. */
@@ -168,21 +169,21 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       const fields = { direction, listener: name, audit: audit.slice(0, MAX_NOTES), count: audit.length };
       if (audit.length > 0) logger.warn(fields, 'a policy is in audit: whom it would deny passes');
     },
-    connectionClosed(listener, record) {
+    connectionClosed(listener, record, near) {
       numbersOf(listener).closes[record.closeReason] += 1;
       // A load balancer's probe connects and hangs up; nobody wants a line for each.
       const isProbe = record.closeReason === 'downstream_reset' && record.verdict === 'none';
       const level = isProbe ? 'debug' : CLOSE_LEVELS[record.closeReason];
-      if (logger.isLevelEnabled(level)) logger.members(level, connectionMembers(listener, record), 'connection closed');
+      if (logger.isLevelEnabled(level)) logger.members(level, connectionMembers(listener, record, near), 'connection closed');
     },
-    requestFinished(listener, record) {
+    requestFinished(listener, record, near) {
       const numbers = numbersOf(listener);
       countRequest(numbers.requests, record.status, record.result);
       if (record.retries > 0) numbers.retries.add(record.result);
       if (record.verdict?.allowed === true && record.verdict.audited !== undefined) numbers.audited.request[record.verdict.audited] += 1;
       // A connection that was switched to another protocol lasts as long as it is wanted.
       if (record.status !== 101) numbers.requestDurations.observe(record.durationMs);
-      if (logger.isLevelEnabled('info')) logger.members('info', requestMembers(listener, record), 'request finished');
+      if (logger.isLevelEnabled('info')) logger.members('info', requestMembers(listener, record, near), 'request finished');
     },
     serverDismissed(listener, { connection, peerId, reason, detail }) {
       numbersOf(listener).dismissedServers[reason] += 1;

@@ -11,7 +11,8 @@ const MAX_PATH = 1024;
 const MAX_HOST = 255;
 const ESCAPED = /[^\x20\x21\x23-\x5b\x5d-\x7e]/;
 
-export function connectionMembers({ direction, name }: ListenerRef, record: ConnectionRecord): string {
+/** `near` is asked which rule nearly allowed it, where none did. */
+export function connectionMembers({ direction, name }: ListenerRef, record: ConnectionRecord, near?: () => string | undefined): string {
   return (
     `"direction":"${direction}","listener":${quote(name)},"connection":${record.id}` +
     `,"downstream_address":${quote(record.downstreamAddress)}${optional('via', record.via)}` +
@@ -24,6 +25,7 @@ export function connectionMembers({ direction, name }: ListenerRef, record: Conn
     `,"verdict":"${record.verdict}","reason":"${record.reason}","close_reason":"${record.closeReason}"` +
     (record.detail === undefined ? '' : `,"detail":${quote(scrubText(record.detail))}`) +
     optional('rule', record.rule) +
+    (record.reason === 'not_allowed' ? optional('near', near?.()) : '') +
     optional('audit', record.audited) +
     `,"bytes_from_downstream":${record.bytesFromDownstream},"bytes_to_downstream":${record.bytesToDownstream}` +
     `,"duration_ms":${toTenths(record.durationMs)}` +
@@ -31,7 +33,7 @@ export function connectionMembers({ direction, name }: ListenerRef, record: Conn
   );
 }
 
-export function requestMembers({ direction, name }: ListenerRef, record: RequestRecord): string {
+export function requestMembers({ direction, name }: ListenerRef, record: RequestRecord, near?: () => string | undefined): string {
   const { verdict, target, detail, peerId, status } = record;
   const query = target.indexOf('?');
   // The query is left out: it may hold secrets.
@@ -46,7 +48,7 @@ export function requestMembers({ direction, name }: ListenerRef, record: Request
       ? ',"verdict":"none"'
       : verdict.allowed
         ? `,"verdict":"allow","rule":${quote(verdict.rule)}${optional('audit', verdict.audited)}`
-        : `,"verdict":"deny","reason":"${verdict.reason}"${optional('rule', verdict.rule)}`) +
+        : `,"verdict":"deny","reason":"${verdict.reason}"${optional('rule', verdict.rule)}${verdict.reason === 'not_allowed' ? optional('near', near?.()) : ''}`) +
     `,"bytes_from_downstream":${record.bytesFromDownstream},"bytes_to_downstream":${record.bytesToDownstream}` +
     `,"duration_ms":${toTenths(record.durationMs)}` +
     (record.retries === 0 ? '' : `,"retries":${record.retries}`)

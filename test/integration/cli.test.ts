@@ -30,8 +30,8 @@ async function configFile(t: TestContext, text: string): Promise<string> {
 }
 
 test('every command has a help with an example', async () => {
-  for (const command of ['run', 'check', 'envoy', 'dev', 'demo', 'harness', 'version']) {
-    const { code, stdout } = await scute([command, '--help']);
+  for (const command of ['run', 'check', 'explain', 'policy', 'policy test', 'envoy', 'dev', 'demo', 'harness', 'version']) {
+    const { code, stdout } = await scute([...command.split(' '), '--help']);
     assert.equal(code, 0);
     assert.match(stdout, new RegExp(`Examples?:\\n  scute ${command}`), command);
   }

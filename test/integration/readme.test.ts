@@ -77,6 +77,9 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
   const lenient = await startInbound(t, application.address, { spiffe, listener: { allow: [], policyMode: 'audit' } });
   (await lenient.connect()).end('hello').resume();
   const audited = await lenient.sidecar.connection();
+  const nearby = await startInbound(t, application.address, { spiffe, listener: { allow: ['spiffe://example.org/nearly'] } });
+  await outcome(tlsClient(t, nearby.address, nearby.web));
+  const nearlyAllowed = await nearby.sidecar.connection();
   const behind = await startInbound(t, application.address, { spiffe, listener: { proxyProtocol: { acceptFrom: ['127.0.0.1'] } } });
   const balancer = await dial(t, behind.address);
   balancer.write('PROXY TCP4 203.0.113.7 198.51.100.1 40112 443\r\n');
@@ -89,7 +92,9 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
 
   const everywhere = ['level', 'time', 'message'];
   const fields = new Set(
-    [allowed, agreed, denied, audited, announced].flatMap((line) => Object.keys(line)).filter((field) => !everywhere.includes(field)),
+    [allowed, agreed, denied, audited, nearlyAllowed, announced]
+      .flatMap((line) => Object.keys(line))
+      .filter((field) => !everywhere.includes(field)),
   );
   const logTable = tableUnder(OPERATIONS, 'Log').flatMap(([first]) => first ?? []);
   assert.deepEqual(logTable.toSorted(), [...fields].toSorted());
@@ -99,7 +104,7 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
   await (await send(web, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')).over();
   await web.sidecar.reload(web.with({ allow: [], policyMode: 'audit' }));
   await (await send(web, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')).over();
-  await web.sidecar.reload(web.with({ allow: [] }));
+  await web.sidecar.reload(web.with({ allow: ['spiffe://example.org/nearly'] }));
   await (await send(web, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')).over();
   const [failed, passed, refused] = web.sidecar.log().filter(({ message }) => message === 'request finished');
   assert.ok(failed !== undefined && passed !== undefined && refused !== undefined);

@@ -68,7 +68,7 @@ export interface MemoryForwarder {
 export interface MemoryForwarderOptions {
   readonly clock?: Clock;
   readonly limits?: Partial<HttpLimits>;
-  /** Every request is refused; asked at each verdict. */
+  /** Every request is refused. */
   readonly denies?: boolean;
   /** The peer was let in only to be told that it is not allowed. */
   readonly denied?: boolean;
