@@ -148,6 +148,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
           relations: config.federation,
           identity: view,
           publish: (bundles) => endpointBundles.set(bundles),
+          denyList,
           events,
           clock,
           random: deps.random ?? Math.random,
@@ -461,6 +462,7 @@ interface FederationParts {
   readonly relations: readonly FederationConfig[];
   readonly identity: IdentityView;
   readonly publish: (bundles: EndpointBundles) => void;
+  readonly denyList: () => DenyList;
   readonly events: Events;
   readonly clock: Clock;
   readonly random: () => number;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { refusals, type ProcessFacts } from './guard.ts';
 
-const CLEAN: ProcessFacts = { env: {}, execArgv: ['--disable-sigusr1'], nodeVersion: 'v26.10.0', inspectorUrl: undefined };
+const CLEAN: ProcessFacts = { env: {}, execArgv: ['--disable-sigusr1'], nodeVersion: 'v26.12.0', inspectorUrl: undefined };
 
 test('a plain process is not refused', () => {
   assert.deepEqual(refusals(CLEAN), []);
@@ -18,7 +18,7 @@ test('a plain process is not refused', () => {
 
 test('an older Node is refused with both versions named', () => {
   for (const nodeVersion of ['v20.20.2', 'v26.9.9', 'v25.99.0']) {
-    assert.deepEqual(refusals({ ...CLEAN, nodeVersion }), [`this is Node ${nodeVersion}; it needs 26.10 or later`]);
+    assert.deepEqual(refusals({ ...CLEAN, nodeVersion }), [`this is Node ${nodeVersion}; it needs 26.12 or later`]);
   }
 });
 

@@ -3,14 +3,14 @@ export interface ProcessFacts {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Options given to Node itself. */
   readonly execArgv: readonly string[];
-  /** `v26.10.0` */
+  /** `v26.12.1` */
   readonly nodeVersion: string;
   /** Where Node's inspector listens, if it does. */
   readonly inspectorUrl: string | undefined;
 }
 
 /** What has what is needed here; `engines` names the one that is tested. */
-const OLDEST_NODE = [26, 10] as const;
+const OLDEST_NODE = [26, 12] as const;
 
 /** Options of Node under which keys leak or TLS is weaker than this program promises. Underscores count as hyphens, as for Node. */
 const REFUSED_OPTIONS: readonly (readonly [RegExp, string])[] = [

@@ -14,6 +14,7 @@ import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { FederationEvents } from '../telemetry/federation-events.ts';
 import type { FetchProblem, RefreshProblem, RelationStatus } from '../telemetry/federation-records.ts';
 import { strangersWords } from '../telemetry/scrub.ts';
+import type { DenyList } from '../policy/deny-list.ts';
 import { spiffeTrust, webTrust, type EndpointTrust } from '../tls/endpoint-trust.ts';
 import { fetchDocument } from './fetch.ts';
 import { FederationFileError, readAuthorities } from './files.ts';
@@ -24,6 +25,8 @@ export interface FederationDeps {
   readonly identity: IdentityView;
   /** The Workload API source, which alone decides what becomes of them. Called when something changed. */
   readonly publish: (bundles: EndpointBundles) => void;
+  /** The one in force: it names endpoints, too. */
+  readonly denyList: () => DenyList;
   readonly events: FederationEvents;
   readonly clock: Clock;
   /** Uniform in [0, 1): jitter. */
@@ -84,7 +87,7 @@ export function createFederationClient({ relations, identity, publish, ...deps }
   };
 }
 
-interface RelationDeps extends Pick<FederationDeps, 'identity' | 'events' | 'clock' | 'random'> {
+interface RelationDeps extends Pick<FederationDeps, 'identity' | 'events' | 'clock' | 'random' | 'denyList'> {
   /** The newest that is known: in force, or fetched. */
   bundleOf(domain: TrustDomain): TrustBundle | undefined;
   taken(bundle: TrustBundle): void;
@@ -193,12 +196,12 @@ class Relation {
     if (profile.kind === 'https_spiffe') {
       const domain = trustDomainOf(profile.endpointSpiffeId);
       const known = this.#deps.bundleOf(domain);
-      if (known !== undefined) return ok(spiffeTrust(profile.endpointSpiffeId, known));
+      if (known !== undefined) return ok(spiffeTrust(profile.endpointSpiffeId, known, this.#deps.denyList));
       if (file === undefined) return refuse('no_bundle', `there is no bundle of ${domain} to judge ${profile.endpointSpiffeId} by`);
       const authorities = await readAuthorities(file);
       if (!authorities.ok) return refuse('bad_file', authorities.error);
       const bundle = trustBundle(domain, authorities.value);
-      return bundle.ok ? ok(spiffeTrust(profile.endpointSpiffeId, bundle.value)) : refuse('bad_file', bundle.error);
+      return bundle.ok ? ok(spiffeTrust(profile.endpointSpiffeId, bundle.value, this.#deps.denyList)) : refuse('bad_file', bundle.error);
     }
     if (file === undefined) return ok(webTrust('web'));
     const authorities = await readAuthorities(file);

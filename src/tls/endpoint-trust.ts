@@ -1,6 +1,7 @@
 /** Whether the server of a bundle endpoint is who it must be: SPIFFE Federation, section 5.2. */
 import { X509Certificate } from 'node:crypto';
 import { isIpAddress } from '../config/units.ts';
+import type { DenyList } from '../policy/deny-list.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { SecureConnection, TlsContext } from '../transport/connection.ts';
@@ -14,10 +15,10 @@ export interface EndpointTrust {
   problemOf(connection: SecureConnection, host: string, nowMs: number): string | undefined;
 }
 
-/** `https_spiffe`: the server has exactly this SPIFFE ID, judged as every peer is; its host name counts for nothing. */
-export function spiffeTrust(id: SpiffeId, bundle: TrustBundle): EndpointTrust {
+/** `https_spiffe`: the server has exactly this SPIFFE ID, judged as every peer is, by `denyList` too; its host name counts for nothing. */
+export function spiffeTrust(id: SpiffeId, bundle: TrustBundle, denyList: () => DenyList): EndpointTrust {
   const trust = { generation: 0, bundles: new Map([[bundle.trustDomain, bundle]]) };
-  const judge = createPeerJudge();
+  const judge = createPeerJudge(denyList);
   return {
     context: createTlsContext({ own: undefined, authoritiesPem: bundle.authorities.map((authority) => authority.pem()) }),
     problemOf(connection, _host, nowMs) {

@@ -8,6 +8,7 @@ import { test, type TestContext } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { bundleJson, sendJson, spiffeRelation, startEndpoint, startFederation, webRelation, x509Key } from '../support/bundle-endpoint.ts';
 import { requireCertificate, requireTrustDomain } from '../support/bundles.ts';
+import { denyListOf } from '../support/deny-file.ts';
 import { eventually } from '../support/eventually.ts';
 import { createKeyPair, createTestAuthority, type TestAuthority } from '../support/pki.ts';
 import { heldSnapshot, svidOf } from '../support/snapshots.ts';
@@ -66,6 +67,17 @@ test('a bundle is fetched from an endpoint whose certificate is for the host of 
   const { federation } = await startWeb(t);
 
   assert.equal(await federation.refreshed(1), 'updated');
+});
+
+test('an endpoint that is on the deny list, or whose authority is, is asked for nothing', async (t) => {
+  const authority = createTestAuthority({ trustDomain: PARTNER });
+  const endpoint = await startEndpoint(t, authority.issue({ id: ENDPOINT_ID }), bundleJson([authority]));
+  const relation = spiffeRelation(PARTNER, endpoint.url, ENDPOINT_ID, await write(t, bundleJson([authority])));
+  for (const list of [denyListOf({ ids: [ENDPOINT_ID] }), denyListOf({ certificates: digestsOf(authority) })]) {
+    const federation = await startFederation(t, [relation], undefined, () => list);
+    assert.equal(await federation.refreshed(1), 'not_authenticated');
+  }
+  assert.deepEqual(endpoint.requests, []);
 });
 
 test('the self-serving endpoint is judged by what was fetched last, and no longer by the file', async (t) => {

@@ -5,6 +5,7 @@ import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http
 import type { AddressInfo, Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import type { TLSSocket } from 'node:tls';
+import { EMPTY_DENY_LIST, type DenyList } from '../../src/policy/deny-list.ts';
 import { createFederationClient, type FederationClient } from '../../src/federation/client.ts';
 import type { FederationConfig } from '../../src/config/config.ts';
 import type { EndpointBundles, IdentitySnapshot } from '../../src/identity/snapshot.ts';
@@ -113,6 +114,7 @@ export async function startFederation(
   t: TestContext,
   relations: readonly FederationConfig[],
   identity?: IdentitySnapshot,
+  denyList: () => DenyList = () => EMPTY_DENY_LIST,
 ): Promise<FederationHarness> {
   const clock = new FakeClock();
   const store = createIdentityStore();
@@ -129,6 +131,7 @@ export async function startFederation(
     relations,
     identity: store.view,
     publish: (bundles) => published.push(bundles),
+    denyList,
     clock,
     random: () => 0,
     events: {
