@@ -157,7 +157,8 @@ test(
       const next = delay(200);
       await spiffe.rotate();
       for (const { history } of envoys) history.note();
-      await next;
+      // Each is met by a request, however busy the machine is.
+      await Promise.all([next, ...envoys.map(({ load }) => load.round())]);
     }
 
     for (const { envoy, port, history, load } of envoys) {
@@ -223,7 +224,8 @@ test(
       const next = delay(200);
       await spiffe.rotate();
       noteBoth();
-      await next;
+      // Each is met by a request, however busy the machine is.
+      await Promise.all([next, load.round()]);
     }
     await newestPresented();
 
@@ -249,7 +251,7 @@ test(
     const { requests, failures } = await load.end();
     assert.deepEqual(failures, []);
     assert.deepEqual([...server.unknown(), ...client.unknown()], []);
-    assert.ok(requests > 50 && Math.min(server.seen(), client.seen()) > 5, `${requests} requests`);
+    assert.ok(requests > 12 && Math.min(server.seen(), client.seen()) > 5, `${requests} requests`);
     for (const envoy of envoys) await assertNoneRejected(envoy);
   },
 );
