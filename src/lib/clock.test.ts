@@ -71,6 +71,7 @@ test('a timer that is cancelled never runs, even if it was due', async () => {
   freeze(20);
   const late = systemClock.after(1, () => ran++);
   freeze(150);
+  // The system's own clock is what is tested: the late timer must have begun its grace.
   await new Promise((resolve) => setTimeout(resolve, 10));
   late.cancel();
   await new Promise<void>((resolve) => systemClock.after(400, resolve));
