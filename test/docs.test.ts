@@ -12,7 +12,7 @@ import { formatIssues } from '../src/config/issue.ts';
 import { loadConfig, parseConfig } from '../src/config/load.ts';
 import { devConfigSchema } from '../src/devdomain/config.ts';
 import { DENY_REASONS } from '../src/policy/verdict.ts';
-import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS } from '../src/telemetry/records.ts';
+import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from '../src/telemetry/records.ts';
 import { ENDPOINT_RESULTS, REFRESH_PROBLEMS } from '../src/telemetry/federation-records.ts';
 import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/sds-records.ts';
 import { createMetrics } from '../src/telemetry/metrics.ts';
@@ -130,6 +130,7 @@ test('the close, deny and drop reasons of the documents are those that there are
     ['Why a peer was refused', DENY_REASONS],
     ['Why a connection ended', CLOSE_REASONS],
     ['Why a connection was dropped unread', REFUSED_ACCEPT_REASONS],
+    ['Why a status request was refused', STATUS_REFUSALS],
     ['Why a secret is not there', SDS_MISSING_REASONS],
     ['Why an SDS client was refused', SDS_REFUSAL_REASONS],
     ['Why a bundle was not fetched', REFRESH_PROBLEMS],

@@ -3,6 +3,7 @@ import { formatAddress, isLocal } from '../config/units.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { Log } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { apiRoutes, type ApiSource } from './api.ts';
 import { createHttpService, json, plain, type HttpService, type Reply, type Routes } from './http.ts';
 import { buildConfigDump, type StatusSource } from './inventory.ts';
 import { formatReadiness, formatReadinessVerbose, type Readiness } from './readiness.ts';
@@ -11,6 +12,7 @@ export interface MetricsServerOptions {
   readonly config: MetricsConfig;
   readonly metrics: Metrics;
   readonly readiness: Readiness;
+  readonly events: Pick<Events, 'statusRequestRefused'>;
   readonly maxConnections?: number | undefined;
 }
 
@@ -19,21 +21,23 @@ export interface AdminServerOptions {
   readonly metrics: Metrics;
   readonly readiness: Readiness;
   readonly status: StatusSource;
+  readonly inventory: Pick<ApiSource, 'held' | 'peers' | 'clock' | 'connections' | 'sds'>;
   readonly log: Pick<Log, 'level' | 'setLevel'>;
-  readonly events: Pick<Events, 'logLevelChanged'>;
+  readonly events: Pick<Events, 'logLevelChanged' | 'statusRequestRefused'>;
   /** Begins to drain; returns at once. Called again if asked again. */
   readonly shutdown: () => void;
   readonly maxConnections?: number | undefined;
 }
 
 /** `/metrics`, `/livez` and `/readyz`: nothing that tells a secret or changes anything, so it may be bound anywhere. */
-export function createMetricsServer({ config, metrics, readiness, maxConnections }: MetricsServerOptions): HttpService {
+export function createMetricsServer({ config, metrics, readiness, events, maxConnections }: MetricsServerOptions): HttpService {
   return createHttpService({
     name: 'metrics',
     socket: config,
     allowedHosts: config.allowedHosts,
     routes: probeRoutes(metrics, readiness),
     maxConnections,
+    refused: (reason, detail) => events.statusRequestRefused('metrics', reason, detail),
   });
 }
 
@@ -46,8 +50,10 @@ export function createAdminServer(options: AdminServerOptions): HttpService {
     socket: options.config,
     allowedHosts: options.config.allowedHosts,
     maxConnections: options.maxConnections,
+    refused: (reason, detail) => options.events.statusRequestRefused('admin', reason, detail),
     routes: {
       ...probeRoutes(options.metrics, options.readiness),
+      ...apiRoutes({ ...options.inventory, status: options.status, readiness: options.readiness }),
       '/config_dump': { GET: () => dump(options.status) },
       '/shutdown': {
         POST() {
