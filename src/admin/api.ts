@@ -58,6 +58,8 @@ const MOST_USES = 10_000;
 const MAX_USES_SHOWN = 20;
 const MAX_NOTES = 20;
 const MAX_DUE = 100;
+/** A hundred years: of no authority in use is more left. */
+const LONGEST_LIFE_MS = 36_500 * 86_400_000;
 const MAX_WORDS = 500;
 
 const BASE = '/api/v1/';
@@ -594,7 +596,7 @@ function cursorOf(search: URLSearchParams, lists: readonly { readonly name: stri
 function durationOf(search: URLSearchParams, nowMs: number): number | undefined {
   const text = search.get('expiringIn');
   if (text === null) return undefined;
-  const duration = parseDuration(text);
+  const duration = parseDuration(text, LONGEST_LIFE_MS);
   if (!duration.ok) throw new BadParameter(`expiringIn: ${duration.error}`);
   return nowMs + duration.value;
 }
