@@ -6,7 +6,7 @@ import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { PolicyReason } from '../policy/verdict.ts';
 import type { RelationStatus } from '../telemetry/federation-records.ts';
 import type { ListenerRef } from '../telemetry/records.ts';
-import type { SdsStatus, SdsStreamStatus } from '../telemetry/sds-records.ts';
+import type { SdsOpenStream, SdsStatus, SdsStreamStatus } from '../telemetry/sds-records.ts';
 import { strangersWords } from '../telemetry/scrub.ts';
 import type * as api from './api-types.ts';
 import { describeHeld, describePeer, describePeerIntermediate, listenerName, peerId } from './certificates.ts';
@@ -372,15 +372,12 @@ function refusals(source: ApiSource, search: URLSearchParams): api.RefusalPage {
 
 function sds(source: ApiSource, search: URLSearchParams): api.Sds {
   const served = source.sds();
-  const streams = listOf<number, api.SdsStream>({
+  const streams = listOf<SdsOpenStream, api.SdsStream>({
     name: 'stream',
     items: () => served?.streams() ?? [],
-    keyOf: (stream) => stream,
+    keyOf: ({ id }) => id,
     fits: () => true,
-    describe(stream) {
-      const described = served?.describe(stream);
-      return described && describeStream(described);
-    },
+    describe: (stream) => describeStream(stream.describe()),
   });
   return { address: served?.address() ?? null, ...page(source, search, [streams]) };
 }

@@ -127,7 +127,7 @@ function shownBy(seen: SeenPeer) {
     receivedAt: isoTime(seen.firstSeenMs),
     generation: null,
     source: 'peer',
-    listeners: [...seen.listeners].map(listenerName),
+    listeners: seen.listeners.map(listenerName),
     sds: [],
     sdsSubscribers: 0,
     rotations: null,

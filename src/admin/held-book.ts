@@ -135,7 +135,8 @@ export class HeldBook {
     this.#held = after;
     const first = this.#changes.at(-1)?.seq ?? 0;
     // A partner may change any number of authorities at once: what is ours is told last, so it stays.
-    const ranked = changes.toSorted((one, other) => Number(one.spiffeId !== null) - Number(other.spiffeId !== null));
+    const [theirs, ours] = [true, false].map((of) => changes.filter(({ change }) => change.startsWith('authority_') === of));
+    const ranked = [...(theirs ?? []), ...(ours ?? [])];
     this.#changes = [...this.#changes, ...ranked.map((change, index) => ({ ...change, seq: first + index + 1 }))].slice(-MOST_CHANGES);
   }
 

@@ -42,7 +42,8 @@ export interface SeenPeer {
   readonly strange: { readonly leafDer: Uint8Array; readonly claimedId: SpiffeId | undefined } | undefined;
   /** Why it was refused last; undefined if it is allowed. */
   refused: { readonly reason: DenyReason; readonly detail: string } | undefined;
-  readonly listeners: Set<ListenerRef>;
+  /** On which it was shown, each once. */
+  listeners: readonly ListenerRef[];
   readonly firstSeenMs: number;
   lastSeenMs: number;
   handshakes: number;
@@ -106,7 +107,7 @@ export class PeerBook {
       seen.seq = this.#seq;
       seen.lastSeenMs = this.#now();
       seen.handshakes += 1;
-      seen.listeners.add(listener);
+      addListener(seen, listener);
       seen.refused = refused && { reason: refused.reason, detail };
       if (seen.connections === 0) this.#remember(seen);
     }
@@ -129,7 +130,7 @@ export class PeerBook {
   /** A connection with this peer is open from here on. */
   joined(listener: ListenerRef, proven: KnownPeer): void {
     const seen = this.#known(proven);
-    seen.listeners.add(listener);
+    addListener(seen, listener);
     seen.connections += 1;
     this.#live.set(seen.sha256, seen);
   }
@@ -193,7 +194,7 @@ export class PeerBook {
       known,
       strange,
       refused: undefined,
-      listeners: new Set(),
+      listeners: [],
       firstSeenMs: nowMs,
       lastSeenMs: nowMs,
       handshakes: 0,
@@ -205,6 +206,11 @@ export class PeerBook {
     const list = seen.known === undefined ? this.#strangers : seen.refused === undefined ? this.#allowed : this.#denied;
     list.set(seen.sha256, seen);
   }
+}
+
+/** Most peers are shown on one: no set, which takes more than all the rest of an entry. */
+function addListener(seen: SeenPeer, listener: ListenerRef): void {
+  if (!seen.listeners.includes(listener)) seen.listeners = [...seen.listeners, listener];
 }
 
 function remembered(): Remembered<SeenPeer> {

@@ -1,5 +1,5 @@
 import { formatAddress } from '../config/units.ts';
-import type { SdsStatus, SdsStreamStatus, SdsSubscriptionStatus, SdsUseStatus } from '../telemetry/sds-records.ts';
+import type { SdsStatus, SdsStreamStatus, SdsSubject, SdsSubscriptionStatus } from '../telemetry/sds-records.ts';
 import type { Catalogue } from './secrets.ts';
 import type { SdsServer } from './server.ts';
 import { shorten, type SentSecret } from './stream-state.ts';
@@ -20,28 +20,25 @@ export function sdsStatus(server: Server): SdsStatus {
       return address === undefined ? undefined : formatAddress(address);
     },
     *streams() {
-      for (const { ref } of server.streams()) yield ref.id;
-    },
-    describe(id) {
-      const stream = server.streams().find(({ ref }) => ref.id === id);
-      return stream && streamStatus(stream, server.catalogue());
+      const catalogue = server.catalogue();
+      for (const stream of server.streams()) yield { id: stream.ref.id, describe: () => streamStatus(stream, catalogue) };
     },
     *uses(most) {
       const catalogue = server.catalogue();
+      // Most clients have the same few names.
+      const known = new Map<string, { readonly newest: string | undefined; readonly subject: SdsSubject | undefined }>();
+      const look = (name: string, form: ValidationForm) => {
+        const key = `${form} ${name}`;
+        const found = known.get(key) ?? { newest: newestOf(catalogue, name, form), subject: catalogue?.subject(name, form) };
+        known.set(key, found);
+        return found;
+      };
       let left = most;
       for (const { ref, state, form } of server.streams()) {
         for (const [name, { version, status }] of state.sent) {
           if (left-- <= 0) return;
-          const subject = catalogue?.subject(name, form);
-          const use: SdsUseStatus = {
-            stream: ref,
-            name: shorten(name),
-            version,
-            status,
-            current: isNewest(catalogue, name, form, version),
-            subject,
-          };
-          yield use;
+          const { newest, subject } = look(name, form);
+          yield { stream: ref, name: shorten(name), version, status, current: newest === version, subject };
         }
       }
     },
@@ -68,7 +65,7 @@ function streamStatus({ ref, state, form, openedAtMs }: XdsStream, catalogue: Ca
       status: sent?.status ?? 'none',
       detail: sent?.detail,
       missing: state.missing.get(name),
-      current: sent && isNewest(catalogue, name, form, sent.version),
+      current: sent && newestOf(catalogue, name, form) === sent.version,
     };
   };
   return {
@@ -82,9 +79,10 @@ function streamStatus({ ref, state, form, openedAtMs }: XdsStream, catalogue: Ca
   };
 }
 
-function isNewest(catalogue: Catalogue | undefined, name: string, form: ValidationForm, version: string): boolean {
+/** The version of what would be sent now; undefined if there is nothing of this name. */
+function newestOf(catalogue: Catalogue | undefined, name: string, form: ValidationForm): string | undefined {
   const found = catalogue?.lookup(name, form);
-  return found?.found === true && found.secret.version === version;
+  return found?.found === true ? found.secret.version : undefined;
 }
 
 function describeStream({

@@ -102,14 +102,17 @@ export interface SdsUseStatus {
   readonly subject: SdsSubject | undefined;
 }
 
+export interface SdsOpenStream {
+  readonly id: number;
+  describe(): SdsStreamStatus;
+}
+
 /** Who is subscribed, read when somebody asks. */
 export interface SdsStatus {
   /** Undefined until it is bound. */
   address(): string | undefined;
-  /** The number of each stream, in no order. */
-  streams(): Iterable<number>;
-  /** Undefined if it has ended. */
-  describe(stream: number): SdsStreamStatus | undefined;
+  /** Each stream by its number, in no order. */
+  streams(): Iterable<SdsOpenStream>;
   /** What all clients have, as far as `most` of it. */
   uses(most: number): Iterable<SdsUseStatus>;
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { STATUS_REFUSALS } from '../../src/telemetry/records.ts';
+import type { StatusRefusal } from '../../src/telemetry/records.ts';
 import { createAdminParts, startService } from '../support/admin.ts';
 import { assertSchema } from '../support/api.ts';
 import { ask, type AskOptions } from '../support/http.ts';
@@ -14,7 +14,7 @@ async function startAdmin(t: Parameters<typeof startService>[0]) {
   return {
     ...parts,
     /** Asks, and fails unless it was refused for this, in JSON, counted once. */
-    async refused(reason: (typeof STATUS_REFUSALS)[number], status: number, path: string, options: AskOptions = {}) {
+    refused: async (reason: StatusRefusal, status: number, path: string, options: AskOptions = {}) => {
       const before = parts.metrics.statusRefusals.admin[reason];
       const answer = await ask(address, path, options);
       assert.equal(answer.status, status, path);
