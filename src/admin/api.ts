@@ -64,8 +64,8 @@ const MAX_WORDS = 500;
 
 const BASE = '/api/v1/';
 const PAGED = 'limit, cursor';
-/** What there is, and what may be asked of it. */
-const RESOURCES: Readonly<Record<string, string>> = {
+/** What there is, and which parameters each has. */
+export const RESOURCES: Readonly<Record<string, string>> = {
   overview: '',
   certificates: `${PAGED}, kind, spiffeId, expiringIn`,
   'trust-domains': PAGED,
