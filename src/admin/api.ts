@@ -307,7 +307,8 @@ function connections(source: ApiSource, search: URLSearchParams): api.Connection
         peer: proven?.authenticated.id ?? null,
         certificate: proven === undefined ? null : peerId({ known: proven, sha256: proven.authenticated.leaf.sha256 }),
         presented: session.ownId ?? null,
-        tls: session.tlsVersion === undefined ? null : { version: session.tlsVersion, alpn: session.alpn ?? null },
+        // Between two servers there is none.
+        tls: proven === undefined || session.tlsVersion === undefined ? null : { version: session.tlsVersion, alpn: session.alpn ?? null },
         rule: session.rule ?? null,
         audited: session.audited ?? null,
         denied: session.denied ?? null,

@@ -1,4 +1,5 @@
-import type { KeyObject } from 'node:crypto';
+import { hash, type KeyObject } from 'node:crypto';
+import { err, type Result } from '../lib/result.ts';
 import { parseCertificate, type Certificate as X509 } from '../spiffe/certificate.ts';
 import { lint, type LintRole } from '../spiffe/lint.ts';
 import { trustDomainOf } from '../spiffe/spiffe-id.ts';
@@ -14,6 +15,8 @@ const MAX_NAME = 512;
 /** Twice what RFC 5280 4.1.2.2 allows a serial number; of key identifiers more than anybody has. */
 const MAX_HEX = 80;
 const MAX_FINDINGS = 20;
+/** A certificate of a peer that is longer is not read for a page: one of 32 KB may take tens of milliseconds, if its issuer wants that. */
+const MAX_READ_BYTES = 8192;
 
 /** What of a description only the certificate itself says. */
 type Facts = Pick<
@@ -61,7 +64,7 @@ export function describePeer(seen: SeenPeer, nowMs: number): Certificate {
   const { known, strange, sha256 } = seen;
   const spiffeId = known?.authenticated.id ?? strange?.claimedId;
   const der = known?.authenticated.leaf.der() ?? strange?.leafDer ?? new Uint8Array();
-  const parsed = parseCertificate(der);
+  const parsed = readPeers(der);
   return {
     id: peerId(seen),
     kind: known === undefined ? 'refused' : 'peer',
@@ -90,20 +93,30 @@ export function describePeerIntermediate(
   const { authenticated, chainDer } = seen.known;
   const sha256 = authenticated.issuers[index];
   for (const der of chainDer.slice(1)) {
-    const parsed = parseCertificate(der);
-    if (!parsed.ok || parsed.value.sha256 !== sha256) continue;
+    if (hash('sha256', der) !== sha256) continue;
+    const parsed = readPeers(der);
     return {
       id: `peer_intermediate:${sha256}`,
       kind: 'peer_intermediate',
       spiffeId: null,
       trustDomain: trustDomainOf(authenticated.id),
-      ...factsOf(parsed.value, 'intermediate', nowMs),
+      ...(parsed.ok ? factsOf(parsed.value, 'intermediate', nowMs) : unreadable(sha256, parsed.error)),
       issuer: issuerOf(seen.known, index + 1),
       ...shownBy(seen),
       peer: null,
     };
   }
   return undefined;
+}
+
+/** What of a peer is shown, or why it is not: parsed anew each time, for that is rarely asked for. */
+function readPeers(der: Uint8Array): Result<X509, Finding> {
+  if (der.length > MAX_READ_BYTES) {
+    const problem = `it has ${der.length} bytes, more than the ${MAX_READ_BYTES} that are read to be shown`;
+    return err({ verdict: 'tolerated', clause: null, problem });
+  }
+  const parsed = parseCertificate(der);
+  return parsed.ok ? parsed : err({ verdict: 'refused', clause: null, problem: strangersWords(parsed.error, MAX_NAME) });
 }
 
 export function peerId({ known, sha256 }: Pick<SeenPeer, 'known' | 'sha256'>): string {
@@ -163,8 +176,8 @@ function validityOf({ notBeforeMs, notAfterMs }: X509, nowMs: number): Certifica
   return nowMs < notBeforeMs ? 'not_yet_valid' : 'valid';
 }
 
-/** Of bytes that are no certificate to us, though the TLS library took them for one. */
-function unreadable(sha256: string, problem: string): Facts {
+/** Of what is not read, or is no certificate to us, though the TLS library took it for one. */
+function unreadable(sha256: string, finding: Finding): Facts {
   return {
     subject: '',
     issuerName: '',
@@ -178,7 +191,7 @@ function unreadable(sha256: string, problem: string): Facts {
     notAfter: null,
     validity: 'unknown',
     remainingShare: 0,
-    findings: [{ verdict: 'refused', clause: null, problem: strangersWords(problem, MAX_NAME) }],
+    findings: [finding],
   };
 }
 

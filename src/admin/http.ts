@@ -250,11 +250,11 @@ export function plain(status: number, text: string): Reply {
 
 /** JSON for programs: on one line, and nothing in it that a page which took it for markup would heed. */
 export function data(status: number, value: unknown): Reply {
-  return { status, body: `${JSON.stringify(value).replaceAll(/[<>&]/g, escaped)}\n`, contentType: 'application/json' };
+  return { status, body: `${JSON.stringify(value).replaceAll(/[<>&\u2028\u2029]/g, escaped)}\n`, contentType: 'application/json' };
 }
 
 function escaped(letter: string): string {
-  return `\\u00${letter.charCodeAt(0).toString(16)}`;
+  return `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`;
 }
 
 export function json(status: number, value: unknown): Reply {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { hash, randomBytes } from 'node:crypto';
 import { test } from 'node:test';
+import { createTestAuthority } from '../../test/support/pki.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
 import { describePeer } from './certificates.ts';
 import { PeerBook, type KnownPeer, type SeenPeer } from './peer-book.ts';
@@ -145,4 +146,17 @@ test('what a peer has put into its refusal is cut, and shows no key and no turne
 
   const [refusal] = book.refusals();
   assert.ok((refusal?.detail.length ?? Infinity) < 600 && !refusal?.detail.includes('\u202e'));
+});
+
+test('a certificate that takes long to read is not read to be shown', () => {
+  const { book, stranger } = startBook();
+  const uriSans = Array.from({ length: 300 }, (_, index) => `spiffe://example.org/${'x'.repeat(80)}${index}`);
+  stranger(createTestAuthority().issue({ uriSans }).der);
+  const [seen] = book.strangers();
+  assert.ok(seen);
+
+  const { validity, findings } = describePeer(seen, 0);
+
+  assert.equal(validity, 'unknown');
+  assert.match(findings[0]?.problem ?? '', /^it has \d{5} bytes, more than the 8192 that are read to be shown$/);
 });
