@@ -9,7 +9,7 @@ import type { ListenerRef } from '../telemetry/records.ts';
 import type { SdsOpenStream, SdsStatus, SdsStreamStatus } from '../telemetry/sds-records.ts';
 import { strangersWords } from '../telemetry/scrub.ts';
 import type * as api from './api-types.ts';
-import { describeHeld, describePeer, describePeerIntermediate, listenerName, peerId } from './certificates.ts';
+import { describeHeld, describePeer, describePeerIntermediate, listenerName, peerId, peerIntermediateId } from './certificates.ts';
 import type { Held, HeldBook } from './held-book.ts';
 import { data, refuseInJson, type Query, type Reply, type Routes } from './http.ts';
 import type { ListenerStatus, StatusSource } from './inventory.ts';
@@ -67,7 +67,7 @@ const PAGED = 'limit, cursor';
 /** What there is, and which parameters each has. */
 export const RESOURCES: Readonly<Record<string, string>> = {
   overview: '',
-  certificates: `${PAGED}, kind, spiffeId, expiringIn`,
+  certificates: `${PAGED}, id, kind, spiffeId, trustDomain, expiringIn`,
   'trust-domains': PAGED,
   connections: `${PAGED}, spiffeId, listener`,
   listeners: '',
@@ -125,10 +125,17 @@ function certificates(source: ApiSource, search: URLSearchParams): api.Certifica
   const kind = search.get('kind');
   if (kind !== null && !CERTIFICATE_KINDS.some((known) => known === kind))
     throw new BadParameter(`kind must be one of ${CERTIFICATE_KINDS.join(', ')}`);
+  const id = search.get('id');
+  const trustDomain = search.get('trustDomain');
   const spiffeId = search.get('spiffeId');
   const expiresBeforeMs = durationOf(search, nowMs);
-  const fits = (id: string | undefined, notAfterMs: number): boolean =>
-    (spiffeId === null || id === spiffeId) && (expiresBeforeMs === undefined || notAfterMs < expiresBeforeMs);
+  const isOf = (claimed: SpiffeId | undefined): boolean =>
+    (spiffeId === null || claimed === spiffeId) &&
+    (trustDomain === null || (claimed !== undefined && trustDomainOf(claimed) === trustDomain));
+  const isDue = (notAfterMs: number): boolean => expiresBeforeMs === undefined || notAfterMs < expiresBeforeMs;
+  /** Of those whose end is known when they are read. */
+  const ifDue = (described: api.Certificate | undefined): api.Certificate | undefined =>
+    described !== undefined && isDue(described.notAfter === null ? Infinity : Date.parse(described.notAfter)) ? described : undefined;
 
   let uses: Uses | undefined;
   const heldOf = (name: Held['kind']): List<api.Certificate> =>
@@ -136,7 +143,11 @@ function certificates(source: ApiSource, search: URLSearchParams): api.Certifica
       name,
       items: () => source.held.of(name),
       keyOf: ({ seq }) => seq,
-      fits: ({ svid, certificate }) => fits(svid?.id, certificate.notAfterMs),
+      fits: (held) =>
+        (id === null || held.id === id) &&
+        (trustDomain === null || held.trustDomain === trustDomain) &&
+        (spiffeId === null || held.svid?.id === spiffeId) &&
+        isDue(held.certificate.notAfterMs),
       describe(held) {
         uses ??= usesOf(source);
         return describeHeld(held, uses(held), nowMs);
@@ -146,31 +157,29 @@ function certificates(source: ApiSource, search: URLSearchParams): api.Certifica
     name: 'peer',
     items: () => source.peers.proven(),
     keyOf: ({ seq }) => seq,
-    fits: ({ known: { authenticated } }) => fits(authenticated.id, authenticated.leaf.notAfterMs),
+    fits(seen) {
+      const { authenticated } = seen.known;
+      return (id === null || peerId(seen) === id) && isOf(authenticated.id) && isDue(authenticated.leaf.notAfterMs);
+    },
     describe: (seen) => describePeer(seen, nowMs),
   });
   const strangers = listOf<SeenPeer, api.Certificate>({
     name: 'refused',
     items: () => source.peers.strangers(),
     keyOf: ({ seq }) => seq,
-    // When one expires is known when it is read.
-    fits: ({ strange }) => spiffeId === null || strange?.claimedId === spiffeId,
-    describe(seen) {
-      const described = describePeer(seen, nowMs);
-      const expires = described.notAfter === null ? Infinity : Date.parse(described.notAfter);
-      return expiresBeforeMs === undefined || expires < expiresBeforeMs ? described : undefined;
-    },
+    fits: (seen) => (id === null || peerId(seen) === id) && isOf(seen.strange?.claimedId),
+    describe: (seen) => ifDue(describePeer(seen, nowMs)),
   });
   const between = listOf<PeerIntermediate, api.Certificate>({
     name: 'peer_intermediate',
     items: () => (spiffeId === null ? peerIntermediates(source.peers) : []),
     keyOf: ({ key }) => key,
-    fits: () => true,
-    describe({ seen, index }) {
-      const described = describePeerIntermediate(seen, index, nowMs);
-      const expires = described?.notAfter == null ? Infinity : Date.parse(described.notAfter);
-      return expiresBeforeMs === undefined || expires < expiresBeforeMs ? described : undefined;
-    },
+    // It has no SPIFFE ID of its own.
+    fits: ({ seen, index }) =>
+      spiffeId === null &&
+      (id === null || peerIntermediateId(seen.known.authenticated.issuers[index]) === id) &&
+      isOf(seen.known.authenticated.id),
+    describe: ({ seen, index }) => ifDue(describePeerIntermediate(seen, index, nowMs)),
   });
   const all = [heldOf('svid'), heldOf('intermediate'), heldOf('authority'), peers, between, strangers];
   return page(source, search, kind === null ? all : all.filter(({ name }) => name === kind));

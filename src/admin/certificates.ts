@@ -96,7 +96,7 @@ export function describePeerIntermediate(
     if (hash('sha256', der) !== sha256) continue;
     const parsed = readPeers(der);
     return {
-      id: `peer_intermediate:${sha256}`,
+      id: peerIntermediateId(sha256),
       kind: 'peer_intermediate',
       spiffeId: null,
       trustDomain: trustDomainOf(authenticated.id),
@@ -119,8 +119,14 @@ function readPeers(der: Uint8Array): Result<X509, Finding> {
   return parsed.ok ? parsed : err({ verdict: 'refused', clause: null, problem: strangersWords(parsed.error, MAX_NAME) });
 }
 
+/** What the leaf of a peer is called. */
 export function peerId({ known, sha256 }: Pick<SeenPeer, 'known' | 'sha256'>): string {
   return `${known === undefined ? 'refused' : 'peer'}:${sha256}`;
+}
+
+/** By its SHA-256. */
+export function peerIntermediateId(sha256 = ''): string {
+  return `peer_intermediate:${sha256}`;
 }
 
 export function listenerName({ name, direction }: ListenerRef): ListenerName {
@@ -131,7 +137,7 @@ export function listenerName({ name, direction }: ListenerRef): ListenerName {
 function issuerOf({ authenticated: { id, issuers } }: KnownPeer, index: number): string | null {
   const sha256 = issuers[index];
   if (sha256 === undefined) return null;
-  return index === issuers.length - 1 ? authorityId(trustDomainOf(id), sha256) : `peer_intermediate:${sha256}`;
+  return index === issuers.length - 1 ? authorityId(trustDomainOf(id), sha256) : peerIntermediateId(sha256);
 }
 
 function shownBy(seen: SeenPeer) {

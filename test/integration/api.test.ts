@@ -120,6 +120,11 @@ test('the issuer is the certificate that signed, among twins of one name and key
     }
     return found;
   };
+  for (const { id } of all)
+    assert.deepEqual(
+      (await everyPage<types.Certificate>(sidecar, `certificates?id=${id}`)).map((each) => each.id),
+      [id],
+    );
   assert.deepEqual(issuers(US), [['authority', sha256(first.der)]]);
   assert.deepEqual(issuers('spiffe://example.org/peer'), [['authority', sha256(second.der)]]);
   assert.deepEqual(issuers('spiffe://example.org/below'), [
@@ -158,6 +163,15 @@ for (const role of ROLES) {
         problem: 'there is no extended key usage; serverAuth and clientAuth should be there',
       },
     ]);
+    const ofPartner = await everyPage<types.Certificate>(sidecar, `certificates?trustDomain=${PARTNER}`);
+    assert.deepEqual(
+      ofPartner.map(({ id }) => id),
+      [`authority:${PARTNER}:${sha256(partner.der)}`, `peer:${sha256(denied.der)}`],
+    );
+    assert.deepEqual(
+      (await everyPage<types.Certificate>(sidecar, `certificates?id=refused:${sha256(stranger.der)}`)).map(({ spiffeId }) => spiffeId),
+      ['spiffe://example.org/peer'],
+    );
     const { items: refusals } = await api<types.RefusalPage>(sidecar, 'refusals');
     assert.deepEqual(
       refusals.map(({ reason, peer: proven, certificate }) => [reason, proven, certificate]),
