@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import { formatAddress, parseDuration } from '../config/units.ts';
 import { chooseSvid } from '../identity/snapshot.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -70,11 +71,13 @@ export const RESOURCES: Readonly<Record<string, string>> = {
   certificates: `${PAGED}, id, kind, spiffeId, trustDomain, expiringIn`,
   'trust-domains': PAGED,
   connections: `${PAGED}, spiffeId, listener`,
+  peers: `${PAGED}, search, listener`,
   listeners: '',
   readiness: '',
   refusals: PAGED,
   sds: PAGED,
   rotations: '',
+  stream: '',
 };
 
 export const CERTIFICATE_KINDS = ['svid', 'intermediate', 'authority', 'peer', 'peer_intermediate', 'refused'] as const;
@@ -82,8 +85,8 @@ export const CERTIFICATE_KINDS = ['svid', 'intermediate', 'authority', 'peer', '
 /** A parameter that is not understood: whoever asks learns which, instead of getting something else than it asked for. */
 class BadParameter extends Error {}
 
-/** The routes below `/api/v1/`: the inventory as JSON. Reading it changes nothing. */
-export function apiRoutes(source: ApiSource): Routes {
+/** The routes below `/api/v1/`: the inventory as JSON, and the stream of what changes of it. Reading it changes nothing. */
+export function apiRoutes(source: ApiSource, openStream: (response: ServerResponse) => void): Routes {
   const answers: Readonly<Record<string, (search: URLSearchParams) => unknown>> = {
     '': () =>
       ({ version: 1, resources: Object.fromEntries(Object.keys(RESOURCES).map((name) => [name, BASE + name])) }) satisfies api.Index,
@@ -91,25 +94,33 @@ export function apiRoutes(source: ApiSource): Routes {
     certificates: (search) => certificates(source, search),
     'trust-domains': (search) => trustDomains(source, search),
     connections: (search) => connections(source, search),
+    peers: (search) => livePeers(source, search),
     listeners: () => ({ items: source.status.listeners().map((status) => listener(source, status)) }) satisfies api.ListenerList,
     readiness: () => readiness(source),
     refusals: (search) => refusals(source, search),
     sds: (search) => sds(source, search),
     rotations: () => rotations(source),
   };
-  return Object.fromEntries(
-    Object.entries(answers).map(([name, answer]) => [BASE + name, { GET: (query: Query) => reply(answer, query, RESOURCES[name] ?? '') }]),
-  );
+  const stream: Reply = { status: 200, body: '', contentType: 'text/event-stream', stream: openStream };
+  return {
+    ...Object.fromEntries(
+      Object.entries(answers).map(([name, answer]) => [
+        BASE + name,
+        { GET: (query: Query) => reply(query, RESOURCES[name] ?? '', (search) => data(200, answer(search))) },
+      ]),
+    ),
+    [`${BASE}stream`]: { GET: (query) => reply(query, '', () => stream) },
+  };
 }
 
-function reply(answer: (search: URLSearchParams) => unknown, { search }: Query, allowed: string): Reply {
+function reply({ search }: Query, allowed: string, answer: (search: URLSearchParams) => Reply): Reply {
   try {
     const known = new Set(allowed.split(', '));
     for (const name of new Set(search.keys())) {
       if (!known.has(name)) throw new BadParameter(`there is no parameter ${JSON.stringify(name.slice(0, 64))} here`);
       if (search.getAll(name).length > 1) throw new BadParameter(`${name} may come once`);
     }
-    return data(200, answer(search));
+    return answer(search);
   } catch (thrown) {
     if (thrown instanceof BadParameter) return refuseInJson(400, 'bad_request', thrown.message);
     throw thrown;
@@ -328,6 +339,73 @@ function connections(source: ApiSource, search: URLSearchParams): api.Connection
     },
   });
   return page(source, search, [open]);
+}
+
+/** Connections of one identity. */
+interface Group {
+  readonly id: SpiffeId;
+  /** Its newest connection: by this they are told newest first. */
+  newest: number;
+  proven: KnownPeer;
+  connections: number;
+  audited: number;
+  readonly listeners: Map<string, ListenerRef>;
+  readonly rules: Set<string>;
+  startedAtMs: number;
+  from: number;
+  to: number;
+}
+
+function livePeers(source: ApiSource, search: URLSearchParams): api.PeerPage {
+  const sought = search.get('search')?.toLowerCase() ?? '';
+  const name = search.get('listener');
+  const { clock } = source;
+  const startMs = clock.now() - clock.monotonic();
+  const groups = new Map<SpiffeId, Group>();
+  for (const { listener: ref, sessions } of source.connections()) {
+    if (name !== null && ref.name !== name) continue;
+    for (const session of sessions) if (session.proven !== undefined) gather(groups, ref, session, session.proven);
+  }
+  const grouped = listOf<Group, api.Peer>({
+    name: 'peer',
+    items: () => groups.values(),
+    keyOf: ({ newest: key }) => key,
+    fits: ({ id }) => id.toLowerCase().includes(sought),
+    describe: (group) => ({
+      spiffeId: group.id,
+      connections: group.connections,
+      audited: group.audited,
+      certificate: peerId({ known: group.proven, sha256: group.proven.authenticated.leaf.sha256 }),
+      notAfter: isoTime(group.proven.authenticated.leaf.notAfterMs),
+      listeners: [...group.listeners.values()].map((ref) => listenerName(ref)),
+      rules: [...group.rules].slice(0, MAX_NOTES),
+      since: isoTime(Math.round(startMs + group.startedAtMs)),
+      bytesFromDownstream: group.from,
+      bytesToDownstream: group.to,
+    }),
+  });
+  return page(source, search, [grouped]);
+}
+
+function gather(groups: Map<SpiffeId, Group>, ref: ListenerRef, session: LiveConnection, proven: KnownPeer): void {
+  const { id } = proven.authenticated;
+  let group = groups.get(id);
+  if (group === undefined) {
+    const { startedAtMs } = session;
+    group = { id, newest: -1, proven, connections: 0, audited: 0, listeners: new Map(), rules: new Set(), startedAtMs, from: 0, to: 0 };
+    groups.set(id, group);
+  }
+  if (session.id > group.newest) {
+    group.newest = session.id;
+    group.proven = proven;
+  }
+  group.connections += 1;
+  if (session.audited !== undefined) group.audited += 1;
+  group.listeners.set(`${ref.direction} ${ref.name}`, ref);
+  if (session.rule !== undefined) group.rules.add(session.rule);
+  group.startedAtMs = Math.min(group.startedAtMs, session.startedAtMs);
+  group.from += session.bytesFromDownstream;
+  group.to += session.bytesToDownstream;
 }
 
 function listener({ status }: ApiSource, { listener: ref, address, to, identity, counters }: ListenerStatus): api.Listener {
