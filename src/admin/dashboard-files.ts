@@ -31,7 +31,7 @@ async function bundle(): Promise<DashboardFiles> {
       bundle: true,
       minify: true,
       format: 'esm',
-      target: ['chrome111', 'firefox114', 'safari16.4'],
+      target: ['chrome123', 'firefox120', 'safari17.5'],
       jsx: 'automatic',
       jsxImportSource: 'preact',
       legalComments: 'eof',
