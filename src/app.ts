@@ -31,7 +31,8 @@ import type { SdsServer } from './sds/server.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
 import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
 import { createLogger, type LogDestination } from './telemetry/logger.ts';
-import { createMetrics } from './telemetry/metrics.ts';
+import { createMetrics, decidedBy } from './telemetry/metrics.ts';
+import { createRefusals } from './telemetry/refusals.ts';
 import { createTlsContexts, validityProblem, type TlsContexts } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
 import { openFileLimit } from './transport/file-limit.ts';
@@ -81,6 +82,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     droppedLogLines: () => log.dropped(),
   });
   const events = createEvents({ logger: log.logger, metrics, clock });
+  const refusals = createRefusals(clock);
   const readiness = createReadiness();
   const { view, publisher } = createIdentityStore();
   const stopAsked = new AbortController();
@@ -111,6 +113,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     judge: createPeerJudge(denyList),
     denyList,
     events,
+    refusals,
     clock,
     files,
     waiting,
@@ -173,6 +176,13 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       readiness,
       log,
       events,
+      policies: () =>
+        listeners.map(({ ref, config: { policy } }) => ({
+          listener: ref,
+          policy,
+          refusals: () => refusals.list(ref),
+          connectionsBy: (rule) => decidedBy(metrics.listener(ref), rule),
+        })),
       shutdown: () => stopAsked.abort('asked over the admin listener'),
       maxConnections: filePlan.admin.most,
       status: {
