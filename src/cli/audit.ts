@@ -97,7 +97,7 @@ function describeListener(listener: ListenerPage, places: Places): string {
   const lines = [`listener  ${name}, ${what}`];
   if (would_deny.length + not_listed.passed === 0)
     return asText(first === undefined ? lines : [...lines, 'nobody would be denied, as far as was seen']);
-  const byCount = would_deny.toSorted((a, b) => b.passed - a.passed);
+  const byCount = would_deny.toSorted((a, b) => timesOf(b) - timesOf(a));
   lines.push(...table([['times', 'last time', 'peer', 'request', 'would be'], ...byCount.map((line) => rowOf(line, places))]));
   if (omitted > 0) lines.push(`and ${omitted} more that this answer has no room for`);
   if (not_listed.passed > 0) lines.push(`and ${not_listed.passed} times something that is not listed, since too much was asked for`);
@@ -123,7 +123,7 @@ function rowOf(line: RefusalLine, places: Places): readonly string[] {
       : `${line.reason} by ${places(line.rule)}`;
   const passes = line.passes_by === null ? '' : `; passes by ${places(line.passes_by)}`;
   return [
-    String(line.passed),
+    String(timesOf(line)),
     line.last_at ?? '',
     line.peer,
     requestOf(line),
@@ -131,8 +131,13 @@ function rowOf(line: RefusalLine, places: Places): readonly string[] {
   ];
 }
 
+/** It may have been refused before the policy was in audit. */
+function timesOf({ passed, refused }: RefusalLine): number {
+  return passed + refused;
+}
+
 function requestOf({ method, path, host }: Pick<RefusalLine, 'method' | 'path' | 'host'>): string {
-  if (method === null) return 'connection';
+  if (method === null) return 'any';
   return [method, path, host === null ? null : `host ${host}`].filter((part) => part !== null).join(' ');
 }
 

@@ -11,7 +11,7 @@ const outcomes = z.object({ passed: count, refused: count });
 /** The same request, or connection, of the same peer, however often. */
 const refusal = z.object({
   peer: z.string(),
-  /** Null, all three, for a connection, and each if the rules did not ask for it. */
+  /** Each null if the rules did not ask for it, and all where they are about peers alone. */
   method: z.string().nullable(),
   path: z.string().nullable(),
   host: z.string().nullable(),

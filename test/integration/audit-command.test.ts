@@ -115,6 +115,11 @@ test('a flood of paths by one peer is told as such, and hides nobody else', asyn
     { peer: WEB, methods: ['GET'], paths: Array.from({ length: 59 }, (_, index) => `/orders/${index}/"}]%0A,`).toSorted() },
   ]);
   assert.doesNotMatch(stdout, /secret/);
+
+  await stage.sidecar.reload(stage.with({ allow: [{ peer: WEB, methods: ['GET'], paths: ['/orders/**'] }] }));
+  const mended = await scute('audit', '--admin', stage.sidecar.address('admin'));
+  assert.doesNotMatch(mended.stdout, /orders|not listed/);
+  assert.match(mended.stdout, /^allow:\n {2}- .*\/1\] \}\n$/m);
 });
 
 // ——— what is wrong, and who answers instead ———

@@ -168,6 +168,34 @@ test('connections are listed where nobody sees requests, and servers that were r
   assert.deepEqual((await listed(sidecar, '?listener=out')).denied.map(brief), [[API, null, null, null, 'not_allowed', 0, 1]]);
 });
 
+test('a request that is over when a newer policy allows it is not listed', async (t) => {
+  let answer: (() => void) | undefined;
+  const application = await startHttpApplication(t, (_, response) => (answer = () => void response.end('ok')));
+  const allow = [{ peer: WEB, methods: ['GET'] }];
+  const {
+    sidecar,
+    connect,
+    with: settings,
+  } = await startHttpInbound(t, application.address, {
+    listener: { allow, policyMode: 'audit' },
+    file: ADMIN,
+  });
+  const line = wire(await connect());
+  line.socket.write('PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+  await eventually(() => {
+    assert.ok(answer !== undefined);
+    return Promise.resolve();
+  });
+  await sidecar.reload(settings({ allow: [{ peer: WEB, methods: ['GET', 'PUT'] }] }));
+  answer?.();
+  assert.match((await line.over()).text, /200 OK/);
+  await eventually(async () => assert.equal(await sidecar.metric('scute_audit_passed_total', { kind: 'request' }), 1));
+
+  assert.deepEqual((await listed(sidecar)).would_deny, []);
+  await sidecar.reload(settings({ allow }));
+  assert.equal((await listed(sidecar)).would_deny.length, 1, 'it is known all the same');
+});
+
 test('an answer has at most as many rules and refusals as were asked for, says what it left out, and refuses what it does not know', async (t) => {
   const application = await startEcho(t);
   const peers = ['a', 'b', 'c'].map((name) => `spiffe://example.org/${name}`);
