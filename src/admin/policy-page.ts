@@ -22,8 +22,12 @@ export interface PolicyStatus {
 /** Rules, and refusals, that one answer lists. */
 export const MOST_LISTED = MOST_REFUSALS;
 const MOST_NOTES = 20;
-/** Among how many rules the one is sought that nearly allowed what is refused: that takes about a millisecond. */
+/** Among how many rules the one is sought that nearly allows what is refused: that takes some milliseconds. */
 const MOST_RULES = 1000;
+/** How many rules are looked at for that in one answer: of long policies, it is told of the newest refusals alone. */
+const MOST_LOOKS = 100_000;
+/** Of SPIFFE IDs, paths and hosts in one answer: peers choose how long they are. */
+const MOST_LETTERS = 512 * 1024;
 /** Traffic goes on meanwhile. */
 const TURN_MS = 5;
 
@@ -31,24 +35,29 @@ const TURN_MS = 5;
 export async function buildPolicyPage(statuses: readonly PolicyStatus[], limit: number, nowMs: number): Promise<PolicyPage> {
   const listeners: ListenerPage[] = [];
   const pause = turns();
-  let [rulesLeft, refusalsLeft] = [limit, limit];
+  let [rulesLeft, refusalsLeft, lettersLeft, looksLeft] = [limit, limit, MOST_LETTERS, MOST_LOOKS];
   for (const status of statuses) {
     const { listener, policy } = status;
     const refusals = status.refusals();
     const { allow, deny = [] } = policy.spec;
     const rules = [...linesOf('allow', allow, rulesLeft), ...linesOf('deny', deny, rulesLeft)].slice(0, rulesLeft);
     const audit = auditOf(policy);
-    const hasNear = isShort(policy, MOST_RULES);
+    const looks = isShort(policy, MOST_RULES) ? policy.bare.length + policy.rules.length : Infinity;
     const [wouldDeny, denied, toCopy]: [RefusalLine[], RefusalLine[], RuleSpec[]] = [[], [], []];
     let omitted = 0;
     for (const entry of refusals.entries) {
       await pause();
       const judged = judge(policy, entry);
       if (judged === undefined) continue;
-      if (wouldDeny.length + denied.length >= refusalsLeft) {
+      const letters = entry.peer.length + (entry.request?.path.length ?? 0) + (entry.request?.host.length ?? 0);
+      if (refusalsLeft === 0 || letters > lettersLeft) {
         omitted++;
         continue;
       }
+      refusalsLeft--;
+      lettersLeft -= letters;
+      const hasNear = judged.reason === 'not_allowed' && looks <= looksLeft;
+      if (hasNear) looksLeft -= looks;
       const suggested = judged.rule === undefined ? ruleFor(policy, entry) : undefined;
       if (!judged.isDenied && suggested?.ok === true) toCopy.push(suggested.value);
       (judged.isDenied ? denied : wouldDeny).push({
@@ -59,7 +68,7 @@ export async function buildPolicyPage(statuses: readonly PolicyStatus[], limit: 
         reason: judged.reason,
         rule: lineOf(judged.rule),
         passes_by: lineOf(judged.passesBy),
-        near: hasNear && judged.reason === 'not_allowed' ? nearOf(policy, entry) : null,
+        near: hasNear ? nearOf(policy, entry) : null,
         passed: entry.passed,
         refused: entry.refused,
         first_at: isoTime(entry.firstMs),
@@ -81,11 +90,10 @@ export async function buildPolicyPage(statuses: readonly PolicyStatus[], limit: 
       denied,
       omitted,
       not_listed: refusals.unlisted,
-      partly_listed: [...refusals.unlistedOf].slice(0, refusalsLeft).map(([peer, counts]) => ({ peer, ...counts })),
+      partly_listed: [...refusals.unlistedOf].slice(0, limit).map(([peer, counts]) => ({ peer, ...counts })),
       rules_to_copy: gatherRules(toCopy).map(formatRule),
     });
     rulesLeft -= rules.length;
-    refusalsLeft -= wouldDeny.length + denied.length;
   }
   return { now: isoTime(nowMs), listeners };
 }

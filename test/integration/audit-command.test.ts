@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
-import { createServer, type RequestListener } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { RequestListener } from 'node:http';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { parse } from 'yaml';
@@ -166,15 +164,9 @@ test('scute audit says that nobody is there', async (t) => {
   }
 });
 
+/** Something else that listens where an admin listener might. */
 async function startAdmin(t: TestContext, serve: RequestListener): Promise<string> {
-  const server = createServer(serve);
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return (await startHttpApplication(t, serve)).address;
 }
 
 for (const [what, serve, message] of [
