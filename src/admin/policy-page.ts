@@ -1,4 +1,5 @@
 import type { ListenerPage, PolicyPage, RefusalLine, RuleLine } from '../config/policy-page.ts';
+import { err } from '../lib/result.ts';
 import { auditOf } from '../policy/audit.ts';
 import { explain, isShort } from '../policy/explain.ts';
 import type { Policy } from '../policy/policy.ts';
@@ -58,26 +59,17 @@ export async function buildPolicyPage(statuses: readonly PolicyStatus[], limit: 
       lettersLeft -= letters;
       const hasNear = judged.reason === 'not_allowed' && looks <= looksLeft;
       if (hasNear) looksLeft -= looks;
-      const suggested = judged.rule === undefined ? ruleFor(policy, entry) : undefined;
-      if (!judged.isDenied && suggested?.ok === true) toCopy.push(suggested.value);
+      const suggested = judged.rule === undefined ? ruleFor(policy, entry) : err('a rule denies it, and deny wins');
+      if (!judged.isDenied && suggested.ok) toCopy.push(suggested.value);
       (judged.isDenied ? denied : wouldDeny).push({
-        peer: entry.peer,
-        method: entry.request?.method ?? null,
-        path: entry.request?.path || null,
-        host: entry.request?.host || null,
-        reason: judged.reason,
-        rule: lineOf(judged.rule),
-        passes_by: lineOf(judged.passesBy),
+        ...describe(entry, judged),
         near: hasNear ? nearOf(policy, entry) : null,
-        passed: entry.passed,
-        refused: entry.refused,
-        first_at: isoTime(entry.firstMs),
-        last_at: isoTime(entry.lastMs),
         allowed_now: isAllowed(policy, entry, nowMs),
-        rule_to_allow: suggested?.ok === true ? formatRule(suggested.value) : null,
-        no_rule: suggested === undefined ? 'a rule denies it, and deny wins' : suggested.ok ? null : suggested.error,
+        rule_to_allow: suggested.ok ? formatRule(suggested.value) : null,
+        no_rule: suggested.ok ? null : suggested.error,
       });
     }
+    const shown = new Set([...wouldDeny, ...denied].map(({ peer }) => peer));
     listeners.push({
       name: listener.name,
       direction: listener.direction,
@@ -90,7 +82,7 @@ export async function buildPolicyPage(statuses: readonly PolicyStatus[], limit: 
       denied,
       omitted,
       not_listed: refusals.unlisted,
-      partly_listed: [...refusals.unlistedOf].slice(0, limit).map(([peer, counts]) => ({ peer, ...counts })),
+      partly_listed: [...refusals.unlistedOf].filter(([peer]) => shown.has(peer)).map(([peer, counts]) => ({ peer, ...counts })),
       rules_to_copy: gatherRules(toCopy).map(formatRule),
     });
     rulesLeft -= rules.length;
@@ -130,6 +122,22 @@ function judge(policy: Policy, entry: RefusalEntry): Judged | undefined {
     reason: denial.reason,
     rule: denial.rule,
     passesBy: decision.allowed && decision.by?.mode === 'audit' ? decision.by : undefined,
+  };
+}
+
+function describe({ peer, request, passed, refused, firstMs, lastMs }: RefusalEntry, { reason, rule, passesBy }: Judged) {
+  return {
+    peer,
+    method: request?.method ?? null,
+    path: request?.path || null,
+    host: request?.host || null,
+    reason,
+    rule: lineOf(rule),
+    passes_by: lineOf(passesBy),
+    passed,
+    refused,
+    first_at: isoTime(firstMs),
+    last_at: isoTime(lastMs),
   };
 }
 
