@@ -34,7 +34,8 @@ import { createEvents, type Events } from './telemetry/events.ts';
 import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
 import type { SdsStatus } from './telemetry/sds-records.ts';
 import { createLogger, type LogDestination } from './telemetry/logger.ts';
-import { createMetrics } from './telemetry/metrics.ts';
+import { createMetrics, decidedBy } from './telemetry/metrics.ts';
+import { createRefusals } from './telemetry/refusals.ts';
 import { createTlsContexts, validityProblem, type TlsContexts } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
 import { openFileLimit } from './transport/file-limit.ts';
@@ -84,6 +85,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     droppedLogLines: () => log.dropped(),
   });
   const events = createEvents({ logger: log.logger, metrics, clock });
+  const refusals = createRefusals(clock);
   const readiness = createReadiness();
   const { view, publisher } = createIdentityStore();
   const stopAsked = new AbortController();
@@ -118,6 +120,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     denyList,
     peers,
     events,
+    refusals,
     clock,
     files,
     waiting,
@@ -180,6 +183,13 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       readiness,
       log,
       events,
+      policies: () =>
+        listeners.map(({ ref, config: { policy } }) => ({
+          listener: ref,
+          policy,
+          refusals: () => refusals.list(ref),
+          connectionsBy: (rule) => decidedBy(metrics.listener(ref), rule),
+        })),
       shutdown: () => stopAsked.abort('asked over the admin listener'),
       maxConnections: filePlan.admin.most,
       status: {

@@ -5,6 +5,7 @@ import type { Located } from '../config/load.ts';
 import type { RawQuestion } from '../config/questions.ts';
 import { RequestHead } from '../http1/request-head.ts';
 import { err, ok, type Result } from '../lib/result.ts';
+import { ruleText } from '../policy/rule.ts';
 import { explain, type Explanation, type Question, type RuleRef } from '../policy/explain.ts';
 
 /** A listener, and the keys that lead to it. */
@@ -111,6 +112,20 @@ export function describeAnswer({ placed, question }: Put, answer: Answer, locate
       : []),
     ...misses.map((miss) => `near  ${rule(miss.rule)}: ${miss.text}`),
   ];
+}
+
+/** Where a rule of a listener that runs is written; undefined if the configuration has no such listener, or another rule in that place. */
+export function placeOfRule(
+  { value, locate }: Located<Config>,
+  direction: 'inbound' | 'outbound',
+  name: string,
+  of: RuleRef,
+): string | undefined {
+  const index = value[direction].findIndex((candidate) => candidate.name === name);
+  const listener = value[direction][index];
+  const spec = listener?.policy.spec[of.effect]?.[of.index];
+  if (listener === undefined || spec === undefined || ruleText(spec, of.effect) !== of.text) return undefined;
+  return formatPlace(locate([direction, index, ...keysOf({ direction, index, listener }, of)], 'value'));
 }
 
 /** The keys that lead to a rule, from its listener. */

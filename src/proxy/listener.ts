@@ -5,12 +5,13 @@ import type { Clock, Timer } from '../lib/clock.ts';
 import type { Service } from '../lib/service.ts';
 import type { IdentityView } from '../identity/store.ts';
 import type { DenyList } from '../policy/deny-list.ts';
-import type { Verdict } from '../policy/verdict.ts';
+import { policyReason, type Verdict } from '../policy/verdict.ts';
 import type { Policy } from '../policy/policy.ts';
 import { nearestMiss, type Question } from '../policy/explain.ts';
 import { auditOf } from '../policy/audit.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { Direction, ListenerCounters, ListenerRef, RequestRecord } from '../telemetry/records.ts';
+import type { Refusals } from '../telemetry/refusals.ts';
 import type { OwnIdentity, TlsContexts } from '../tls/contexts.ts';
 import { Authorisation } from '../policy/judge.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
@@ -36,6 +37,7 @@ export interface ListenerDeps {
   readonly denyList: () => DenyList;
   readonly peers: PeerWitness;
   readonly events: Events;
+  readonly refusals: Refusals;
   readonly clock: Clock;
   readonly files: FileBudget;
   readonly waiting: Readonly<Record<Direction, WaitingRoom>>;
@@ -109,6 +111,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       policy: () => this.policy,
       room: this.#room,
       placeTimeoutMs: () => this.limits.handshakeTimeoutMs,
+      refused: (event) => deps.refusals.record(this.ref, this.policy, event),
       finish: (session) => this.finish(session),
       admitted: (session) => {
         this.#pending.delete(session);
@@ -174,6 +177,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
 
   /** Takes over policy and limits. What it listens on and leads to stays. */
   reload(config: C): void {
+    if (config.policy !== this.policy) this.deps.refusals.policyChanged(this.ref, config.policy);
     this.settings = config;
     this.#gate.limitsChanged();
     this.#connections.limitsChanged();
@@ -378,9 +382,12 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
 
   protected requestFinished(record: RequestRecord): void {
     const { method, target, host, verdict } = record;
-    this.deps.events.requestFinished(this.ref, record, () =>
-      this.#nearMiss(verdict?.peer, { method, target, host }, MOST_RULES_OF_REQUEST),
-    );
+    const request = { method, target, host };
+    this.deps.events.requestFinished(this.ref, record, () => this.#nearMiss(verdict?.peer, request, MOST_RULES_OF_REQUEST));
+    const peer = verdict?.peer;
+    const reason = policyReason(verdict?.allowed === true ? verdict.audited : verdict?.reason);
+    if (verdict !== undefined && peer !== undefined && reason !== undefined)
+      this.deps.refusals.record(this.ref, this.policy, { peer, reason, isEnforced: !verdict.allowed, request });
   }
 
   /** By the policy in force when it is told, which may be newer than the one that refused. */
