@@ -1,5 +1,6 @@
 import { chooseSvid } from '../identity/snapshot.ts';
 import { trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
+import { strangersWords } from '../telemetry/scrub.ts';
 import { BadParameter, durationOf, listOf, page, type List } from './api-lists.ts';
 import type { ApiSource } from './api-source.ts';
 import type * as api from './api-types.ts';
@@ -8,8 +9,9 @@ import type { Held } from './held-book.ts';
 import type { KnownPeer, PeerBook, SeenPeer } from './peer-book.ts';
 
 /** Of what SDS clients have, so much is looked at for a page of certificates. */
-const MOST_USES = 10_000;
+const MOST_USES = 5000;
 const MAX_USES_SHOWN = 20;
+const MAX_NAME = 200;
 
 export const CERTIFICATE_KINDS = ['svid', 'intermediate', 'authority', 'peer', 'peer_intermediate', 'refused'] as const;
 
@@ -115,8 +117,8 @@ function usesOf(source: ApiSource): Uses {
       const found = bySubject.get(key) ?? { shown: [], count: 0 };
       bySubject.set(key, found);
       found.count += 1;
-      if (found.shown.length < MAX_USES_SHOWN)
-        found.shown.push({ stream: stream.id, node: stream.node, name, version, current, status: state });
+      if (found.shown.length >= MAX_USES_SHOWN) continue;
+      found.shown.push({ stream: stream.id, node: stream.node, name: strangersWords(name, MAX_NAME), version, current, status: state });
     }
   }
   const listeners = status.listeners().map(({ listener: ref, identity }) => ({ ref, svid: chooseSvid(snapshot, identity) }));
