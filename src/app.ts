@@ -20,7 +20,7 @@ import { systemClock, type Clock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
 import { createWatch, type Watch } from './lib/watch.ts';
 import { auditOf } from './policy/audit.ts';
-import { compilePolicy, type Policy } from './policy/policy.ts';
+import type { Policy } from './policy/policy.ts';
 import type { DenyList } from './policy/deny-list.ts';
 import { createFileBudget, FILE_USES, planFiles } from './transport/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
@@ -28,6 +28,7 @@ import type { ListenerDeps } from './proxy/listener.ts';
 import { OutboundListener } from './proxy/outbound.ts';
 import { MAX_KEPT_BYTES, WaitingRoom } from './proxy/waiting-room.ts';
 import type { SdsServer } from './sds/server.ts';
+import { describeWithheld, sdsPolicies, withheldMatchers } from './sds/withheld.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
 import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
 import { createLogger, type LogDestination } from './telemetry/logger.ts';
@@ -233,6 +234,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       }),
     { blocks: false },
   );
+  if (config.sds !== undefined) readiness.register('sds_matchers', () => checkMatchers(current), { blocks: false });
   metrics.setReadinessSource(() => readiness.evaluate().checks);
   metrics.setWaitingSource(
     () => {
@@ -294,6 +296,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     for (const [index, listener] of inbound.entries()) listener.reload(next.inbound[index] ?? listener.config);
     for (const [index, listener] of outbound.entries()) listener.reload(next.outbound[index] ?? listener.config);
     sds?.policyChanged();
+    events.sds.matchersWithheld(withheldMatchers(next).map(describeWithheld));
     if (log.level() !== next.log.level && differences.some((difference) => difference.startsWith('log.level')))
       log.setLevel(next.log.level);
     lastReload = { atMs: clock.now(), ok: true, differences, needRestart, problems: [] };
@@ -322,6 +325,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     async start(signal) {
       events.started(deps.version);
       if (config.revocations !== undefined) events.denyListLoaded(config.revocations.file, denyList().size);
+      events.sds.matchersWithheld(withheldMatchers(config).map(describeWithheld));
       try {
         await startAll([...others, ...bundles, source], signal);
         for (const [name, server] of [
@@ -407,6 +411,12 @@ function checkDenyList(file: DenyListView): CheckResult {
   if (first === undefined) return { ok: true, detail: `${file.current().size} entries` };
   const others = more.length === 0 ? '' : `; and ${more.length} more problems`;
   return { ok: false, detail: `the deny list before is in force: ${formatIssues([first])}${others}` };
+}
+
+function checkMatchers(config: Config): CheckResult {
+  const [first, ...more] = withheldMatchers(config);
+  if (first === undefined) return { ok: true };
+  return { ok: false, detail: `${describeWithheld(first)}${more.length === 0 ? '' : `; and ${more.length} more`}` };
 }
 
 function listenerStatus(listener: InboundListener | OutboundListener): ListenerStatus {
@@ -515,20 +525,6 @@ function bundleEndpointService({ events, ...parts }: BundleEndpointParts): Servi
       await endpoint?.stop(deadline);
     },
   };
-}
-
-/** Who may be admitted by the validation context of which name. A listener that is not there any more admits nobody. */
-function sdsPolicies({ sds, inbound }: Config): ReadonlyMap<string, Policy> {
-  const policies = new Map<string, Policy>();
-  for (const { secret, listener, policy } of sds?.matchers ?? [])
-    policies.set(secret, policy ?? inbound.find(({ name }) => name === listener)?.policy ?? nobody());
-  return policies;
-}
-
-function nobody(): Policy {
-  const compiled = compilePolicy({ allow: [] });
-  if (!compiled.ok) throw new Error('an empty policy does not compile');
-  return compiled.value;
 }
 
 interface SourceParts {
