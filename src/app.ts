@@ -1,13 +1,14 @@
 /** The composition root: everything is made here, and started in the order in which it reads. */
 import type { BundleEndpointConfig, Config, FederationConfig, SdsConfig } from './config/config.ts';
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
-import { NO_DENY_FILE, type DenyListView } from './config/deny-file.ts';
+import { NO_DENY_FILE, type DenyListStatus, type DenyListView } from './config/deny-file.ts';
 import { formatIssues } from './config/issue.ts';
 import { planReload } from './config/reload.ts';
 import { formatAddress, parseEndpoint, type Address } from './config/units.ts';
 import { createExposureWatch } from './admin/exposure.ts';
 import { MOST_CONNECTIONS, type HttpService } from './admin/http.ts';
 import type { ListenerStatus, ReloadStatus } from './admin/inventory.ts';
+import { isoTime } from './admin/iso-time.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from './admin/server.ts';
 import { federationCheck } from './admin/federation.ts';
@@ -185,6 +186,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         listeners: () => listeners.map(listenerStatus),
         exposed: () => exposure.exposed(),
         lastReload: () => lastReload,
+        denyList: () => denyFile.status(),
         sds: () => sds?.status(),
         federation: () => federation?.status() ?? [],
         bundleEndpoint: () => bundleEndpoint?.status(),
@@ -223,7 +225,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     );
   });
   if (federation !== undefined) readiness.register('federation', () => federationCheck(federation.status()), { blocks: false });
-  readiness.register('revocations', () => (config.revocations === undefined ? { ok: true } : checkDenyList(denyFile)), { blocks: false });
+  readiness.register('revocations', () => checkDenyList(denyFile.status()), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
   readiness.register(
     'policy_enforced',
@@ -406,11 +408,13 @@ function firstProblem<T extends Checked>(listeners: readonly T[], problemOf: (li
   return { ok: true };
 }
 
-function checkDenyList(file: DenyListView): CheckResult {
-  const [first, ...more] = file.problems() ?? [];
-  if (first === undefined) return { ok: true, detail: `${file.current().size} entries` };
+function checkDenyList(status: DenyListStatus | undefined): CheckResult {
+  if (status === undefined) return { ok: true };
+  const inForce = `${status.entries} entries, read at ${isoTime(status.readAtMs)}`;
+  const [first, ...more] = status.failure?.problems ?? [];
+  if (first === undefined) return { ok: true, detail: inForce };
   const others = more.length === 0 ? '' : `; and ${more.length} more problems`;
-  return { ok: false, detail: `the deny list before is in force: ${formatIssues([first])}${others}` };
+  return { ok: false, detail: `the deny list before is in force (${inForce}): ${formatIssues([first])}${others}` };
 }
 
 function checkMatchers(config: Config): CheckResult {
