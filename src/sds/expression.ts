@@ -4,7 +4,7 @@ import type { RuleRef } from '../policy/explain.ts';
 import { parsePattern, type Pattern } from '../policy/pattern.ts';
 import type { Policy } from '../policy/policy.ts';
 import { asksOfRequest, holdsAt, isTimed, type Rule } from '../policy/rule.ts';
-import { trustDomainOf } from '../spiffe/spiffe-id.ts';
+import { trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 
 export type MatcherProblem = 'empty_allow_list' | 'inexpressible';
@@ -19,7 +19,7 @@ export interface Unsaid {
 }
 
 /** Whom a rule admits, in Envoy's terms. */
-export type SaidEntry = { readonly trustDomain: TrustDomain } & ({ readonly exact: string } | { readonly regex: string });
+export type SaidEntry = { readonly trustDomain: TrustDomain } & ({ readonly exact: SpiffeId } | { readonly regex: string });
 
 export interface SaidRule {
   readonly rule: RuleRef;
