@@ -236,7 +236,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       }),
     { blocks: false },
   );
-  if (config.sds !== undefined) readiness.register('sds_matchers', () => checkMatchers(current), { blocks: false });
+  readiness.register('sds_matchers', () => checkMatchers(current), { blocks: false });
   metrics.setReadinessSource(() => readiness.evaluate().checks);
   metrics.setWaitingSource(
     () => {
