@@ -304,9 +304,9 @@ const sdsMatchers = z
       description:
         'the inbound listener whose policy it is, as it changes; a rule that asks for more than a peer and times withholds the secret',
     }),
-    allow: field.peerList.optional().meta({ description: 'or a list of its own' }),
+    allow: field.timedRuleList.optional().meta({ description: 'or a list of its own, with no more than peers and times' }),
   })
-  .transform(({ secret, listener, allow }) => ({ secret, listener, policy: allow }));
+  .transform(({ secret, listener, allow }) => ({ secret, listener, policy: allow && policyOf({ allow }) }));
 
 const federation = z
   .strictObject({

@@ -207,6 +207,25 @@ test('an SVID is withdrawn when it expires, though nothing new comes', async (t)
   assert.deepEqual((await stream.next()).removedResources, ['default']);
 });
 
+test('an SVID is withdrawn within a second where the clock is set to after its time, and is back where that was wrong', async (t) => {
+  const clock = new FakeClock();
+  const sds = await startSds(t, { clock });
+  sds.publish(heldSnapshot([svidOf(own, WEB, { notBefore: clock.now() - 10_000, notAfter: clock.now() + 60_000 })], [own]));
+  const stream = openDelta(sdsClient(t, sds.target));
+  stream.send({ resourceNamesSubscribe: ['default'] });
+  await stream.next();
+
+  clock.jump(61_000);
+  clock.advance(1000);
+  assert.deepEqual((await stream.next()).removedResources, ['default']);
+  clock.jump(-61_000);
+  clock.advance(1000);
+  assert.deepEqual(
+    deltaSecretsOf(await stream.next()).map(({ name }) => name),
+    ['default'],
+  );
+});
+
 test('F.5.8: snapshots that come faster than they can be told become few pushes, and the last one counts, over both protocols', async (t) => {
   const sds = await startSds(t);
   sds.publish(identity());
