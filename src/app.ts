@@ -122,6 +122,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const listeners = [...inbound, ...outbound];
   let current = config;
   let lastReload: ReloadStatus | undefined;
+  /** Which matchers Envoy is not given; found out once a configuration, for a list may be long. */
+  let withheld: readonly string[] = [];
   let selfTested = false;
 
   const exposure = createExposureWatch({
@@ -236,7 +238,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       }),
     { blocks: false },
   );
-  readiness.register('sds_matchers', () => checkMatchers(current), { blocks: false });
+  readiness.register('sds_matchers', () => checkMatchers(withheld), { blocks: false });
   metrics.setReadinessSource(() => readiness.evaluate().checks);
   metrics.setWaitingSource(
     () => {
@@ -286,6 +288,10 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     ...(bundleEndpoint === undefined ? [] : [bundleEndpoint]),
   ];
 
+  const findWithheld = (): void => {
+    withheld = withheldMatchers(current).map(describeWithheld);
+    events.sds.matchersWithheld(withheld);
+  };
   const reload = (loaded: LoadedConfig): void => {
     if (!loaded.ok) {
       const problems = formatIssues(loaded.error).split('\n');
@@ -298,7 +304,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     for (const [index, listener] of inbound.entries()) listener.reload(next.inbound[index] ?? listener.config);
     for (const [index, listener] of outbound.entries()) listener.reload(next.outbound[index] ?? listener.config);
     sds?.policyChanged();
-    events.sds.matchersWithheld(withheldMatchers(next).map(describeWithheld));
+    findWithheld();
     if (log.level() !== next.log.level && differences.some((difference) => difference.startsWith('log.level')))
       log.setLevel(next.log.level);
     lastReload = { atMs: clock.now(), ok: true, differences, needRestart, problems: [] };
@@ -327,7 +333,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     async start(signal) {
       events.started(deps.version);
       if (config.revocations !== undefined) events.denyListLoaded(config.revocations.file, denyList().size);
-      events.sds.matchersWithheld(withheldMatchers(config).map(describeWithheld));
+      findWithheld();
       try {
         await startAll([...others, ...bundles, source], signal);
         for (const [name, server] of [
@@ -417,10 +423,9 @@ function checkDenyList(status: DenyListStatus | undefined): CheckResult {
   return { ok: false, detail: `the deny list before is in force (${inForce}): ${formatIssues([first])}${others}` };
 }
 
-function checkMatchers(config: Config): CheckResult {
-  const [first, ...more] = withheldMatchers(config);
+function checkMatchers([first, ...more]: readonly string[]): CheckResult {
   if (first === undefined) return { ok: true };
-  return { ok: false, detail: `${describeWithheld(first)}${more.length === 0 ? '' : `; and ${more.length} more`}` };
+  return { ok: false, detail: `${first}${more.length === 0 ? '' : `; and ${more.length} more`}` };
 }
 
 function listenerStatus(listener: InboundListener | OutboundListener): ListenerStatus {

@@ -377,7 +377,7 @@ async function startTimed(t: TestContext, ...rules: readonly { readonly peer: st
     const { response } = await fetchSecrets(client, { resourceNames: ['ROOTCA'] });
     return response === undefined ? undefined : secretsOf(response)[0]?.matchers;
   };
-  return { clock, pushed, asked, stream };
+  return { clock, pushed, asked, stream, sds };
 }
 
 test('a rule that begins or ends is another list at that moment; where none holds, it is one of nobody, and does not go away', async (t) => {
@@ -403,6 +403,27 @@ test('a rule that begins or ends is another list at that moment; where none hold
   assert.deepEqual(await pushed(), [`exact ${API}`, `exact ${WEB}`]);
   clock.advance(5000);
   assert.deepEqual(await pushed(), NOBODY);
+});
+
+test('F.5.6: a list that a client rejects is not sent again while it stays the same, and the next one is', async (t) => {
+  const { clock, pushed, stream, asked, sds } = await startTimed(
+    t,
+    { peer: WEB, from: 0, to: 10 },
+    { peer: WEB, from: 5, to: 20 },
+    { peer: API, from: 10, to: 20 },
+  );
+  const { nonce, resources } = await stream.next();
+  assert.deepEqual(deltaSecretsOf({ resources })[0]?.matchers, [`exact ${WEB}`]);
+  stream.send({ responseNonce: nonce, errorDetail: { code: 13, message: 'no good' } });
+  await eventually(() => assert.equal(sds.metrics.sds.rejected.delta, 1));
+
+  clock.advance(5000);
+  assert.deepEqual(await asked(), [`exact ${WEB}`]);
+  clock.advance(4999);
+  assert.deepEqual(stream.waiting(), []);
+  clock.advance(1);
+  assert.deepEqual(await pushed(), [`exact ${API}`, `exact ${WEB}`]);
+  assert.deepEqual(stream.waiting(), []);
 });
 
 test('a clock that is set, forth or back, changes the list within a second', async (t) => {
