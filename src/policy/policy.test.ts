@@ -1,11 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Draws } from '../../test/fuzz/random.ts';
-import { drawPolicy, drawQuestion } from '../../test/support/policies.ts';
+import { checkPolicyCase, POLICY_ANSWERS, say, type PolicyAnswer } from '../../test/fuzz/policy-differential.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
 import { compilePolicy, type Decision, type Policy, type PolicySpec } from './policy.ts';
 import type { RequestFacts } from './request.ts';
-import type { Mode, RuleSpec } from './rule.ts';
 
 const WEB = 'spiffe://example.org/web';
 const NOW = Date.UTC(2026, 10, 30, 12);
@@ -20,12 +18,6 @@ function ask(policy: Policy, peer: string, request?: Partial<RequestFacts>, nowM
   const of = policy.forPeer(requireSpiffeId(peer));
   if (request === undefined) return of.judgeConnection(nowMs);
   return of.judge({ method: 'GET', path: '/', host: 'api', ...request }, nowMs);
-}
-
-/** `allow RULE`, `audit RULE` where only audit lets it pass, `denied RULE`, `not_allowed`. */
-function say(decision: Decision): string {
-  if (!decision.allowed) return decision.rule === undefined ? decision.reason : `${decision.reason} ${decision.rule.text}`;
-  return `${decision.audited === undefined ? 'allow' : 'audit'} ${decision.rule}`;
 }
 
 test('nobody is allowed by an empty policy', () => {
@@ -156,50 +148,14 @@ test('every value that is wrong is named, with the keys that lead to it', () => 
   );
 });
 
-// ——— the same by another, plain way ———
-
-function wildcard(pattern: string, text: string, any: string, rest: string): boolean {
-  const source = pattern.replaceAll(/[.]|[*]{2}$|[*]/g, (found) => (found === '.' ? '\\.' : found === '*' ? any : rest));
-  return new RegExp(`^${source}$`).test(text);
-}
-
-function naive({ allow, deny = [], mode }: PolicySpec, peer: string, request: RequestFacts | undefined, nowMs: number): string {
-  const holds = (rule: RuleSpec | string, effect: 'allow' | 'deny'): boolean => {
-    const of = typeof rule === 'string' ? { peer: rule } : rule;
-    if (!wildcard(of.peer, peer, '[^/]+', '.+')) return false;
-    if (nowMs < (of.notBeforeMs ?? -Infinity) || nowMs >= (of.notAfterMs ?? Infinity)) return false;
-    if (request === undefined) return effect === 'allow' || (of.methods ?? of.paths ?? of.hosts) === undefined;
-    const paths = effect === 'deny' && request.path.length > 1 ? [request.path, request.path.replace(/\/$/, '')] : [request.path];
-    return (
-      (of.methods?.includes(request.method) ?? true) &&
-      (of.hosts?.some((host) => wildcard(host, request.host, '[^.]+', '')) ?? true) &&
-      (of.paths?.some((pattern) => paths.some((path) => wildcard(pattern, path, '[^/]+', '.*'))) ?? true)
-    );
-  };
-  const modeOf = (rule: RuleSpec | string): Mode => (typeof rule === 'string' ? 'enforce' : (rule.mode ?? 'enforce'));
-  const matching = { allow: allow.filter((rule) => holds(rule, 'allow')), deny: deny.filter((rule) => holds(rule, 'deny')) };
-  const isDenied = matching.deny.some((rule) => modeOf(rule) === 'enforce');
-  const isAllowed = matching.allow.some((rule) => modeOf(rule) === 'enforce');
-  if (isDenied) return mode === 'audit' ? 'audit' : 'denied';
-  if (isAllowed) return matching.deny.length > 0 ? 'audit' : 'allow';
-  return mode === 'audit' || matching.allow.length > 0 ? 'audit' : 'not_allowed';
-}
-
 const CASES = 2000;
 test(`the compiled policy says what a plain reading of the rules says (${CASES} policies, 40 questions each)`, () => {
-  const seen = new Map<string, number>();
-  for (let seed = 0; seed < CASES; seed++) {
-    const draws = new Draws(seed);
-    const spec = drawPolicy(draws);
-    const policy = compile(spec);
-    for (let question = 0; question < 40; question++) {
-      const { peer, request, nowMs } = drawQuestion(draws);
-      const answer = say(ask(policy, peer, request, nowMs)).split(' ')[0] ?? '';
-      assert.equal(answer, naive(spec, peer, request, nowMs), JSON.stringify({ seed, spec, peer, request, nowMs }));
-      seen.set(answer, (seen.get(answer) ?? 0) + 1);
-    }
+  const seen = new Map<PolicyAnswer, number>();
+  for (let number = 0; number < CASES; number++) {
+    const answers = checkPolicyCase(number);
+    for (const answer of POLICY_ANSWERS) seen.set(answer, (seen.get(answer) ?? 0) + answers[answer]);
   }
-  for (const answer of ['allow', 'audit', 'denied', 'not_allowed']) assert.ok((seen.get(answer) ?? 0) > CASES, answer);
+  for (const answer of POLICY_ANSWERS) assert.ok((seen.get(answer) ?? 0) > CASES, answer);
 });
 
 test('of several rules that match, the one that was written first is named, however they are found', () => {
