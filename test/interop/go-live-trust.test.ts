@@ -5,14 +5,13 @@ import { createServer } from 'node:http';
 import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import type { DevDomain } from '../../src/devdomain/dev-domain.ts';
-import type { X509SVID } from '../../src/gen/workload_pb.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
 import { type ScuteProcess, useScute } from '../support/scute-process.ts';
 import { dial } from '../support/tcp.ts';
 import { needs } from './parts.ts';
 import { type Peer, runGo, type Said, startGo } from './peers.ts';
-import { exchange, listen, refusal, startEcho } from './stage.ts';
+import { exchange, forge, given, listen, present, refusal, startEcho } from './stage.ts';
 
 const API = 'spiffe://example.org/api';
 const WEB = 'spiffe://example.org/web';
@@ -229,23 +228,6 @@ test(
 
 // ——— authorities ———
 
-/** Lets `workload` present another SVID than the one that it was given. */
-function present(spiffe: DevDomain, workload: string, svid: Pick<X509SVID, 'x509Svid' | 'x509SvidKey' | 'spiffeId'>): void {
-  const { x509Svids } = spiffe.answers(workload);
-  const told = x509Svids.get();
-  assert.ok(told?.kind === 'message');
-  const svids = told.message.svids.map((given) => ({ ...given, ...svid }));
-  x509Svids.set({ kind: 'message', message: { ...told.message, svids } });
-}
-
-function given(spiffe: DevDomain, workload: string): Pick<X509SVID, 'x509Svid' | 'x509SvidKey' | 'spiffeId'> {
-  const told = spiffe.answers(workload).x509Svids.get();
-  assert.ok(told?.kind === 'message');
-  const [svid] = told.message.svids;
-  assert.ok(svid !== undefined);
-  return { x509Svid: svid.x509Svid, x509SvidKey: svid.x509SvidKey, spiffeId: svid.spiffeId };
-}
-
 const identities = (scute: ScuteProcess): number => scute.log().filter(({ message }) => message === 'identity updated').length;
 
 /** Does something that `scute` is told of by the Workload API, and waits until it has been. */
@@ -333,18 +315,12 @@ test(
   },
 );
 
-/** The SVID of one of ours, from the authority of the partner. */
-async function forge(spiffe: DevDomain, id: string): Promise<Pick<X509SVID, 'x509Svid' | 'x509SvidKey' | 'spiffeId'>> {
-  const { chainDer, key } = await spiffe.issue(id, { signedBy: 'far.example' });
-  return { x509Svid: Buffer.concat(chainDer), x509SvidKey: key.export({ type: 'pkcs8', format: 'der' }), spiffeId: id };
-}
-
 test('a go-spiffe client with an ID of ours from the authority of a federated trust domain is refused', needs('go-spiffe'), async (t) => {
   const spiffe = await startDomains(t);
   const { scute, ask } = await startServing(t, spiffe, [WEB, FAR]);
   for (const workload of ['outsider', 'far']) assert.equal((await ask(workload, 'tcp'))['reply'], 'HELLO');
 
-  present(spiffe, 'outsider', await forge(spiffe, WEB));
+  present(spiffe, 'outsider', await forge(spiffe, WEB, 'far.example'));
 
   for (const protocol of ['tcp', 'http1', 'h2'] as const) assert.notEqual((await ask('outsider', protocol))['error'], undefined);
   await eventually(() => assert.equal(scute.log().filter((line) => line['reason'] === 'untrusted_chain').length, 3));
@@ -359,7 +335,7 @@ test(
     const { scute, ask } = await startAsking(t, spiffe, 'outsider', WEB);
     assert.equal(await ask(), 'HELLO');
 
-    present(spiffe, 'outsider', await forge(spiffe, WEB));
+    present(spiffe, 'outsider', await forge(spiffe, WEB, 'far.example'));
 
     await eventually(async () => assert.equal(await ask(), ''));
     await refusal(scute, 'untrusted_chain');
