@@ -76,10 +76,10 @@ function ask(policy: Policy, peer: SpiffeId, request: RequestFacts | undefined, 
   return say(request === undefined ? of.judgeConnection(nowMs) : of.judge(request, nowMs));
 }
 
-/** `allow RULE`, `audit RULE` where only audit lets it pass, `denied RULE`, `not_allowed`. */
+/** `allow RULE`, `denied RULE`, `not_allowed`; where only audit lets it pass `audit RULE but`, and what would have been said. */
 export function say(decision: Decision): string {
   if (!decision.allowed) return decision.rule === undefined ? decision.reason : `${decision.reason} ${decision.rule.text}`;
-  return `${decision.audited === undefined ? 'allow' : 'audit'} ${decision.rule}`;
+  return decision.audited === undefined ? `allow ${decision.rule}` : `audit ${decision.rule} but ${say(decision.audited)}`;
 }
 
 // ——— the plain reading ———
@@ -104,12 +104,14 @@ function naive({ allow, deny = [], mode }: PolicySpec, peer: string, request: Re
   const denies = denying.find((rule) => !isAudit(rule));
   // The peer's own name is named before any pattern, and what is enforced before what is not.
   const allows = allowing.find((rule) => rule === peer) ?? allowing.find((rule) => !isAudit(rule));
-  if (denies !== undefined && mode !== 'audit') return `denied ${ruleText(denies, 'deny')}`;
-  const isAudited = denying.length > 0 || allows === undefined;
   // With an enforced deny before it, an allow rule in audit counts for nothing.
   const named = allows ?? (denies === undefined ? allowing[0] : undefined);
-  if (named === undefined) return mode === 'audit' ? 'audit audit' : 'not_allowed';
-  return `${isAudited ? 'audit' : 'allow'} ${ruleText(named, 'allow')}`;
+  const text = named === undefined ? 'audit' : ruleText(named, 'allow');
+  const against = denies ?? denying[0];
+  const denial = against === undefined ? 'not_allowed' : `denied ${ruleText(against, 'deny')}`;
+  if (denies !== undefined) return mode === 'audit' ? `audit ${text} but ${denial}` : denial;
+  if (allows !== undefined) return denying.length === 0 ? `allow ${text}` : `audit ${text} but ${denial}`;
+  return named !== undefined || mode === 'audit' ? `audit ${text} but ${denial}` : 'not_allowed';
 }
 
 const patterns = new Map<string, RegExp>();

@@ -18,7 +18,7 @@ export function policyFrom(spec: PolicySpec): Policy {
 }
 
 // Few and alike, so that rules often match, or nearly.
-const IDS = ['a', 'b', 'a/a', 'a/b', 'b/a/a', 'a/b/a/b'].flatMap((path) => [`spiffe://one.test/${path}`, `spiffe://two.test/${path}`]);
+const IDS = ['a', 'b', 'a/b', 'a/a/b'].flatMap((path) => [`spiffe://one.test/${path}`, `spiffe://two.test/${path}`]);
 const PEERS = [
   ...IDS,
   ...['*', '**', 'a/*', '*/b', 'a/**', '*/*/**', 'b/*/a'].flatMap((path) => [`spiffe://one.test/${path}`, `spiffe://two.test/${path}`]),
@@ -44,9 +44,10 @@ const TIMES = ['00:00', '00:30', '01:45', '02:00', '02:15', '03:00', '12:00', '2
 
 /** At random. The times are about that of `drawQuestion` for the same `dateMs`. */
 export function drawPolicy(draws: Draws, dateMs: number): PolicySpec {
+  const peers = Array.from({ length: 1 + draws.below(5) }, () => draws.of(PEERS));
   return {
-    allow: Array.from({ length: draws.below(6) }, () => drawRule(draws, dateMs)),
-    deny: Array.from({ length: draws.below(4) }, () => drawRule(draws, dateMs)),
+    allow: Array.from({ length: draws.below(6) }, () => drawRule(draws, peers, dateMs)),
+    deny: Array.from({ length: draws.below(4) }, () => drawRule(draws, peers, dateMs)),
     mode: draws.once(6) ? 'audit' : 'enforce',
   };
 }
@@ -72,8 +73,8 @@ function drawTime(draws: Draws, dateMs: number): number {
   return dateMs + (draws.below(quarters) - quarters / 2) * QUARTER_MS;
 }
 
-function drawRule(draws: Draws, dateMs: number): RuleSpec | string {
-  const peer = draws.of(PEERS);
+function drawRule(draws: Draws, peers: readonly string[], dateMs: number): RuleSpec | string {
+  const peer = draws.of(peers);
   if (draws.once(3)) return peer;
   const some = <T>(choices: readonly T[]): readonly T[] => Array.from({ length: 1 + draws.below(2) }, () => draws.of(choices));
   const [first = 0, second = 0] = [drawTime(draws, dateMs), drawTime(draws, dateMs)].toSorted((a, b) => a - b);
