@@ -112,11 +112,11 @@ async function answers(socket: Socket): Promise<void> {
   await answered;
 }
 
-/** When an application's connection is over, in milliseconds since 1970. */
-function over(socket: Socket): Promise<number> {
-  return new Promise((resolve) => {
-    socket.resume().once('close', () => resolve(Date.now()));
-  });
+/** Waits until an application's connection is over, and says when that was, in milliseconds since 1970. */
+function untilOver(socket: Socket): () => Promise<number> {
+  let atMs: number | undefined;
+  socket.resume().once('close', () => (atMs = Date.now()));
+  return () => eventually(() => atMs ?? assert.fail('the connection is still open'));
 }
 
 /** That `scute` closed so many connections for this reason. */
@@ -214,11 +214,11 @@ test(
     const spiffe = await startDomains(t);
     const { scute, hold, ask } = await startAsking(t, spiffe, 'api', API);
     const serial = await serialOf(spiffe, 'api');
-    const held = over(await hold());
+    const held = untilOver(await hold());
 
     const sinceMs = Date.now();
     await spiffe.revoke('example.org', serial);
-    checkLateness(t, 'revoked', (await held) - sinceMs);
+    checkLateness(t, 'revoked', (await held()) - sinceMs);
 
     await closedFor(scute, 'revoked', 1);
     assert.equal(await ask(), '');
@@ -277,13 +277,13 @@ for (const [whose, domain, workload] of [
       const spiffe = await startDomains(t);
       const { scute, hold, ask } = await startAsking(t, spiffe, workload, id);
       const before = given(spiffe, workload);
-      const held = over(await hold());
+      const held = untilOver(await hold());
       await told(scute, () => spiffe.prepareRoot(domain));
       await spiffe.activateRoot(domain);
 
       const sinceMs = Date.now();
       await spiffe.retireRoots(domain);
-      checkLateness(t, 'dropped', (await held) - sinceMs);
+      checkLateness(t, 'dropped', (await held()) - sinceMs);
 
       await closedFor(scute, 'authority_removed', 1);
       const staying = await eventually(hold);
