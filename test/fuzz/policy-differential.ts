@@ -28,23 +28,26 @@ export function checkPolicyCase(number: number): Record<PolicyAnswer, number> {
     const expected = naive(spec, peer, request, nowMs);
     if (answer !== expected) fail({ answer, expected, peer, request, nowMs });
     seen[answer.split(' ', 1)[0] as PolicyAnswer]++;
-    if (question === 0) checkConnection(policy, peer, nowMs);
-    if (question < 4) checkNextLook(policy, draws, { peer, request, nowMs });
+    if (question === 0) checkConnection(peer, nowMs);
+    if (question < 4) checkNextLook(peer, request, nowMs);
   }
   return seen;
 
-  function checkConnection(of: Policy, peer: SpiffeId, nowMs: number): void {
-    if (of.forPeer(peer).judgeConnection(nowMs).allowed) return;
+  /** Who is denied the connection is denied every request. */
+  function checkConnection(peer: SpiffeId, nowMs: number): void {
+    const of = policy.forPeer(peer);
+    if (of.judgeConnection(nowMs).allowed) return;
     for (const request of everyRequest())
-      if (of.forPeer(peer).judge(request, nowMs).allowed) fail({ peer, request, nowMs, but: 'the connection is denied' });
+      if (of.judge(request, nowMs).allowed) fail({ peer, request, nowMs, but: 'the connection is denied' });
   }
 
-  function checkNextLook(of: Policy, on: Draws, { peer, request, nowMs }: ReturnType<typeof drawQuestion>): void {
-    const nextMs = of.nextLook(nowMs);
+  /** No answer changes before the next look. */
+  function checkNextLook(peer: SpiffeId, request: RequestFacts | undefined, nowMs: number): void {
+    const nextMs = policy.nextLook(nowMs);
     if (!(nextMs > nowMs)) fail({ nowMs, nextMs });
     const lastMs = Math.min(nextMs, dateMs + 60 * DAY_MS) - 1;
     const now = naive(spec, peer, request, nowMs);
-    for (const laterMs of [lastMs, nowMs + on.below(lastMs - nowMs)]) {
+    for (const laterMs of [lastMs, nowMs + draws.below(lastMs - nowMs)]) {
       const later = naive(spec, peer, request, laterMs);
       if (later !== now) fail({ peer, request, nowMs, nextMs, laterMs, now, later });
     }

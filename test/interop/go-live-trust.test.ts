@@ -170,7 +170,7 @@ test(
 
     for (const [index, { interval, protocol }] of kinds.entries()) {
       if (interval === '0s') continue;
-      assert.ok(Number(said[index]?.['replies']) > 10);
+      assert.ok(Number(said[index]?.['replies']) > 1);
       // Between requests, or in the middle of one.
       if (protocol !== 'tcp') assert.ok([0, 403].includes(Number(said[index]?.['status'])), JSON.stringify(said[index]));
     }

@@ -11,9 +11,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
-	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 )
 
 // held is what became of a connection; times are milliseconds since 1970.
@@ -21,9 +18,8 @@ type held struct {
 	// `reset`, or `ended` in order.
 	Closed string `json:"closed"`
 	AtMs   int64  `json:"atMs"`
-	// Whole answers, and when the last of them was there. Over HTTP those with status 200, of this connection or a later one.
-	Replies       int   `json:"replies"`
-	LastReplyAtMs int64 `json:"lastReplyAtMs"`
+	// Whole answers, over HTTP those with status 200.
+	Replies int `json:"replies"`
 	// Over HTTP, of an answer that was another.
 	Status int `json:"status"`
 }
@@ -33,17 +29,12 @@ type held struct {
 func hold(ctx context.Context, o options) error {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	peer, err := spiffeid.FromString(o.peer)
+	config, end, err := clientConfig(ctx, o)
 	if err != nil {
 		return err
 	}
-	source, err := newSource(ctx, o)
-	if err != nil {
-		return err
-	}
-	defer source.Close()
+	defer end()
 	watched := &watchedDialer{over: make(chan struct{})}
-	config := tlsconfig.MTLSClientConfig(source, source, tlsconfig.AuthorizeID(peer))
 	ask := holdHTTP
 	if o.protocol == "tcp" {
 		ask = holdBytes
@@ -63,7 +54,6 @@ func hold(ctx context.Context, o options) error {
 			break
 		}
 		result.Replies++
-		result.LastReplyAtMs = time.Now().UnixMilli()
 		if result.Replies == 1 {
 			printLine(map[string]any{"opened": o.peer})
 		}
