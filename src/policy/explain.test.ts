@@ -61,6 +61,22 @@ test('bare entries are near, too, and far ones are not named', () => {
   );
 });
 
+test('a rule for somebody else and for something else is far, however little is amiss of either', () => {
+  const peers = ['spiffe://other.org/ns/prod/sa/web', 'spiffe://example.org/ns/prod/sa/api'];
+  const allow = peers.flatMap((peer) => [
+    { peer, methods: ['PUT'] },
+    { peer, methods: ['GET'] },
+  ]);
+
+  assert.deepEqual(
+    ask({ allow }, { request: GET }).misses.map(({ rule, but }) => [rule.index, ...but]),
+    [
+      [3, 'segment'],
+      [1, 'trust domain'],
+    ],
+  );
+});
+
 test('the nearest come first, and of many only five are named', () => {
   const allow = [
     { peer: 'spiffe://other.org/ns/prod/sa/web' },
