@@ -3,6 +3,7 @@ import { formatAddress } from '../config/units.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import type { Service } from '../lib/service.ts';
+import { WallAlarm } from '../lib/wall-alarm.ts';
 import type { IdentityView } from '../identity/store.ts';
 import type { DenyList } from '../policy/deny-list.ts';
 import { policyReason, type Verdict } from '../policy/verdict.ts';
@@ -67,10 +68,8 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   #bound: BoundListener | undefined;
   #draining = false;
   #unsubscribe: (() => void) | undefined;
-  /** Of a policy with times: when it was looked at, and when it may say something else by itself, both in wall time. */
-  #lookedAtMs = 0;
-  #nextLookMs = Infinity;
-  #policyTimer: Timer | undefined;
+  /** Of a policy with times: when it may say something else by itself. */
+  readonly #policyAlarm: WallAlarm;
   #forced = 0;
 
   protected constructor(direction: Direction, config: C, deps: ListenerDeps) {
@@ -80,6 +79,10 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     this.deps = deps;
     this.counters = deps.events.registerListener(this.ref);
     this.#connections = new Connections(deps.clock, () => this.limits, deps.denyList);
+    this.#policyAlarm = new WallAlarm(deps.clock, () => {
+      this.#setPolicyAlarm();
+      this.judgeAgain();
+    });
     this.#room = deps.waiting[direction];
     const { strangers, inbound, outbound } = deps.files;
     this.#files = direction === 'inbound' ? { pending: strangers, admitted: inbound } : { pending: outbound, admitted: outbound };
@@ -193,33 +196,14 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
 
   #policyInForce(): void {
     this.deps.events.auditInForce(this.ref, auditOf(this.policy));
-    this.#policyTimer?.cancel();
-    this.#policyTimer = undefined;
-    if (!this.policy.hasTimes) return;
-    this.#noteLook();
-    this.#awaitPolicy();
+    if (this.policy.hasTimes) this.#setPolicyAlarm();
+    else this.#policyAlarm.stop();
   }
 
-  /** Before anybody is judged: a time that comes meanwhile is still to come then. */
-  #noteLook(): void {
-    this.#lookedAtMs = this.deps.clock.now();
-    this.#nextLookMs = this.policy.nextLook(this.#lookedAtMs);
-  }
-
-  /**
-   * Timers stand still while the machine sleeps, and the wall clock may be set, forth and back: so the clock is asked again and
-   * again, whatever is still to come of the rules.
-   */
-  #awaitPolicy(): void {
-    const { clock } = this.deps;
-    this.#policyTimer = clock.after(Math.min(this.#nextLookMs - clock.now(), LONGEST_LOOK_MS), () => {
-      const nowMs = clock.now();
-      if (nowMs >= this.#nextLookMs || nowMs < this.#lookedAtMs) {
-        this.#noteLook();
-        this.judgeAgain();
-      }
-      this.#awaitPolicy();
-    });
+  /** Before anybody is judged. */
+  #setPolicyAlarm(): void {
+    const nowMs = this.deps.clock.now();
+    this.#policyAlarm.set(nowMs, this.policy.nextLook(nowMs));
   }
 
   async stop(deadline: AbortSignal): Promise<void> {
@@ -235,7 +219,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     }
     this.#slowTimer?.cancel();
     this.#forced += await this.#connections.drain(deadline);
-    this.#policyTimer?.cancel();
+    this.#policyAlarm.stop();
     this.#unsubscribe?.();
   }
 
@@ -446,8 +430,6 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   }
 }
 
-/** Within it, a rule that is over has closed what it had admitted, whatever became of the clock. */
-const LONGEST_LOOK_MS = 1000;
 /** The accepted socket and the one to the other side. */
 const FILES_A_CONNECTION = 2;
 /** How long a connection may be at work for others before it is watched, and how often that is looked at. */
