@@ -1,7 +1,7 @@
 /** The composition root: everything is made here, and started in the order in which it reads. */
 import type { BundleEndpointConfig, Config, FederationConfig, SdsConfig } from './config/config.ts';
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
-import { NO_DENY_FILE, type DenyListView } from './config/deny-file.ts';
+import { NO_DENY_FILE, type DenyListStatus, type DenyListView } from './config/deny-file.ts';
 import { formatIssues } from './config/issue.ts';
 import { planReload } from './config/reload.ts';
 import { formatAddress, parseEndpoint, type Address } from './config/units.ts';
@@ -9,6 +9,7 @@ import { createExposureWatch } from './admin/exposure.ts';
 import { MOST_CONNECTIONS, type HttpService } from './admin/http.ts';
 import { HeldBook } from './admin/held-book.ts';
 import type { ListenerStatus, ReloadStatus } from './admin/inventory.ts';
+import { isoTime } from './admin/iso-time.ts';
 import { PeerBook } from './admin/peer-book.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from './admin/server.ts';
@@ -22,7 +23,7 @@ import { systemClock, type Clock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
 import { createWatch, type Watch } from './lib/watch.ts';
 import { auditOf } from './policy/audit.ts';
-import { compilePolicy, type Policy } from './policy/policy.ts';
+import type { Policy } from './policy/policy.ts';
 import type { DenyList } from './policy/deny-list.ts';
 import { createFileBudget, FILE_USES, planFiles } from './transport/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
@@ -30,11 +31,13 @@ import type { ListenerDeps } from './proxy/listener.ts';
 import { OutboundListener } from './proxy/outbound.ts';
 import { MAX_KEPT_BYTES, WaitingRoom } from './proxy/waiting-room.ts';
 import type { SdsServer } from './sds/server.ts';
+import { describeWithheld, sdsPolicies, withheldMatchers } from './sds/withheld.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
 import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
 import type { SdsStatus } from './telemetry/sds-records.ts';
 import { createLogger, type LogDestination } from './telemetry/logger.ts';
-import { createMetrics } from './telemetry/metrics.ts';
+import { createMetrics, decidedBy } from './telemetry/metrics.ts';
+import { createRefusals } from './telemetry/refusals.ts';
 import { createTlsContexts, validityProblem, type TlsContexts } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
 import { openFileLimit } from './transport/file-limit.ts';
@@ -84,6 +87,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     droppedLogLines: () => log.dropped(),
   });
   const events = createEvents({ logger: log.logger, metrics, clock });
+  const refusals = createRefusals(clock);
   const readiness = createReadiness();
   const { view, publisher } = createIdentityStore();
   const stopAsked = new AbortController();
@@ -118,6 +122,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     denyList,
     peers,
     events,
+    refusals,
     clock,
     files,
     waiting,
@@ -127,6 +132,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const listeners = [...inbound, ...outbound];
   let current = config;
   let lastReload: ReloadStatus | undefined;
+  /** Which matchers Envoy is not given; found out once a configuration, for a list may be long. */
+  let withheld: readonly string[] = [];
   let selfTested = false;
 
   const exposure = createExposureWatch({
@@ -180,6 +187,13 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       readiness,
       log,
       events,
+      policies: () =>
+        listeners.map(({ ref, config: { policy } }) => ({
+          listener: ref,
+          policy,
+          refusals: () => refusals.list(ref),
+          connectionsBy: (rule) => decidedBy(metrics.listener(ref), rule),
+        })),
       shutdown: () => stopAsked.abort('asked over the admin listener'),
       maxConnections: filePlan.admin.most,
       status: {
@@ -191,6 +205,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         listeners: () => listeners.map(listenerStatus),
         exposed: () => exposure.exposed(),
         lastReload: () => lastReload,
+        denyList: () => denyFile.status(),
         sds: () => sds?.describe(),
         federation: () => federation?.status() ?? [],
         bundleEndpoint: () => bundleEndpoint?.status(),
@@ -236,7 +251,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     );
   });
   if (federation !== undefined) readiness.register('federation', () => federationCheck(federation.status()), { blocks: false });
-  readiness.register('revocations', () => (config.revocations === undefined ? { ok: true } : checkDenyList(denyFile)), { blocks: false });
+  readiness.register('revocations', () => checkDenyList(denyFile.status()), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
   readiness.register(
     'policy_enforced',
@@ -247,6 +262,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       }),
     { blocks: false },
   );
+  readiness.register('sds_matchers', () => checkMatchers(withheld), { blocks: false });
   metrics.setReadinessSource(() => readiness.evaluate().checks);
   metrics.setWaitingSource(
     () => {
@@ -296,6 +312,10 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     ...(bundleEndpoint === undefined ? [] : [bundleEndpoint]),
   ];
 
+  const findWithheld = (): void => {
+    withheld = withheldMatchers(current).map(describeWithheld);
+    events.sds.matchersWithheld(withheld);
+  };
   const reload = (loaded: LoadedConfig): void => {
     if (!loaded.ok) {
       const problems = formatIssues(loaded.error).split('\n');
@@ -308,6 +328,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     for (const [index, listener] of inbound.entries()) listener.reload(next.inbound[index] ?? listener.config);
     for (const [index, listener] of outbound.entries()) listener.reload(next.outbound[index] ?? listener.config);
     sds?.policyChanged();
+    findWithheld();
     if (log.level() !== next.log.level && differences.some((difference) => difference.startsWith('log.level')))
       log.setLevel(next.log.level);
     lastReload = { atMs: clock.now(), ok: true, differences, needRestart, problems: [] };
@@ -336,6 +357,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     async start(signal) {
       events.started(deps.version);
       if (config.revocations !== undefined) events.denyListLoaded(config.revocations.file, denyList().size);
+      findWithheld();
       try {
         await startAll([...others, ...bundles, source], signal);
         for (const [name, server] of [
@@ -416,11 +438,18 @@ function firstProblem<T extends Checked>(listeners: readonly T[], problemOf: (li
   return { ok: true };
 }
 
-function checkDenyList(file: DenyListView): CheckResult {
-  const [first, ...more] = file.problems() ?? [];
-  if (first === undefined) return { ok: true, detail: `${file.current().size} entries` };
+function checkDenyList(status: DenyListStatus | undefined): CheckResult {
+  if (status === undefined) return { ok: true };
+  const inForce = `${status.entries} entries, read at ${isoTime(status.readAtMs)}`;
+  const [first, ...more] = status.failure?.problems ?? [];
+  if (first === undefined) return { ok: true, detail: inForce };
   const others = more.length === 0 ? '' : `; and ${more.length} more problems`;
-  return { ok: false, detail: `the deny list before is in force: ${formatIssues([first])}${others}` };
+  return { ok: false, detail: `the deny list before is in force (${inForce}): ${formatIssues([first])}${others}` };
+}
+
+function checkMatchers([first, ...more]: readonly string[]): CheckResult {
+  if (first === undefined) return { ok: true };
+  return { ok: false, detail: `${first}${more.length === 0 ? '' : `; and ${more.length} more`}` };
 }
 
 function listenerStatus(listener: InboundListener | OutboundListener): ListenerStatus {
@@ -537,20 +566,6 @@ function bundleEndpointService({ events, ...parts }: BundleEndpointParts): Servi
       await endpoint?.stop(deadline);
     },
   };
-}
-
-/** Who may be admitted by the validation context of which name. A listener that is not there any more admits nobody. */
-function sdsPolicies({ sds, inbound }: Config): ReadonlyMap<string, Policy> {
-  const policies = new Map<string, Policy>();
-  for (const { secret, listener, policy } of sds?.matchers ?? [])
-    policies.set(secret, policy ?? inbound.find(({ name }) => name === listener)?.policy ?? nobody());
-  return policies;
-}
-
-function nobody(): Policy {
-  const compiled = compilePolicy({ allow: [] });
-  if (!compiled.ok) throw new Error('an empty policy does not compile');
-  return compiled.value;
 }
 
 interface SourceParts {

@@ -6,7 +6,8 @@ import { createAdminParts } from '../../test/support/admin.ts';
 import { createTestAuthority, dnsName } from '../../test/support/pki.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
 import type { Certificate, CertificatePage, Connection, ConnectionPage, Page } from './api-types.ts';
-import { apiRoutes, type LiveConnection } from './api.ts';
+import { apiRoutes } from './api.ts';
+import type { LiveConnection } from './api-source.ts';
 import type { KnownPeer, PeerBook } from './peer-book.ts';
 
 const MANY = 10_000;

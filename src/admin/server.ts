@@ -4,11 +4,13 @@ import type { Clock } from '../lib/clock.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { Log } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import { apiRoutes, type ApiSource } from './api.ts';
+import { apiRoutes } from './api.ts';
+import type { ApiSource } from './api-source.ts';
 import { createDashboardRoutes } from './dashboard.ts';
 import { EventStreams, type Looks } from './event-streams.ts';
 import { createHttpService, json, MOST_CONNECTIONS, plain, streamsAmong, type HttpService, type Reply, type Routes } from './http.ts';
 import { buildConfigDump, type StatusSource } from './inventory.ts';
+import { buildPolicyPage, MOST_LISTED, type PolicyStatus } from './policy-page.ts';
 import { formatReadiness, formatReadinessVerbose, type Readiness } from './readiness.ts';
 
 export interface MetricsServerOptions {
@@ -25,6 +27,8 @@ export interface AdminServerOptions {
   readonly readiness: Readiness;
   readonly status: StatusSource;
   readonly inventory: Pick<ApiSource, 'held' | 'peers' | 'connections' | 'sds'> & { readonly clock: Clock };
+  /** Of each listener. */
+  readonly policies: () => readonly PolicyStatus[];
   readonly log: Pick<Log, 'level' | 'setLevel'>;
   readonly events: Pick<Events, 'logLevelChanged' | 'statusRequestRefused'>;
   /** Begins to drain; returns at once. Called again if asked again. */
@@ -61,6 +65,7 @@ export function createAdminServer(options: AdminServerOptions): HttpService {
       ...createDashboardRoutes(),
       ...apiRoutes({ ...options.inventory, status: options.status, readiness: options.readiness }, (response) => streams.open(response)),
       '/config_dump': { GET: () => dump(options.status) },
+      '/policy': { GET: ({ search }) => policyPage(options.policies(), search, options.status.now()) },
       '/shutdown': {
         POST() {
           options.shutdown();
@@ -132,6 +137,15 @@ function dump(status: StatusSource): Reply {
   const reply = json(200, buildConfigDump(status));
   // Nothing above puts a key in; if something ever does, nobody gets to see it.
   return reply.body.includes('PRIVATE KEY') ? plain(500, 'internal error') : reply;
+}
+
+async function policyPage(all: readonly PolicyStatus[], search: URLSearchParams, nowMs: number): Promise<Reply> {
+  const limit = search.get('limit') ?? String(MOST_LISTED);
+  if (!/^\d{1,4}$/.test(limit) || Number(limit) > MOST_LISTED) return plain(400, `limit must be a number up to ${MOST_LISTED}`);
+  const name = search.get('listener');
+  const asked = name === null ? all : all.filter(({ listener }) => listener.name === name);
+  if (name !== null && asked.length === 0) return plain(404, 'there is no such listener');
+  return json(200, await buildPolicyPage(asked, Number(limit), nowMs));
 }
 
 function readLevel(body: unknown): LogLevel | undefined {

@@ -98,7 +98,8 @@ async function startAllParts(folder: string, stack: AsyncDisposableStack, log: D
   const workload = (id: string) => ({ socket: join(folder, `${nameOf(id)}.sock`), ids: [id] });
   const trustDomain = (name: string, partner: string, ids: readonly string[]) => ({
     name,
-    svidLife: '1m',
+    // The embedded trust domain dates them a minute back: at half of their life they are rotated.
+    svidLife: '2m',
     rotateEvery: '30s',
     intermediates: 1,
     federatesWith: [partner],

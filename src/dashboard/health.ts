@@ -1,7 +1,7 @@
 /** What is wrong, and what comes next. Pure: what the first screen says is decided here. */
 import type { Certificate, Overview, Readiness, Rotations, SdsStream, TrustDomain } from '../admin/api-types.ts';
 import { links } from './routes.ts';
-import { briefly, duration, list, parseTime, plural } from './words.ts';
+import { briefly, duration, list, parseTime, plural, sentence } from './words.ts';
 
 /** `red`: a person must act now. `amber`: a person should look. */
 export type Level = 'red' | 'amber';
@@ -80,8 +80,7 @@ function ofIdentity({ nowMs, overview, svids }: Facts): Attention[] {
     const of = svid.spiffeId ?? 'our SVID';
     const link = { to: links.certificate(svid.id), text: 'The SVID' };
     const todo = 'Check that the SPIFFE agent runs and can reach its server. Scute takes the next SVID as soon as the agent has it.';
-    const used =
-      svid.listeners.length === 0 ? 'Nothing presents it.' : `Listeners ${list(svid.listeners.map(({ name }) => name))} present it.`;
+    const used = usedBy(svid.listeners.map(({ name }) => name));
     if (ends <= nowMs)
       return [
         {
@@ -105,6 +104,11 @@ function ofIdentity({ nowMs, overview, svids }: Facts): Attention[] {
       },
     ];
   });
+}
+
+function usedBy(listeners: readonly string[]): string {
+  if (listeners.length === 0) return 'No listener presents it.';
+  return listeners.length === 1 ? `The listener ${listeners[0]} presents it.` : `The listeners ${list(listeners)} present it.`;
 }
 
 function ofFindings(svid: Certificate): Attention[] {
@@ -150,6 +154,11 @@ const CHECKS: Readonly<Record<string, { readonly what: string; readonly why: str
     what: 'The deny list is missing or wrong.',
     why: 'The list before stays in force. What was added since is not denied.',
     todo: 'Mend the file. Scute reads it again by itself.',
+  },
+  sds_matchers: {
+    what: 'A policy cannot be said in the matchers of Envoy.',
+    why: 'The secret that needs them is withheld.',
+    todo: 'Write the rule so that matchers can say it.',
   },
   application_exposure: {
     what: 'The application can be reached around Scute.',
@@ -324,11 +333,4 @@ function whatIsNext(nowMs: number, rotations: Rotations | undefined): string {
   ]
     .filter((text) => text !== '')
     .join(' ');
-}
-
-/** With a capital and a full stop. */
-function sentence(text: string): string {
-  const trimmed = text.trim();
-  if (trimmed === '') return '';
-  return `${trimmed.charAt(0).toUpperCase()}${trimmed.slice(1)}${/[.!?]$/.test(trimmed) ? '' : '.'}`;
 }

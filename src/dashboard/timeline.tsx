@@ -116,7 +116,7 @@ export function Timeline({ of }: { readonly of: Rotations }): JSX.Element {
           return (
             <a
               key={mark.key}
-              class={`mark ${mark.kind} ${lane === undefined ? '' : `lane-${lane}`} ${at > 0.88 ? 'at-end' : ''}`}
+              class={`mark ${mark.kind} ${lane === undefined ? '' : `lane-${lane}`} ${at > 0.88 ? 'at-end' : at < place(0, span) + APART / 2 ? 'at-now' : ''}`}
               style={{ left: percent(at) }}
               href={mark.link ?? links.time}
               title={`${mark.full}, ${when}`}
@@ -147,7 +147,7 @@ function Brief({ marks, now }: { readonly marks: readonly Mark[]; readonly now: 
     <ol class="timeline-brief">
       {marks.map(({ key, ms, kind, full, link }) => (
         <li key={key} class={kind}>
-          <span class="soft">{ms <= now ? ago(now - ms) : `in ${briefly(ms - now)}`}</span>
+          <span class="soft">{kind === 'past' ? ago(Math.max(now - ms, 0)) : `in ${briefly(ms - now)}`}</span>
           <a href={link ?? links.time}>{full}</a>
         </li>
       ))}

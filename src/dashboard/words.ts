@@ -146,3 +146,10 @@ export function reason(name: string): { readonly means: string; readonly todo: s
 }
 
 const NONE = { means: '', todo: '' };
+
+/** With a capital and a full stop. */
+export function sentence(text: string): string {
+  const trimmed = text.trim();
+  if (trimmed === '') return '';
+  return `${trimmed.charAt(0).toUpperCase()}${trimmed.slice(1)}${/[.!?]$/.test(trimmed) ? '' : '.'}`;
+}

@@ -38,7 +38,7 @@ export function sdsStatus(server: Server): SdsStatus {
         for (const [name, { version, status }] of state.sent) {
           if (left-- <= 0) return;
           const { newest, subject } = look(name, form);
-          yield { stream: ref, name: shorten(name), version, status, current: newest === version, subject };
+          yield { stream: ref, name, version, status, current: newest === version, subject };
         }
       }
     },

@@ -94,6 +94,7 @@ export interface SdsStreamStatus {
 /** A secret that a client has. */
 export interface SdsUseStatus {
   readonly stream: SdsStreamRef;
+  /** In the client's words, whole: not for pages as it is. */
   readonly name: string;
   readonly version: string;
   readonly current: boolean;

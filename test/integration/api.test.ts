@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
+import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { status } from '@grpc/grpc-js';
 import type * as types from '../../src/admin/api-types.ts';
 import { parseAddress } from '../../src/config/units.ts';
 import { api, DEFINITIONS, everyPage } from '../support/api.ts';
@@ -10,7 +12,7 @@ import { bundleMap, ROLES, startBothRoles } from '../support/both-roles.ts';
 import { bundleJson, startEndpoint } from '../support/bundle-endpoint.ts';
 import { API, startExampleDomain, startInbound, startOutbound, startPair, WEB } from '../support/data-path.ts';
 import { eventually } from '../support/eventually.ts';
-import { startHttpApplication } from '../support/http-stage.ts';
+import { startHttpApplication, startHttpInbound } from '../support/http-stage.ts';
 import { createTestAuthority } from '../support/pki.ts';
 import { openSotw, sdsClient } from '../support/sds.ts';
 import { startSidecar } from '../support/sidecar.ts';
@@ -338,6 +340,48 @@ for (const protocol of ['http', 'tcp'] as const) {
     assert.equal((await server())?.handshakes, 1);
   });
 }
+
+test('a peer that is told over HTTP that it is not allowed is there with its connection, and why', async (t) => {
+  const application = await startHttpApplication(t, (_request, response) => response.end('hello'));
+  const { sidecar, connect } = await startHttpInbound(t, application.address, {
+    listener: { allow: [{ peer: WEB, methods: ['GET'] }], deny: [WEB] },
+    file: ADMIN,
+  });
+
+  const peer = await connect();
+  peer.write('GET / HTTP/1.1\r\nHost: api\r\n\r\n');
+  const [answer] = (await once(peer, 'data')) as [Buffer];
+  assert.match(answer.toString(), /^HTTP\/1\.1 403 /);
+
+  const [connection] = (await api<types.ConnectionPage>(sidecar, 'connections')).items;
+  assert.deepEqual([connection?.peer, connection?.denied], [WEB, 'denied']);
+  const [shown] = (await api<types.CertificatePage>(sidecar, `certificates?id=${connection?.certificate}`)).items;
+  assert.deepEqual([shown?.peer?.verdict, shown?.peer?.connections, shown?.peer?.handshakes], ['denied', 1, 1]);
+  const [refusal] = (await api<types.RefusalPage>(sidecar, 'refusals')).items;
+  assert.deepEqual([refusal?.connection, refusal?.reason, refusal?.rule], [connection?.id, 'denied', `deny ${WEB}`]);
+});
+
+test('an identity that is withdrawn is told, with what went', async (t) => {
+  const own = createTestAuthority();
+  const { sidecar, api: workloadApi } = await startBothRoles(t, [svidEntry(own, own.issue({ id: US }), US)], BOTH);
+  const [svid] = (await api<types.CertificatePage>(sidecar, 'certificates?kind=svid')).items;
+
+  workloadApi.failWith('FetchX509SVID', status.PERMISSION_DENIED);
+  workloadApi.endStreams('FetchX509SVID');
+
+  const overview = await eventually(async () => {
+    const told = await api<types.Overview>(sidecar, 'overview');
+    assert.equal(told.identity.state, 'none');
+    return told;
+  });
+  assert.deepEqual([overview.identity.certificate, overview.certificates.svid, overview.ready], [null, 0, false]);
+  assert.ok(overview.identity.reason);
+  const { past } = await api<types.Rotations>(sidecar, 'rotations');
+  assert.ok(past.some(({ change }) => change === 'identity_withdrawn'));
+  assert.ok(past.some(({ change, replaced }) => change === 'svid_removed' && replaced === svid?.id));
+  const [listener] = (await api<types.ListenerList>(sidecar, 'listeners')).items;
+  assert.deepEqual([listener?.presents, listener?.certificate], [null, null]);
+});
 
 test('certificates that expire soon are found, and those that do not are left out', async (t) => {
   const spiffe = await startExampleDomain(t);

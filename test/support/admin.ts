@@ -71,6 +71,7 @@ export async function createAdminParts() {
         readiness,
         status: source,
         inventory,
+        policies: () => [],
         log,
         events,
         shutdown: () => void shutdowns.push(clock.now()),

@@ -3,7 +3,7 @@ import { usePolicy } from '../facts.ts';
 import { useNow } from '../live.ts';
 import { CopyButton, Loading, Nothing, Panel, SpiffeId, Table, Tag, Time, Unread, Words } from '../parts.tsx';
 import type { PolicyListener, PolicyRefusal } from '../policy-types.ts';
-import { number, plural } from '../words.ts';
+import { number, plural, sentence } from '../words.ts';
 
 interface Line {
   readonly listener: PolicyListener;
@@ -28,7 +28,7 @@ export function PolicyTable({ listeners, most }: { readonly listeners: readonly 
           isTitle: true,
           cell: ({ rule }) => (
             <>
-              <code class="rule">{rule.text}</code> {rule.effect === 'deny' ? <Tag>deny</Tag> : null}{' '}
+              <code class="rule">{rule.text.replace(/ \(audit\)$/, '')}</code> {rule.effect === 'deny' ? <Tag>deny</Tag> : null}{' '}
               {rule.mode === 'audit' ? <Tag tone="amber">audit</Tag> : null}
             </>
           ),
@@ -115,11 +115,15 @@ function RefusalTable({ items, isAudit }: { readonly items: readonly PolicyRefus
           title: 'why',
           cell: ({ near, rule, reason, rule_to_allow: toAllow, no_rule: none, allowed_now: isAllowed }) => (
             <>
-              {near === null ? <span>{rule === null ? reason : <code class="rule">{rule.text}</code>}</span> : <Words>{near.text}</Words>}
+              {near === null ? (
+                <span>{rule === null ? reason : <code class="rule">{rule.text}</code>}</span>
+              ) : (
+                <Words>{sentence(near.text)}</Words>
+              )}
               {isAllowed ? <Tag tone="good">allowed now</Tag> : null}
               {toAllow === null ? (
                 none === null ? null : (
-                  <p class="soft">{none}</p>
+                  <p class="soft">{sentence(none)}</p>
                 )
               ) : (
                 <details class="allow">

@@ -5,7 +5,7 @@ import { useNow, usePages } from '../live.ts';
 import { CopyButton, Listed, Nothing, Panel, SpiffeId, Tag, Time, Words } from '../parts.tsx';
 import { explanationOf, groupRefusals, type RefusalGroup } from '../refusal-groups.ts';
 import { links } from '../routes.ts';
-import { list, plural, reason } from '../words.ts';
+import { list, plural, reason, sentence } from '../words.ts';
 
 export function Refusals(): JSX.Element {
   const refusals = usePages<Refusal>('refusals', { limit: 256 }, ['refusals']);
@@ -51,10 +51,10 @@ function Refused({ of: { newest, count, from }, isLong }: { readonly of: Refusal
           <Time at={newest.at} now={now} />
         </span>
       </p>
-      <p>{known?.near == null ? means : <Words>{known.near.text}</Words>}</p>
+      <p>{known?.near == null ? means : <Words>{sentence(known.near.text)}</Words>}</p>
       {isLong || known?.near == null ? (
         <p class="soft">
-          <Words>{newest.detail}</Words>
+          <Words>{sentence(newest.detail)}</Words>
         </p>
       ) : null}
       <p class="soft">
