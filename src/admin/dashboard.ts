@@ -1,4 +1,4 @@
-import { dashboardFiles, type DashboardFiles } from './dashboard-files.ts';
+import type { DashboardFiles } from './dashboard-files.ts';
 import { plain, type Reply, type Routes } from './http.ts';
 
 /** Everything comes from here, nothing stands in the page itself, and it stands in no other. */
@@ -41,12 +41,19 @@ const PAGE = `<!doctype html>
 </html>
 `;
 
+/** When the first browser asks: nobody else needs it. */
+async function load(): Promise<DashboardFiles> {
+  const { dashboardFiles } = await import('./dashboard-files.ts');
+  return dashboardFiles();
+}
+
 /** The dashboard at `/`. A link from anywhere may lead to it: what it shows, it asks of the API, which other pages may not. */
 export function createDashboardRoutes(): Routes {
   const file = (contentType: string, choose: (files: DashboardFiles) => string) => ({
     GET: async (): Promise<Reply> => {
-      const files = await dashboardFiles().catch(() => undefined);
-      if (files === undefined) return plain(503, 'the dashboard is bundled with esbuild, which is not installed: npm ci, or npm run build');
+      const files = await load().catch(() => undefined);
+      if (files === undefined)
+        return plain(503, 'the dashboard is missing: npm run build puts it beside the program; from the sources it needs esbuild');
       return { status: 200, body: choose(files), contentType, headers: HEADERS };
     },
   });
