@@ -80,6 +80,7 @@ const PARTS = {
   buildah: { from: 'debian', program: 'buildah', aptPackage: 'buildah' },
   haproxy: { from: 'debian', program: 'haproxy', aptPackage: 'haproxy' },
   nginx: { from: 'debian', program: 'nginx', aptPackage: 'nginx' },
+  chromium: { from: 'debian', program: 'chromium', aptPackage: 'chromium' },
 } as const satisfies Record<string, Installed | OfSystem>;
 
 export type PartName = keyof typeof PARTS;
