@@ -55,6 +55,6 @@ export async function violations(page: Page): Promise<readonly string[]> {
 
 /** Nothing stands out of the page to the right. */
 export async function assertFits(page: Page): Promise<void> {
-  const [width, content] = (await page.evaluate('[innerWidth, document.documentElement.scrollWidth]')) as [number, number];
+  const [width, content] = await page.evaluate<[number, number]>('[innerWidth, document.documentElement.scrollWidth]');
   assert.ok(content <= width, `${content} of ${width} pixels at ${page.url()}`);
 }
