@@ -1,55 +1,20 @@
 import assert from 'node:assert/strict';
-import { hash } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import { test } from 'node:test';
 import { createAdminParts } from '../../test/support/admin.ts';
+import { joinMany } from '../../test/support/many-peers.ts';
 import { createTestAuthority, dnsName } from '../../test/support/pki.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
 import type { Certificate, CertificatePage, Connection, ConnectionPage, Page } from './api-types.ts';
 import { apiRoutes } from './api.ts';
-import type { LiveConnection } from './api-source.ts';
-import type { KnownPeer, PeerBook } from './peer-book.ts';
 
 const MANY = 10_000;
 const IN = { name: 'in', direction: 'inbound' } as const;
 
-/** Connections of as many peers, each with a certificate of its own as far as anybody can see. */
-function joinMany(peers: PeerBook): readonly LiveConnection[] {
-  const { der } = createTestAuthority().issue();
-  return Array.from({ length: MANY }, (_, index): LiveConnection => {
-    const proven: KnownPeer = {
-      authenticated: {
-        id: requireSpiffeId(`spiffe://example.org/peer-${index}`),
-        leaf: { sha256: hash('sha256', String(index)), notAfterMs: 0, der: () => der },
-        issuers: ['00'],
-      },
-      chainDer: [der],
-    };
-    peers.judged(IN, { id: index, downstreamAddress: '' }, { proven }, undefined);
-    peers.joined(IN, proven);
-    return {
-      id: index + 1,
-      downstreamAddress: '127.0.0.1:40000',
-      via: undefined,
-      upstreamAddress: '127.0.0.1:8080',
-      startedAtMs: index,
-      tlsVersion: 'TLSv1.3',
-      alpn: undefined,
-      proven,
-      ownId: requireSpiffeId('spiffe://example.org/api'),
-      rule: 'spiffe://example.org/**',
-      audited: undefined,
-      denied: undefined,
-      bytesFromDownstream: index,
-      bytesToDownstream: index,
-    };
-  });
-}
-
 async function startMany() {
   const { held, peers, clock, status, readiness } = await createAdminParts();
   // As after a sweep: those that were judged again stand at the end.
-  const sessions = joinMany(peers);
+  const sessions = joinMany(peers, MANY);
   const rotated = [...sessions.slice(MANY / 3), ...sessions.slice(0, MANY / 3)];
   const monotonic = (): number => performance.now();
   const routes = apiRoutes(
@@ -130,7 +95,7 @@ test('a page holds the event loop up for less than 10 ms, with 10,000 connection
 
 test('a page ends early when it took long, and the next one goes on', async () => {
   const { held, peers, clock, status, readiness } = await createAdminParts();
-  joinMany(peers);
+  joinMany(peers, MANY);
   let atMs = 0;
   const routes = apiRoutes(
     {

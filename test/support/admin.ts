@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
+import type { LiveConnection } from '../../src/admin/api-source.ts';
 import { HeldBook } from '../../src/admin/held-book.ts';
 import type { HttpService } from '../../src/admin/http.ts';
 import type { StatusSource } from '../../src/admin/inventory.ts';
@@ -50,10 +51,14 @@ export async function createAdminParts() {
   };
   const held = new HeldBook();
   const peers = new PeerBook(() => clock.now());
-  const inventory = { held, peers, clock, connections: () => [], sds: () => undefined };
+  const sessions: LiveConnection[] = [];
+  const connections = () => [{ listener: { name: 'in', direction: 'inbound' } as const, sessions }];
+  const inventory = { held, peers, clock, connections, sds: () => undefined };
   return {
     held,
     peers,
+    /** Open now: a test adds them. */
+    sessions,
     lines,
     log,
     metrics,
