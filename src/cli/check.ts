@@ -14,6 +14,7 @@ import { loadConfig } from '../config/load.ts';
 import { formatAddress } from '../config/units.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import type { Policy } from '../policy/policy.ts';
+import { undeniedParents } from '../policy/undenied-parents.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 
 /** `scute check`: every problem of a configuration, or what it means. */
@@ -84,8 +85,11 @@ function describeInbound(listener: InboundConfig): string[] {
   ];
 }
 
-function describeDeny({ rules }: Policy): string[] {
-  return rules.filter(({ effect }) => effect === 'deny').map(({ text }) => `  denies ${text.replace(/^deny /, '')}`);
+function describeDeny(policy: Policy): string[] {
+  return [
+    ...policy.rules.filter(({ effect }) => effect === 'deny').map(({ text }) => `  denies ${text.replace(/^deny /, '')}`),
+    ...undeniedParents(policy).map((path) => `  note: ${path}/** is denied, and ${path} itself is not: deny both, if both are meant`),
+  ];
 }
 
 function describeProxyProtocol({ proxyProtocol: { send, spiffeIdTlv, acceptFrom } }: InboundConfig): string[] {

@@ -9,6 +9,7 @@ import type { Verdict } from '../policy/verdict.ts';
 import type { Policy } from '../policy/policy.ts';
 import { nearestMiss, type Question } from '../policy/explain.ts';
 import { auditOf } from '../policy/audit.ts';
+import { isRuleOf } from '../policy/rule-names.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { Direction, ListenerCounters, ListenerRef, RequestRecord } from '../telemetry/records.ts';
 import type { OwnIdentity, TlsContexts } from '../tls/contexts.ts';
@@ -181,6 +182,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   }
 
   #policyInForce(): void {
+    this.deps.events.rulesInForce(this.ref, isRuleOf(this.policy));
     this.deps.events.auditInForce(this.ref, auditOf(this.policy));
     this.#policyTimer?.cancel();
     this.#policyTimer = undefined;

@@ -55,6 +55,8 @@ export function countRequest(counts: RequestCounts, status: number, result: Http
 /** Counts by a name that is bounded in practice (configuration, error codes): beyond the limit all new names count as `other`. */
 export interface Tally {
   add(name: string): void;
+  /** Forgets the other names, and makes room for new ones. */
+  keep(isKept: (name: string) => boolean): void;
   entries(): Iterable<readonly [string, number]>;
 }
 
@@ -466,6 +468,9 @@ export function createTally(known: readonly string[]): Tally {
       if (count !== undefined) counts.set(name, count + 1);
       else if (counts.size < MAX_TALLY_NAMES) counts.set(name, 1);
       else counts.set('other', (counts.get('other') ?? 0) + 1);
+    },
+    keep(isKept) {
+      for (const name of counts.keys()) if (!known.includes(name) && name !== 'other' && !isKept(name)) counts.delete(name);
     },
     entries: () => counts,
   };
