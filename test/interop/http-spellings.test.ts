@@ -1,12 +1,13 @@
 /** Every spelling of a path, a host or a method that is denied, before servers that we did not write and that route by these. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import type { ClientHttp2Session } from 'node:http2';
+import { connect as connectHttp2, type ClientHttp2Session } from 'node:http2';
 import { connect, type Socket } from 'node:net';
-import { test, type TestContext } from 'node:test';
+import { test } from 'node:test';
+import { connect as connectTls } from 'node:tls';
 import { startExampleDomain, WEB, type InboundStage } from '../support/data-path.ts';
 import { startHttpInbound } from '../support/http-stage.ts';
-import { request, startClient } from '../support/http2-stage.ts';
+import { request } from '../support/http2-stage.ts';
 import { hostSpellings, overrideSpellings, pathTargets, type Spelling } from '../support/spellings.ts';
 import { needs, type PartName } from './parts.ts';
 import { ROUTING_SERVERS, startRoutingServer, type RoutingServerName } from './routing-servers.ts';
@@ -28,6 +29,10 @@ interface Answer {
   readonly body: string;
 }
 type Ask = (spelling: Spelling) => Promise<Answer>;
+interface Asking {
+  readonly ask: Ask;
+  readonly close: () => void;
+}
 
 const paths = pathTargets().map((target): Spelling => ({ method: 'GET', target, host: 'open.example', fields: [] }));
 const overrides = overrideSpellings();
@@ -64,15 +69,15 @@ for (const name of ROUTING_SERVERS) {
     for (const { what, spellings, by, denied, open } of CORPORA) {
       const of = stages[by];
       const around = await reached(
-        overHttp1(() => Promise.resolve(connect(port, '127.0.0.1'))),
+        overHttp1(() => openPlain(port)),
         spellings,
       );
       assert.ok(around.denied.length >= (denied === 0 && heeds ? 15 : denied), `${what}: ${around.denied.length} of ${spellings.length}`);
-      for (const [version, ask] of [
-        ['HTTP/1.1', overHttp1(() => of.connect())],
-        ['HTTP/2', overHttp2(t, of)],
+      for (const [version, asking] of [
+        ['HTTP/1.1', overHttp1(() => openTls(of, ['http/1.1']))],
+        ['HTTP/2', overHttp2(() => openTls(of, ['h2']))],
       ] as const) {
-        const through = await reached(ask, spellings);
+        const through = await reached(asking, spellings);
         assert.deepEqual(through.denied, [], `${what} over ${version}`);
         assert.ok(through.open >= open, `${what} over ${version}: ${through.open} of ${spellings.length}`);
       }
@@ -80,7 +85,10 @@ for (const name of ROUTING_SERVERS) {
   });
 }
 
-async function reached(ask: Ask, spellings: readonly Spelling[]): Promise<{ readonly denied: readonly Spelling[]; readonly open: number }> {
+async function reached(
+  { ask, close }: Asking,
+  spellings: readonly Spelling[],
+): Promise<{ readonly denied: readonly Spelling[]; readonly open: number }> {
   const denied: Spelling[] = [];
   let open = 0;
   const left = spellings.values();
@@ -93,25 +101,47 @@ async function reached(ask: Ask, spellings: readonly Spelling[]): Promise<{ read
       }
     }),
   );
+  close();
   return { denied, open };
 }
 
-/** Over connections that are kept where the other side keeps them. */
-function overHttp1(open: () => Promise<Socket>): Ask {
-  const idle: Socket[] = [];
-  return async ({ method, target, host, fields }) => {
-    const kept = idle.pop();
-    const socket = kept === undefined || kept.destroyed || !kept.readable ? (await open()).on('error', () => undefined) : kept;
+/** Connections that wait for their next request; what is not taken back is closed. */
+class Idle<T extends { destroy(): void }> {
+  readonly #all: T[] = [];
+
+  take(): T | undefined {
+    return this.#all.pop();
+  }
+
+  giveBack(connection: T, isGood: boolean): void {
+    if (isGood) this.#all.push(connection);
+    else connection.destroy();
+  }
+
+  close(): void {
+    for (const connection of this.#all) connection.destroy();
+  }
+}
+
+function overHttp1(open: () => Promise<Socket>): Asking {
+  const idle = new Idle<Socket>();
+  const ask: Ask = async (spelling) => {
+    const { method, target, host, fields } = spelling;
+    const kept = idle.take();
+    const socket = kept ?? (await open());
     const lines = [`${method} ${target} HTTP/1.1`, `Host: ${host}`, ...fields.map(([name, value]) => `${name}: ${value}`)];
     if (method !== 'GET') lines.push('Content-Length: 0');
     const { answer, isOver } = await exchange(socket, `${lines.join('\r\n')}\r\n\r\n`);
-    if (isOver) socket.destroy();
-    else idle.push(socket);
-    return answer;
+    idle.giveBack(socket, !isOver);
+    // It may have been closed before it was asked.
+    return kept !== undefined && answer.status === 0 ? ask(spelling) : answer;
   };
+  return { ask, close: () => idle.close() };
 }
 
 async function exchange(socket: Socket, bytes: string): Promise<{ readonly answer: Answer; readonly isOver: boolean }> {
+  // Closed while nobody listened, it says so no more.
+  if (socket.destroyed) return { answer: { status: 0, body: '' }, isOver: true };
   let text = '';
   let isOver = false;
   const told = new AbortController();
@@ -142,16 +172,15 @@ function answerIn(text: string, isOver: boolean): Answer | undefined {
   return { status: Number(head.split(' ')[1]), body };
 }
 
-/** As over HTTP/1.1. Where Node's client or the other side's parser finds no request, there is no answer. */
-function overHttp2(t: TestContext, of: InboundStage): Ask {
-  const idle: ClientHttp2Session[] = [];
-  return async ({ method, target, host, fields }) => {
-    const client = idle.pop() ?? (await startClient(t, of));
+/** Where Node's client or the other side's parser finds no request, there is no answer. */
+function overHttp2(open: () => Promise<Socket>): Asking {
+  const idle = new Idle<ClientHttp2Session>();
+  const ask: Ask = async ({ method, target, host, fields }) => {
+    const client = idle.take() ?? (await openHttp2(open));
     const lower = Object.fromEntries(fields.map(([name, value]) => [name.toLowerCase(), value]));
     try {
       const { status, body } = await request(client, { ':method': method, ':path': target, ':authority': host, ...lower });
-      if (status !== 0 && !client.closed) idle.push(client);
-      else client.destroy();
+      idle.giveBack(client, status !== 0 && !client.closed);
       return { status, body: body.toString('latin1') };
     } catch (error) {
       client.destroy();
@@ -159,4 +188,25 @@ function overHttp2(t: TestContext, of: InboundStage): Ask {
       return { status: 0, body: '' };
     }
   };
+  return { ask, close: () => idle.close() };
+}
+
+async function openHttp2(open: () => Promise<Socket>): Promise<ClientHttp2Session> {
+  const socket = await open();
+  return connectHttp2('https://api', { createConnection: () => socket }).on('error', () => undefined);
+}
+
+/** There are thousands of them: too many to be closed one by one after the test. */
+async function openTls({ address, web }: InboundStage, protocols: readonly string[]): Promise<Socket> {
+  const port = Number(address.slice(address.lastIndexOf(':') + 1));
+  const socket = connectTls({ port, host: '127.0.0.1', ...web, rejectUnauthorized: false, ALPNProtocols: [...protocols] });
+  socket.on('error', () => undefined);
+  await once(socket, 'secureConnect');
+  return socket;
+}
+
+async function openPlain(port: number): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1').on('error', () => undefined);
+  await once(socket, 'connect');
+  return socket;
 }

@@ -3,20 +3,14 @@ package main
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"path"
 	"strings"
-	"time"
 )
 
 // routes is an application of which a part is for nobody: "denied" says that this was reached, "open" that something else
 // was. With -protocol mux it is routed by the ServeMux, else as http.FileServer finds files, which takes any path for a clean one.
 func routes(ctx context.Context, o options) error {
-	listener, err := net.Listen("tcp", o.address)
-	if err != nil {
-		return err
-	}
 	answer := func(text string) http.Handler {
 		return http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
 			response.Header().Set("Content-Type", "text/plain")
@@ -48,14 +42,5 @@ func routes(ctx context.Context, o options) error {
 			}
 		})
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
-	printLine(map[string]any{"listening": listener.Addr().String()})
-	go func() {
-		<-ctx.Done()
-		server.Close()
-	}()
-	if err := server.Serve(listener); err != http.ErrServerClosed {
-		return err
-	}
-	return nil
+	return serveWeb(ctx, o, handler)
 }
