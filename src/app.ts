@@ -253,6 +253,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   if (federation !== undefined) readiness.register('federation', () => federationCheck(federation.status()), { blocks: false });
   readiness.register('revocations', () => checkDenyList(denyFile.status()), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
+  readiness.register('configuration_applied', () => checkApplied(lastReload?.ok === true ? lastReload.needRestart : []), { blocks: false });
   readiness.register(
     'policy_enforced',
     () =>
@@ -436,6 +437,12 @@ function firstProblem<T extends Checked>(listeners: readonly T[], problemOf: (li
     if (problem !== undefined) return { ok: false, detail: `${listener.ref.name}: ${problem}` };
   }
   return { ok: true };
+}
+
+/** Whether what the file says is in force. Of one that is wrong, nothing is known. */
+function checkApplied([first, ...more]: readonly string[]): CheckResult {
+  if (first === undefined) return { ok: true };
+  return { ok: false, detail: `only after a restart: ${first}${more.length === 0 ? '' : `; and ${more.length} more`}` };
 }
 
 function checkDenyList(status: DenyListStatus | undefined): CheckResult {

@@ -16,6 +16,7 @@ import type { SvidChoice } from '../identity/snapshot.ts';
 import type { Policy } from '../policy/policy.ts';
 import { OTHER_WAY } from '../sds/expression.ts';
 import { describeWithheld, withheldMatchers, type WithheldMatchers } from '../sds/withheld.ts';
+import { undeniedParents } from '../policy/undenied-parents.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 import { findListener, placeOf } from './question.ts';
 
@@ -103,8 +104,11 @@ function describeInbound(listener: InboundConfig): string[] {
   ];
 }
 
-function describeDeny({ rules }: Policy): string[] {
-  return rules.filter(({ effect }) => effect === 'deny').map(({ text }) => `  denies ${text.replace(/^deny /, '')}`);
+function describeDeny(policy: Policy): string[] {
+  return [
+    ...policy.rules.filter(({ effect }) => effect === 'deny').map(({ text }) => `  denies ${text.replace(/^deny /, '')}`),
+    ...undeniedParents(policy).map((path) => `  note: ${path}/** is denied, and ${path} itself is not: deny both, if both are meant`),
+  ];
 }
 
 function describeProxyProtocol({ proxyProtocol: { send, spiffeIdTlv, acceptFrom } }: InboundConfig): string[] {

@@ -35,6 +35,8 @@ export interface Events {
   handshakeFinished(listener: ListenerRef, reason: 'ok' | DenyReason, durationMs: number): void;
   /** `rule` is the one that decided, empty if none did; `audited`: only audit let the peer in, which would have been refused for that. */
   authorised(listener: ListenerRef, decision: 'allow' | 'deny', rule: string, audited: PolicyReason | undefined): void;
+  /** Of the rules that decided, those for which `isRule` is false are there no longer. */
+  rulesInForce(listener: ListenerRef, isRule: (rule: string) => boolean): void;
   /** What of the policy that is in force now is in audit, at each start and reload. */
   auditInForce(listener: ListenerRef, audit: readonly string[]): void;
   /** `near` says which rule nearly allowed what none did. It is called only for a line that is written. */
@@ -175,6 +177,10 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
         numbers.allowedInAudit.add(rule);
         numbers.audited.connection[audited] += 1;
       }
+    },
+    rulesInForce(listener, isRule) {
+      const { allowed, denied, allowedInAudit } = numbersOf(listener);
+      for (const tally of [allowed, denied, allowedInAudit]) tally.keep(isRule);
     },
     auditInForce(listener, audit) {
       numbersOf(listener).inAudit = audit.length;
