@@ -1,5 +1,7 @@
 import { KeyObject } from 'node:crypto';
 import { formatAddress, type Address } from '../config/units.ts';
+import type { PolicyFileStatus } from '../config/policy-files.ts';
+import { formatIssues } from '../config/issue.ts';
 import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
 import type { Certificate } from '../spiffe/certificate.ts';
 import type { Crl } from '../spiffe/crl.ts';
@@ -38,6 +40,8 @@ export interface StatusSource {
   /** By listener name: where its application can be reached around Scute. */
   exposed(): ReadonlyMap<string, readonly string[]>;
   lastReload(): ReloadStatus | undefined;
+  /** Those in use. */
+  policyFiles?(): readonly PolicyFileStatus[];
   /** Who is subscribed to which secrets, in JSON values; undefined if SDS is not served. */
   sds?(): unknown;
   /** The relations of the configuration, in its order. */
@@ -62,6 +66,7 @@ export function buildConfigDump(source: StatusSource): unknown {
     sds: source.sds?.() ?? null,
     federation: describeFederation(source.federation?.() ?? []),
     bundle_endpoint: describeEndpoint(source.bundleEndpoint?.()),
+    policy_files: (source.policyFiles?.() ?? []).map(describePolicyFile),
     last_reload: describeReload(source.lastReload()),
     config: withoutSecrets(source.config()),
   };
@@ -152,6 +157,11 @@ function describeReload(reload: ReloadStatus | undefined): object | null {
     need_restart: reload.needRestart,
     problems: reload.problems,
   };
+}
+
+function describePolicyFile({ file, lists, entries, loadedAtMs, problems }: PolicyFileStatus): object {
+  const told = problems.length === 0 ? [] : formatIssues(problems).split('\n');
+  return { file, lists, entries, loaded_at: isoTime(loadedAtMs), result: problems.length === 0 ? 'ok' : 'failed', problems: told };
 }
 
 /** Such as `ec prime256v1`, `rsa 2048`, `ed25519`. */

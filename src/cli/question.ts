@@ -93,7 +93,7 @@ export function answerQuestion({ placed: { listener }, question }: Put): Answer 
 export function describeAnswer({ placed, question }: Put, answer: Answer, locate: Located<Config>['locate']): readonly string[] {
   const { direction, index, listener } = placed;
   const place = (keys: readonly (string | number)[]): string => formatPlace(locate([direction, index, ...keys], 'value'));
-  const rule = (of: RuleRef): string => `${place(keysOf(placed, of))} ${of.text}`;
+  const rule = (of: RuleRef): string => `${of.at ?? place(keysOf(placed, of))} ${of.text}`;
   const lines = [`listener  ${direction} ${listener.name} at ${place([])}, on ${new Date(question.nowMs).toISOString()}`];
   if (!('explanation' in answer)) return [`verdict  deny: answered ${answer.status} before any rule: ${answer.detail}`, ...lines];
   const { verdict, audited, misses } = answer.explanation;

@@ -8,7 +8,17 @@ export interface TextTable {
   text(entry: number): string;
   /** As it was added. */
   line(entry: number): number;
+  /** The texts for which `has` says no: how many, and the first of them. A part at a time. */
+  without(has: (text: string) => boolean, most: number): Generator<void, Difference>;
 }
+
+/** What one table has that another has not. */
+export interface Difference {
+  readonly count: number;
+  readonly first: readonly string[];
+}
+
+export const NO_DIFFERENCE: Difference = Object.freeze({ count: 0, first: [] });
 
 const CHUNK_BYTES = 1_048_576;
 const CHUNK_ENTRIES = 16_384;
@@ -17,8 +27,8 @@ const PREFIX_BYTES = 4;
 const MAX_TEXT_BYTES = 65_535;
 /** Positions are numbers of 32 bits. */
 const MAX_CHUNKS = 4096;
-/** How many entries are put in their places before others get a turn: some milliseconds, where memory is slow. */
-const PLACED_AT_ONCE = 4096;
+/** How many entries are put in their places, or compared, before others may get a turn: a millisecond. */
+const AT_ONCE = 1024;
 /** Of each entry: where its text is, the digest of its key, its line, and one more than the entry with the same key before it. */
 const WORDS = 4;
 
@@ -71,7 +81,7 @@ export class TextTableBuilder {
     const table = new Table(this.#texts, this.#entries, this.#size, new Uint32Array(slots));
     for (let entry = 0; entry < this.#size; entry++) {
       table.place(entry);
-      if (entry % PLACED_AT_ONCE === PLACED_AT_ONCE - 1) yield;
+      if (entry % AT_ONCE === AT_ONCE - 1) yield;
     }
     return table;
   }
@@ -114,6 +124,20 @@ class Table implements TextTable {
 
   line(entry: number): number {
     return this.#word(entry, 2);
+  }
+
+  *without(has: (text: string) => boolean, most: number): Generator<void, Difference> {
+    const first: string[] = [];
+    let count = 0;
+    for (let entry = 0; entry < this.size; entry++) {
+      const text = this.text(entry);
+      if (!has(text)) {
+        count += 1;
+        if (first.length < most) first.push(text);
+      }
+      if (entry % AT_ONCE === AT_ONCE - 1) yield;
+    }
+    return { count, first };
   }
 
   /** The place of the key that is the first `length` letters of `text`, or the free one where it belongs. */

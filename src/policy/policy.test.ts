@@ -166,7 +166,7 @@ function wildcard(pattern: string, text: string, any: string, rest: string): boo
 function naive({ allow, deny = [], mode }: PolicySpec, peer: string, request: RequestFacts | undefined, nowMs: number): string {
   const holds = (rule: RuleSpec | string, effect: 'allow' | 'deny'): boolean => {
     const of = typeof rule === 'string' ? { peer: rule } : rule;
-    if (!wildcard(of.peer, peer, '[^/]+', '.+')) return false;
+    if (!wildcard(of.peer ?? '', peer, '[^/]+', '.+')) return false;
     if (nowMs < (of.notBeforeMs ?? -Infinity) || nowMs >= (of.notAfterMs ?? Infinity)) return false;
     if (request === undefined) return effect === 'allow' || (of.methods ?? of.paths ?? of.hosts) === undefined;
     const paths = effect === 'deny' && request.path.length > 1 ? [request.path, request.path.replace(/\/$/, '')] : [request.path];
