@@ -79,6 +79,5 @@ function listsOf({ spec: { allow, deny = [] } }: WrittenPolicy): readonly string
 }
 
 function placesIn(file: string, { places }: WrittenPolicy): (effect: Effect, index: number) => string {
-  const packed = { allow: Uint32Array.from(places.allow), deny: Uint32Array.from(places.deny) };
-  return (effect, index) => formatPlace({ source: file, line: packed[effect][index * 2], column: packed[effect][index * 2 + 1] });
+  return (effect, index) => formatPlace({ source: file, line: places[effect][index * 2], column: places[effect][index * 2 + 1] });
 }

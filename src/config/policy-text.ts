@@ -16,7 +16,7 @@ import { parseYaml } from './yaml.ts';
 export interface WrittenPolicy {
   readonly spec: PolicySpec;
   /** Line and column, from 1, of one rule after the other. */
-  readonly places: Readonly<Record<Effect, readonly number[]>>;
+  readonly places: Readonly<Record<Effect, Uint32Array>>;
 }
 
 export type PolicyTextParser = (text: string, file: string) => Promise<Result<WrittenPolicy, readonly ConfigIssue[]>>;
@@ -42,8 +42,10 @@ export function parsePolicyText(text: string, file: string): Result<WrittenPolic
   const judged = judge(policySchema(dirname(file)), raw.value);
   if (!judged.ok) return err(judged.error.slice(0, MAX_ISSUES));
   const { allow, deny, mode } = judged.value;
-  const placesOf = (effect: Effect, { length }: readonly unknown[]): readonly number[] =>
-    Array.from({ length }, (_, index) => raw.value.locate([effect, index], 'value')).flatMap(({ line = 1, column = 1 }) => [line, column]);
+  const placesOf = (effect: Effect, { length }: readonly unknown[]): Uint32Array =>
+    Uint32Array.from(
+      Array.from({ length }, (_, index) => raw.value.locate([effect, index], 'value')).flatMap(({ line = 1, column = 1 }) => [line, column]),
+    );
   return ok({ spec: { allow, deny, mode }, places: { allow: placesOf('allow', allow), deny: placesOf('deny', deny) } });
 }
 
