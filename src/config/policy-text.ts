@@ -44,7 +44,10 @@ export function parsePolicyText(text: string, file: string): Result<WrittenPolic
   const { allow, deny, mode } = judged.value;
   const placesOf = (effect: Effect, { length }: readonly unknown[]): Uint32Array =>
     Uint32Array.from(
-      Array.from({ length }, (_, index) => raw.value.locate([effect, index], 'value')).flatMap(({ line = 1, column = 1 }) => [line, column]),
+      Array.from({ length }, (_, index) => raw.value.locate([effect, index], 'value')).flatMap(({ line = 1, column = 1 }) => [
+        line,
+        column,
+      ]),
     );
   return ok({ spec: { allow, deny, mode }, places: { allow: placesOf('allow', allow), deny: placesOf('deny', deny) } });
 }
@@ -71,5 +74,5 @@ function cutOffAt(text: string): number | undefined {
     if (!BLANK.test(line) || begin === 0) break;
     end = begin - 1;
   }
-  return text.replace(/\n$/, '').split('\n').length + 1;
+  return text.split('\n').length + (text.endsWith('\n') || text === '' ? 0 : 1);
 }
