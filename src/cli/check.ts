@@ -80,12 +80,20 @@ function describeInbound(listener: InboundConfig): string[] {
     ...describeProxyProtocol(listener),
     ...(entries.length === 0 ? ['  admits nobody: the allow list is empty'] : entries.map((entry) => `  admits ${describeEntry(entry)}`)),
     ...describeDeny(listener.policy),
-    ...(mode === 'audit' ? ['  note: policyMode is audit, so everybody with a valid SVID is let in all the same'] : []),
+    ...describeFiles(listener),
+    ...(mode === 'audit' ? ['  note: the policy is in audit, so everybody with a valid SVID is let in all the same'] : []),
   ];
 }
 
 function describeDeny({ rules }: Policy): string[] {
   return rules.filter(({ effect }) => effect === 'deny').map(({ text }) => `  denies ${text.replace(/^deny /, '')}`);
+}
+
+function describeFiles({ policy, policyFile }: InboundConfig | OutboundConfig): string[] {
+  return [
+    ...(policyFile === undefined ? [] : [`  by the policy file ${policyFile}`]),
+    ...[...policy.lists].map(([file, { size }]) => `  list ${file}: ${size} SPIFFE IDs`),
+  ];
 }
 
 function describeProxyProtocol({ proxyProtocol: { send, spiffeIdTlv, acceptFrom } }: InboundConfig): string[] {
@@ -103,6 +111,7 @@ function describeOutbound(listener: OutboundConfig): string[] {
     ...describeOutboundHttp(listener),
     ...listener.policy.entries.map((entry) => `  expects ${describeEntry(entry)}`),
     ...describeDeny(listener.policy),
+    ...describeFiles(listener),
     ...(listener.listen.kind === 'tcp'
       ? ['  note: whoever reaches this address acts with this identity; a Unix socket can be kept to one user or group']
       : []),

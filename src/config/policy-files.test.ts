@@ -164,7 +164,8 @@ const BROKEN: readonly [string, string | Buffer, RegExp][] = [
 for (const [what, text, problem] of BROKEN) {
   test(`a policy file that is ${what} changes nothing, and is told once; the old one is mended by a good one`, async (t) => {
     const { path, replace } = await startPolicyFile(t, policyText([A]));
-    for (let index = 0; what === 'with too many lists' && index < 65; index++) await replace(listText([]), `empty-${index}.txt`);
+    const lists = what === 'with too many lists' ? 65 : 0;
+    for (let index = 0; index < lists; index++) await replace(listText([]), `empty-${index}.txt`);
     const { files, told, admitted } = await watched(t, path);
 
     await replace(text);
