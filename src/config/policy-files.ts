@@ -203,7 +203,7 @@ class FollowedFile {
 
   async #reread(asked: boolean): Promise<void> {
     const { result } = await this.#read();
-    // It may have been forgotten, or used by another listener, while it was read.
+    // Nobody may use it any more.
     if (this.#forgotten.signal.aborted) return;
     const old = this.#policy;
     if (!result.ok || old === undefined) {
@@ -212,6 +212,7 @@ class FollowedFile {
     }
     const fresh = result.value;
     const difference = await inTurns(policyDifference(old, fresh));
+    if (this.#forgotten.signal.aborted) return;
     // Last of all, and of those who use it now: nothing comes between this and what is told.
     const problems = this.uses
       .flatMap((use) => useProblems(fresh, use))
