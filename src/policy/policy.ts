@@ -158,6 +158,8 @@ class CompiledPolicy implements Policy {
   /** Bare entries that are SPIFFE IDs: most of them all. */
   readonly #plain = new Set<string>();
   readonly #groups = new PeerIndex();
+  /** What is said of all whom one group is about, and no other; and of strangers. */
+  readonly #ofOne = new Map<RuleGroup | undefined, GatheredPolicy>();
   #asksForMethod = false;
   #asksForPath = false;
   #asksForHost = false;
@@ -224,7 +226,16 @@ class CompiledPolicy implements Policy {
   }
 
   forPeer(peer: SpiffeId): PeerPolicy {
-    return new GatheredPolicy(this.#plain.has(peer) ? peer : undefined, this.#groups.find(peer), this.mode);
+    const groups = this.#groups.find(peer);
+    if (this.#plain.has(peer)) return new GatheredPolicy(peer, groups, this.mode);
+    if (groups.length > 1) return new GatheredPolicy(undefined, groups, this.mode);
+    const [group] = groups;
+    let known = this.#ofOne.get(group);
+    if (known === undefined) {
+      known = new GatheredPolicy(undefined, groups, this.mode);
+      this.#ofOne.set(group, known);
+    }
+    return known;
   }
 
   nextLook(nowMs: number): number {
@@ -355,7 +366,7 @@ class RuleGroup {
 class PeerIndex {
   readonly #exact = new Map<string, RuleGroup>();
   readonly #domains = new Map<string, SegmentTrie<RuleGroup>>();
-  readonly #lists = new Map<IdList, RuleGroup>();
+  readonly #lists: { readonly ids: IdList; readonly group: RuleGroup }[] = [];
 
   add(rule: Rule): void {
     this.#groupOf(rule.peer).add(rule);
@@ -368,9 +379,10 @@ class PeerIndex {
       return known;
     }
     if (pattern.kind === 'list') {
-      const known = this.#lists.get(pattern.ids) ?? new RuleGroup();
-      this.#lists.set(pattern.ids, known);
-      return known;
+      const known = this.#lists.find(({ ids }) => ids === pattern.ids)?.group;
+      const group = known ?? new RuleGroup();
+      if (known === undefined) this.#lists.push({ ids: pattern.ids, group });
+      return group;
     }
     const trie = this.#domains.get(pattern.trustDomain) ?? new SegmentTrie<RuleGroup>();
     this.#domains.set(pattern.trustDomain, trie);
@@ -381,7 +393,8 @@ class PeerIndex {
     const found: RuleGroup[] = [];
     const exact = this.#exact.get(peer);
     if (exact !== undefined) found.push(exact);
-    for (const [ids, group] of this.#lists) if (ids.lineOf(peer) !== undefined) found.push(group);
+    for (const { ids, group } of this.#lists) if (ids.lineOf(peer) !== undefined) found.push(group);
+    if (this.#domains.size === 0) return found;
     const path = pathOf(peer);
     // A trust domain's own ID has no segments, and is never a peer.
     if (path !== '') this.#domains.get(trustDomainOf(peer))?.find(path, (group) => found.push(group));
