@@ -4,6 +4,7 @@ import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
 import { NO_DENY_FILE, type DenyListView } from './config/deny-file.ts';
 import { formatIssues } from './config/issue.ts';
 import type { PolicyFilesView, PolicyReload } from './config/policy-files.ts';
+import { describeUseProblems, usesOf } from './config/policy-use.ts';
 import { planReload, withPolicyOf } from './config/reload.ts';
 import { formatAddress, parseEndpoint, type Address } from './config/units.ts';
 import { createExposureWatch } from './admin/exposure.ts';
@@ -299,15 +300,24 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     sds?.policyChanged();
   };
   const reload = (loaded: LoadedConfig): void => {
-    if (!loaded.ok) {
-      const problems = formatIssues(loaded.error).split('\n');
+    const refuse = (problems: readonly string[]): void => {
       lastReload = { atMs: clock.now(), ok: false, differences: [], needRestart: [], problems };
       events.configReloadFailed(problems);
+    };
+    if (!loaded.ok) {
+      refuse(formatIssues(loaded.error).split('\n'));
       return;
     }
-    const { next, differences, needRestart } = planReload(current, loaded.value);
+    const { next: planned, differences, needRestart } = planReload(current, loaded.value);
+    const next = withCurrentPolicies(planned, deps.policyFiles);
+    // A file may say something else by now than it did when the configuration was judged.
+    const problems = usesOf(next).flatMap((use) => describeUseProblems(use.policy, use, use.file));
+    if (problems.length > 0) {
+      refuse(problems);
+      return;
+    }
     deps.policyFiles?.follow(next);
-    takeOver(withCurrentPolicies(next, deps.policyFiles));
+    takeOver(next);
     if (log.level() !== next.log.level && differences.some((difference) => difference.startsWith('log.level')))
       log.setLevel(next.log.level);
     lastReload = { atMs: clock.now(), ok: true, differences, needRestart, problems: [] };
@@ -316,7 +326,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const stopReloading = deps.reloads?.onReload(reload);
   const policyReloaded = (reread: PolicyReload): void => {
     if (!reread.ok) {
-      events.policyFileReloadFailed(reread.file, formatIssues(reread.problems).split('\n'));
+      events.policyFileReloadFailed(reread.file, reread.problems);
       return;
     }
     takeOver(withPolicyOf(current, reread.file, reread.policy));
@@ -443,7 +453,7 @@ function reloadListener<C extends InboundConfig | OutboundConfig>(listener: Prox
 function checkPolicies(lastReload: ReloadStatus | undefined, files: PolicyFilesView | undefined): CheckResult {
   const status = files?.status() ?? [];
   const problems = status.flatMap(({ problems: [first, ...more] }) =>
-    first === undefined ? [] : [`${formatIssues([first])}${more.length === 0 ? '' : `; and ${more.length} more problems`}`],
+    first === undefined ? [] : [`${first}${more.length === 0 ? '' : `; and ${more.length} more problems`}`],
   );
   if (lastReload?.ok === false) problems.unshift(...lastReload.problems.slice(0, 1));
   if (problems.length > 0) return { ok: false, detail: `what was before is in force: ${problems.join('; ')}` };

@@ -1,7 +1,6 @@
 import { KeyObject } from 'node:crypto';
 import { formatAddress, type Address } from '../config/units.ts';
 import type { PolicyFileStatus } from '../config/policy-files.ts';
-import { formatIssues } from '../config/issue.ts';
 import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
 import type { Certificate } from '../spiffe/certificate.ts';
 import type { Crl } from '../spiffe/crl.ts';
@@ -160,8 +159,7 @@ function describeReload(reload: ReloadStatus | undefined): object | null {
 }
 
 function describePolicyFile({ file, lists, entries, loadedAtMs, problems }: PolicyFileStatus): object {
-  const told = problems.length === 0 ? [] : formatIssues(problems).split('\n');
-  return { file, lists, entries, loaded_at: isoTime(loadedAtMs), result: problems.length === 0 ? 'ok' : 'failed', problems: told };
+  return { file, lists, entries, loaded_at: isoTime(loadedAtMs), result: problems.length === 0 ? 'ok' : 'failed', problems };
 }
 
 /** Such as `ec prime256v1`, `rsa 2048`, `ed25519`. */

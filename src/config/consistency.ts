@@ -5,7 +5,7 @@ import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import { METHODS } from '../http1/request-head.ts';
 import type { Policy } from '../policy/policy.ts';
 import { HTTP_PROTOCOLS } from './config.ts';
-import { useProblems, type PolicyUse } from './policy-use.ts';
+import { describeUseProblems, type PolicyUse } from './policy-use.ts';
 import { addressesOverlap, formatAddress, isLocal, type Address } from './units.ts';
 
 type Report = Pick<z.RefinementCtx, 'addIssue'>;
@@ -89,10 +89,8 @@ function checkPolicyFile(entry: unknown, report: Report, direction: PolicyUse['d
   const policy = at(file, 'policy') as Policy | undefined;
   if (policy === undefined) return;
   const protocol = at(entry, 'protocol') === 'http' ? 'http' : 'tcp';
-  const [first, ...more] = useProblems(policy, { listener: 'this', direction, protocol });
-  if (first === undefined) return;
-  const place = first.rule === undefined ? String(at(file, 'file')) : policy.placeOf(first.rule.effect, first.rule.index);
-  problem(report, ['policyFile'], `${place}: ${first.message}${more.length === 0 ? '' : `, and ${more.length} more`}`);
+  const [first, ...more] = describeUseProblems(policy, { listener: 'this', direction, protocol }, String(at(file, 'file')));
+  if (first !== undefined) problem(report, ['policyFile'], `${first}${more.length === 0 ? '' : `, and ${more.length} more`}`);
 }
 
 function checkAudit(entry: unknown, report: Report): void {

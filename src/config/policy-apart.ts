@@ -15,28 +15,32 @@ const TIMEOUT_MS = 60_000;
 type Read = Result<WrittenPolicy, readonly ConfigIssue[]>;
 
 /** As `parsePolicyText`, in a thread of its own, which lives as long as that takes. */
-export function parsePolicyApart(text: string, file: string): Promise<Read> {
-  return new Promise((resolve) => {
-    const fail = (why: string): void => {
-      finish(err([unread(file, `cannot be parsed: ${why}`)]));
-    };
-    const worker = new Worker(POLICY_WORKER, {
-      workerData: { text, file },
-      env: {},
-      execArgv: [],
-      resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB },
-    });
-    const timer = setTimeout(() => fail(`it took longer than ${TIMEOUT_MS} ms`), TIMEOUT_MS);
-    const finish = (result: Read | Promise<Read>): void => {
-      clearTimeout(timer);
-      resolve(result);
-      void worker.terminate();
-    };
-    worker.once('message', (parcel: PolicyParcel) => finish(inTurns(unpackPolicy(parcel))));
-    worker.once('error', (error: unknown) => fail(messageOf(error)));
-    worker.once('exit', () => fail('its thread ended'));
-    // A process that stops does not wait for it.
-    worker.unref();
-    timer.unref();
+export async function parsePolicyApart(text: string, file: string): Promise<Read> {
+  try {
+    return await inTurns(unpackPolicy(await parcelOf(text, file)));
+  } catch (cause) {
+    return err([unread(file, `cannot be parsed: ${messageOf(cause)}`)]);
+  }
+}
+
+async function parcelOf(text: string, file: string): Promise<PolicyParcel> {
+  const worker = new Worker(POLICY_WORKER, {
+    workerData: { text, file },
+    env: {},
+    execArgv: [],
+    resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB },
   });
+  // A process that stops does not wait for it.
+  worker.unref();
+  const late = AbortSignal.timeout(TIMEOUT_MS);
+  try {
+    return await new Promise((resolve, reject) => {
+      worker.once('message', resolve);
+      worker.once('error', reject);
+      worker.once('exit', () => reject(new Error('its thread ended')));
+      late.addEventListener('abort', () => reject(new Error(`it took longer than ${TIMEOUT_MS} ms`)));
+    });
+  } finally {
+    await worker.terminate();
+  }
 }

@@ -39,7 +39,7 @@ interface Listeners {
 }
 
 function describe(reload: PolicyReload): string {
-  if (!reload.ok) return formatIssues(reload.problems);
+  if (!reload.ok) return reload.problems.join('\n');
   const { added, removed } = reload;
   return [...added.first.map((entry) => `+ ${entry}`), ...removed.first.map((entry) => `- ${entry}`)].join();
 }
@@ -336,5 +336,6 @@ test('files are followed as configurations use them, and a change before that is
 
 test('a text that makes the parser run out of memory or of stack is a problem, and ends nothing', async () => {
   const deep = await parsePolicyApart(`allow: ${'['.repeat(100_000)}\n...\n`, '/p');
-  assert.equal(deep.ok, false);
+  assert.ok(!deep.ok);
+  assert.match(formatIssues(deep.error), /^\/p(?::\d+:\d+)?: (?:not valid YAML|cannot be parsed)/);
 });

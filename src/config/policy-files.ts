@@ -5,19 +5,18 @@ import { tellEach } from '../lib/watch.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Config } from './config.ts';
 import { appearances, FileWatch } from './file-watch.ts';
-import type { ConfigIssue } from './issue.ts';
+import { formatIssues, type ConfigIssue } from './issue.ts';
 import { MAX_ISSUES } from './line-reader.ts';
 import { policyDifference, type PolicyDifference } from './policy-difference.ts';
 import { readPolicyFile, type ReadPolicy } from './policy-file.ts';
 import type { PolicyTextParser } from './policy-text.ts';
-import { useProblems, type PolicyUse } from './policy-use.ts';
-import { unread } from './whole-file.ts';
+import { describeUseProblems, usesOf, type PolicyUse } from './policy-use.ts';
 
 /** What came of reading a policy file again. */
 export type PolicyReload = { readonly file: string } & (
   | ({ readonly ok: true; readonly policy: Policy; readonly entries: number } & PolicyDifference)
   /** The old policy stays. */
-  | { readonly ok: false; readonly problems: readonly ConfigIssue[] }
+  | { readonly ok: false; readonly problems: readonly string[] }
 );
 
 /** A policy file as status pages show it. */
@@ -29,8 +28,8 @@ export interface PolicyFileStatus {
   readonly entries: number;
   /** When what is in force was read. */
   readonly loadedAtMs: number;
-  /** Why the file as it is now is not in force; empty if it is. */
-  readonly problems: readonly ConfigIssue[];
+  /** Why the file as it is now is not in force, a sentence each, with its place; empty if it is. */
+  readonly problems: readonly string[];
 }
 
 /** What an application needs of policy files. */
@@ -74,7 +73,7 @@ export function createPolicyFiles({ clock, intervalMs, parse }: PolicyFilesOptio
   const parseInTurn: PolicyTextParser = (text, file) => {
     const parser = stop === undefined ? parse.atStart : parse.later;
     const parsed = last.then(() => parser(text, file));
-    last = parsed;
+    last = parsed.catch(() => undefined);
     return parsed;
   };
   const options: FollowedOptions = { clock, intervalMs, parse: parseInTurn, tell: (reload) => tellEach(listeners, reload) };
@@ -95,7 +94,7 @@ export function createPolicyFiles({ clock, intervalMs, parse }: PolicyFilesOptio
       return result;
     },
     follow(config) {
-      const uses = usesOf(config);
+      const uses = usesByFile(config);
       for (const [name, file] of followed) {
         if (uses.has(name)) continue;
         file.forget();
@@ -148,7 +147,7 @@ class FollowedFile {
   #files: readonly string[];
   #policy: Policy | undefined;
   #loadedAtMs = 0;
-  #problems: readonly ConfigIssue[] = [];
+  #problems: readonly string[] = [];
 
   constructor(file: string, options: FollowedOptions) {
     this.#file = file;
@@ -207,19 +206,14 @@ class FollowedFile {
     if (this.#forgotten.signal.aborted) return;
     const old = this.#policy;
     if (!result.ok || old === undefined) {
-      this.#refuse(result.ok ? [] : result.error);
+      this.#refuse(result.ok ? [] : formatIssues(result.error).split('\n'));
       return;
     }
     const fresh = result.value;
     const difference = await inTurns(policyDifference(old, fresh));
     if (this.#forgotten.signal.aborted) return;
     // Last of all, and of those who use it now: nothing comes between this and what is told.
-    const problems = this.uses
-      .flatMap((use) => useProblems(fresh, use))
-      .map(({ rule, message }) => {
-        const place = rule === undefined ? undefined : fresh.placeOf(rule.effect, rule.index);
-        return unread(place ?? this.#file, message);
-      });
+    const problems = this.uses.flatMap((use) => describeUseProblems(fresh, use, this.#file));
     if (problems.length > 0) {
       this.#refuse(problems.slice(0, MAX_ISSUES));
       return;
@@ -231,7 +225,7 @@ class FollowedFile {
     this.#options.tell({ file: this.#file, ok: true, policy: fresh, entries: entriesOf(fresh), ...difference });
   }
 
-  #refuse(problems: readonly ConfigIssue[]): void {
+  #refuse(problems: readonly string[]): void {
     this.#problems = problems;
     this.#options.tell({ file: this.#file, ok: false, problems });
   }
@@ -247,17 +241,9 @@ function entriesOf({ spec, lists }: Policy): number {
   return spec.allow.length + (spec.deny ?? []).length + [...lists.values()].reduce((sum, { size }) => sum + size, 0);
 }
 
-/** Who uses which file. Matchers of a listener that does not run yet use one without being a listener. */
-function usesOf({ inbound, outbound, sds }: Config): ReadonlyMap<string, readonly PolicyUse[]> {
-  const uses = new Map<string, PolicyUse[]>();
-  const add = (file: string | undefined, use?: PolicyUse): void => {
-    if (file === undefined) return;
-    const known = uses.get(file) ?? [];
-    uses.set(file, known);
-    if (use !== undefined) known.push(use);
-  };
-  for (const { name, protocol, policyFile } of inbound) add(policyFile, { listener: `inbound ${name}`, direction: 'inbound', protocol });
-  for (const { name, protocol, policyFile } of outbound) add(policyFile, { listener: `outbound ${name}`, direction: 'outbound', protocol });
-  for (const { policyFile } of sds?.matchers ?? []) add(policyFile);
-  return uses;
+/** Matchers of a listener that does not run yet use a file without being a listener. */
+function usesByFile(config: Config): ReadonlyMap<string, readonly PolicyUse[]> {
+  const uses: ReadonlyMap<string, readonly PolicyUse[]> = Map.groupBy(usesOf(config), ({ file }) => file);
+  const others = (config.sds?.matchers ?? []).flatMap(({ policyFile }) => policyFile ?? []);
+  return new Map([...others.map((file) => [file, []] as const), ...uses]);
 }

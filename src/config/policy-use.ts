@@ -1,4 +1,5 @@
 import type { Policy } from '../policy/policy.ts';
+import type { Config, InboundConfig, OutboundConfig } from './config.ts';
 import { asksOfRequest, type Effect } from '../policy/rule.ts';
 
 /** A listener that takes its policy from a file which others may share. */
@@ -13,6 +14,23 @@ export interface UseProblem {
   /** Undefined: it is about the policy as a whole. */
   readonly rule: { readonly effect: Effect; readonly index: number } | undefined;
   readonly message: string;
+}
+
+/** Each listener that takes its policy from a file, by that file. */
+export function usesOf({ inbound, outbound }: Config): readonly (PolicyUse & { readonly file: string; readonly policy: Policy })[] {
+  const uses = (direction: PolicyUse['direction'], listeners: readonly (InboundConfig | OutboundConfig)[]) =>
+    listeners.flatMap(({ name, protocol, policy, policyFile: file }) =>
+      file === undefined ? [] : [{ file, policy, listener: `${direction} ${name}`, direction, protocol }],
+    );
+  return [...uses('inbound', inbound), ...uses('outbound', outbound)];
+}
+
+/** A sentence each, with where the rule is written. */
+export function describeUseProblems(policy: Policy, use: PolicyUse, file: string): readonly string[] {
+  return useProblems(policy, use).map(({ rule, message }) => {
+    const place = rule === undefined ? undefined : policy.placeOf(rule.effect, rule.index);
+    return `${place ?? file}: ${message}`;
+  });
 }
 
 const WHOLE_TRUST_DOMAIN = /^spiffe:\/\/[^/]+\/\*\*$/;

@@ -164,6 +164,31 @@ test('rules for requests in a file keep a listener that forwards bytes at the po
   assert.match(JSON.stringify(stage.sidecar.log()), /inbound in: its rules for requests, and with them all that changed in its policy/);
 });
 
+test('a file that changes while a configuration is read does not get past the listener that it is not for', async (t) => {
+  const spiffe = await startExampleDomain(t);
+  const file = await startPolicyFile(t, policyText([WEB]));
+  const application = await startEcho(t);
+  const config = (raw: object): object => ({
+    workloadApi: { endpoint: spiffe.endpoint('api') },
+    inbound: [
+      { name: 'web', listen: '127.0.0.1:0', to: '127.0.0.1:1', protocol: 'http', policyFile: file.path },
+      { name: 'raw', listen: '127.0.0.1:0', to: application.address, ...raw },
+    ],
+  });
+  const sidecar = await startSidecar(t, config({ allow: [] }));
+  const withPaths = policyText([WEB], { deny: [{ peer: WEB, paths: ['/**'] }] });
+
+  await sidecar.reload(config({ policyFile: file.path }), async () => {
+    await file.replace(withPaths);
+    await toldTimes(sidecar, 2);
+  });
+
+  const refused = sidecar.log().find(({ message }) => message === 'configuration not reloaded; the old one stays in force');
+  assert.match(String(refused?.['problems']), /policy\.yaml:2:\d+: methods, paths and hosts are for protocol: http, and inbound raw/);
+  const web = presented(await spiffe.issue(WEB));
+  assert.equal((await outcome(tlsClient(t, sidecar.address('raw'), web))).text, '');
+});
+
 test('matchers for Envoy follow the policy file of a listener; what they cannot say is withheld', async (t) => {
   const spiffe = await startExampleDomain(t);
   const application = await startEcho(t);

@@ -26,8 +26,8 @@ export interface Sidecar {
   metric(name: string, labels?: Readonly<Record<string, string>>): Promise<number>;
   /** Resolves when no readiness check fails. */
   ready(): Promise<void>;
-  /** As after a change of the file. */
-  reload(config: object): Promise<void>;
+  /** As after a change of the file. `meanwhile` comes between reading it and taking it over. */
+  reload(config: object, meanwhile?: () => Promise<void>): Promise<void>;
   /** Resolves to the number of connections that had to be dropped. */
   stop(deadline?: AbortSignal): Promise<number>;
 }
@@ -126,8 +126,9 @@ export async function startSidecar(t: TestContext, config: object, options: Side
         if (failing.length > 0) throw new Error(`not ready: ${failing.join(', ')}`);
         return Promise.resolve();
       }),
-    async reload(raw) {
+    async reload(raw, meanwhile) {
       const anew = await load(raw);
+      await meanwhile?.();
       for (const listener of listeners) listener(anew);
     },
     stop,
