@@ -1,7 +1,7 @@
 /** The composition root: everything is made here, and started in the order in which it reads. */
 import type { BundleEndpointConfig, Config, FederationConfig, InboundConfig, OutboundConfig, SdsConfig } from './config/config.ts';
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
-import { NO_DENY_FILE, type DenyListView } from './config/deny-file.ts';
+import { NO_DENY_FILE, type DenyListStatus, type DenyListView } from './config/deny-file.ts';
 import { formatIssues } from './config/issue.ts';
 import type { PolicyFilesView, PolicyReload } from './config/policy-files.ts';
 import { describeUseProblems, usesOf } from './config/policy-use.ts';
@@ -10,6 +10,7 @@ import { formatAddress, parseEndpoint, type Address } from './config/units.ts';
 import { createExposureWatch } from './admin/exposure.ts';
 import { MOST_CONNECTIONS, type HttpService } from './admin/http.ts';
 import type { ListenerStatus, ReloadStatus } from './admin/inventory.ts';
+import { isoTime } from './admin/iso-time.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from './admin/server.ts';
 import { federationCheck } from './admin/federation.ts';
@@ -22,7 +23,7 @@ import { systemClock, type Clock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
 import { createWatch, type Watch } from './lib/watch.ts';
 import { auditOf } from './policy/audit.ts';
-import { compilePolicy, type Policy } from './policy/policy.ts';
+import type { Policy } from './policy/policy.ts';
 import type { DenyList } from './policy/deny-list.ts';
 import { createFileBudget, FILE_USES, planFiles } from './transport/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
@@ -30,10 +31,12 @@ import type { ListenerDeps, ProxyListener } from './proxy/listener.ts';
 import { OutboundListener } from './proxy/outbound.ts';
 import { MAX_KEPT_BYTES, WaitingRoom } from './proxy/waiting-room.ts';
 import type { SdsServer } from './sds/server.ts';
+import { describeWithheld, sdsPolicies, withheldMatchers } from './sds/withheld.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
 import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
 import { createLogger, type LogDestination } from './telemetry/logger.ts';
-import { createMetrics } from './telemetry/metrics.ts';
+import { createMetrics, decidedBy } from './telemetry/metrics.ts';
+import { createRefusals } from './telemetry/refusals.ts';
 import { createTlsContexts, validityProblem, type TlsContexts } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
 import { openFileLimit } from './transport/file-limit.ts';
@@ -85,6 +88,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     droppedLogLines: () => log.dropped(),
   });
   const events = createEvents({ logger: log.logger, metrics, clock });
+  const refusals = createRefusals(clock);
   const readiness = createReadiness();
   const { view, publisher } = createIdentityStore();
   const stopAsked = new AbortController();
@@ -115,6 +119,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     judge: createPeerJudge(denyList),
     denyList,
     events,
+    refusals,
     clock,
     files,
     waiting,
@@ -127,6 +132,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   if (deps.policyFiles !== undefined) deps.policyFiles.follow(config);
   else if ([...config.inbound, ...config.outbound].some(({ policyFile }) => policyFile !== undefined))
     throw new Error('nobody watches the policy files of the configuration');
+  /** Which matchers Envoy is not given; found out once a configuration, for a list may be long. */
+  let withheld: readonly string[] = [];
   let selfTested = false;
 
   const exposure = createExposureWatch({
@@ -180,6 +187,13 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       readiness,
       log,
       events,
+      policies: () =>
+        listeners.map(({ ref, config: { policy } }) => ({
+          listener: ref,
+          policy,
+          refusals: () => refusals.list(ref),
+          connectionsBy: (rule) => decidedBy(metrics.listener(ref), rule),
+        })),
       shutdown: () => stopAsked.abort('asked over the admin listener'),
       maxConnections: filePlan.admin.most,
       status: {
@@ -192,6 +206,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         exposed: () => exposure.exposed(),
         lastReload: () => lastReload,
         policyFiles: () => deps.policyFiles?.status() ?? [],
+        denyList: () => denyFile.status(),
         sds: () => sds?.status(),
         federation: () => federation?.status() ?? [],
         bundleEndpoint: () => bundleEndpoint?.status(),
@@ -230,7 +245,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     );
   });
   if (federation !== undefined) readiness.register('federation', () => federationCheck(federation.status()), { blocks: false });
-  readiness.register('revocations', () => (config.revocations === undefined ? { ok: true } : checkDenyList(denyFile)), { blocks: false });
+  readiness.register('revocations', () => checkDenyList(denyFile.status()), { blocks: false });
   readiness.register('policy_current', () => checkPolicies(lastReload, deps.policyFiles), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
   readiness.register(
@@ -242,6 +257,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       }),
     { blocks: false },
   );
+  readiness.register('sds_matchers', () => checkMatchers(withheld), { blocks: false });
   metrics.setPolicyFilesSource(() => deps.policyFiles?.status() ?? []);
   metrics.setReadinessSource(() => readiness.evaluate().checks);
   metrics.setWaitingSource(
@@ -292,12 +308,17 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     ...(bundleEndpoint === undefined ? [] : [bundleEndpoint]),
   ];
 
+  const findWithheld = (): void => {
+    withheld = withheldMatchers(current).map(describeWithheld);
+    events.sds.matchersWithheld(withheld);
+  };
   /** All that can change while running. */
   const takeOver = (next: Config): void => {
     current = next;
     for (const [index, listener] of inbound.entries()) reloadListener(listener, next.inbound[index]);
     for (const [index, listener] of outbound.entries()) reloadListener(listener, next.outbound[index]);
     sds?.policyChanged();
+    findWithheld();
   };
   const reload = (loaded: LoadedConfig): void => {
     const refuse = (problems: readonly string[]): void => {
@@ -356,6 +377,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       events.started(deps.version);
       if (config.revocations !== undefined) events.denyListLoaded(config.revocations.file, denyList().size);
       for (const { file, entries } of deps.policyFiles?.status() ?? []) events.policyFileLoaded(file, entries);
+      findWithheld();
       try {
         await startAll([...others, ...bundles, source], signal);
         for (const [name, server] of [
@@ -437,11 +459,18 @@ function firstProblem<T extends Checked>(listeners: readonly T[], problemOf: (li
   return { ok: true };
 }
 
-function checkDenyList(file: DenyListView): CheckResult {
-  const [first, ...more] = file.problems() ?? [];
-  if (first === undefined) return { ok: true, detail: `${file.current().size} entries` };
+function checkDenyList(status: DenyListStatus | undefined): CheckResult {
+  if (status === undefined) return { ok: true };
+  const inForce = `${status.entries} entries, read at ${isoTime(status.readAtMs)}`;
+  const [first, ...more] = status.failure?.problems ?? [];
+  if (first === undefined) return { ok: true, detail: inForce };
   const others = more.length === 0 ? '' : `; and ${more.length} more problems`;
-  return { ok: false, detail: `the deny list before is in force: ${formatIssues([first])}${others}` };
+  return { ok: false, detail: `the deny list before is in force (${inForce}): ${formatIssues([first])}${others}` };
+}
+
+function checkMatchers([first, ...more]: readonly string[]): CheckResult {
+  if (first === undefined) return { ok: true };
+  return { ok: false, detail: `${first}${more.length === 0 ? '' : `; and ${more.length} more`}` };
 }
 
 /** Of listeners that stay as they are, nobody is judged again. */
@@ -575,20 +604,6 @@ function bundleEndpointService({ events, ...parts }: BundleEndpointParts): Servi
       await endpoint?.stop(deadline);
     },
   };
-}
-
-/** Who may be admitted by the validation context of which name. A listener that is not there any more admits nobody. */
-function sdsPolicies({ sds, inbound }: Config): ReadonlyMap<string, Policy> {
-  const policies = new Map<string, Policy>();
-  for (const { secret, listener, policy } of sds?.matchers ?? [])
-    policies.set(secret, policy ?? inbound.find(({ name }) => name === listener)?.policy ?? nobody());
-  return policies;
-}
-
-function nobody(): Policy {
-  const compiled = compilePolicy({ allow: [] });
-  if (!compiled.ok) throw new Error('an empty policy does not compile');
-  return compiled.value;
 }
 
 interface SourceParts {

@@ -5,10 +5,11 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import * as z from 'zod';
-import { EXIT_FAILED, EXIT_OK, EXIT_READER_LEFT, EXIT_USAGE } from '../src/cli/environment.ts';
+import { EXIT_FAILED, EXIT_OK, EXIT_READER_LEFT, EXIT_UNAVAILABLE, EXIT_USAGE } from '../src/cli/environment.ts';
 import { runCommandLine } from '../src/cli/program.ts';
 import { generate } from '../src/config/generate.ts';
 import { formatIssues } from '../src/config/issue.ts';
+import { policyPageSchema } from '../src/config/policy-page.ts';
 import { loadConfig, parseConfig } from '../src/config/load.ts';
 import { devConfigSchema } from '../src/devdomain/config.ts';
 import { DENY_REASONS } from '../src/policy/verdict.ts';
@@ -174,7 +175,7 @@ test('the exit codes of the documents are those that there are', () => {
   assert.equal(EXIT_READER_LEFT, 128 + SIGPIPE);
   const documented = [...below('docs/operations.md', 'Signals and exit codes').matchAll(/^\| (\d+) \|/gm)].map(([, code]) => Number(code));
 
-  assert.deepEqual(documented, [EXIT_OK, EXIT_FAILED, EXIT_USAGE, 128 + SIGINT, EXIT_READER_LEFT, 128 + SIGTERM]);
+  assert.deepEqual(documented, [EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, 128 + SIGINT, EXIT_READER_LEFT, 128 + SIGTERM]);
 });
 
 test('the metrics of the documents are those that there are', async () => {
@@ -252,4 +253,19 @@ test('every command, and every flag of scute run, is in the documents', async ()
     // Written as -c everywhere.
     if (flag !== '--config') assert.ok(new RegExp(`${flag}\\b`).test(text), flag);
   }
+});
+
+test('what `/policy` answers is described field by field', () => {
+  const text = below('docs/operations.md', 'What audit would deny');
+  const named = new Set([...text.matchAll(/`(\w+)`/g)].map(([, name]) => name ?? ''));
+  const fieldsOfPage = z.toJSONSchema(policyPageSchema) as JsonSchema;
+  const listener = fieldsOfPage.properties?.['listeners']?.items;
+  const names = (schema: JsonSchema | undefined): string[] => Object.keys(schema?.properties ?? {});
+  const all = [...names(listener), ...names(listener?.properties?.['rules']?.items), ...names(listener?.properties?.['would_deny']?.items)];
+
+  assert.ok(all.length > 30);
+  assert.deepEqual(
+    all.filter((name) => !named.has(name)),
+    ['name', 'direction'],
+  );
 });

@@ -1,4 +1,6 @@
 import { KeyObject } from 'node:crypto';
+import type { DenyListStatus } from '../config/deny-file.ts';
+import { formatIssues } from '../config/issue.ts';
 import { formatAddress, type Address } from '../config/units.ts';
 import type { PolicyFileStatus } from '../config/policy-files.ts';
 import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
@@ -41,6 +43,8 @@ export interface StatusSource {
   lastReload(): ReloadStatus | undefined;
   /** Those in use. */
   policyFiles?(): readonly PolicyFileStatus[];
+  /** Undefined: there is none. */
+  denyList?(): DenyListStatus | undefined;
   /** Who is subscribed to which secrets, in JSON values; undefined if SDS is not served. */
   sds?(): unknown;
   /** The relations of the configuration, in its order. */
@@ -66,6 +70,7 @@ export function buildConfigDump(source: StatusSource): unknown {
     federation: describeFederation(source.federation?.() ?? []),
     bundle_endpoint: describeEndpoint(source.bundleEndpoint?.()),
     policy_files: (source.policyFiles?.() ?? []).map(describePolicyFile),
+    deny_list: describeDenyList(source.denyList?.()),
     last_reload: describeReload(source.lastReload()),
     config: withoutSecrets(source.config()),
   };
@@ -144,6 +149,18 @@ function describeCrl(crl: Crl): object {
     issuer: crl.issuer,
     this_update: isoTime(crl.thisUpdateMs),
     next_update: crl.nextUpdateMs === undefined ? null : isoTime(crl.nextUpdateMs),
+  };
+}
+
+function describeDenyList(status: DenyListStatus | undefined): object | null {
+  if (status === undefined) return null;
+  const { file, entries, readAtMs, failure } = status;
+  return {
+    file,
+    entries,
+    read_at: isoTime(readAtMs),
+    failed_at: failure === undefined ? null : isoTime(failure.atMs),
+    problems: failure === undefined ? [] : formatIssues(failure.problems).split('\n'),
   };
 }
 

@@ -5,6 +5,7 @@ import type { Log } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { createHttpService, json, plain, type HttpService, type Reply, type Routes } from './http.ts';
 import { buildConfigDump, type StatusSource } from './inventory.ts';
+import { buildPolicyPage, MOST_LISTED, type PolicyStatus } from './policy-page.ts';
 import { formatReadiness, formatReadinessVerbose, type Readiness } from './readiness.ts';
 
 export interface MetricsServerOptions {
@@ -19,6 +20,8 @@ export interface AdminServerOptions {
   readonly metrics: Metrics;
   readonly readiness: Readiness;
   readonly status: StatusSource;
+  /** Of each listener. */
+  readonly policies: () => readonly PolicyStatus[];
   readonly log: Pick<Log, 'level' | 'setLevel'>;
   readonly events: Pick<Events, 'logLevelChanged'>;
   /** Begins to drain; returns at once. Called again if asked again. */
@@ -49,6 +52,7 @@ export function createAdminServer(options: AdminServerOptions): HttpService {
     routes: {
       ...probeRoutes(options.metrics, options.readiness),
       '/config_dump': { GET: () => dump(options.status) },
+      '/policy': { GET: ({ search }) => policyPage(options.policies(), search, options.status.now()) },
       '/shutdown': {
         POST() {
           options.shutdown();
@@ -99,6 +103,15 @@ function dump(status: StatusSource): Reply {
   const reply = json(200, buildConfigDump(status));
   // Nothing above puts a key in; if something ever does, nobody gets to see it.
   return reply.body.includes('PRIVATE KEY') ? plain(500, 'internal error') : reply;
+}
+
+async function policyPage(all: readonly PolicyStatus[], search: URLSearchParams, nowMs: number): Promise<Reply> {
+  const limit = search.get('limit') ?? String(MOST_LISTED);
+  if (!/^\d{1,4}$/.test(limit) || Number(limit) > MOST_LISTED) return plain(400, `limit must be a number up to ${MOST_LISTED}`);
+  const name = search.get('listener');
+  const asked = name === null ? all : all.filter(({ listener }) => listener.name === name);
+  if (name !== null && asked.length === 0) return plain(404, 'there is no such listener');
+  return json(200, await buildPolicyPage(asked, Number(limit), nowMs));
 }
 
 function readLevel(body: unknown): LogLevel | undefined {

@@ -21,7 +21,7 @@ export interface Question {
  * A rule of the policy: `index` is its place among those of its effect, as they were written. `at` is where it is written, if the policy
  * has a file of its own, or the line of the list that names the peer.
  */
-export type RuleRef = Pick<Rule, 'effect' | 'index' | 'text'> & { readonly at: string | undefined };
+export type RuleRef = Pick<Rule, 'effect' | 'index' | 'text'> & { readonly at?: string | undefined };
 
 /** What may keep a rule from matching, the nearest first. */
 export const MISSED_KEYS = ['time', 'method', 'path', 'host', 'segment', 'trust domain'] as const;
@@ -73,14 +73,10 @@ export function explain(policy: Policy, { peer, request, nowMs }: Question): Res
 
 /**
  * For a line of the log: the rule that nearly allowed what no rule allows, bounded in length. Undefined if none did, if the
- * answer is another one, and of a policy of more than `mostRules` rules, each counted with its paths and windows: what a
- * stranger can repeat must cost little.
+ * answer is another one, and of a policy that is not short.
  */
 export function nearestMiss(policy: Policy, question: Question, mostRules: number): string | undefined {
-  const rules = policy.bare.length + policy.rules.length;
-  if (rules > mostRules) return undefined;
-  const parts = policy.rules.reduce((sum, { paths, windows }) => sum + (paths?.length ?? 0) + (windows?.length ?? 0), 0);
-  if (rules + parts > mostRules) return undefined;
+  if (!isShort(policy, mostRules)) return undefined;
   const explained = explain(policy, question);
   if (!explained.ok || explained.value.verdict.allowed) return undefined;
   const [nearest] = explained.value.misses;
@@ -101,6 +97,13 @@ function refTo({ effect, index, text, peer: named }: Rule, policy: Policy, peer:
   const line = named.kind === 'list' ? (named.ids.lineOf(peer) ?? named.ids.lineOf(named.ids.elsewhere(peer) ?? peer)) : undefined;
   const listed = named.kind === 'list' && line !== undefined ? `${named.ids.file}:${line}:1` : undefined;
   return { effect, index, text, at: listed ?? policy.placeOf(effect, index) };
+}
+
+/** Whether there are at most `mostRules` rules, each counted with its paths and windows: what a stranger can repeat must cost little. */
+export function isShort({ bare, rules }: Policy, mostRules: number): boolean {
+  const count = bare.length + rules.length;
+  if (count > mostRules) return false;
+  return rules.reduce((sum, { paths, windows }) => sum + (paths?.length ?? 0) + (windows?.length ?? 0), count) <= mostRules;
 }
 
 function nearest(policy: Policy, effect: Effect, peer: SpiffeId, request: RequestFacts | undefined, nowMs: number): readonly Miss[] {

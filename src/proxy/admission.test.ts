@@ -58,6 +58,7 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
     policy: () => policy,
     room,
     placeTimeoutMs: never,
+    refused: never,
     finish: (session) => void finished.push(session),
     admitted: never,
   });

@@ -3,9 +3,11 @@ import { messageOf } from '../lib/errors.ts';
 import type { IdentityView } from '../identity/store.ts';
 import { authorise } from '../policy/judge.ts';
 import type { Policy } from '../policy/policy.ts';
-import type { DenyReason } from '../policy/verdict.ts';
+import { policyReason, type DenyReason } from '../policy/verdict.ts';
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { ListenerRef } from '../telemetry/records.ts';
+import type { RefusalEvent } from '../telemetry/refusals.ts';
 import { describeLeaf, type PeerJudge, type PeerRole, type ProvenPeer } from '../tls/peer.ts';
 import type { HandshakeInProgress, HandshakeOutcome, SecureConnection } from '../transport/connection.ts';
 import type { Gate } from './gate.ts';
@@ -25,6 +27,8 @@ export interface AdmissionOptions {
   policy(): Policy;
   /** How long anybody waits for a place among the connections. */
   placeTimeoutMs(): number;
+  /** A peer is refused as a whole, or only audit lets it in. */
+  readonly refused: (event: RefusalEvent) => void;
   /** The session is over: what it had open was dropped. */
   readonly finish: (session: Session) => void;
   /** The peer is admitted and has its place: the session is a live connection from here on. */
@@ -181,11 +185,21 @@ export class Admission {
     session.rule = undefined;
     session.audited = undefined;
     const judged = this.#judge(options, connection);
-    const authenticated = options.session.peer?.peerId !== undefined;
-    events.handshakeFinished(ref, authenticated ? 'ok' : (session.denied ?? 'ok'), session.handshakeMs ?? 0);
-    if (authenticated) events.authorised(ref, session.denied === undefined ? 'allow' : 'deny', session.rule ?? '', session.audited);
+    const peer = options.session.peer?.peerId;
+    events.handshakeFinished(ref, peer === undefined ? (session.denied ?? 'ok') : 'ok', session.handshakeMs ?? 0);
+    if (peer !== undefined) {
+      events.authorised(ref, session.denied === undefined ? 'allow' : 'deny', session.rule ?? '', session.audited);
+      this.#noteRefusal(options, peer);
+    }
     if (!judged.ok) connection.abort();
     return judged;
+  }
+
+  /** Of a peer whose protocol has words for a refusal, each request is noted instead. */
+  #noteRefusal({ session: { denied, audited }, tellsDenied }: AuthenticateOptions, peer: SpiffeId): void {
+    const reason = policyReason(denied ?? audited);
+    if (reason !== undefined && tellsDenied !== true)
+      this.#options.refused({ peer, reason, isEnforced: denied !== undefined, request: undefined });
   }
 
   /**

@@ -18,8 +18,9 @@ import type { X509Svid } from '../spiffe/x509-svid.ts';
 import type { SdsMissingReason } from '../telemetry/sds-records.ts';
 import { toPem } from '../spiffe/pem.ts';
 import { envoyRefusal } from './envoy-refusals.ts';
+import { sayPolicy, type SaidEntry } from './expression.ts';
 import { sentAuthorities, usableCrls } from './revocation.ts';
-import { sanMatchers, type MatcherProblem } from './san-matchers.ts';
+import { sanMatchers } from './san-matchers.ts';
 import type { ValidationForm } from './validation-form.ts';
 
 /** One secret, as one name and one form of it. Its bytes hold a private key: they are in no field, so that nothing shows them by mistake. */
@@ -45,7 +46,7 @@ export interface Catalogue {
   lookup(name: string, form: ValidationForm): Lookup;
   /** Sentences about revocation lists that Envoy could not use, and so are left out, or for which it refuses all peers. */
   readonly notes: readonly string[];
-  /** Wall time, milliseconds since 1970, from which the catalogue is another although the snapshot is the same. */
+  /** Wall time, milliseconds since 1970, from which the catalogue may be another although nothing that it is made of is. */
   readonly changesAtMs: number | undefined;
 }
 
@@ -59,7 +60,7 @@ export interface CatalogueOptions {
   readonly crls: boolean;
   /** Policies that go, as matchers, into the validation contexts of these names. */
   readonly policies: ReadonlyMap<string, Policy>;
-  /** Authorities that it names go into no validation context. */
+  /** Authorities that it names go into no validation context, and peers by their SPIFFE IDs into no matchers. */
   readonly denyList: DenyList;
 }
 
@@ -103,7 +104,9 @@ class SnapshotCatalogue implements Catalogue {
       return [notBeforeMs, notAfterMs + 1].filter((boundary) => boundary > nowMs);
     });
     boundaries.push(...looked.flatMap((crls) => (crls.ok ? crls.value.boundariesMs : [])));
-    this.changesAtMs = boundaries.length === 0 ? undefined : Math.min(...boundaries);
+    boundaries.push(...[...options.policies.values()].map((policy) => policy.nextLook(nowMs)));
+    const soonest = Math.min(Infinity, ...boundaries);
+    this.changesAtMs = soonest === Infinity ? undefined : soonest;
   }
 
   names(): readonly string[] {
@@ -181,9 +184,10 @@ class SnapshotCatalogue implements Catalogue {
       return missing('empty_bundle', `the bundle${which} has no authorities that can be relied on`);
     }
     const policy = this.#options.policies.get(name);
-    const matchers = policy === undefined ? undefined : sanMatchers(policy, ofAll ? undefined : trusted[0]?.trustDomain);
-    if (matchers !== undefined && !matchers.ok) return missing(matchers.error.problem, matchers.error.detail);
-    const admitted = matchers?.value.trustDomain;
+    const said = policy === undefined ? undefined : sayPolicy(policy, ofAll ? undefined : trusted[0]?.trustDomain, this.#nowMs);
+    if (said !== undefined && !said.ok) return missing(said.error.problem, said.error.detail);
+    const admitted = said?.value.trustDomain;
+    const matchers = said === undefined ? [] : sanMatchers(said.value.entries.filter((entry) => !this.#isDenied(entry)));
     const sorted = trusted
       .filter(({ trustDomain }) => admitted === undefined || trustDomain === admitted)
       .toSorted((a, b) => (a.trustDomain < b.trustDomain ? -1 : 1));
@@ -196,10 +200,15 @@ class SnapshotCatalogue implements Catalogue {
         ...authorities.map(({ sha256 }) => sha256),
         ...crls.map(({ sha256 }) => sha256),
       ]),
-      ...(matchers?.value.matchers ?? []).map(({ matcher }) => JSON.stringify(matcher?.matchPattern)),
+      ...matchers.map(({ matcher }) => JSON.stringify(matcher?.matchPattern)),
     );
-    const message = (): SecretMessage => validationMessage(name, form, sorted, matchers?.value.matchers ?? []);
+    const message = (): SecretMessage => validationMessage(name, form, sorted, matchers);
     return { found: true, secret: new EncodedSecret(name, 'bundle', version, message) };
+  }
+
+  /** Whether the deny list names the one peer of an entry. Of a pattern, nobody can be left out. */
+  #isDenied(entry: SaidEntry): boolean {
+    return 'exact' in entry && this.#options.denyList.refusal(entry.exact, []) !== undefined;
   }
 
   /** What of a bundle goes into a validation context, in an order of its own: that of the agent's message means nothing. */
@@ -245,7 +254,7 @@ class EncodedSecret implements Secret {
   }
 }
 
-function missing(reason: SdsMissingReason | MatcherProblem, detail: string): Missing {
+function missing(reason: SdsMissingReason, detail: string): Missing {
   return { found: false, reason, detail };
 }
 

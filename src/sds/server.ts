@@ -2,9 +2,10 @@ import { createServer, type AddressInfo, type Server as NetServer, type Socket }
 import type { SdsConfig } from '../config/config.ts';
 import { formatAddress, type Address } from '../config/units.ts';
 import type { IdentityView } from '../identity/store.ts';
-import { LONGEST_TIMER_MS, type Clock, type Timer } from '../lib/clock.ts';
+import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
 import type { Service } from '../lib/service.ts';
+import { WallAlarm } from '../lib/wall-alarm.ts';
 import { createWatch } from '../lib/watch.ts';
 import type { DenyList } from '../policy/deny-list.ts';
 import type { Policy } from '../policy/policy.ts';
@@ -59,7 +60,6 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
   let listener: NetServer | undefined;
   let prepared: PreparedUnixSocket | undefined;
   let bound: Address | undefined;
-  let expiry: Timer | undefined;
   let look: Timer | undefined;
   let unsubscribe: (() => void) | undefined;
   let stopped: Promise<void> | undefined;
@@ -78,19 +78,16 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
 
   const rebuild = (): void => {
     const snapshot = identity.current();
-    expiry?.cancel();
     if (snapshot === undefined) return;
     const nowMs = clock.now();
     catalogue = buildCatalogue(snapshot, { ...config, policies: deps.policies(), denyList: deps.denyList() }, nowMs);
     events.notes(catalogue.notes);
     if (isServing.get() !== true) isServing.set(true);
-    const { changesAtMs } = catalogue;
-    if (changesAtMs !== undefined) {
-      // A date may be far away, and the wall clock may be set: it is looked at again in an hour at the latest.
-      expiry = clock.after(Math.min(changesAtMs - nowMs, LONGEST_TIMER_MS), rebuild);
-    }
+    alarm.set(nowMs, catalogue.changesAtMs ?? Infinity);
     pusher.changed();
   };
+  /** SVIDs, revocation lists and rules begin and end. */
+  const alarm = new WallAlarm(clock, rebuild);
 
   const connectionDeps: ConnectionDeps = {
     config,
@@ -176,7 +173,7 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
       stopped ??= (async () => {
         unsubscribe?.();
         pusher.stop();
-        expiry?.cancel();
+        alarm.stop();
         look?.cancel();
         await prepared?.release();
         listener?.close();

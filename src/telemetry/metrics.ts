@@ -47,6 +47,14 @@ export interface ListenerMetrics {
 /** By status and result in one number. A status is one of 500, so this stays small whatever an application answers. */
 export type RequestCounts = Map<number, number>;
 
+/** On how many connections the rule with that text decided; undefined if that was not counted. */
+export function decidedBy({ allowed, denied, allowedInAudit }: ListenerMetrics, rule: string): number | undefined {
+  return [allowed, denied, allowedInAudit].reduce<number | undefined>((sum, tally) => {
+    const count = tally.of(rule);
+    return sum === undefined || count === undefined ? undefined : sum + count;
+  }, 0);
+}
+
 export function countRequest(counts: RequestCounts, status: number, result: HttpResult): void {
   const key = HTTP_RESULTS.indexOf(result) * 1000 + status;
   counts.set(key, (counts.get(key) ?? 0) + 1);
@@ -55,6 +63,8 @@ export function countRequest(counts: RequestCounts, status: number, result: Http
 /** Counts by a name that is bounded in practice (configuration, error codes): beyond the limit all new names count as `other`. */
 export interface Tally {
   add(name: string): void;
+  /** Undefined if it may be among `other`. */
+  of(name: string): number | undefined;
   entries(): Iterable<readonly [string, number]>;
 }
 
@@ -489,6 +499,7 @@ export function createTally(known: readonly string[]): Tally {
       else if (counts.size < MAX_TALLY_NAMES) counts.set(name, 1);
       else counts.set('other', (counts.get('other') ?? 0) + 1);
     },
+    of: (name) => counts.get(name) ?? (counts.has('other') ? undefined : 0),
     entries: () => counts,
   };
 }

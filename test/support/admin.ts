@@ -58,6 +58,15 @@ export async function createAdminParts() {
     logLevel: (): LogLevel => log.level(),
     metricsServer: (config: AdminConfig = LOOPBACK) => createMetricsServer({ config, metrics, readiness }),
     adminServer: (config: AdminConfig = LOOPBACK, source: StatusSource = status) =>
-      createAdminServer({ config, metrics, readiness, status: source, log, events, shutdown: () => void shutdowns.push(clock.now()) }),
+      createAdminServer({
+        config,
+        metrics,
+        readiness,
+        status: source,
+        policies: () => [],
+        log,
+        events,
+        shutdown: () => void shutdowns.push(clock.now()),
+      }),
   };
 }
