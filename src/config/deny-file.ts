@@ -121,7 +121,7 @@ export async function readDenyFile(file: string): Promise<Result<DenyList, DenyF
   const reader = new DenyLineReader(file);
   const unread = await readWhole(file, (bytes) => reader.push(bytes));
   const [issue, ...more] = reader.finish();
-  // What is wrong with a line is known of as much as was read.
+  // The lines of one that was changed meanwhile are nobody's.
   if (unread !== undefined) return err([unread]);
   return issue === undefined ? ok(await inTurns(reader.builder.build(file))) : err([issue, ...more]);
 }
