@@ -9,8 +9,10 @@ import { planReload, withPolicyOf } from './config/reload.ts';
 import { formatAddress, parseEndpoint, type Address } from './config/units.ts';
 import { createExposureWatch } from './admin/exposure.ts';
 import { MOST_CONNECTIONS, type HttpService } from './admin/http.ts';
+import { HeldBook } from './admin/held-book.ts';
 import type { ListenerStatus, ReloadStatus } from './admin/inventory.ts';
 import { isoTime } from './admin/iso-time.ts';
+import { PeerBook } from './admin/peer-book.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from './admin/server.ts';
 import { federationCheck } from './admin/federation.ts';
@@ -34,6 +36,7 @@ import type { SdsServer } from './sds/server.ts';
 import { describeWithheld, sdsPolicies, withheldMatchers } from './sds/withheld.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
 import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
+import type { SdsStatus } from './telemetry/sds-records.ts';
 import { createLogger, type LogDestination } from './telemetry/logger.ts';
 import { createMetrics, decidedBy } from './telemetry/metrics.ts';
 import { createRefusals } from './telemetry/refusals.ts';
@@ -113,11 +116,15 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const files = createFileBudget(filePlan);
   const maxKeptBytes = deps.maxKeptBytes ?? MAX_KEPT_BYTES;
   const waiting = { inbound: new WaitingRoom(maxKeptBytes), outbound: new WaitingRoom(maxKeptBytes) };
+  const peers = new PeerBook(() => clock.now());
+  const held = new HeldBook();
+  view.subscribe((snapshot) => held.update(snapshot, clock.now()));
   const listenerDeps: ListenerDeps = {
     identity: view,
     contexts,
     judge: createPeerJudge(denyList),
     denyList,
+    peers,
     events,
     refusals,
     clock,
@@ -178,7 +185,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       maxConnections: filePlan.bundle_endpoint.most,
     });
   const metricsServer =
-    config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness, maxConnections: filePlan.metrics.most });
+    config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness, events, maxConnections: filePlan.metrics.most });
   const adminServer =
     config.admin &&
     createAdminServer({
@@ -207,9 +214,16 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         lastReload: () => lastReload,
         policyFiles: () => deps.policyFiles?.status() ?? [],
         denyList: () => denyFile.status(),
-        sds: () => sds?.status(),
+        sds: () => sds?.describe(),
         federation: () => federation?.status() ?? [],
         bundleEndpoint: () => bundleEndpoint?.status(),
+      },
+      inventory: {
+        held,
+        peers,
+        clock,
+        connections: () => listeners.map(({ ref, sessions }) => ({ listener: ref, sessions })),
+        sds: () => sds?.status(),
       },
     });
 
@@ -527,18 +541,26 @@ interface SdsParts {
 }
 
 /** The SDS server, and with it gRPC, which is loaded when the other addresses are bound. */
-function sdsService({ events, ...parts }: SdsParts): Service & Pick<SdsServer, 'address' | 'policyChanged'> & { status(): unknown } {
+function sdsService({ events, ...parts }: SdsParts): Service &
+  Pick<SdsServer, 'address' | 'policyChanged'> & {
+    status(): SdsStatus | undefined;
+    describe(): unknown;
+  } {
   let server: SdsServer | undefined;
-  let status: ((server: SdsServer) => unknown) | undefined;
+  let status: SdsStatus | undefined;
+  let describe: (() => unknown) | undefined;
   return {
     name: 'SDS',
     address: () => server?.address(),
     policyChanged: () => server?.policyChanged(),
-    status: () => (server === undefined ? undefined : status?.(server)),
+    status: () => status,
+    describe: () => describe?.(),
     async start(signal) {
-      const [{ createSdsServer }, { describeSds }] = await Promise.all([import('./sds/server.ts'), import('./sds/status.ts')]);
-      status = describeSds;
-      server = createSdsServer({ ...parts, events: events.sds });
+      const [{ createSdsServer }, { describeSds, sdsStatus }] = await Promise.all([import('./sds/server.ts'), import('./sds/status.ts')]);
+      const made = createSdsServer({ ...parts, events: events.sds });
+      server = made;
+      status = sdsStatus(made);
+      describe = () => describeSds(made);
       await server.start(signal);
     },
     async stop(deadline) {

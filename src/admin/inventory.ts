@@ -8,6 +8,7 @@ import type { Certificate } from '../spiffe/certificate.ts';
 import type { Crl } from '../spiffe/crl.ts';
 import type { EndpointStatus, RelationStatus } from '../telemetry/federation-records.ts';
 import type { ListenerCounters, ListenerRef } from '../telemetry/records.ts';
+import { keyType } from './certificates.ts';
 import { describeEndpoint, describeFederation } from './federation.ts';
 import { isoTime } from './iso-time.ts';
 
@@ -177,12 +178,6 @@ function describeReload(reload: ReloadStatus | undefined): object | null {
 
 function describePolicyFile({ file, lists, entries, loadedAtMs, problems }: PolicyFileStatus): object {
   return { file, lists, entries, loaded_at: isoTime(loadedAtMs), result: problems.length === 0 ? 'ok' : 'failed', problems };
-}
-
-/** Such as `ec prime256v1`, `rsa 2048`, `ed25519`. */
-function keyType(key: KeyObject): string {
-  const detail = key.asymmetricKeyDetails?.namedCurve ?? key.asymmetricKeyDetails?.modulusLength;
-  return `${key.asymmetricKeyType ?? 'unknown'}${detail === undefined ? '' : ` ${detail}`}`;
 }
 
 const SECRET_NAME = /key(?:pem)?$|secret|password|passphrase|token/i;

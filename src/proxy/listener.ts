@@ -28,6 +28,7 @@ import { brokenProblem } from '../forward/outcome.ts';
 import { Session } from '../forward/session.ts';
 import { forwardBytes, type Side } from '../forward/tcp-forwarder.ts';
 import type { WaitingRoom } from './waiting-room.ts';
+import type { PeerWitness } from './witness.ts';
 
 export interface ListenerDeps {
   readonly identity: IdentityView;
@@ -35,6 +36,7 @@ export interface ListenerDeps {
   readonly judge: PeerJudge;
   /** In force now; `judge` asks the same. */
   readonly denyList: () => DenyList;
+  readonly peers: PeerWitness;
   readonly events: Events;
   readonly refusals: Refusals;
   readonly clock: Clock;
@@ -142,6 +144,11 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
 
   get openConnections(): number {
     return this.#connections.size + this.#pending.size;
+  }
+
+  /** The live connections, in no order. */
+  get sessions(): Iterable<Session> {
+    return this.#connections.sessions;
   }
 
   get limits(): Limits {
@@ -329,6 +336,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   /** Writes the session's line and gives back what it held. Whatever was open has been dropped or is closed. */
   protected finish(session: Session): void {
     if (!session.end()) return;
+    this.leave(session);
     if (this.#pending.delete(session)) {
       this.#files.pending.give(FILES_A_CONNECTION);
       this.#gate.handshakeEnded();
@@ -340,6 +348,20 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     this.deps.events.connectionClosed(this.ref, session.record(this.deps.clock), () =>
       this.#nearMiss(session.peer?.peerId, undefined, MOST_RULES_OF_CONNECTION),
     );
+  }
+
+  /** The session's connection to a server that proved who it is has begun. */
+  protected join(session: Session, proven: ProvenPeer): void {
+    this.leave(session);
+    if (session.ended) return;
+    session.proven = proven;
+    this.deps.peers.joined(this.ref, proven);
+  }
+
+  /** It has ended. */
+  protected leave(session: Session): void {
+    if (session.proven !== undefined) this.deps.peers.left(session.proven);
+    session.proven = undefined;
   }
 
   protected requestFinished(record: RequestRecord): void {

@@ -1,8 +1,8 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { DENY_REASONS, POLICY_REASONS, type DenyReason, type PolicyReason } from '../policy/verdict.ts';
-import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS } from './records.ts';
-import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason } from './records.ts';
+import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from './records.ts';
+import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason, StatusRefusal } from './records.ts';
 import { Durations, registerDurations, type DurationSeries } from './durations.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
 import { registerFederationMetrics, type FederationMetrics } from './federation-metrics.ts';
@@ -91,6 +91,7 @@ export interface Metrics {
   readonly configReloads: { ok: number; failed: number };
   readonly denyListReloads: { ok: number; failed: number };
   readonly policyFileReloads: { ok: number; failed: number };
+  readonly statusRefusals: Readonly<Record<'metrics' | 'admin', Record<StatusRefusal, number>>>;
   readonly sds: SdsMetrics;
   readonly federation: FederationMetrics;
   setWorkloadApiConnected(connected: boolean): void;
@@ -368,6 +369,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
     add({ result: 'ok' }, denyListReloads.ok);
     add({ result: 'failed' }, denyListReloads.failed);
   });
+  const statusRefusals = { metrics: zeroes(STATUS_REFUSALS), admin: zeroes(STATUS_REFUSALS) };
+  counter('status_requests_refused_total', 'Requests that the metrics or admin listener refused', ['listener', 'reason'], (add) => {
+    for (const listener of ['metrics', 'admin'] as const)
+      for (const reason of STATUS_REFUSALS) add({ listener, reason }, statusRefusals[listener][reason]);
+  });
   const denyListEntries = gauge('deny_list_entries', 'Entries of the deny list in force; 0 without one');
   const policyFileReloads = { ok: 0, failed: 0 };
   counter('policy_file_reloads_total', 'Reloads of policy files, each with its lists', ['result'], (add) => {
@@ -424,6 +430,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     configReloads,
     denyListReloads,
     policyFileReloads,
+    statusRefusals,
     sds,
     federation,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
