@@ -66,6 +66,9 @@ export interface Events {
   denyListLoaded(file: string, entries: number): void;
   denyListReloaded(reload: DenyListDifference): void;
   denyListReloadFailed(problems: readonly string[]): void;
+  policyFileLoaded(file: string, entries: number): void;
+  policyFileReloaded(reload: DenyListDifference & { readonly file: string }): void;
+  policyFileReloadFailed(file: string, problems: readonly string[]): void;
   stopping(reason: string, openConnections: number): void;
   stopped(drained: boolean, forcedConnections: number): void;
 }
@@ -283,6 +286,18 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     denyListReloadFailed(problems) {
       metrics.denyListReloads.failed += 1;
       logger.error({ problems }, 'deny list not reloaded; the old one stays in force');
+    },
+    policyFileLoaded(file, entries) {
+      logger.info({ file, entries }, 'policy file in force');
+    },
+    policyFileReloaded({ file, entries, added, removed }) {
+      metrics.policyFileReloads.ok += 1;
+      const differences = [...added.first.map((entry) => `+ ${entry}`), ...removed.first.map((entry) => `- ${entry}`)];
+      logger.info({ file, entries, added: added.count, removed: removed.count, differences }, 'policy file reloaded');
+    },
+    policyFileReloadFailed(file, problems) {
+      metrics.policyFileReloads.failed += 1;
+      logger.error({ file, problems }, 'policy file not reloaded; the old policy stays in force');
     },
     stopping(reason, openConnections) {
       logger.info({ reason, open_connections: openConnections }, 'stopping');
