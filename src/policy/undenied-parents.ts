@@ -1,6 +1,6 @@
 import type { Pattern } from './pattern.ts';
 import { namesPeer, type Policy } from './policy.ts';
-import { isTimed, type Rule } from './rule.ts';
+import { isTimed, type ListedPeers, type Rule } from './rule.ts';
 import type { SegmentPattern } from './segment-trie.ts';
 
 /**
@@ -36,8 +36,9 @@ function hasAll(all: ReadonlySet<string> | undefined, some: ReadonlySet<string> 
   return all === undefined || (some !== undefined && some.isSubsetOf(all));
 }
 
-function namesAll(rule: Rule, peers: Pattern): boolean {
+function namesAll(rule: Rule, peers: Pattern | ListedPeers): boolean {
   if (peers.kind === 'exact') return namesPeer(rule, peers.id);
+  if (peers.kind === 'list') return rule.peer.kind === 'list' && rule.peer.ids.digest === peers.ids.digest;
   return rule.peer.kind === 'segments' && rule.peer.trustDomain === peers.trustDomain && covers(rule.peer, peers);
 }
 

@@ -3,7 +3,9 @@ import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { DenyLineReader } from '../../src/config/deny-lines.ts';
+import { IdsLineReader } from '../../src/config/ids-file.ts';
 import { formatIssues, judge, type ConfigIssue } from '../../src/config/issue.ts';
+import { parsePolicyText } from '../../src/config/policy-text.ts';
 import { overlay } from '../../src/config/precedence.ts';
 import { questionTableSchema } from '../../src/config/questions.ts';
 import { planReload } from '../../src/config/reload.ts';
@@ -12,7 +14,9 @@ import type { Config } from '../../src/config/config.ts';
 import { parseYaml } from '../../src/config/yaml.ts';
 import { answerQuestion, describeAnswer, putQuestion } from '../../src/cli/question.ts';
 import { describeConfig } from '../../src/cli/check.ts';
-import type { Result } from '../../src/lib/result.ts';
+import { atOnce } from '../../src/lib/at-once.ts';
+import { err, ok, type Result } from '../../src/lib/result.ts';
+import type { IdList } from '../../src/policy/id-list.ts';
 import { factsOf } from '../../src/policy/judge.ts';
 import { compilePolicy } from '../../src/policy/policy.ts';
 import { comparableHost, comparablePath } from '../../src/policy/request.ts';
@@ -71,6 +75,23 @@ const BUNDLE = JSON.stringify({
   ],
 });
 
+const POLICY = `# shared
+allow:
+  - spiffe://example.org/web
+  - { peer: "spiffe://example.org/ns/*", methods: [GET, HEAD], paths: [/orders/**], notAfter: 2027-01-31T09:00:00+01:00 }
+  - { idsFile: partners.txt, mode: audit }
+deny:
+  - { idsFile: gone.txt, hosts: [shop.example] }
+mode: enforce
+...
+`;
+const LIST = `# partners
+spiffe://example.org/a
+  spiffe://partner.example/b # and a comment
+
+...
+`;
+
 /** What changes the meaning of YAML, JSON or a rule. */
 const NASTY: readonly string[] = [
   '\n', '\r', '\r\n', '\t', ' ', '  ', '    ', '\0', '\x7f', '\x85', '\u2028', '\ufeff', '\ufffd', '\ud800', '\u{1f422}', ':', ': ', '- ', '? ', '#', ' # ',
@@ -85,7 +106,7 @@ const NASTY: readonly string[] = [
 ]; // prettier-ignore
 
 const KEYS = [
-  'workloadApi', 'endpoint', 'inbound', 'outbound', 'listen', 'to', 'allow', 'deny', 'expect', 'peer', 'methods', 'paths', 'hosts', 'notBefore', 'notAfter',
+  'workloadApi', 'endpoint', 'inbound', 'outbound', 'listen', 'to', 'allow', 'deny', 'expect', 'policyFile', 'idsFile', 'peer', 'methods', 'paths', 'hosts', 'notBefore', 'notAfter',
   'windows', 'days', 'from', 'timeZone', 'mode', 'policyMode', 'protocol', 'http', 'alpn', 'limits', 'metrics', 'admin', 'sds', 'federation', 'bundleEndpoint',
   'revocations', 'file', 'log', 'level', 'drainTimeout', 'name', 'identity', 'proxyProtocol', 'acceptFrom', 'send', 'unsafeTarget', 'unsafeListen',
   'unsafeAllowAnyInTrustDomain', 'matchers', 'secret', 'listener', 'method', 'path', 'host', 'at', 'rule', '__proto__', 'constructor', '', '0',
@@ -93,7 +114,14 @@ const KEYS = [
 
 const PATHS = pathTargets();
 
-const schema = createConfigSchema({ groupId: (name) => (name === 'scute' ? 7 : undefined) });
+const LISTED = listOf(Buffer.from('spiffe://example.org/a\n...\n'));
+const SHARED = compilePolicy({ allow: ['spiffe://example.org/web'] });
+assert.ok(SHARED.ok && LISTED.ok);
+
+const schema = createConfigSchema({
+  groupId: (name) => (name === 'scute' ? 7 : undefined),
+  files: { resolve: (file) => `/fuzz/${file}`, policyOf: () => SHARED.value, idsOf: () => LISTED.value },
+});
 const SOURCES = { file: 'fuzz.yaml', flags: {}, env: { SPIFFE_ENDPOINT_SOCKET: 'unix:///run/agent.sock' } };
 
 function configOf(text: string): Result<Config, readonly ConfigIssue[]> {
@@ -108,7 +136,18 @@ const GOOD = CONFIGS.map((text) => {
 });
 
 /** The subjects, each of which must be met and must take some of its cases. */
-export const SUBJECTS = ['configuration', 'questions', 'deny list', 'rule', 'window', 'request', 'SPIFFE ID', 'bundle'] as const;
+export const SUBJECTS = [
+  'configuration',
+  'questions',
+  'policy file',
+  'deny list',
+  'list of IDs',
+  'rule',
+  'window',
+  'request',
+  'SPIFFE ID',
+  'bundle',
+] as const;
 export type Subject = (typeof SUBJECTS)[number];
 
 /** One case: the same for the same number. Throws with the input if a reader does. Answers whether it was good. */
@@ -159,6 +198,31 @@ const CHECKS: Readonly<Record<Subject, (draws: Draws) => boolean>> = {
       assert.deepEqual(inParts.finish(), issues);
       if (issues.length > 0) return located(issues);
       for (const steps = whole.builder.build('fuzz.yaml'); steps.next().done !== true;);
+      return true;
+    });
+  },
+  'policy file'(draws) {
+    const text = draws.once(3) ? `${written(draws, 0)}\n...\n` : mutated(draws, POLICY);
+    return told(text, () => {
+      const parsed = parsePolicyText(text, '/fuzz/policy.yaml');
+      if (!parsed.ok) return located(parsed.error);
+      const { spec, places } = parsed.value;
+      assert.equal(places.allow.length, spec.allow.length * 2);
+      const compiled = compilePolicy(spec, { idsOf: () => LISTED.value });
+      return compiled.ok || sentences(compiled.error.map(({ message }) => message));
+    });
+  },
+  'list of IDs'(draws) {
+    const bytes = Buffer.from(mutated(draws, LIST), draws.once(2) ? 'utf8' : 'latin1');
+    return told(bytes.toString('latin1'), () => {
+      const whole = listOf(bytes);
+      const inParts = listOf(bytes, () => 1 + draws.below(40));
+      if (!whole.ok) {
+        assert.deepEqual(inParts, whole);
+        return located(whole.error);
+      }
+      assert.ok(inParts.ok);
+      assert.equal(inParts.value.size, whole.value.size);
       return true;
     });
   },
@@ -324,4 +388,16 @@ function drawWindow(draws: Draws): Parameters<typeof parseWindow>[0] {
     to: time(),
     timeZone: draws.once(6) ? draws.of(NASTY) : zone,
   };
+}
+
+/** A list as its file is read: whole, or in parts of such sizes. */
+function listOf(bytes: Buffer, size: () => number = () => bytes.length): Result<IdList, readonly ConfigIssue[]> {
+  const reader = new IdsLineReader('fuzz.txt');
+  for (let at = 0; at < bytes.length;) {
+    const end = at + size();
+    if (!reader.push(bytes.subarray(at, end))) break;
+    at = end;
+  }
+  const issues = reader.finish();
+  return issues.length > 0 ? err(issues) : ok(atOnce(reader.builder.build('fuzz.txt', '', undefined)));
 }
