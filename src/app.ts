@@ -3,8 +3,10 @@ import type { BundleEndpointConfig, Config, FederationConfig, SdsConfig } from '
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
 import { NO_DENY_FILE, type DenyListView } from './config/deny-file.ts';
 import { formatIssues } from './config/issue.ts';
+import { unsafeKeepsOf } from './config/live-rules.ts';
 import { planReload } from './config/reload.ts';
 import { formatAddress, parseEndpoint, type Address } from './config/units.ts';
+import { isSelected, type DrainSelection } from './admin/drain.ts';
 import { createExposureWatch } from './admin/exposure.ts';
 import { MOST_CONNECTIONS, type HttpService } from './admin/http.ts';
 import type { ListenerStatus, ReloadStatus } from './admin/inventory.ts';
@@ -26,6 +28,7 @@ import { createFileBudget, FILE_USES, planFiles } from './transport/file-budget.
 import { InboundListener } from './proxy/inbound.ts';
 import type { ListenerDeps } from './proxy/listener.ts';
 import { OutboundListener } from './proxy/outbound.ts';
+import { Turns } from './proxy/turns.ts';
 import { MAX_KEPT_BYTES, WaitingRoom } from './proxy/waiting-room.ts';
 import type { SdsServer } from './sds/server.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
@@ -112,13 +115,15 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     denyList,
     events,
     clock,
+    turns: new Turns(clock),
+    drainTimeoutMs: () => current.drainTimeoutMs,
     files,
     waiting,
   };
+  let current = config;
   const inbound = config.inbound.map((settings) => new InboundListener(settings, listenerDeps));
   const outbound = config.outbound.map((settings) => new OutboundListener(settings, listenerDeps));
   const listeners = [...inbound, ...outbound];
-  let current = config;
   let lastReload: ReloadStatus | undefined;
   let selfTested = false;
 
@@ -173,6 +178,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       readiness,
       log,
       events,
+      hasListener: (name) => listeners.some((listener) => listener.ref.name === name),
+      drain,
       shutdown: () => stopAsked.abort('asked over the admin listener'),
       maxConnections: filePlan.admin.most,
       status: {
@@ -189,6 +196,17 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         bundleEndpoint: () => bundleEndpoint?.status(),
       },
     });
+
+  /** Handshakes under way are not among them: who is let in from now on was not open when this was asked. */
+  function drain(selection: DrainSelection): number {
+    const { peer, trustDomain, listener } = selection;
+    const what = [peer, trustDomain, listener === undefined ? undefined : `listener ${listener}`].filter((part) => part !== undefined);
+    const detail = `asked over the admin listener to drain ${what.join(', ')}`;
+    const through = listeners.filter(({ ref }) => listener === undefined || ref.name === listener);
+    const connections = through.reduce((sum, each) => sum + each.drainPeers((id) => isSelected(selection, id), detail), 0);
+    events.drainRequested(selection, connections);
+    return connections;
+  }
 
   function addresses(): ReadonlyMap<string, Address> {
     const bound: [string, Address | undefined][] = listeners.map((listener) => [listener.ref.name, listener.address]);
@@ -230,6 +248,15 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       firstProblem(inbound, ({ config: { policy } }) => {
         const [first, ...more] = auditOf(policy);
         return first === undefined ? undefined : `in audit: ${first}${more.length === 0 ? '' : ` and ${more.length} more`}`;
+      }),
+    { blocks: false },
+  );
+  readiness.register(
+    'live_connections',
+    () =>
+      firstProblem(listeners, ({ config: rules }) => {
+        const keys = unsafeKeepsOf(rules);
+        return keys.length === 0 ? undefined : `${keys.join(' and ')}: unsafeKeep`;
       }),
     { blocks: false },
   );

@@ -3,6 +3,7 @@ import { formatAddress, isLocal } from '../config/units.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { Log } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { answerDrain, type DrainSelection } from './drain.ts';
 import { createHttpService, json, plain, type HttpService, type Reply, type Routes } from './http.ts';
 import { buildConfigDump, type StatusSource } from './inventory.ts';
 import { formatReadiness, formatReadinessVerbose, type Readiness } from './readiness.ts';
@@ -23,6 +24,9 @@ export interface AdminServerOptions {
   readonly events: Pick<Events, 'logLevelChanged'>;
   /** Begins to drain; returns at once. Called again if asked again. */
   readonly shutdown: () => void;
+  readonly hasListener: (name: string) => boolean;
+  /** Begins to drain connections; returns how many. */
+  readonly drain: (selection: DrainSelection) => number;
   readonly maxConnections?: number | undefined;
 }
 
@@ -55,6 +59,7 @@ export function createAdminServer(options: AdminServerOptions): HttpService {
           return json(202, { status: 'stopping' });
         },
       },
+      '/drain': { POST: ({ body }) => answerDrain(body, options.hasListener, options.drain) },
       '/loglevel': {
         GET: () => json(200, { level: options.log.level() }),
         PUT({ body }) {

@@ -10,6 +10,7 @@ import type {
 import type { XfccMode } from '../http1/identity-fields.ts';
 import { readDenyFile } from '../config/deny-file.ts';
 import { formatIssues } from '../config/issue.ts';
+import { unsafeKeepsOf } from '../config/live-rules.ts';
 import { loadConfig } from '../config/load.ts';
 import { formatAddress } from '../config/units.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
@@ -80,12 +81,19 @@ function describeInbound(listener: InboundConfig): string[] {
     ...describeProxyProtocol(listener),
     ...(entries.length === 0 ? ['  admits nobody: the allow list is empty'] : entries.map((entry) => `  admits ${describeEntry(entry)}`)),
     ...describeDeny(listener.policy),
+    ...describeLive(listener),
     ...(mode === 'audit' ? ['  note: policyMode is audit, so everybody with a valid SVID is let in all the same'] : []),
   ];
 }
 
 function describeDeny({ rules }: Policy): string[] {
   return rules.filter(({ effect }) => effect === 'deny').map(({ text }) => `  denies ${text.replace(/^deny /, '')}`);
+}
+
+function describeLive(listener: InboundConfig | OutboundConfig): string[] {
+  return unsafeKeepsOf(listener).map(
+    (key) => `  note: ${key} is unsafeKeep, so open connections go on whose peers would not be let in now`,
+  );
 }
 
 function describeProxyProtocol({ proxyProtocol: { send, spiffeIdTlv, acceptFrom } }: InboundConfig): string[] {
@@ -103,6 +111,7 @@ function describeOutbound(listener: OutboundConfig): string[] {
     ...describeOutboundHttp(listener),
     ...listener.policy.entries.map((entry) => `  expects ${describeEntry(entry)}`),
     ...describeDeny(listener.policy),
+    ...describeLive(listener),
     ...(listener.listen.kind === 'tcp'
       ? ['  note: whoever reaches this address acts with this identity; a Unix socket can be kept to one user or group']
       : []),

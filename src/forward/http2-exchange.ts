@@ -153,11 +153,11 @@ export class Exchange implements Asker, DeadlineSink {
     this.#reset();
   }
 
-  /** Ends by itself if it would not be let begin now. */
-  judgeAgain(): void {
-    if (this.#stage === 'over' || this.#verdict?.allowed !== true) return;
+  /** It was let begin, and would not be now. */
+  isDeniedNow(): boolean {
+    if (this.#stage === 'over' || this.#verdict?.allowed !== true) return false;
     const again = this.#context.judge(this.#method, this.#target, this.#host);
-    if (!again.ok || !again.value.allowed) this.drop();
+    return !again.ok || !again.value.allowed;
   }
 
   /** The client's connection is closed. */
@@ -233,7 +233,11 @@ export class Exchange implements Asker, DeadlineSink {
         this.#fail(502, 'upstream_failed', 'the application closed the connection without a response');
     });
     // It waits for a connection, for seconds maybe, and what was allowed then may not be now. Nothing is written before.
-    if (!request.reusedSocket) request.on('socket', () => this.judgeAgain());
+    if (!request.reusedSocket) {
+      request.on('socket', () => {
+        if (this.isDeniedNow()) this.drop();
+      });
+    }
     if (isAgain) {
       this.#sendRest(request);
       return;

@@ -213,6 +213,7 @@ export class Admission {
 
   #enter({ session, admitted }: HandshakeOptions, connection: SecureConnection, proven: ProvenPeer): void {
     session.proven = proven;
+    session.peerExpiresAtMs = proven.authenticated.expiresAtMs;
     session.isToldOnly = session.denied !== undefined;
     connection.dropPeerEvidence();
     this.#options.admitted(session);

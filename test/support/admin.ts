@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
+import type { DrainSelection } from '../../src/admin/drain.ts';
 import type { HttpService } from '../../src/admin/http.ts';
 import type { StatusSource } from '../../src/admin/inventory.ts';
 import { createReadiness } from '../../src/admin/readiness.ts';
@@ -36,6 +37,7 @@ export async function createAdminParts() {
   const events = createEvents({ logger: log.logger, metrics, clock });
   const readiness = createReadiness();
   const shutdowns: number[] = [];
+  const drains: DrainSelection[] = [];
   const status: StatusSource = {
     version: '1.2.3',
     startedAtMs: clock.now(),
@@ -55,9 +57,20 @@ export async function createAdminParts() {
     readiness,
     status,
     shutdowns,
+    drains,
     logLevel: (): LogLevel => log.level(),
     metricsServer: (config: AdminConfig = LOOPBACK) => createMetricsServer({ config, metrics, readiness }),
     adminServer: (config: AdminConfig = LOOPBACK, source: StatusSource = status) =>
-      createAdminServer({ config, metrics, readiness, status: source, log, events, shutdown: () => void shutdowns.push(clock.now()) }),
+      createAdminServer({
+        config,
+        metrics,
+        readiness,
+        status: source,
+        log,
+        events,
+        hasListener: (name) => name === 'in',
+        drain: (selection) => drains.push(selection),
+        shutdown: () => void shutdowns.push(clock.now()),
+      }),
   };
 }
