@@ -6,10 +6,8 @@ import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { startDenyFile } from '../support/deny-file.ts';
-import { CHANGES, DIRECTIONS, DRAIN_MS, startLive, type LiveStage } from '../support/live-changes.ts';
+import { CHANGES, DIRECTIONS, DRAIN_MS, startLive, type Direction, type LiveStage } from '../support/live-changes.ts';
 import { closed, startEcho } from '../support/tcp.ts';
-
-type Direction = (typeof DIRECTIONS)[number];
 
 async function ping(socket: Socket): Promise<void> {
   socket.write('!');

@@ -16,6 +16,7 @@ import type { Socket } from 'node:net';
 const HOUR_MS = 3_600_000;
 export const DRAIN_MS = 30_000;
 export const DIRECTIONS = ['inbound', 'outbound'] as const;
+export type Direction = (typeof DIRECTIONS)[number];
 
 /** A sidecar whose clock moves by hand, between a client and a server of which one is its peer. */
 export interface LiveStage {
@@ -78,7 +79,7 @@ async function expire({ clock }: LiveStage): Promise<void> {
 export async function startLive(
   t: TestContext,
   options: {
-    readonly direction: (typeof DIRECTIONS)[number];
+    readonly direction: Direction;
     readonly change?: LiveChange | undefined;
     readonly listener: object;
     readonly application: string;
