@@ -6,6 +6,7 @@ import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { startDenyFile } from '../support/deny-file.ts';
+import { ask } from '../support/http.ts';
 import { CHANGES, DIRECTIONS, DRAIN_MS, startLive, type Direction, type LiveStage } from '../support/live-changes.ts';
 import { closed, startEcho } from '../support/tcp.ts';
 
@@ -183,6 +184,32 @@ for (const direction of DIRECTIONS) {
     assert.equal((await endOf(stage)).reason, 'policy');
   });
 }
+
+test('unsafeKeep is told at the start and at each reload, in readiness and as a gauge', async (t) => {
+  const { stage } = await start(t, 'inbound', { onPolicyChange: 'unsafeKeep', onAuthorityRemoved: 'unsafeKeep' });
+  const { sidecar } = stage;
+  const told = () => sidecar.log().filter(({ message }) => message === 'open connections are kept whose peers would not be let in now');
+  const verbose = async (): Promise<string | undefined> => {
+    const metrics = sidecar.app.addresses().get('metrics');
+    assert.ok(metrics !== undefined);
+    const { status, body } = await ask(metrics, '/readyz?verbose');
+    assert.equal(status, 200);
+    return body.split('\n').find((line) => line.includes('live_connections'));
+  };
+
+  assert.deepEqual(told()[0]?.['settings'], ['onPolicyChange', 'onAuthorityRemoved']);
+  assert.equal(told()[0]?.['level'], 'warn');
+  assert.equal(await verbose(), '[!]live_connections warning: in: onPolicyChange and onAuthorityRemoved: unsafeKeep');
+  assert.equal(await sidecar.metric('scute_unsafe_keeps', { listener: 'in' }), 2);
+
+  await stage.reload({ onPolicyChange: 'drain' });
+  assert.equal(told().length, 2);
+  assert.equal(await sidecar.metric('scute_unsafe_keeps'), 1);
+  await stage.reload({ onPolicyChange: 'close', onAuthorityRemoved: 'close' });
+  assert.equal(told().length, 2);
+  assert.equal(await verbose(), '[+]live_connections ok');
+  assert.equal(await sidecar.metric('scute_unsafe_keeps'), 0);
+});
 
 test('left out, the keys close for policy and authority, and keep what expired', async (t) => {
   for (const change of CHANGES) {
