@@ -3,7 +3,7 @@ import type { Clock } from '../lib/clock.ts';
 /** How many steps are taken before others get a turn: most take a fraction of a millisecond, */
 const STEPS_PER_TURN = 64;
 /** or many, if somebody outside wants that: so no further one after this. */
-const TURN_MS = 10;
+const TURN_MS = 5;
 
 interface Work {
   /** Takes one step; false if there was none left. */
