@@ -234,8 +234,8 @@ export class Connections {
   #expire(session: Session, { side, onExpiry }: ExpiryDue): void {
     const reason = side === 'peer' ? 'peer_svid_expired' : 'own_svid_expired';
     const expiredAtMs = side === 'peer' ? session.peerExpiresAtMs : session.ownExpiresAtMs;
-    // Meanwhile the connection that was judged may have been let go.
-    if (expiredAtMs === Infinity) return;
+    // Meanwhile the connection that was judged may have been let go, and another have taken its place.
+    if (expiredAtMs > this.#clock.now()) return;
     const whose = side === 'peer' ? `what ${session.peer?.peerId} proved itself with` : `our SVID ${session.ownId}, as it was presented,`;
     const detail = `${whose} expired at ${isoTime(expiredAtMs)}`;
     if (onExpiry === 'close') this.#dismiss(session, reason, detail);
@@ -299,7 +299,10 @@ function denialOf({ peer, rule }: Verdict): string {
   return `${peer} is no longer allowed${rule === undefined ? '' : `: ${rule}`}`;
 }
 
-function cut(session: Session, { reason, detail }: Draining): void {
+function cut(session: Session, draining: Draining): void {
+  // Meanwhile the connection that drained may have been let go.
+  if (session.draining !== draining) return;
+  const { reason, detail } = draining;
   session.draining = undefined;
   drop(session, reason, `${detail}; still open when drainTimeout was over`);
 }

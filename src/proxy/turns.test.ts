@@ -26,7 +26,7 @@ test('a turn ends with the step that took its time', async () => {
   let steps = 0;
   const step = (): void => {
     steps++;
-    clock.advance(4);
+    clock.advance(2);
   };
 
   turns.begin([1, 2, 3, 4, 5], step);

@@ -160,7 +160,7 @@ test('the admin listener answers what the documents name, and the commands for i
     assert.equal((await ask(admin, request.replace('GET ', ''))).status, 200, request);
   }
   const commands = below(OPERATIONS, 'The admin listener').match(/^curl .*$/gm) ?? [];
-  assert.equal(commands.length, 3);
+  assert.equal(commands.length, 4);
   for (const command of commands) {
     const { code, stderr } = await runChild([
       'sh',
