@@ -1,9 +1,9 @@
 import type { Clock } from '../lib/clock.ts';
 
 /** How many steps are taken before others get a turn: most take a fraction of a millisecond, */
-const STEPS_PER_TURN = 64;
+const STEPS_PER_TURN = 32;
 /** or many, if somebody outside wants that: so no further one after this. */
-const TURN_MS = 5;
+const TURN_MS = 4;
 
 interface Work {
   /** Takes one step; false if there was none left. */
