@@ -5,6 +5,7 @@ import { FakeClock } from '../../test/support/fake-clock.ts';
 import { policyOf } from '../../test/support/policies.ts';
 import { createTestAuthority } from '../../test/support/pki.ts';
 import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import type { LiveRules } from '../config/live-rules.ts';
 import { systemClock, type Clock } from '../lib/clock.ts';
 import { verifyPeer } from '../spiffe/verify.ts';
 import { EMPTY_DENY_LIST } from '../policy/deny-list.ts';
@@ -12,7 +13,7 @@ import { Connections } from './connections.ts';
 import { Turns } from './turns.ts';
 import { Session } from '../forward/session.ts';
 
-function connectionsOf(clock: Clock): Connections {
+function connectionsOf(clock: Clock, more: Partial<LiveRules> = {}): Connections {
   return new Connections({
     clock,
     turns: new Turns(clock),
@@ -24,6 +25,7 @@ function connectionsOf(clock: Clock): Connections {
       onAuthorityRemoved: 'close',
       onPeerExpiry: 'keep',
       onOwnExpiry: 'keep',
+      ...more,
     }),
     denyList: () => EMPTY_DENY_LIST,
   });
@@ -151,4 +153,28 @@ test('who was allowed is dropped for the list, though a request of it was denied
   assert.ok(session.ended);
   assert.equal(session.record(systemClock).closeReason, 'policy');
   await nextTurn();
+});
+
+test('those that are due in one sweep are ended in turns, however many they are', async () => {
+  const clock = new FakeClock();
+  const connections = connectionsOf(clock, { onPeerExpiry: 'close' });
+  let ended = 0;
+  for (let made = 0; made < 100; made++) {
+    const session = new Session('due', 0);
+    session.peerExpiresAtMs = clock.now() + 500;
+    session.drop = () => {
+      ended++;
+      session.end();
+      connections.delete(session);
+    };
+    connections.add(session);
+  }
+
+  clock.advance(1000);
+
+  assert.equal(ended, 32);
+  await nextTurn();
+  assert.equal(ended, 64);
+  for (let turn = 0; turn < 3; turn++) await nextTurn();
+  assert.equal(connections.size, 0);
 });
