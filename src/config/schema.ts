@@ -391,7 +391,7 @@ const liveFields = {
   }),
   onPeerExpiry: z.enum(ON_EXPIRY).optional().meta({
     description:
-      "likewise, when the peer's SVID, or a certificate above it, expires after the handshake; `drain` lets a client ask once more within 5 seconds. If left out, `drain` for `protocol: http` and `keep` for `tcp`",
+      "likewise, when the peer's SVID, or a certificate above it, expires after the handshake; over HTTP `drain` lets what is under way end, however long it takes, and a client ask once more within 5 seconds. If left out, `drain` for `protocol: http` and `keep` for `tcp`",
   }),
   onOwnExpiry: z.enum(ON_EXPIRY).optional().meta({
     description:
