@@ -17,7 +17,7 @@ import {
 } from '../spiffe/verify.ts';
 import type { PeerEvidence, SecureConnection } from '../transport/connection.ts';
 import { createPathRecheck, mayBeWrongChoice } from './path-recheck.ts';
-import { Remembered } from './remembered.ts';
+import { Remembered } from '../lib/remembered.ts';
 
 /**
  * What is kept of a peer for as long as it is connected or remembered: whatever else is read from certificates takes 15 times their own
