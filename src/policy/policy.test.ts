@@ -202,6 +202,30 @@ test(`the compiled policy says what a plain reading of the rules says (${CASES} 
   for (const answer of ['allow', 'audit', 'denied', 'not_allowed']) assert.ok((seen.get(answer) ?? 0) > CASES, answer);
 });
 
+test('what is allowed to every request at once is denied to none, and what is denied to all at once is not allowed to all', () => {
+  const seen = new Map<string, number>();
+  for (let seed = 0; seed < CASES; seed++) {
+    const draws = new Draws(seed);
+    const spec = drawPolicy(draws);
+    const policy = compile(spec);
+    const { peer, nowMs } = drawQuestion(draws);
+    const every = say(policy.forPeer(peer).judgeEveryRequest(nowMs)).split(' ')[0] ?? '';
+    const answers = new Set<string>();
+    for (let question = 0; question < 40; question++) {
+      const request = drawQuestion(draws).request ?? { method: 'PUT', path: '/other', host: 'other' };
+      answers.add(say(ask(policy, peer, request, nowMs)).split(' ')[0] ?? '');
+    }
+    const detail = JSON.stringify({ seed, spec, peer, nowMs, every, answers: [...answers] });
+    if (every === 'allow') assert.deepEqual([...answers], ['allow'], detail);
+    if (every === 'audit') assert.ok(!answers.has('denied') && !answers.has('not_allowed'), detail);
+    // A request for which nothing but the peer and the time can speak.
+    if (every === 'not_allowed') assert.notEqual(naive(spec, peer, { method: 'PUT', path: '*', host: 'other' }, nowMs), 'allow', detail);
+    seen.set(every, (seen.get(every) ?? 0) + 1);
+  }
+  for (const answer of ['allow', 'audit', 'denied', 'not_allowed'])
+    assert.ok((seen.get(answer) ?? 0) > CASES / 100, `${answer} ${seen.get(answer)}`);
+});
+
 test('of several rules that match, the one that was written first is named, however they are found', () => {
   const rules = ['spiffe://example.org/**', WEB, 'spiffe://example.org/*'].map((peer) => ({ peer, methods: ['GET'] }));
   for (const allow of [rules, rules.toReversed()]) {
