@@ -139,6 +139,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       events,
       clock,
       random: deps.random ?? Math.random,
+      listener: (name) => inbound.find(({ ref }) => ref.name === name),
     });
   const endpointBundles = createWatch<EndpointBundles>();
   const federation =
@@ -435,10 +436,16 @@ interface SdsParts {
   readonly events: Events;
   readonly clock: Clock;
   readonly random: () => number;
+  /** Whose policy checks of Envoy are answered by. */
+  readonly listener: (name: string) => InboundListener | undefined;
 }
 
 /** The SDS server, and with it gRPC, which is loaded when the other addresses are bound. */
-function sdsService({ events, ...parts }: SdsParts): Service & Pick<SdsServer, 'address' | 'policyChanged'> & { status(): unknown } {
+function sdsService({
+  events,
+  listener,
+  ...parts
+}: SdsParts): Service & Pick<SdsServer, 'address' | 'policyChanged'> & { status(): unknown } {
   let server: SdsServer | undefined;
   let status: ((server: SdsServer) => unknown) | undefined;
   return {
@@ -447,9 +454,15 @@ function sdsService({ events, ...parts }: SdsParts): Service & Pick<SdsServer, '
     policyChanged: () => server?.policyChanged(),
     status: () => (server === undefined ? undefined : status?.(server)),
     async start(signal) {
-      const [{ createSdsServer }, { describeSds }] = await Promise.all([import('./sds/server.ts'), import('./sds/status.ts')]);
+      const [{ createSdsServer }, { describeSds }, { createCheckService }] = await Promise.all([
+        import('./sds/server.ts'),
+        import('./sds/status.ts'),
+        import('./ext-authz/service.ts'),
+      ]);
       status = describeSds;
-      server = createSdsServer({ ...parts, events: events.sds });
+      const { authorization: limits } = parts.config;
+      const checks = limits && createCheckService({ ...parts, limits, listener, events: events.checks });
+      server = createSdsServer({ ...parts, events: events.sds, checks });
       await server.start(signal);
     },
     async stop(deadline) {

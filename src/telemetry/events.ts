@@ -15,6 +15,7 @@ import type {
 } from './records.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
+import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
 
 /** One function for each thing that happens: the metric and the log line together, so that they cannot disagree. */
@@ -51,6 +52,8 @@ export interface Events {
 
   /** What happens on the SDS socket. */
   readonly sds: SdsEvents;
+  /** What Envoy asks there. */
+  readonly checks: CheckEvents;
   /** What happens between bundle endpoints. */
   readonly federation: FederationEvents;
 
@@ -237,6 +240,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     },
 
     sds: createSdsEvents({ logger, metrics: metrics.sds, repeated }),
+    checks: createCheckEvents({ logger, metrics: metrics.checks, repeated }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
 
     logLevelChanged(from, to) {
