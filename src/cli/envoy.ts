@@ -9,16 +9,18 @@ export async function printEnvoy(file: string, { env, stdout, stderr }: CommandE
     stderr(`${formatIssues(loaded.error)}\n`);
     return EXIT_USAGE;
   }
-  const [{ buildEnvoyConfig }, { stringify }] = await Promise.all([import('../sds/envoy-config.ts'), import('yaml')]);
+  const [{ admitsNobody, buildEnvoyConfig }, { stringify }] = await Promise.all([import('../sds/envoy-config.ts'), import('yaml')]);
   const built = buildEnvoyConfig(loaded.value);
   if (!built.ok) {
     stderr(`scute: ${file}: ${built.error}\n`);
     return EXIT_FAILED;
   }
-  const nobody = loaded.value.inbound.filter(({ policy }) => policy.entries.length === 0);
+  const nobody = loaded.value.inbound.filter(({ policy }) => admitsNobody(policy));
   const notes = nobody.map(({ name }) => `# inbound ${name} admits nobody, so there is no listener for it.\n`);
   if (loaded.value.revocations !== undefined)
-    notes.push('# Envoy does not know the deny list (revocations): only authorities that are on it are kept from Envoy.\n');
+    notes.push(
+      '# Envoy does not know the deny list (revocations) where it does not ask Scute (ext_authz): there, only authorities that are on it are kept from it.\n',
+    );
   // Envoy reads YAML 1.1 and then some, in which a plain `yes`, `on` or `inf` is no text.
   const yaml = stringify(built.value, { lineWidth: 0, defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN' });
   stdout(`# Envoy with secrets from Scute, made of ${JSON.stringify(file)}. Take what you need.\n${notes.join('')}${yaml}`);

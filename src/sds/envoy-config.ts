@@ -7,6 +7,7 @@ import { err, ok, type Result } from '../lib/result.ts';
 import type { Policy } from '../policy/policy.ts';
 import { parseSpiffeId, pathOf, trustDomainId, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import { AS_JUDGED, askedBundle, asksScute, extAuthzFilter, extAuthzOf, otherWay } from './envoy-ext-authz.ts';
 import { sayEntry, unsaidOf } from './san-matchers.ts';
 import { HINT_PREFIX } from './secrets.ts';
 
@@ -24,7 +25,7 @@ export function buildEnvoyConfig(config: Config): Result<object, string> {
   if (sds.identity.by !== 'default' && unpinned !== undefined) {
     return err(`${unpinned.name} presents the first SVID, and ${JSON.stringify(sds.defaultSvidName)} is another one: give it an identity`);
   }
-  const problem = [...config.inbound.flatMap(unsaidOfInbound), ...config.outbound.flatMap(unsaidOfOutbound)][0];
+  const problem = [...config.inbound.flatMap((inbound) => unsaidOfInbound(inbound, sds)), ...config.outbound.flatMap(unsaidOfOutbound)][0];
   if (problem !== undefined) return err(problem);
   const names = new Set([...config.inbound, ...config.outbound].map(({ name }) => name));
   const source: SecretSource = { sds, cluster: names.has('scute') ? freeName('scute-sds', names) : 'scute' };
@@ -32,8 +33,8 @@ export function buildEnvoyConfig(config: Config): Result<object, string> {
   const clusters: object[] = [];
   for (const inbound of config.inbound) {
     // To Envoy, no matchers are everybody.
-    if (inbound.policy.entries.length === 0) continue;
-    const context = validation(source, inbound.policy, inbound.name);
+    if (admitsNobody(inbound.policy)) continue;
+    const context = asksScute(sds, inbound) ? askedValidation(source, inbound) : validation(source, inbound.policy, inbound.name);
     if (!context.ok) return context;
     listeners.push(inboundListener(inbound, source, context.value));
     clusters.push(cluster(inbound, undefined));
@@ -61,12 +62,17 @@ export function buildEnvoyConfig(config: Config): Result<object, string> {
   return ok({ node: { id: 'envoy', cluster: 'envoy' }, static_resources: { listeners, clusters: [...clusters, sdsCluster(source)] } });
 }
 
+/** Whether nobody may connect to a listener with such a policy, so that there is none for it. */
+export function admitsNobody({ entries, mode }: Policy): boolean {
+  return entries.length === 0 && mode !== 'audit';
+}
+
 /** Settings of a listener that the printed one would be without, a sentence each: left out they would be lost unseen. */
-function unsaidOfInbound(inbound: InboundConfig): string[] {
+function unsaidOfInbound(inbound: InboundConfig, sds: SdsConfig): string[] {
   const { name, proxyProtocol, http } = inbound;
   return [
     ...unsaidOfSocket(inbound),
-    ...unsaidOfPolicy('inbound', inbound),
+    ...(asksScute(sds, inbound) ? [] : unsaidOfPolicy('inbound', inbound).map((unsaid) => unsaid + otherWay(sds, inbound))),
     ...(proxyProtocol.send === 'off' ? [] : [`inbound ${name}: proxyProtocol.send cannot be said here, and the application waits for it`]),
     ...(proxyProtocol.acceptFrom.length === 0 ? [] : [`inbound ${name}: proxyProtocol.acceptFrom cannot be said here`]),
     ...(http?.limits.maxBodyBytes === undefined ? [] : [`inbound ${name}: http.maxBodyBytes cannot be said here`]),
@@ -116,9 +122,15 @@ function inboundListener(inbound: InboundConfig, source: SecretSource, context: 
       common_tls_context: commonTls(source, inbound, context),
     },
   };
-  const filter = inbound.http === undefined ? tcpProxy(inbound) : httpFilter(inbound, inbound.http);
+  const filter = inbound.http === undefined ? tcpProxy(inbound) : httpFilter(inbound, inbound.http, source);
   const chain = { filters: [filter], transport_socket, transport_socket_connect_timeout: seconds(inbound.limits.handshakeTimeoutMs) };
   return { name: inbound.name, address: boundAddress(inbound), filter_chains: [chain] };
+}
+
+/** Whoever is of a trust domain that may be admitted may connect, and is judged by Scute. */
+function askedValidation(source: SecretSource, { name, policy }: InboundConfig): Result<object, string> {
+  const bundle = askedBundle(source.sds, name, policy);
+  return bundle.ok ? ok({ validation_context_sds_secret_config: secret(source, bundle.value) }) : bundle;
 }
 
 function commonTls(
@@ -211,8 +223,13 @@ const XFCC: Readonly<Record<XfccMode, string>> = {
 };
 
 /** With the caller's SPIFFE ID in the fields that the application is to find it in, in place of any that the caller sent. */
-function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, limits }: HttpConfig): object {
+function httpFilter(
+  inbound: InboundConfig,
+  { xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, limits }: HttpConfig,
+  { sds, cluster: scute }: SecretSource,
+): object {
   const { name } = inbound;
+  const asks = asksScute(sds, inbound);
   const { idleTimeoutMs = 0, maxLifetimeMs } = inbound.limits;
   const route = { cluster: name, timeout: seconds(limits.responseTimeoutMs ?? 0) };
   return {
@@ -221,7 +238,9 @@ function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurren
       '@type': 'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
       stat_prefix: name,
       forward_client_cert_details: XFCC[xfcc],
-      set_current_client_cert_details: { uri: true },
+      // The chain is for Scute: the filter shows the leaf alone.
+      set_current_client_cert_details: { uri: true, ...(asks && { chain: true }) },
+      ...(asks && AS_JUDGED),
       // Many an application takes "_" for "-", so that a field with it would pass for one of ours.
       common_http_protocol_options: {
         headers_with_underscores_action: 'DROP_HEADER',
@@ -233,7 +252,7 @@ function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurren
       http2_protocol_options: { max_concurrent_streams: maxConcurrentStreams },
       upgrade_configs: ['websocket', ...upgrades].map((upgrade_type) => ({ upgrade_type })),
       route_config: {
-        virtual_hosts: [{ name, domains: ['*'], routes: [{ match: { prefix: '/' }, route }] }],
+        virtual_hosts: [{ name, domains: ['*'], routes: [{ match: { prefix: '/' }, route }], ...(asks && extAuthzOf(name)) }],
         ...(spiffeIdHeader !== undefined && {
           request_headers_to_remove: [spiffeIdHeader],
           request_headers_to_add: [
@@ -242,6 +261,7 @@ function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurren
         }),
       },
       http_filters: [
+        ...(asks ? [extAuthzFilter(scute)] : []),
         {
           name: 'envoy.filters.http.router',
           typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router' },

@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { formatIssues } from '../config/issue.ts';
+import { parseConfig } from '../config/load.ts';
+import { buildEnvoyConfig } from './envoy-config.ts';
+
+const WEB = 'spiffe://example.org/web';
+const RULES = [{ peer: WEB, methods: ['GET'] }];
+const IN = { name: 'api', listen: '127.0.0.1:1', to: '127.0.0.1:2', protocol: 'http', allow: RULES };
+
+async function build(inbound: object, sds: object = { authorization: {} }) {
+  const config = {
+    workloadApi: { endpoint: 'unix:///a' },
+    inbound: [{ ...IN, ...inbound }],
+    sds: { listen: 'unix:///run/sds.sock', ...sds },
+  };
+  const loaded = await parseConfig(JSON.stringify(config), { file: 'f', flags: {}, env: {} });
+  if (!loaded.ok) throw new Error(formatIssues(loaded.error));
+  const built = buildEnvoyConfig(loaded.value);
+  return built.ok ? JSON.stringify(built.value) : built.error;
+}
+
+test('for a policy that matchers cannot say, Envoy asks Scute about each request, and fails closed', async () => {
+  for (const policy of [
+    {},
+    { allow: [WEB], deny: [{ peer: WEB, paths: ['/admin'] }] },
+    { allow: [{ peer: WEB, notAfter: '2027-01-01T00:00:00Z' }] },
+    { allow: [WEB], policyMode: 'audit' },
+    { allow: [{ peer: WEB, mode: 'audit' }] },
+  ]) {
+    const text = await build(policy);
+
+    assert.match(text, /"http_filters":\[\{"name":"envoy\.filters\.http\.ext_authz",.*\{"name":"envoy\.filters\.http\.router"/);
+    assert.match(text, /"include_peer_certificate":true,"failure_mode_allow":false/);
+    assert.match(text, /"envoy_grpc":\{"cluster_name":"scute"\}/);
+    assert.match(text, /ExtAuthzPerRoute","check_settings":\{"context_extensions":\{"listener":"api"\}\}/);
+    assert.match(text, /"normalize_path":false,"merge_slashes":false,"path_with_escaped_slashes_action":"KEEP_UNCHANGED"/);
+    assert.doesNotMatch(text, /match_typed_subject_alt_names/);
+  }
+});
+
+test('what matchers can say is said in matchers, and asks nobody', async () => {
+  const text = await build({ allow: [WEB] });
+
+  assert.doesNotMatch(text, /ext_authz|"chain"|normalize_path/);
+  assert.match(text, /match_typed_subject_alt_names/);
+});
+
+test('without sds.authorization, and for TCP, nothing is printed, and the sentence says what would help', async () => {
+  assert.match(
+    await build({}, {}),
+    /inbound api: the rule ".* GET" cannot be said in matchers.*; with sds\.authorization, Envoy is told to ask/,
+  );
+  const tcp = { protocol: 'tcp', allow: [WEB], deny: ['spiffe://example.org/other'] };
+  assert.match(await build(tcp), /cannot be said in matchers, which only name whom to admit$/);
+});
+
+test('whoever may be admitted may connect: of the one trust domain, or of all, each bound to its own', async () => {
+  const partner = { peer: 'spiffe://partner.example/**', methods: ['GET'] };
+  const bundles = async (allow: readonly unknown[], more: object = {}, sds: object = {}): Promise<string> => {
+    const text = await build({ allow, ...more }, { authorization: {}, ...sds });
+    return /"validation_context_sds_secret_config":\{"name":"([^"]*)"/.exec(text)?.[1] ?? text;
+  };
+
+  assert.equal(await bundles(RULES), 'spiffe://example.org');
+  assert.equal(await bundles([...RULES, 'spiffe://example.org/*/x']), 'spiffe://example.org');
+  assert.equal(await bundles([...RULES, partner]), 'ALL');
+  assert.equal(await bundles([WEB], { deny: [partner] }), 'spiffe://example.org');
+  assert.equal(await bundles([], { policyMode: 'audit' }), 'ALL');
+  assert.match(await bundles([...RULES, partner], {}, { disableSpiffeCertValidation: true }), /no secret with all bundles/);
+  assert.match(await bundles([...RULES, partner], {}, { defaultAllBundlesName: 'ROOTCA' }), /no secret with all bundles/);
+  const matchers = [{ secret: 'spiffe://example.org', allow: [WEB] }];
+  assert.match(await bundles(RULES, {}, { matchers }), /"spiffe:\/\/example\.org" has matchers, and Envoy would refuse/);
+});
