@@ -175,7 +175,7 @@ export interface CheckLimits {
   readonly maxConcurrentChecks: number;
   readonly maxConcurrentChecksPerConnection: number;
   readonly maxRequestBytes: number;
-  /** From the beginning of a check until it is whole. */
+  /** From the beginning of a check until its answer was taken. */
   readonly requestTimeoutMs: number;
 }
 

@@ -304,7 +304,7 @@ const authorization = z
       'bytes of a check, which has all fields of the request; Envoy takes requests of 60 KiB of them',
     ),
     requestTimeout: field.positiveDuration.prefault('5s').meta({
-      description: 'how long a check may take until it has come whole',
+      description: 'how long a check may take until it has come whole and its answer was taken',
       pattern: field.durationPattern,
     }),
   })

@@ -11,8 +11,8 @@ import { chainOf, leafOf } from './certificates.ts';
 export interface ShownCertificates {
   /** `attributes.source.certificate`. */
   readonly leaf: string;
-  /** X-Forwarded-Client-Cert, which may have the chain. */
-  readonly xfcc: string | undefined;
+  /** What came with it, as `chainIn` gives it; empty: nothing that we are shown. */
+  readonly chain: string;
 }
 
 /** By the certificates as they were shown, of which some 400 bytes are kept each. */
@@ -39,7 +39,7 @@ export class CheckedPeers {
       this.#generation = snapshot.generation;
       this.#denyList = denyList;
     }
-    const key = hash('sha256', JSON.stringify([shown.leaf, shown.xfcc]), 'hex');
+    const key = hash('sha256', JSON.stringify([shown.leaf, shown.chain]), 'hex');
     const known = this.#proven.get(key);
     if (known !== undefined && nowMs < known.validUntilMs) return ok(known.id);
     const judged = prove(shown, snapshot, denyList, nowMs);
@@ -51,7 +51,7 @@ export class CheckedPeers {
 }
 
 function prove(
-  { leaf, xfcc }: ShownCertificates,
+  { leaf, chain: shownChain }: ShownCertificates,
   { bundles }: IdentitySnapshot,
   denyList: DenyList,
   nowMs: number,
@@ -64,7 +64,7 @@ function prove(
   if (!leafDer.ok) return bad(leafDer.error, undefined);
   const claimed = readLeaf(leafDer.value, bundles, nowMs);
   if (!claimed.ok) return claimed;
-  const chain = xfcc === undefined ? ok([]) : chainOf(xfcc);
+  const chain = chainOf(shownChain);
   if (!chain.ok) return bad(chain.error, claimed.value.id);
   const sent = chain.value.filter((der) => Buffer.compare(der, leafDer.value) !== 0);
   const known = claimed.value.bundle.intermediates.map((certificate) => certificate.der());

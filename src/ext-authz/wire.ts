@@ -6,6 +6,7 @@ import { ownBody } from '../http1/own-answer.ts';
 import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { CheckAnswer } from '../telemetry/ext-authz-records.ts';
+import { chainIn } from './certificates.ts';
 import type { Check } from './check.ts';
 
 /** Codes of gRPC. 0, which an empty status would be, is OK: Envoy lets it pass. */
@@ -35,10 +36,10 @@ export function decodeCheck(bytes: Uint8Array, elsewhere: string | undefined): R
     const extensions = attributes?.contextExtensions ?? {};
     const named = Object.hasOwn(extensions, LISTENER) ? extensions[LISTENER] : elsewhere;
     const fields = http === undefined ? [] : fieldsOf(http);
-    const xfcc = fields.filter(([name]) => name === XFCC).map(([, value]) => value);
+    const xfcc = fields.findLast(([name]) => name === XFCC)?.[1] ?? '';
     return ok({
       check: {
-        certificates: { leaf: attributes?.source?.certificate ?? '', xfcc: xfcc.length === 0 ? undefined : xfcc.join(',') },
+        certificates: { leaf: attributes?.source?.certificate ?? '', chain: chainIn(xfcc) },
         listener: named === '' ? undefined : named,
         request: http && { method: http.method, target: http.path, host: http.host },
       },

@@ -109,6 +109,12 @@ const STREAM_PATHS = new Set(
 );
 const SERVICES = [SecretDiscoveryService.typeName, AggregatedDiscoveryService.typeName];
 
+interface OpenCheck {
+  readonly timer: Timer;
+  /** And so answered. */
+  isWhole: boolean;
+}
+
 /** How gRPC begins to say that a request is larger than it reads. */
 const TOO_LARGE = 'Received message larger than ';
 
@@ -126,8 +132,8 @@ export class SdsConnection {
   readonly #injector: ConnectionInjector;
   /** Calls of every kind that are not over, with their paths. */
   readonly #calls = new Map<ServerInterceptingCallInterface, string>();
-  /** Checks that are not over, and the timer of each that is not whole. */
-  readonly #checks = new Map<ServerInterceptingCallInterface, Timer>();
+  /** Checks that are not over. */
+  readonly #checks = new Map<ServerInterceptingCallInterface, OpenCheck>();
   readonly #unread = new UnreadRequests();
   #subscriptionBytes = 0;
   #isStopping = false;
@@ -295,12 +301,8 @@ export class SdsConnection {
               checks.refused(refusal);
               return call.sendStatus({ code: CHECK_STATUS[refusal.reason], details: refusal.detail });
             }
-            const late = (): void => {
-              const detail = `a check was not whole within ${checks.limits.requestTimeoutMs} ms`;
-              checks.refused({ reason: 'check_timeout', detail });
-              call.sendStatus({ code: CHECK_STATUS.check_timeout, details: detail });
-            };
-            this.#checks.set(call, this.#deps.clock.after(checks.limits.requestTimeoutMs, late));
+            const timer = this.#deps.clock.after(checks.limits.requestTimeoutMs, () => this.#checkIsLate(call, checks));
+            this.#checks.set(call, { timer, isWhole: false });
             begin(metadata);
           },
           onReceiveMessage: (message: Buffer, handOn) => {
@@ -308,15 +310,24 @@ export class SdsConnection {
             handOn(message);
           },
           onReceiveHalfClose: (handOn) => {
-            this.#checks.get(call)?.cancel();
+            const open = this.#checks.get(call);
+            if (open !== undefined) open.isWhole = true;
             handOn();
           },
           onCancel: () => {
-            this.#checks.get(call)?.cancel();
+            this.#checks.get(call)?.timer.cancel();
             if (this.#checks.delete(call)) checks.end();
           },
         }),
     });
+  }
+
+  #checkIsLate(call: ServerInterceptingCallInterface, checks: CheckService): void {
+    const detail = `a check was not over within ${checks.limits.requestTimeoutMs} ms`;
+    checks.refused({ reason: 'check_timeout', detail });
+    // What is whole was answered at once: its client takes no answers.
+    if (this.#checks.get(call)?.isWhole === true) this.destroy();
+    else call.sendStatus({ code: CHECK_STATUS.check_timeout, details: detail });
   }
 
   #check(checks: CheckService, call: ServerUnaryCall<Buffer, Buffer>, respond: sendUnaryData<Buffer>): void {

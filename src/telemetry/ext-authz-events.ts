@@ -1,6 +1,6 @@
 /** What Envoy asks whether it may, and how it is told. */
 import type { CheckMetrics } from './ext-authz-metrics.ts';
-import { MISCONFIGURED, type CheckRecord, type CheckRefusal } from './ext-authz-records.ts';
+import { DENIES_ALL, type CheckRecord, type CheckRefusal } from './ext-authz-records.ts';
 import type { Logger } from './logger.ts';
 import { strangersWords } from './scrub.ts';
 import { checkMembers } from './traffic-lines.ts';
@@ -39,10 +39,10 @@ export function createCheckEvents({ logger, metrics, repeated }: CheckEventsOpti
         const { reason, rule = '', detail } = answer;
         numbers.denied.add(rule);
         numbers.denials.add(reason);
-        if (MISCONFIGURED.has(reason)) {
-          // One of each kind says it all: every request of that Envoy would have one.
+        if (DENIES_ALL.has(reason)) {
+          // One of each kind says it all: every request to that listener would have one.
           const fields = { listener, reason, detail: strangersWords(detail, MAX_DETAIL) };
-          repeated(`check ${listener} ${reason}`, (count) => logger.warn({ ...fields, count }, 'checks of Envoy cannot be answered'));
+          repeated(`check ${listener} ${reason}`, (count) => logger.warn({ ...fields, count }, 'checks of Envoy denied, whoever asks'));
           return;
         }
       } else if (answer.audited === undefined) numbers.allowed.add(answer.rule);

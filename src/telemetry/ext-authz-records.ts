@@ -15,15 +15,15 @@ export const CHECK_DENIALS = [
 ] as const;
 export type CheckDenial = (typeof CHECK_DENIALS)[number];
 
-/** Of these, those that are nobody's doing but of who wrote the configuration. */
-export const MISCONFIGURED: ReadonlySet<CheckDenial> = new Set(['no_listener', 'unknown_listener', 'inexpressible', 'identity_not_ready']);
+/** Of these, those that whoever asks there is denied for. */
+export const DENIES_ALL: ReadonlySet<CheckDenial> = new Set(['no_listener', 'unknown_listener', 'identity_not_ready']);
 
 /** Why a check was not answered at all: it ended with a status of gRPC, which Envoy takes for an error. */
 export const CHECK_REFUSALS = [
   'check_limit', // maxConcurrentChecks
   'connection_check_limit', // maxConcurrentChecksPerConnection
   'check_size', // maxRequestBytes
-  'check_timeout', // requestTimeout
+  'check_timeout', // requestTimeout, until it was whole and its answer was taken
   'bad_check', // no CheckRequest
   'compressed',
 ] as const;

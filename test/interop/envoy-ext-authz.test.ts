@@ -4,13 +4,14 @@ import { once } from 'node:events';
 import { rename, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage } from 'node:http';
 import { Agent, request } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import { createServer as createTcpServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { connect } from 'node:tls';
 import { parse, stringify } from 'yaml';
 import type { IssuedPem } from '../../src/devdomain/dev-domain.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
+import { codeBlocks } from '../support/documents.ts';
 import { eventually } from '../support/eventually.ts';
 import { createTestAuthority } from '../support/pki.ts';
 import { policyOf } from '../support/policies.ts';
@@ -77,6 +78,11 @@ interface Seen {
   readonly headers: Readonly<Record<string, unknown>>;
 }
 
+/** What `scute envoy` prints, for a machine that is so busy that an answer may take long. */
+async function printedFor(t: TestContext, config: object): Promise<string> {
+  return (await printedBootstrap(t, config)).replaceAll('timeout: "1s"', 'timeout: "60s"');
+}
+
 /** An application that says what it was asked. */
 async function startApplication(t: TestContext) {
   const seen: Seen[] = [];
@@ -112,7 +118,7 @@ async function startStage(
   const config = configOf(policy);
   const scute = await start(t, { config });
   await scute.ready('app', 'sds');
-  const printed = await printedBootstrap(t, { ...config, inbound: [{ ...config.inbound[0], listen: `127.0.0.1:${port}` }] });
+  const printed = await printedFor(t, { ...config, inbound: [{ ...config.inbound[0], listen: `127.0.0.1:${port}` }] });
   const envoy = await startEnvoyProcess(t, printed);
   return { spiffe, application, port, config, configOf, scute, envoy, printed };
 }
@@ -273,7 +279,7 @@ async function startBesideSds(t: TestContext, edit: (listener: PrintedListener, 
   const inbound = [{ name: 'app', listen: `127.0.0.1:${port}`, to: application.to, protocol: 'http', allow }];
   const workloadApi = { endpoint: 'unix:///none' };
   const bootstrap = parse(
-    await printedBootstrap(t, { workloadApi, sds: { listen: `unix://${sds.path}`, authorization: {} }, inbound }),
+    await printedFor(t, { workloadApi, sds: { listen: `unix://${sds.path}`, authorization: {} }, inbound }),
   ) as Printed;
   const [listener] = bootstrap.static_resources.listeners;
   assert.ok(listener);
@@ -293,7 +299,7 @@ interface PrintedListener {
 }
 
 interface Printed {
-  readonly static_resources: { readonly listeners: readonly PrintedListener[] };
+  readonly static_resources: { readonly listeners: readonly PrintedListener[]; readonly clusters: readonly Record<string, unknown>[] };
 }
 
 /** The reasons of the checks so far. */
@@ -355,6 +361,24 @@ test('a peer below an intermediate is judged by the chain that Envoy shows', nee
   assert.deepEqual(reasons(sds), [undefined, undefined]);
 });
 
+test('what the documents show of the filter makes an Envoy ask', needs('envoy'), async (t) => {
+  const [block] = codeBlocks('docs/operations.md').filter(({ info }) => info === 'yaml envoy-ext-authz');
+  assert.ok(block !== undefined);
+  const shown = parse(block.text.replaceAll(/\bapi\b/g, 'app')) as object;
+  const { sds, port } = await startBesideSds(t, ({ filter_chains: [chain] }) => {
+    const [manager] = chain.filters;
+    assert.ok(manager !== undefined && 'typed_config' in manager);
+    const { typed_config } = manager as { readonly typed_config: Record<string, unknown> };
+    for (const key of Object.keys(shown)) delete typed_config[key];
+    assert.doesNotMatch(JSON.stringify(typed_config), /ext_authz/);
+    Object.assign(typed_config, shown);
+  });
+
+  assert.equal((await visitor(t, port, own.issue({ id: WEB }))('/items/1')).status, 200);
+  assert.equal((await visitor(t, port, own.issue({ uriSans: [WEB, BATCH] }))('/items/1')).status, 403);
+  assert.deepEqual(reasons(sds), [undefined, 'not_an_svid']);
+});
+
 test('the network filter asks about a connection, and names the listener in metadata', needs('envoy'), async (t) => {
   const filter = (initial_metadata: readonly object[]): object => ({
     name: 'envoy.filters.network.ext_authz',
@@ -384,6 +408,26 @@ test('the network filter asks about a connection, and names the listener in meta
   assert.equal(await ask(stages[0], own.issue({ uriSans: [WEB, BATCH] })), '');
   assert.deepEqual(reasons(stages[0].sds), [undefined, 'not_an_svid']);
   assert.equal(await ask(stages[1], own.issue({ id: WEB })), '', 'it names no listener');
+
+  // It is asked when the caller speaks: what the application says before that has gone out, to whomever Envoy let connect.
+  const greeter = createTcpServer((socket) => socket.end('greeting'));
+  greeter.listen(0, '127.0.0.1');
+  await once(greeter, 'listening');
+  t.after(() => greeter.close());
+  const { port } = await startBesideSds(t, ({ filter_chains: [chain] }, { static_resources: { clusters } }) => {
+    tcp(chain, [{ key: 'scute-listener', value: 'nobody' }]);
+    for (const cluster of clusters.filter(({ name }) => name === 'app')) {
+      delete cluster['typed_extension_protocol_options'];
+      const address = { socket_address: { address: '127.0.0.1', port_value: (greeter.address() as AddressInfo).port } };
+      cluster['load_assignment'] = { cluster_name: 'app', endpoints: [{ lb_endpoints: [{ endpoint: { address } }] }] };
+    }
+  });
+  const { chainPem, keyPem } = own.issue({ id: WEB });
+  const silent = connect({ port, host: '127.0.0.1', rejectUnauthorized: false, cert: chainPem, key: keyPem });
+  silent.on('error', () => undefined);
+  const [greeting] = (await once(silent, 'data')) as [Buffer];
+  silent.destroy();
+  assert.equal(greeting.toString(), 'greeting');
 });
 
 test('what a check adds to a request (figures)', needs('envoy'), async (t) => {
