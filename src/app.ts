@@ -454,14 +454,14 @@ function sdsService({
     policyChanged: () => server?.policyChanged(),
     status: () => (server === undefined ? undefined : status?.(server)),
     async start(signal) {
-      const [{ createSdsServer }, { describeSds }, { createCheckService }] = await Promise.all([
+      const { authorization: limits } = parts.config;
+      const [{ createSdsServer }, { describeSds }, ofChecks] = await Promise.all([
         import('./sds/server.ts'),
         import('./sds/status.ts'),
-        import('./ext-authz/service.ts'),
+        limits && import('./ext-authz/service.ts'),
       ]);
       status = describeSds;
-      const { authorization: limits } = parts.config;
-      const checks = limits && createCheckService({ ...parts, limits, listener, events: events.checks });
+      const checks = limits && ofChecks?.createCheckService({ ...parts, limits, listener, events: events.checks });
       server = createSdsServer({ ...parts, events: events.sds, checks });
       await server.start(signal);
     },

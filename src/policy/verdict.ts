@@ -17,7 +17,8 @@ export type DenyReason = (typeof DENY_REASONS)[number];
 export const POLICY_REASONS = ['denied', 'not_allowed'] as const;
 export type PolicyReason = (typeof POLICY_REASONS)[number];
 
-export type Verdict =
+/** What somebody may do, or the `Reason` why not. */
+export type VerdictFor<Reason> =
   | {
       readonly allowed: true;
       readonly peer: SpiffeId;
@@ -30,9 +31,11 @@ export type Verdict =
       readonly allowed: false;
       /** Present once the peer was authenticated. */
       readonly peer: SpiffeId | undefined;
-      readonly reason: DenyReason;
+      readonly reason: Reason;
       /** The rule that denied, in one line. */
       readonly rule: string | undefined;
       /** A sentence for the log: what was wrong, with the value. */
       readonly detail: string;
     };
+
+export type Verdict = VerdictFor<DenyReason>;

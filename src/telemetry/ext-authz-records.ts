@@ -1,7 +1,6 @@
 /** What Envoy asked and was answered: the closed sets of reasons, and what is said of a check. */
-import { POLICY_REASONS, type PolicyReason } from '../policy/verdict.ts';
+import { POLICY_REASONS, type VerdictFor } from '../policy/verdict.ts';
 import { PEER_PROBLEMS } from '../spiffe/peer-problems.ts';
-import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 
 /** Why a check was answered with a denial. One closed set: the label of the metric, the log field and the documentation. */
 export const CHECK_DENIALS = [
@@ -29,24 +28,8 @@ export const CHECK_REFUSALS = [
 ] as const;
 export type CheckRefusal = (typeof CHECK_REFUSALS)[number];
 
-export type CheckAnswer =
-  | {
-      readonly allowed: true;
-      readonly peer: SpiffeId;
-      /** The rule that admitted, in one line. */
-      readonly rule: string;
-      /** Only audit lets it pass: what it would have been refused for. */
-      readonly audited: PolicyReason | undefined;
-    }
-  | {
-      readonly allowed: false;
-      /** Present once it was proven. */
-      readonly peer: SpiffeId | undefined;
-      readonly reason: CheckDenial;
-      readonly rule: string | undefined;
-      /** A sentence for the log, with the offending value. */
-      readonly detail: string;
-    };
+/** The peer is present once it was proven. */
+export type CheckAnswer = VerdictFor<CheckDenial>;
 
 export interface CheckRecord {
   /** Of the configuration; undefined if the check names none that there is. */

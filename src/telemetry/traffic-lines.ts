@@ -5,7 +5,7 @@
  */
 import type { CheckRecord } from './ext-authz-records.ts';
 import type { ConnectionRecord, ListenerRef, RequestRecord } from './records.ts';
-import { scrubText } from './scrub.ts';
+import { scrubText, strangersWords } from './scrub.ts';
 
 /** A caller chooses these. */
 const MAX_PATH = 1024;
@@ -55,17 +55,25 @@ export function requestMembers({ direction, name }: ListenerRef, record: Request
   );
 }
 
-/** Of a check of Envoy, which says more than it need: its words are cut, whatever its limits are. */
+/** Of a check of Envoy: what it says was read by nobody before, and may be anything. */
 export function checkMembers({ listener = '', request, answer, durationMs }: CheckRecord, near: () => string | undefined): string {
   return (
     `"listener":${quote(listener)}${optional('peer_id', answer.peer)}` +
-    (request === undefined ? '' : `,${askedMembers({ ...request, method: request.method.slice(0, MAX_METHOD) })}`) +
+    (request === undefined ? '' : `,${askedMembers(inWords(request))}`) +
     (answer.allowed
       ? `,"verdict":"allow","rule":${quote(answer.rule)}${optional('audit', answer.audited)}`
-      : `,"verdict":"deny","reason":"${answer.reason}","detail":${quote(scrubText(answer.detail.slice(0, MAX_DETAIL)))}` +
+      : `,"verdict":"deny","reason":"${answer.reason}","detail":${quote(strangersWords(answer.detail, MAX_DETAIL))}` +
         `${optional('rule', answer.rule)}${answer.reason === 'not_allowed' ? optional('near', near()) : ''}`) +
     `,"duration_ms":${toTenths(durationMs)}`
   );
+}
+
+function inWords({ method, target, host }: NonNullable<CheckRecord['request']>): NonNullable<CheckRecord['request']> {
+  return {
+    method: strangersWords(method, MAX_METHOD),
+    target: strangersWords(target, MAX_PATH),
+    host: strangersWords(host, MAX_HOST),
+  };
 }
 
 /** What was asked for. The query is left out: it may hold secrets. */

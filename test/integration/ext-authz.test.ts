@@ -369,6 +369,16 @@ test('each check is counted and one line: the rule that decided, what audit let 
   await eventually(() => assert.equal(sds.metrics.checks.open, 0));
 });
 
+test('whatever a check says, its line is one that people can read, and has no key in it', async (t) => {
+  const { ask, sds } = await startStage(t, policyOf(WEB));
+
+  await ask(by(web, { path: '/\u202egnp\u2028', host: '\u0085\r\n{"level":"error"}', method: '-----BEGIN PRIVATE KEY-----' }));
+  await ask(by(web, { path: '/?x=-----BEGIN PRIVATE KEY-----' }));
+
+  await eventually(() => assert.equal(sds.log().filter(({ message }) => message === 'check answered').length, 2));
+  assert.doesNotMatch(sds.written(), /[\u0085\u2028\u202e]|BEGIN/);
+});
+
 test('what is no check ends with a status, is counted and told once, and the next check is answered', async (t) => {
   const { client, ask, sds } = await startStage(t, policyOf(WEB), { sds: { authorization: { maxRequestBytes: 4096 } } });
 
