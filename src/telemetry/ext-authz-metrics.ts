@@ -1,6 +1,7 @@
 import type { Registry } from 'prom-client';
+import { POLICY_REASONS } from '../policy/verdict.ts';
 import { Durations, registerDurations } from './durations.ts';
-import { CHECK_REFUSALS, type CheckRefusal } from './ext-authz-records.ts';
+import { CHECK_DENIALS, CHECK_REFUSALS, type CheckRefusal } from './ext-authz-records.ts';
 import { createTally, type Tally } from './tally.ts';
 
 /** Counted in plain numbers, and read when somebody scrapes. */
@@ -36,9 +37,9 @@ export function registerCheckMetrics(registry: Registry, counter: Define, gauge:
       const made = {
         allowed: createTally([]),
         allowedInAudit: createTally([]),
-        denied: createTally([]),
-        denials: createTally([]),
-        audited: createTally([]),
+        denied: createTally(['']),
+        denials: createTally(CHECK_DENIALS),
+        audited: createTally(POLICY_REASONS),
       };
       listeners.set(name, made);
       return made;
@@ -46,6 +47,7 @@ export function registerCheckMetrics(registry: Registry, counter: Define, gauge:
     refused: Object.fromEntries(CHECK_REFUSALS.map((reason) => [reason, 0])) as Record<CheckRefusal, number>,
     durations: new Durations(),
   };
+  metrics.listener('');
   gauge('ext_authz_open_checks', 'Checks of Envoy under way', [], (add) => add({}, metrics.open));
   counter(
     'ext_authz_checks_total',
