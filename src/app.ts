@@ -1,13 +1,16 @@
 /** The composition root: everything is made here, and started in the order in which it reads. */
 import type { BundleEndpointConfig, Config, FederationConfig, SdsConfig } from './config/config.ts';
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
-import { NO_DENY_FILE, type DenyListView } from './config/deny-file.ts';
+import { NO_DENY_FILE, type DenyListStatus, type DenyListView } from './config/deny-file.ts';
 import { formatIssues } from './config/issue.ts';
 import { planReload } from './config/reload.ts';
 import { formatAddress, parseEndpoint, type Address } from './config/units.ts';
 import { createExposureWatch } from './admin/exposure.ts';
 import { MOST_CONNECTIONS, type HttpService } from './admin/http.ts';
+import { HeldBook } from './admin/held-book.ts';
 import type { ListenerStatus, ReloadStatus } from './admin/inventory.ts';
+import { isoTime } from './admin/iso-time.ts';
+import { PeerBook } from './admin/peer-book.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from './admin/server.ts';
 import { federationCheck } from './admin/federation.ts';
@@ -20,7 +23,7 @@ import { systemClock, type Clock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
 import { createWatch, type Watch } from './lib/watch.ts';
 import { auditOf } from './policy/audit.ts';
-import { compilePolicy, type Policy } from './policy/policy.ts';
+import type { Policy } from './policy/policy.ts';
 import type { DenyList } from './policy/deny-list.ts';
 import { createFileBudget, FILE_USES, planFiles } from './transport/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
@@ -28,10 +31,13 @@ import type { ListenerDeps } from './proxy/listener.ts';
 import { OutboundListener } from './proxy/outbound.ts';
 import { MAX_KEPT_BYTES, WaitingRoom } from './proxy/waiting-room.ts';
 import type { SdsServer } from './sds/server.ts';
+import { describeWithheld, sdsPolicies, withheldMatchers } from './sds/withheld.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
 import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
+import type { SdsStatus } from './telemetry/sds-records.ts';
 import { createLogger, type LogDestination } from './telemetry/logger.ts';
-import { createMetrics } from './telemetry/metrics.ts';
+import { createMetrics, decidedBy } from './telemetry/metrics.ts';
+import { createRefusals } from './telemetry/refusals.ts';
 import { createTlsContexts, validityProblem, type TlsContexts } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
 import { openFileLimit } from './transport/file-limit.ts';
@@ -81,6 +87,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     droppedLogLines: () => log.dropped(),
   });
   const events = createEvents({ logger: log.logger, metrics, clock });
+  const refusals = createRefusals(clock);
   const readiness = createReadiness();
   const { view, publisher } = createIdentityStore();
   const stopAsked = new AbortController();
@@ -105,12 +112,17 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const files = createFileBudget(filePlan);
   const maxKeptBytes = deps.maxKeptBytes ?? MAX_KEPT_BYTES;
   const waiting = { inbound: new WaitingRoom(maxKeptBytes), outbound: new WaitingRoom(maxKeptBytes) };
+  const peers = new PeerBook(() => clock.now());
+  const held = new HeldBook();
+  view.subscribe((snapshot) => held.update(snapshot, clock.now()));
   const listenerDeps: ListenerDeps = {
     identity: view,
     contexts,
     judge: createPeerJudge(denyList),
     denyList,
+    peers,
     events,
+    refusals,
     clock,
     files,
     waiting,
@@ -120,6 +132,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const listeners = [...inbound, ...outbound];
   let current = config;
   let lastReload: ReloadStatus | undefined;
+  /** Which matchers Envoy is not given; found out once a configuration, for a list may be long. */
+  let withheld: readonly string[] = [];
   let selfTested = false;
 
   const exposure = createExposureWatch({
@@ -165,7 +179,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       maxConnections: filePlan.bundle_endpoint.most,
     });
   const metricsServer =
-    config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness, maxConnections: filePlan.metrics.most });
+    config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness, events, maxConnections: filePlan.metrics.most });
   const adminServer =
     config.admin &&
     createAdminServer({
@@ -174,6 +188,13 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       readiness,
       log,
       events,
+      policies: () =>
+        listeners.map(({ ref, config: { policy } }) => ({
+          listener: ref,
+          policy,
+          refusals: () => refusals.list(ref),
+          connectionsBy: (rule) => decidedBy(metrics.listener(ref), rule),
+        })),
       shutdown: () => stopAsked.abort('asked over the admin listener'),
       maxConnections: filePlan.admin.most,
       status: {
@@ -185,9 +206,17 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         listeners: () => listeners.map(listenerStatus),
         exposed: () => exposure.exposed(),
         lastReload: () => lastReload,
-        sds: () => sds?.status(),
+        denyList: () => denyFile.status(),
+        sds: () => sds?.describe(),
         federation: () => federation?.status() ?? [],
         bundleEndpoint: () => bundleEndpoint?.status(),
+      },
+      inventory: {
+        held,
+        peers,
+        clock,
+        connections: () => listeners.map(({ ref, sessions }) => ({ listener: ref, sessions })),
+        sds: () => sds?.status(),
       },
     });
 
@@ -223,7 +252,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     );
   });
   if (federation !== undefined) readiness.register('federation', () => federationCheck(federation.status()), { blocks: false });
-  readiness.register('revocations', () => (config.revocations === undefined ? { ok: true } : checkDenyList(denyFile)), { blocks: false });
+  readiness.register('revocations', () => checkDenyList(denyFile.status()), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
   readiness.register(
     'policy_enforced',
@@ -234,6 +263,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       }),
     { blocks: false },
   );
+  readiness.register('sds_matchers', () => checkMatchers(withheld), { blocks: false });
   metrics.setReadinessSource(() => readiness.evaluate().checks);
   metrics.setWaitingSource(
     () => {
@@ -283,6 +313,10 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     ...(bundleEndpoint === undefined ? [] : [bundleEndpoint]),
   ];
 
+  const findWithheld = (): void => {
+    withheld = withheldMatchers(current).map(describeWithheld);
+    events.sds.matchersWithheld(withheld);
+  };
   const reload = (loaded: LoadedConfig): void => {
     if (!loaded.ok) {
       const problems = formatIssues(loaded.error).split('\n');
@@ -295,6 +329,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     for (const [index, listener] of inbound.entries()) listener.reload(next.inbound[index] ?? listener.config);
     for (const [index, listener] of outbound.entries()) listener.reload(next.outbound[index] ?? listener.config);
     sds?.policyChanged();
+    findWithheld();
     if (log.level() !== next.log.level && differences.some((difference) => difference.startsWith('log.level')))
       log.setLevel(next.log.level);
     lastReload = { atMs: clock.now(), ok: true, differences, needRestart, problems: [] };
@@ -323,6 +358,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     async start(signal) {
       events.started(deps.version);
       if (config.revocations !== undefined) events.denyListLoaded(config.revocations.file, denyList().size);
+      findWithheld();
       try {
         await startAll([...others, ...bundles, source], signal);
         for (const [name, server] of [
@@ -403,11 +439,18 @@ function firstProblem<T extends Checked>(listeners: readonly T[], problemOf: (li
   return { ok: true };
 }
 
-function checkDenyList(file: DenyListView): CheckResult {
-  const [first, ...more] = file.problems() ?? [];
-  if (first === undefined) return { ok: true, detail: `${file.current().size} entries` };
+function checkDenyList(status: DenyListStatus | undefined): CheckResult {
+  if (status === undefined) return { ok: true };
+  const inForce = `${status.entries} entries, read at ${isoTime(status.readAtMs)}`;
+  const [first, ...more] = status.failure?.problems ?? [];
+  if (first === undefined) return { ok: true, detail: inForce };
   const others = more.length === 0 ? '' : `; and ${more.length} more problems`;
-  return { ok: false, detail: `the deny list before is in force: ${formatIssues([first])}${others}` };
+  return { ok: false, detail: `the deny list before is in force (${inForce}): ${formatIssues([first])}${others}` };
+}
+
+function checkMatchers([first, ...more]: readonly string[]): CheckResult {
+  if (first === undefined) return { ok: true };
+  return { ok: false, detail: `${first}${more.length === 0 ? '' : `; and ${more.length} more`}` };
 }
 
 function listenerStatus(listener: InboundListener | OutboundListener): ListenerStatus {
@@ -441,28 +484,32 @@ interface SdsParts {
 }
 
 /** The SDS server, and with it gRPC, which is loaded when the other addresses are bound. */
-function sdsService({
-  events,
-  listener,
-  ...parts
-}: SdsParts): Service & Pick<SdsServer, 'address' | 'policyChanged'> & { status(): unknown } {
+function sdsService({ events, listener, ...parts }: SdsParts): Service &
+  Pick<SdsServer, 'address' | 'policyChanged'> & {
+    status(): SdsStatus | undefined;
+    describe(): unknown;
+  } {
   let server: SdsServer | undefined;
-  let status: ((server: SdsServer) => unknown) | undefined;
+  let status: SdsStatus | undefined;
+  let describe: (() => unknown) | undefined;
   return {
     name: 'SDS',
     address: () => server?.address(),
     policyChanged: () => server?.policyChanged(),
-    status: () => (server === undefined ? undefined : status?.(server)),
+    status: () => status,
+    describe: () => describe?.(),
     async start(signal) {
       const { authorization: limits } = parts.config;
-      const [{ createSdsServer }, { describeSds }, ofChecks] = await Promise.all([
+      const [{ createSdsServer }, { describeSds, sdsStatus }, ofChecks] = await Promise.all([
         import('./sds/server.ts'),
         import('./sds/status.ts'),
         limits && import('./ext-authz/service.ts'),
       ]);
-      status = describeSds;
       const checks = limits && ofChecks?.createCheckService({ ...parts, limits, listener, events: events.checks });
-      server = createSdsServer({ ...parts, events: events.sds, checks });
+      const made = createSdsServer({ ...parts, events: events.sds, checks });
+      server = made;
+      status = sdsStatus(made);
+      describe = () => describeSds(made);
       await server.start(signal);
     },
     async stop(deadline) {
@@ -528,20 +575,6 @@ function bundleEndpointService({ events, ...parts }: BundleEndpointParts): Servi
       await endpoint?.stop(deadline);
     },
   };
-}
-
-/** Who may be admitted by the validation context of which name. A listener that is not there any more admits nobody. */
-function sdsPolicies({ sds, inbound }: Config): ReadonlyMap<string, Policy> {
-  const policies = new Map<string, Policy>();
-  for (const { secret, listener, policy } of sds?.matchers ?? [])
-    policies.set(secret, policy ?? inbound.find(({ name }) => name === listener)?.policy ?? nobody());
-  return policies;
-}
-
-function nobody(): Policy {
-  const compiled = compilePolicy({ allow: [] });
-  if (!compiled.ok) throw new Error('an empty policy does not compile');
-  return compiled.value;
 }
 
 interface SourceParts {

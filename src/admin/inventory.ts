@@ -1,10 +1,13 @@
 import { KeyObject } from 'node:crypto';
+import type { DenyListStatus } from '../config/deny-file.ts';
+import { formatIssues } from '../config/issue.ts';
 import { formatAddress, type Address } from '../config/units.ts';
 import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
 import type { Certificate } from '../spiffe/certificate.ts';
 import type { Crl } from '../spiffe/crl.ts';
 import type { EndpointStatus, RelationStatus } from '../telemetry/federation-records.ts';
 import type { ListenerCounters, ListenerRef } from '../telemetry/records.ts';
+import { keyType } from './certificates.ts';
 import { describeEndpoint, describeFederation } from './federation.ts';
 import { isoTime } from './iso-time.ts';
 
@@ -38,6 +41,8 @@ export interface StatusSource {
   /** By listener name: where its application can be reached around Scute. */
   exposed(): ReadonlyMap<string, readonly string[]>;
   lastReload(): ReloadStatus | undefined;
+  /** Undefined: there is none. */
+  denyList?(): DenyListStatus | undefined;
   /** Who is subscribed to which secrets, in JSON values; undefined if SDS is not served. */
   sds?(): unknown;
   /** The relations of the configuration, in its order. */
@@ -62,6 +67,7 @@ export function buildConfigDump(source: StatusSource): unknown {
     sds: source.sds?.() ?? null,
     federation: describeFederation(source.federation?.() ?? []),
     bundle_endpoint: describeEndpoint(source.bundleEndpoint?.()),
+    deny_list: describeDenyList(source.denyList?.()),
     last_reload: describeReload(source.lastReload()),
     config: withoutSecrets(source.config()),
   };
@@ -143,6 +149,18 @@ function describeCrl(crl: Crl): object {
   };
 }
 
+function describeDenyList(status: DenyListStatus | undefined): object | null {
+  if (status === undefined) return null;
+  const { file, entries, readAtMs, failure } = status;
+  return {
+    file,
+    entries,
+    read_at: isoTime(readAtMs),
+    failed_at: failure === undefined ? null : isoTime(failure.atMs),
+    problems: failure === undefined ? [] : formatIssues(failure.problems).split('\n'),
+  };
+}
+
 function describeReload(reload: ReloadStatus | undefined): object | null {
   if (reload === undefined) return null;
   return {
@@ -152,12 +170,6 @@ function describeReload(reload: ReloadStatus | undefined): object | null {
     need_restart: reload.needRestart,
     problems: reload.problems,
   };
-}
-
-/** Such as `ec prime256v1`, `rsa 2048`, `ed25519`. */
-function keyType(key: KeyObject): string {
-  const detail = key.asymmetricKeyDetails?.namedCurve ?? key.asymmetricKeyDetails?.modulusLength;
-  return `${key.asymmetricKeyType ?? 'unknown'}${detail === undefined ? '' : ` ${detail}`}`;
 }
 
 const SECRET_NAME = /key(?:pem)?$|secret|password|passphrase|token/i;

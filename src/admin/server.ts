@@ -3,14 +3,18 @@ import { formatAddress, isLocal } from '../config/units.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { Log } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { apiRoutes } from './api.ts';
+import type { ApiSource } from './api-source.ts';
 import { createHttpService, json, plain, type HttpService, type Reply, type Routes } from './http.ts';
 import { buildConfigDump, type StatusSource } from './inventory.ts';
+import { buildPolicyPage, MOST_LISTED, type PolicyStatus } from './policy-page.ts';
 import { formatReadiness, formatReadinessVerbose, type Readiness } from './readiness.ts';
 
 export interface MetricsServerOptions {
   readonly config: MetricsConfig;
   readonly metrics: Metrics;
   readonly readiness: Readiness;
+  readonly events: Pick<Events, 'statusRequestRefused'>;
   readonly maxConnections?: number | undefined;
 }
 
@@ -19,21 +23,25 @@ export interface AdminServerOptions {
   readonly metrics: Metrics;
   readonly readiness: Readiness;
   readonly status: StatusSource;
+  readonly inventory: Pick<ApiSource, 'held' | 'peers' | 'clock' | 'connections' | 'sds'>;
+  /** Of each listener. */
+  readonly policies: () => readonly PolicyStatus[];
   readonly log: Pick<Log, 'level' | 'setLevel'>;
-  readonly events: Pick<Events, 'logLevelChanged'>;
+  readonly events: Pick<Events, 'logLevelChanged' | 'statusRequestRefused'>;
   /** Begins to drain; returns at once. Called again if asked again. */
   readonly shutdown: () => void;
   readonly maxConnections?: number | undefined;
 }
 
 /** `/metrics`, `/livez` and `/readyz`: nothing that tells a secret or changes anything, so it may be bound anywhere. */
-export function createMetricsServer({ config, metrics, readiness, maxConnections }: MetricsServerOptions): HttpService {
+export function createMetricsServer({ config, metrics, readiness, events, maxConnections }: MetricsServerOptions): HttpService {
   return createHttpService({
     name: 'metrics',
     socket: config,
     allowedHosts: config.allowedHosts,
     routes: probeRoutes(metrics, readiness),
     maxConnections,
+    refused: (reason, detail) => events.statusRequestRefused('metrics', reason, detail),
   });
 }
 
@@ -46,9 +54,12 @@ export function createAdminServer(options: AdminServerOptions): HttpService {
     socket: options.config,
     allowedHosts: options.config.allowedHosts,
     maxConnections: options.maxConnections,
+    refused: (reason, detail) => options.events.statusRequestRefused('admin', reason, detail),
     routes: {
       ...probeRoutes(options.metrics, options.readiness),
+      ...apiRoutes({ ...options.inventory, status: options.status, readiness: options.readiness }),
       '/config_dump': { GET: () => dump(options.status) },
+      '/policy': { GET: ({ search }) => policyPage(options.policies(), search, options.status.now()) },
       '/shutdown': {
         POST() {
           options.shutdown();
@@ -99,6 +110,15 @@ function dump(status: StatusSource): Reply {
   const reply = json(200, buildConfigDump(status));
   // Nothing above puts a key in; if something ever does, nobody gets to see it.
   return reply.body.includes('PRIVATE KEY') ? plain(500, 'internal error') : reply;
+}
+
+async function policyPage(all: readonly PolicyStatus[], search: URLSearchParams, nowMs: number): Promise<Reply> {
+  const limit = search.get('limit') ?? String(MOST_LISTED);
+  if (!/^\d{1,4}$/.test(limit) || Number(limit) > MOST_LISTED) return plain(400, `limit must be a number up to ${MOST_LISTED}`);
+  const name = search.get('listener');
+  const asked = name === null ? all : all.filter(({ listener }) => listener.name === name);
+  if (name !== null && asked.length === 0) return plain(404, 'there is no such listener');
+  return json(200, await buildPolicyPage(asked, Number(limit), nowMs));
 }
 
 function readLevel(body: unknown): LogLevel | undefined {

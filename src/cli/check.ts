@@ -9,29 +9,46 @@ import type {
 } from '../config/config.ts';
 import type { XfccMode } from '../http1/identity-fields.ts';
 import { readDenyFile } from '../config/deny-file.ts';
-import { formatIssues } from '../config/issue.ts';
-import { loadConfig } from '../config/load.ts';
+import { formatIssues, formatPlace } from '../config/issue.ts';
+import { loadLocatedConfig, type Located } from '../config/load.ts';
 import { formatAddress } from '../config/units.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import type { Policy } from '../policy/policy.ts';
+import { OTHER_WAY } from '../sds/expression.ts';
+import { describeWithheld, withheldMatchers, type WithheldMatchers } from '../sds/withheld.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
+import { findListener, placeOf } from './question.ts';
 
 /** `scute check`: every problem of a configuration, or what it means. */
 export async function check(file: string, { env, stdout, stderr }: CommandEnvironment): Promise<number> {
-  const loaded = await loadConfig({ file, flags: {}, env });
+  const loaded = await loadLocatedConfig({ file, flags: {}, env });
   if (!loaded.ok) {
     stderr(`${formatIssues(loaded.error)}\n`);
     return EXIT_USAGE;
   }
-  const { revocations } = loaded.value;
+  const { value: config } = loaded.value;
+  const { revocations } = config;
   const denied = revocations && (await readDenyFile(revocations.file));
   if (denied?.ok === false) {
     stderr(`${formatIssues(denied.error)}\n`);
     return EXIT_USAGE;
   }
   const revoked = denied === undefined ? '' : `deny list  ${revocations?.file}: ${denied.value.size} entries\n`;
-  stdout(`${file} is valid\n${describeConfig(loaded.value)}${revoked}`);
+  stdout(`${file} is valid\n${describeConfig(config)}${revoked}${describeAllWithheld(loaded.value)}`);
   return EXIT_OK;
+}
+
+/** What Envoy will not be given, and where to look. */
+function describeAllWithheld({ value: config, locate }: Located<Config>): string {
+  const placeOfMatchers = ({ matchers, rule }: WithheldMatchers): string => {
+    const placed = matchers.listener === undefined ? undefined : findListener(config, matchers.listener);
+    if (placed?.ok === true) return placeOf(placed.value, rule, locate);
+    const index = config.sds?.matchers.indexOf(matchers) ?? 0;
+    return formatPlace(locate(['sds', 'matchers', index, ...(rule === undefined ? [] : ['allow', rule.index])], 'value'));
+  };
+  const withheld = withheldMatchers(config);
+  const lines = withheld.map((each) => `warning: ${placeOfMatchers(each)}: sds: ${describeWithheld(each)}\n`);
+  return `${lines.join('')}${withheld.some(({ problem }) => problem === 'inexpressible') ? `  ${OTHER_WAY}\n` : ''}`;
 }
 
 /** What would listen where, and who is admitted. */
@@ -41,7 +58,7 @@ export function describeConfig(config: Config): string {
   for (const listener of config.outbound) lines.push(...describeOutbound(listener));
   if (config.metrics !== undefined) lines.push(`metrics  ${describeSocket(config.metrics)}`);
   if (config.admin !== undefined) lines.push(`admin  ${describeSocket(config.admin)}`);
-  if (config.sds !== undefined) lines.push(...describeSds(config.sds));
+  if (config.sds !== undefined) lines.push(...describeSds(config.sds, withheldMatchers(config)));
   for (const relation of config.federation) lines.push(...describeFederation(relation));
   if (config.bundleEndpoint !== undefined) lines.push(...describeEndpoint(config.bundleEndpoint));
   return `${lines.join('\n')}\n`;
@@ -59,12 +76,14 @@ function describeEndpoint({ listen, path, identity, profile }: BundleEndpointCon
   ];
 }
 
-function describeSds(sds: SdsConfig): string[] {
+function describeSds(sds: SdsConfig, withheld: readonly WithheldMatchers[]): string[] {
   return [
     `sds  ${describeSocket(sds)}`,
     '  note: who may open this holds the identity, private key and all',
     ...(sds.identity.by === 'default' ? [] : [`  ${JSON.stringify(sds.defaultSvidName)} is ${describeChoice(sds.identity)}`]),
-    ...sds.matchers.map(({ secret, listener, policy }) => {
+    ...sds.matchers.map((matchers) => {
+      const { secret, listener, policy } = matchers;
+      if (withheld.some((each) => each.matchers === matchers)) return `  ${JSON.stringify(secret)} is withheld`;
       const whom = policy === undefined ? `whom listener ${listener} admits` : policy.entries.map(describeEntry).join(', ') || 'nobody';
       return `  ${JSON.stringify(secret)} admits ${whom}`;
     }),

@@ -13,9 +13,13 @@ export interface CommandEnvironment {
   onHangup(listener: () => void): () => void;
 }
 
-/** Exit codes: 0 done, and for `run` everything drained; 1 failed, or connections were cut; 64 wrong usage or configuration (EX_USAGE of sysexits.h). */
+/**
+ * Exit codes: 0 done, and for `run` everything drained; 1 failed, or connections were cut, or the answer is not the good one; 64 wrong
+ * usage or configuration (EX_USAGE of sysexits.h); 69 no Scute to ask (EX_UNAVAILABLE).
+ */
 export const EXIT_OK = 0;
 export const EXIT_FAILED = 1;
 export const EXIT_USAGE = 64;
+export const EXIT_UNAVAILABLE = 69;
 /** Nobody reads standard output any more: 128 and the number of SIGPIPE, by which other programs end then. Node ignores that signal. */
 export const EXIT_READER_LEFT = 141;

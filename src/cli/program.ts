@@ -7,7 +7,7 @@ const PRECEDENCE = `
 Flags go before the file, the file before the environment (SPIFFE_ENDPOINT_SOCKET, SCUTE_LOG_LEVEL), the environment before the defaults.`;
 
 const EXIT_CODES = `
-Exit codes: 0 done; 1 failed, or connections were cut at the end of the drain; 64 wrong usage or configuration.`;
+Exit codes: 0 done; 1 failed, or connections were cut at the end of the drain; 64 wrong usage or configuration; 69 no Scute to ask.`;
 
 interface RunFlags {
   readonly config?: string;
@@ -15,6 +15,12 @@ interface RunFlags {
   readonly metrics?: string;
   readonly admin?: string;
   readonly logLevel?: string;
+}
+
+interface AuditFlags {
+  readonly config?: string;
+  readonly admin?: string;
+  readonly json?: boolean;
 }
 
 /** Parses the arguments (without `node` and the script) and runs the command. Resolves to the exit code. What a command needs is loaded when it runs, so that each starts fast. */
@@ -127,6 +133,26 @@ Example:
     .action(async (table: string, { config }: { readonly config: string }) => {
       const { testPolicy } = await import('./policy-test.ts');
       exitCode = await testPolicy(config, table, environment);
+    });
+
+  program
+    .command('audit')
+    .description('ask the Scute that runs whom its policies would deny, were they not in audit, and print rules to copy')
+    .option('-c, --config <file>', 'its configuration file (YAML), which says where it is asked; rules are told with their places')
+    .option('--admin <address>', 'where its admin listener is (Unix socket or loopback), if not as in the file')
+    .option('--json', 'all that is known, for programs')
+    .addHelpText(
+      'after',
+      `
+Exit codes: 0 nobody would be denied, as far as was seen; 1 somebody would be; 64 wrong usage or configuration; 69 no Scute to ask.
+
+Examples:
+  scute audit -c scute.yaml
+  scute audit --admin unix:///run/scute/admin.sock --json`,
+    )
+    .action(async (options: AuditFlags) => {
+      const { audit } = await import('./audit.ts');
+      exitCode = await audit(options, environment, signal);
     });
 
   program

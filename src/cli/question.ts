@@ -5,6 +5,7 @@ import type { Located } from '../config/load.ts';
 import type { RawQuestion } from '../config/questions.ts';
 import { RequestHead } from '../http1/request-head.ts';
 import { err, ok, type Result } from '../lib/result.ts';
+import { ruleText } from '../policy/rule.ts';
 import { explain, type Explanation, type Question, type RuleRef } from '../policy/explain.ts';
 
 /** A listener, and the keys that lead to it. */
@@ -59,7 +60,8 @@ export function putQuestion(config: Config, raw: RawQuestion, nowMs: number): Re
   return ok({ placed, question: { peer, request: { method: method ?? 'GET', target: path ?? '/', host: host ?? '' }, nowMs: at } });
 }
 
-function findListener({ inbound, outbound }: Config, name: string | undefined): Result<Placed, string> {
+/** The listener of that name, or the only one. The error is a sentence. */
+export function findListener({ inbound, outbound }: Config, name: string | undefined): Result<Placed, string> {
   const all: readonly Placed[] = [
     ...inbound.map((listener, index): Placed => ({ direction: 'inbound', index, listener })),
     ...outbound.map((listener, index): Placed => ({ direction: 'outbound', index, listener })),
@@ -91,10 +93,11 @@ export function answerQuestion({ placed: { listener }, question }: Put): Answer 
 
 /** The answer in plain words, one line each. */
 export function describeAnswer({ placed, question }: Put, answer: Answer, locate: Located<Config>['locate']): readonly string[] {
-  const { direction, index, listener } = placed;
-  const place = (keys: readonly (string | number)[]): string => formatPlace(locate([direction, index, ...keys], 'value'));
-  const rule = (of: RuleRef): string => `${place(keysOf(placed, of))} ${of.text}`;
-  const lines = [`listener  ${direction} ${listener.name} at ${place([])}, on ${new Date(question.nowMs).toISOString()}`];
+  const { direction, listener } = placed;
+  const rule = (of: RuleRef): string => `${placeOf(placed, of, locate)} ${of.text}`;
+  const lines = [
+    `listener  ${direction} ${listener.name} at ${placeOf(placed, undefined, locate)}, on ${new Date(question.nowMs).toISOString()}`,
+  ];
   if (!('explanation' in answer)) return [`verdict  deny: answered ${answer.status} before any rule: ${answer.detail}`, ...lines];
   const { verdict, audited, misses } = answer.explanation;
   const isConnection = question.request === undefined && listener.http !== undefined;
@@ -111,6 +114,26 @@ export function describeAnswer({ placed, question }: Put, answer: Answer, locate
       : []),
     ...misses.map((miss) => `near  ${rule(miss.rule)}: ${miss.text}`),
   ];
+}
+
+/** Where a rule of a listener is written, or the listener itself. */
+export function placeOf(placed: Placed, rule: RuleRef | undefined, locate: Located<Config>['locate']): string {
+  const keys = rule === undefined ? [] : keysOf(placed, rule);
+  return formatPlace(locate([placed.direction, placed.index, ...keys], 'value'));
+}
+
+/** Where a rule of a listener that runs is written; undefined if the configuration has no such listener, or another rule in that place. */
+export function placeOfRule(
+  { value, locate }: Located<Config>,
+  direction: 'inbound' | 'outbound',
+  name: string,
+  of: RuleRef,
+): string | undefined {
+  const index = value[direction].findIndex((candidate) => candidate.name === name);
+  const listener = value[direction][index];
+  const spec = listener?.policy.spec[of.effect]?.[of.index];
+  if (listener === undefined || spec === undefined || ruleText(spec, of.effect) !== of.text) return undefined;
+  return placeOf({ direction, index, listener }, of, locate);
 }
 
 /** The keys that lead to a rule, from its listener. */

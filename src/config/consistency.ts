@@ -130,7 +130,9 @@ export function checkSds(entry: unknown, report: Report): void {
     const secret = at(matchers, 'secret');
     if (names.has(secret)) problem(report, ['matchers', index, 'secret'], `${JSON.stringify(secret)} has matchers already`);
     names.add(secret);
-    if ((at(matchers, 'listener') === undefined) === (at(matchers, 'policy') === undefined))
+    // Its list is there unread where something is wrong with it.
+    const list = at(matchers, 'policy') ?? at(matchers, 'allow');
+    if ((at(matchers, 'listener') === undefined) === (list === undefined))
       problem(report, ['matchers', index], 'needs either listener or allow');
     // A wrong name would leave the right one without matchers, and everybody admitted.
     const isBundle =

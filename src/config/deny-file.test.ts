@@ -98,12 +98,13 @@ for (const [how, text, problem] of BROKEN) {
     await replace(text);
     await eventually(() => assert.equal(told.length, 1));
     assert.match(told[0] ?? '', problem);
-    assert.match(formatIssues(file.problems() ?? []), problem);
+    assert.match(formatIssues(file.status()?.failure?.problems ?? []), problem);
+    assert.equal(file.status()?.entries, 1);
     assert.equal(denied(), A);
     await replace(listOf(A));
 
     await eventually(() => assert.equal(told.length, 2));
-    assert.deepEqual([told[1], file.problems(), denied()], ['', undefined, A]);
+    assert.deepEqual([told[1], file.status()?.failure, denied()], ['', undefined, A]);
   });
 }
 
@@ -122,7 +123,7 @@ test('a list that vanishes, or gives way to a folder, is told once each, and its
   await replace(listOf(B));
 
   await eventually(() => assert.equal(told.length, 4));
-  assert.deepEqual([told[3], file.problems(), denied()], [`+${B},-${A}`, undefined, B]);
+  assert.deepEqual([told[3], file.status()?.failure, denied()], [`+${B},-${A}`, undefined, B]);
 });
 
 test('a pipe that nobody writes to holds nothing up', async (t) => {

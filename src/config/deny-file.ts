@@ -24,12 +24,22 @@ export interface Difference {
   readonly first: readonly string[];
 }
 
+/** What is in force, and what became of the file since. */
+export interface DenyListStatus {
+  readonly file: string;
+  readonly entries: number;
+  /** When what is in force was read; wall time, milliseconds since 1970. */
+  readonly readAtMs: number;
+  /** Why the file is not what is in force, and when that was seen; undefined if it is. */
+  readonly failure: { readonly atMs: number; readonly problems: DenyFileProblem } | undefined;
+}
+
 /** What an application needs of the deny list. */
 export interface DenyListView {
   /** In force now. */
   current(): DenyList;
-  /** Why the file is not what is in force, or undefined if it is. */
-  problems(): DenyFileProblem | undefined;
+  /** Undefined: there is no file. */
+  status(): DenyListStatus | undefined;
   /** Calls `listener` with each later reading that changed something, or was asked for. Returns the way to stop. */
   onReload(listener: (reload: DenyListReload) => void): () => void;
 }
@@ -37,7 +47,7 @@ export interface DenyListView {
 /** Where there is no file. */
 export const NO_DENY_FILE: DenyListView = {
   current: () => EMPTY_DENY_LIST,
-  problems: () => undefined,
+  status: () => undefined,
   onReload: () => () => undefined,
 };
 
@@ -66,42 +76,47 @@ const CHUNK_BYTES = 32_768;
 export function createDenyFile({ file, clock, intervalMs }: DenyFileOptions): DenyFile {
   const listeners = new Set<(reload: DenyListReload) => void>();
   let list = EMPTY_DENY_LIST;
-  let problems: DenyFileProblem | undefined;
+  let readAtMs = 0;
+  let failure: DenyListStatus['failure'];
 
   const watch = new FileWatch({
     file,
     clock,
     intervalMs,
     async read(asked) {
+      const atMs = clock.now();
       const loaded = await readDenyFile(file);
       if (!loaded.ok) {
-        problems = loaded.error;
-        tellEach(listeners, { ok: false, problems });
+        failure = { atMs, problems: loaded.error };
+        tellEach(listeners, { ok: false, problems: loaded.error });
         return;
       }
       const added = await inTurns(loaded.value.notIn(list, MAX_TOLD));
       const removed = await inTurns(list.notIn(loaded.value, MAX_TOLD));
       const isSame = added.count === 0 && removed.count === 0;
-      const isHealed = problems !== undefined;
-      problems = undefined;
+      const isHealed = failure !== undefined;
+      failure = undefined;
       // The same entries may stand on other lines.
       list = loaded.value;
+      readAtMs = atMs;
       if (!isSame || isHealed || asked) tellEach(listeners, { ok: true, entries: list.size, added, removed });
     },
   });
 
   return {
     current: () => list,
-    problems: () => problems,
+    status: () => ({ file, entries: list.size, readAtMs, failure }),
     onReload(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
     async load() {
       await watch.remember();
+      const atMs = clock.now();
       const loaded = await readDenyFile(file);
       if (!loaded.ok) return loaded;
       list = loaded.value;
+      readAtMs = atMs;
       return ok(list.size);
     },
     reload: () => watch.ask(),

@@ -2,7 +2,6 @@
 import * as z from 'zod';
 import { parseIpRange, type IpRange } from '../lib/ip.ts';
 import type { Result } from '../lib/result.ts';
-import { compilePolicy, type Policy } from '../policy/policy.ts';
 import { parseRule, type Effect, type RuleSpec } from '../policy/rule.ts';
 import { DAYS } from '../policy/time-window.ts';
 import { parseSpiffeId, type SpiffeId } from '../spiffe/spiffe-id.ts';
@@ -188,9 +187,17 @@ const timeWindow = z.strictObject({
   timeZone: z.string().meta({ description: 'whose clock that is, such as `Europe/Berlin` or `UTC`' }),
 });
 
+const peer = z.string().meta({ description: 'who: a SPIFFE ID or a pattern of them' });
+
+const times = {
+  notBefore: timestamp.optional().meta({ description: 'the rule holds from this time on, such as `2027-01-31T09:00:00+01:00`' }),
+  notAfter: timestamp.optional().meta({ description: 'the rule holds until this time; what it had admitted is closed then' }),
+  windows: z.array(timeWindow).optional().meta({ description: 'the rule holds while one of these is open' }),
+};
+
 const rule = z
   .strictObject({
-    peer: z.string().meta({ description: 'who: a SPIFFE ID or a pattern of them' }),
+    peer,
     methods: texts
       .optional()
       .meta({ description: 'for `protocol: http`: methods, such as `[GET, HEAD]`; GET does not include HEAD. All if left out' }),
@@ -202,38 +209,45 @@ const rule = z
       description:
         'for `protocol: http`: hosts, in lower case without port; `*.` is one label. All if left out. A request without a host is then answered 400',
     }),
-    notBefore: timestamp.optional().meta({ description: 'the rule holds from this time on, such as `2027-01-31T09:00:00+01:00`' }),
-    notAfter: timestamp.optional().meta({ description: 'the rule holds until this time; what it had admitted is closed then' }),
-    windows: z.array(timeWindow).optional().meta({ description: 'the rule holds while one of these is open' }),
+    ...times,
     mode: z.enum(['enforce', 'audit']).prefault('enforce').meta({
       description:
         '`audit`: an `allow` rule admits, a `deny` rule denies nothing, and who passes because of that is counted and logged; for `inbound` alone',
     }),
   })
-  .transform(({ notBefore, notAfter, mode, ...asWritten }): RuleSpec => ({
-    ...asWritten,
+  .transform(({ mode, ...written }): RuleSpec => ({ ...withTimes(written), ...(mode === 'audit' && { mode }) }));
+
+/** What Envoy can be told of whom to admit: nothing of requests. */
+const timedRule = z.strictObject({ peer, ...times }).transform(withTimes);
+
+function withTimes<T extends { readonly notBefore?: number | undefined; readonly notAfter?: number | undefined }>({
+  notBefore,
+  notAfter,
+  ...others
+}: T): Omit<T, 'notBefore' | 'notAfter'> & Pick<RuleSpec, 'notBeforeMs' | 'notAfterMs'> {
+  return {
+    ...others,
     ...(notBefore !== undefined && { notBeforeMs: notBefore }),
     ...(notAfter !== undefined && { notAfterMs: notAfter }),
-    ...(mode === 'audit' && { mode }),
-  }));
+  };
+}
 
 /** Rules, each of which is good. A problem is reported at the value that has it. */
 export function ruleList(effect: Effect) {
+  return rulesOf(rule, effect);
+}
+
+/** Rules that ask for nothing but peers and times, each of which is good. */
+export const timedRuleList = rulesOf(timedRule, 'allow');
+
+function rulesOf<S extends z.ZodType<RuleSpec>>(ofRule: S, effect: Effect) {
   const check = (spec: string | RuleSpec, context: z.RefinementCtx): void => {
     const parsed = parseRule(spec, effect, 0);
     if (parsed.ok) return;
     for (const { path, message } of parsed.error) context.addIssue({ code: 'custom', message, path: [...path], input: spec });
   };
-  return z.array(z.union([z.string().superRefine(check), rule.superRefine(check)], 'must be a SPIFFE ID, a pattern, or a rule'));
+  return z.array(z.union([z.string().superRefine(check), ofRule.superRefine(check)], 'must be a SPIFFE ID, a pattern, or a rule'));
 }
-
-/** SPIFFE IDs and patterns alone → the policy that admits these to everything. */
-export const peerList = z.array(z.string()).transform((allow, context): Policy => {
-  const compiled = compilePolicy({ allow });
-  if (compiled.ok) return compiled.value;
-  for (const { path, message } of compiled.error) context.addIssue({ code: 'custom', message, path: path.slice(1), input: allow });
-  return z.NEVER;
-});
 
 /** The days of a month that there are, with the time of a day that there is. */
 function parseTimestamp(text: string): Result<number, UnitProblem> {

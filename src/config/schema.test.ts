@@ -511,7 +511,26 @@ test('matchers of sds are of a bundle, once each, and of a listener that there i
   assert.match(withMatchers({ secret: 'ROOTCA', allow: [] }, { secret: 'ROOTCA', allow: [] }), /has matchers already/);
   for (const secret of ['default', 'hint:x', 'spiffe://example.org/web', 'ROOTCAA'])
     assert.match(withMatchers({ secret, allow: [] }), /is not the name of a trust bundle/, secret);
-  assert.match(withMatchers({ secret: 'ROOTCA', allow: ['nonsense'] }), /matchers\[0\]\.allow\[0\]/);
+  assert.match(withMatchers({ secret: 'ROOTCA', allow: ['nonsense'] }), /^sds\.matchers\[0\]\.allow\[0\]: [^\n]*$/);
+});
+
+test('a list of matchers has peers and times, and nothing that Envoy could not be told', () => {
+  const peer = 'spiffe://example.org/web';
+  const withList = (...allow: unknown[]) => ({ ...BASE, sds: { listen: 'unix:///run/sds.sock', matchers: [{ secret: 'ROOTCA', allow }] } });
+  const windows = [{ from: '09:00', to: '17:00', timeZone: 'UTC' }];
+  const times = { notBefore: '2026-01-01T00:00:00Z', notAfter: '2027-01-01T00:00:00Z', windows };
+
+  const policy = accepted(withList(peer, { peer, ...times })).sds?.matchers[0]?.policy;
+  assert.deepEqual(policy?.spec.allow, [
+    peer,
+    { peer, windows, notBeforeMs: Date.parse(times.notBefore), notAfterMs: Date.parse(times.notAfter) },
+  ]);
+  for (const more of [{ methods: ['GET'] }, { paths: ['/a'] }, { hosts: ['a'] }, { mode: 'audit' }])
+    assert.match(problems(withList({ peer, ...more })).join('\n'), /allow\[0\]\.\w+: is not known here: there is peer, notBefore/);
+  assert.match(
+    problems(withList({ peer, notAfter: times.notBefore, notBefore: times.notAfter })).join('\n'),
+    /allow\[0\]\.notAfter: the rule ends/,
+  );
 });
 
 const RELATION = { trustDomain: 'partner.test', url: 'https://partner.test/bundle', profile: 'https_web' };

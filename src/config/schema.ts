@@ -318,11 +318,12 @@ const sdsMatchers = z
       .max(2048)
       .meta({ description: 'the name of the secret, such as `ROOTCA`; other names of the same bundle stay as they are' }),
     listener: field.listenerName.optional().meta({
-      description: 'the inbound listener whose policy it is, as it changes; a rule that has more than a peer withholds the secret',
+      description:
+        'the inbound listener whose policy it is, as it changes; a rule that asks for more than a peer and times withholds the secret',
     }),
-    allow: field.peerList.optional().meta({ description: 'or a list of its own' }),
+    allow: field.timedRuleList.optional().meta({ description: 'or a list of its own, with no more than peers and times' }),
   })
-  .transform(({ secret, listener, allow }) => ({ secret, listener, policy: allow }));
+  .transform(({ secret, listener, allow }) => ({ secret, listener, policy: allow && policyOf({ allow }) }));
 
 const federation = z
   .strictObject({

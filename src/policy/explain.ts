@@ -70,20 +70,23 @@ export function explain(policy: Policy, { peer, request, nowMs }: Question): Res
 
 /**
  * For a line of the log: the rule that nearly allowed what no rule allows, bounded in length. Undefined if none did, if the
- * answer is another one, and of a policy of more than `mostRules` rules, each counted with its paths and windows: what a
- * stranger can repeat must cost little.
+ * answer is another one, and of a policy that is not short.
  */
 export function nearestMiss(policy: Policy, question: Question, mostRules: number): string | undefined {
-  const rules = policy.bare.length + policy.rules.length;
-  if (rules > mostRules) return undefined;
-  const parts = policy.rules.reduce((sum, { paths, windows }) => sum + (paths?.length ?? 0) + (windows?.length ?? 0), 0);
-  if (rules + parts > mostRules) return undefined;
+  if (!isShort(policy, mostRules)) return undefined;
   const explained = explain(policy, question);
   if (!explained.ok || explained.value.verdict.allowed) return undefined;
   const [nearest] = explained.value.misses;
   if (nearest === undefined) return undefined;
   const text = `${nearest.rule.text}: ${nearest.text}`;
   return text.length > LONGEST_LINE ? `${text.slice(0, LONGEST_LINE)}…` : text;
+}
+
+/** Whether there are at most `mostRules` rules, each counted with its paths and windows: what a stranger can repeat must cost little. */
+export function isShort({ bare, rules }: Policy, mostRules: number): boolean {
+  const count = bare.length + rules.length;
+  if (count > mostRules) return false;
+  return rules.reduce((sum, { paths, windows }) => sum + (paths?.length ?? 0) + (windows?.length ?? 0), count) <= mostRules;
 }
 
 function decidedBy({ spec }: Policy, peer: SpiffeId, decision: Decision): RuleRef | undefined {

@@ -140,7 +140,10 @@ export function isTimed({ notBeforeMs, notAfterMs, windows }: Rule): boolean {
   return notBeforeMs > -Infinity || notAfterMs < Infinity || windows !== undefined;
 }
 
-export function holdsAt({ notBeforeMs, notAfterMs, windows }: Rule, nowMs: number): boolean {
+export function holdsAt(
+  { notBeforeMs, notAfterMs, windows }: Pick<Rule, 'notBeforeMs' | 'notAfterMs' | 'windows'>,
+  nowMs: number,
+): boolean {
   // Written so that a time that is no number is outside of everything.
   return nowMs >= notBeforeMs && nowMs < notAfterMs && (windows === undefined || windows.some((window) => isOpen(window, nowMs)));
 }

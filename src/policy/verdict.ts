@@ -17,6 +17,11 @@ export type DenyReason = (typeof DENY_REASONS)[number];
 export const POLICY_REASONS = ['denied', 'not_allowed'] as const;
 export type PolicyReason = (typeof POLICY_REASONS)[number];
 
+/** The same reason, if it is one of a policy. */
+export function policyReason(reason: DenyReason | undefined): PolicyReason | undefined {
+  return reason === undefined ? undefined : POLICY_REASONS.find((known) => known === reason);
+}
+
 /** What somebody may do, or the `Reason` why not. */
 export type VerdictFor<Reason> =
   | {

@@ -3,12 +3,15 @@ import { messageOf } from '../lib/errors.ts';
 import type { IdentityView } from '../identity/store.ts';
 import { authorise } from '../policy/judge.ts';
 import type { Policy } from '../policy/policy.ts';
-import type { DenyReason } from '../policy/verdict.ts';
+import { policyReason, type DenyReason } from '../policy/verdict.ts';
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { ListenerRef } from '../telemetry/records.ts';
+import type { RefusalEvent } from '../telemetry/refusals.ts';
 import { describeLeaf, type PeerJudge, type PeerRole, type ProvenPeer } from '../tls/peer.ts';
 import type { HandshakeInProgress, HandshakeOutcome, SecureConnection } from '../transport/connection.ts';
 import type { Gate } from './gate.ts';
+import type { PeerRefused, PeerWitness, ShownPeer } from './witness.ts';
 import { handshakeProblem } from '../forward/outcome.ts';
 import type { Session } from '../forward/session.ts';
 import type { WaitingRoom } from './waiting-room.ts';
@@ -17,6 +20,7 @@ export interface AdmissionOptions {
   readonly ref: ListenerRef;
   readonly identity: IdentityView;
   readonly judge: PeerJudge;
+  readonly peers: PeerWitness;
   readonly events: Events;
   readonly clock: Clock;
   readonly gate: Gate;
@@ -25,6 +29,8 @@ export interface AdmissionOptions {
   policy(): Policy;
   /** How long anybody waits for a place among the connections. */
   placeTimeoutMs(): number;
+  /** A peer is refused as a whole, or only audit lets it in. */
+  readonly refused: (event: RefusalEvent) => void;
   /** The session is over: what it had open was dropped. */
   readonly finish: (session: Session) => void;
   /** The peer is admitted and has its place: the session is a live connection from here on. */
@@ -49,8 +55,21 @@ export interface HandshakeOptions extends AuthenticateOptions {
 
 /** What became of a handshake. On failure the connection was dropped; `at` says whether there was a peer to judge. */
 export type Authenticated =
-  | { readonly ok: true; readonly connection: SecureConnection; readonly proven: ProvenPeer }
-  | { readonly ok: false; readonly at: 'handshake' | 'verdict'; readonly reason: DenyReason; readonly detail: string };
+  | {
+      readonly ok: true;
+      readonly connection: SecureConnection;
+      readonly proven: ProvenPeer;
+      /** It goes on to be told that it is not allowed, and why not. */
+      readonly refused: PeerRefused | undefined;
+    }
+  | {
+      readonly ok: false;
+      readonly at: 'handshake' | 'verdict';
+      readonly reason: DenyReason;
+      readonly detail: string;
+      /** Undefined where nobody looked at what the peer showed. */
+      readonly shown?: ShownPeer | undefined;
+    };
 
 /** From the first byte of a TLS handshake to the verdict on the peer, the same for both directions. */
 export class Admission {
@@ -181,11 +200,22 @@ export class Admission {
     session.rule = undefined;
     session.audited = undefined;
     const judged = this.#judge(options, connection);
-    const authenticated = options.session.peer?.peerId !== undefined;
-    events.handshakeFinished(ref, authenticated ? 'ok' : (session.denied ?? 'ok'), session.handshakeMs ?? 0);
-    if (authenticated) events.authorised(ref, session.denied === undefined ? 'allow' : 'deny', session.rule ?? '', session.audited);
+    this.#witness(session, judged);
+    const peer = options.session.peer?.peerId;
+    events.handshakeFinished(ref, peer === undefined ? (session.denied ?? 'ok') : 'ok', session.handshakeMs ?? 0);
+    if (peer !== undefined) {
+      events.authorised(ref, session.denied === undefined ? 'allow' : 'deny', session.rule ?? '', session.audited);
+      this.#noteRefusal(options, peer);
+    }
     if (!judged.ok) connection.abort();
     return judged;
+  }
+
+  /** Of a peer whose protocol has words for a refusal, each request is noted instead. */
+  #noteRefusal({ session: { denied, audited }, tellsDenied }: AuthenticateOptions, peer: SpiffeId): void {
+    const reason = policyReason(denied ?? audited);
+    if (reason !== undefined && tellsDenied !== true)
+      this.#options.refused({ peer, reason, isEnforced: denied !== undefined, request: undefined });
   }
 
   /**
@@ -206,17 +236,28 @@ export class Admission {
     const judgeAgain = (): void => {
       const anew = this.#judge(options, connection);
       if (anew.ok) this.#place(options, connection, anew.proven);
-      else session.drop();
+      else {
+        this.#witness(session, anew);
+        session.drop();
+      }
     };
     if (this.#takePlace(session, judgeAgain, { connection, role: options.role })) this.#enter(options, connection, proven);
   }
 
   #enter({ session, admitted }: HandshakeOptions, connection: SecureConnection, proven: ProvenPeer): void {
     session.proven = proven;
+    this.#options.peers.joined(this.#options.ref, proven);
     session.isToldOnly = session.denied !== undefined;
     connection.dropPeerEvidence();
     this.#options.admitted(session);
     admitted(connection);
+  }
+
+  #witness(session: Session, judged: Authenticated): void {
+    const { peers, ref } = this.#options;
+    if (judged.ok) peers.judged(ref, session, { proven: judged.proven }, judged.refused);
+    else if (judged.shown !== undefined)
+      peers.judged(ref, session, judged.shown, { reason: judged.reason, detail: judged.detail, rule: session.rule });
   }
 
   /** A mistake of ours refuses the peer whose certificates brought it up. Thrown on, it would end the process, for any stranger to do. */
@@ -245,8 +286,10 @@ export class Admission {
     const authenticated = judge.authenticate(connection, role, snapshot, clock.now());
     if (!authenticated.ok) {
       const { problem, detail, claimedId } = authenticated.error;
-      session.peer = { peerId: undefined, ...describeLeaf(connection.readPeerEvidence().leafDer) };
-      return deny(session, role, problem, claimedId === undefined ? detail : `${detail} (claims to be ${claimedId})`);
+      const { leafDer } = connection.readPeerEvidence();
+      session.peer = { peerId: undefined, ...describeLeaf(leafDer) };
+      const sentence = claimedId === undefined ? detail : `${detail} (claims to be ${claimedId})`;
+      return deny(session, role, problem, sentence, { proven: undefined, leafDer, claimedId });
     }
     const { id, leaf } = authenticated.value.authenticated;
     session.peer = { peerId: id, issuerKeyId: leaf.authorityKeyId, serial: leaf.serial };
@@ -254,16 +297,17 @@ export class Admission {
     session.rule = verdict.rule;
     session.audited = verdict.allowed ? verdict.audited : undefined;
     session.denied = undefined;
-    if (!verdict.allowed) {
-      if (tellsDenied !== true) return deny(session, role, verdict.reason, verdict.detail);
-      session.denied = verdict.reason;
-    }
-    return { ok: true, connection, proven: authenticated.value };
+    const proven = authenticated.value;
+    if (verdict.allowed) return { ok: true, connection, proven, refused: undefined };
+    const { reason, detail, rule } = verdict;
+    if (tellsDenied !== true) return deny(session, role, reason, detail, { proven });
+    session.denied = reason;
+    return { ok: true, connection, proven, refused: { reason, detail, rule } };
   }
 }
 
-function deny(session: Session, role: PeerRole, reason: DenyReason, detail: string): Authenticated {
+function deny(session: Session, role: PeerRole, reason: DenyReason, detail: string, shown?: ShownPeer): Authenticated {
   session.denied = reason;
   session.because(role === 'client' ? 'denied' : 'upstream_denied', detail);
-  return { ok: false, at: 'verdict', reason, detail };
+  return { ok: false, at: 'verdict', reason, detail, shown };
 }

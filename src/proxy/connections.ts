@@ -48,6 +48,11 @@ export class Connections {
     return this.#live.size;
   }
 
+  /** In no order: who was judged again goes to the end. */
+  get sessions(): Iterable<Session> {
+    return this.#live;
+  }
+
   add(session: Session): void {
     session.lastActiveTick = this.tick;
     this.#live.add(session);

@@ -3,14 +3,16 @@ import { formatAddress } from '../config/units.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import type { Service } from '../lib/service.ts';
+import { WallAlarm } from '../lib/wall-alarm.ts';
 import type { IdentityView } from '../identity/store.ts';
 import type { DenyList } from '../policy/deny-list.ts';
-import type { Verdict } from '../policy/verdict.ts';
+import { policyReason, type Verdict } from '../policy/verdict.ts';
 import type { Policy } from '../policy/policy.ts';
 import { nearestMiss, type Question } from '../policy/explain.ts';
 import { auditOf } from '../policy/audit.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { Direction, ListenerCounters, ListenerRef, RequestRecord } from '../telemetry/records.ts';
+import type { Refusals } from '../telemetry/refusals.ts';
 import type { OwnIdentity, TlsContexts } from '../tls/contexts.ts';
 import { Authorisation } from '../policy/judge.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
@@ -26,6 +28,7 @@ import { brokenProblem } from '../forward/outcome.ts';
 import { Session } from '../forward/session.ts';
 import { forwardBytes, type Side } from '../forward/tcp-forwarder.ts';
 import type { WaitingRoom } from './waiting-room.ts';
+import type { PeerWitness } from './witness.ts';
 
 export interface ListenerDeps {
   readonly identity: IdentityView;
@@ -33,7 +36,9 @@ export interface ListenerDeps {
   readonly judge: PeerJudge;
   /** In force now; `judge` asks the same. */
   readonly denyList: () => DenyList;
+  readonly peers: PeerWitness;
   readonly events: Events;
+  readonly refusals: Refusals;
   readonly clock: Clock;
   readonly files: FileBudget;
   readonly waiting: Readonly<Record<Direction, WaitingRoom>>;
@@ -63,10 +68,8 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   #bound: BoundListener | undefined;
   #draining = false;
   #unsubscribe: (() => void) | undefined;
-  /** Of a policy with times: when it was looked at, and when it may say something else by itself, both in wall time. */
-  #lookedAtMs = 0;
-  #nextLookMs = Infinity;
-  #policyTimer: Timer | undefined;
+  /** Of a policy with times: when it may say something else by itself. */
+  readonly #policyAlarm: WallAlarm;
   #forced = 0;
 
   protected constructor(direction: Direction, config: C, deps: ListenerDeps) {
@@ -76,6 +79,10 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     this.deps = deps;
     this.counters = deps.events.registerListener(this.ref);
     this.#connections = new Connections(deps.clock, () => this.limits, deps.denyList);
+    this.#policyAlarm = new WallAlarm(deps.clock, () => {
+      this.#setPolicyAlarm();
+      this.judgeAgain();
+    });
     this.#room = deps.waiting[direction];
     const { strangers, inbound, outbound } = deps.files;
     this.#files = direction === 'inbound' ? { pending: strangers, admitted: inbound } : { pending: outbound, admitted: outbound };
@@ -107,6 +114,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       policy: () => this.policy,
       room: this.#room,
       placeTimeoutMs: () => this.limits.handshakeTimeoutMs,
+      refused: (event) => deps.refusals.record(this.ref, this.policy, event),
       finish: (session) => this.finish(session),
       admitted: (session) => {
         this.#pending.delete(session);
@@ -138,6 +146,11 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     return this.#connections.size + this.#pending.size;
   }
 
+  /** The live connections, in no order. */
+  get sessions(): Iterable<Session> {
+    return this.#connections.sessions;
+  }
+
   get limits(): Limits {
     return this.settings.limits;
   }
@@ -167,6 +180,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
 
   /** Takes over policy and limits. What it listens on and leads to stays. */
   reload(config: C): void {
+    if (config.policy !== this.policy) this.deps.refusals.policyChanged(this.ref, config.policy);
     this.settings = config;
     this.#gate.limitsChanged();
     this.#connections.limitsChanged();
@@ -182,33 +196,14 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
 
   #policyInForce(): void {
     this.deps.events.auditInForce(this.ref, auditOf(this.policy));
-    this.#policyTimer?.cancel();
-    this.#policyTimer = undefined;
-    if (!this.policy.hasTimes) return;
-    this.#noteLook();
-    this.#awaitPolicy();
+    if (this.policy.hasTimes) this.#setPolicyAlarm();
+    else this.#policyAlarm.stop();
   }
 
-  /** Before anybody is judged: a time that comes meanwhile is still to come then. */
-  #noteLook(): void {
-    this.#lookedAtMs = this.deps.clock.now();
-    this.#nextLookMs = this.policy.nextLook(this.#lookedAtMs);
-  }
-
-  /**
-   * Timers stand still while the machine sleeps, and the wall clock may be set, forth and back: so the clock is asked again and
-   * again, whatever is still to come of the rules.
-   */
-  #awaitPolicy(): void {
-    const { clock } = this.deps;
-    this.#policyTimer = clock.after(Math.min(this.#nextLookMs - clock.now(), LONGEST_LOOK_MS), () => {
-      const nowMs = clock.now();
-      if (nowMs >= this.#nextLookMs || nowMs < this.#lookedAtMs) {
-        this.#noteLook();
-        this.judgeAgain();
-      }
-      this.#awaitPolicy();
-    });
+  /** Before anybody is judged. */
+  #setPolicyAlarm(): void {
+    const nowMs = this.deps.clock.now();
+    this.#policyAlarm.set(nowMs, this.policy.nextLook(nowMs));
   }
 
   async stop(deadline: AbortSignal): Promise<void> {
@@ -224,7 +219,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     }
     this.#slowTimer?.cancel();
     this.#forced += await this.#connections.drain(deadline);
-    this.#policyTimer?.cancel();
+    this.#policyAlarm.stop();
     this.#unsubscribe?.();
   }
 
@@ -341,6 +336,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   /** Writes the session's line and gives back what it held. Whatever was open has been dropped or is closed. */
   protected finish(session: Session): void {
     if (!session.end()) return;
+    this.leave(session);
     if (this.#pending.delete(session)) {
       this.#files.pending.give(FILES_A_CONNECTION);
       this.#gate.handshakeEnded();
@@ -354,11 +350,28 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     );
   }
 
+  /** The session's connection to a server that proved who it is has begun. */
+  protected join(session: Session, proven: ProvenPeer): void {
+    this.leave(session);
+    if (session.ended) return;
+    session.proven = proven;
+    this.deps.peers.joined(this.ref, proven);
+  }
+
+  /** It has ended. */
+  protected leave(session: Session): void {
+    if (session.proven !== undefined) this.deps.peers.left(session.proven);
+    session.proven = undefined;
+  }
+
   protected requestFinished(record: RequestRecord): void {
     const { method, target, host, verdict } = record;
-    this.deps.events.requestFinished(this.ref, record, () =>
-      this.#nearMiss(verdict?.peer, { method, target, host }, MOST_RULES_OF_REQUEST),
-    );
+    const request = { method, target, host };
+    this.deps.events.requestFinished(this.ref, record, () => this.#nearMiss(verdict?.peer, request, MOST_RULES_OF_REQUEST));
+    const peer = verdict?.peer;
+    const reason = policyReason(verdict?.allowed === true ? verdict.audited : verdict?.reason);
+    if (verdict !== undefined && peer !== undefined && reason !== undefined)
+      this.deps.refusals.record(this.ref, this.policy, { peer, reason, isEnforced: !verdict.allowed, request });
   }
 
   /** By the policy in force when it is told, which may be newer than the one that refused. */
@@ -417,8 +430,6 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   }
 }
 
-/** Within it, a rule that is over has closed what it had admitted, whatever became of the clock. */
-const LONGEST_LOOK_MS = 1000;
 /** The accepted socket and the one to the other side. */
 const FILES_A_CONNECTION = 2;
 /** How long a connection may be at work for others before it is watched, and how often that is looked at. */

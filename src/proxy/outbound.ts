@@ -123,7 +123,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       open: (done) => this.#openServer(session, done),
       // The next server is judged by itself.
       released: () => {
-        session.proven = undefined;
+        this.leave(session);
         authorisation = undefined;
         session.expiresAtMs = Infinity;
       },
@@ -162,7 +162,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
             else done({ ok: false, failure: at === 'verdict' ? deniedFailure(reason, detail) : handshakeFailure(reason, code, detail) });
             return;
           }
-          session.proven = judged.proven;
+          this.join(session, judged.proven);
           session.clearedBy = this.deps.denyList();
           judged.connection.dropPeerEvidence();
           session.expiresAtMs = Math.min(expiryOf(own), judged.proven.authenticated.leaf.notAfterMs);

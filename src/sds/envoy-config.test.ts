@@ -19,13 +19,13 @@ async function build(config: object) {
 
 async function textOf(config: object): Promise<string> {
   const built = await build(config);
-  if (!built.ok) throw new Error(built.error);
+  if (!built.ok) throw new Error(built.error.message);
   return JSON.stringify(built.value);
 }
 
 async function problemOf(config: object): Promise<string> {
   const built = await build(config);
-  return built.ok ? 'none' : built.error;
+  return built.ok ? 'none' : built.error.message;
 }
 
 test('a listener that admits nobody becomes none: without matchers Envoy would admit everybody', async () => {

@@ -4,28 +4,38 @@ import type { XfccMode } from '../http1/identity-fields.ts';
 import type { Address } from '../config/units.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import { err, ok, type Result } from '../lib/result.ts';
-import type { Policy } from '../policy/policy.ts';
+import type { RuleRef } from '../policy/explain.ts';
 import { parseSpiffeId, pathOf, trustDomainId, type SpiffeId } from '../spiffe/spiffe-id.ts';
-import type { TrustDomain } from '../spiffe/trust-domain.ts';
-import { AS_JUDGED, askedBundle, asksScute, extAuthzFilter, extAuthzOf, otherWay } from './envoy-ext-authz.ts';
-import { sayEntry, unsaidOf } from './san-matchers.ts';
+import type { Policy } from '../policy/policy.ts';
+import { AS_JUDGED, askedBundle, extAuthzFilter, extAuthzOf, mayAsk } from './envoy-ext-authz.ts';
+import { OTHER_WAY, sayRules } from './expression.ts';
 import { HINT_PREFIX } from './secrets.ts';
 
 const TLS = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3';
 
-/** A whole bootstrap, to be written as YAML; or why there is none, a sentence. */
-export function buildEnvoyConfig(config: Config): Result<object, string> {
+/** Why there is no bootstrap. */
+export interface EnvoyProblem {
+  /** A sentence. */
+  readonly message: string;
+  /** The name of the listener that it is about, and the rule of it; undefined if it is about none. */
+  readonly listener?: string | undefined;
+  readonly rule?: RuleRef | undefined;
+}
+
+/** A whole bootstrap, to be written as YAML. */
+export function buildEnvoyConfig(config: Config): Result<object, EnvoyProblem> {
   const { sds } = config;
-  if (sds === undefined) return err('there is no sds section: Envoy would have nowhere to get its certificates from');
+  if (sds === undefined) return err({ message: 'there is no sds section: Envoy would have nowhere to get its certificates from' });
   const { listen } = sds;
   if (listen.kind === 'tcp' && listen.port === 0) {
-    return err('sds.listen has port 0, another one at each start: Envoy would not find it');
+    return err({ message: 'sds.listen has port 0, another one at each start: Envoy would not find it' });
   }
   const unpinned = [...config.inbound, ...config.outbound].find(({ identity }) => identity.by === 'default');
   if (sds.identity.by !== 'default' && unpinned !== undefined) {
-    return err(`${unpinned.name} presents the first SVID, and ${JSON.stringify(sds.defaultSvidName)} is another one: give it an identity`);
+    const message = `${unpinned.name} presents the first SVID, and ${JSON.stringify(sds.defaultSvidName)} is another one: give it an identity`;
+    return err({ message, listener: unpinned.name });
   }
-  const problem = [...config.inbound.flatMap((inbound) => unsaidOfInbound(inbound, sds)), ...config.outbound.flatMap(unsaidOfOutbound)][0];
+  const [problem] = [...config.inbound.flatMap((inbound) => unsaidOfInbound(inbound, sds)), ...config.outbound.flatMap(unsaidOfOutbound)];
   if (problem !== undefined) return err(problem);
   const names = new Set([...config.inbound, ...config.outbound].map(({ name }) => name));
   const source: SecretSource = { sds, cluster: names.has('scute') ? freeName('scute-sds', names) : 'scute' };
@@ -34,13 +44,15 @@ export function buildEnvoyConfig(config: Config): Result<object, string> {
   for (const inbound of config.inbound) {
     // To Envoy, no matchers are everybody.
     if (admitsNobody(inbound.policy)) continue;
-    const context = asksScute(sds, inbound) ? askedValidation(source, inbound) : validation(source, inbound.policy, inbound.name);
+    const said = validation(source, 'inbound', inbound);
+    const asks = !said.ok && mayAsk(sds, inbound);
+    const context = asks ? askedValidation(source, inbound) : said;
     if (!context.ok) return context;
-    listeners.push(inboundListener(inbound, source, context.value));
+    listeners.push(inboundListener(inbound, source, context.value, asks));
     clusters.push(cluster(inbound, undefined));
   }
   for (const outbound of config.outbound) {
-    const context = validation(source, outbound.policy, undefined);
+    const context = validation(source, 'outbound', outbound);
     if (!context.ok) return context;
     const serverName = outbound.serverName ?? nameIn(outbound.to);
     const tls = {
@@ -67,34 +79,40 @@ export function admitsNobody({ entries, mode }: Policy): boolean {
   return entries.length === 0 && mode !== 'audit';
 }
 
-/** Settings of a listener that the printed one would be without, a sentence each: left out they would be lost unseen. */
-function unsaidOfInbound(inbound: InboundConfig, sds: SdsConfig): string[] {
-  const { name, proxyProtocol, http } = inbound;
+/** What a listener has and the printed one would be without: left out it would be lost unseen. */
+function unsaidOfInbound(inbound: InboundConfig, sds: SdsConfig): EnvoyProblem[] {
+  const { name: listener, proxyProtocol, http } = inbound;
+  const settings = [
+    ...(proxyProtocol.send === 'off' ? [] : ['proxyProtocol.send cannot be said here, and the application waits for it']),
+    ...(proxyProtocol.acceptFrom.length === 0 ? [] : ['proxyProtocol.acceptFrom cannot be said here']),
+    ...(http?.limits.maxBodyBytes === undefined ? [] : ['http.maxBodyBytes cannot be said here']),
+  ];
   return [
     ...unsaidOfSocket(inbound),
-    ...(asksScute(sds, inbound) ? [] : unsaidOfPolicy('inbound', inbound).map((unsaid) => unsaid + otherWay(sds, inbound))),
-    ...(proxyProtocol.send === 'off' ? [] : [`inbound ${name}: proxyProtocol.send cannot be said here, and the application waits for it`]),
-    ...(proxyProtocol.acceptFrom.length === 0 ? [] : [`inbound ${name}: proxyProtocol.acceptFrom cannot be said here`]),
-    ...(http?.limits.maxBodyBytes === undefined ? [] : [`inbound ${name}: http.maxBodyBytes cannot be said here`]),
+    ...(mayAsk(sds, inbound) ? [] : unsaidOfPolicy('inbound', inbound)),
+    ...settings.map((setting) => ({ message: `inbound ${listener}: ${setting}`, listener })),
   ];
 }
 
-function unsaidOfOutbound(outbound: OutboundConfig): string[] {
-  const { name, protocol } = outbound;
+function unsaidOfOutbound(outbound: OutboundConfig): EnvoyProblem[] {
+  const { name: listener, protocol } = outbound;
   return [
     ...unsaidOfSocket(outbound),
     ...unsaidOfPolicy('outbound', outbound),
-    ...(protocol === 'tcp' ? [] : [`outbound ${name}: protocol: ${protocol} cannot be said here`]),
+    ...(protocol === 'tcp' ? [] : [{ message: `outbound ${listener}: protocol: ${protocol} cannot be said here`, listener }]),
   ];
 }
 
-function unsaidOfPolicy(direction: string, { name, policy }: InboundConfig | OutboundConfig): string[] {
-  const unsaid = unsaidOf(policy);
-  return unsaid === undefined ? [] : [`${direction} ${name}: ${unsaid}`];
+function unsaidOfPolicy(direction: 'inbound' | 'outbound', { name: listener, policy }: InboundConfig | OutboundConfig): EnvoyProblem[] {
+  const said = sayRules(policy);
+  if (said.ok) return [];
+  const { detail, rule } = said.error;
+  return [{ message: `${direction} ${listener}: ${detail}${direction === 'inbound' ? `. ${OTHER_WAY}` : ''}`, listener, rule }];
 }
 
-function unsaidOfSocket({ name, socketGid }: InboundConfig | OutboundConfig): string[] {
-  return socketGid === undefined ? [] : [`${name}: socketGroup cannot be said here: Envoy gives its sockets to no group`];
+function unsaidOfSocket({ name: listener, socketGid }: InboundConfig | OutboundConfig): EnvoyProblem[] {
+  if (socketGid === undefined) return [];
+  return [{ message: `${listener}: socketGroup cannot be said here: Envoy gives its sockets to no group`, listener }];
 }
 
 /** Where Envoy gets secrets. */
@@ -110,7 +128,7 @@ function freeName(wanted: string, taken: ReadonlySet<string>): string {
   return name;
 }
 
-function inboundListener(inbound: InboundConfig, source: SecretSource, context: object): object {
+function inboundListener(inbound: InboundConfig, source: SecretSource, context: object, asks: boolean): object {
   const transport_socket = {
     name: 'envoy.transport_sockets.tls',
     typed_config: {
@@ -122,15 +140,17 @@ function inboundListener(inbound: InboundConfig, source: SecretSource, context: 
       common_tls_context: commonTls(source, inbound, context),
     },
   };
-  const filter = inbound.http === undefined ? tcpProxy(inbound) : httpFilter(inbound, inbound.http, source);
+  const filter = inbound.http === undefined ? tcpProxy(inbound) : httpFilter(inbound, inbound.http, asks ? source.cluster : undefined);
   const chain = { filters: [filter], transport_socket, transport_socket_connect_timeout: seconds(inbound.limits.handshakeTimeoutMs) };
   return { name: inbound.name, address: boundAddress(inbound), filter_chains: [chain] };
 }
 
 /** Whoever is of a trust domain that may be admitted may connect, and is judged by Scute. */
-function askedValidation(source: SecretSource, { name, policy }: InboundConfig): Result<object, string> {
-  const bundle = askedBundle(source.sds, name, policy);
-  return bundle.ok ? ok({ validation_context_sds_secret_config: secret(source, bundle.value) }) : bundle;
+function askedValidation(source: SecretSource, { name: listener, policy }: InboundConfig): Result<object, EnvoyProblem> {
+  const bundle = askedBundle(source.sds, policy);
+  return bundle.ok
+    ? ok({ validation_context_sds_secret_config: secret(source, bundle.value) })
+    : err({ message: `inbound ${listener}: ${bundle.error}`, listener });
 }
 
 function commonTls(
@@ -157,29 +177,44 @@ function certificateName(sds: SdsConfig, identity: SvidChoice): string {
 }
 
 /** The trust bundle, and who may be at the other end: said by Scute if it has matchers for the listener, else by Envoy itself. */
-function validation(source: SecretSource, policy: Policy, listener: string | undefined): Result<object, string> {
+function validation(
+  source: SecretSource,
+  direction: 'inbound' | 'outbound',
+  { name: listener, policy }: InboundConfig | OutboundConfig,
+): Result<object, EnvoyProblem> {
   const { sds } = source;
-  const matchers: object[] = [];
-  const domains = new Set<TrustDomain>();
-  for (const entry of policy.bare) {
-    const said = sayEntry(entry);
-    if (!said.ok) return said;
-    domains.add(said.value.trustDomain);
-    const matcher = 'exact' in said.value ? { exact: said.value.exact } : { safe_regex: { regex: said.value.regex } };
-    matchers.push({ san_type: 'URI', matcher });
-  }
-  const [domain, ...others] = domains;
-  if (domain === undefined) return err('a list that admits nobody cannot be said in matchers: without one Envoy admits everybody');
+  const problem = (what: string, rule?: RuleRef): Result<never, EnvoyProblem> =>
+    err({ message: `${direction} ${listener}: ${what}`, listener, rule });
+  const said = sayRules(policy);
+  // It was found good before.
+  if (!said.ok) return problem(said.error.detail, said.error.rule);
+  const [domain, ...others] = new Set(said.value.map(({ entry }) => entry.trustDomain));
+  if (domain === undefined) return problem('a list that admits nobody cannot be said in matchers: without one Envoy admits everybody');
   // Envoy binds a certificate to the trust domain of one of its URIs, and would admit it by another.
-  if (others.length > 0) return err(`${[...domains].join(' and ')} cannot be kept apart in one list: give each a listener of its own`);
+  if (others.length > 0)
+    return problem(`${[domain, ...others].join(' and ')} cannot be kept apart in one list: give each a listener of its own`);
   const name = trustDomainId(domain);
-  const ours = listener === undefined ? undefined : sds.matchers.find((said) => said.listener === listener && mayBeServed(sds, said, name));
+  const ours =
+    direction === 'inbound'
+      ? sds.matchers.find((matchers) => matchers.listener === listener && mayBeServed(sds, matchers, name))
+      : undefined;
   if (ours !== undefined) return ok({ validation_context_sds_secret_config: secret(source, ours.secret) });
-  if (sds.matchers.some((taken) => taken.secret === name)) {
-    return err(
-      `${JSON.stringify(name)} has matchers of others, and Envoy would admit those as well: give them another name of that bundle`,
+  const timed = said.value.find(({ times }) => times !== undefined)?.rule;
+  if (timed !== undefined) {
+    const instead = direction === 'inbound' ? `: let Scute say it, by sds.matchers with listener: ${listener}` : '';
+    return problem(
+      `the rule ${JSON.stringify(timed.text)} holds at some times, and a list that is printed would hold at all of them${instead}`,
+      timed,
     );
   }
+  if (sds.matchers.some((taken) => taken.secret === name))
+    return problem(
+      `${JSON.stringify(name)} has matchers of others, and Envoy would admit those as well: give them another name of that bundle`,
+    );
+  const matchers = said.value.map(({ entry }) => ({
+    san_type: 'URI',
+    matcher: 'exact' in entry ? { exact: entry.exact } : { safe_regex: { regex: entry.regex } },
+  }));
   return ok({
     combined_validation_context: {
       default_validation_context: { match_typed_subject_alt_names: matchers },
@@ -222,14 +257,13 @@ const XFCC: Readonly<Record<XfccMode, string>> = {
   'unsafe-append': 'APPEND_FORWARD',
 };
 
-/** With the caller's SPIFFE ID in the fields that the application is to find it in, in place of any that the caller sent. */
+/** `asked` is the cluster that leads to Scute, if it is asked. With the caller's SPIFFE ID in the fields that the application is to find it in, in place of any that the caller sent. */
 function httpFilter(
   inbound: InboundConfig,
   { xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, limits }: HttpConfig,
-  { sds, cluster: scute }: SecretSource,
+  asked: string | undefined,
 ): object {
   const { name } = inbound;
-  const asks = asksScute(sds, inbound);
   const { idleTimeoutMs = 0, maxLifetimeMs } = inbound.limits;
   const route = { cluster: name, timeout: seconds(limits.responseTimeoutMs ?? 0) };
   return {
@@ -239,8 +273,8 @@ function httpFilter(
       stat_prefix: name,
       forward_client_cert_details: XFCC[xfcc],
       // The chain is for Scute: the filter shows the leaf alone.
-      set_current_client_cert_details: { uri: true, ...(asks && { chain: true }) },
-      ...(asks && AS_JUDGED),
+      set_current_client_cert_details: { uri: true, ...(asked !== undefined && { chain: true }) },
+      ...(asked !== undefined && AS_JUDGED),
       // Many an application takes "_" for "-", so that a field with it would pass for one of ours.
       common_http_protocol_options: {
         headers_with_underscores_action: 'DROP_HEADER',
@@ -252,7 +286,9 @@ function httpFilter(
       http2_protocol_options: { max_concurrent_streams: maxConcurrentStreams },
       upgrade_configs: ['websocket', ...upgrades].map((upgrade_type) => ({ upgrade_type })),
       route_config: {
-        virtual_hosts: [{ name, domains: ['*'], routes: [{ match: { prefix: '/' }, route }], ...(asks && extAuthzOf(name)) }],
+        virtual_hosts: [
+          { name, domains: ['*'], routes: [{ match: { prefix: '/' }, route }], ...(asked !== undefined && extAuthzOf(name)) },
+        ],
         ...(spiffeIdHeader !== undefined && {
           request_headers_to_remove: [spiffeIdHeader],
           request_headers_to_add: [
@@ -261,7 +297,7 @@ function httpFilter(
         }),
       },
       http_filters: [
-        ...(asks ? [extAuthzFilter(scute)] : []),
+        ...(asked === undefined ? [] : [extAuthzFilter(asked)]),
         {
           name: 'envoy.filters.http.router',
           typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router' },

@@ -17,7 +17,7 @@ async function build(inbound: object, sds: object = { authorization: {} }) {
   const loaded = await parseConfig(JSON.stringify(config), { file: 'f', flags: {}, env: {} });
   if (!loaded.ok) throw new Error(formatIssues(loaded.error));
   const built = buildEnvoyConfig(loaded.value);
-  return built.ok ? JSON.stringify(built.value) : built.error;
+  return built.ok ? JSON.stringify(built.value) : built.error.message;
 }
 
 test('for a policy that matchers cannot say, Envoy asks Scute about each request, and fails closed', async () => {
@@ -25,6 +25,7 @@ test('for a policy that matchers cannot say, Envoy asks Scute about each request
     {},
     { allow: [WEB], deny: [{ peer: WEB, paths: ['/admin'] }] },
     { allow: [{ peer: WEB, notAfter: '2027-01-01T00:00:00Z' }] },
+    { allow: [WEB, 'spiffe://partner.example/**'] },
     { allow: [WEB], policyMode: 'audit' },
     { allow: [{ peer: WEB, mode: 'audit' }] },
   ]) {
@@ -49,10 +50,10 @@ test('what matchers can say is said in matchers, and asks nobody', async () => {
 test('without sds.authorization, and for TCP, nothing is printed, and the sentence says what would help', async () => {
   assert.match(
     await build({}, {}),
-    /inbound api: the rule ".* GET" cannot be said in matchers.*; with sds\.authorization, Envoy is told to ask/,
+    /inbound api: the rule ".* GET" cannot be said in matchers.* Envoy can ask Scute .*\(sds\.authorization\)/,
   );
   const tcp = { protocol: 'tcp', allow: [WEB], deny: ['spiffe://example.org/other'] };
-  assert.match(await build(tcp), /cannot be said in matchers, which only name whom to admit$/);
+  assert.match(await build(tcp), /^inbound api: the rule .* cannot be said in matchers/);
 });
 
 test('whoever may be admitted may connect: of the one trust domain, or of all, each bound to its own', async () => {

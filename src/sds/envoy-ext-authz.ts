@@ -5,32 +5,23 @@ import { parsePattern, type Pattern } from '../policy/pattern.ts';
 import type { Policy } from '../policy/policy.ts';
 import { trustDomainId, trustDomainOf } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
-import { unsaidOf } from './san-matchers.ts';
 
 const FILTER = 'envoy.filters.http.ext_authz';
 const TYPE = 'type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3';
 
-/** Whether Envoy asks about the requests of a listener: for TCP there is no filter that asks before the application may speak. */
-export function asksScute({ authorization }: SdsConfig, { http, policy }: InboundConfig): boolean {
-  return authorization !== undefined && http !== undefined && unsaidOf(policy) !== undefined;
-}
-
-/** What could be said by asking, to be added to the sentence that says why matchers cannot. */
-export function otherWay({ authorization }: SdsConfig, { http }: InboundConfig): string {
-  if (http === undefined) return '';
-  return authorization === undefined ? '; with sds.authorization, Envoy is told to ask Scute about each request' : '';
+/** Whether Envoy may ask about the requests of a listener: for TCP there is no filter that asks before the application may speak. */
+export function mayAsk({ authorization }: SdsConfig, { http }: InboundConfig): boolean {
+  return authorization !== undefined && http !== undefined;
 }
 
 /** The trust bundle whose peers may connect and ask: all that the policy may admit, whom Scute then judges. The error is a sentence. */
-export function askedBundle(sds: SdsConfig, name: string, policy: Policy): Result<string, string> {
+export function askedBundle(sds: SdsConfig, policy: Policy): Result<string, string> {
   const [domain, ...others] = policy.mode === 'audit' ? [] : domainsOf(policy);
   const secret = domain !== undefined && others.length === 0 ? trustDomainId(domain) : sds.defaultAllBundlesName;
   if (secret === sds.defaultAllBundlesName && (sds.disableSpiffeCertValidation || secret === sds.defaultBundleName))
-    return err(
-      `inbound ${name}: its peers may be of several trust domains, and there is no secret with all bundles, each bound to its own`,
-    );
+    return err('its peers may be of several trust domains, and there is no secret with all bundles, each bound to its own');
   if (sds.matchers.some((taken) => taken.secret === secret))
-    return err(`inbound ${name}: ${JSON.stringify(secret)} has matchers, and Envoy would refuse whom these do not name before it asks`);
+    return err(`${JSON.stringify(secret)} has matchers, and Envoy would refuse whom these do not name before it asks`);
   return ok(secret);
 }
 

@@ -547,3 +547,19 @@ test('an authority on the deny list is not sent, and a trust domain of such alon
     assert.ok(from.lookup('default', 'spiffe').found);
   }
 });
+
+test('a peer on the deny list is left out of matchers, where it has an entry of its own; where nobody is left, they are of nobody', () => {
+  const list = policyOf('spiffe://example.org/web', 'spiffe://example.org/old/api', 'spiffe://example.org/ns/*');
+  const withDenied = (...ids: readonly string[]) =>
+    read(catalogue({ policies: new Map([['ROOTCA', list]]), denyList: denyListOf({ ids }) }), 'ROOTCA').matchers;
+  const [, , pattern] = withDenied('spiffe://other.example/web') ?? [];
+  assert.ok(pattern?.startsWith('regex '));
+
+  assert.deepEqual(withDenied('spiffe://example.org/web'), ['exact spiffe://example.org/old/api', pattern]);
+  assert.deepEqual(withDenied('spiffe://example.org/old/*', 'spiffe://example.org/ns/x'), ['exact spiffe://example.org/web', pattern]);
+  const only = catalogue({
+    policies: new Map([['ROOTCA', policyOf('spiffe://example.org/web')]]),
+    denyList: denyListOf({ ids: ['spiffe://example.org/**'] }),
+  });
+  assert.deepEqual(read(only, 'ROOTCA').matchers, ['regex [^\\s\\S]']);
+});

@@ -15,11 +15,12 @@ import { parseSpiffeId, pathOf, trustDomainId, trustDomainOf } from '../spiffe/s
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { X509Svid } from '../spiffe/x509-svid.ts';
-import type { SdsMissingReason } from '../telemetry/sds-records.ts';
+import type { SdsMissingReason, SdsSubject } from '../telemetry/sds-records.ts';
 import { toPem } from '../spiffe/pem.ts';
 import { envoyRefusal } from './envoy-refusals.ts';
+import { sayPolicy, type SaidEntry } from './expression.ts';
 import { sentAuthorities, usableCrls } from './revocation.ts';
-import { sanMatchers, type MatcherProblem } from './san-matchers.ts';
+import { sanMatchers } from './san-matchers.ts';
 import type { ValidationForm } from './validation-form.ts';
 
 /** One secret, as one name and one form of it. Its bytes hold a private key: they are in no field, so that nothing shows them by mistake. */
@@ -43,9 +44,11 @@ export interface Catalogue {
   names(): readonly string[];
   /** The secret that is called `name`. Several names of one thing are several secrets. */
   lookup(name: string, form: ValidationForm): Lookup;
+  /** What the secret of that name is made of; undefined if nothing is called so, or it is not held. */
+  subject(name: string, form: ValidationForm): SdsSubject | undefined;
   /** Sentences about revocation lists that Envoy could not use, and so are left out, or for which it refuses all peers. */
   readonly notes: readonly string[];
-  /** Wall time, milliseconds since 1970, from which the catalogue is another although the snapshot is the same. */
+  /** Wall time, milliseconds since 1970, from which the catalogue may be another although nothing that it is made of is. */
   readonly changesAtMs: number | undefined;
 }
 
@@ -59,7 +62,7 @@ export interface CatalogueOptions {
   readonly crls: boolean;
   /** Policies that go, as matchers, into the validation contexts of these names. */
   readonly policies: ReadonlyMap<string, Policy>;
-  /** Authorities that it names go into no validation context. */
+  /** Authorities that it names go into no validation context, and peers by their SPIFFE IDs into no matchers. */
   readonly denyList: DenyList;
 }
 
@@ -103,7 +106,9 @@ class SnapshotCatalogue implements Catalogue {
       return [notBeforeMs, notAfterMs + 1].filter((boundary) => boundary > nowMs);
     });
     boundaries.push(...looked.flatMap((crls) => (crls.ok ? crls.value.boundariesMs : [])));
-    this.changesAtMs = boundaries.length === 0 ? undefined : Math.min(...boundaries);
+    boundaries.push(...[...options.policies.values()].map((policy) => policy.nextLook(nowMs)));
+    const soonest = Math.min(Infinity, ...boundaries);
+    this.changesAtMs = soonest === Infinity ? undefined : soonest;
   }
 
   names(): readonly string[] {
@@ -122,6 +127,13 @@ class SnapshotCatalogue implements Catalogue {
     const made = things.kind === 'svid' ? this.#certificate(name, things.svid) : this.#validation(name, form, things);
     this.#found.set(key, made);
     return made;
+  }
+
+  subject(name: string, form: ValidationForm): SdsSubject | undefined {
+    const things = this.#resolve(name, form);
+    if ('found' in things) return undefined;
+    if (things.kind === 'bundles') return { kind: 'bundles', trustDomains: things.bundles.map(({ trustDomain }) => trustDomain) };
+    return { kind: 'svid', sha256: things.svid.chain[0]?.sha256 ?? '' };
   }
 
   /** What a name stands for. Where one name has two meanings, the order is the SPIRE agent's. */
@@ -181,9 +193,10 @@ class SnapshotCatalogue implements Catalogue {
       return missing('empty_bundle', `the bundle${which} has no authorities that can be relied on`);
     }
     const policy = this.#options.policies.get(name);
-    const matchers = policy === undefined ? undefined : sanMatchers(policy, ofAll ? undefined : trusted[0]?.trustDomain);
-    if (matchers !== undefined && !matchers.ok) return missing(matchers.error.problem, matchers.error.detail);
-    const admitted = matchers?.value.trustDomain;
+    const said = policy === undefined ? undefined : sayPolicy(policy, ofAll ? undefined : trusted[0]?.trustDomain, this.#nowMs);
+    if (said !== undefined && !said.ok) return missing(said.error.problem, said.error.detail);
+    const admitted = said?.value.trustDomain;
+    const matchers = said === undefined ? [] : sanMatchers(said.value.entries.filter((entry) => !this.#isDenied(entry)));
     const sorted = trusted
       .filter(({ trustDomain }) => admitted === undefined || trustDomain === admitted)
       .toSorted((a, b) => (a.trustDomain < b.trustDomain ? -1 : 1));
@@ -196,10 +209,15 @@ class SnapshotCatalogue implements Catalogue {
         ...authorities.map(({ sha256 }) => sha256),
         ...crls.map(({ sha256 }) => sha256),
       ]),
-      ...(matchers?.value.matchers ?? []).map(({ matcher }) => JSON.stringify(matcher?.matchPattern)),
+      ...matchers.map(({ matcher }) => JSON.stringify(matcher?.matchPattern)),
     );
-    const message = (): SecretMessage => validationMessage(name, form, sorted, matchers?.value.matchers ?? []);
+    const message = (): SecretMessage => validationMessage(name, form, sorted, matchers);
     return { found: true, secret: new EncodedSecret(name, 'bundle', version, message) };
+  }
+
+  /** Whether the deny list names the one peer of an entry. Of a pattern, nobody can be left out. */
+  #isDenied(entry: SaidEntry): boolean {
+    return 'exact' in entry && this.#options.denyList.refusal(entry.exact, []) !== undefined;
   }
 
   /** What of a bundle goes into a validation context, in an order of its own: that of the agent's message means nothing. */
@@ -245,7 +263,7 @@ class EncodedSecret implements Secret {
   }
 }
 
-function missing(reason: SdsMissingReason | MatcherProblem, detail: string): Missing {
+function missing(reason: SdsMissingReason, detail: string): Missing {
   return { found: false, reason, detail };
 }
 

@@ -3,9 +3,10 @@ import type { SdsConfig } from '../config/config.ts';
 import { formatAddress, type Address } from '../config/units.ts';
 import type { CheckService } from '../ext-authz/service.ts';
 import type { IdentityView } from '../identity/store.ts';
-import { LONGEST_TIMER_MS, type Clock, type Timer } from '../lib/clock.ts';
+import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
 import type { Service } from '../lib/service.ts';
+import { WallAlarm } from '../lib/wall-alarm.ts';
 import { createWatch } from '../lib/watch.ts';
 import type { DenyList } from '../policy/deny-list.ts';
 import type { Policy } from '../policy/policy.ts';
@@ -35,6 +36,8 @@ export interface SdsServer extends Service {
   /** Where it is bound; undefined before `start`. A port of 0 has become the real one. */
   address(): Address | undefined;
   streams(): readonly XdsStream[];
+  /** In force now; undefined before the first answer of the Workload API. */
+  catalogue(): Catalogue | undefined;
   /** A policy is another one, or the deny list. */
   policyChanged(): void;
 }
@@ -62,7 +65,6 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
   let listener: NetServer | undefined;
   let prepared: PreparedUnixSocket | undefined;
   let bound: Address | undefined;
-  let expiry: Timer | undefined;
   let look: Timer | undefined;
   let unsubscribe: (() => void) | undefined;
   let stopped: Promise<void> | undefined;
@@ -81,19 +83,16 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
 
   const rebuild = (): void => {
     const snapshot = identity.current();
-    expiry?.cancel();
     if (snapshot === undefined) return;
     const nowMs = clock.now();
     catalogue = buildCatalogue(snapshot, { ...config, policies: deps.policies(), denyList: deps.denyList() }, nowMs);
     events.notes(catalogue.notes);
     if (isServing.get() !== true) isServing.set(true);
-    const { changesAtMs } = catalogue;
-    if (changesAtMs !== undefined) {
-      // A date may be far away, and the wall clock may be set: it is looked at again in an hour at the latest.
-      expiry = clock.after(Math.min(changesAtMs - nowMs, LONGEST_TIMER_MS), rebuild);
-    }
+    alarm.set(nowMs, catalogue.changesAtMs ?? Infinity);
     pusher.changed();
   };
+  /** SVIDs, revocation lists and rules begin and end. */
+  const alarm = new WallAlarm(clock, rebuild);
 
   const connectionDeps: ConnectionDeps = {
     config,
@@ -150,6 +149,7 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
     name: 'SDS',
     address: () => bound,
     streams: () => [...connections].flatMap((connection) => [...connection.streams()]),
+    catalogue: () => catalogue,
     policyChanged: rebuild,
     async start(signal) {
       signal.throwIfAborted();
@@ -180,7 +180,7 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
       stopped ??= (async () => {
         unsubscribe?.();
         pusher.stop();
-        expiry?.cancel();
+        alarm.stop();
         look?.cancel();
         await prepared?.release();
         listener?.close();

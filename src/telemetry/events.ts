@@ -12,7 +12,9 @@ import type {
   ListenerRef,
   RefusedAcceptReason,
   RequestRecord,
+  StatusRefusal,
 } from './records.ts';
+import { strangersWords } from './scrub.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
 import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
@@ -26,6 +28,8 @@ export interface Events {
   listenerBound(listener: ListenerRef, address: string): void;
   /** `metrics`, `admin` or `sds` is bound. */
   statusListenerBound(name: string, address: string): void;
+  /** By `listener`, `metrics` or `admin`. Rate-limited in the log, always counted. */
+  statusRequestRefused(listener: 'metrics' | 'admin', reason: StatusRefusal, detail: string): void;
   /** Rate-limited in the log, always counted. */
   acceptRefused(listener: ListenerRef, reason: RefusedAcceptReason, detail: string): void;
   /** `reason` is `ok` or why the handshake or the authentication failed. */
@@ -110,6 +114,9 @@ const CLOSE_LEVELS: Readonly<Record<CloseReason, LineLevel>> = {
   internal_error: 'error',
 };
 
+/** Whoever asks chooses what is quoted in it. */
+const MAX_STATUS_DETAIL = 200;
+
 /** A partner decides how many there are. */
 const MAX_NOTES = 20;
 
@@ -145,6 +152,12 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     },
     statusListenerBound(name, address) {
       logger.info({ listener: name, address }, 'listening');
+    },
+    statusRequestRefused(listener, reason, detail) {
+      metrics.statusRefusals[listener][reason] += 1;
+      repeated(`status ${listener} ${reason}`, (count) =>
+        logger.info({ listener, reason, detail: strangersWords(detail, MAX_STATUS_DETAIL), count }, 'status request refused'),
+      );
     },
     acceptRefused(listener, reason, detail) {
       numbersOf(listener).refusedAccepts[reason] += 1;

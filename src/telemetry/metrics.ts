@@ -1,8 +1,8 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { DENY_REASONS, POLICY_REASONS, type DenyReason, type PolicyReason } from '../policy/verdict.ts';
-import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS } from './records.ts';
-import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason } from './records.ts';
+import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from './records.ts';
+import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason, StatusRefusal } from './records.ts';
 import { Durations, registerDurations, type DurationSeries } from './durations.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
 import { registerCheckMetrics, type CheckMetrics } from './ext-authz-metrics.ts';
@@ -49,6 +49,14 @@ export interface ListenerMetrics {
 /** By status and result in one number. A status is one of 500, so this stays small whatever an application answers. */
 export type RequestCounts = Map<number, number>;
 
+/** On how many connections the rule with that text decided; undefined if that was not counted. */
+export function decidedBy({ allowed, denied, allowedInAudit }: ListenerMetrics, rule: string): number | undefined {
+  return [allowed, denied, allowedInAudit].reduce<number | undefined>((sum, tally) => {
+    const count = tally.of(rule);
+    return sum === undefined || count === undefined ? undefined : sum + count;
+  }, 0);
+}
+
 export function countRequest(counts: RequestCounts, status: number, result: HttpResult): void {
   const key = HTTP_RESULTS.indexOf(result) * 1000 + status;
   counts.set(key, (counts.get(key) ?? 0) + 1);
@@ -76,6 +84,7 @@ export interface Metrics {
   readonly workloadApiErrors: Tally;
   readonly configReloads: { ok: number; failed: number };
   readonly denyListReloads: { ok: number; failed: number };
+  readonly statusRefusals: Readonly<Record<'metrics' | 'admin', Record<StatusRefusal, number>>>;
   readonly sds: SdsMetrics;
   readonly checks: CheckMetrics;
   readonly federation: FederationMetrics;
@@ -344,6 +353,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
     add({ result: 'ok' }, denyListReloads.ok);
     add({ result: 'failed' }, denyListReloads.failed);
   });
+  const statusRefusals = { metrics: zeroes(STATUS_REFUSALS), admin: zeroes(STATUS_REFUSALS) };
+  counter('status_requests_refused_total', 'Requests that the metrics or admin listener refused', ['listener', 'reason'], (add) => {
+    for (const listener of ['metrics', 'admin'] as const)
+      for (const reason of STATUS_REFUSALS) add({ listener, reason }, statusRefusals[listener][reason]);
+  });
   const denyListEntries = gauge('deny_list_entries', 'Entries of the deny list in force; 0 without one');
   const applicationExposed = gauge('application_exposed', '1 if the application of that listener can also be reached around Scute', [
     'listener',
@@ -391,6 +405,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     workloadApiErrors,
     configReloads,
     denyListReloads,
+    statusRefusals,
     sds,
     checks,
     federation,

@@ -60,6 +60,18 @@ export const HTTP_RESULTS = [
 ] as const;
 export type HttpResult = (typeof HTTP_RESULTS)[number];
 
+/** Why the admin or metrics listener did not do what a request asked. One closed set: the `reason` label of the metric, and `error` in answers of the API. */
+export const STATUS_REFUSALS = [
+  'bad_request', // 400: not exactly one Host, no path, a parameter that is not understood, a body that is not JSON
+  'foreign_host', // 421: addressed to a name that is not ours (DNS rebinding)
+  'foreign_origin', // 403: from a page of another origin
+  'cross_site', // 403: from a page of another site
+  'not_found', // 404
+  'bad_method', // 405
+  'bad_body', // 413 or 415
+] as const;
+export type StatusRefusal = (typeof STATUS_REFUSALS)[number];
+
 /** What is said of one request when it is over: one log line. */
 export interface RequestRecord {
   /** The number of the connection's own line. */

@@ -25,6 +25,8 @@ export interface SdsEvents {
   pushed(round: SdsRound): void;
   /** What of the trust bundles is not sent. */
   notes(notes: readonly string[]): void;
+  /** Which secrets with matchers are withheld because of their policy, a sentence each, at each start and reload. */
+  matchersWithheld(withheld: readonly string[]): void;
 }
 
 export interface SdsEventsOptions {
@@ -129,6 +131,10 @@ export function createSdsEvents({ logger, metrics, repeated }: SdsEventsOptions)
       if (text !== lastNotes && notes.length > 0)
         logger.warn({ notes: notes.slice(0, MAX_NAMES), count: notes.length }, 'revocation lists that Envoy cannot use');
       lastNotes = text;
+    },
+    matchersWithheld(withheld) {
+      if (withheld.length > 0)
+        logger.warn({ matchers: withheld.slice(0, MAX_NAMES), count: withheld.length }, 'a policy cannot be said in matchers of Envoy');
     },
   };
 }

@@ -1,6 +1,8 @@
 /** Counts by a name that is bounded in practice (configuration, error codes): beyond the limit all new names count as `other`. */
 export interface Tally {
   add(name: string): void;
+  /** Undefined if it may be among `other`. */
+  of(name: string): number | undefined;
   entries(): Iterable<readonly [string, number]>;
 }
 
@@ -17,6 +19,7 @@ export function createTally(known: readonly string[]): Tally {
       else if (counts.size < MAX_TALLY_NAMES) counts.set(name, 1);
       else counts.set('other', (counts.get('other') ?? 0) + 1);
     },
+    of: (name) => counts.get(name) ?? (counts.has('other') ? undefined : 0),
     entries: () => counts,
   };
 }

@@ -27,6 +27,8 @@ interface Kept extends Pick<AuthenticatedPeer, 'id' | 'validUntilMs'> {
   readonly leaf: Pick<Certificate, 'sha256' | 'serial' | 'authorityKeyId' | 'notAfterMs' | 'der'> & {
     readonly subjectName: Pick<Certificate['subjectName'], 'commonName'>;
   };
+  /** SHA-256 of those above the leaf on the path that was found, in hex: intermediates first, the authority last. */
+  readonly issuers: readonly string[];
 }
 
 /** A peer that proved who it is, with what it sent: live connections are judged again from this. */
@@ -140,10 +142,15 @@ function secondJudge(objection: string | undefined): SecondJudge | undefined {
   return objection === undefined ? undefined : createPathRecheck(objection);
 }
 
-function keptOf({ id, validUntilMs, leaf }: AuthenticatedPeer): Kept {
+function keptOf({ id, validUntilMs, leaf, path }: AuthenticatedPeer): Kept {
   const { sha256, serial, authorityKeyId, notAfterMs, der, subjectName } = leaf;
   const { commonName } = subjectName;
-  return Object.freeze({ id, validUntilMs, leaf: { sha256, serial, authorityKeyId, notAfterMs, der, subjectName: { commonName } } });
+  return Object.freeze({
+    id,
+    validUntilMs,
+    leaf: { sha256, serial, authorityKeyId, notAfterMs, der, subjectName: { commonName } },
+    issuers: path.slice(1).map((issuer) => issuer.sha256),
+  });
 }
 
 function bytesOf(chainDer: readonly Uint8Array[]): number {

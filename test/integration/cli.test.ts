@@ -30,7 +30,7 @@ async function configFile(t: TestContext, text: string): Promise<string> {
 }
 
 test('every command has a help with an example', async () => {
-  for (const command of ['run', 'check', 'explain', 'policy', 'policy test', 'envoy', 'dev', 'demo', 'harness', 'version']) {
+  for (const command of ['run', 'check', 'explain', 'policy', 'policy test', 'audit', 'envoy', 'dev', 'demo', 'harness', 'version']) {
     const { code, stdout } = await scute([...command.split(' '), '--help']);
     assert.equal(code, 0);
     assert.match(stdout, new RegExp(`Examples?:\\n  scute ${command}`), command);
@@ -128,6 +128,84 @@ test('scute envoy says that Envoy does not know the deny list', async (t) => {
 
   assert.match(await print({ revocations: { file: '/etc/scute/revoked.yaml' } }), /^# Envoy does not know the deny list/m);
   assert.doesNotMatch(await print({}), /deny list/);
+});
+
+test('a policy that matchers of Envoy cannot say is named with file and line: scute check warns, scute envoy prints nothing', async (t) => {
+  const file = await configFile(
+    t,
+    `workloadApi: { endpoint: unix:///agent.sock }
+inbound:
+  - name: api
+    listen: 127.0.0.1:1
+    to: 127.0.0.1:2
+    allow: [spiffe://example.org/web]
+    deny:
+      - spiffe://example.org/old
+  - { name: web, listen: 127.0.0.1:3, to: 127.0.0.1:4, policyMode: audit, allow: [spiffe://example.org/web] }
+  - { name: good, listen: 127.0.0.1:5, to: 127.0.0.1:6, allow: [{ peer: spiffe://example.org/web, notAfter: 2027-01-01T00:00:00Z }] }
+sds:
+  listen: unix:///sds.sock
+  matchers:
+    - { secret: ROOTCA, listener: api }
+    - { secret: ALL, listener: web }
+    - secret: spiffe://example.org
+      allow: []
+    - { secret: spiffe://partner.example, allow: [spiffe://partner.example/*/${'x'.repeat(90)}] }
+`,
+  );
+
+  const checked = await scute(['check', '-c', file]);
+  assert.deepEqual([checked.code, checked.stderr], [0, '']);
+  const warnings = checked.stdout.split('\n').filter((line) => line.startsWith('warning: '));
+  assert.deepEqual(
+    warnings.map((line) => line.replace(`warning: ${file}:`, '').replace(/ is withheld: .*/, '')),
+    [
+      '8:9: sds: "ROOTCA", of listener api,',
+      '9:5: sds: "ALL", of listener web,',
+      '16:7: sds: "spiffe://example.org"',
+      '18:51: sds: "spiffe://partner.example"',
+    ],
+  );
+  assert.match(warnings[0] ?? '', /the rule "deny spiffe:\/\/example\.org\/old" cannot be said in matchers/);
+  assert.match(checked.stdout, /^ {2}Envoy can ask Scute .* ext_authz/m);
+  assert.match(checked.stdout, /^ {2}"ROOTCA" is withheld$/m);
+
+  const printed = await scute(['envoy', '-c', file]);
+  assert.deepEqual([printed.code, printed.stdout], [1, '']);
+  assert.match(
+    printed.stderr,
+    new RegExp(`^scute: ${file}:8:9: inbound api: the rule "deny .*" cannot be said in matchers.*\\. Envoy can ask Scute`),
+  );
+});
+
+test('a rule of a time is printed by scute envoy only as a list that Scute serves: a printed one would hold for ever', async (t) => {
+  const rule = '{ peer: spiffe://example.org/web, notAfter: 2027-01-01T00:00:00Z }';
+  const print = async (more: string, listener = `inbound:\n  - { name: api, listen: 127.0.0.1:1, to: 127.0.0.1:2, allow: [${rule}] }`) => {
+    const text = `workloadApi: { endpoint: unix:///agent.sock }\n${listener}\nsds: { listen: unix:///sds.sock${more} }\n`;
+    const file = await configFile(t, text);
+    const { code, stdout, stderr } = await scute(['envoy', '-c', file]);
+    return { code, stdout, stderr: stderr.replace(file, 'FILE') };
+  };
+
+  const served = await print(', matchers: [{ secret: ROOTCA, listener: api }]');
+  assert.equal(served.code, 0);
+  assert.match(served.stdout, /validation_context_sds_secret_config:\n +name: "ROOTCA"/);
+  assert.doesNotMatch(served.stdout, /example\.org\/web/);
+
+  for (const more of ['', ', matchers: [{ secret: spiffe://partner.example, listener: api }]']) {
+    const frozen = await print(more);
+    assert.deepEqual([frozen.code, frozen.stdout], [1, '']);
+    assert.match(
+      frozen.stderr,
+      /^scute: FILE:3:\d+: inbound api: the rule ".* until .*" holds at some times, .*: let Scute say it, by sds\.matchers/,
+    );
+  }
+  const outbound = await print('', `outbound:\n  - { name: db, listen: 127.0.0.1:1, to: 127.0.0.1:2, expect: [${rule}] }`);
+  assert.deepEqual([outbound.code, outbound.stdout], [1, '']);
+  assert.match(
+    outbound.stderr,
+    /^scute: FILE:3:\d+: outbound db: the rule ".*" holds at some times, and a list that is printed would hold at all of them\n$/,
+  );
 });
 
 test('scute check reports every problem with file, line and column, and exits 64', async (t) => {

@@ -77,7 +77,7 @@ test('the program closes and refuses who comes onto the list, keeps to it when t
   const open = tlsClient(t, address, web);
   open.write('!');
   await once(open, 'data');
-  assert.match(await get('readyz?verbose'), /^\[\+\]revocations ok: 0 entries$/m);
+  assert.match(await get('readyz?verbose'), /^\[\+\]revocations ok: 0 entries, read at 20\d\d-.*Z$/m);
 
   await replace(denyText({ ids: [WEB] }));
   await closed(open);
@@ -92,7 +92,10 @@ test('the program closes and refuses who comes onto the list, keeps to it when t
   await eventually(() => assert.equal(scute.log().filter(({ message }) => message === failed.message).length, 2));
   await isRefused();
   const ready = await get('readyz?verbose');
-  assert.match(ready, /^\[!\]revocations warning: the deny list before is in force: .*revoked\.yaml: cannot be read: ENOENT/m);
+  assert.match(
+    ready,
+    /^\[!\]revocations warning: the deny list before is in force \(1 entries, read at 20\d\d-.*Z\): .*revoked\.yaml: cannot be read: ENOENT/m,
+  );
   assert.match(ready, /^readyz check passed$/m);
   assert.match(await get('metrics'), /^scute_deny_list_reloads_total\{result="failed"\} 2$/m);
   assert.match(await get('metrics'), /^scute_ready\{check="revocations"\} 0$/m);
@@ -103,7 +106,7 @@ test('the program closes and refuses who comes onto the list, keeps to it when t
   again.write('!');
   await once(again, 'data');
   again.destroy();
-  assert.match(await get('readyz?verbose'), /^\[\+\]revocations ok: 0 entries$/m);
+  assert.match(await get('readyz?verbose'), /^\[\+\]revocations ok: 0 entries, read at 20\d\d-.*Z$/m);
   scute.child.signal('SIGHUP');
   await scute.logged(({ message, ...line }) => message === 'deny list reloaded' && line['added'] === 0 && line['removed'] === 0);
 });

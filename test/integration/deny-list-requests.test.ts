@@ -84,7 +84,7 @@ test('a change of the list under 64 connections that are kept loses no request o
 function untold(): { readonly view: DenyListView; readonly deny: (id: string) => void } {
   let list: DenyList = EMPTY_DENY_LIST;
   return {
-    view: { current: () => list, problems: () => undefined, onReload: () => () => undefined },
+    view: { current: () => list, status: () => undefined, onReload: () => () => undefined },
     deny(id) {
       list = denyListOf({ ids: [id] });
     },

@@ -3,15 +3,19 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
+import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { bundleMap, ownSvid, present, presentWith, ROLES, startBothRoles, type Role } from '../support/both-roles.ts';
+import { startExampleDomain } from '../support/data-path.ts';
 import { startDenyFile, type DenyEntries } from '../support/deny-file.ts';
 import { eventually } from '../support/eventually.ts';
 import { startHttpApplication } from '../support/http-stage.ts';
+import { ask } from '../support/http.ts';
 import { connectClient, request } from '../support/http2-stage.ts';
 import { createTestAuthority, keyIdOf, type TestCertificate } from '../support/pki.ts';
 import { startSidecar, type Sidecar } from '../support/sidecar.ts';
 import { closed, dial, startEcho } from '../support/tcp.ts';
+import { temporaryFolder } from '../support/temporary-folder.ts';
 import { tlsClient, tlsServer } from '../support/tls-peer.ts';
 import { FakeWorkloadApi } from '../support/workload-api.ts';
 
@@ -207,3 +211,61 @@ async function startLive(t: TestContext, role: Role, protocol: (typeof PROTOCOLS
 function answerHttp(socket: Socket): void {
   socket.on('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n!'));
 }
+
+interface DumpedDenyList {
+  readonly file: string;
+  readonly entries: number;
+  readonly read_at: string;
+  readonly failed_at: string | null;
+  readonly problems: readonly string[];
+}
+
+test('/config_dump says which deny list is in force, since when, and why a newer file is not', async (t) => {
+  const spiffe = await startExampleDomain(t);
+  const list = await startDenyFile(t, { ids: [ID] });
+  const folder = await temporaryFolder(t);
+  const admin = { kind: 'unix', path: join(folder, 'admin.sock') } as const;
+  const base = {
+    workloadApi: { endpoint: spiffe.endpoint('api') },
+    sds: { listen: `unix://${join(folder, 'sds.sock')}` },
+    admin: { listen: `unix://${admin.path}` },
+  };
+  const startedMs = Date.now();
+  await startSidecar(t, { ...base, ...list.file });
+  const dumped = async () =>
+    (JSON.parse((await ask(admin, '/config_dump')).body) as { readonly deny_list: DumpedDenyList | null }).deny_list;
+  const first = await dumped();
+  assert.ok(first !== null);
+  const { read_at: readAt, ...others } = first;
+  assert.deepEqual(others, { file: list.path, entries: 1, failed_at: null, problems: [] });
+  assert.ok(Date.parse(readAt) >= startedMs && Date.parse(readAt) <= Date.now(), readAt);
+
+  await list.replace('ids: [');
+  const failed = await eventually(async () => {
+    const dump = await dumped();
+    assert.notEqual(dump?.failed_at, null);
+    return dump;
+  });
+  assert.deepEqual([failed?.entries, failed?.read_at], [1, readAt]);
+  assert.ok(Date.parse(failed?.failed_at ?? '') >= Date.parse(readAt));
+  assert.match(failed?.problems[0] ?? '', /^.*revoked\.yaml:1:/);
+
+  await list.become({ ids: [ID, PARTNER] });
+  await eventually(async () => assert.equal((await dumped())?.entries, 2));
+  const healed = await dumped();
+  assert.deepEqual([healed?.failed_at, healed?.problems], [null, []]);
+  assert.ok(Date.parse(healed?.read_at ?? '') >= Date.parse(failed?.failed_at ?? ''));
+});
+
+test('without a deny list /config_dump has none', async (t) => {
+  const spiffe = await startExampleDomain(t);
+  const folder = await temporaryFolder(t);
+  const admin = { kind: 'unix', path: join(folder, 'admin.sock') } as const;
+  await startSidecar(t, {
+    workloadApi: { endpoint: spiffe.endpoint('api') },
+    sds: { listen: `unix://${join(folder, 'sds.sock')}` },
+    admin: { listen: `unix://${admin.path}` },
+  });
+
+  assert.equal((JSON.parse((await ask(admin, '/config_dump')).body) as { readonly deny_list: unknown }).deny_list, null);
+});

@@ -48,6 +48,7 @@ for (const keyType of ['ec-p256', 'rsa-2048', 'ed25519'] as const) {
         [metrics, '/metrics'],
         [metrics, '/readyz?verbose'],
         [admin, '/config_dump'],
+        [admin, '/policy'],
         [admin, '/readyz?verbose'],
         [admin, '/'],
       ] as const)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { runCommandLine } from '../../src/cli/program.ts';
+import { scute, type Said } from '../support/command.ts';
 import { presented, startInbound, WEB } from '../support/data-path.ts';
 import { send, startHttpApplication, startHttpInbound } from '../support/http-stage.ts';
 import { below } from '../support/documents.ts';
@@ -30,25 +30,6 @@ outbound:
   - { name: db, listen: unix:///db.sock, to: db:5432, expect: [spiffe://example.org/db], deny: [spiffe://example.org/old] }
   - { name: any, listen: unix:///any.sock, to: db:5433, unsafeAllowAnyInTrustDomain: example.org }
 `;
-
-interface Said {
-  readonly code: number;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-async function scute(...args: readonly string[]): Promise<Said> {
-  let stdout = '';
-  let stderr = '';
-  const io = {
-    env: {},
-    isTerminal: false,
-    stdout: (text: string) => (stdout += text),
-    stderr: (text: string) => (stderr += text),
-    onHangup: () => () => undefined,
-  };
-  return { code: await runCommandLine(args, io, new AbortController().signal), stdout, stderr };
-}
 
 /** Files of these texts in a folder; their names are left out of what is said. */
 async function stage(t: TestContext, texts: Readonly<Record<string, string>>) {

@@ -159,8 +159,8 @@ test('the admin listener answers what the documents name, and the commands for i
   for (const request of namesUnder(OPERATIONS, 'The admin listener').filter((name) => name.startsWith('GET '))) {
     assert.equal((await ask(admin, request.replace('GET ', ''))).status, 200, request);
   }
-  const commands = below(OPERATIONS, 'The admin listener').match(/^curl .*$/gm) ?? [];
-  assert.equal(commands.length, 3);
+  const commands = ['API', 'The admin listener'].flatMap((heading) => below(OPERATIONS, heading).match(/^curl .*$/gm) ?? []);
+  assert.equal(commands.length, 5);
   for (const command of commands) {
     const { code, stderr } = await runChild([
       'sh',

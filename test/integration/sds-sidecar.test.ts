@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { status } from '@grpc/grpc-js';
 import { API, startExampleDomain, WEB } from '../support/data-path.ts';
 import { startDenyFile } from '../support/deny-file.ts';
+import { startDevDomainWith } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { ask } from '../support/http.ts';
@@ -99,6 +100,52 @@ test('a reload changes the allow list that Envoy is given; one that loses its li
   assert.deepEqual(deltaSecretsOf(await stream.next())[0]?.matchers, [`exact ${API}`]);
   await sidecar.reload(config([]));
   assert.deepEqual((await stream.next()).removedResources, ['ROOTCA']);
+});
+
+test('a listener and the Envoy beside it go by one policy: a rule of a time ends for both at its second', async (t) => {
+  const clock = new FakeClock();
+  const spiffe = await startDevDomainWith(t, { clock: new FakeClock() }, [
+    { name: 'example.org', svidLife: '100h', workloads: { web: [WEB], api: [API] } },
+  ]);
+  const socket = `unix://${join(await temporaryFolder(t), 'sds.sock')}`;
+  const notAfter = new Date(clock.now() + 3_600_000).toISOString();
+  const config = (allow: readonly unknown[], more: object = {}) => ({
+    workloadApi: { endpoint: spiffe.endpoint('api') },
+    inbound: [{ name: 'in', listen: '127.0.0.1:0', to: '127.0.0.1:1', allow, ...more }],
+    sds: { listen: socket, matchers: [{ secret: 'ROOTCA', listener: 'in' }] },
+  });
+  const sidecar = await startSidecar(t, config([WEB]), { clock });
+  const stream = openDelta(sdsClient(t, socket));
+  stream.send({ resourceNamesSubscribe: ['ROOTCA'] });
+  const matchers = async () => deltaSecretsOf(await stream.next())[0]?.matchers;
+  assert.deepEqual(await matchers(), [`exact ${WEB}`]);
+  const metrics = sidecar.app.addresses().get('metrics');
+  assert.ok(metrics !== undefined);
+  const checks = async (): Promise<string> => (await ask(metrics, '/readyz?verbose')).body;
+  assert.match(await checks(), /^\[\+\]sds_matchers ok$/m);
+
+  await sidecar.reload(config([{ peer: WEB, notAfter }, API]));
+  clock.advance(1000);
+  assert.deepEqual(await matchers(), [`exact ${API}`, `exact ${WEB}`]);
+  clock.advance(3_600_000);
+  assert.deepEqual(await matchers(), [`exact ${API}`]);
+
+  // What cannot be said is withheld, and that is said.
+  const denying = config([WEB], { deny: [{ peer: API, notAfter }] });
+  await sidecar.reload(denying);
+  clock.advance(1000);
+  assert.deepEqual((await stream.next()).removedResources, ['ROOTCA']);
+  const sentence = `"ROOTCA", of listener in, is withheld: the rule ${JSON.stringify(`deny ${API} until ${notAfter}`)} cannot be said in matchers: they only name whom to admit`;
+  assert.ok((await checks()).includes(`[!]sds_matchers warning: ${sentence}\n`));
+  const told = sidecar.log().filter(({ message }) => message === 'a policy cannot be said in matchers of Envoy');
+  assert.deepEqual(
+    told.map((line) => [line['matchers'], line['count']]),
+    [[[sentence], 1]],
+  );
+  await sidecar.reload(config([WEB]));
+  clock.advance(1000);
+  assert.deepEqual(await matchers(), [`exact ${WEB}`]);
+  assert.match(await checks(), /^\[\+\]sds_matchers ok$/m);
 });
 
 test('an authority that comes onto the deny list goes out of the bundles of Envoy at once, and back', async (t) => {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { chmod, chown, readdir, readFile, stat } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { test } from 'node:test';
-import { policyOf } from '../support/policies.ts';
+import { test, type TestContext } from 'node:test';
+import { policyFrom, policyOf } from '../support/policies.ts';
 import { status, type Client } from '@grpc/grpc-js';
 import { eventually } from '../support/eventually.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -207,6 +207,25 @@ test('an SVID is withdrawn when it expires, though nothing new comes', async (t)
   assert.deepEqual((await stream.next()).removedResources, ['default']);
 });
 
+test('an SVID is withdrawn within a second where the clock is set to after its time, and is back where that was wrong', async (t) => {
+  const clock = new FakeClock();
+  const sds = await startSds(t, { clock });
+  sds.publish(heldSnapshot([svidOf(own, WEB, { notBefore: clock.now() - 10_000, notAfter: clock.now() + 60_000 })], [own]));
+  const stream = openDelta(sdsClient(t, sds.target));
+  stream.send({ resourceNamesSubscribe: ['default'] });
+  await stream.next();
+
+  clock.jump(61_000);
+  clock.advance(1000);
+  assert.deepEqual((await stream.next()).removedResources, ['default']);
+  clock.jump(-61_000);
+  clock.advance(1000);
+  assert.deepEqual(
+    deltaSecretsOf(await stream.next()).map(({ name }) => name),
+    ['default'],
+  );
+});
+
 test('F.5.8: snapshots that come faster than they can be told become few pushes, and the last one counts, over both protocols', async (t) => {
   const sds = await startSds(t);
   sds.publish(identity());
@@ -338,6 +357,89 @@ test('a changed allow list is a changed secret, and an emptied one a removed one
   sds.server.policyChanged();
   assert.deepEqual((await stream.next()).removedResources, ['ROOTCA']);
   await eventually(() => assert.equal(sds.metrics.sds.missing.empty_allow_list, 1));
+});
+
+/** What a list of nobody is to Envoy: a matcher that matches nothing. */
+const NOBODY = ['regex [^\\s\\S]'];
+
+/** An SDS server with rules whose times are so many seconds from now, its clock, a subscriber, and what one who asks now is given. */
+async function startTimed(t: TestContext, ...rules: readonly { readonly peer: string; readonly from: number; readonly to: number }[]) {
+  const clock = new FakeClock();
+  const startMs = clock.now();
+  const allow = rules.map(({ peer, from, to }) => ({ peer, notBeforeMs: startMs + from * 1000, notAfterMs: startMs + to * 1000 }));
+  const policies = new Map([['ROOTCA', policyFrom({ allow })]]);
+  const sds = await startSds(t, { clock, policies: () => policies });
+  sds.publish(identity());
+  const [client, stream] = [sdsClient(t, sds.target), openDelta(sdsClient(t, sds.target))];
+  stream.send({ resourceNamesSubscribe: ['ROOTCA'] });
+  const pushed = async () => deltaSecretsOf(await stream.next())[0]?.matchers;
+  const asked = async () => {
+    const { response } = await fetchSecrets(client, { resourceNames: ['ROOTCA'] });
+    return response === undefined ? undefined : secretsOf(response)[0]?.matchers;
+  };
+  return { clock, pushed, asked, stream, sds };
+}
+
+test('a rule that begins or ends is another list at that moment; where none holds, it is one of nobody, and does not go away', async (t) => {
+  const { clock, pushed, asked, stream } = await startTimed(
+    t,
+    { peer: WEB, from: 10.5, to: 20 },
+    { peer: WEB, from: 15, to: 30 },
+    { peer: API, from: 25, to: 30 },
+  );
+  assert.deepEqual(await pushed(), NOBODY);
+
+  clock.advance(10_499);
+  assert.deepEqual(await asked(), NOBODY);
+  clock.advance(1);
+  assert.deepEqual(await pushed(), [`exact ${WEB}`]);
+  // Another rule for the same peer begins, and then this one ends: that changes nothing, and nothing is sent.
+  clock.advance(4500);
+  assert.deepEqual(await asked(), [`exact ${WEB}`]);
+  clock.advance(9999);
+  assert.deepEqual(await asked(), [`exact ${WEB}`]);
+  assert.deepEqual(stream.waiting(), []);
+  clock.advance(1);
+  assert.deepEqual(await pushed(), [`exact ${API}`, `exact ${WEB}`]);
+  clock.advance(5000);
+  assert.deepEqual(await pushed(), NOBODY);
+});
+
+test('F.5.6: a list that a client rejects is not sent again while it stays the same, and the next one is', async (t) => {
+  const { clock, pushed, stream, asked, sds } = await startTimed(
+    t,
+    { peer: WEB, from: 0, to: 10 },
+    { peer: WEB, from: 5, to: 20 },
+    { peer: API, from: 10, to: 20 },
+  );
+  const { nonce, resources } = await stream.next();
+  assert.deepEqual(deltaSecretsOf({ resources })[0]?.matchers, [`exact ${WEB}`]);
+  stream.send({ responseNonce: nonce, errorDetail: { code: 13, message: 'no good' } });
+  await eventually(() => assert.equal(sds.metrics.sds.rejected.delta, 1));
+
+  clock.advance(5000);
+  assert.deepEqual(await asked(), [`exact ${WEB}`]);
+  clock.advance(4999);
+  assert.deepEqual(stream.waiting(), []);
+  clock.advance(1);
+  assert.deepEqual(await pushed(), [`exact ${API}`, `exact ${WEB}`]);
+  assert.deepEqual(stream.waiting(), []);
+});
+
+test('a clock that is set, forth or back, changes the list within a second', async (t) => {
+  const { clock, pushed } = await startTimed(t, { peer: WEB, from: 3600, to: 7200 });
+  assert.deepEqual(await pushed(), NOBODY);
+
+  for (const [jumpMs, list] of [
+    [5_000_000, [`exact ${WEB}`]],
+    [5_000_000, NOBODY],
+    [-5_000_000, [`exact ${WEB}`]],
+    [-3_000_000, NOBODY],
+  ] as const) {
+    clock.jump(jumpMs);
+    clock.advance(1000);
+    assert.deepEqual(await pushed(), list, String(jumpMs));
+  }
 });
 
 test('A.7.8, A.7.11: strictUnknownNames ends a stream, and refuses a unary call, with the statuses of the SPIRE agent', async (t) => {

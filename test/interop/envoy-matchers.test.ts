@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { policyOf } from '../support/policies.ts';
+import { policyFrom, policyOf } from '../support/policies.ts';
 import type { IdentitySnapshot } from '../../src/identity/snapshot.ts';
 import { buildTrustBundle } from '../../src/spiffe/trust-bundle.ts';
 import { eventually } from '../support/eventually.ts';
@@ -78,6 +78,39 @@ test(
     assert.deepEqual(await repliesTo(own, BATCH, WEB), ['', '', '']);
   },
 );
+
+test('a rule of a time: Envoy admits from its second on, and nobody any more from its end on', needs('envoy'), async (t) => {
+  let allow = policyFrom({ allow: [{ peer: WEB, notAfterMs: Date.now() }] });
+  const sds = await startSds(t, { policies: () => new Map([['ROOTCA', allow]]) });
+  sds.publish(heldSnapshot([svidOf(own, API)], [own]));
+  const { envoy, port } = await startInboundEnvoy(t, { socket: sds.path }, 'inbound.yaml', { replace: NO_MATCHERS });
+  const web = own.issue({ id: WEB });
+  const anybody = [web, own.issue({ id: 'spiffe://example.org/other' }), own.issue({ uriSans: [''] }), own.issue({ uriSans: [] })];
+  for (const svid of anybody) assert.equal((await visit(port, svid)).reply, '', 'the rule is over');
+
+  const beginMs = Date.now() + 3000;
+  const endMs = beginMs + 3000;
+  allow = policyFrom({ allow: [{ peer: WEB, notBeforeMs: beginMs, notAfterMs: endMs }] });
+  sds.server.policyChanged();
+  const wrong: string[] = [];
+  const until = (wanted: string): Promise<void> =>
+    eventually(async () => {
+      const startMs = Date.now();
+      const { reply } = await visit(port, web);
+      const doneMs = Date.now();
+      // What the clock said all the time of a visit can be said of it for certain.
+      const [isBefore, isWithin] = [doneMs < beginMs, startMs > beginMs && doneMs < endMs];
+      if ((isBefore && reply !== '') || (isWithin && wanted === '' && reply === '')) wrong.push(`${reply} at ${doneMs - beginMs} ms`);
+      assert.equal(reply, wanted);
+    });
+
+  await until('HELLO');
+  await until('');
+  assert.deepEqual(wrong, []);
+  assert.ok(Date.now() >= endMs);
+  for (const svid of anybody) assert.equal((await visit(port, svid)).reply, '', 'the rule is over again');
+  assert.equal(await envoy.stat(/update_rejected/), 0);
+});
 
 test('an entry that nobody holds shuts out of a running Envoy who was on the list before', needs('envoy'), async (t) => {
   let allow = policyOf(WEB);

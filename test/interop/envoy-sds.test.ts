@@ -175,6 +175,7 @@ test(
   needs('envoy'),
   async (t) => {
     const { spiffe, scute, socket } = await stage(t, 'api');
+    await scute.logged((line) => line.message === 'identity updated');
     await spiffe.withdraw('api');
     await scute.logged((line) => line.message === 'identity withdrawn');
     const { envoy, port } = await startInboundEnvoy(t, { socket }, 'delta.yaml', { ready: false });

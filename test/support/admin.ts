@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
+import { HeldBook } from '../../src/admin/held-book.ts';
 import type { HttpService } from '../../src/admin/http.ts';
 import type { StatusSource } from '../../src/admin/inventory.ts';
+import { PeerBook } from '../../src/admin/peer-book.ts';
 import { createReadiness } from '../../src/admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from '../../src/admin/server.ts';
 import type { AdminConfig, LogLevel } from '../../src/config/config.ts';
@@ -46,7 +48,12 @@ export async function createAdminParts() {
     exposed: () => new Map(),
     lastReload: () => undefined,
   };
+  const held = new HeldBook();
+  const peers = new PeerBook(() => clock.now());
+  const inventory = { held, peers, clock, connections: () => [], sds: () => undefined };
   return {
+    held,
+    peers,
     lines,
     log,
     metrics,
@@ -56,8 +63,18 @@ export async function createAdminParts() {
     status,
     shutdowns,
     logLevel: (): LogLevel => log.level(),
-    metricsServer: (config: AdminConfig = LOOPBACK) => createMetricsServer({ config, metrics, readiness }),
+    metricsServer: (config: AdminConfig = LOOPBACK) => createMetricsServer({ config, metrics, readiness, events }),
     adminServer: (config: AdminConfig = LOOPBACK, source: StatusSource = status) =>
-      createAdminServer({ config, metrics, readiness, status: source, log, events, shutdown: () => void shutdowns.push(clock.now()) }),
+      createAdminServer({
+        config,
+        metrics,
+        readiness,
+        status: source,
+        inventory,
+        policies: () => [],
+        log,
+        events,
+        shutdown: () => void shutdowns.push(clock.now()),
+      }),
   };
 }

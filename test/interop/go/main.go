@@ -28,18 +28,20 @@ type options struct {
 	url      string
 	roots    string
 	size     int
+	interval time.Duration
 	count    int
 	timeout  time.Duration
 }
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(fmt.Errorf("usage: spiffe-peer fetch|watch|client|server|web|browse|bundle|bundle-endpoint [flags]"))
+		fail(fmt.Errorf("usage: spiffe-peer fetch|watch|client|hold|server|web|browse|bundle|bundle-endpoint [flags]"))
 	}
 	commands := map[string]func(context.Context, options) error{
 		"fetch":           fetch,
 		"watch":           watch,
 		"client":          client,
+		"hold":            hold,
 		"server":          server,
 		"web":             web,
 		"browse":          browse,
@@ -63,6 +65,7 @@ func main() {
 	flags.StringVar(&o.roots, "roots", "", "bundle: a file with the authorities (PEM) of the endpoint, instead of peer")
 	flags.IntVar(&o.size, "size", 1000, "browse: bytes of a body")
 	flags.IntVar(&o.count, "count", 0, "browse: requests to make, if not all")
+	flags.DurationVar(&o.interval, "interval", 0, "hold: between two things that are asked; 0: only one is")
 	flags.DurationVar(&o.timeout, "timeout", 15*time.Second, "for all but watch, the servers and web")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		fail(err)
