@@ -34,6 +34,7 @@ function startService() {
       checked: (record) => void records.push(record),
       refused: () => undefined,
     },
+    refusals: { record: () => undefined },
     clock: systemClock,
   });
   return { service, records };

@@ -4,8 +4,10 @@ import type { Clock } from '../lib/clock.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { DenyList } from '../policy/deny-list.ts';
 import { nearestMiss } from '../policy/explain.ts';
+import { policyReason } from '../policy/verdict.ts';
 import type { CheckEvents } from '../telemetry/ext-authz-events.ts';
 import type { CheckAnswer, CheckRefusal } from '../telemetry/ext-authz-records.ts';
+import type { Refusals } from '../telemetry/refusals.ts';
 import { judgeCheck, removedFields, type CheckedListener } from './check.ts';
 import { CheckedPeers } from './peers.ts';
 import { decodeCheck, encodeAnswer } from './wire.ts';
@@ -18,6 +20,8 @@ export interface CheckServiceDeps {
   /** In force now. */
   readonly denyList: () => DenyList;
   readonly events: CheckEvents;
+  /** Who was refused what, and what only audit let pass: as of the listeners' own connections. */
+  readonly refusals: Pick<Refusals, 'record'>;
   readonly clock: Clock;
 }
 
@@ -44,7 +48,7 @@ export interface CheckService {
 const MOST_RULES = 100;
 
 /** Answers Envoy's checks by the newest policies of the inbound listeners. */
-export function createCheckService({ limits, listener, identity, denyList, events, clock }: CheckServiceDeps): CheckService {
+export function createCheckService({ limits, listener, identity, denyList, events, refusals, clock }: CheckServiceDeps): CheckService {
   const peers = new CheckedPeers();
   let open = 0;
   return {
@@ -81,6 +85,11 @@ export function createCheckService({ limits, listener, identity, denyList, event
       const { request } = check;
       const record = { listener: named && check.listener, request, answer, durationMs: clock.monotonic() - begunAtMs };
       events.checked(record, () => near(named, answer, request, nowMs));
+      const reason = policyReason(answer.allowed ? answer.audited : answer.reason);
+      if (named !== undefined && check.listener !== undefined && answer.peer !== undefined && reason !== undefined) {
+        const event = { peer: answer.peer, reason, isEnforced: !answer.allowed, request };
+        refusals.record({ direction: 'inbound', name: check.listener }, named.policy, event);
+      }
       return ok(encoded);
     },
     refused: ({ reason, detail }) => events.refused(reason, detail),

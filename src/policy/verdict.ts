@@ -18,7 +18,7 @@ export const POLICY_REASONS = ['denied', 'not_allowed'] as const;
 export type PolicyReason = (typeof POLICY_REASONS)[number];
 
 /** The same reason, if it is one of a policy. */
-export function policyReason(reason: DenyReason | undefined): PolicyReason | undefined {
+export function policyReason(reason: string | undefined): PolicyReason | undefined {
   return reason === undefined ? undefined : POLICY_REASONS.find((known) => known === reason);
 }
 

@@ -2,10 +2,12 @@ import assert from 'node:assert/strict';
 import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { policyPageSchema } from '../../src/config/policy-page.ts';
 import { startDenyFile } from '../support/deny-file.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
 import { ask } from '../support/ext-authz.ts';
+import { ask as askHttp } from '../support/http.ts';
 import { useScute } from '../support/scute-process.ts';
 import { sdsClient } from '../support/sds.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
@@ -16,11 +18,13 @@ const WEB = 'spiffe://example.org/web';
 test('checks go by the listeners that run: their policies as they are reloaded, their identities, and the deny list', async (t) => {
   const spiffe = await startDevDomain(t, { name: 'example.org', workloads: { api: [API] } });
   const denied = await startDenyFile(t);
-  const socket = join(await temporaryFolder(t), 'sds.sock');
+  const folder = await temporaryFolder(t);
+  const [socket, admin] = [join(folder, 'sds.sock'), join(folder, 'admin.sock')];
   const configOf = (allow: readonly unknown[], name = 'app'): object => ({
     workloadApi: { endpoint: spiffe.endpoint('api') },
     sds: { listen: `unix://${socket}`, authorization: {} },
     ...denied.file,
+    admin: { listen: `unix://${admin}` },
     inbound: [
       { name, listen: '127.0.0.1:0', to: '127.0.0.1:1', protocol: 'http', allow },
       { name: 'other', listen: '127.0.0.1:0', to: '127.0.0.1:2', allow: [WEB], identity: { id: 'spiffe://example.org/other' } },
@@ -43,6 +47,13 @@ test('checks go by the listeners that run: their policies as they are reloaded, 
 
   assert.equal(await asked('app'), 'OK');
   assert.equal(await asked('app', 'POST'), no('not_allowed'));
+  // As of the listener's own requests.
+  const { body } = await askHttp({ kind: 'unix', path: admin }, '/policy');
+  const [app] = policyPageSchema.parse(JSON.parse(body)).listeners;
+  assert.deepEqual(
+    app?.denied.map(({ peer, method, reason, passed, refused }) => [peer, method, reason, passed, refused]),
+    [[WEB, 'POST', 'not_allowed', 0, 1]],
+  );
   assert.equal(await asked('other'), no('identity_not_ready', 'the peer'));
   assert.equal(await asked('out'), no('unknown_listener', 'the peer'));
 

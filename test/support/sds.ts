@@ -28,6 +28,7 @@ import { SECRET_TYPE } from '../../src/sds/wire.ts';
 import { createEvents } from '../../src/telemetry/events.ts';
 import { createLogger } from '../../src/telemetry/logger.ts';
 import { createMetrics, type Metrics } from '../../src/telemetry/metrics.ts';
+import { createRefusals } from '../../src/telemetry/refusals.ts';
 import { readSecret, type ReadSecret } from './secrets.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 
@@ -79,7 +80,15 @@ export async function startSds(t: TestContext, options: TestSdsOptions = {}): Pr
     events: events.sds,
     checks:
       limits &&
-      createCheckService({ limits, listener: (name) => listeners?.get(name), identity: view, denyList, events: events.checks, clock }),
+      createCheckService({
+        limits,
+        listener: (name) => listeners?.get(name),
+        identity: view,
+        denyList,
+        events: events.checks,
+        refusals: createRefusals(clock),
+        clock,
+      }),
     clock,
     random: Math.random,
   });
