@@ -125,7 +125,7 @@ async function measure({ works, sds, extAuthz, policy, peers, rounds, json }: Se
   try {
     pinToLoadCore();
     if (policy) {
-      for (const row of runPolicy({ rounds, version: ours.version })) {
+      for (const row of await runPolicy({ rounds, version: ours.version })) {
         const text = `${`policy ${row.variant}`.padEnd(34)} ${row.ours} ${row.unit} [${row.spread.join(' .. ')}]`;
         process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
         written += 1;

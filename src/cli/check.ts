@@ -16,6 +16,7 @@ import type { SvidChoice } from '../identity/snapshot.ts';
 import type { Policy } from '../policy/policy.ts';
 import { OTHER_WAY } from '../sds/expression.ts';
 import { describeWithheld, withheldMatchers, type WithheldMatchers } from '../sds/withheld.ts';
+import { undeniedParents } from '../policy/undenied-parents.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 import { findListener, placeOf } from './question.ts';
 
@@ -99,12 +100,23 @@ function describeInbound(listener: InboundConfig): string[] {
     ...describeProxyProtocol(listener),
     ...(entries.length === 0 ? ['  admits nobody: the allow list is empty'] : entries.map((entry) => `  admits ${describeEntry(entry)}`)),
     ...describeDeny(listener.policy),
-    ...(mode === 'audit' ? ['  note: policyMode is audit, so everybody with a valid SVID is let in all the same'] : []),
+    ...describeFiles(listener),
+    ...(mode === 'audit' ? ['  note: the policy is in audit, so everybody with a valid SVID is let in all the same'] : []),
   ];
 }
 
-function describeDeny({ rules }: Policy): string[] {
-  return rules.filter(({ effect }) => effect === 'deny').map(({ text }) => `  denies ${text.replace(/^deny /, '')}`);
+function describeDeny(policy: Policy): string[] {
+  return [
+    ...policy.rules.filter(({ effect }) => effect === 'deny').map(({ text }) => `  denies ${text.replace(/^deny /, '')}`),
+    ...undeniedParents(policy).map((path) => `  note: ${path}/** is denied, and ${path} itself is not: deny both, if both are meant`),
+  ];
+}
+
+function describeFiles({ policy, policyFile }: InboundConfig | OutboundConfig): string[] {
+  return [
+    ...(policyFile === undefined ? [] : [`  by the policy file ${policyFile}`]),
+    ...[...policy.lists].map(([file, { size }]) => `  list ${file}: ${size} SPIFFE IDs`),
+  ];
 }
 
 function describeProxyProtocol({ proxyProtocol: { send, spiffeIdTlv, acceptFrom } }: InboundConfig): string[] {
@@ -122,6 +134,7 @@ function describeOutbound(listener: OutboundConfig): string[] {
     ...describeOutboundHttp(listener),
     ...listener.policy.entries.map((entry) => `  expects ${describeEntry(entry)}`),
     ...describeDeny(listener.policy),
+    ...describeFiles(listener),
     ...(listener.listen.kind === 'tcp'
       ? ['  note: whoever reaches this address acts with this identity; a Unix socket can be kept to one user or group']
       : []),

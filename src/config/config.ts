@@ -56,6 +56,8 @@ interface ListenerConfig extends SocketConfig {
   readonly alpn: readonly string[];
   readonly identity: SvidChoice;
   readonly limits: Limits;
+  /** Where the policy comes from, an absolute path; undefined: it is in the configuration. */
+  readonly policyFile: string | undefined;
 }
 
 /** TLS in, plain text to the application. */
@@ -186,6 +188,8 @@ export interface SdsMatchers {
   /** The name of the listener; undefined if the list is its own. */
   readonly listener: string | undefined;
   readonly policy: Policy | undefined;
+  /** Where that comes from, if not from the configuration. */
+  readonly policyFile?: string | undefined;
 }
 
 export const ENDPOINT_PROFILES = ['https_spiffe', 'https_web'] as const;

@@ -5,10 +5,10 @@ import type { Result } from '../lib/result.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { CloseReason, HttpResult, ListenerCounters, RequestRecord } from '../telemetry/records.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
-import { rewriteHead, type IdentityFields } from '../http1/identity-fields.ts';
+import { rewriteHead, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
 import { CONTINUE, ownAnswer, type OwnStatus } from '../http1/own-answer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
-import type { Fields } from '../http1/fields.ts';
+import { Fields } from '../http1/fields.ts';
 import type { HeadProblem } from '../http1/request-head.ts';
 import { RequestReader, type RequestPart, type RequestSink } from '../http1/request-reader.ts';
 import { ResponseReader, type ResponseSink } from '../http1/response-reader.ts';
@@ -60,6 +60,8 @@ const DENIED_HEAD_MS = 2000;
 /** How long a client whose connection has outlived an SVID has to ask once more. */
 const EXPIRED_IDLE_MS = 5000;
 const NOTHING: Buffer = Buffer.alloc(0);
+/** Those that we add to a client's: who it is, twice, `Host` and `Connection`, and some room. */
+const OUR_MOST_FIELDS = 8;
 
 /**
  * HTTP/1.1, request by request: one is read and judged only when the response to the one before is complete. Heads are
@@ -101,6 +103,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #endedAtMs = 0;
   /** The head for the application, until it is written; if the request may have to be sent once more, until it is answered. */
   #rewritten = NOTHING;
+  /** It may have fields that say another request: no rule looked at requests when it was rewritten. */
+  #hasOverrides = false;
   readonly #kept = new KeptRequest();
   /** The client was told to go on with the body. */
   #hasContinued = false;
@@ -304,6 +308,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     }
     // The bytes of the head are the transport's.
     this.#rewritten = rewriteHead(head, this.#options.identity);
+    this.#hasOverrides = !this.#options.identity.removesOverrides;
     if (this.#upstreams.wake(this.#startedAtMs) < RESTED_MS) this.#forward();
     else setImmediate(() => this.#forwardNow());
   }
@@ -469,6 +474,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { head, body } = this.#request;
     const continues = head.expectsContinue && body.state !== 'done';
     this.#response.expect(head, continues);
+    this.#heedFirstRule();
     this.#toUpstream(this.#rewritten);
     // Only who answered before may have closed without having seen the request.
     const mayRepeat = this.#upstreams.isReused && isIdempotent(head.method);
@@ -479,6 +485,14 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     }
     this.#request.beginBody();
     if (this.#request.part === 'body') this.#deadlines.bodyAwaited();
+  }
+
+  /** The first rule that looks at requests may have come while this one waited, or before it is sent once more. */
+  #heedFirstRule(): void {
+    const { identity, limits } = this.#options;
+    if (!this.#hasOverrides || !identity.removesOverrides) return;
+    this.#rewritten = withoutOverrides(this.#rewritten, new Fields(limits.maxFields + OUR_MOST_FIELDS));
+    this.#hasOverrides = false;
   }
 
   /**
@@ -502,6 +516,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #sendRest(next: RequestPart): void {
     const request = this.#request;
     this.#response.expect(request.head, this.#hasContinued);
+    this.#heedFirstRule();
     this.#toUpstream(this.#rewritten);
     this.#toUpstream(this.#kept.body);
     this.#forgetRequest();

@@ -166,7 +166,8 @@ test('for a line the nearest miss is bounded, and sought only among so many rule
 /** The rule as written, without what `keys` name. */
 function without(written: RuleSpec | string, keys: readonly MissedKey[], { peer }: Question): RuleSpec {
   const { methods, paths, hosts, notBeforeMs, notAfterMs, windows, ...rest } = typeof written === 'string' ? { peer: written } : written;
-  const path = rest.peer.slice(rest.peer.indexOf('/', 'spiffe://'.length));
+  const whole = rest.peer ?? '';
+  const path = whole.slice(whole.indexOf('/', 'spiffe://'.length));
   const segments = path.slice(1).split('/');
   const odd = segments.findIndex((segment, at) => !segment.startsWith('*') && segment !== pathOf(peer).slice(1).split('/')[at]);
   return {

@@ -10,6 +10,7 @@ import { policyReason, type Verdict } from '../policy/verdict.ts';
 import type { Policy } from '../policy/policy.ts';
 import { nearestMiss, type Question } from '../policy/explain.ts';
 import { auditOf } from '../policy/audit.ts';
+import { isRuleOf } from '../policy/rule-names.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { Direction, ListenerCounters, ListenerRef, RequestRecord } from '../telemetry/records.ts';
 import type { Refusals } from '../telemetry/refusals.ts';
@@ -195,6 +196,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   }
 
   #policyInForce(): void {
+    this.deps.events.rulesInForce(this.ref, isRuleOf(this.policy));
     this.deps.events.auditInForce(this.ref, auditOf(this.policy));
     if (this.policy.hasTimes) this.#setPolicyAlarm();
     else this.#policyAlarm.stop();

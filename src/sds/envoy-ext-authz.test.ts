@@ -1,14 +1,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { listOf, policyFrom } from '../../test/support/policies.ts';
 import { formatIssues } from '../config/issue.ts';
+import type { Config } from '../config/config.ts';
 import { parseConfig } from '../config/load.ts';
 import { buildEnvoyConfig } from './envoy-config.ts';
+import { askedBundle } from './envoy-ext-authz.ts';
 
 const WEB = 'spiffe://example.org/web';
 const RULES = [{ peer: WEB, methods: ['GET'] }];
 const IN = { name: 'api', listen: '127.0.0.1:1', to: '127.0.0.1:2', protocol: 'http', allow: RULES };
 
-async function build(inbound: object, sds: object = { authorization: {} }) {
+async function load(inbound: object, sds: object): Promise<Config> {
   const config = {
     workloadApi: { endpoint: 'unix:///a' },
     inbound: [{ ...IN, ...inbound }],
@@ -16,7 +19,11 @@ async function build(inbound: object, sds: object = { authorization: {} }) {
   };
   const loaded = await parseConfig(JSON.stringify(config), { file: 'f', flags: {}, env: {} });
   if (!loaded.ok) throw new Error(formatIssues(loaded.error));
-  const built = buildEnvoyConfig(loaded.value);
+  return loaded.value;
+}
+
+async function build(inbound: object, sds: object = { authorization: {} }): Promise<string> {
+  const built = buildEnvoyConfig(await load(inbound, sds));
   return built.ok ? JSON.stringify(built.value) : built.error.message;
 }
 
@@ -72,4 +79,12 @@ test('whoever may be admitted may connect: of the one trust domain, or of all, e
   assert.match(await bundles([...RULES, partner], {}, { defaultAllBundlesName: 'ROOTCA' }), /no secret with all bundles/);
   const matchers = [{ secret: 'spiffe://example.org', allow: [WEB] }];
   assert.match(await bundles(RULES, {}, { matchers }), /"spiffe:\/\/example\.org" has matchers, and Envoy would refuse/);
+});
+
+test('a list in a file may name peers of any trust domain: all may connect, and be judged', async () => {
+  const { sds } = await load({}, { authorization: {} });
+  assert.ok(sds !== undefined);
+  const policy = policyFrom({ allow: [{ idsFile: 'ids.txt', methods: ['GET'] }] }, new Map([['ids.txt', listOf('ids.txt', [WEB])]]));
+
+  assert.deepEqual(askedBundle(sds, policy), { ok: true, value: 'ALL' });
 });

@@ -25,10 +25,16 @@ export function askedBundle(sds: SdsConfig, policy: Policy): Result<string, stri
   return ok(secret);
 }
 
+/** Of whom a policy may admit; none where it cannot be told. */
 function domainsOf({ rules, spec }: Policy): ReadonlySet<TrustDomain> {
   const domains = new Set<TrustDomain>();
   const add = (pattern: Pattern): void => void domains.add(pattern.kind === 'exact' ? trustDomainOf(pattern.id) : pattern.trustDomain);
-  for (const rule of rules) if (rule.effect === 'allow') add(rule.peer);
+  for (const { effect, peer } of rules) {
+    if (effect === 'deny') continue;
+    // A list in a file may name anybody, and another one tomorrow.
+    if (peer.kind === 'list') return new Set();
+    add(peer);
+  }
   for (const bare of spec.allow) {
     const pattern = typeof bare === 'string' ? parsePattern(bare) : undefined;
     if (pattern?.ok === true) add(pattern.value);

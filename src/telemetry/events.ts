@@ -36,6 +36,8 @@ export interface Events {
   handshakeFinished(listener: ListenerRef, reason: 'ok' | DenyReason, durationMs: number): void;
   /** `rule` is the one that decided, empty if none did; `audited`: only audit let the peer in, which would have been refused for that. */
   authorised(listener: ListenerRef, decision: 'allow' | 'deny', rule: string, audited: PolicyReason | undefined): void;
+  /** Of the rules that decided, those for which `isRule` is false are there no longer. */
+  rulesInForce(listener: ListenerRef, isRule: (rule: string) => boolean): void;
   /** What of the policy that is in force now is in audit, at each start and reload. */
   auditInForce(listener: ListenerRef, audit: readonly string[]): void;
   /** `near` says which rule nearly allowed what none did. It is called only for a line that is written. */
@@ -67,6 +69,9 @@ export interface Events {
   denyListLoaded(file: string, entries: number): void;
   denyListReloaded(reload: DenyListDifference): void;
   denyListReloadFailed(problems: readonly string[]): void;
+  policyFileLoaded(file: string, entries: number): void;
+  policyFileReloaded(reload: DenyListDifference & { readonly file: string }): void;
+  policyFileReloadFailed(file: string, problems: readonly string[]): void;
   stopping(reason: string, openConnections: number): void;
   stopped(drained: boolean, forcedConnections: number): void;
 }
@@ -179,6 +184,11 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
         numbers.audited.connection[audited] += 1;
       }
     },
+    rulesInForce(listener, isRule) {
+      const { allowed, denied, allowedInAudit } = numbersOf(listener);
+      const checked = listener.direction === 'inbound' ? metrics.checks.byRule(listener.name) : [];
+      for (const tally of [allowed, denied, allowedInAudit, ...checked]) tally.keep(isRule);
+    },
     auditInForce(listener, audit) {
       numbersOf(listener).inAudit = audit.length;
       const { name, direction } = listener;
@@ -281,6 +291,18 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     denyListReloadFailed(problems) {
       metrics.denyListReloads.failed += 1;
       logger.error({ problems }, 'deny list not reloaded; the old one stays in force');
+    },
+    policyFileLoaded(file, entries) {
+      logger.info({ file, entries }, 'policy file in force');
+    },
+    policyFileReloaded({ file, entries, added, removed }) {
+      metrics.policyFileReloads.ok += 1;
+      const differences = [...added.first.map((entry) => `+ ${entry}`), ...removed.first.map((entry) => `- ${entry}`)];
+      logger.info({ file, entries, added: added.count, removed: removed.count, differences }, 'policy file reloaded');
+    },
+    policyFileReloadFailed(file, problems) {
+      metrics.policyFileReloads.failed += 1;
+      logger.error({ file, problems }, 'policy file not reloaded; the old policy stays in force');
     },
     stopping(reason, openConnections) {
       logger.info({ reason, open_connections: openConnections }, 'stopping');

@@ -10,6 +10,8 @@ export interface CheckMetrics {
   open: number;
   /** The numbers of one listener; '' is that of checks which name none that there is. */
   listener(name: string): CheckedListenerMetrics;
+  /** What is counted by the rules of a listener. */
+  byRule(name: string): readonly Tally[];
   readonly refused: Record<CheckRefusal, number>;
   readonly durations: Durations;
 }
@@ -43,6 +45,10 @@ export function registerCheckMetrics(registry: Registry, counter: Define, gauge:
       };
       listeners.set(name, made);
       return made;
+    },
+    byRule(name) {
+      const known = listeners.get(name);
+      return known === undefined ? [] : [known.allowed, known.allowedInAudit, known.denied];
     },
     refused: Object.fromEntries(CHECK_REFUSALS.map((reason) => [reason, 0])) as Record<CheckRefusal, number>,
     durations: new Durations(),

@@ -84,6 +84,7 @@ export interface Metrics {
   readonly workloadApiErrors: Tally;
   readonly configReloads: { ok: number; failed: number };
   readonly denyListReloads: { ok: number; failed: number };
+  readonly policyFileReloads: { ok: number; failed: number };
   readonly statusRefusals: Readonly<Record<'metrics' | 'admin', Record<StatusRefusal, number>>>;
   readonly sds: SdsMetrics;
   readonly checks: CheckMetrics;
@@ -95,10 +96,18 @@ export interface Metrics {
   setDenyListEntries(entries: number): void;
   /** `checks` is asked at each scrape. */
   setReadinessSource(checks: () => readonly ReadinessSeries[]): void;
+  /** Asked at each scrape. */
+  setPolicyFilesSource(files: () => readonly PolicyFileSeries[]): void;
   /** Both are asked at each scrape: descriptors by their use, and bytes that are kept of connections that wait, by direction. */
   setWaitingSource(files: () => readonly FileSeries[], keptBytes: () => Readonly<Record<string, number>>): void;
   /** The Prometheus text format. */
   render(): Promise<{ readonly contentType: string; readonly body: string }>;
+}
+
+/** A policy file that is in force. */
+export interface PolicyFileSeries {
+  readonly file: string;
+  readonly entries: number;
 }
 
 /** Connections that Scute ended by itself although both sides were well. */
@@ -359,6 +368,15 @@ export function createMetrics(options: MetricsOptions): Metrics {
       for (const reason of STATUS_REFUSALS) add({ listener, reason }, statusRefusals[listener][reason]);
   });
   const denyListEntries = gauge('deny_list_entries', 'Entries of the deny list in force; 0 without one');
+  const policyFileReloads = { ok: 0, failed: 0 };
+  counter('policy_file_reloads_total', 'Reloads of policy files, each with its lists', ['result'], (add) => {
+    add({ result: 'ok' }, policyFileReloads.ok);
+    add({ result: 'failed' }, policyFileReloads.failed);
+  });
+  let policyFiles: () => readonly PolicyFileSeries[] = () => [];
+  gauge('policy_file_entries', 'Rules of a policy file in force, and SPIFFE IDs of the lists that it names', ['file'], (add) => {
+    for (const { file, entries } of policyFiles()) add({ file }, entries);
+  });
   const applicationExposed = gauge('application_exposed', '1 if the application of that listener can also be reached around Scute', [
     'listener',
   ]);
@@ -405,6 +423,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     workloadApiErrors,
     configReloads,
     denyListReloads,
+    policyFileReloads,
     statusRefusals,
     sds,
     checks,
@@ -437,6 +456,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
     setApplicationExposed: (listener, exposed) => applicationExposed.set({ listener: listener.name }, exposed ? 1 : 0),
     setReadinessSource(checks) {
       readiness = checks;
+    },
+    setPolicyFilesSource(ask) {
+      policyFiles = ask;
     },
     setWaitingSource(askFiles, askBytes) {
       files = askFiles;

@@ -3,6 +3,8 @@ export interface Tally {
   add(name: string): void;
   /** Undefined if it may be among `other`. */
   of(name: string): number | undefined;
+  /** Forgets the other names, and makes room for new ones. */
+  keep(isKept: (name: string) => boolean): void;
   entries(): Iterable<readonly [string, number]>;
 }
 
@@ -20,6 +22,9 @@ export function createTally(known: readonly string[]): Tally {
       else counts.set('other', (counts.get('other') ?? 0) + 1);
     },
     of: (name) => counts.get(name) ?? (counts.has('other') ? undefined : 0),
+    keep(isKept) {
+      for (const name of counts.keys()) if (!known.includes(name) && name !== 'other' && !isKept(name)) counts.delete(name);
+    },
     entries: () => counts,
   };
 }

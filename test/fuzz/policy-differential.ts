@@ -103,7 +103,7 @@ export function say(decision: Decision): string {
 function naive({ allow, deny = [], mode }: PolicySpec, peer: string, request: RequestFacts | undefined, nowMs: number): string {
   const holds = (rule: RuleSpec | string, effect: 'allow' | 'deny'): boolean => {
     const of = typeof rule === 'string' ? { peer: rule } : rule;
-    if (!fits(of.peer, peer, '[^/]+', '.+')) return false;
+    if (!fits(of.peer ?? '', peer, '[^/]+', '.+')) return false;
     if (nowMs < (of.notBeforeMs ?? -Infinity) || nowMs >= (of.notAfterMs ?? Infinity)) return false;
     if (of.windows?.some((window) => isWithin(window, nowMs)) === false) return false;
     if (request === undefined) return effect === 'allow' || (of.methods ?? of.paths ?? of.hosts) === undefined;

@@ -63,6 +63,10 @@ test('checks go by the listeners that run: their policies as they are reloaded, 
   assert.equal(await asked('app'), no('not_allowed'));
   assert.equal(await asked('renamed'), no('unknown_listener', 'the peer'));
 
+  const page = await askHttp({ kind: 'unix', path: admin }, '/metrics');
+  const rules = [...page.body.matchAll(/^scute_ext_authz_checks_total\{listener="app".*rule="([^"]+)"\}/gm)].map(([, rule]) => rule);
+  assert.deepEqual(rules, [`${WEB} POST`], 'rules that are gone are forgotten');
+
   await denied.become({ ids: [WEB] });
   await eventually(async () => assert.equal(await asked('app', 'POST'), no('revoked', 'the peer')));
 });
