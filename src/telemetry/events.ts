@@ -40,6 +40,10 @@ export interface Events {
   rulesInForce(listener: ListenerRef, isRule: (rule: string) => boolean): void;
   /** What of the policy that is in force now is in audit, at each start and reload. */
   auditInForce(listener: ListenerRef, audit: readonly string[]): void;
+  /** Which changes open connections outlive although they should not, at each start and reload. */
+  unsafeKeepsInForce(listener: ListenerRef, keys: readonly string[]): void;
+  /** Over the admin listener, with what was asked for. */
+  drainRequested(selection: DrainRequest, connections: number): void;
   /** `near` says which rule nearly allowed what none did. It is called only for a line that is written. */
   connectionClosed(listener: ListenerRef, record: ConnectionRecord, near?: () => string | undefined): void;
   requestFinished(listener: ListenerRef, record: RequestRecord, near?: () => string | undefined): void;
@@ -76,6 +80,13 @@ export interface Events {
   stopped(drained: boolean, forcedConnections: number): void;
 }
 
+/** Those that are absent were not asked for. */
+export interface DrainRequest {
+  readonly peer: string | undefined;
+  readonly trustDomain: string | undefined;
+  readonly listener: string | undefined;
+}
+
 /** What a deny list has that the one before had not, and the reverse: how many entries, and the first of them. */
 export interface DenyListDifference {
   readonly entries: number;
@@ -110,7 +121,9 @@ const CLOSE_LEVELS: Readonly<Record<CloseReason, LineLevel>> = {
   revoked: 'info',
   policy: 'info',
   identity_withdrawn: 'info',
-  svid_expired: 'info',
+  peer_svid_expired: 'info',
+  own_svid_expired: 'info',
+  drain_requested: 'info',
   waiting_limit: 'info',
   denied: 'info',
   handshake_failed: 'info',
@@ -194,6 +207,14 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       const { name, direction } = listener;
       const fields = { direction, listener: name, audit: audit.slice(0, MAX_NOTES), count: audit.length };
       if (audit.length > 0) logger.warn(fields, 'a policy is in audit: whom it would deny passes');
+    },
+    unsafeKeepsInForce(listener, keys) {
+      numbersOf(listener).unsafeKeeps = keys.length;
+      const fields = { direction: listener.direction, listener: listener.name, settings: keys };
+      if (keys.length > 0) logger.warn(fields, 'open connections are kept whose peers would not be let in now');
+    },
+    drainRequested({ peer, trustDomain, listener }, connections) {
+      logger.info({ peer_id: peer, trust_domain: trustDomain, listener, connections }, 'connections asked to drain');
     },
     connectionClosed(listener, record, near) {
       numbersOf(listener).closes[record.closeReason] += 1;

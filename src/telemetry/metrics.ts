@@ -42,6 +42,8 @@ export interface ListenerMetrics {
   readonly audited: Readonly<Record<'connection' | 'request', Record<PolicyReason, number>>>;
   /** What of the policy is in audit: how much of it. */
   inAudit: number;
+  /** Which changes open connections outlive although they should not: how many. */
+  unsafeKeeps: number;
   readonly handshakeDurations: Durations;
   readonly requestDurations: Durations;
 }
@@ -118,7 +120,9 @@ const DRAIN_REASONS = [
   'revoked',
   'policy',
   'identity_withdrawn',
-  'svid_expired',
+  'peer_svid_expired',
+  'own_svid_expired',
+  'drain_requested',
   'shutdown',
 ] as const;
 const LISTENER = ['direction', 'listener'] as const;
@@ -296,6 +300,12 @@ export function createMetrics(options: MetricsOptions): Metrics {
     LISTENER,
     each((m, labels, add) => add(labels, m.inAudit)),
   );
+  gauge(
+    'unsafe_keeps',
+    'Of how many changes it is said that open connections of that listener outlive them: unsafeKeep',
+    LISTENER,
+    each((m, labels, add) => add(labels, m.unsafeKeeps)),
+  );
   counter(
     'http_requests_total',
     'Requests over HTTP, by the status that the caller was sent (0: none) and how they went',
@@ -413,6 +423,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
         allowedInAudit: createTally([]),
         audited: { connection: zeroes(POLICY_REASONS), request: zeroes(POLICY_REASONS) },
         inAudit: 0,
+        unsafeKeeps: 0,
         handshakeDurations: new Durations(),
         requestDurations: new Durations(),
       };
