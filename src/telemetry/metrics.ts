@@ -5,8 +5,10 @@ import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } 
 import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason, StatusRefusal } from './records.ts';
 import { Durations, registerDurations, type DurationSeries } from './durations.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
+import { registerCheckMetrics, type CheckMetrics } from './ext-authz-metrics.ts';
 import { registerFederationMetrics, type FederationMetrics } from './federation-metrics.ts';
 import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';
+import { createTally, type Tally } from './tally.ts';
 
 export interface MetricsOptions {
   readonly version: string;
@@ -62,16 +64,6 @@ export function countRequest(counts: RequestCounts, status: number, result: Http
   counts.set(key, (counts.get(key) ?? 0) + 1);
 }
 
-/** Counts by a name that is bounded in practice (configuration, error codes): beyond the limit all new names count as `other`. */
-export interface Tally {
-  add(name: string): void;
-  /** Undefined if it may be among `other`. */
-  of(name: string): number | undefined;
-  /** Forgets the other names, and makes room for new ones. */
-  keep(isKept: (name: string) => boolean): void;
-  entries(): Iterable<readonly [string, number]>;
-}
-
 export interface ReadinessSeries {
   readonly name: string;
   readonly ok: boolean;
@@ -97,6 +89,7 @@ export interface Metrics {
   readonly policyFileReloads: { ok: number; failed: number };
   readonly statusRefusals: Readonly<Record<'metrics' | 'admin', Record<StatusRefusal, number>>>;
   readonly sds: SdsMetrics;
+  readonly checks: CheckMetrics;
   readonly federation: FederationMetrics;
   setWorkloadApiConnected(connected: boolean): void;
   /** Replaces everything that is said of certificates: series of vanished ones go. */
@@ -133,8 +126,6 @@ const DRAIN_REASONS = [
   'shutdown',
 ] as const;
 const LISTENER = ['direction', 'listener'] as const;
-/** More series than this for one set of names would be a burden for whoever stores them. */
-const MAX_TALLY_NAMES = 500;
 
 export function createMetrics(options: MetricsOptions): Metrics {
   const registry = new Registry();
@@ -409,6 +400,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const anyGauge = (name: string, help: string, labelNames: readonly string[], collect: (add: Add) => void): void =>
     void gauge(name, help, labelNames, collect);
   const sds = registerSdsMetrics(registry, counter, anyGauge);
+  const checks = registerCheckMetrics(registry, counter, anyGauge);
   const federation = registerFederationMetrics(counter, anyGauge);
   registerProcessMetrics(registry);
 
@@ -445,6 +437,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     policyFileReloads,
     statusRefusals,
     sds,
+    checks,
     federation,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
     setIdentity(snapshot) {
@@ -507,22 +500,4 @@ function emptyCounters(): ListenerCounters {
 
 function zeroes<K extends string>(names: readonly K[]): Record<K, number> {
   return Object.fromEntries(names.map((name) => [name, 0])) as Record<K, number>;
-}
-
-/** `known` are there from the start, at 0. */
-export function createTally(known: readonly string[]): Tally {
-  const counts = new Map<string, number>(known.map((name) => [name, 0]));
-  return {
-    add(name) {
-      const count = counts.get(name);
-      if (count !== undefined) counts.set(name, count + 1);
-      else if (counts.size < MAX_TALLY_NAMES) counts.set(name, 1);
-      else counts.set('other', (counts.get('other') ?? 0) + 1);
-    },
-    of: (name) => counts.get(name) ?? (counts.has('other') ? undefined : 0),
-    keep(isKept) {
-      for (const name of counts.keys()) if (!known.includes(name) && name !== 'other' && !isKept(name)) counts.delete(name);
-    },
-    entries: () => counts,
-  };
 }
