@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import type { HttpService } from '../../src/admin/http.ts';
 import type { StatusSource } from '../../src/admin/inventory.ts';
+import type { PolicyStatus } from '../../src/admin/policy-page.ts';
 import { createReadiness } from '../../src/admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from '../../src/admin/server.ts';
 import type { AdminConfig, LogLevel } from '../../src/config/config.ts';
@@ -57,13 +58,13 @@ export async function createAdminParts() {
     shutdowns,
     logLevel: (): LogLevel => log.level(),
     metricsServer: (config: AdminConfig = LOOPBACK) => createMetricsServer({ config, metrics, readiness }),
-    adminServer: (config: AdminConfig = LOOPBACK, source: StatusSource = status) =>
+    adminServer: (config: AdminConfig = LOOPBACK, source: StatusSource = status, policies: readonly PolicyStatus[] = []) =>
       createAdminServer({
         config,
         metrics,
         readiness,
         status: source,
-        policies: () => [],
+        policies: () => policies,
         log,
         events,
         shutdown: () => void shutdowns.push(clock.now()),
