@@ -82,11 +82,28 @@ export function nearestMiss(policy: Policy, question: Question, mostRules: numbe
   return text.length > LONGEST_LINE ? `${text.slice(0, LONGEST_LINE)}…` : text;
 }
 
-/** Whether there are at most `mostRules` rules, each counted with its paths and windows: what a stranger can repeat must cost little. */
+/**
+ * Whether there are at most `mostRules` rules, each counted with its paths and windows, and again for each 16 segments of a pattern: what a
+ * stranger can repeat must cost little.
+ */
 export function isShort({ bare, rules }: Policy, mostRules: number): boolean {
-  const count = bare.length + rules.length;
+  let count = bare.length + rules.length;
   if (count > mostRules) return false;
-  return rules.reduce((sum, { paths, windows }) => sum + (paths?.length ?? 0) + (windows?.length ?? 0), count) <= mostRules;
+  for (const text of bare) count += lengthOf(segmentsBehindScheme(text));
+  for (const { peer, paths = [], windows = [] } of rules) {
+    count += lengthOf(peer.kind === 'exact' ? segmentsBehindScheme(peer.id) : peer.segments.length) + windows.length;
+    for (const { segments } of paths) count += 1 + lengthOf(segments.length);
+  }
+  return count <= mostRules;
+}
+
+/** In rules, of so many segments. */
+function lengthOf(segments: number): number {
+  return Math.floor(segments / 16);
+}
+
+function segmentsBehindScheme(pattern: string): number {
+  return pattern.split('/').length - 3;
 }
 
 function decidedBy({ spec }: Policy, peer: SpiffeId, decision: Decision): RuleRef | undefined {
