@@ -23,7 +23,7 @@ export async function printEnvoy(file: string, { env, stdout, stderr }: CommandE
   const notes = nobody.map(({ name }) => `# inbound ${name} admits nobody, so there is no listener for it.\n`);
   if (config.revocations !== undefined)
     notes.push(
-      '# Envoy does not know the deny list (revocations) where it does not ask Scute (ext_authz): there, only authorities on it, and its SPIFFE IDs in sds.matchers, are kept from it.\n',
+      '# Envoy does not know the deny list (revocations) where it does not ask Scute (ext_authz): there, only authorities on it, and what in sds.matchers admits nobody else than peers on it, are kept from it.\n',
     );
   // Envoy reads YAML 1.1 and then some, in which a plain `yes`, `on` or `inf` is no text.
   const yaml = stringify(built.value, { lineWidth: 0, defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN' });

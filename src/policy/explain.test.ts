@@ -135,7 +135,7 @@ test('a request that rules cannot be compared with is explained by that', () => 
   assert.match(explained.error, /%61/);
 });
 
-test('for a line the nearest miss is bounded, and sought only among so many rules, paths and windows', () => {
+test('for a line the nearest miss is bounded, and sought only among so many rules, paths, windows and segments', () => {
   const near = (spec: Partial<PolicySpec>, mostRules: number): string | undefined =>
     nearestMiss(policyFrom({ allow: [], ...spec }), { peer: WEB, request: GET, nowMs: NOW }, mostRules);
   const other = { peer: WEB, methods: ['PUT'] };
@@ -149,6 +149,17 @@ test('for a line the nearest miss is bounded, and sought only among so many rule
   const windows = [0, 1].map((hour) => ({ from: `0${hour}:00`, to: '09:00', timeZone: 'UTC' }));
   assert.ok(near({ allow: [{ peer: WEB, windows }] }, 3) !== undefined);
   assert.equal(near({ allow: [{ peer: WEB, windows }] }, 2), undefined);
+
+  // Of 34 and 32 segments.
+  const deep = [...Array<string>(32).fill('a'), '*'].join('/');
+  for (const allow of [
+    [{ peer: WEB, paths: [`/${deep}`] }],
+    [WEB.replace('web', deep)],
+    [{ peer: WEB.replace('web', deep) }, 'spiffe://far.org/x'],
+  ]) {
+    assert.equal(near({ allow: [other, ...allow] }, 5), said);
+    assert.equal(near({ allow: [other, ...allow] }, 3), undefined);
+  }
 
   assert.equal(near({ allow: [WEB], deny: [{ peer: WEB, methods: ['PUT'] }] }, 100), undefined, 'it is allowed');
   assert.equal(near({ allow: [other], deny: [WEB] }, 100), undefined, 'a rule denies it');

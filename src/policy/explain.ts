@@ -99,11 +99,34 @@ function refTo({ effect, index, text, peer: named }: Rule, policy: Policy, peer:
   return { effect, index, text, at: listed ?? policy.placeOf(effect, index) };
 }
 
-/** Whether there are at most `mostRules` rules, each counted with its paths and windows: what a stranger can repeat must cost little. */
+/**
+ * Whether there are at most `mostRules` rules, each counted with its paths and windows, and again for each 16 segments of a pattern: what a
+ * stranger can repeat must cost little.
+ */
 export function isShort({ bare, rules }: Policy, mostRules: number): boolean {
-  const count = bare.length + rules.length;
+  let count = bare.length + rules.length;
   if (count > mostRules) return false;
-  return rules.reduce((sum, { paths, windows }) => sum + (paths?.length ?? 0) + (windows?.length ?? 0), count) <= mostRules;
+  for (const text of bare) count += lengthOf(segmentsBehindScheme(text));
+  for (const { peer, paths = [], windows = [] } of rules) {
+    count += lengthOf(segmentsIn(peer)) + windows.length;
+    for (const { segments } of paths) count += 1 + lengthOf(segments.length);
+  }
+  return count <= mostRules;
+}
+
+/** In rules, of so many segments. */
+function lengthOf(segments: number): number {
+  return Math.floor(segments / 16);
+}
+
+/** Of a list, those of one of its SPIFFE IDs: it is looked through by hash. */
+function segmentsIn(peer: Rule['peer']): number {
+  if (peer.kind === 'segments') return peer.segments.length;
+  return peer.kind === 'exact' ? segmentsBehindScheme(peer.id) : 1;
+}
+
+function segmentsBehindScheme(pattern: string): number {
+  return pattern.split('/').length - 3;
 }
 
 function nearest(policy: Policy, effect: Effect, peer: SpiffeId, request: RequestFacts | undefined, nowMs: number): readonly Miss[] {

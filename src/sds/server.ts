@@ -99,7 +99,10 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
     events,
     clock,
     isServing,
-    catalogue: () => catalogue,
+    catalogue() {
+      alarm.check();
+      return catalogue;
+    },
     holdsCertificates: () => pusher.holdsCertificates,
     released: () => pusher.released(),
     nextStream: () => (lastStream += 1),
