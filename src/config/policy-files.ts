@@ -2,6 +2,7 @@ import type { Clock } from '../lib/clock.ts';
 import { inTurns } from './in-turns.ts';
 import { ok, type Result } from '../lib/result.ts';
 import { tellEach } from '../lib/watch.ts';
+import type { IdList } from '../policy/id-list.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Config } from './config.ts';
 import { appearances, FileWatch } from './file-watch.ts';
@@ -70,9 +71,10 @@ export function createPolicyFiles({ clock, intervalMs, parse }: PolicyFilesOptio
   const watches = new Set<Promise<void>>();
   /** One after the other: each may need much memory. */
   let last: Promise<unknown> = Promise.resolve();
-  const parseInTurn: PolicyTextParser = (text, file) => {
+  const parseInTurn: PolicyTextParser = (text, file, unwanted) => {
     const parser = stop === undefined ? parse.atStart : parse.later;
-    const parsed = last.then(() => parser(text, file));
+    const ends = [stop, unwanted].filter((signal) => signal !== undefined);
+    const parsed = last.then(() => parser(text, file, AbortSignal.any(ends)));
     last = parsed.catch(() => undefined);
     return parsed;
   };
@@ -143,6 +145,8 @@ class FollowedFile {
   readonly #options: FollowedOptions;
   readonly #watch: FileWatch;
   readonly #forgotten = new AbortController();
+  /** Nobody waits for a reading any more. */
+  #unwanted: AbortSignal = this.#forgotten.signal;
   /** Those needed at the last reading, and those that what is in force was read from: a mend of any is to be seen. */
   #files: readonly string[];
   #policy: Policy | undefined;
@@ -184,7 +188,8 @@ class FollowedFile {
   }
 
   watch(signal: AbortSignal): Promise<void> {
-    return this.#watch.run(AbortSignal.any([signal, this.#forgotten.signal]));
+    this.#unwanted = AbortSignal.any([signal, this.#forgotten.signal]);
+    return this.#watch.run(this.#unwanted);
   }
 
   forget(): void {
@@ -192,7 +197,9 @@ class FollowedFile {
   }
 
   async #read(): Promise<ReadPolicy> {
-    const read = await readPolicyFile(this.#file, { parse: this.#options.parse, known: this.#policy?.lists ?? new Map() });
+    const { parse } = this.#options;
+    const known = this.#policy?.lists ?? new Map<string, IdList>();
+    const read = await readPolicyFile(this.#file, { parse, known, stop: this.#unwanted });
     const files = new Set([...read.files, ...(read.result.ok ? [] : this.#files)]);
     const others = [...files].slice(read.files.length);
     this.#files = [...files];
@@ -202,8 +209,7 @@ class FollowedFile {
 
   async #reread(asked: boolean): Promise<void> {
     const { result } = await this.#read();
-    // Nobody may use it any more.
-    if (this.#forgotten.signal.aborted) return;
+    if (this.#unwanted.aborted) return;
     const old = this.#policy;
     if (!result.ok || old === undefined) {
       this.#refuse(result.ok ? [] : formatIssues(result.error).split('\n'));
@@ -211,7 +217,7 @@ class FollowedFile {
     }
     const fresh = result.value;
     const difference = await inTurns(policyDifference(old, fresh));
-    if (this.#forgotten.signal.aborted) return;
+    if (this.#unwanted.aborted) return;
     // Last of all, and of those who use it now: nothing comes between this and what is told.
     const problems = this.uses.flatMap((use) => describeUseProblems(fresh, use, this.#file));
     if (problems.length > 0) {

@@ -19,7 +19,8 @@ export interface WrittenPolicy {
   readonly places: Readonly<Record<Effect, Uint32Array>>;
 }
 
-export type PolicyTextParser = (text: string, file: string) => Promise<Result<WrittenPolicy, readonly ConfigIssue[]>>;
+/** Nobody waits for what it finds once `stop` is aborted: it may give up then, with a problem. */
+export type PolicyTextParser = (text: string, file: string, stop?: AbortSignal) => Promise<Result<WrittenPolicy, readonly ConfigIssue[]>>;
 
 const END_MARK = /^\.\.\.[ \t]*(?:[ \t]#.*)?\r?$/;
 const BLANK = /^[ \t]*(?:#.*)?\r?$/;
