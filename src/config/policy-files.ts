@@ -1,12 +1,12 @@
 import type { Clock } from '../lib/clock.ts';
 import { inTurns } from './in-turns.ts';
-import { ok, type Result } from '../lib/result.ts';
+import { ok } from '../lib/result.ts';
 import { tellEach } from '../lib/watch.ts';
 import type { IdList } from '../policy/id-list.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Config } from './config.ts';
 import { appearances, FileWatch } from './file-watch.ts';
-import { formatIssues, type ConfigIssue } from './issue.ts';
+import { formatIssues } from './issue.ts';
 import { MAX_ISSUES } from './line-reader.ts';
 import { policyDifference, type PolicyDifference } from './policy-difference.ts';
 import { readPolicyFile, type ReadPolicy } from './policy-file.ts';
@@ -47,7 +47,7 @@ export interface PolicyFilesView {
 /** Policy files that are read again when they, or lists that they name, change. Each is read and compiled once, whoever uses it. */
 export interface PolicyFiles extends PolicyFilesView {
   /** For a configuration that is about to be judged: what is in force of a file that is in use, and of others what they hold now. */
-  read(file: string): Promise<Result<Policy, readonly ConfigIssue[]>>;
+  read(file: string): Promise<ReadPolicy>;
   /** Reads all files soon, whether they changed or not, and tells the listeners. */
   reload(): void;
   /** Looks at the files until `signal` aborts. */
@@ -88,12 +88,12 @@ export function createPolicyFiles({ clock, intervalMs, parse }: PolicyFilesOptio
 
   return {
     async read(file) {
-      const known = followed.get(file)?.policy;
-      if (known !== undefined) return ok(known);
+      const known = followed.get(file)?.lastRead();
+      if (known !== undefined) return known;
       const fresh = new FollowedFile(file, options);
-      const result = await fresh.load();
-      if (result.ok) candidates.set(file, fresh);
-      return result;
+      const read = await fresh.load();
+      if (read.result.ok) candidates.set(file, fresh);
+      return read;
     },
     follow(config) {
       const uses = usesByFile(config);
@@ -149,6 +149,8 @@ class FollowedFile {
   #unwanted: AbortSignal = this.#forgotten.signal;
   /** Those needed at the last reading, and those that what is in force was read from: a mend of any is to be seen. */
   #files: readonly string[];
+  /** How they looked before the last reading, whatever came of it. */
+  #looks = '';
   #policy: Policy | undefined;
   #loadedAtMs = 0;
   #problems: readonly string[] = [];
@@ -177,10 +179,15 @@ class FollowedFile {
     };
   }
 
-  async load(): Promise<Result<Policy, readonly ConfigIssue[]>> {
-    const { result } = await this.#read();
-    if (result.ok) this.#inForce(result.value);
-    return result;
+  /** What is in force. */
+  lastRead(): ReadPolicy | undefined {
+    return this.#policy && { result: ok(this.#policy), files: this.#files, looks: this.#looks };
+  }
+
+  async load(): Promise<ReadPolicy> {
+    const read = await this.#read();
+    if (read.result.ok) this.#inForce(read.result.value);
+    return read;
   }
 
   ask(): void {
@@ -203,7 +210,8 @@ class FollowedFile {
     const files = new Set([...read.files, ...(read.result.ok ? [] : this.#files)]);
     const others = [...files].slice(read.files.length);
     this.#files = [...files];
-    await this.#watch.remember([read.looks, ...(others.length === 0 ? [] : [await appearances(others)])].join('\n'));
+    this.#looks = [read.looks, ...(others.length === 0 ? [] : [await appearances(others)])].join('\n');
+    await this.#watch.remember(this.#looks);
     return read;
   }
 
