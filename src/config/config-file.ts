@@ -5,7 +5,7 @@ import { tellEach } from '../lib/watch.ts';
 import type { IdList } from '../policy/id-list.ts';
 import type { Config } from './config.ts';
 import { appearances, FileWatch } from './file-watch.ts';
-import type { ConfigIssue } from './issue.ts';
+import { formatIssues, type ConfigIssue } from './issue.ts';
 import { CHANGED, unread } from './whole-file.ts';
 import { parseConfigWithLists, readConfigFile, type ConfigSources } from './load.ts';
 
@@ -42,6 +42,8 @@ export function createConfigFile({ sources, clock, intervalMs }: ConfigFileOptio
   const listeners = new Set<(loaded: LoadedConfig) => void>();
   /** A digest of the bytes read last, and how the files looked that they name. */
   let readLast: string | undefined;
+  /** What was told last; undefined if that was no problem. */
+  let toldLast: string | undefined;
   /** The lists of SPIFFE IDs that the configuration names, and the policy files that it waits for. */
   let namedFiles: readonly string[] = [];
   let lists: ReadonlyMap<string, IdList> = new Map();
@@ -52,7 +54,15 @@ export function createConfigFile({ sources, clock, intervalMs }: ConfigFileOptio
     intervalMs,
     async read(asked) {
       const loaded = await read(asked);
-      if (loaded !== undefined) tellEach(listeners, loaded);
+      if (loaded === undefined) return undefined;
+      const problems = loaded.ok ? undefined : formatIssues(loaded.error);
+      const mayPass = !loaded.ok && loaded.error.some((issue) => issue.mayPass);
+      // Tried again and again, it is told once.
+      const isTold = mayPass && !asked && problems === toldLast;
+      if (mayPass) readLast = undefined;
+      toldLast = problems;
+      if (!isTold) tellEach(listeners, loaded);
+      return mayPass ? 'again' : undefined;
     },
   });
 

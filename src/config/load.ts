@@ -1,7 +1,7 @@
 import { open, readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type * as z from 'zod';
-import { codeOf, messageOf } from '../lib/errors.ts';
+import { codeOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { IdList } from '../policy/id-list.ts';
 import type { Policy } from '../policy/policy.ts';
@@ -13,7 +13,7 @@ import { readLists, readPolicyFile, type ReadPolicy } from './policy-file.ts';
 import type { PolicyTextParser } from './policy-text.ts';
 import { overlay, type Environment } from './precedence.ts';
 import { createConfigSchema, type FileLookups, type Lookups } from './schema.ts';
-import { CHANGED, unread } from './whole-file.ts';
+import { CHANGED, unread, unreadable } from './whole-file.ts';
 
 /** A configuration is written by hand; what is larger is not one. */
 export const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
@@ -181,7 +181,7 @@ export async function readConfigFile(file: string): Promise<Result<string, reado
     return ok(new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, length)));
   } catch (cause) {
     if (codeOf(cause) === 'ERR_ENCODING_INVALID_ENCODED_DATA') return err([issue('is not UTF-8 text')]);
-    return err([issue(`cannot be read: ${messageOf(cause)}`)]);
+    return err([unreadable(file, cause)]);
   }
 }
 

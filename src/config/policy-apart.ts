@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import { messageOf } from '../lib/errors.ts';
+import { codeOf, messageOf } from '../lib/errors.ts';
 import { err, type Result } from '../lib/result.ts';
 import { inTurns } from './in-turns.ts';
 import type { ConfigIssue } from './issue.ts';
@@ -19,7 +19,9 @@ export async function parsePolicyApart(text: string, file: string, stop?: AbortS
   try {
     return await inTurns(unpackPolicy(await parcelOf(text, file, stop)));
   } catch (cause) {
-    return err([unread(file, `cannot be parsed: ${messageOf(cause)}`)]);
+    const problem = unread(file, `cannot be parsed: ${messageOf(cause)}`);
+    // No thread could be had.
+    return err([codeOf(cause) === 'ERR_WORKER_INIT_FAILED' ? { ...problem, mayPass: true } : problem]);
   }
 }
 

@@ -215,28 +215,33 @@ class FollowedFile {
     return read;
   }
 
-  async #reread(asked: boolean): Promise<void> {
+  async #reread(asked: boolean): Promise<'again' | void> {
     const { result } = await this.#read();
-    if (this.#unwanted.aborted) return;
+    if (this.#unwanted.aborted) return undefined;
     const old = this.#policy;
     if (!result.ok || old === undefined) {
-      this.#refuse(result.ok ? [] : formatIssues(result.error).split('\n'));
-      return;
+      const issues = result.ok ? [] : result.error;
+      const problems = issues.length === 0 ? [] : formatIssues(issues).split('\n');
+      const mayPass = issues.some((issue) => issue.mayPass);
+      // Tried again and again, it is told once.
+      if (!mayPass || asked || problems.join() !== this.#problems.join()) this.#refuse(problems);
+      return mayPass ? 'again' : undefined;
     }
     const fresh = result.value;
     const difference = await inTurns(policyDifference(old, fresh));
-    if (this.#unwanted.aborted) return;
+    if (this.#unwanted.aborted) return undefined;
     // Last of all, and of those who use it now: nothing comes between this and what is told.
     const problems = this.uses.flatMap((use) => describeUseProblems(fresh, use, this.#file));
     if (problems.length > 0) {
       this.#refuse(problems.slice(0, MAX_ISSUES));
-      return;
+      return undefined;
     }
     const isSame = difference.added.count === 0 && difference.removed.count === 0;
     const isHealed = this.#problems.length > 0;
     this.#inForce(fresh);
-    if (isSame && !isHealed && !asked) return;
-    this.#options.tell({ file: this.#file, ok: true, policy: fresh, entries: entriesOf(fresh), ...difference });
+    if (!isSame || isHealed || asked)
+      this.#options.tell({ file: this.#file, ok: true, policy: fresh, entries: entriesOf(fresh), ...difference });
+    return undefined;
   }
 
   #refuse(problems: readonly string[]): void {
