@@ -1,14 +1,20 @@
 /** The composition root: everything is made here, and started in the order in which it reads. */
-import type { BundleEndpointConfig, Config, FederationConfig, SdsConfig } from './config/config.ts';
+import type { BundleEndpointConfig, Config, FederationConfig, InboundConfig, OutboundConfig, SdsConfig } from './config/config.ts';
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
 import { NO_DENY_FILE, type DenyListStatus, type DenyListView } from './config/deny-file.ts';
 import { formatIssues } from './config/issue.ts';
-import { planReload } from './config/reload.ts';
+import { unsafeKeepsOf } from './config/live-rules.ts';
+import type { PolicyFilesView, PolicyReload } from './config/policy-files.ts';
+import { describeUseProblems, usesOf } from './config/policy-use.ts';
+import { planReload, withPolicyOf } from './config/reload.ts';
 import { formatAddress, parseEndpoint, type Address } from './config/units.ts';
+import { isSelected, type DrainSelection } from './admin/drain.ts';
 import { createExposureWatch } from './admin/exposure.ts';
 import { MOST_CONNECTIONS, type HttpService } from './admin/http.ts';
+import { HeldBook } from './admin/held-book.ts';
 import type { ListenerStatus, ReloadStatus } from './admin/inventory.ts';
 import { isoTime } from './admin/iso-time.ts';
+import { PeerBook } from './admin/peer-book.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from './admin/server.ts';
 import { federationCheck } from './admin/federation.ts';
@@ -25,13 +31,15 @@ import type { Policy } from './policy/policy.ts';
 import type { DenyList } from './policy/deny-list.ts';
 import { createFileBudget, FILE_USES, planFiles } from './transport/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
-import type { ListenerDeps } from './proxy/listener.ts';
+import type { ListenerDeps, ProxyListener } from './proxy/listener.ts';
 import { OutboundListener } from './proxy/outbound.ts';
+import { Turns } from './proxy/turns.ts';
 import { MAX_KEPT_BYTES, WaitingRoom } from './proxy/waiting-room.ts';
 import type { SdsServer } from './sds/server.ts';
 import { describeWithheld, sdsPolicies, withheldMatchers } from './sds/withheld.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
 import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
+import type { SdsStatus } from './telemetry/sds-records.ts';
 import { createLogger, type LogDestination } from './telemetry/logger.ts';
 import { createMetrics, decidedBy } from './telemetry/metrics.ts';
 import { createRefusals } from './telemetry/refusals.ts';
@@ -46,6 +54,8 @@ export interface AppDeps {
   readonly reloads?: ConfigReloads | undefined;
   /** Who is revoked, by the file that the configuration names; it must be loaded. */
   readonly denyList?: DenyListView | undefined;
+  /** The policy files that the configuration names; they must be loaded. */
+  readonly policyFiles?: PolicyFilesView | undefined;
   /** The system's if left out. */
   readonly clock?: Clock | undefined;
   /** Uniform in [0, 1): jitter. */
@@ -109,22 +119,31 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const files = createFileBudget(filePlan);
   const maxKeptBytes = deps.maxKeptBytes ?? MAX_KEPT_BYTES;
   const waiting = { inbound: new WaitingRoom(maxKeptBytes), outbound: new WaitingRoom(maxKeptBytes) };
+  const peers = new PeerBook(() => clock.now());
+  const held = new HeldBook();
+  view.subscribe((snapshot) => held.update(snapshot, clock.now()));
   const listenerDeps: ListenerDeps = {
     identity: view,
     contexts,
     judge: createPeerJudge(denyList),
     denyList,
+    peers,
     events,
     refusals,
     clock,
+    turns: new Turns(clock),
+    drainTimeoutMs: () => current.drainTimeoutMs,
     files,
     waiting,
   };
+  let current = config;
   const inbound = config.inbound.map((settings) => new InboundListener(settings, listenerDeps));
   const outbound = config.outbound.map((settings) => new OutboundListener(settings, listenerDeps));
   const listeners = [...inbound, ...outbound];
-  let current = config;
   let lastReload: ReloadStatus | undefined;
+  if (deps.policyFiles !== undefined) deps.policyFiles.follow(config);
+  else if ([...config.inbound, ...config.outbound].some(({ policyFile }) => policyFile !== undefined))
+    throw new Error('nobody watches the policy files of the configuration');
   /** Which matchers Envoy is not given; found out once a configuration, for a list may be long. */
   let withheld: readonly string[] = [];
   let selfTested = false;
@@ -171,7 +190,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       maxConnections: filePlan.bundle_endpoint.most,
     });
   const metricsServer =
-    config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness, maxConnections: filePlan.metrics.most });
+    config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness, events, maxConnections: filePlan.metrics.most });
   const adminServer =
     config.admin &&
     createAdminServer({
@@ -187,6 +206,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
           refusals: () => refusals.list(ref),
           connectionsBy: (rule) => decidedBy(metrics.listener(ref), rule),
         })),
+      hasListener: (name) => listeners.some((listener) => listener.ref.name === name),
+      drain,
       shutdown: () => stopAsked.abort('asked over the admin listener'),
       maxConnections: filePlan.admin.most,
       status: {
@@ -198,12 +219,31 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         listeners: () => listeners.map(listenerStatus),
         exposed: () => exposure.exposed(),
         lastReload: () => lastReload,
+        policyFiles: () => deps.policyFiles?.status() ?? [],
         denyList: () => denyFile.status(),
-        sds: () => sds?.status(),
+        sds: () => sds?.describe(),
         federation: () => federation?.status() ?? [],
         bundleEndpoint: () => bundleEndpoint?.status(),
       },
+      inventory: {
+        held,
+        peers,
+        clock,
+        connections: () => listeners.map(({ ref, sessions }) => ({ listener: ref, sessions })),
+        sds: () => sds?.status(),
+      },
     });
+
+  /** Handshakes under way are not among them: who is let in from now on was not open when this was asked. */
+  function drain(selection: DrainSelection): number {
+    const { peer, trustDomain, listener } = selection;
+    const what = [peer, trustDomain, listener === undefined ? undefined : `listener ${listener}`].filter((part) => part !== undefined);
+    const detail = `asked over the admin listener to drain ${what.join(', ')}`;
+    const through = listeners.filter(({ ref }) => listener === undefined || ref.name === listener);
+    const connections = through.reduce((sum, each) => sum + each.drainPeers((id) => isSelected(selection, id), detail), 0);
+    events.drainRequested(selection, connections);
+    return connections;
+  }
 
   function addresses(): ReadonlyMap<string, Address> {
     const bound: [string, Address | undefined][] = listeners.map((listener) => [listener.ref.name, listener.address]);
@@ -238,7 +278,9 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   });
   if (federation !== undefined) readiness.register('federation', () => federationCheck(federation.status()), { blocks: false });
   readiness.register('revocations', () => checkDenyList(denyFile.status()), { blocks: false });
+  readiness.register('policy_current', () => checkPolicies(lastReload, deps.policyFiles), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
+  readiness.register('configuration_applied', () => checkApplied(lastReload?.ok === true ? lastReload.needRestart : []), { blocks: false });
   readiness.register(
     'policy_enforced',
     () =>
@@ -249,6 +291,16 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     { blocks: false },
   );
   readiness.register('sds_matchers', () => checkMatchers(withheld), { blocks: false });
+  metrics.setPolicyFilesSource(() => deps.policyFiles?.status() ?? []);
+  readiness.register(
+    'live_connections',
+    () =>
+      firstProblem(listeners, ({ config: rules }) => {
+        const keys = unsafeKeepsOf(rules);
+        return keys.length === 0 ? undefined : `${keys.join(' and ')}: unsafeKeep`;
+      }),
+    { blocks: false },
+  );
   metrics.setReadinessSource(() => readiness.evaluate().checks);
   metrics.setWaitingSource(
     () => {
@@ -302,25 +354,48 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     withheld = withheldMatchers(current).map(describeWithheld);
     events.sds.matchersWithheld(withheld);
   };
-  const reload = (loaded: LoadedConfig): void => {
-    if (!loaded.ok) {
-      const problems = formatIssues(loaded.error).split('\n');
-      lastReload = { atMs: clock.now(), ok: false, differences: [], needRestart: [], problems };
-      events.configReloadFailed(problems);
-      return;
-    }
-    const { next, differences, needRestart } = planReload(current, loaded.value);
+  /** All that can change while running. */
+  const takeOver = (next: Config): void => {
     current = next;
-    for (const [index, listener] of inbound.entries()) listener.reload(next.inbound[index] ?? listener.config);
-    for (const [index, listener] of outbound.entries()) listener.reload(next.outbound[index] ?? listener.config);
+    for (const [index, listener] of inbound.entries()) reloadListener(listener, next.inbound[index]);
+    for (const [index, listener] of outbound.entries()) reloadListener(listener, next.outbound[index]);
     sds?.policyChanged();
     findWithheld();
+  };
+  const reload = (loaded: LoadedConfig): void => {
+    const refuse = (problems: readonly string[]): void => {
+      lastReload = { atMs: clock.now(), ok: false, differences: [], needRestart: [], problems };
+      events.configReloadFailed(problems);
+    };
+    if (!loaded.ok) {
+      refuse(formatIssues(loaded.error).split('\n'));
+      return;
+    }
+    const { next: planned, differences, needRestart } = planReload(current, loaded.value);
+    const next = withCurrentPolicies(planned, deps.policyFiles);
+    // A file may say something else by now than it did when the configuration was judged.
+    const problems = usesOf(next).flatMap((use) => describeUseProblems(use.policy, use, use.file));
+    if (problems.length > 0) {
+      refuse(problems);
+      return;
+    }
+    deps.policyFiles?.follow(next);
+    takeOver(next);
     if (log.level() !== next.log.level && differences.some((difference) => difference.startsWith('log.level')))
       log.setLevel(next.log.level);
     lastReload = { atMs: clock.now(), ok: true, differences, needRestart, problems: [] };
     events.configReloaded(differences, needRestart);
   };
   const stopReloading = deps.reloads?.onReload(reload);
+  const policyReloaded = (reread: PolicyReload): void => {
+    if (!reread.ok) {
+      events.policyFileReloadFailed(reread.file, reread.problems);
+      return;
+    }
+    takeOver(withPolicyOf(current, reread.file, reread.policy));
+    events.policyFileReloaded(reread);
+  };
+  const stopFollowing = deps.policyFiles?.onReload(policyReloaded);
   const stopRevoking = denyFile.onReload((reread) => {
     if (!reread.ok) {
       events.denyListReloadFailed(formatIssues(reread.problems).split('\n'));
@@ -343,6 +418,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     async start(signal) {
       events.started(deps.version);
       if (config.revocations !== undefined) events.denyListLoaded(config.revocations.file, denyList().size);
+      for (const { file, entries } of deps.policyFiles?.status() ?? []) events.policyFileLoaded(file, entries);
       findWithheld();
       try {
         await startAll([...others, ...bundles, source], signal);
@@ -363,6 +439,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     async stop(reason, deadline) {
       stopReloading?.();
       stopRevoking();
+      stopFollowing?.();
       readiness.stopping();
       events.stopping(
         reason,
@@ -424,6 +501,12 @@ function firstProblem<T extends Checked>(listeners: readonly T[], problemOf: (li
   return { ok: true };
 }
 
+/** Whether what the file says is in force. Of one that is wrong, nothing is known. */
+function checkApplied([first, ...more]: readonly string[]): CheckResult {
+  if (first === undefined) return { ok: true };
+  return { ok: false, detail: `only after a restart: ${first}${more.length === 0 ? '' : `; and ${more.length} more`}` };
+}
+
 function checkDenyList(status: DenyListStatus | undefined): CheckResult {
   if (status === undefined) return { ok: true };
   const inForce = `${status.entries} entries, read at ${isoTime(status.readAtMs)}`;
@@ -436,6 +519,31 @@ function checkDenyList(status: DenyListStatus | undefined): CheckResult {
 function checkMatchers([first, ...more]: readonly string[]): CheckResult {
   if (first === undefined) return { ok: true };
   return { ok: false, detail: `${first}${more.length === 0 ? '' : `; and ${more.length} more`}` };
+}
+
+/** Of listeners that stay as they are, nobody is judged again. */
+function reloadListener<C extends InboundConfig | OutboundConfig>(listener: ProxyListener<C>, next: C | undefined): void {
+  if (next !== undefined && next !== listener.config) listener.reload(next);
+}
+
+/** Whether what is in force is what the files say now. */
+function checkPolicies(lastReload: ReloadStatus | undefined, files: PolicyFilesView | undefined): CheckResult {
+  const status = files?.status() ?? [];
+  const problems = status.flatMap(({ problems: [first, ...more] }) =>
+    first === undefined ? [] : [`${first}${more.length === 0 ? '' : `; and ${more.length} more problems`}`],
+  );
+  if (lastReload?.ok === false) problems.unshift(...lastReload.problems.slice(0, 1));
+  if (problems.length > 0) return { ok: false, detail: `what was before is in force: ${problems.join('; ')}` };
+  return status.length === 0 ? { ok: true } : { ok: true, detail: `${status.length} policy files` };
+}
+
+/** A policy file may have been read again while the configuration was. */
+function withCurrentPolicies(config: Config, files: PolicyFilesView | undefined): Config {
+  const names = [...config.inbound, ...config.outbound, ...(config.sds?.matchers ?? [])].map(({ policyFile }) => policyFile);
+  return [...new Set(names)].reduce((next, file) => {
+    const policy = file === undefined ? undefined : files?.current(file);
+    return file === undefined || policy === undefined ? next : withPolicyOf(next, file, policy);
+  }, config);
 }
 
 function listenerStatus(listener: InboundListener | OutboundListener): ListenerStatus {
@@ -467,18 +575,26 @@ interface SdsParts {
 }
 
 /** The SDS server, and with it gRPC, which is loaded when the other addresses are bound. */
-function sdsService({ events, ...parts }: SdsParts): Service & Pick<SdsServer, 'address' | 'policyChanged'> & { status(): unknown } {
+function sdsService({ events, ...parts }: SdsParts): Service &
+  Pick<SdsServer, 'address' | 'policyChanged'> & {
+    status(): SdsStatus | undefined;
+    describe(): unknown;
+  } {
   let server: SdsServer | undefined;
-  let status: ((server: SdsServer) => unknown) | undefined;
+  let status: SdsStatus | undefined;
+  let describe: (() => unknown) | undefined;
   return {
     name: 'SDS',
     address: () => server?.address(),
     policyChanged: () => server?.policyChanged(),
-    status: () => (server === undefined ? undefined : status?.(server)),
+    status: () => status,
+    describe: () => describe?.(),
     async start(signal) {
-      const [{ createSdsServer }, { describeSds }] = await Promise.all([import('./sds/server.ts'), import('./sds/status.ts')]);
-      status = describeSds;
-      server = createSdsServer({ ...parts, events: events.sds });
+      const [{ createSdsServer }, { describeSds, sdsStatus }] = await Promise.all([import('./sds/server.ts'), import('./sds/status.ts')]);
+      const made = createSdsServer({ ...parts, events: events.sds });
+      server = made;
+      status = sdsStatus(made);
+      describe = () => describeSds(made);
       await server.start(signal);
     },
     async stop(deadline) {

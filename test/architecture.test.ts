@@ -24,7 +24,17 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   identity: { ours: ['lib', 'spiffe'], outside: [] },
   config: {
     ours: PURE,
-    outside: ['node:crypto', 'node:fs', 'node:fs/promises', 'node:net', 'node:path', 'node:timers/promises', 'yaml', 'zod'],
+    outside: [
+      'node:crypto',
+      'node:fs',
+      'node:fs/promises',
+      'node:net',
+      'node:path',
+      'node:timers/promises',
+      'node:worker_threads',
+      'yaml',
+      'zod',
+    ],
   },
   transport: {
     ours: ['lib'],
@@ -96,8 +106,9 @@ const LAYERS: Readonly<Record<string, Layer>> = {
 
 /** Some modules are for some files of a folder only. */
 const NARROWED: readonly { readonly module: RegExp; readonly folder: string; readonly files: readonly string[] }[] = [
-  { module: /^node:fs/, folder: 'config', files: ['load.ts', 'file-watch.ts', 'deny-file.ts', 'generate.ts'] },
-  { module: /^node:timers/, folder: 'config', files: ['deny-file.ts'] },
+  { module: /^node:fs/, folder: 'config', files: ['load.ts', 'file-watch.ts', 'whole-file.ts', 'generate.ts'] },
+  { module: /^node:timers/, folder: 'config', files: ['in-turns.ts'] },
+  { module: /^node:worker_threads$/, folder: 'config', files: ['policy-apart.ts', 'policy-worker.ts'] },
   { module: /^node:net$/, folder: 'config', files: ['units.ts'] },
   { module: /^yaml$/, folder: 'config', files: ['yaml.ts'] },
   { module: /^(?:node:net|@grpc\/grpc-js)$/, folder: 'sds', files: ['server.ts', 'connection.ts', 'stream.ts'] },

@@ -5,6 +5,8 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import * as z from 'zod';
+import { RESOURCES } from '../src/admin/api.ts';
+import { CERTIFICATE_KINDS } from '../src/admin/api-certificates.ts';
 import { EXIT_FAILED, EXIT_OK, EXIT_READER_LEFT, EXIT_UNAVAILABLE, EXIT_USAGE } from '../src/cli/environment.ts';
 import { runCommandLine } from '../src/cli/program.ts';
 import { generate } from '../src/config/generate.ts';
@@ -13,10 +15,10 @@ import { policyPageSchema } from '../src/config/policy-page.ts';
 import { loadConfig, parseConfig } from '../src/config/load.ts';
 import { devConfigSchema } from '../src/devdomain/config.ts';
 import { DENY_REASONS } from '../src/policy/verdict.ts';
-import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS } from '../src/telemetry/records.ts';
+import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from '../src/telemetry/records.ts';
 import { ENDPOINT_RESULTS, REFRESH_PROBLEMS } from '../src/telemetry/federation-records.ts';
 import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/sds-records.ts';
-import { below, codeBlocks, namesUnder } from './support/documents.ts';
+import { below, codeBlocks, namesUnder, tableUnder } from './support/documents.ts';
 
 const root = join(import.meta.dirname, '..');
 const documents = globSync('{*,docs/*,deploy/**/*}.md', { cwd: root }).toSorted();
@@ -130,6 +132,7 @@ test('the close, deny and drop reasons of the documents are those that there are
     ['Why a peer was refused', DENY_REASONS],
     ['Why a connection ended', CLOSE_REASONS],
     ['Why a connection was dropped unread', REFUSED_ACCEPT_REASONS],
+    ['Why a status request was refused', STATUS_REFUSALS],
     ['Why a secret is not there', SDS_MISSING_REASONS],
     ['Why an SDS client was refused', SDS_REFUSAL_REASONS],
     ['Why a bundle was not fetched', REFRESH_PROBLEMS],
@@ -137,6 +140,54 @@ test('the close, deny and drop reasons of the documents are those that there are
   ];
   for (const [heading, reasons] of sets)
     assert.deepEqual(namesUnder('docs/operations.md', heading).toSorted(), reasons.toSorted(), heading);
+});
+
+test('the resources of the API in the documents are those that there are, with their parameters, and so are the kinds of certificates', () => {
+  const rows = tableUnder('docs/operations.md', 'API');
+  const parameters = rows
+    .filter(([, , names]) => names !== undefined)
+    .map(([name, , names]) => [name?.[0], names?.filter((each) => each !== '5m')]);
+  const kinds = rows.filter(([, , names]) => names === undefined).flatMap(([names]) => names ?? []);
+
+  assert.deepEqual(
+    new Map(parameters.slice(1).map(([name, names]) => [name, new Set(names)])),
+    new Map(Object.entries(RESOURCES).map(([name, names]) => [name, new Set(names.split(', ').filter((each) => each !== ''))])),
+  );
+  assert.deepEqual(kinds, CERTIFICATE_KINDS);
+});
+
+interface ApiSchema {
+  readonly properties?: Readonly<Record<string, ApiSchema>>;
+  readonly required?: readonly string[];
+  readonly additionalProperties?: unknown;
+  readonly enum?: readonly string[];
+}
+
+test('the JSON Schema of the API and its types have the same properties, and the sets that there are', () => {
+  const schema: { readonly $defs: Readonly<Record<string, ApiSchema>> } = JSON.parse(
+    readFileSync(join(root, 'configs/api.schema.json'), 'utf8'),
+  );
+  const source = readFileSync(join(root, 'src/admin/api-types.ts'), 'utf8');
+  const types = new Map<string, readonly string[]>();
+  for (const [, name = '', above = '', body = ''] of source.matchAll(
+    /^export interface (\w+)(?:<T>)?(?: extends (\w+)[^{]*)? \{\n([\s\S]*?)^\}/gm,
+  ))
+    types.set(name, [...(types.get(above) ?? []), ...[...body.matchAll(/^ {2}readonly (\w+):/gm)].map(([, property = '']) => property)]);
+  for (const [, name = ''] of source.matchAll(/^export type (\w+) = Page</gm)) types.set(name, types.get('Page') ?? []);
+  types.delete('Page');
+
+  assert.ok(!/^import/m.test(source), 'a page in a browser can use the types');
+  const objects = Object.entries(schema.$defs).filter(([, { properties }]) => properties !== undefined);
+  assert.deepEqual(
+    new Map(objects.map(([name, { properties }]) => [name, new Set(Object.keys(properties ?? {}))])),
+    new Map([...types].map(([name, properties]) => [name, new Set(properties)])),
+  );
+  for (const [name, { properties, required, additionalProperties }] of objects) {
+    assert.deepEqual(required, Object.keys(properties ?? {}), name);
+    assert.equal(additionalProperties, false, name);
+  }
+  assert.deepEqual(schema.$defs['Certificate']?.properties?.['kind']?.enum, CERTIFICATE_KINDS);
+  assert.deepEqual(schema.$defs['Problem']?.properties?.['error']?.enum, STATUS_REFUSALS);
 });
 
 test('the limits of SDS are in the documents with their defaults, and each is what one reason is about', () => {

@@ -1,16 +1,21 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { isIPv4, isIPv6, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { SocketConfig } from '../config/config.ts';
+import type { Problem } from './api-types.ts';
 import { formatAddress, type Address } from '../config/units.ts';
 import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
 import type { Service } from '../lib/service.ts';
+import type { StatusRefusal } from '../telemetry/records.ts';
 import { prepareUnixSocket, type PreparedUnixSocket } from '../transport/unix-socket.ts';
+import { crossSiteProblem, isHostAllowed } from './guard.ts';
 
 export interface Reply {
   readonly status: number;
   readonly body: string;
   /** `text/plain; charset=utf-8` if absent. */
   readonly contentType?: string | undefined;
+  /** Set on what is refused: it is counted. */
+  readonly refused?: { readonly reason: StatusRefusal; readonly detail: string } | undefined;
 }
 
 /** What a route may know of a request that was let through. */
@@ -22,7 +27,10 @@ export interface Query {
 
 export type Respond = (query: Query) => Reply | Promise<Reply>;
 
-/** By path, then by method. GET answers HEAD too. All but GET change state, and are guarded as such. */
+/**
+ * By path, then by method. GET answers HEAD too. All but GET change state, and are guarded as such: no page of another site may ask for
+ * it. So is everything below `GUARDED`.
+ */
 export type Routes = Readonly<Record<string, Readonly<Partial<Record<'GET' | 'POST' | 'PUT', Respond>>>>>;
 
 export interface HttpServiceOptions {
@@ -33,7 +41,12 @@ export interface HttpServiceOptions {
   readonly routes: Routes;
   /** Beyond them the oldest goes. `MOST_CONNECTIONS` if left out. */
   readonly maxConnections?: number | undefined;
+  /** A request was refused. */
+  readonly refused?: (reason: StatusRefusal, detail: string) => void;
 }
+
+/** What a page of our own reads: a path below it is refused to those of others, and its refusals are JSON. */
+const GUARDED = '/api/';
 
 /** More than these nobody needs, however many descriptors there are. */
 export const MOST_CONNECTIONS = 128;
@@ -70,6 +83,7 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
   const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     if (stopped !== undefined) response.setHeader('connection', 'close');
     const reply = await answer(request, response, options.routes, allowedHosts).catch((): Reply => plain(500, 'internal error'));
+    if (reply.refused !== undefined) options.refused?.(reply.refused.reason, reply.refused.detail);
     send(request, response, reply);
   };
 
@@ -163,15 +177,22 @@ async function answer(
 ): Promise<Reply> {
   const hosts = request.headersDistinct.host ?? [];
   const [host] = hosts;
-  if (host === undefined || hosts.length > 1) return plain(400, 'exactly one Host header is needed');
-  // A page whose name was made to point here (DNS rebinding) has its own name in Host.
-  if (!isHostAllowed(host, allowedHosts))
-    return plain(421, `host ${JSON.stringify(host)} is not served here: use an IP address, localhost or a name in allowedHosts`);
   const target = request.url ?? '';
-  if (!target.startsWith('/')) return plain(400, 'the request target must be a path');
+  const refuse = target.startsWith(GUARDED) ? refuseInJson : refuseInText;
+  if (host === undefined || hosts.length > 1) return refuse(400, 'bad_request', 'exactly one Host header is needed');
+  // A page whose name was made to point here (DNS rebinding) has its own name in Host.
+  if (!isHostAllowed(host, allowedHosts)) {
+    const detail = `host ${JSON.stringify(host)} is not served here: use an IP address, localhost or a name in allowedHosts`;
+    return refuse(421, 'foreign_host', detail);
+  }
+  if (!target.startsWith('/')) return refuse(400, 'bad_request', 'the request target must be a path');
   const [path = '', search = ''] = target.split('?', 2);
+  const { headers } = request;
+  const site = headers['sec-fetch-site'];
+  const foreign = crossSiteProblem({ host, origin: headers.origin, site: Array.isArray(site) ? site.join() : site });
+  if (foreign !== undefined && path.startsWith(GUARDED)) return refuse(403, foreign.reason, foreign.detail);
   const route = Object.hasOwn(routes, path) ? routes[path] : undefined;
-  if (route === undefined) return plain(404, 'not found');
+  if (route === undefined) return refuse(404, 'not_found', 'not found');
   const method = request.method === 'HEAD' ? 'GET' : request.method;
   const respond = method === 'GET' || method === 'POST' || method === 'PUT' ? route[method] : undefined;
   if (respond === undefined) {
@@ -181,24 +202,32 @@ async function answer(
         .flatMap((name) => (name === 'GET' ? ['GET', 'HEAD'] : [name]))
         .join(', '),
     );
-    return plain(405, 'method not allowed');
+    return refuse(405, 'bad_method', 'method not allowed');
   }
   const query = { search: new URLSearchParams(search), body: undefined };
   if (method === 'GET') return respond(query);
 
-  const problem = crossSiteProblem(request, host);
-  if (problem !== undefined) return plain(403, problem);
+  if (foreign !== undefined) return refuse(403, foreign.reason, foreign.detail);
   // A form or a simple cross-origin request cannot have this type, so a page of another origin would need our leave first.
-  const [contentType] = (request.headers['content-type'] ?? '').split(';', 1);
-  if (contentType?.trim().toLowerCase() !== 'application/json') return plain(415, 'content-type must be application/json');
+  const [contentType] = (headers['content-type'] ?? '').split(';', 1);
+  if (contentType?.trim().toLowerCase() !== 'application/json') return refuse(415, 'bad_body', 'content-type must be application/json');
   const text = await readBody(request);
   if (text === undefined) {
     response.setHeader('connection', 'close');
-    return plain(413, `the body is longer than ${MAX_BODY_BYTES} bytes`);
+    return refuse(413, 'bad_body', `the body is longer than ${MAX_BODY_BYTES} bytes`);
   }
   const body = parseJson(text);
-  if (!body.ok) return plain(400, 'the body is not JSON');
+  if (!body.ok) return refuse(400, 'bad_request', 'the body is not JSON');
   return respond({ ...query, body: body.value });
+}
+
+function refuseInText(status: number, reason: StatusRefusal, detail: string): Reply {
+  return { ...plain(status, detail), refused: { reason, detail } };
+}
+
+/** A `Problem` of `api-types.ts`. */
+export function refuseInJson(status: number, reason: StatusRefusal, detail: string): Reply {
+  return { ...data(status, { error: reason, detail } satisfies Problem), refused: { reason, detail } };
 }
 
 function send(request: IncomingMessage, response: ServerResponse, reply: Reply): void {
@@ -209,6 +238,8 @@ function send(request: IncomingMessage, response: ServerResponse, reply: Reply):
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',
     'cross-origin-resource-policy': 'same-origin',
+    // What is asked for here is data: should a browser show it, it runs nothing and stands in no frame.
+    'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
   });
   response.end(request.method === 'HEAD' ? undefined : reply.body);
 }
@@ -217,26 +248,17 @@ export function plain(status: number, text: string): Reply {
   return { status, body: `${text}\n` };
 }
 
+/** JSON for programs: on one line, and nothing in it that a page which took it for markup would heed. */
+export function data(status: number, value: unknown): Reply {
+  return { status, body: `${JSON.stringify(value).replaceAll(/[<>&\u2028\u2029]/g, escaped)}\n`, contentType: 'application/json' };
+}
+
+function escaped(letter: string): string {
+  return `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`;
+}
+
 export function json(status: number, value: unknown): Reply {
   return { status, body: `${JSON.stringify(value, null, 2)}\n`, contentType: 'application/json' };
-}
-
-/** An IP literal, `localhost` or one of the names, each with or without a port. */
-export function isHostAllowed(host: string, allowedHosts: ReadonlySet<string>): boolean {
-  const [, bracketed, name] = /^(?:\[([0-9a-f:.]+)\]|([^:[\]@/\s]+))(?::\d{1,5})?$/i.exec(host) ?? [];
-  if (bracketed !== undefined) return isIPv6(bracketed);
-  if (name === undefined) return false;
-  return isIPv4(name) || name.toLowerCase() === 'localhost' || allowedHosts.has(name.toLowerCase());
-}
-
-/** Browsers say where a request comes from; programs say nothing. */
-function crossSiteProblem(request: IncomingMessage, host: string): string | undefined {
-  const { origin } = request.headers;
-  if (origin !== undefined && origin.toLowerCase() !== `http://${host.toLowerCase()}`)
-    return `origin ${JSON.stringify(origin)} may not do this`;
-  const site = request.headers['sec-fetch-site'];
-  if (site !== undefined && site !== 'same-origin' && site !== 'none') return 'a page of another site may not do this';
-  return undefined;
 }
 
 /** Undefined if it is too long. */

@@ -3,6 +3,9 @@ import { formatAddress, isLocal } from '../config/units.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { Log } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { apiRoutes } from './api.ts';
+import type { ApiSource } from './api-source.ts';
+import { answerDrain, type DrainSelection } from './drain.ts';
 import { createHttpService, json, plain, type HttpService, type Reply, type Routes } from './http.ts';
 import { buildConfigDump, type StatusSource } from './inventory.ts';
 import { buildPolicyPage, MOST_LISTED, type PolicyStatus } from './policy-page.ts';
@@ -12,6 +15,7 @@ export interface MetricsServerOptions {
   readonly config: MetricsConfig;
   readonly metrics: Metrics;
   readonly readiness: Readiness;
+  readonly events: Pick<Events, 'statusRequestRefused'>;
   readonly maxConnections?: number | undefined;
 }
 
@@ -20,23 +24,28 @@ export interface AdminServerOptions {
   readonly metrics: Metrics;
   readonly readiness: Readiness;
   readonly status: StatusSource;
+  readonly inventory: Pick<ApiSource, 'held' | 'peers' | 'clock' | 'connections' | 'sds'>;
   /** Of each listener. */
   readonly policies: () => readonly PolicyStatus[];
   readonly log: Pick<Log, 'level' | 'setLevel'>;
-  readonly events: Pick<Events, 'logLevelChanged'>;
+  readonly events: Pick<Events, 'logLevelChanged' | 'statusRequestRefused'>;
   /** Begins to drain; returns at once. Called again if asked again. */
   readonly shutdown: () => void;
+  readonly hasListener: (name: string) => boolean;
+  /** Begins to drain connections; returns how many. */
+  readonly drain: (selection: DrainSelection) => number;
   readonly maxConnections?: number | undefined;
 }
 
 /** `/metrics`, `/livez` and `/readyz`: nothing that tells a secret or changes anything, so it may be bound anywhere. */
-export function createMetricsServer({ config, metrics, readiness, maxConnections }: MetricsServerOptions): HttpService {
+export function createMetricsServer({ config, metrics, readiness, events, maxConnections }: MetricsServerOptions): HttpService {
   return createHttpService({
     name: 'metrics',
     socket: config,
     allowedHosts: config.allowedHosts,
     routes: probeRoutes(metrics, readiness),
     maxConnections,
+    refused: (reason, detail) => events.statusRequestRefused('metrics', reason, detail),
   });
 }
 
@@ -49,8 +58,10 @@ export function createAdminServer(options: AdminServerOptions): HttpService {
     socket: options.config,
     allowedHosts: options.config.allowedHosts,
     maxConnections: options.maxConnections,
+    refused: (reason, detail) => options.events.statusRequestRefused('admin', reason, detail),
     routes: {
       ...probeRoutes(options.metrics, options.readiness),
+      ...apiRoutes({ ...options.inventory, status: options.status, readiness: options.readiness }),
       '/config_dump': { GET: () => dump(options.status) },
       '/policy': { GET: ({ search }) => policyPage(options.policies(), search, options.status.now()) },
       '/shutdown': {
@@ -59,6 +70,7 @@ export function createAdminServer(options: AdminServerOptions): HttpService {
           return json(202, { status: 'stopping' });
         },
       },
+      '/drain': { POST: ({ body }) => answerDrain(body, options.hasListener, options.drain) },
       '/loglevel': {
         GET: () => json(200, { level: options.log.level() }),
         PUT({ body }) {

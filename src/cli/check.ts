@@ -10,12 +10,14 @@ import type {
 import type { XfccMode } from '../http1/identity-fields.ts';
 import { readDenyFile } from '../config/deny-file.ts';
 import { formatIssues, formatPlace } from '../config/issue.ts';
+import { unsafeKeepsOf } from '../config/live-rules.ts';
 import { loadLocatedConfig, type Located } from '../config/load.ts';
 import { formatAddress } from '../config/units.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import type { Policy } from '../policy/policy.ts';
 import { OTHER_WAY } from '../sds/expression.ts';
 import { describeWithheld, withheldMatchers, type WithheldMatchers } from '../sds/withheld.ts';
+import { undeniedParents } from '../policy/undenied-parents.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 import { findListener, placeOf } from './question.ts';
 
@@ -99,12 +101,30 @@ function describeInbound(listener: InboundConfig): string[] {
     ...describeProxyProtocol(listener),
     ...(entries.length === 0 ? ['  admits nobody: the allow list is empty'] : entries.map((entry) => `  admits ${describeEntry(entry)}`)),
     ...describeDeny(listener.policy),
-    ...(mode === 'audit' ? ['  note: policyMode is audit, so everybody with a valid SVID is let in all the same'] : []),
+    ...describeFiles(listener),
+    ...describeLive(listener),
+    ...(mode === 'audit' ? ['  note: the policy is in audit, so everybody with a valid SVID is let in all the same'] : []),
   ];
 }
 
-function describeDeny({ rules }: Policy): string[] {
-  return rules.filter(({ effect }) => effect === 'deny').map(({ text }) => `  denies ${text.replace(/^deny /, '')}`);
+function describeDeny(policy: Policy): string[] {
+  return [
+    ...policy.rules.filter(({ effect }) => effect === 'deny').map(({ text }) => `  denies ${text.replace(/^deny /, '')}`),
+    ...undeniedParents(policy).map((path) => `  note: ${path}/** is denied, and ${path} itself is not: deny both, if both are meant`),
+  ];
+}
+
+function describeFiles({ policy, policyFile }: InboundConfig | OutboundConfig): string[] {
+  return [
+    ...(policyFile === undefined ? [] : [`  by the policy file ${policyFile}`]),
+    ...[...policy.lists].map(([file, { size }]) => `  list ${file}: ${size} SPIFFE IDs`),
+  ];
+}
+
+function describeLive(listener: InboundConfig | OutboundConfig): string[] {
+  return unsafeKeepsOf(listener).map(
+    (key) => `  note: ${key} is unsafeKeep, so open connections go on whose peers would not be let in now`,
+  );
 }
 
 function describeProxyProtocol({ proxyProtocol: { send, spiffeIdTlv, acceptFrom } }: InboundConfig): string[] {
@@ -122,6 +142,8 @@ function describeOutbound(listener: OutboundConfig): string[] {
     ...describeOutboundHttp(listener),
     ...listener.policy.entries.map((entry) => `  expects ${describeEntry(entry)}`),
     ...describeDeny(listener.policy),
+    ...describeFiles(listener),
+    ...describeLive(listener),
     ...(listener.listen.kind === 'tcp'
       ? ['  note: whoever reaches this address acts with this identity; a Unix socket can be kept to one user or group']
       : []),

@@ -134,3 +134,41 @@ test('a change between the first load and the watch is not lost', async (t) => {
   stop.abort();
   await watching;
 });
+
+test('a list of SPIFFE IDs that the file names is watched with it, whichever of the two is wrong', async (t) => {
+  const folder = await temporaryFolder(t);
+  const path = join(folder, 'scute.yaml');
+  const withList = (name: string): string => yaml('x').replace('[spiffe://example.org/x]', `[{ idsFile: ${name} }]`);
+  const list = (id: string): string => `spiffe://example.org/${id}\n...\n`;
+  await writeFile(path, withList('a.txt'));
+  await writeFile(join(folder, 'a.txt'), list('a'));
+  const { told, file } = await watched(t, path);
+  const last = (count: number): Promise<string> =>
+    eventually(() => {
+      assert.equal(told.length, count, told.join('\n'));
+      return Promise.resolve(told.at(-1)?.replaceAll(`${folder}/`, '') ?? '');
+    });
+  let changes: string | undefined;
+  file.onReload((loaded) => {
+    const [ids] = loaded.ok ? [...(loaded.value.inbound[0]?.policy.lists.values() ?? [])] : [];
+    changes = ids?.change && `+${ids.change.added.first.join()} -${ids.change.removed.first.join()}`;
+  });
+
+  await writeFile(join(folder, 'a.txt'), list('b'));
+  assert.equal(await last(1), `idsFile a.txt`);
+  assert.equal(changes, '+spiffe://example.org/b -spiffe://example.org/a');
+  await writeFile(join(folder, 'a.txt'), list('b/'));
+  assert.match(await last(2), /^scute\.yaml:2:\d+ inbound\[0\]\.allow\[0\]\.idsFile: a\.txt cannot be used\na\.txt:1:1: "spiffe:/);
+  // The file is wrong as well, so it is not known what it means.
+  await writeFile(path, 'inbound: [\n');
+  assert.match(await last(3), /not valid YAML/);
+  await writeFile(path, withList('b.txt'));
+  assert.match(await last(4), /b\.txt: cannot be read: ENOENT/);
+  await writeFile(join(folder, 'b.txt'), list('c'));
+  assert.equal(await last(5), 'idsFile b.txt');
+  await writeFile(join(folder, 'a.txt'), list('nobody asks'));
+  await unlink(join(folder, 'b.txt'));
+  assert.match(await last(6), /b\.txt: cannot be read: ENOENT/);
+  await writeFile(path, yaml('z'));
+  assert.equal(await last(7), 'spiffe://example.org/z');
+});

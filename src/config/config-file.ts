@@ -1,11 +1,12 @@
 import { createHash } from 'node:crypto';
-import type { Result } from '../lib/result.ts';
+import { ok, type Result } from '../lib/result.ts';
 import type { Clock } from '../lib/clock.ts';
 import { tellEach } from '../lib/watch.ts';
+import type { IdList } from '../policy/id-list.ts';
 import type { Config } from './config.ts';
-import { FileWatch } from './file-watch.ts';
+import { appearances, FileWatch } from './file-watch.ts';
 import type { ConfigIssue } from './issue.ts';
-import { parseConfig, readConfigFile, type ConfigSources } from './load.ts';
+import { parseConfigWithLists, readConfigFile, type ConfigSources } from './load.ts';
 
 export type LoadedConfig = Result<Config, readonly ConfigIssue[]>;
 
@@ -32,32 +33,47 @@ export interface ConfigFileOptions {
   readonly intervalMs: number;
 }
 
-/** A change is reported only if the bytes differ from those read last. */
+/** A change is reported only if the bytes differ from those read last, or a list of SPIFFE IDs that they name was changed. */
 export function createConfigFile({ sources, clock, intervalMs }: ConfigFileOptions): ConfigFile {
   const listeners = new Set<(loaded: LoadedConfig) => void>();
-  /** A digest of the bytes read last. */
+  /** A digest of the bytes read last, and how the lists looked that they name. */
   let readLast: string | undefined;
+  /** The lists of SPIFFE IDs that the configuration names. */
+  let listFiles: readonly string[] = [];
+  let lists: ReadonlyMap<string, IdList> = new Map();
 
-  async function read(): Promise<{ readonly changed: boolean; readonly loaded: () => Promise<LoadedConfig> }> {
+  const watch = new FileWatch({
+    look: () => appearances([sources.file, ...listFiles]),
+    clock,
+    intervalMs,
+    async read(asked) {
+      const loaded = await read(asked);
+      if (loaded !== undefined) tellEach(listeners, loaded);
+    },
+  });
+
+  /** Undefined: nothing changed, and nobody asked. */
+  async function read(asked: boolean): Promise<LoadedConfig | undefined> {
+    const looks = await appearances([sources.file]);
+    const listLooks = await appearances(listFiles);
     const text = await readConfigFile(sources.file);
     // A failure to read is a state of its own: it is told once, and so is its end.
     const content = text.ok
       ? createHash('sha256').update(text.value).digest('hex')
       : `unread: ${text.error.map(({ message }) => message).join()}`;
-    const changed = content !== readLast;
-    readLast = content;
-    return { changed, loaded: () => (text.ok ? parseConfig(text.value, sources) : Promise.resolve(text)) };
+    if (!asked && readLast === `${content} ${listLooks}`) return undefined;
+    readLast = `${content} ${listLooks}`;
+    if (!text.ok) return text;
+    const { parsed, ...named } = await parseConfigWithLists(text.value, sources, lists);
+    // As long as the text is wrong, it is not known which lists it means.
+    const areNamed = parsed.ok || named.files.length > 0;
+    if (areNamed) listFiles = named.files;
+    if (parsed.ok) lists = named.lists;
+    const looksOfLists = areNamed ? named.looks : listLooks;
+    readLast = `${content} ${looksOfLists}`;
+    await watch.remember([looks, ...(listFiles.length === 0 ? [] : [looksOfLists])].join('\n'));
+    return parsed.ok ? ok(parsed.value.value) : parsed;
   }
-
-  const watch = new FileWatch({
-    file: sources.file,
-    clock,
-    intervalMs,
-    async read(asked) {
-      const { changed, loaded } = await read();
-      if (changed || asked) tellEach(listeners, await loaded());
-    },
-  });
 
   return {
     onReload(listener) {
@@ -66,8 +82,9 @@ export function createConfigFile({ sources, clock, intervalMs }: ConfigFileOptio
     },
     async load() {
       await watch.remember();
-      const { loaded } = await read();
-      return loaded();
+      const loaded = await read(true);
+      if (loaded === undefined) throw new Error('a configuration that was asked for was not read');
+      return loaded;
     },
     reload: () => watch.ask(),
     watch: (signal) => watch.run(signal),

@@ -27,13 +27,15 @@ export const LONGEST_DURATION_MS = 24 * 86_400_000;
 const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 export const DURATION_PATTERN = /^(?:\d+(?:ms|s|m|h|d))+$/;
 
-/** Parses `5s`, `100ms`, `1h30m` to milliseconds. A bare number is not a duration: whoever wrote it had some unit in mind. */
-export function parseDuration(text: string): Result<number, UnitProblem> {
+/**
+ * Parses `5s`, `100ms`, `1h30m` to milliseconds. A bare number is not a duration: whoever wrote it had some unit in mind. `longestMs` is what
+ * a timer can be set to, unless no timer is.
+ */
+export function parseDuration(text: string, longestMs = LONGEST_DURATION_MS): Result<number, UnitProblem> {
   if (!DURATION_PATTERN.test(text)) return err(`${quote(text)} is not a duration: write a number with a unit, such as 5s, 100ms or 1h30m`);
   let totalMs = 0;
   for (const [, digits, unit] of text.matchAll(/(\d+)(ms|s|m|h|d)/g)) totalMs += Number(digits) * (UNIT_MS[unit ?? ''] ?? Number.NaN);
-  if (!(totalMs <= LONGEST_DURATION_MS))
-    return err(`${quote(text)} is too long: the longest duration is ${LONGEST_DURATION_MS / 86_400_000}d`);
+  if (!(totalMs <= longestMs)) return err(`${quote(text)} is too long: the longest duration is ${longestMs / 86_400_000}d`);
   return ok(totalMs);
 }
 

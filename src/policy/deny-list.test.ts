@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { createTestAuthority, keyIdOf, type TestCertificate } from '../../test/support/pki.ts';
 import { parseCertificate, type Certificate } from '../spiffe/certificate.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
-import { DenyListBuilder, EMPTY_DENY_LIST, type DenyKind, type DenyList } from './deny-list.ts';
+import { DenyListBuilder, EMPTY_DENY_LIST, MAX_DENY_PATTERNS, type DenyKind, type DenyList } from './deny-list.ts';
 
 const ID = requireSpiffeId('spiffe://example.org/ns/shop/web');
 const root = createTestAuthority();
@@ -58,6 +58,14 @@ test('every certificate of the path is named by its hash, and by its serial numb
   }
 });
 
+test('a serial number is a number, whatever zeros stand ahead of it in the certificate or in the list', () => {
+  const small = intermediate.issue({ id: ID, serial: '0a' });
+  const itsPath = [small, intermediate, root].map(read);
+  for (const serial of ['a', '0A', '00:0a'])
+    assert.notEqual(listOf(['serials', `${serial}@${keyId(intermediate)}`]).refusal(ID, itsPath), undefined, serial);
+  assert.equal(listOf(['serials', `a0@${keyId(intermediate)}`]).refusal(ID, itsPath), undefined);
+});
+
 test('what a leaf says of the key of its issuer counts for nothing', () => {
   const claimed = Buffer.from('d4'.repeat(20), 'hex');
   const lying = intermediate.issue({ id: ID, authorityKeyId: claimed });
@@ -83,6 +91,8 @@ test('an authority that another one signed is named by its serial number and the
   assert.ok(!listOf(['serials', `${intermediate.serial}@${keyId(intermediate)}`]).namesAuthority(authority));
   assert.ok(listOf(['certificates', authority.sha256]).namesAuthority(authority));
   assert.ok(listOf(['serials', `${root.serial}@${keyId(root)}`]).namesAuthority(read(root)));
+  const silent = createTestAuthority({ authorityKeyId: null, subjectKeyId: null });
+  assert.ok(listOf(['serials', `${silent.serial}@${keyId(silent)}`]).namesAuthority(read(silent)), 'it signed itself, with that key');
 });
 
 test('a serial number that looks like a hash, and a hash that looks like a serial number, name nothing else', () => {
@@ -103,4 +113,17 @@ test('the difference between lists is told by entries, a bounded number of them'
   assert.deepEqual(done(old.notIn(fresh, 2)), { count: 1, first: [ID] });
   assert.deepEqual(done(fresh.notIn(fresh, 2)), { count: 0, first: [] });
   assert.deepEqual(done(EMPTY_DENY_LIST.notIn(fresh, 2)), { count: 0, first: [] });
+});
+
+test('an entry that is too long, and one pattern too many, is not taken', () => {
+  const builder = new DenyListBuilder();
+  const [most, more] = ['ab'.repeat(64), 'ab'.repeat(65)];
+  assert.equal(builder.add('serials', `${most}@${most}`, 1), undefined);
+  assert.match(builder.add('serials', `${more}@${most}`, 2) ?? '', /^must be a serial number/);
+  assert.match(builder.add('serials', `${most}@${more}`, 3) ?? '', /^the key identifier of the issuer/);
+
+  for (let count = 0; count < MAX_DENY_PATTERNS; count++)
+    assert.equal(builder.add('ids', `spiffe://example.org/w${count}/*`, 4), undefined);
+  assert.equal(builder.add('ids', 'spiffe://example.org/more/*', 5), 'there are more than 100000 entries with "*"');
+  assert.equal(builder.add('ids', 'spiffe://example.org/more', 6), undefined);
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Draws } from '../../test/fuzz/random.ts';
-import { drawPolicy, drawQuestion, policyFrom } from '../../test/support/policies.ts';
+import { drawDate, drawPolicy, drawQuestion, policyFrom } from '../../test/support/policies.ts';
 import { pathOf, requireSpiffeId, trustDomainOf } from '../spiffe/spiffe-id.ts';
 import { explain, MISSED_KEYS, nearestMiss, type Explanation, type MissedKey, type Question } from './explain.ts';
 import { Authorisation } from './judge.ts';
@@ -57,6 +57,22 @@ test('bare entries are near, too, and far ones are not named', () => {
     [
       [near[0], 'segment'],
       [near[1], 'trust domain'],
+    ],
+  );
+});
+
+test('a rule for somebody else and for something else is far, however little is amiss of either', () => {
+  const peers = ['spiffe://other.org/ns/prod/sa/web', 'spiffe://example.org/ns/prod/sa/api'];
+  const allow = peers.flatMap((peer) => [
+    { peer, methods: ['PUT'] },
+    { peer, methods: ['GET'] },
+  ]);
+
+  assert.deepEqual(
+    ask({ allow }, { request: GET }).misses.map(({ rule, but }) => [rule.index, ...but]),
+    [
+      [3, 'segment'],
+      [1, 'trust domain'],
     ],
   );
 });
@@ -150,7 +166,8 @@ test('for a line the nearest miss is bounded, and sought only among so many rule
 /** The rule as written, without what `keys` name. */
 function without(written: RuleSpec | string, keys: readonly MissedKey[], { peer }: Question): RuleSpec {
   const { methods, paths, hosts, notBeforeMs, notAfterMs, windows, ...rest } = typeof written === 'string' ? { peer: written } : written;
-  const path = rest.peer.slice(rest.peer.indexOf('/', 'spiffe://'.length));
+  const whole = rest.peer ?? '';
+  const path = whole.slice(whole.indexOf('/', 'spiffe://'.length));
   const segments = path.slice(1).split('/');
   const odd = segments.findIndex((segment, at) => !segment.startsWith('*') && segment !== pathOf(peer).slice(1).split('/')[at]);
   return {
@@ -183,10 +200,11 @@ test(`the verdict is the one that is acted on, and a miss is one by just what it
   const seen = new Map<string, number>();
   for (let seed = 0; seed < CASES; seed++) {
     const draws = new Draws(seed);
-    const spec = drawPolicy(draws);
+    const dateMs = drawDate(draws);
+    const spec = drawPolicy(draws, dateMs);
     const policy = policyFrom(spec);
     for (let each = 0; each < 10; each++) {
-      const { peer, request: drawn, nowMs } = drawQuestion(draws);
+      const { peer, request: drawn, nowMs } = drawQuestion(draws, dateMs);
       const request = drawn && { method: drawn.method, target: drawn.path, host: drawn.host };
       const question = { peer, request, nowMs };
       const explained = explain(policy, question);

@@ -17,8 +17,11 @@ export interface Question {
   readonly nowMs: number;
 }
 
-/** A rule of the policy: `index` is its place among those of its effect, as they were written. */
-export type RuleRef = Pick<Rule, 'effect' | 'index' | 'text'>;
+/**
+ * A rule of the policy: `index` is its place among those of its effect, as they were written. `at` is where it is written, if the policy
+ * has a file of its own, or the line of the list that names the peer.
+ */
+export type RuleRef = Pick<Rule, 'effect' | 'index' | 'text'> & { readonly at?: string | undefined };
 
 /** What may keep a rule from matching, the nearest first. */
 export const MISSED_KEYS = ['time', 'method', 'path', 'host', 'segment', 'trust domain'] as const;
@@ -62,7 +65,7 @@ export function explain(policy: Policy, { peer, request, nowMs }: Question): Res
   return ok({
     verdict: verdictOf(peer, policy, decision),
     rule: decidedBy(policy, peer, decision),
-    audited: decision.allowed ? denial?.rule : undefined,
+    audited: decision.allowed && denial?.rule !== undefined ? refTo(denial.rule, policy, peer) : undefined,
     // Where a rule denies, no other would change that.
     misses: denial?.reason === 'denied' ? [] : nearest(policy, denial === undefined ? 'deny' : 'allow', peer, facts, nowMs),
   });
@@ -82,17 +85,25 @@ export function nearestMiss(policy: Policy, question: Question, mostRules: numbe
   return text.length > LONGEST_LINE ? `${text.slice(0, LONGEST_LINE)}…` : text;
 }
 
+function decidedBy(policy: Policy, peer: SpiffeId, decision: Decision): RuleRef | undefined {
+  const rule = decision.allowed ? decision.by : decision.rule;
+  if (rule !== undefined) return refTo(rule, policy, peer);
+  if (!decision.allowed || decision.rule !== peer) return undefined;
+  const index = policy.spec.allow.indexOf(peer);
+  return { effect: 'allow', index, text: peer, at: policy.placeOf('allow', index) };
+}
+
+function refTo({ effect, index, text, peer: named }: Rule, policy: Policy, peer: SpiffeId): RuleRef {
+  const line = named.kind === 'list' ? (named.ids.lineOf(peer) ?? named.ids.lineOf(named.ids.elsewhere(peer) ?? peer)) : undefined;
+  const listed = named.kind === 'list' && line !== undefined ? `${named.ids.file}:${line}:1` : undefined;
+  return { effect, index, text, at: listed ?? policy.placeOf(effect, index) };
+}
+
 /** Whether there are at most `mostRules` rules, each counted with its paths and windows: what a stranger can repeat must cost little. */
 export function isShort({ bare, rules }: Policy, mostRules: number): boolean {
   const count = bare.length + rules.length;
   if (count > mostRules) return false;
   return rules.reduce((sum, { paths, windows }) => sum + (paths?.length ?? 0) + (windows?.length ?? 0), count) <= mostRules;
-}
-
-function decidedBy({ spec }: Policy, peer: SpiffeId, decision: Decision): RuleRef | undefined {
-  if (!decision.allowed) return decision.rule;
-  if (decision.by !== undefined) return decision.by;
-  return decision.rule === peer ? { effect: 'allow', index: spec.allow.indexOf(peer), text: peer } : undefined;
 }
 
 function nearest(policy: Policy, effect: Effect, peer: SpiffeId, request: RequestFacts | undefined, nowMs: number): readonly Miss[] {
@@ -106,8 +117,8 @@ function nearest(policy: Policy, effect: Effect, peer: SpiffeId, request: Reques
     if (found.length > 1000) keepNearest(found);
   }
   keepNearest(found);
-  return found.map(({ rule: { index, text }, missed }) => ({
-    rule: { effect, index, text },
+  return found.map(({ rule, missed }) => ({
+    rule: refTo(rule, policy, peer),
     but: missed.map(({ key }) => key),
     text: `matched but for ${missed.map(({ words }) => words()).join(', and for ')}`,
   }));
@@ -182,6 +193,8 @@ function missOf(rule: Rule, { peer, given, request, nowMs }: Asked): readonly Mi
 function peerMiss(rule: Rule, peer: SpiffeId, given: readonly string[]): Missed | 'far' | undefined {
   const { peer: pattern } = rule;
   if (namesPeer(rule, peer)) return undefined;
+  if (pattern.kind === 'list')
+    return pattern.ids.elsewhere(peer) === undefined ? 'far' : { key: 'trust domain', words: () => 'the trust domain' };
   const trustDomain = trustDomainOf(peer);
   if ((pattern.kind === 'exact' ? trustDomainOf(pattern.id) : pattern.trustDomain) !== trustDomain)
     return namesPeer({ ...rule, peer: inTrustDomain(pattern, trustDomain) }, peer)

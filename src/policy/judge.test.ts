@@ -99,3 +99,21 @@ test('where no rule asks for anything but the peer, its answer is the same objec
   );
   assert.equal(of.request('GET', '/', 'a'), of.request('POST', '/b', 'c'));
 });
+
+test('a refusal counts the rules of the policy that refuses, not of one before', () => {
+  let policy = compile({ allow: [] });
+  const of = new Authorisation(
+    WEB,
+    () => policy,
+    () => 0,
+  );
+  const detail = (): string => {
+    const judged = of.request('GET', '/', 'a');
+    return judged.ok && !judged.value.allowed ? judged.value.detail : assert.fail('it is allowed');
+  };
+  assert.match(detail(), /none of the 0 allow rules$/);
+
+  policy = compile({ allow: ['spiffe://example.org/api'] });
+
+  assert.match(detail(), /none of the 1 allow rules$/);
+});

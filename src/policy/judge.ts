@@ -1,7 +1,7 @@
 import { err, ok, type Result } from '../lib/result.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { Decision, PeerPolicy, Policy } from './policy.ts';
-import { comparableHost, comparablePath, type RequestFacts } from './request.ts';
+import { comparableHost, comparablePath, namesAnotherHost, type RequestFacts } from './request.ts';
 import type { Verdict } from './verdict.ts';
 
 /** Whether `peer`, which has been authenticated, may connect to us, or be connected to. The same for both directions. */
@@ -71,6 +71,7 @@ const NOT_ASKED = err('nothing was asked yet');
 export function factsOf(policy: Policy, method: string, target: string, host: string): RequestFacts | string {
   const path = policy.asksForPath ? comparablePath(target) : NOTHING;
   if (!path.ok) return path.error;
+  if (policy.asksForHost && namesAnotherHost(target)) return 'the path begins as a host does in URLs without a scheme';
   const name = policy.asksForHost ? comparableHost(host) : NOTHING;
   return name.ok ? { method, path: path.value, host: name.value } : name.error;
 }

@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { checkPolicyCase, POLICY_ANSWERS, say, type PolicyAnswer } from '../../test/fuzz/policy-differential.ts';
 import { Draws } from '../../test/fuzz/random.ts';
-import { drawPolicy, drawQuestion } from '../../test/support/policies.ts';
+import { drawDate, drawLists, drawPolicy, drawQuestion, policyFrom } from '../../test/support/policies.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
 import { compilePolicy, type Decision, type Policy, type PolicySpec } from './policy.ts';
 import type { RequestFacts } from './request.ts';
-import type { Mode, RuleSpec } from './rule.ts';
+import type { RuleSpec } from './rule.ts';
 
 const WEB = 'spiffe://example.org/web';
+const OTHER = 'spiffe://example.org/other';
 const NOW = Date.UTC(2026, 10, 30, 12);
 
 function compile(spec: Partial<PolicySpec>): Policy {
@@ -20,12 +22,6 @@ function ask(policy: Policy, peer: string, request?: Partial<RequestFacts>, nowM
   const of = policy.forPeer(requireSpiffeId(peer));
   if (request === undefined) return of.judgeConnection(nowMs);
   return of.judge({ method: 'GET', path: '/', host: 'api', ...request }, nowMs);
-}
-
-/** `allow RULE`, `audit RULE` where only audit lets it pass, `denied RULE`, `not_allowed`. */
-function say(decision: Decision): string {
-  if (!decision.allowed) return decision.rule === undefined ? decision.reason : `${decision.reason} ${decision.rule.text}`;
-  return `${decision.audited === undefined ? 'allow' : 'audit'} ${decision.rule}`;
 }
 
 test('nobody is allowed by an empty policy', () => {
@@ -86,6 +82,23 @@ test('what a path that is allowed ends in matters', () => {
   const policy = compile({ allow: [{ peer: WEB, paths: ['/admin'] }] });
   assert.ok(ask(policy, WEB, { path: '/admin' }).allowed);
   assert.ok(!ask(policy, WEB, { path: '/admin/' }).allowed);
+  const beside = compile({ allow: [{ peer: WEB, paths: ['/admin'] }], deny: [{ peer: WEB, paths: ['/keys'] }] });
+  assert.ok(!ask(beside, WEB, { path: '/admin/' }).allowed, 'also where a path of the same peer is denied');
+});
+
+test('a policy says what its rules ask of requests, and whether they have times', () => {
+  const asks = ({ asksForMethod, asksForPath, asksForHost, hasTimes }: Policy) => ({ asksForMethod, asksForPath, asksForHost, hasTimes });
+  const nothing = { asksForMethod: false, asksForPath: false, asksForHost: false, hasTimes: false };
+  const windows = [{ from: '09:00', to: '17:00', timeZone: 'UTC' }];
+  for (const effect of ['allow', 'deny'] as const) {
+    const ofOne = (rule: Partial<RuleSpec>) => asks(compile({ [effect]: [OTHER, { peer: WEB, ...rule }] }));
+    assert.deepEqual(ofOne({}), nothing);
+    assert.deepEqual(ofOne({ methods: ['GET'] }), { ...nothing, asksForMethod: true });
+    assert.deepEqual(ofOne({ paths: ['/a'] }), { ...nothing, asksForPath: true });
+    assert.deepEqual(ofOne({ hosts: ['a'] }), { ...nothing, asksForHost: true });
+    for (const times of [{ notBeforeMs: NOW }, { notAfterMs: NOW }, { windows }])
+      assert.deepEqual(ofOne(times), { ...nothing, hasTimes: true });
+  }
 });
 
 test('a rule holds from its first moment until before its last', () => {
@@ -97,13 +110,20 @@ test('a rule holds from its first moment until before its last', () => {
     [NOW, NOW, NOW + 1000, NOW + 1000, Infinity],
   );
   assert.equal(compile({ allow: [WEB], deny: [{ peer: WEB, paths: ['/x'] }] }).nextLook(NOW), Infinity);
+  const windows = [{ from: '09:00', to: '17:00', timeZone: 'UTC' }];
+  const later = compile({ allow: [{ peer: WEB, notBeforeMs: NOW + 1e9, notAfterMs: NOW + 2e9, windows }] });
+  assert.deepEqual(
+    [NOW, NOW + 2e9].map((nowMs) => later.nextLook(nowMs)),
+    [NOW + 1e9, Infinity],
+    'outside of its dates its windows wake nobody',
+  );
 });
 
 test('a deny rule in audit denies nothing, an allow rule in audit admits, and both are told', () => {
   const denies = compile({ allow: [WEB], deny: [{ peer: WEB, mode: 'audit' }] });
-  assert.equal(say(ask(denies, WEB)), `audit ${WEB}`);
+  assert.equal(say(ask(denies, WEB)), `audit ${WEB} but denied deny ${WEB} (audit)`);
   const admits = compile({ allow: [{ peer: WEB, mode: 'audit' }] });
-  assert.equal(say(ask(admits, WEB)), `audit ${WEB} (audit)`);
+  assert.equal(say(ask(admits, WEB)), `audit ${WEB} (audit) but not_allowed`);
   const both = compile({ allow: [{ peer: WEB, mode: 'audit' }, WEB] });
   assert.equal(say(ask(both, WEB)), `allow ${WEB}`);
   const enforced = compile({ allow: [{ peer: WEB, mode: 'audit' }], deny: [WEB] });
@@ -113,7 +133,7 @@ test('a deny rule in audit denies nothing, an allow rule in audit admits, and bo
 test('a policy in audit lets everybody pass, and says whom it would deny', () => {
   const policy = compile({ allow: ['spiffe://example.org/ok'], deny: [WEB], mode: 'audit' });
   assert.equal(say(ask(policy, 'spiffe://example.org/ok')), 'allow spiffe://example.org/ok');
-  assert.equal(say(ask(policy, 'spiffe://example.org/else')), 'audit audit');
+  assert.equal(say(ask(policy, 'spiffe://example.org/else')), 'audit audit but not_allowed');
   const decision = ask(policy, WEB);
   assert.ok(decision.allowed && decision.audited?.reason === 'denied');
 });
@@ -125,7 +145,7 @@ test('every value that is wrong is named, with the keys that lead to it', () => 
       { peer: 'spiffe://example.org/w*b', methods: ['get', 'TRACE'], paths: [] },
       {
         peer: WEB,
-        paths: ['x', '/%61', '/a/../b', '/**/b', '/a;b', '/%e4', '/a?b', '/a*'],
+        paths: ['x', '/%61', '/a/../b', '/**/b', '/a;b', '/%e4', '/a?b', '/a*', '*'],
         hosts: ['API', 'a:80', 'a.*', 'a%62', '*.[::1]', '*.127.0.0.1'],
       },
     ],
@@ -144,7 +164,7 @@ test('every value that is wrong is named, with the keys that lead to it', () => 
       'allow.1.methods.0',
       'allow.1.methods.1',
       'allow.1.paths',
-      ...[0, 1, 2, 3, 4, 5, 6, 7].map((at) => `allow.2.paths.${at}`),
+      ...[0, 1, 2, 3, 4, 5, 6, 7, 8].map((at) => `allow.2.paths.${at}`),
       ...[0, 1, 2, 3, 4, 5].map((at) => `allow.2.hosts.${at}`),
       'deny.0.notAfter',
       'deny.1.windows.0.from',
@@ -156,50 +176,28 @@ test('every value that is wrong is named, with the keys that lead to it', () => 
   );
 });
 
-// ——— the same by another, plain way ———
-
-function wildcard(pattern: string, text: string, any: string, rest: string): boolean {
-  const source = pattern.replaceAll(/[.]|[*]{2}$|[*]/g, (found) => (found === '.' ? '\\.' : found === '*' ? any : rest));
-  return new RegExp(`^${source}$`).test(text);
-}
-
-function naive({ allow, deny = [], mode }: PolicySpec, peer: string, request: RequestFacts | undefined, nowMs: number): string {
-  const holds = (rule: RuleSpec | string, effect: 'allow' | 'deny'): boolean => {
-    const of = typeof rule === 'string' ? { peer: rule } : rule;
-    if (!wildcard(of.peer, peer, '[^/]+', '.+')) return false;
-    if (nowMs < (of.notBeforeMs ?? -Infinity) || nowMs >= (of.notAfterMs ?? Infinity)) return false;
-    if (request === undefined) return effect === 'allow' || (of.methods ?? of.paths ?? of.hosts) === undefined;
-    const paths = effect === 'deny' && request.path.length > 1 ? [request.path, request.path.replace(/\/$/, '')] : [request.path];
-    return (
-      (of.methods?.includes(request.method) ?? true) &&
-      (of.hosts?.some((host) => wildcard(host, request.host, '[^.]+', '')) ?? true) &&
-      (of.paths?.some((pattern) => paths.some((path) => wildcard(pattern, path, '[^/]+', '.*'))) ?? true)
-    );
-  };
-  const modeOf = (rule: RuleSpec | string): Mode => (typeof rule === 'string' ? 'enforce' : (rule.mode ?? 'enforce'));
-  const matching = { allow: allow.filter((rule) => holds(rule, 'allow')), deny: deny.filter((rule) => holds(rule, 'deny')) };
-  const isDenied = matching.deny.some((rule) => modeOf(rule) === 'enforce');
-  const isAllowed = matching.allow.some((rule) => modeOf(rule) === 'enforce');
-  if (isDenied) return mode === 'audit' ? 'audit' : 'denied';
-  if (isAllowed) return matching.deny.length > 0 ? 'audit' : 'allow';
-  return mode === 'audit' || matching.allow.length > 0 ? 'audit' : 'not_allowed';
-}
-
 const CASES = 2000;
 test(`the compiled policy says what a plain reading of the rules says (${CASES} policies, 40 questions each)`, () => {
-  const seen = new Map<string, number>();
+  const seen = new Map<PolicyAnswer, number>();
+  for (let number = 0; number < CASES; number++) {
+    const answers = checkPolicyCase(number);
+    for (const answer of POLICY_ANSWERS) seen.set(answer, (seen.get(answer) ?? 0) + answers[answer]);
+  }
+  for (const answer of POLICY_ANSWERS) assert.ok((seen.get(answer) ?? 0) > CASES, answer);
+});
+
+test('a list of IDs in a rule says what a rule for each of them says', () => {
   for (let seed = 0; seed < CASES; seed++) {
     const draws = new Draws(seed);
-    const spec = drawPolicy(draws);
-    const policy = compile(spec);
-    for (let question = 0; question < 40; question++) {
-      const { peer, request, nowMs } = drawQuestion(draws);
-      const answer = say(ask(policy, peer, request, nowMs)).split(' ')[0] ?? '';
-      assert.equal(answer, naive(spec, peer, request, nowMs), JSON.stringify({ seed, spec, peer, request, nowMs }));
-      seen.set(answer, (seen.get(answer) ?? 0) + 1);
+    const dateMs = drawDate(draws);
+    const { listed, lists, expanded } = drawLists(draws, drawPolicy(draws, dateMs));
+    const [policy, plain] = [policyFrom(listed, lists), compile(expanded)];
+    for (let question = 0; question < 20; question++) {
+      const { peer, request, nowMs } = drawQuestion(draws, dateMs);
+      const [answer, expected] = [policy, plain].map((each) => say(ask(each, peer, request, nowMs)).split(' ')[0]);
+      assert.equal(answer, expected, JSON.stringify({ seed, listed, peer, request, nowMs }));
     }
   }
-  for (const answer of ['allow', 'audit', 'denied', 'not_allowed']) assert.ok((seen.get(answer) ?? 0) > CASES, answer);
 });
 
 test('of several rules that match, the one that was written first is named, however they are found', () => {
@@ -209,6 +207,13 @@ test('of several rules that match, the one that was written first is named, howe
     assert.ok(decision.allowed);
     assert.equal(decision.rule, `${allow[0]?.peer} GET`);
   }
+});
+
+test('of a rule that is long the first 400 characters are named, and always whether it is in audit', () => {
+  const paths = Array.from({ length: 100 }, (_, index) => `/path-${index}`);
+  const [rule] = compile({ allow: [{ peer: WEB, paths, mode: 'audit' }] }).rules;
+  const whole = `${WEB} ${paths.join(',')}`;
+  assert.equal(rule?.text, `${whole.slice(0, 400)}… (audit)`);
 });
 
 // ——— which peers an entry names ———

@@ -52,6 +52,7 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
     ref: { name: 'in', direction: 'inbound' },
     identity: view,
     judge: createPeerJudge(),
+    peers: { judged: never, joined: never, left: never },
     events: events as Events,
     clock: systemClock,
     gate,

@@ -11,6 +11,7 @@ import type { RefusalEvent } from '../telemetry/refusals.ts';
 import { describeLeaf, type PeerJudge, type PeerRole, type ProvenPeer } from '../tls/peer.ts';
 import type { HandshakeInProgress, HandshakeOutcome, SecureConnection } from '../transport/connection.ts';
 import type { Gate } from './gate.ts';
+import type { PeerRefused, PeerWitness, ShownPeer } from './witness.ts';
 import { handshakeProblem } from '../forward/outcome.ts';
 import type { Session } from '../forward/session.ts';
 import type { WaitingRoom } from './waiting-room.ts';
@@ -19,6 +20,7 @@ export interface AdmissionOptions {
   readonly ref: ListenerRef;
   readonly identity: IdentityView;
   readonly judge: PeerJudge;
+  readonly peers: PeerWitness;
   readonly events: Events;
   readonly clock: Clock;
   readonly gate: Gate;
@@ -53,8 +55,21 @@ export interface HandshakeOptions extends AuthenticateOptions {
 
 /** What became of a handshake. On failure the connection was dropped; `at` says whether there was a peer to judge. */
 export type Authenticated =
-  | { readonly ok: true; readonly connection: SecureConnection; readonly proven: ProvenPeer }
-  | { readonly ok: false; readonly at: 'handshake' | 'verdict'; readonly reason: DenyReason; readonly detail: string };
+  | {
+      readonly ok: true;
+      readonly connection: SecureConnection;
+      readonly proven: ProvenPeer;
+      /** It goes on to be told that it is not allowed, and why not. */
+      readonly refused: PeerRefused | undefined;
+    }
+  | {
+      readonly ok: false;
+      readonly at: 'handshake' | 'verdict';
+      readonly reason: DenyReason;
+      readonly detail: string;
+      /** Undefined where nobody looked at what the peer showed. */
+      readonly shown?: ShownPeer | undefined;
+    };
 
 /** From the first byte of a TLS handshake to the verdict on the peer, the same for both directions. */
 export class Admission {
@@ -185,6 +200,7 @@ export class Admission {
     session.rule = undefined;
     session.audited = undefined;
     const judged = this.#judge(options, connection);
+    this.#witness(session, judged);
     const peer = options.session.peer?.peerId;
     events.handshakeFinished(ref, peer === undefined ? (session.denied ?? 'ok') : 'ok', session.handshakeMs ?? 0);
     if (peer !== undefined) {
@@ -220,17 +236,29 @@ export class Admission {
     const judgeAgain = (): void => {
       const anew = this.#judge(options, connection);
       if (anew.ok) this.#place(options, connection, anew.proven);
-      else session.drop();
+      else {
+        this.#witness(session, anew);
+        session.drop();
+      }
     };
     if (this.#takePlace(session, judgeAgain, { connection, role: options.role })) this.#enter(options, connection, proven);
   }
 
   #enter({ session, admitted }: HandshakeOptions, connection: SecureConnection, proven: ProvenPeer): void {
     session.proven = proven;
+    this.#options.peers.joined(this.#options.ref, proven);
+    session.peerExpiresAtMs = proven.authenticated.expiresAtMs;
     session.isToldOnly = session.denied !== undefined;
     connection.dropPeerEvidence();
     this.#options.admitted(session);
     admitted(connection);
+  }
+
+  #witness(session: Session, judged: Authenticated): void {
+    const { peers, ref } = this.#options;
+    if (judged.ok) peers.judged(ref, session, { proven: judged.proven }, judged.refused);
+    else if (judged.shown !== undefined)
+      peers.judged(ref, session, judged.shown, { reason: judged.reason, detail: judged.detail, rule: session.rule });
   }
 
   /** A mistake of ours refuses the peer whose certificates brought it up. Thrown on, it would end the process, for any stranger to do. */
@@ -259,8 +287,10 @@ export class Admission {
     const authenticated = judge.authenticate(connection, role, snapshot, clock.now());
     if (!authenticated.ok) {
       const { problem, detail, claimedId } = authenticated.error;
-      session.peer = { peerId: undefined, ...describeLeaf(connection.readPeerEvidence().leafDer) };
-      return deny(session, role, problem, claimedId === undefined ? detail : `${detail} (claims to be ${claimedId})`);
+      const { leafDer } = connection.readPeerEvidence();
+      session.peer = { peerId: undefined, ...describeLeaf(leafDer) };
+      const sentence = claimedId === undefined ? detail : `${detail} (claims to be ${claimedId})`;
+      return deny(session, role, problem, sentence, { proven: undefined, leafDer, claimedId });
     }
     const { id, leaf } = authenticated.value.authenticated;
     session.peer = { peerId: id, issuerKeyId: leaf.authorityKeyId, serial: leaf.serial };
@@ -268,16 +298,17 @@ export class Admission {
     session.rule = verdict.rule;
     session.audited = verdict.allowed ? verdict.audited : undefined;
     session.denied = undefined;
-    if (!verdict.allowed) {
-      if (tellsDenied !== true) return deny(session, role, verdict.reason, verdict.detail);
-      session.denied = verdict.reason;
-    }
-    return { ok: true, connection, proven: authenticated.value };
+    const proven = authenticated.value;
+    if (verdict.allowed) return { ok: true, connection, proven, refused: undefined };
+    const { reason, detail, rule } = verdict;
+    if (tellsDenied !== true) return deny(session, role, reason, detail, { proven });
+    session.denied = reason;
+    return { ok: true, connection, proven, refused: { reason, detail, rule } };
   }
 }
 
-function deny(session: Session, role: PeerRole, reason: DenyReason, detail: string): Authenticated {
+function deny(session: Session, role: PeerRole, reason: DenyReason, detail: string, shown?: ShownPeer): Authenticated {
   session.denied = reason;
   session.because(role === 'client' ? 'denied' : 'upstream_denied', detail);
-  return { ok: false, at: 'verdict', reason, detail };
+  return { ok: false, at: 'verdict', reason, detail, shown };
 }

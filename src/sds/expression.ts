@@ -81,7 +81,7 @@ export function sayRules(policy: Policy): Result<readonly SaidRule[], Unsaid> {
     said.push({ rule, entry: entry.value, times: undefined });
   }
   for (const rule of policy.rules) {
-    const entry = sayPattern(rule.peer);
+    const entry = rule.peer.kind === 'list' ? err('it is a list in a file, which may be long') : sayPattern(rule.peer);
     if (!entry.ok) return err(tooMuch(rule, entry.error));
     said.push({ rule, entry: entry.value, times: isTimed(rule) ? rule : undefined });
   }

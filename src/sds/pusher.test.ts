@@ -20,6 +20,7 @@ function manyStreams(count: number, namesEach: number) {
       ref: { id, connection: 1, protocol: 'sotw', aggregated: false, node: '', userAgent: '' },
       state: { ...NEW_STREAM, names },
       openedAtMs: 0,
+      form: 'spiffe',
       due() {
         seen.looked += 1;
         return isTold ? 'none' : 'certificates';
@@ -69,6 +70,7 @@ class TestStream implements XdsStream {
   readonly ref = { id: 1, connection: 1, protocol: 'sotw', aggregated: false, node: '', userAgent: '' } as const;
   state = NEW_STREAM;
   readonly openedAtMs = 0;
+  readonly form = 'spiffe';
   readonly name: string;
   readonly #told: string[];
   kind: Kind | 'none' = 'none';

@@ -15,7 +15,7 @@ import { parseSpiffeId, pathOf, trustDomainId, trustDomainOf } from '../spiffe/s
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { X509Svid } from '../spiffe/x509-svid.ts';
-import type { SdsMissingReason } from '../telemetry/sds-records.ts';
+import type { SdsMissingReason, SdsSubject } from '../telemetry/sds-records.ts';
 import { toPem } from '../spiffe/pem.ts';
 import { envoyRefusal } from './envoy-refusals.ts';
 import { sayPolicy, type SaidEntry } from './expression.ts';
@@ -44,6 +44,8 @@ export interface Catalogue {
   names(): readonly string[];
   /** The secret that is called `name`. Several names of one thing are several secrets. */
   lookup(name: string, form: ValidationForm): Lookup;
+  /** What the secret of that name is made of; undefined if nothing is called so, or it is not held. */
+  subject(name: string, form: ValidationForm): SdsSubject | undefined;
   /** Sentences about revocation lists that Envoy could not use, and so are left out, or for which it refuses all peers. */
   readonly notes: readonly string[];
   /** Wall time, milliseconds since 1970, from which the catalogue may be another although nothing that it is made of is. */
@@ -125,6 +127,13 @@ class SnapshotCatalogue implements Catalogue {
     const made = things.kind === 'svid' ? this.#certificate(name, things.svid) : this.#validation(name, form, things);
     this.#found.set(key, made);
     return made;
+  }
+
+  subject(name: string, form: ValidationForm): SdsSubject | undefined {
+    const things = this.#resolve(name, form);
+    if ('found' in things) return undefined;
+    if (things.kind === 'bundles') return { kind: 'bundles', trustDomains: things.bundles.map(({ trustDomain }) => trustDomain) };
+    return { kind: 'svid', sha256: things.svid.chain[0]?.sha256 ?? '' };
   }
 
   /** What a name stands for. Where one name has two meanings, the order is the SPIRE agent's. */

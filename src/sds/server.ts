@@ -33,6 +33,8 @@ export interface SdsServer extends Service {
   /** Where it is bound; undefined before `start`. A port of 0 has become the real one. */
   address(): Address | undefined;
   streams(): readonly XdsStream[];
+  /** In force now; undefined before the first answer of the Workload API. */
+  catalogue(): Catalogue | undefined;
   /** A policy is another one, or the deny list. */
   policyChanged(): void;
 }
@@ -143,6 +145,7 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
     name: 'SDS',
     address: () => bound,
     streams: () => [...connections].flatMap((connection) => [...connection.streams()]),
+    catalogue: () => catalogue,
     policyChanged: rebuild,
     async start(signal) {
       signal.throwIfAborted();

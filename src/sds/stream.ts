@@ -2,6 +2,7 @@ import { status, type ServerDuplexStream } from '@grpc/grpc-js';
 import type { SdsEvents } from '../telemetry/sds-events.ts';
 import type { SdsProtocol, SdsRefusalReason, SdsStreamRef } from '../telemetry/sds-records.ts';
 import type { Result } from '../lib/result.ts';
+import type { ValidationForm } from './validation-form.ts';
 import type { Catalogue } from './secrets.ts';
 import {
   changesDelta,
@@ -66,6 +67,8 @@ export interface XdsStream {
   readonly ref: SdsStreamRef;
   readonly state: StreamState;
   readonly openedAtMs: number;
+  /** Of validation contexts: what its client is given. */
+  readonly form: ValidationForm;
   /** What it would be sent now. */
   due(): ReturnType<typeof kindsDue>;
   /** Sends it what changed. Resolves to what was sent when that has gone out, or when the stream has ended; at once if there is nothing. */
@@ -93,6 +96,7 @@ const NOTHING: Catalogue = {
   changesAtMs: undefined,
   names: () => [],
   lookup: () => ({ found: false, reason: 'unknown_name', detail: 'Scute serves secrets alone' }),
+  subject: () => undefined,
 };
 
 interface TypeState {
@@ -132,6 +136,10 @@ export class XdsServerStream<Request extends { readonly nonce: string }> impleme
 
   get state(): StreamState {
     return this.#types.get(SECRET_TYPE)?.state ?? NEW_STREAM;
+  }
+
+  get form(): ValidationForm {
+    return this.state.node?.form ?? this.#deps.options.defaultForm;
   }
 
   due(): ReturnType<typeof kindsDue> {

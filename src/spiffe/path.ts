@@ -1,7 +1,7 @@
 import type { Certificate } from './certificate.ts';
-import { CLIENT_AUTH, SERVER_AUTH } from './extensions.ts';
+import { CERTIFICATE_PROFILE, ISSUER_PROFILES, type IssuerRole } from './issuer-profile.ts';
+import { withClause, type ProfileRule } from './leaf-profile.ts';
 import { allowedComparisons, nameConstraintProblem, type Comparisons } from './name-constraints.ts';
-import { parseSpiffeId, pathOf } from './spiffe-id.ts';
 import type { TrustBundle } from './trust-bundle.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 
@@ -10,7 +10,7 @@ const MAX_SIGNATURE_CHECKS = 64;
 /** Steps for one chain. Keys can be made up under which a given signature holds, so that seven certificates all sign one another: 13,700 paths. */
 const MAX_STEPS = 512;
 
-type Role = 'authority' | 'intermediate';
+type Role = IssuerRole;
 
 export type PathProblem = 'untrusted_chain' | 'expired' | 'not_yet_valid';
 
@@ -129,42 +129,28 @@ function candidates(from: readonly Certificate[], subject: Certificate, nowMs: n
 
 /** Rules for every certificate of a path, whatever its place. */
 function certificateProblem(certificate: Certificate): string | undefined {
-  if (certificate.keyProblem !== undefined) return certificate.keyProblem;
-  const [unknown] = certificate.extensions.unknownCritical;
-  if (unknown !== undefined) return `has the critical extension ${unknown}, which is not understood`;
-  return certificate.signatureProblem;
+  return firstBroken(CERTIFICATE_PROFILE, certificate);
 }
 
-/**
- * Rules for a certificate that issued the one at `position - 1` of a path (the leaf is at 0). `role` is where it came from:
- * an authority's own signature means nothing (RFC 5280 6.1: an anchor is a name and a key), so its algorithm is not
- * judged, and it may lack keyUsage, which RFC 5280 does not ask of an anchor; what it has must allow signing.
- */
-function issuerProblem(issuer: Certificate, position: number, role: Role): string | undefined {
-  const { basicConstraints, keyUsage, extendedKeyUsage } = issuer.extensions;
-  const say = (problem: string): string => `${role} ${nameOf(issuer)} ${problem}`;
-  const general = certificateProblem(issuer);
-  if (general !== undefined && !(role === 'authority' && general === issuer.signatureProblem)) return say(general);
-  if (basicConstraints?.isCa !== true) return say('is no CA (X509-SVID 4.1)');
-  if (keyUsage === undefined ? role === 'intermediate' : !keyUsage.keyCertSign)
-    return say('may not sign certificates (keyCertSign, X509-SVID 4.3)');
-  // Certificates between this one and the leaf. Self-issued ones count too, which is stricter than RFC 5280 4.2.1.9.
-  const below = position - 1;
-  if (basicConstraints.pathLength !== undefined && below > basicConstraints.pathLength)
-    return say(`allows ${basicConstraints.pathLength} intermediates below it, and has ${below}`);
-  if (extendedKeyUsage !== undefined && !(extendedKeyUsage.includes(SERVER_AUTH) && extendedKeyUsage.includes(CLIENT_AUTH)))
-    return say('may not issue for both TLS servers and clients (extended key usage)');
-  for (const uri of issuer.uriSans) {
-    // X509-SVID 3.2: it needs no SPIFFE ID, and may have that of another trust domain than it issues for, but none with a path.
-    if (/^spiffe:/i.test(uri) && !isTrustDomainId(uri))
-      return say(`has the SPIFFE ID ${JSON.stringify(uri)}, which is not that of a trust domain (X509-SVID 3.2)`);
+function firstBroken(rules: readonly ProfileRule[], certificate: Certificate): string | undefined {
+  for (const { broken, clause } of rules) {
+    const problem = broken(certificate);
+    if (problem !== undefined) return withClause(problem, clause);
   }
   return undefined;
 }
 
-function isTrustDomainId(uri: string): boolean {
-  const id = parseSpiffeId(uri);
-  return id.ok && pathOf(id.value) === '';
+/** Rules for a certificate that issued the one at `position - 1` of a path (the leaf is at 0). `role` is where it came from. */
+function issuerProblem(issuer: Certificate, position: number, role: Role): string | undefined {
+  const { basicConstraints } = issuer.extensions;
+  const say = (problem: string): string => `${role} ${nameOf(issuer)} ${problem}`;
+  const problem = firstBroken(ISSUER_PROFILES[role], issuer);
+  if (problem !== undefined) return say(problem);
+  // Certificates between this one and the leaf. Self-issued ones count too, which is stricter than RFC 5280 4.2.1.9.
+  const below = position - 1;
+  if (basicConstraints?.pathLength !== undefined && below > basicConstraints.pathLength)
+    return say(`allows ${basicConstraints.pathLength} intermediates below it, and has ${below}`);
+  return undefined;
 }
 
 /** Name constraints of every issuer, over everything below it. Judged last, when all signatures are known to hold: it costs most. */

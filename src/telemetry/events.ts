@@ -12,7 +12,9 @@ import type {
   ListenerRef,
   RefusedAcceptReason,
   RequestRecord,
+  StatusRefusal,
 } from './records.ts';
+import { strangersWords } from './scrub.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
@@ -25,14 +27,22 @@ export interface Events {
   listenerBound(listener: ListenerRef, address: string): void;
   /** `metrics`, `admin` or `sds` is bound. */
   statusListenerBound(name: string, address: string): void;
+  /** By `listener`, `metrics` or `admin`. Rate-limited in the log, always counted. */
+  statusRequestRefused(listener: 'metrics' | 'admin', reason: StatusRefusal, detail: string): void;
   /** Rate-limited in the log, always counted. */
   acceptRefused(listener: ListenerRef, reason: RefusedAcceptReason, detail: string): void;
   /** `reason` is `ok` or why the handshake or the authentication failed. */
   handshakeFinished(listener: ListenerRef, reason: 'ok' | DenyReason, durationMs: number): void;
   /** `rule` is the one that decided, empty if none did; `audited`: only audit let the peer in, which would have been refused for that. */
   authorised(listener: ListenerRef, decision: 'allow' | 'deny', rule: string, audited: PolicyReason | undefined): void;
+  /** Of the rules that decided, those for which `isRule` is false are there no longer. */
+  rulesInForce(listener: ListenerRef, isRule: (rule: string) => boolean): void;
   /** What of the policy that is in force now is in audit, at each start and reload. */
   auditInForce(listener: ListenerRef, audit: readonly string[]): void;
+  /** Which changes open connections outlive although they should not, at each start and reload. */
+  unsafeKeepsInForce(listener: ListenerRef, keys: readonly string[]): void;
+  /** Over the admin listener, with what was asked for. */
+  drainRequested(selection: DrainRequest, connections: number): void;
   /** `near` says which rule nearly allowed what none did. It is called only for a line that is written. */
   connectionClosed(listener: ListenerRef, record: ConnectionRecord, near?: () => string | undefined): void;
   requestFinished(listener: ListenerRef, record: RequestRecord, near?: () => string | undefined): void;
@@ -60,8 +70,18 @@ export interface Events {
   denyListLoaded(file: string, entries: number): void;
   denyListReloaded(reload: DenyListDifference): void;
   denyListReloadFailed(problems: readonly string[]): void;
+  policyFileLoaded(file: string, entries: number): void;
+  policyFileReloaded(reload: DenyListDifference & { readonly file: string }): void;
+  policyFileReloadFailed(file: string, problems: readonly string[]): void;
   stopping(reason: string, openConnections: number): void;
   stopped(drained: boolean, forcedConnections: number): void;
+}
+
+/** Those that are absent were not asked for. */
+export interface DrainRequest {
+  readonly peer: string | undefined;
+  readonly trustDomain: string | undefined;
+  readonly listener: string | undefined;
 }
 
 /** What a deny list has that the one before had not, and the reverse: how many entries, and the first of them. */
@@ -98,7 +118,9 @@ const CLOSE_LEVELS: Readonly<Record<CloseReason, LineLevel>> = {
   revoked: 'info',
   policy: 'info',
   identity_withdrawn: 'info',
-  svid_expired: 'info',
+  peer_svid_expired: 'info',
+  own_svid_expired: 'info',
+  drain_requested: 'info',
   waiting_limit: 'info',
   denied: 'info',
   handshake_failed: 'info',
@@ -106,6 +128,9 @@ const CLOSE_LEVELS: Readonly<Record<CloseReason, LineLevel>> = {
   protocol_error: 'info',
   internal_error: 'error',
 };
+
+/** Whoever asks chooses what is quoted in it. */
+const MAX_STATUS_DETAIL = 200;
 
 /** A partner decides how many there are. */
 const MAX_NOTES = 20;
@@ -143,6 +168,12 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     statusListenerBound(name, address) {
       logger.info({ listener: name, address }, 'listening');
     },
+    statusRequestRefused(listener, reason, detail) {
+      metrics.statusRefusals[listener][reason] += 1;
+      repeated(`status ${listener} ${reason}`, (count) =>
+        logger.info({ listener, reason, detail: strangersWords(detail, MAX_STATUS_DETAIL), count }, 'status request refused'),
+      );
+    },
     acceptRefused(listener, reason, detail) {
       numbersOf(listener).refusedAccepts[reason] += 1;
       repeated(`accept ${listener.direction} ${listener.name} ${reason}`, (count) =>
@@ -163,11 +194,23 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
         numbers.audited.connection[audited] += 1;
       }
     },
+    rulesInForce(listener, isRule) {
+      const { allowed, denied, allowedInAudit } = numbersOf(listener);
+      for (const tally of [allowed, denied, allowedInAudit]) tally.keep(isRule);
+    },
     auditInForce(listener, audit) {
       numbersOf(listener).inAudit = audit.length;
       const { name, direction } = listener;
       const fields = { direction, listener: name, audit: audit.slice(0, MAX_NOTES), count: audit.length };
       if (audit.length > 0) logger.warn(fields, 'a policy is in audit: whom it would deny passes');
+    },
+    unsafeKeepsInForce(listener, keys) {
+      numbersOf(listener).unsafeKeeps = keys.length;
+      const fields = { direction: listener.direction, listener: listener.name, settings: keys };
+      if (keys.length > 0) logger.warn(fields, 'open connections are kept whose peers would not be let in now');
+    },
+    drainRequested({ peer, trustDomain, listener }, connections) {
+      logger.info({ peer_id: peer, trust_domain: trustDomain, listener, connections }, 'connections asked to drain');
     },
     connectionClosed(listener, record, near) {
       const numbers = numbersOf(listener);
@@ -267,6 +310,18 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     denyListReloadFailed(problems) {
       metrics.denyListReloads.failed += 1;
       logger.error({ problems }, 'deny list not reloaded; the old one stays in force');
+    },
+    policyFileLoaded(file, entries) {
+      logger.info({ file, entries }, 'policy file in force');
+    },
+    policyFileReloaded({ file, entries, added, removed }) {
+      metrics.policyFileReloads.ok += 1;
+      const differences = [...added.first.map((entry) => `+ ${entry}`), ...removed.first.map((entry) => `- ${entry}`)];
+      logger.info({ file, entries, added: added.count, removed: removed.count, differences }, 'policy file reloaded');
+    },
+    policyFileReloadFailed(file, problems) {
+      metrics.policyFileReloads.failed += 1;
+      logger.error({ file, problems }, 'policy file not reloaded; the old policy stays in force');
     },
     stopping(reason, openConnections) {
       logger.info({ reason, open_connections: openConnections }, 'stopping');

@@ -146,6 +146,17 @@ test('the process is told with processor time, memory, files and event loop', as
   }
 });
 
+test('names that are not kept are forgotten, and make room', () => {
+  const tally = createTally(['known']);
+  for (let name = 0; name < 600; name++) tally.add(String(name));
+  const others = new Map(tally.entries()).get('other') ?? 0;
+  assert.ok(others > 0);
+  tally.keep((name) => name === '7');
+  tally.add('new');
+  tally.add('7');
+  assert.deepEqual(Object.fromEntries(tally.entries()), { known: 0, 7: 2, other: others, new: 1 });
+});
+
 test('a tally takes a bounded number of names, and no count is lost', () => {
   const tally = createTally(['known']);
 

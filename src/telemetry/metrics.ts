@@ -1,8 +1,8 @@
 import { Counter, Gauge, Registry } from 'prom-client';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { DENY_REASONS, POLICY_REASONS, type DenyReason, type PolicyReason } from '../policy/verdict.ts';
-import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS } from './records.ts';
-import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason } from './records.ts';
+import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from './records.ts';
+import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason, StatusRefusal } from './records.ts';
 import { registerCertificateMetrics } from './certificate-metrics.ts';
 import { CONNECTION_SECONDS, Durations, registerDurations, REQUEST_SECONDS, type DurationSeries } from './durations.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
@@ -41,6 +41,8 @@ export interface ListenerMetrics {
   readonly audited: Readonly<Record<'connection' | 'request', Record<PolicyReason, number>>>;
   /** What of the policy is in audit: how much of it. */
   inAudit: number;
+  /** Which changes open connections outlive although they should not: how many. */
+  unsafeKeeps: number;
   readonly handshakeDurations: Durations;
   readonly requestDurations: Durations;
   /** Of those that were admitted. */
@@ -68,6 +70,8 @@ export interface Tally {
   add(name: string): void;
   /** Undefined if it may be among `other`. */
   of(name: string): number | undefined;
+  /** Forgets the other names, and makes room for new ones. */
+  keep(isKept: (name: string) => boolean): void;
   entries(): Iterable<readonly [string, number]>;
 }
 
@@ -103,6 +107,8 @@ export interface Metrics {
   readonly workloadApiErrors: Tally;
   readonly configReloads: { ok: number; failed: number };
   readonly denyListReloads: { ok: number; failed: number };
+  readonly policyFileReloads: { ok: number; failed: number };
+  readonly statusRefusals: Readonly<Record<'metrics' | 'admin', Record<StatusRefusal, number>>>;
   readonly sds: SdsMetrics;
   readonly federation: FederationMetrics;
   setWorkloadApiConnected(connected: boolean): void;
@@ -112,12 +118,20 @@ export interface Metrics {
   setDenyListEntries(entries: number): void;
   /** `checks` is asked at each scrape. */
   setReadinessSource(checks: () => readonly ReadinessSeries[]): void;
+  /** Asked at each scrape. */
+  setPolicyFilesSource(files: () => readonly PolicyFileSeries[]): void;
   /** Both are asked at each scrape: descriptors by their use, and bytes that are kept of connections that wait, by direction. */
   setWaitingSource(files: () => readonly FileSeries[], keptBytes: () => Readonly<Record<string, number>>): void;
   /** All that there is, also what has no series yet: documents, rules and dashboards are held against it. */
   describe(): Promise<readonly MetricDescription[]>;
   /** The Prometheus text format. */
   render(): Promise<{ readonly contentType: string; readonly body: string }>;
+}
+
+/** A policy file that is in force. */
+export interface PolicyFileSeries {
+  readonly file: string;
+  readonly entries: number;
 }
 
 /** Connections that Scute ended by itself although both sides were well. */
@@ -128,7 +142,9 @@ const DRAIN_REASONS = [
   'revoked',
   'policy',
   'identity_withdrawn',
-  'svid_expired',
+  'peer_svid_expired',
+  'own_svid_expired',
+  'drain_requested',
   'shutdown',
 ] as const;
 const LISTENER = ['direction', 'listener'] as const;
@@ -321,6 +337,12 @@ export function createMetrics(options: MetricsOptions): Metrics {
     LISTENER,
     each((m, labels, add) => add(labels, m.inAudit)),
   );
+  gauge(
+    'unsafe_keeps',
+    'Of how many changes it is said that open connections of that listener outlive them: unsafeKeep',
+    LISTENER,
+    each((m, labels, add) => add(labels, m.unsafeKeeps)),
+  );
   counter(
     'http_requests_total',
     'Requests over HTTP, by the status that the caller was sent (0: none) and how they went',
@@ -375,7 +397,21 @@ export function createMetrics(options: MetricsOptions): Metrics {
     add({ result: 'ok' }, denyListReloads.ok);
     add({ result: 'failed' }, denyListReloads.failed);
   });
+  const statusRefusals = { metrics: zeroes(STATUS_REFUSALS), admin: zeroes(STATUS_REFUSALS) };
+  counter('status_requests_refused_total', 'Requests that the metrics or admin listener refused', ['listener', 'reason'], (add) => {
+    for (const listener of ['metrics', 'admin'] as const)
+      for (const reason of STATUS_REFUSALS) add({ listener, reason }, statusRefusals[listener][reason]);
+  });
   const denyListEntries = gauge('deny_list_entries', 'Entries of the deny list in force; 0 without one');
+  const policyFileReloads = { ok: 0, failed: 0 };
+  counter('policy_file_reloads_total', 'Reloads of policy files, each with its lists', ['result'], (add) => {
+    add({ result: 'ok' }, policyFileReloads.ok);
+    add({ result: 'failed' }, policyFileReloads.failed);
+  });
+  let policyFiles: () => readonly PolicyFileSeries[] = () => [];
+  gauge('policy_file_entries', 'Rules of a policy file in force, and SPIFFE IDs of the lists that it names', ['file'], (add) => {
+    for (const { file, entries } of policyFiles()) add({ file }, entries);
+  });
   const applicationExposed = gauge('application_exposed', '1 if the application of that listener can also be reached around Scute', [
     'listener',
   ]);
@@ -412,6 +448,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
         allowedInAudit: createTally([]),
         audited: { connection: zeroes(POLICY_REASONS), request: zeroes(POLICY_REASONS) },
         inAudit: 0,
+        unsafeKeeps: 0,
         handshakeDurations: new Durations(),
         requestDurations: new Durations(REQUEST_SECONDS),
         connectionDurations: new Durations(CONNECTION_SECONDS),
@@ -423,6 +460,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
     workloadApiErrors,
     configReloads,
     denyListReloads,
+    policyFileReloads,
+    statusRefusals,
     sds,
     federation,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
@@ -435,6 +474,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
     setApplicationExposed: (listener, exposed) => applicationExposed.set({ listener: listener.name }, exposed ? 1 : 0),
     setReadinessSource(checks) {
       readiness = checks;
+    },
+    setPolicyFilesSource(ask) {
+      policyFiles = ask;
     },
     setWaitingSource(askFiles, askBytes) {
       files = askFiles;
@@ -486,6 +528,9 @@ export function createTally(known: readonly string[]): Tally {
       else counts.set('other', (counts.get('other') ?? 0) + 1);
     },
     of: (name) => counts.get(name) ?? (counts.has('other') ? undefined : 0),
+    keep(isKept) {
+      for (const name of counts.keys()) if (!known.includes(name) && name !== 'other' && !isKept(name)) counts.delete(name);
+    },
     entries: () => counts,
   };
 }

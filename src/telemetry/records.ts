@@ -19,7 +19,9 @@ export const CLOSE_REASONS = [
   'revoked',
   'policy',
   'identity_withdrawn',
-  'svid_expired', // http: the peer's or ours; ended between requests
+  'peer_svid_expired',
+  'own_svid_expired',
+  'drain_requested', // over the admin listener
   'waiting_limit', // it waited for a place for too long, or too much was kept of those that wait
   'denied', // inbound: never admitted
   'handshake_failed', // inbound: never authenticated
@@ -59,6 +61,18 @@ export const HTTP_RESULTS = [
   'dropped', // the connection was closed for a reason of its own: its line says which
 ] as const;
 export type HttpResult = (typeof HTTP_RESULTS)[number];
+
+/** Why the admin or metrics listener did not do what a request asked. One closed set: the `reason` label of the metric, and `error` in answers of the API. */
+export const STATUS_REFUSALS = [
+  'bad_request', // 400: not exactly one Host, no path, a parameter that is not understood, a body that is not JSON
+  'foreign_host', // 421: addressed to a name that is not ours (DNS rebinding)
+  'foreign_origin', // 403: from a page of another origin
+  'cross_site', // 403: from a page of another site
+  'not_found', // 404
+  'bad_method', // 405
+  'bad_body', // 413 or 415
+] as const;
+export type StatusRefusal = (typeof STATUS_REFUSALS)[number];
 
 /** What is said of one request when it is over: one log line. */
 export interface RequestRecord {

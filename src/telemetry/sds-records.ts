@@ -62,3 +62,58 @@ export interface SdsRound {
   /** From the snapshot to the last write. */
   readonly durationMs: number;
 }
+
+/** What a secret is made of: an SVID, by the SHA-256 of its leaf, or the bundles of trust domains. */
+export type SdsSubject =
+  | { readonly kind: 'svid'; readonly sha256: string }
+  | { readonly kind: 'bundles'; readonly trustDomains: readonly string[] };
+
+/** One name that a stream is subscribed to, or was sent. */
+export interface SdsSubscriptionStatus {
+  readonly name: string;
+  readonly version: string | undefined;
+  /** `sent` until the client has said what it makes of it. */
+  readonly status: 'none' | 'sent' | 'accepted' | 'rejected';
+  readonly detail: string | undefined;
+  readonly missing: SdsMissingReason | undefined;
+  /** Whether `version` is what would be sent now; undefined if nothing was sent. */
+  readonly current: boolean | undefined;
+}
+
+/** One stream as status pages show it. */
+export interface SdsStreamStatus {
+  readonly ref: SdsStreamRef;
+  readonly validation: string | undefined;
+  readonly openedAtMs: number;
+  readonly responses: number;
+  readonly everything: boolean;
+  readonly subscriptions: readonly SdsSubscriptionStatus[];
+  readonly subscriptionsOmitted: number;
+}
+
+/** A secret that a client has. */
+export interface SdsUseStatus {
+  readonly stream: SdsStreamRef;
+  /** In the client's words, whole: not for pages as it is. */
+  readonly name: string;
+  readonly version: string;
+  readonly current: boolean;
+  readonly status: 'sent' | 'accepted' | 'rejected';
+  /** What the secret of this name is made of now; undefined if there is none. */
+  readonly subject: SdsSubject | undefined;
+}
+
+export interface SdsOpenStream {
+  readonly id: number;
+  describe(): SdsStreamStatus;
+}
+
+/** Who is subscribed, read when somebody asks. */
+export interface SdsStatus {
+  /** Undefined until it is bound. */
+  address(): string | undefined;
+  /** Each stream by its number, in no order. */
+  streams(): Iterable<SdsOpenStream>;
+  /** What all clients have, as far as `most` of it. */
+  uses(most: number): Iterable<SdsUseStatus>;
+}

@@ -224,6 +224,18 @@ test('scute check reports every problem with file, line and column, and exits 64
   );
 });
 
+test('scute check says where all below a path is denied and the path itself is not', async (t) => {
+  const listener = { listen: '127.0.0.1:1', to: '127.0.0.1:2', protocol: 'http', allow: ['spiffe://example.org/web'] };
+  const check = async (paths: readonly string[]): Promise<string> => {
+    const inbound = [{ ...listener, deny: [{ peer: 'spiffe://example.org/**', paths }] }];
+    const file = await configFile(t, JSON.stringify({ workloadApi: { endpoint: 'unix:///run/agent.sock' }, inbound }));
+    return (await scute(['check', '-c', file])).stdout;
+  };
+
+  assert.match(await check(['/admin/**']), /^ {2}note: \/admin\/\*\* is denied, and \/admin itself is not: deny both, if both are meant$/m);
+  assert.doesNotMatch(await check(['/admin/**', '/admin']), /note:/);
+});
+
 test('scute check says what would listen where and who is admitted', async (t) => {
   const file = await configFile(
     t,

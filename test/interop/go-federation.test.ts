@@ -2,15 +2,16 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import type { DevDomain } from '../../src/devdomain/dev-domain.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { createTestAuthority } from '../support/pki.ts';
-import { startSidecar } from '../support/sidecar.ts';
+import { startSidecar, type Sidecar } from '../support/sidecar.ts';
 import { startEcho } from '../support/tcp.ts';
 import { needs } from './parts.ts';
 import { runGo, startGo } from './peers.ts';
-import { temporaryFolder } from './stage.ts';
+import { forge, present, temporaryFolder } from './stage.ts';
 
 const API = 'spiffe://example.org/api';
 const OTHER = 'spiffe://example.org/other';
@@ -24,6 +25,15 @@ function startDomains(t: TestContext, federatesWith: readonly string[] = []) {
     { name: 'example.org', workloads: { api: [API], other: [OTHER] } },
     { name: 'far.example', federatesWith: [...federatesWith], workloads: { endpoint: [ENDPOINT], far: [CLIENT] } },
   );
+}
+
+/** A go-spiffe endpoint with the partner's bundle and the SVID of `workload`, as a relation names it that expects `ENDPOINT`. */
+async function startEndpoint(t: TestContext, spiffe: DevDomain, workload: string) {
+  const endpoint = await startGo(t, 'bundle-endpoint', '-socket', spiffe.endpoint(workload), '-domain', 'far.example');
+  const url = `https://${String((await endpoint.first('listening'))['listening'])}/`;
+  const bundleFile = join(await temporaryFolder(t), 'far.example.pem');
+  await writeFile(bundleFile, spiffe.bundlePem('far.example'));
+  return { url, profile: 'https_spiffe', endpointSpiffeId: ENDPOINT, bundleFile };
 }
 
 test("go-spiffe's federation client takes our endpoint over https_spiffe, and each rotation of it", needs('go-spiffe'), async (t) => {
@@ -70,17 +80,14 @@ test(
   async (t) => {
     const spiffe = await startDomains(t, ['example.org']);
     const echo = await startEcho(t);
-    const endpoint = await startGo(t, 'bundle-endpoint', '-socket', spiffe.endpoint('endpoint'), '-domain', 'far.example');
-    const url = `https://${String((await endpoint.first('listening'))['listening'])}/`;
-    const bundleFile = join(await temporaryFolder(t), 'far.example.pem');
-    await writeFile(bundleFile, spiffe.bundlePem('far.example'));
+    const endpoint = await startEndpoint(t, spiffe, 'endpoint');
     const clock = new FakeClock();
     const sidecar = await startSidecar(
       t,
       {
         workloadApi: { endpoint: spiffe.endpoint('api') },
         inbound: [{ name: 'in', listen: '127.0.0.1:0', to: echo.address, allow: ['spiffe://far.example/**'] }],
-        federation: [{ trustDomain: 'far.example', url, profile: 'https_spiffe', endpointSpiffeId: ENDPOINT, bundleFile }],
+        federation: [{ trustDomain: 'far.example', ...endpoint }],
       },
       { clock },
     );
@@ -106,14 +113,11 @@ test(
 test('a go-spiffe endpoint with another SPIFFE ID is not believed, and its domain not trusted', needs('go-spiffe'), async (t) => {
   const spiffe = await startDomains(t, ['example.org']);
   const echo = await startEcho(t);
-  const endpoint = await startGo(t, 'bundle-endpoint', '-socket', spiffe.endpoint('far'), '-domain', 'far.example');
-  const url = `https://${String((await endpoint.first('listening'))['listening'])}/`;
-  const bundleFile = join(await temporaryFolder(t), 'far.example.pem');
-  await writeFile(bundleFile, spiffe.bundlePem('far.example'));
+  const endpoint = await startEndpoint(t, spiffe, 'far');
   const sidecar = await startSidecar(t, {
     workloadApi: { endpoint: spiffe.endpoint('api') },
     inbound: [{ name: 'in', listen: '127.0.0.1:0', to: echo.address, allow: ['spiffe://far.example/**'] }],
-    federation: [{ trustDomain: 'far.example', url, profile: 'https_spiffe', endpointSpiffeId: ENDPOINT, bundleFile }],
+    federation: [{ trustDomain: 'far.example', ...endpoint }],
   });
   await eventually(async () => assert.ok((await sidecar.metric('scute_federation_refreshes_total', { result: 'not_authenticated' })) > 0));
 
@@ -122,3 +126,34 @@ test('a go-spiffe endpoint with another SPIFFE ID is not believed, and its domai
   assert.notEqual(said['error'], undefined);
   assert.equal((await sidecar.connection())['reason'], 'unknown_trust_domain');
 });
+
+test(
+  'a go-spiffe endpoint that is said to be of our own trust domain lets nobody in, and keeps nobody out',
+  needs('go-spiffe'),
+  async (t) => {
+    const spiffe = await startDomains(t, ['example.org']);
+    const echo = await startEcho(t);
+    // It serves what the partner's agent gives for the partner, and is asked for ours.
+    const endpoint = await startEndpoint(t, spiffe, 'endpoint');
+    const config = (trustDomain: string) => ({
+      workloadApi: { endpoint: spiffe.endpoint('api') },
+      inbound: [{ name: 'in', listen: '127.0.0.1:0', to: echo.address, allow: [OTHER, CLIENT] }],
+      federation: [{ trustDomain, ...endpoint }],
+    });
+    const refreshes = async (sidecar: Sidecar, result: string): Promise<void> =>
+      eventually(async () => assert.ok((await sidecar.metric('scute_federation_refreshes_total', { result })) > 0));
+    const talk = (sidecar: Sidecar, workload: string) =>
+      runGo('client', '-socket', spiffe.endpoint(workload), '-address', sidecar.address('in'), '-peer', API);
+    const partners = await startSidecar(t, config('far.example'));
+    await refreshes(partners, 'updated');
+    assert.equal((await talk(partners, 'far'))['reply'], 'hello', 'the endpoint is good');
+
+    const ours = await startSidecar(t, config('example.org'));
+    await refreshes(ours, 'own_trust_domain');
+
+    assert.equal((await talk(ours, 'other'))['reply'], 'hello');
+    present(spiffe, 'far', await forge(spiffe, OTHER, 'far.example'));
+    assert.notEqual((await talk(ours, 'far'))['error'], undefined);
+    assert.equal((await ours.connection(({ verdict }) => verdict === 'deny'))['reason'], 'untrusted_chain');
+  },
+);

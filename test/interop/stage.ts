@@ -1,9 +1,11 @@
+import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { DevDomain, IssuedPem } from '../../src/devdomain/dev-domain.ts';
+import type { X509SVID } from '../../src/gen/workload_pb.ts';
 import { type ScuteEntry, type ScuteProcess, useScute } from '../support/scute-process.ts';
 
 export { freePort } from '../support/tcp.ts';
@@ -110,6 +112,32 @@ export async function writePem(t: TestContext, issued: IssuedPem): Promise<PemFi
 /** The SVID of `id` in files. */
 export async function issueFiles(t: TestContext, spiffe: DevDomain, id: string): Promise<PemFiles> {
   return writePem(t, await spiffe.issue(id));
+}
+
+type GivenSvid = Pick<X509SVID, 'x509Svid' | 'x509SvidKey' | 'spiffeId'>;
+
+/** Lets `workload` present another SVID than the one that it was given. */
+export function present(spiffe: DevDomain, workload: string, svid: GivenSvid): void {
+  const { x509Svids } = spiffe.answers(workload);
+  const told = x509Svids.get();
+  assert.ok(told?.kind === 'message');
+  const svids = told.message.svids.map((given) => ({ ...given, ...svid }));
+  x509Svids.set({ kind: 'message', message: { ...told.message, svids } });
+}
+
+/** The SVID that `workload` is given. */
+export function given(spiffe: DevDomain, workload: string): GivenSvid {
+  const told = spiffe.answers(workload).x509Svids.get();
+  assert.ok(told?.kind === 'message');
+  const [svid] = told.message.svids;
+  assert.ok(svid !== undefined);
+  return { x509Svid: svid.x509Svid, x509SvidKey: svid.x509SvidKey, spiffeId: svid.spiffeId };
+}
+
+/** An SVID of `id` from the authority of another trust domain. */
+export async function forge(spiffe: DevDomain, id: string, signedBy: string): Promise<GivenSvid> {
+  const { chainDer, key } = await spiffe.issue(id, { signedBy });
+  return { x509Svid: Buffer.concat(chainDer), x509SvidKey: key.export({ type: 'pkcs8', format: 'der' }), spiffeId: id };
 }
 
 /** Sends `message` as an application does, ends its own side, and gives all that came back. A reset ends it as well. */

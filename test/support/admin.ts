@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
+import { HeldBook } from '../../src/admin/held-book.ts';
+import type { DrainSelection } from '../../src/admin/drain.ts';
 import type { HttpService } from '../../src/admin/http.ts';
 import type { StatusSource } from '../../src/admin/inventory.ts';
+import { PeerBook } from '../../src/admin/peer-book.ts';
 import { createReadiness } from '../../src/admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from '../../src/admin/server.ts';
 import type { AdminConfig, LogLevel } from '../../src/config/config.ts';
@@ -36,6 +39,7 @@ export async function createAdminParts() {
   const events = createEvents({ logger: log.logger, metrics, clock });
   const readiness = createReadiness();
   const shutdowns: number[] = [];
+  const drains: DrainSelection[] = [];
   const status: StatusSource = {
     version: '1.2.3',
     startedAtMs: clock.now(),
@@ -46,7 +50,12 @@ export async function createAdminParts() {
     exposed: () => new Map(),
     lastReload: () => undefined,
   };
+  const held = new HeldBook();
+  const peers = new PeerBook(() => clock.now());
+  const inventory = { held, peers, clock, connections: () => [], sds: () => undefined };
   return {
+    held,
+    peers,
     lines,
     log,
     metrics,
@@ -55,17 +64,21 @@ export async function createAdminParts() {
     readiness,
     status,
     shutdowns,
+    drains,
     logLevel: (): LogLevel => log.level(),
-    metricsServer: (config: AdminConfig = LOOPBACK) => createMetricsServer({ config, metrics, readiness }),
+    metricsServer: (config: AdminConfig = LOOPBACK) => createMetricsServer({ config, metrics, readiness, events }),
     adminServer: (config: AdminConfig = LOOPBACK, source: StatusSource = status) =>
       createAdminServer({
         config,
         metrics,
         readiness,
         status: source,
+        inventory,
         policies: () => [],
         log,
         events,
+        hasListener: (name) => name === 'in',
+        drain: (selection) => drains.push(selection),
         shutdown: () => void shutdowns.push(clock.now()),
       }),
   };

@@ -28,6 +28,7 @@ export function metricsInUse(checks: readonly string[] = ['identity']): Metrics 
   metrics.setApplicationExposed({ direction: 'inbound', name: 'inbound-0' }, false);
   metrics.federation.relation('partner.example');
   metrics.setReadinessSource(() => checks.flatMap((name) => [true, false].map((blocks) => ({ name, ok: true, blocks }))));
+  metrics.setPolicyFilesSource(() => [{ file: '/etc/scute/policy.yaml', entries: 1 }]);
   metrics.setWaitingSource(
     () => FILE_USES.map((use) => ({ use, held: 0, kept: 8, most: 128 })),
     () => ({ inbound: 0, outbound: 0 }),

@@ -76,5 +76,6 @@ export function catalogueOf(
       const secret: Secret = { name, kind, version, encode: () => Buffer.from(`${name} ${version}`) };
       return { found: true, secret };
     },
+    subject: () => undefined,
   };
 }

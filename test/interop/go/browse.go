@@ -7,9 +7,6 @@ import (
 	"io"
 	"net/http"
 	"time"
-
-	"github.com/spiffe/go-spiffe/v2/spiffeid"
-	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
 )
 
 type browsed struct {
@@ -22,20 +19,16 @@ type browsed struct {
 func browse(ctx context.Context, o options) error {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	peer, err := spiffeid.FromString(o.peer)
+	config, end, err := clientConfig(ctx, o)
 	if err != nil {
 		return err
 	}
-	source, err := newSource(ctx, o)
-	if err != nil {
-		return err
-	}
-	defer source.Close()
+	defer end()
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(o.protocol == "http1")
 	protocols.SetHTTP2(o.protocol == "h2")
 	transport := &http.Transport{
-		TLSClientConfig:       tlsconfig.MTLSClientConfig(source, source, tlsconfig.AuthorizeID(peer)),
+		TLSClientConfig:       config,
 		Protocols:             protocols,
 		ExpectContinueTimeout: 10 * time.Second,
 	}

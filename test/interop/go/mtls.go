@@ -28,22 +28,30 @@ type answer struct {
 func client(ctx context.Context, o options) error {
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	peer, err := spiffeid.FromString(o.peer)
+	config, end, err := clientConfig(ctx, o)
 	if err != nil {
 		return err
 	}
-	source, err := newSource(ctx, o)
-	if err != nil {
-		return err
-	}
-	defer source.Close()
-	config := tlsconfig.MTLSClientConfig(source, source, tlsconfig.AuthorizeID(peer))
+	defer end()
 	result, err := send(ctx, config, o)
 	if err != nil {
 		return err
 	}
 	printLine(result)
 	return nil
+}
+
+// clientConfig is that of a client whose server must be `peer`, with the SVIDs and bundles of the Workload API until it is ended.
+func clientConfig(ctx context.Context, o options) (config *tls.Config, end func() error, err error) {
+	peer, err := spiffeid.FromString(o.peer)
+	if err != nil {
+		return nil, nil, err
+	}
+	source, err := newSource(ctx, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	return tlsconfig.MTLSClientConfig(source, source, tlsconfig.AuthorizeID(peer)), source.Close, nil
 }
 
 func send(ctx context.Context, config *tls.Config, o options) (answer, error) {

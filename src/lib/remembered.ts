@@ -1,4 +1,4 @@
-/** Certificates with something to say of them, by key: the youngest of those that were set, within a number and a size. */
+/** Values by key: the youngest of those that were set, within a number and a size. */
 export class Remembered<T> {
   readonly #known = new Map<string, T>();
   readonly #most: number;
@@ -25,6 +25,22 @@ export class Remembered<T> {
       if (this.#known.size <= this.#most && this.#bytes <= this.#mostBytes) return;
       this.#forget(oldest);
     }
+  }
+
+  /** Removes it; undefined if it is not there. */
+  take(key: string): T | undefined {
+    const value = this.#known.get(key);
+    this.#forget(key);
+    return value;
+  }
+
+  /** The oldest first. */
+  values(): IterableIterator<T> {
+    return this.#known.values();
+  }
+
+  get size(): number {
+    return this.#known.size;
   }
 
   clear(): void {
