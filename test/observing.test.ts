@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { below } from './support/documents.ts';
+import { fleetMetrics, ODD_ONES } from './support/fleet-generator.ts';
 import { namesIn, seriesNames } from './support/metric-names.ts';
 import { metricsInUse } from './support/metrics-in-use.ts';
 import { dashboardQueries, readDashboard, readRules, readRuleTests } from './support/observing.ts';
@@ -121,4 +122,36 @@ test('the panels of the dashboard do not cover one another', () => {
       assert.ok(apart, `${one.title} and ${other.title}`);
     }
   }
+});
+
+test('the generator plays metrics that there are, with their labels, each sidecar in time but those that are stuck', () => {
+  const sidecars = 2 * ODD_ONES.stuck;
+  const nowMs = Date.parse('2026-11-30T12:00:00Z');
+  const lines = [...fleetMetrics({ sidecars }, nowMs, nowMs + 5 * 3600_000)].join('').split('\n');
+  const samples = lines.flatMap((line) => {
+    const [, name = '', labels = '', value = ''] = /^(\w+)\{(.*)\} (\S+)$/.exec(line) ?? [];
+    return name === ''
+      ? []
+      : [
+          {
+            name,
+            labels: new Map([...labels.matchAll(/(\w+)="([^"]*)"/g)].map(([, label = '', text = '']) => [label, text])),
+            value: Number(value),
+          },
+        ];
+  });
+
+  const OF_TARGETS = ['job', 'instance', 'cluster', 'namespace', 'pod', 'node'];
+  for (const { name, labels } of samples) {
+    assert.deepEqual(
+      [...labels.keys()].filter((label) => !OF_TARGETS.includes(label)),
+      described.find((each) => each.name === name)?.labels,
+      name,
+    );
+  }
+  const lasts = samples.filter(({ name }) => name === 'scute_x509_svid_expiration_timestamp_seconds');
+  const expired = lasts.filter(({ value }) => value * 1000 <= nowMs + 5 * 3600_000);
+  assert.equal(new Set(lasts.map(({ labels }) => labels.get('instance'))).size, sidecars);
+  assert.equal(expired.length, (sidecars / ODD_ONES.stuck) * 2, 'two SVIDs each');
+  assert.ok(lasts.every((one) => expired.includes(one) || one.value * 1000 > nowMs + 5 * 3600_000 + 1800_000 - 1000));
 });

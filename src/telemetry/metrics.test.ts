@@ -73,6 +73,14 @@ test('names follow the Prometheus rules: counters alone end in _total, units are
   }
 });
 
+test('no label has the name of one that Prometheus or Kubernetes gives to a target', async () => {
+  const labels = new Set((await createMetrics({ version: '1.2.3' }).describe()).flatMap((metric) => metric.labels));
+
+  assert.ok(labels.size > 15);
+  for (const taken of ['job', 'instance', 'cluster', 'namespace', 'pod', 'container', 'service', 'node', 'host'])
+    assert.ok(!labels.has(taken), taken);
+});
+
 test('every reason is there at 0 before it first happens', async () => {
   const metrics = createMetrics({ version: '1.2.3' });
   metrics.listener({ name: 'web', direction: 'inbound' });

@@ -201,8 +201,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
     for (const reason of reasons) add({ ...labels, reason }, counts[reason] ?? 0);
   };
 
-  gauge('build_info', 'What is running; always 1', ['version', 'node', 'openssl']).set(
-    { version: options.version, node: process.versions.node, openssl: process.versions.openssl },
+  gauge('build_info', 'What is running; always 1', ['version', 'nodejs', 'openssl']).set(
+    { version: options.version, nodejs: process.versions.node, openssl: process.versions.openssl },
     1,
   );
   if (options.tls !== undefined)

@@ -7,6 +7,7 @@ import { runChild, startChild } from '../support/child.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { documentedMetrics } from '../support/documented-metrics.ts';
 import { eventually } from '../support/eventually.ts';
+import { ODD_ONES, startFleet } from '../support/fleet-generator.ts';
 import { metricsInUse } from '../support/metrics-in-use.ts';
 import { dashboardQueries, PROMETHEUS_FOLDER, readRules } from '../support/observing.ts';
 import { readyz } from '../support/scute-process.ts';
@@ -71,13 +72,14 @@ interface Alert {
 }
 
 /** Prometheus with our rules and a job `scute`, which asks twice a second. */
-async function startPrometheus(t: TestContext, targets: readonly string[]) {
+async function startPrometheus(t: TestContext, targets: readonly string[], job: object = {}) {
   const folder = await temporaryFolder(t);
   await cp(PROMETHEUS_FOLDER, folder, { recursive: true });
   const file = join(folder, 'prometheus.yaml');
   const config = parse(await readFile(file, 'utf8')) as { scrape_configs: [{ static_configs: object[] }]; global: object };
   config.global = { scrape_interval: '500ms', evaluation_interval: '500ms' };
   config.scrape_configs[0].static_configs = [{ targets }];
+  Object.assign(config.scrape_configs[0], job);
   await writeFile(file, stringify(config));
   const address = `127.0.0.1:${await freePort()}`;
   const prometheus = await startChild([
@@ -97,6 +99,12 @@ async function startPrometheus(t: TestContext, targets: readonly string[]) {
     alerts: async (): Promise<readonly Alert[]> => (await get<{ readonly alerts: readonly Alert[] }>('alerts')).alerts,
     rules: () =>
       get<{ readonly groups: readonly { readonly rules: readonly { readonly name: string; readonly health: string }[] }[] }>('rules'),
+    values: async (query: string): Promise<ReadonlyMap<string, number>> => {
+      const { result } = await get<{ readonly result: readonly { readonly metric: object; readonly value: readonly [number, string] }[] }>(
+        `query?query=${encodeURIComponent(query)}`,
+      );
+      return new Map(result.map(({ metric, value: [, value] }) => [Object.values(metric).join(), Number(value)]));
+    },
     value: async (query: string): Promise<number | undefined> => {
       const { result } = await get<{ readonly result: readonly { readonly value: readonly [number, string] }[] }>(
         `query?query=${encodeURIComponent(query)}`,
@@ -161,3 +169,31 @@ test('a caller that only audit lets in becomes an alarm of a real Prometheus', n
   const used = await prometheus.value('scute:x509_svid_life:ratio');
   assert.ok(used !== undefined && used > 0 && used < 0.75, String(used));
 });
+
+test(
+  'a real Prometheus takes ten thousand sidecars that a generator plays, and finds those that are odd',
+  needs('prometheus'),
+  async (t) => {
+    const sidecars = 10_000;
+    const { address, server } = await startFleet({ sidecars });
+    t.after(() => {
+      server.closeAllConnections();
+      server.close();
+    });
+    const job = { honor_labels: true, sample_limit: 0, body_size_limit: '64MB', scrape_interval: '30s', scrape_timeout: '30s' };
+    const prometheus = await startPrometheus(t, [address], job);
+
+    await eventually(async () => assert.equal(await prometheus.value('count(scute_build_info)'), sidecars));
+
+    assert.equal(await prometheus.value('count(scute_x509_svid_expiration_timestamp_seconds)'), sidecars + sidecars / ODD_ONES.twoSvids);
+    assert.equal(await prometheus.value('count(count by (job, instance) (scute_build_info{job="scute"}))'), sidecars);
+    const versions = await prometheus.values('count by (version) (scute_build_info)');
+    assert.equal(versions.get('0.0.9'), sidecars / ODD_ONES.oldVersion);
+    // Who trusts only the old root.
+    const oldAlone = 'count(count by (instance) (scute_x509_authority_expiration_timestamp_seconds) == 1)';
+    assert.equal(await prometheus.value(oldAlone), sidecars / ODD_ONES.oldAuthority);
+    await eventually(async () =>
+      assert.equal(await prometheus.value('count(count by (instance) (scute:x509_svid_life:ratio > 0.75))'), sidecars / ODD_ONES.stuck),
+    );
+  },
+);
