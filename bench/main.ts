@@ -9,6 +9,7 @@ import { messageOf } from '../src/lib/errors.ts';
 import { startIdentities } from './certificates.ts';
 import { startLoad } from './load.ts';
 import type { Peer } from './peer.ts';
+import { EXT_AUTHZ_WORK, runExtAuthz } from './ext-authz.ts';
 import { envoy } from './peers/envoy.ts';
 import { haproxy } from './peers/haproxy.ts';
 import { nginx } from './peers/nginx.ts';
@@ -28,7 +29,7 @@ const EXIT_USAGE = 64;
 const MAX_ROUNDS = 1000;
 
 /** Measured without anybody beside them. */
-const ALONE = [SDS_WORK, POLICY_WORK, REJUDGE_WORK];
+const ALONE = [SDS_WORK, EXT_AUTHZ_WORK, POLICY_WORK, REJUDGE_WORK];
 
 const USAGE = `usage: npm run bench -- [--work NAME]... [--peer NAME]... [--rounds N] [--json]
 
@@ -44,6 +45,7 @@ Work is counted per CPU-second of the proxy: pinned to core 0, the load and the 
 interface Selection {
   readonly works: readonly Work[];
   readonly sds: boolean;
+  readonly extAuthz: boolean;
   readonly policy: boolean;
   readonly rejudge: boolean;
   readonly peers: readonly Peer[];
@@ -75,6 +77,7 @@ function select(argv: readonly string[]): Selection | 'help' {
   return {
     works,
     sds: picked.includes(SDS_WORK),
+    extAuthz: picked.includes(EXT_AUTHZ_WORK),
     policy: picked.includes(POLICY_WORK),
     rejudge: picked.includes(REJUDGE_WORK),
     peers: pick('peer', PEERS, values.peer),
@@ -109,7 +112,7 @@ function named({ name, notes }: Peer, version: string): Named {
   return { name, version, notes };
 }
 
-async function measure({ works, sds, policy, rejudge, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
+async function measure({ works, sds, extAuthz, policy, rejudge, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
   // Some are measured alone.
   const others = installed(works.length === 0 ? [] : peers);
   if (works.length > 0 && others.size < peers.length && everyPartRequired) return EXIT_FAILED;
@@ -130,7 +133,7 @@ async function measure({ works, sds, policy, rejudge, peers, rounds, json }: Sel
         process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
         written += 1;
       }
-      if (works.length === 0 && !sds && !rejudge) return 0;
+      if (works.length === 0 && !sds && !extAuthz && !rejudge) return 0;
     }
     if (rejudge) {
       for (const row of await runRejudge({ directory, rounds, version: ours.version, signal })) {
@@ -139,20 +142,24 @@ async function measure({ works, sds, policy, rejudge, peers, rounds, json }: Sel
         process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
         written += 1;
       }
-      if (works.length === 0 && !sds) return 0;
+      if (works.length === 0 && !sds && !extAuthz) return 0;
     }
     const identities = await startIdentities(directory);
     ending.unshift(() => identities.stop());
-    if (sds) {
+    const alone = { directory, identities, rounds, version: ours.version, signal };
+    for (const [name, run] of [
+      ['sds', sds ? runSds : undefined],
+      ['ext-authz', extAuthz ? runExtAuthz : undefined],
+    ] as const) {
       try {
-        for (const row of await runSds({ directory, identities, rounds, version: ours.version, signal })) {
-          const text = `${`sds ${row.variant}`.padEnd(22)} ${row.ours} ${row.unit} [${row.spread.join(' .. ')}]`;
+        for (const row of (await run?.(alone)) ?? []) {
+          const text = `${`${name} ${row.variant}`.padEnd(28)} ${row.ours} ${row.unit} [${row.spread.join(' .. ')}]`;
           process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
           written += 1;
         }
       } catch (cause) {
         if (signal.aborted) throw cause;
-        process.stderr.write(`bench: sds failed: ${messageOf(cause)}\n`);
+        process.stderr.write(`bench: ${name} failed: ${messageOf(cause)}\n`);
         failed = true;
       }
     }

@@ -108,7 +108,7 @@ function sayPattern(pattern: Pattern): Result<SaidEntry, string> {
 
 /** For people whose policy matchers cannot say. */
 export const OTHER_WAY =
-  'Envoy can ask Scute about each request or connection instead: ext_authz with envoy.service.auth.v3.Authorization/Check on the SDS socket';
+  'Envoy can ask Scute about each request or connection instead: ext_authz with envoy.service.auth.v3.Authorization/Check on the SDS socket (sds.authorization)';
 
 /** Matches no text at all. */
 export const NOTHING_REGEX = '[^\\s\\S]';

@@ -1,6 +1,7 @@
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { Certificate } from '../spiffe/certificate.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
+import type { Collected, Define } from './text-format.ts';
 
 /** Series of one metric, so that no trust bundle, which its owner may fill as he likes, is a burden for whoever stores them. */
 export const MOST_CERTIFICATE_SERIES = 1000;
@@ -10,8 +11,6 @@ export const MOST_DOMAIN_SERIES = 100;
 const MAX_KEY_ID = 128;
 
 type Labels = Readonly<Record<string, string>>;
-type Collect = (add: (labels: Record<string, string>, value: number) => void) => void;
-type Define = (name: string, help: string, labelNames: readonly string[], collect: Collect) => void;
 
 interface Series {
   readonly labels: Labels;
@@ -26,7 +25,7 @@ export function registerCertificateMetrics(gauge: Define): (snapshot: IdentitySn
   let omitted = { svid: 0, intermediate: 0, authority: 0 };
 
   const each =
-    (series: () => readonly Series[], timeMs: (certificate: Certificate) => number): Collect =>
+    (series: () => readonly Series[], timeMs: (certificate: Certificate) => number): Collected['collect'] =>
     (add) => {
       for (const { labels, certificate } of series()) add({ ...labels }, timeMs(certificate) / 1000);
     };

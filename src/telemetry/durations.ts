@@ -33,6 +33,9 @@ export interface DurationSeries {
   readonly durations: Durations;
 }
 
+/** By name, what it is about, labels, and what is asked at each scrape. */
+export type DefineDurations = (...metric: Parameters<typeof durationsMetric>) => void;
+
 /** A histogram. */
 export function durationsMetric(name: string, help: string, labels: readonly string[], series: () => Iterable<DurationSeries>): Collected {
   return {

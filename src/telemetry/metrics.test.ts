@@ -4,7 +4,8 @@ import { test } from 'node:test';
 import { metricsInUse } from '../../test/support/metrics-in-use.ts';
 import { createTestAuthority } from '../../test/support/pki.ts';
 import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
-import { createMetrics, createTally } from './metrics.ts';
+import { createMetrics } from './metrics.ts';
+import { createTally } from './tally.ts';
 
 test('certificates are told as absolute times of SVIDs and authorities, without serial numbers', async () => {
   const metrics = createMetrics({ version: '1.2.3' });

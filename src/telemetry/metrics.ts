@@ -5,11 +5,13 @@ import { DENY_REASONS, POLICY_REASONS, type DenyReason, type PolicyReason } from
 import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from './records.ts';
 import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason, StatusRefusal } from './records.ts';
 import { registerCertificateMetrics } from './certificate-metrics.ts';
-import { CONNECTION_SECONDS, Durations, durationsMetric, REQUEST_SECONDS, type DurationSeries } from './durations.ts';
+import { CONNECTION_SECONDS, Durations, durationsMetric, REQUEST_SECONDS, type DefineDurations, type DurationSeries } from './durations.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
+import { registerCheckMetrics, type CheckMetrics } from './ext-authz-metrics.ts';
 import { registerFederationMetrics, type FederationMetrics } from './federation-metrics.ts';
 import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';
-import { writeMetrics, type Add, type Collected } from './text-format.ts';
+import { countsByLabel, createTally, type Tally } from './tally.ts';
+import { writeMetrics, type Add, type Collected, type Define } from './text-format.ts';
 
 export interface MetricsOptions {
   readonly version: string;
@@ -67,16 +69,6 @@ export function countRequest(counts: RequestCounts, status: number, result: Http
   counts.set(key, (counts.get(key) ?? 0) + 1);
 }
 
-/** Counts by a name that is bounded in practice (configuration, error codes): beyond the limit all new names count as `other`. */
-export interface Tally {
-  add(name: string): void;
-  /** Undefined if it may be among `other`. */
-  of(name: string): number | undefined;
-  /** Forgets the other names, and makes room for new ones. */
-  keep(isKept: (name: string) => boolean): void;
-  entries(): Iterable<readonly [string, number]>;
-}
-
 export interface ReadinessSeries {
   readonly name: string;
   readonly ok: boolean;
@@ -112,6 +104,7 @@ export interface Metrics {
   readonly policyFileReloads: { ok: number; failed: number };
   readonly statusRefusals: Readonly<Record<'metrics' | 'admin', Record<StatusRefusal, number>>>;
   readonly sds: SdsMetrics;
+  readonly checks: CheckMetrics;
   readonly federation: FederationMetrics;
   setWorkloadApiConnected(connected: boolean): void;
   /** Replaces everything that is said of certificates: series of vanished ones go. */
@@ -150,10 +143,6 @@ const DRAIN_REASONS = [
   'shutdown',
 ] as const;
 const LISTENER = ['direction', 'listener'] as const;
-/** More series than this for one set of names would be a burden for whoever stores them. */
-const MAX_TALLY_NAMES = 500;
-/** A rule may list a thousand paths. Those that begin alike for so long are counted together. */
-const MAX_RULE_LABEL = 256;
 
 export function createMetrics(options: MetricsOptions): Metrics {
   const registry = new Registry();
@@ -163,9 +152,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
   type Collect = Collected['collect'];
   const collect = (type: 'counter' | 'gauge', name: string, help: string, labels: readonly string[], told: Collect): void =>
     void collected.push({ name: `scute_${name}`, type, help, labels, collect: told });
-  const counter = (name: string, help: string, labels: readonly string[], told: Collect): void =>
-    collect('counter', name, help, labels, told);
-  const gauge = (name: string, help: string, labels: readonly string[], told: Collect): void => collect('gauge', name, help, labels, told);
+  const counter: Define = (...metric) => collect('counter', ...metric);
+  const gauge: Define = (...metric) => collect('gauge', ...metric);
+  const histogram: DefineDurations = (name, ...metric) => void collected.push(durationsMetric(`scute_${name}`, ...metric));
   /** One that is set when its value changes. */
   const kept = (name: string, help: string, labelNames: readonly string[] = []): Gauge =>
     new Gauge({ name: `scute_${name}`, help, labelNames: [...labelNames], registers: [registry] });
@@ -228,13 +217,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
   );
   const durationsOf = (pick: (metrics: ListenerMetrics) => Durations) => (): DurationSeries[] =>
     [...listeners.values()].map((m) => ({ labels: { direction: m.listener.direction, listener: m.listener.name }, durations: pick(m) }));
-  collected.push(
-    durationsMetric(
-      'scute_tcp_connection_duration_seconds',
-      'Time from accepting a connection that was admitted to its end',
-      LISTENER,
-      durationsOf((m) => m.connectionDurations),
-    ),
+  histogram(
+    'tcp_connection_duration_seconds',
+    'Time from accepting a connection that was admitted to its end',
+    LISTENER,
+    durationsOf((m) => m.connectionDurations),
   );
   gauge(
     'tcp_waiting_connections',
@@ -284,13 +271,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
       byReason(m.handshakes, DENY_REASONS, { ...labels, result: 'error' }, add);
     }),
   );
-  collected.push(
-    durationsMetric(
-      'scute_tls_handshake_duration_seconds',
-      'Time from the first byte to the verdict of authentication',
-      LISTENER,
-      durationsOf((m) => m.handshakeDurations),
-    ),
+  histogram(
+    'tls_handshake_duration_seconds',
+    'Time from the first byte to the verdict of authentication',
+    LISTENER,
+    durationsOf((m) => m.handshakeDurations),
   );
   counter(
     'authorization_total',
@@ -298,12 +283,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     [...LISTENER, 'decision', 'mode', 'rule'],
     each((m, labels, add) => {
       const of = (tally: Tally, decision: 'allow' | 'deny', mode: 'enforce' | 'audit'): void => {
-        const counts = new Map<string, number>();
-        for (const [text, count] of tally.entries()) {
-          const rule = text.slice(0, MAX_RULE_LABEL);
-          counts.set(rule, (counts.get(rule) ?? 0) + count);
-        }
-        for (const [rule, count] of counts) add({ ...labels, decision, mode, rule }, count);
+        for (const [rule, count] of countsByLabel(tally)) add({ ...labels, decision, mode, rule }, count);
       };
       of(m.denied, 'deny', 'enforce');
       of(m.allowed, 'allow', 'enforce');
@@ -350,13 +330,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
     }),
   );
 
-  collected.push(
-    durationsMetric(
-      'scute_http_request_duration_seconds',
-      'Time from the whole head of a request to the last byte of its response',
-      LISTENER,
-      durationsOf((m) => m.requestDurations),
-    ),
+  histogram(
+    'http_request_duration_seconds',
+    'Time from the whole head of a request to the last byte of its response',
+    LISTENER,
+    durationsOf((m) => m.requestDurations),
   );
 
   const setCertificates = registerCertificateMetrics(gauge);
@@ -412,6 +390,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     add({}, options.droppedLogLines?.() ?? 0),
   );
   const sds = registerSdsMetrics(registry, counter, gauge);
+  const checks = registerCheckMetrics(counter, gauge, histogram);
   const federation = registerFederationMetrics(counter, gauge);
   registerProcessMetrics(registry);
 
@@ -449,6 +428,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     policyFileReloads,
     statusRefusals,
     sds,
+    checks,
     federation,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
     setIdentity(snapshot) {
@@ -505,22 +485,4 @@ function emptyCounters(): ListenerCounters {
 
 function zeroes<K extends string>(names: readonly K[]): Record<K, number> {
   return Object.fromEntries(names.map((name) => [name, 0])) as Record<K, number>;
-}
-
-/** `known` are there from the start, at 0. */
-export function createTally(known: readonly string[]): Tally {
-  const counts = new Map<string, number>(known.map((name) => [name, 0]));
-  return {
-    add(name) {
-      const count = counts.get(name);
-      if (count !== undefined) counts.set(name, count + 1);
-      else if (counts.size < MAX_TALLY_NAMES) counts.set(name, 1);
-      else counts.set('other', (counts.get('other') ?? 0) + 1);
-    },
-    of: (name) => counts.get(name) ?? (counts.has('other') ? undefined : 0),
-    keep(isKept) {
-      for (const name of counts.keys()) if (!known.includes(name) && name !== 'other' && !isKept(name)) counts.delete(name);
-    },
-    entries: () => counts,
-  };
 }

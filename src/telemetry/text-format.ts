@@ -12,6 +12,9 @@ export interface Collected {
   readonly collect: (add: Add) => Iterable<void> | void;
 }
 
+/** By name without `scute_`, what it is about, labels, and what is asked at each scrape. */
+export type Define = (name: string, help: string, labels: readonly string[], collect: Collected['collect']) => void;
+
 /** Writes the Prometheus text format, step by step: with many listeners and rules it is megabytes. */
 export function* writeMetrics(metrics: Iterable<Collected>, write: (text: string) => void): Generator<void, void> {
   for (const { name, type, help, collect } of metrics) {
