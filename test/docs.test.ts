@@ -90,6 +90,22 @@ test('links between documents lead to files that are there', () => {
   assert.deepEqual(broken, []);
 });
 
+test('links to headings lead to headings that are there', () => {
+  const headings = (document: string): string[] =>
+    [...proseOf(document).matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+      heading
+        .toLowerCase()
+        .replaceAll(/[^\w -]/g, '')
+        .replaceAll(' ', '-'),
+    );
+  const broken = documents.flatMap((document) =>
+    [...proseOf(document).matchAll(/\]\(([^)#\s:]*)#([^)]*)\)/g)]
+      .filter(([, target = '', anchor = '']) => !headings(target === '' ? document : join(dirname(document), target)).includes(anchor))
+      .map(([link]) => `${document}: ${link}`),
+  );
+  assert.deepEqual(broken, []);
+});
+
 test('files that the documents name in code are there', () => {
   const broken = documents.flatMap((document) =>
     [...proseOf(document).matchAll(/`((?:src|test|configs|docs|deploy|bench|proto)\/[\w./-]*\w)`/g)]

@@ -154,7 +154,7 @@ test('a caller that only audit lets in becomes an alarm of a real Prometheus', n
     ['info', target, 'inbound', 'inbound'],
   );
   assert.equal(annotations['summary'], `inbound on ${target} lets pass what its policy would deny`);
-  assert.match(annotations['description'] ?? '', /^1 connections, requests or checks of Envoy passed in 15 minutes/);
+  assert.match(annotations['description'] ?? '', /^About \d+ connections, requests or checks of Envoy passed in 15 minutes/);
   assert.equal(annotations['runbook_url'], 'docs/runbook.md#scuteauditwoulddeny');
 
   const { alerts, records } = readRules();
