@@ -18,7 +18,7 @@ import { killAll, pinToLoadCore } from './process.ts';
 import { compare, formatRow, TABLE_HEAD, type Named } from './report.ts';
 import { runWork } from './run-work.ts';
 import { POLICY_WORK, runPolicy } from './policy.ts';
-import { REJUDGE_WORK, runRejudge } from './rejudge.ts';
+import { REJUDGE_WORK, runRejudge, SCRAPE_WORK } from './rejudge.ts';
 import { runSds, SDS_WORK } from './sds.ts';
 import type { Work } from './work.ts';
 import { WORKS } from './works.ts';
@@ -29,7 +29,7 @@ const EXIT_USAGE = 64;
 const MAX_ROUNDS = 1000;
 
 /** Measured without anybody beside them. */
-const ALONE = [SDS_WORK, EXT_AUTHZ_WORK, POLICY_WORK, REJUDGE_WORK];
+const ALONE = [SDS_WORK, EXT_AUTHZ_WORK, POLICY_WORK, REJUDGE_WORK, SCRAPE_WORK];
 
 const USAGE = `usage: npm run bench -- [--work NAME]... [--peer NAME]... [--rounds N] [--json]
 
@@ -47,7 +47,7 @@ interface Selection {
   readonly sds: boolean;
   readonly extAuthz: boolean;
   readonly policy: boolean;
-  readonly rejudge: boolean;
+  readonly turns: readonly (typeof REJUDGE_WORK | typeof SCRAPE_WORK)[];
   readonly peers: readonly Peer[];
   readonly rounds: number;
   readonly json: boolean;
@@ -79,7 +79,7 @@ function select(argv: readonly string[]): Selection | 'help' {
     sds: picked.includes(SDS_WORK),
     extAuthz: picked.includes(EXT_AUTHZ_WORK),
     policy: picked.includes(POLICY_WORK),
-    rejudge: picked.includes(REJUDGE_WORK),
+    turns: [REJUDGE_WORK, SCRAPE_WORK].filter((work) => picked.includes(work)),
     peers: pick('peer', PEERS, values.peer),
     rounds,
     json: values.json,
@@ -112,7 +112,7 @@ function named({ name, notes }: Peer, version: string): Named {
   return { name, version, notes };
 }
 
-async function measure({ works, sds, extAuthz, policy, rejudge, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
+async function measure({ works, sds, extAuthz, policy, turns, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
   // Some are measured alone.
   const others = installed(works.length === 0 ? [] : peers);
   if (works.length > 0 && others.size < peers.length && everyPartRequired) return EXIT_FAILED;
@@ -133,17 +133,17 @@ async function measure({ works, sds, extAuthz, policy, rejudge, peers, rounds, j
         process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
         written += 1;
       }
-      if (works.length === 0 && !sds && !extAuthz && !rejudge) return 0;
+      if (works.length === 0 && !sds && !extAuthz && turns.length === 0) return 0;
     }
-    if (rejudge) {
-      for (const row of await runRejudge({ directory, rounds, version: ours.version, signal })) {
+    for (const work of turns) {
+      for (const row of await runRejudge({ work, directory, rounds, version: ours.version, signal })) {
         const times = `[${row.spread.join(' .. ')}], ${row.wallMs} ms of wall time${row.tookMs === undefined ? '' : `, closed in ${row.tookMs} ms`}`;
-        const text = `${`rejudge ${row.variant}`.padEnd(46)} ${row.ours} ${row.unit} ${times}; ${row.connections} connections`;
+        const text = `${`${row.work} ${row.variant}`.padEnd(46)} ${row.ours} ${row.unit} ${times}; ${row.connections} connections`;
         process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
         written += 1;
       }
-      if (works.length === 0 && !sds && !extAuthz) return 0;
     }
+    if (turns.length > 0 && works.length === 0 && !sds && !extAuthz) return 0;
     const identities = await startIdentities(directory);
     ending.unshift(() => identities.stop());
     const alone = { directory, identities, rounds, version: ours.version, signal };

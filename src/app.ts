@@ -46,7 +46,7 @@ import { createRefusals, type Refusals } from './telemetry/refusals.ts';
 import { createTlsContexts, validityProblem, type TlsContexts } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
 import { openFileLimit } from './transport/file-limit.ts';
-import { TLS_CIPHERS, TLS_GROUPS, TLS_VERSIONS } from './transport/node.ts';
+import { TLS_CIPHERS, TLS_FIPS, TLS_GROUPS, TLS_VERSIONS } from './transport/node.ts';
 
 export interface AppDeps {
   readonly version: string;
@@ -90,7 +90,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const log = await createLogger({ level: config.log.level, format: config.log.format, destination: deps.logDestination });
   const metrics = createMetrics({
     version: deps.version,
-    tls: { versions: TLS_VERSIONS, groups: TLS_GROUPS, ciphers: TLS_CIPHERS },
+    tls: { versions: TLS_VERSIONS, groups: TLS_GROUPS, ciphers: TLS_CIPHERS, fips: TLS_FIPS },
     droppedLogLines: () => log.dropped(),
   });
   const events = createEvents({ logger: log.logger, metrics, clock });

@@ -217,7 +217,10 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       logger.info({ peer_id: peer, trust_domain: trustDomain, listener, connections }, 'connections asked to drain');
     },
     connectionClosed(listener, record, near) {
-      numbersOf(listener).closes[record.closeReason] += 1;
+      const numbers = numbersOf(listener);
+      numbers.closes[record.closeReason] += 1;
+      // Strangers that are turned away would be most of them.
+      if (record.verdict === 'allow') numbers.connectionDurations.observe(record.durationMs);
       // A load balancer's probe connects and hangs up; nobody wants a line for each.
       const isProbe = record.closeReason === 'downstream_reset' && record.verdict === 'none';
       const level = isProbe ? 'debug' : CLOSE_LEVELS[record.closeReason];

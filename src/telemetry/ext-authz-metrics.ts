@@ -1,8 +1,8 @@
-import type { Registry } from 'prom-client';
 import { POLICY_REASONS } from '../policy/verdict.ts';
-import { Durations, registerDurations } from './durations.ts';
+import { Durations, type DefineDurations } from './durations.ts';
 import { CHECK_DENIALS, CHECK_REFUSALS, type CheckRefusal } from './ext-authz-records.ts';
-import { createTally, type Tally } from './tally.ts';
+import { countsByLabel, createTally, type Tally } from './tally.ts';
+import type { Define } from './text-format.ts';
 
 /** Counted in plain numbers, and read when somebody scrapes. */
 export interface CheckMetrics {
@@ -26,10 +26,7 @@ export interface CheckedListenerMetrics {
   readonly audited: Tally;
 }
 
-type Collect = (add: (labels: Record<string, string>, value: number) => void) => void;
-type Define = (name: string, help: string, labelNames: readonly string[], collect: Collect) => void;
-
-export function registerCheckMetrics(registry: Registry, counter: Define, gauge: Define): CheckMetrics {
+export function registerCheckMetrics(counter: Define, gauge: Define, histogram: DefineDurations): CheckMetrics {
   const listeners = new Map<string, CheckedListenerMetrics>();
   const metrics: CheckMetrics = {
     open: 0,
@@ -59,11 +56,12 @@ export function registerCheckMetrics(registry: Registry, counter: Define, gauge:
     'ext_authz_checks_total',
     'Checks of Envoy that were answered; rule is the one that decided, empty if none did',
     ['listener', 'decision', 'mode', 'rule'],
-    (add) => {
+    function* (add) {
       for (const [listener, { allowed, allowedInAudit, denied }] of listeners) {
-        for (const [rule, count] of denied.entries()) add({ listener, decision: 'deny', mode: 'enforce', rule }, count);
-        for (const [rule, count] of allowed.entries()) add({ listener, decision: 'allow', mode: 'enforce', rule }, count);
-        for (const [rule, count] of allowedInAudit.entries()) add({ listener, decision: 'allow', mode: 'audit', rule }, count);
+        for (const [rule, count] of countsByLabel(denied)) add({ listener, decision: 'deny', mode: 'enforce', rule }, count);
+        for (const [rule, count] of countsByLabel(allowed)) add({ listener, decision: 'allow', mode: 'enforce', rule }, count);
+        for (const [rule, count] of countsByLabel(allowedInAudit)) add({ listener, decision: 'allow', mode: 'audit', rule }, count);
+        yield;
       }
     },
   );
@@ -81,7 +79,7 @@ export function registerCheckMetrics(registry: Registry, counter: Define, gauge:
   counter('ext_authz_refused_total', 'Checks of Envoy that ended with an error, by reason', ['reason'], (add) => {
     for (const reason of CHECK_REFUSALS) add({ reason }, metrics.refused[reason]);
   });
-  registerDurations(registry, 'scute_ext_authz_check_duration_seconds', 'Time from a whole check to its answer', () => [
+  histogram('ext_authz_check_duration_seconds', 'Time from a whole check to its answer', [], () => [
     { labels: {}, durations: metrics.durations },
   ]);
   return metrics;

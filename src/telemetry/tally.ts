@@ -10,6 +10,8 @@ export interface Tally {
 
 /** More series than this for one set of names would be a burden for whoever stores them. */
 const MAX_TALLY_NAMES = 500;
+/** A rule may list a thousand paths. */
+const MAX_LABEL = 256;
 
 /** `known` are there from the start, at 0. */
 export function createTally(known: readonly string[]): Tally {
@@ -27,4 +29,14 @@ export function createTally(known: readonly string[]): Tally {
     },
     entries: () => counts,
   };
+}
+
+/** As labels have them: names that begin alike for 256 letters are counted together. */
+export function countsByLabel(tally: Tally): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  for (const [name, count] of tally.entries()) {
+    const label = name.slice(0, MAX_LABEL);
+    counts.set(label, (counts.get(label) ?? 0) + count);
+  }
+  return counts;
 }
