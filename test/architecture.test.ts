@@ -82,7 +82,9 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   sds: { ours: [...ADAPTER, 'gen', 'grpc', 'ext-authz'], outside: ['node:crypto', 'node:net', '@bufbuild/protobuf', '@grpc/grpc-js'] },
   federation: { ours: [...ADAPTER, 'tls'], outside: ['node:fs/promises', 'node:http'] },
   tls: { ours: ADAPTER, outside: ['node:crypto'] },
-  admin: { ours: ADAPTER, outside: ['node:crypto', 'node:fs/promises', 'node:http', 'node:net', 'node:os'] },
+  admin: { ours: ADAPTER, outside: ['node:crypto', 'node:fs/promises', 'node:http', 'node:net', 'node:os', 'node:path', 'esbuild'] },
+  // Runs in browsers.
+  dashboard: { ours: ['admin'], outside: ['preact'] },
   forward: { ours: [...ADAPTER, 'tls'], outside: ['node:http', 'node:http2', 'node:stream', 'node:util', 'http-proxy'] },
   proxy: { ours: [...ADAPTER, 'tls', 'forward'], outside: [] },
   'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'ext-authz', 'sds', 'federation', 'admin', 'proxy'], outside: [] },
@@ -116,12 +118,14 @@ const NARROWED: readonly { readonly module: RegExp; readonly folder: string; rea
   { module: /^(?:@peculiar\/|reflect-metadata$)/, folder: 'devdomain', files: ['x509.ts'] },
   { module: /^node:v[8m]$/, folder: 'transport', files: ['garbage.ts'] },
   { module: /^node:perf_hooks$/, folder: 'transport', files: ['peer-chains.ts'] },
+  // What is shipped has neither.
+  { module: /^(?:node:path|esbuild)$/, folder: 'admin', files: ['dashboard-files.ts'] },
   // Its types stand beside it.
   { module: /^http-proxy\b/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
   { module: /^node:(?:http2?|stream|util)$/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
 ];
 
-const sources = globSync('src/**/*.ts', { cwd: root })
+const sources = globSync('src/**/*.{ts,tsx}', { cwd: root })
   .filter((file) => !file.endsWith('.test.ts'))
   .toSorted();
 
@@ -226,6 +230,19 @@ test('files, sockets and parsers stay in the few files of a folder that are for 
       )
       .map((specifier) => `${file} imports ${specifier}`),
   );
+  assert.deepEqual(wrong, []);
+});
+
+test('what runs in browsers has of the rest of Scute the types of the API alone', () => {
+  const wrong = sources
+    .filter((file) => placeOf(file) === 'dashboard')
+    .flatMap((file) =>
+      importsOf(file)
+        .filter((specifier) => specifier.startsWith('.'))
+        .map((specifier) => normalize(join(dirname(file), specifier)))
+        .filter((target) => !target.startsWith('src/dashboard/') && target !== 'src/admin/api-types.ts')
+        .map((target) => `${file} imports ${target}`),
+    );
   assert.deepEqual(wrong, []);
 });
 
