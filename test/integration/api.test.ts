@@ -26,7 +26,11 @@ test('every resource answers as the JSON Schema says, before and after a connect
   const echo = await startEcho(t);
   const { inbound, outbound, address } = await startPair(t, echo.address, { file: ADMIN });
   const { resources } = await api<types.Index>(inbound, '');
-  for (const path of Object.values(resources)) await api(inbound, path.replace('/api/v1/', ''));
+  const paths = Object.values(resources)
+    .map((path) => path.replace('/api/v1/', ''))
+    // It does not end.
+    .filter((path) => path !== 'stream');
+  for (const path of paths) await api(inbound, path);
 
   const caller = await dial(t, address);
   caller.write('hello');
@@ -35,8 +39,10 @@ test('every resource answers as the JSON Schema says, before and after a connect
     assert.equal(items[0]?.bytesFromDownstream, 5);
   });
 
-  for (const path of Object.values(resources)) await api(inbound, path.replace('/api/v1/', ''));
-  for (const path of Object.values(resources)) await api(outbound, path.replace('/api/v1/', ''));
+  for (const path of paths) {
+    await api(inbound, path);
+    await api(outbound, path);
+  }
   const overview = await api<types.Overview>(inbound, 'overview');
   assert.equal(overview.identity.spiffeId, API);
   assert.deepEqual(overview.certificates, { svid: 1, intermediate: 0, authority: 1, peer: 1, peer_intermediate: 0, refused: 0 });
