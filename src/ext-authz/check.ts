@@ -25,6 +25,8 @@ export interface Check {
   readonly listener: string | undefined;
   /** As Envoy has it when it asks; undefined of a connection. */
   readonly request: CheckRecord['request'];
+  /** Whether its target is in the bytes that go on, one character each: elsewhere Envoy writes "!" for all that is no UTF-8. */
+  readonly hasBytesOfPath: boolean;
 }
 
 export interface CheckContext {
@@ -47,15 +49,22 @@ export function judgeCheck(check: Check, { listener, snapshot, denyList, peers, 
   }
   return check.request === undefined
     ? judgeConnection(peer.value, listener.policy, nowMs)
-    : judgeRequest(peer.value, listener.policy, check.request, nowMs);
+    : judgeRequest(peer.value, listener.policy, check.request, check.hasBytesOfPath, nowMs);
 }
 
-function judgeRequest(peer: SpiffeId, policy: Policy, { method, target, host }: RequestOf, nowMs: number): CheckAnswer {
+function judgeRequest(peer: SpiffeId, policy: Policy, { method, target, host }: RequestOf, hasBytes: boolean, nowMs: number): CheckAnswer {
   if (!METHODS.has(method)) return deny('bad_request', 'the method is not one that is forwarded', peer);
+  if (!TARGET.test(target) && !(target === '*' && method === 'OPTIONS'))
+    return deny('bad_request', 'the path is not one that is forwarded', peer);
+  if (policy.asksForPath && !hasBytes && /^[^?]*!/.test(target)) return deny('bad_request', UNSURE, peer);
   const facts = factsOf(policy, method, target, host);
   if (typeof facts === 'string') return deny('bad_request', facts, peer);
   return verdictOf(peer, policy, policy.forPeer(peer).judge(facts, nowMs));
 }
+
+/** As of requests to our own listeners: visible ASCII but "#". One in absolute form has a host of its own, which nobody would have judged. */
+const TARGET = /^\/[!"$-~]*$/;
+const UNSURE = 'the path has a "!", by which Envoy also means bytes that are no text unless encode_raw_headers is set';
 
 type RequestOf = NonNullable<Check['request']>;
 

@@ -271,6 +271,34 @@ test('a request is judged by method, path and host as a listener of ours judges 
     assert.match(await ask(of('/items/1', method)), /^3 400 scute: the method/, method);
 });
 
+test('a target that is no path is refused, whatever the rules look at', async (t) => {
+  let policy = policyFrom({ allow: [{ peer: WEB, hosts: ['app.example'] }] });
+  const { ask } = await startStage(t, () => policy);
+  const of = (path: string, method = 'GET'): Asked => by(web, { path, method, host: 'app.example' });
+  const ofPaths = policyFrom({ allow: [WEB], deny: [{ peer: WEB, paths: ['/**'] }] });
+
+  assert.equal(await ask(of('*', 'OPTIONS')), 'OK');
+  for (policy of [policy, ofPaths, policyOf(WEB)]) {
+    // An application takes the host of an absolute form for the one that it is asked for, whatever Host says.
+    for (const path of ['http://admin.example/x', 'admin.example/x', '', '?x', '*'])
+      assert.equal(await ask(of(path)), '3 400 scute: the path is not one that is forwarded', path);
+    assert.match(await ask(of('*?x', 'OPTIONS')), /^3 400 scute: /);
+  }
+});
+
+test('the bytes of a path are judged, not what Envoy makes of those that are no text', async (t) => {
+  const { ask } = await startStage(t, policyFrom({ allow: [WEB], deny: [{ peer: WEB, paths: ['/secret'] }] }));
+  const asked = (path: string, raw?: string): Promise<string> =>
+    ask(by(web, { path, ...(raw !== undefined && { raw: { ':path': raw } }) }));
+
+  // Envoy writes "!" for each byte that is no UTF-8.
+  assert.equal(await asked('/secr!et', '/secr\xffet'), '3 400 scute: the path is not one that is forwarded');
+  assert.match(await asked('/secr!et'), /^3 400 scute: the path has a "!"/);
+  assert.equal(await asked('/secr!et', '/secr!et'), 'OK');
+  assert.equal(await asked('/other?x=!'), 'OK');
+  assert.equal(await asked('/other', '/secret'), `7 403 scute: denied: ${WEB} may not do this`);
+});
+
 test('fields that say another request than was judged are removed where rules look at requests, however they are spelled', async (t) => {
   let policy = policyFrom({ allow: [{ peer: WEB, paths: ['/**'] }] });
   const { client } = await startStage(t, () => policy);
