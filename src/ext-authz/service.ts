@@ -80,7 +80,7 @@ export function createCheckService({ limits, listener, identity, denyList, event
       const nowMs = clock.now();
       const named = check.listener === undefined ? undefined : listener(check.listener);
       const answer = judgeCheck(check, { listener: named, snapshot: identity.current(), denyList: denyList(), peers, nowMs });
-      const removes = named !== undefined && check.request !== undefined ? removedFields(named.policy, fieldNames) : [];
+      const removes = named !== undefined && check.request !== undefined ? removedFields(named, fieldNames) : [];
       const encoded = encodeAnswer(answer, removes);
       const { request } = check;
       const record = { listener: named && check.listener, request, answer, durationMs: clock.monotonic() - begunAtMs };

@@ -318,6 +318,27 @@ test('fields that say another request than was judged are removed where rules lo
   assert.deepEqual(await removed({ x_original_url: '/admin' }), []);
 });
 
+test('fields that only read like those that say who the peer is are removed, whatever the rules look at', async (t) => {
+  const { client } = await startStage(t, policyOf(WEB), { listener: { spiffeIdHeader: 'X-Peer-Id' } });
+  const raw = {
+    'x-forwarded-client-cert': 'Hash=0',
+    'x_forwarded_client-cert': `URI=${WEB}`,
+    'x.forwarded.client.cert': `URI=${WEB}`,
+    'x-peer-id': WEB,
+    'x~peer_id': BATCH,
+    'x-peer-ids': '1',
+  };
+
+  const { response } = await callCheck(client, encodeCheck(checkOf({ ...by(web, { raw }), listener: 'api' })));
+
+  assert.equal(response?.httpResponse.case, 'okResponse');
+  assert.deepEqual(response.httpResponse.value.headersToRemove.toSorted(), [
+    'x.forwarded.client.cert',
+    'x_forwarded_client-cert',
+    'x~peer_id',
+  ]);
+});
+
 test('a check of a connection is let pass only where every request would be', async (t) => {
   let policy = policyOf(WEB);
   const { ask, sds } = await startStage(t, () => policy);

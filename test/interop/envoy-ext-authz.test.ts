@@ -193,14 +193,18 @@ test(
       'x-http-method-override': 'DELETE',
       'x-original-url': '/items/secret/1',
       'x-rewrite-url': '/items/secret/1',
+      'x.original~url': '/items/secret/1',
+      'x.forwarded~client-cert': `URI=${BATCH}`,
       'x-kept': '1',
     };
     assert.equal((await web('/items/a%7cb?%2e%2e', { headers })).status, 200);
     const [seen] = application.seen;
     assert.equal(seen?.url, '/items/a%7cb?%2e%2e');
     assert.deepEqual(
-      Object.keys(seen?.headers ?? {}).filter((name) => /override|url|kept/.test(name)),
-      ['x-kept'],
+      Object.keys(seen?.headers ?? {})
+        .filter((name) => /override|url|kept|cert/.test(name))
+        .toSorted(),
+      ['x-forwarded-client-cert', 'x-kept'],
     );
   },
 );
