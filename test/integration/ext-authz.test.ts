@@ -445,6 +445,24 @@ test('what is no check ends with a status, is counted and told once, and the nex
   );
 });
 
+test('a call with no check in it, or with two, is refused as what is no check', async (t) => {
+  const { client, ask, sds } = await startStage(t, policyOf(WEB));
+  const check = encodeCheck(checkOf({ ...by(web), listener: 'api' }));
+  for (const checks of [[], [check, check]]) {
+    const call = openRaw(client, CHECK);
+    const ended = new Promise<{ readonly code: number }>((resolve) => call.on('status', resolve));
+    call.on('error', () => undefined);
+    for (const each of checks) call.write(each);
+    call.end();
+    assert.equal((await ended).code, 3);
+  }
+
+  assert.equal(await ask(by(web)), 'OK');
+  assert.equal(sds.metrics.checks.refused.bad_check, 2);
+  assert.equal(sds.log().filter(({ message }) => message === 'check answered').length, 1);
+  await eventually(() => assert.equal(sds.metrics.checks.open, 0));
+});
+
 test('one check too many is refused at once, of a connection and of all; the limits of secrets do not count checks', async (t) => {
   const { client, ask, sds } = await startStage(t, policyOf(WEB), {
     sds: {
