@@ -97,6 +97,7 @@ const CHECK_STATUS: Readonly<Record<CheckRefusal, status>> = {
   check_timeout: status.DEADLINE_EXCEEDED,
   bad_check: status.INVALID_ARGUMENT,
   compressed: status.UNIMPLEMENTED,
+  internal_error: status.INTERNAL,
 };
 const COMPRESSED = 'compressed requests are not read';
 /** What is ended stream by stream at a stop, and not call by call. */

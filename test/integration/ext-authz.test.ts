@@ -463,6 +463,20 @@ test('a call with no check in it, or with two, is refused as what is no check', 
   await eventually(() => assert.equal(sds.metrics.checks.open, 0));
 });
 
+test('a fault while a check is judged lets nobody pass, is told, and ends nothing', async (t) => {
+  let fault: Error | undefined = new Error('out of order');
+  const notReady = (): undefined => {
+    if (fault !== undefined) throw fault;
+  };
+  const { ask, sds } = await startStage(t, policyOf(WEB), { listener: { notReady } });
+
+  assert.equal(await ask(by(web)), 'gRPC 13');
+  assert.equal(sds.metrics.checks.refused.internal_error, 1);
+  assert.equal(sds.log().at(-1)?.['detail'], 'the check could not be judged: out of order');
+  fault = undefined;
+  assert.equal(await ask(by(web)), 'OK');
+});
+
 test('one check too many is refused at once, of a connection and of all; the limits of secrets do not count checks', async (t) => {
   const { client, ask, sds } = await startStage(t, policyOf(WEB), {
     sds: {
