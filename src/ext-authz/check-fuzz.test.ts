@@ -47,16 +47,19 @@ const WITH_CHAIN = checkOf({
   http: { path: '/items/1', headers: { 'x-forwarded-client-cert': `Hash=0;Chain="${asEnvoySays(web.der, own.der)}"`, other: 'x' } },
 });
 
+const RAW = checkOf({ leaf: web.der, listener: 'api', http: { path: '/items/1', raw: { ':path': '/items/1', other: 'x' } } });
+
 const CASES = 20_000;
 test(`no check that is broken at random is let pass unless it still says what may pass, and none ends the process (${CASES} checks)`, () => {
   const { service, records } = startService();
-  const seeds = [GOOD, WITH_CHAIN].map(encodeCheck);
+  const seeds = [GOOD, WITH_CHAIN, RAW].map(encodeCheck);
   const seen = { ok: 0, denied: 0, refused: 0 };
   for (let seed = 0; seed < CASES; seed++) {
     const draws = new Draws(seed);
     const bytes = broken(draws, draws.of(seeds));
     const answer = service.answer(bytes, draws.once(2) ? 'api' : undefined);
     if (!answer.ok) {
+      assert.notEqual(answer.error.reason, 'internal_error', String(seed));
       seen.refused += 1;
       continue;
     }

@@ -1,6 +1,7 @@
 import type { CheckLimits } from '../config/config.ts';
 import type { IdentityView } from '../identity/store.ts';
 import type { Clock } from '../lib/clock.ts';
+import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { DenyList } from '../policy/deny-list.ts';
 import { nearestMiss } from '../policy/explain.ts';
@@ -51,6 +52,29 @@ const MOST_RULES = 100;
 export function createCheckService({ limits, listener, identity, denyList, events, refusals, clock }: CheckServiceDeps): CheckService {
   const peers = new CheckedPeers();
   let open = 0;
+  const answerOf = (bytes: Uint8Array, elsewhere: string | undefined): Result<Buffer, RefusedCheck> => {
+    const begunAtMs = clock.monotonic();
+    const { maxRequestBytes } = limits;
+    if (bytes.length > maxRequestBytes)
+      return err({ reason: 'check_size', detail: `a check of ${bytes.length} bytes: ${maxRequestBytes} are allowed` });
+    const decoded = decodeCheck(bytes, elsewhere);
+    if (!decoded.ok) return err({ reason: 'bad_check', detail: decoded.error });
+    const { check, fieldNames } = decoded.value;
+    const nowMs = clock.now();
+    const named = check.listener === undefined ? undefined : listener(check.listener);
+    const answer = judgeCheck(check, { listener: named, snapshot: identity.current(), denyList: denyList(), peers, nowMs });
+    const removes = named !== undefined && check.request !== undefined ? removedFields(named, fieldNames) : [];
+    const encoded = encodeAnswer(answer, removes);
+    const { request } = check;
+    const record = { listener: named && check.listener, request, answer, durationMs: clock.monotonic() - begunAtMs };
+    events.checked(record, () => near(named, answer, request, nowMs));
+    const reason = policyReason(answer.allowed ? answer.audited : answer.reason);
+    if (named !== undefined && check.listener !== undefined && answer.peer !== undefined && reason !== undefined) {
+      const event = { peer: answer.peer, reason, isEnforced: !answer.allowed, request };
+      refusals.record({ direction: 'inbound', name: check.listener }, named.policy, event);
+    }
+    return ok(encoded);
+  };
   return {
     limits,
     begin(ofConnection) {
@@ -70,27 +94,12 @@ export function createCheckService({ limits, listener, identity, denyList, event
       events.ended();
     },
     answer(bytes, elsewhere) {
-      const begunAtMs = clock.monotonic();
-      const { maxRequestBytes } = limits;
-      if (bytes.length > maxRequestBytes)
-        return err({ reason: 'check_size', detail: `a check of ${bytes.length} bytes: ${maxRequestBytes} are allowed` });
-      const decoded = decodeCheck(bytes, elsewhere);
-      if (!decoded.ok) return err({ reason: 'bad_check', detail: decoded.error });
-      const { check, fieldNames } = decoded.value;
-      const nowMs = clock.now();
-      const named = check.listener === undefined ? undefined : listener(check.listener);
-      const answer = judgeCheck(check, { listener: named, snapshot: identity.current(), denyList: denyList(), peers, nowMs });
-      const removes = named !== undefined && check.request !== undefined ? removedFields(named.policy, fieldNames) : [];
-      const encoded = encodeAnswer(answer, removes);
-      const { request } = check;
-      const record = { listener: named && check.listener, request, answer, durationMs: clock.monotonic() - begunAtMs };
-      events.checked(record, () => near(named, answer, request, nowMs));
-      const reason = policyReason(answer.allowed ? answer.audited : answer.reason);
-      if (named !== undefined && check.listener !== undefined && answer.peer !== undefined && reason !== undefined) {
-        const event = { peer: answer.peer, reason, isEnforced: !answer.allowed, request };
-        refusals.record({ direction: 'inbound', name: check.listener }, named.policy, event);
+      try {
+        return answerOf(bytes, elsewhere);
+      } catch (thrown) {
+        // A mistake of ours: gRPC would give it a status, and nobody would know why.
+        return err({ reason: 'internal_error', detail: `the check could not be judged: ${messageOf(thrown)}` });
       }
-      return ok(encoded);
     },
     refused: ({ reason, detail }) => events.refused(reason, detail),
   };

@@ -17,6 +17,7 @@ const PERMISSION_DENIED = 7;
 /** The key that names the listener in `context_extensions`. */
 const LISTENER = 'listener';
 const XFCC = 'x-forwarded-client-cert';
+const PATH = ':path';
 const READ = { readUnknownFields: false } as const;
 
 export interface DecodedCheck {
@@ -37,11 +38,13 @@ export function decodeCheck(bytes: Uint8Array, elsewhere: string | undefined): R
     const named = Object.hasOwn(extensions, LISTENER) ? extensions[LISTENER] : elsewhere;
     const fields = http === undefined ? [] : fieldsOf(http);
     const xfcc = fields.findLast(([name]) => name === XFCC)?.[1] ?? '';
+    const bytesOfPath = http?.headerMap?.headers.find(({ key }) => key === PATH)?.rawValue;
     return ok({
       check: {
         certificates: { leaf: attributes?.source?.certificate ?? '', chain: chainIn(xfcc) },
         listener: named === '' ? undefined : named,
-        request: http && { method: http.method, target: http.path, host: http.host },
+        request: http && { method: http.method, target: bytesOfPath === undefined ? http.path : latin1(bytesOfPath), host: http.host },
+        hasBytesOfPath: bytesOfPath !== undefined,
       },
       fieldNames: fields.map(([name]) => name),
     });
@@ -52,10 +55,12 @@ export function decodeCheck(bytes: Uint8Array, elsewhere: string | undefined): R
 
 function fieldsOf({ headers, headerMap }: AttributeContext_HttpRequest): readonly (readonly [string, string])[] {
   const raw = headerMap?.headers ?? [];
-  return [
-    ...Object.entries(headers),
-    ...raw.map(({ key, rawValue }) => [key.toLowerCase(), Buffer.from(rawValue).toString('latin1')] as const),
-  ];
+  return [...Object.entries(headers), ...raw.map(({ key, rawValue }) => [key.toLowerCase(), latin1(rawValue)] as const)];
+}
+
+/** A character a byte. */
+function latin1(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('latin1');
 }
 
 /** A CheckResponse, which always has a status. `removes` are fields that the application must not see. */

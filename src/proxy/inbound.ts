@@ -28,6 +28,11 @@ export class InboundListener extends ProxyListener<InboundConfig> {
     super('inbound', config, deps);
   }
 
+  /** The field that has the peer's SPIFFE ID for the application, if there is one. */
+  get spiffeIdHeader(): string | undefined {
+    return this.settings.http?.spiffeIdHeader;
+  }
+
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
     const { proxyProtocol } = this.settings;
     if (proxyProtocol.send !== 'off') {

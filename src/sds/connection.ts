@@ -11,7 +11,7 @@ import {
   type ServiceDefinition,
 } from '@grpc/grpc-js';
 import type { SdsConfig } from '../config/config.ts';
-import type { CheckService } from '../ext-authz/service.ts';
+import type { CheckService, RefusedCheck } from '../ext-authz/service.ts';
 import { AggregatedDiscoveryService } from '../gen/discovery_pb.ts';
 import { Authorization } from '../gen/ext_authz_pb.ts';
 import { Health } from '../gen/health_pb.ts';
@@ -97,6 +97,7 @@ const CHECK_STATUS: Readonly<Record<CheckRefusal, status>> = {
   check_timeout: status.DEADLINE_EXCEEDED,
   bad_check: status.INVALID_ARGUMENT,
   compressed: status.UNIMPLEMENTED,
+  internal_error: status.INTERNAL,
 };
 const COMPRESSED = 'compressed requests are not read';
 /** What is ended stream by stream at a stop, and not call by call. */
@@ -111,6 +112,7 @@ const SERVICES = [SecretDiscoveryService.typeName, AggregatedDiscoveryService.ty
 
 interface OpenCheck {
   readonly timer: Timer;
+  hasMessage: boolean;
   /** And so answered. */
   isWhole: boolean;
 }
@@ -291,26 +293,31 @@ export class SdsConnection {
   /** A check takes a place of its own kind: however many there are, they take nothing of what is for secrets. */
   #admittedCheck(call: ServerInterceptingCallInterface, checks: CheckService): ServerInterceptingCall {
     const taken = this.#unread.watch(call);
+    const refuse = (refusal: RefusedCheck): void => {
+      checks.refused(refusal);
+      call.sendStatus({ code: CHECK_STATUS[refusal.reason], details: refusal.detail });
+    };
     return new ServerInterceptingCall(call, {
       start: (next) =>
         next({
           onReceiveMetadata: (metadata, begin) => {
             if (this.#isStopping) return call.sendStatus({ code: status.UNAVAILABLE, details: STOPPING });
             const refusal = isCompressed(call) ? { reason: 'compressed' as const, detail: COMPRESSED } : checks.begin(this.#checks.size);
-            if (refusal !== undefined) {
-              checks.refused(refusal);
-              return call.sendStatus({ code: CHECK_STATUS[refusal.reason], details: refusal.detail });
-            }
+            if (refusal !== undefined) return refuse(refusal);
             const timer = this.#deps.clock.after(checks.limits.requestTimeoutMs, () => this.#checkIsLate(call, checks));
-            this.#checks.set(call, { timer, isWhole: false });
+            this.#checks.set(call, { timer, hasMessage: false, isWhole: false });
             begin(metadata);
           },
           onReceiveMessage: (message: Buffer, handOn) => {
             taken(message.length);
+            const open = this.#checks.get(call);
+            if (open?.hasMessage === true) return refuse({ reason: 'bad_check', detail: 'more than one check in a call' });
+            if (open !== undefined) open.hasMessage = true;
             handOn(message);
           },
           onReceiveHalfClose: (handOn) => {
             const open = this.#checks.get(call);
+            if (open?.hasMessage === false) return refuse({ reason: 'bad_check', detail: 'a call without a check' });
             if (open !== undefined) open.isWhole = true;
             handOn();
           },

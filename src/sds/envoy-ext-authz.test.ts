@@ -39,7 +39,7 @@ test('for a policy that matchers cannot say, Envoy asks Scute about each request
     const text = await build(policy);
 
     assert.match(text, /"http_filters":\[\{"name":"envoy\.filters\.http\.ext_authz",.*\{"name":"envoy\.filters\.http\.router"/);
-    assert.match(text, /"include_peer_certificate":true,"failure_mode_allow":false/);
+    assert.match(text, /"include_peer_certificate":true,"encode_raw_headers":true,"failure_mode_allow":false/);
     assert.match(text, /"envoy_grpc":\{"cluster_name":"scute"\}/);
     assert.match(text, /ExtAuthzPerRoute","check_settings":\{"context_extensions":\{"listener":"api"\}\}/);
     assert.match(text, /"normalize_path":false,"merge_slashes":false,"path_with_escaped_slashes_action":"KEEP_UNCHANGED"/);

@@ -54,6 +54,8 @@ export function extAuthzFilter(cluster_name: string): object {
       transport_api_version: 'V3',
       grpc_service: { envoy_grpc: { cluster_name }, timeout: TIMEOUT },
       include_peer_certificate: true,
+      // Else bytes of a path that are no UTF-8 are shown as "!", and go on as they are.
+      encode_raw_headers: true,
       failure_mode_allow: false,
       status_on_error: { code: 'ServiceUnavailable' },
     },

@@ -25,6 +25,7 @@ export const CHECK_REFUSALS = [
   'check_timeout', // requestTimeout, until it was whole and its answer was taken
   'bad_check', // no CheckRequest
   'compressed',
+  'internal_error', // a mistake of ours
 ] as const;
 export type CheckRefusal = (typeof CHECK_REFUSALS)[number];
 

@@ -271,6 +271,34 @@ test('a request is judged by method, path and host as a listener of ours judges 
     assert.match(await ask(of('/items/1', method)), /^3 400 scute: the method/, method);
 });
 
+test('a target that is no path is refused, whatever the rules look at', async (t) => {
+  let policy = policyFrom({ allow: [{ peer: WEB, hosts: ['app.example'] }] });
+  const { ask } = await startStage(t, () => policy);
+  const of = (path: string, method = 'GET'): Asked => by(web, { path, method, host: 'app.example' });
+  const ofPaths = policyFrom({ allow: [WEB], deny: [{ peer: WEB, paths: ['/**'] }] });
+
+  assert.equal(await ask(of('*', 'OPTIONS')), 'OK');
+  for (policy of [policy, ofPaths, policyOf(WEB)]) {
+    // An application takes the host of an absolute form for the one that it is asked for, whatever Host says.
+    for (const path of ['http://admin.example/x', 'admin.example/x', '', '?x', '*'])
+      assert.equal(await ask(of(path)), '3 400 scute: the path is not one that is forwarded', path);
+    assert.match(await ask(of('*?x', 'OPTIONS')), /^3 400 scute: /);
+  }
+});
+
+test('the bytes of a path are judged, not what Envoy makes of those that are no text', async (t) => {
+  const { ask } = await startStage(t, policyFrom({ allow: [WEB], deny: [{ peer: WEB, paths: ['/secret'] }] }));
+  const asked = (path: string, raw?: string): Promise<string> =>
+    ask(by(web, { path, ...(raw !== undefined && { raw: { ':path': raw } }) }));
+
+  // Envoy writes "!" for each byte that is no UTF-8.
+  assert.equal(await asked('/secr!et', '/secr\xffet'), '3 400 scute: the path is not one that is forwarded');
+  assert.match(await asked('/secr!et'), /^3 400 scute: the path has a "!"/);
+  assert.equal(await asked('/secr!et', '/secr!et'), 'OK');
+  assert.equal(await asked('/other?x=!'), 'OK');
+  assert.equal(await asked('/other', '/secret'), `7 403 scute: denied: ${WEB} may not do this`);
+});
+
 test('fields that say another request than was judged are removed where rules look at requests, however they are spelled', async (t) => {
   let policy = policyFrom({ allow: [{ peer: WEB, paths: ['/**'] }] });
   const { client } = await startStage(t, () => policy);
@@ -288,6 +316,27 @@ test('fields that say another request than was judged are removed where rules lo
   );
   policy = policyOf(WEB);
   assert.deepEqual(await removed({ x_original_url: '/admin' }), []);
+});
+
+test('fields that only read like those that say who the peer is are removed, whatever the rules look at', async (t) => {
+  const { client } = await startStage(t, policyOf(WEB), { listener: { spiffeIdHeader: 'X-Peer-Id' } });
+  const raw = {
+    'x-forwarded-client-cert': 'Hash=0',
+    'x_forwarded_client-cert': `URI=${WEB}`,
+    'x.forwarded.client.cert': `URI=${WEB}`,
+    'x-peer-id': WEB,
+    'x~peer_id': BATCH,
+    'x-peer-ids': '1',
+  };
+
+  const { response } = await callCheck(client, encodeCheck(checkOf({ ...by(web, { raw }), listener: 'api' })));
+
+  assert.equal(response?.httpResponse.case, 'okResponse');
+  assert.deepEqual(response.httpResponse.value.headersToRemove.toSorted(), [
+    'x.forwarded.client.cert',
+    'x_forwarded_client-cert',
+    'x~peer_id',
+  ]);
 });
 
 test('a check of a connection is let pass only where every request would be', async (t) => {
@@ -394,6 +443,38 @@ test('what is no check ends with a status, is counted and told once, and the nex
     lines.map(({ reason }) => reason),
     ['bad_check', 'check_size'],
   );
+});
+
+test('a call with no check in it, or with two, is refused as what is no check', async (t) => {
+  const { client, ask, sds } = await startStage(t, policyOf(WEB));
+  const check = encodeCheck(checkOf({ ...by(web), listener: 'api' }));
+  for (const checks of [[], [check, check]]) {
+    const call = openRaw(client, CHECK);
+    const ended = new Promise<{ readonly code: number }>((resolve) => call.on('status', resolve));
+    call.on('error', () => undefined);
+    for (const each of checks) call.write(each);
+    call.end();
+    assert.equal((await ended).code, 3);
+  }
+
+  assert.equal(await ask(by(web)), 'OK');
+  assert.equal(sds.metrics.checks.refused.bad_check, 2);
+  assert.equal(sds.log().filter(({ message }) => message === 'check answered').length, 1);
+  await eventually(() => assert.equal(sds.metrics.checks.open, 0));
+});
+
+test('a fault while a check is judged lets nobody pass, is told, and ends nothing', async (t) => {
+  let fault: Error | undefined = new Error('out of order');
+  const notReady = (): undefined => {
+    if (fault !== undefined) throw fault;
+  };
+  const { ask, sds } = await startStage(t, policyOf(WEB), { listener: { notReady } });
+
+  assert.equal(await ask(by(web)), 'gRPC 13');
+  assert.equal(sds.metrics.checks.refused.internal_error, 1);
+  assert.equal(sds.log().at(-1)?.['detail'], 'the check could not be judged: out of order');
+  fault = undefined;
+  assert.equal(await ask(by(web)), 'OK');
 });
 
 test('one check too many is refused at once, of a connection and of all; the limits of secrets do not count checks', async (t) => {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { rename, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage } from 'node:http';
+import { connect as connectHttp2, type IncomingHttpHeaders } from 'node:http2';
 import { Agent, request } from 'node:https';
 import { createServer as createTcpServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -14,7 +15,7 @@ import { startDevDomain } from '../support/dev-domain.ts';
 import { codeBlocks } from '../support/documents.ts';
 import { eventually } from '../support/eventually.ts';
 import { createTestAuthority } from '../support/pki.ts';
-import { policyOf } from '../support/policies.ts';
+import { policyFrom, policyOf } from '../support/policies.ts';
 import { startScute, useScute, type LogLine, type ScuteOptions, type ScuteProcess } from '../support/scute-process.ts';
 import { startSds } from '../support/sds.ts';
 import { heldSnapshot, svidOf } from '../support/snapshots.ts';
@@ -70,6 +71,15 @@ async function raw(port: number, { chainPem, keyPem }: Svid, head: string): Prom
   socket.once('secureConnect', () => socket.write(Buffer.from(`${head}\r\nHost: app.example\r\nConnection: close\r\n\r\n`, 'latin1')));
   await once(socket, 'close');
   return reply.split('\r\n')[0] ?? '';
+}
+
+/** One request over HTTP/2, and its status. */
+async function overHttp2(t: TestContext, port: number, { chainPem, keyPem }: Svid, path: string): Promise<unknown> {
+  const session = connectHttp2(`https://127.0.0.1:${port}`, { rejectUnauthorized: false, cert: chainPem, key: keyPem });
+  t.after(() => session.destroy());
+  const stream = session.request({ ':authority': 'app.example', ':path': path });
+  const [head] = (await once(stream, 'response')) as [IncomingHttpHeaders];
+  return head[':status'];
 }
 
 interface Seen {
@@ -183,14 +193,18 @@ test(
       'x-http-method-override': 'DELETE',
       'x-original-url': '/items/secret/1',
       'x-rewrite-url': '/items/secret/1',
+      'x.original~url': '/items/secret/1',
+      'x.forwarded~client-cert': `URI=${BATCH}`,
       'x-kept': '1',
     };
     assert.equal((await web('/items/a%7cb?%2e%2e', { headers })).status, 200);
     const [seen] = application.seen;
     assert.equal(seen?.url, '/items/a%7cb?%2e%2e');
     assert.deepEqual(
-      Object.keys(seen?.headers ?? {}).filter((name) => /override|url|kept/.test(name)),
-      ['x-kept'],
+      Object.keys(seen?.headers ?? {})
+        .filter((name) => /override|url|kept|cert/.test(name))
+        .toSorted(),
+      ['x-forwarded-client-cert', 'x-kept'],
     );
   },
 );
@@ -269,8 +283,11 @@ const own = createTestAuthority({ trustDomain: 'example.org' });
 const partner = createTestAuthority({ trustDomain: 'partner.example' });
 
 /** An Envoy, made of what `scute envoy` prints and `edit` makes of it, that asks this very process. */
-async function startBesideSds(t: TestContext, edit: (listener: PrintedListener, bootstrap: Printed) => void) {
-  const policy = policyOf('spiffe://example.org/**');
+async function startBesideSds(
+  t: TestContext,
+  edit: (listener: PrintedListener, bootstrap: Printed) => void,
+  policy = policyOf('spiffe://example.org/**'),
+) {
   const sds = await startSds(t, { listeners: new Map([['app', { policy, notReady: () => undefined }]]) });
   sds.publish(heldSnapshot([svidOf(own, API)], [own, partner]));
   const application = await startApplication(t);
@@ -359,6 +376,25 @@ test('a peer below an intermediate is judged by the chain that Envoy shows', nee
     200,
   );
   assert.deepEqual(reasons(sds), [undefined, undefined]);
+});
+
+test('bytes of a path that are no text, which Envoy would show as another path, are judged as they go on', needs('envoy'), async (t) => {
+  const { sds, application, port } = await startBesideSds(
+    t,
+    () => undefined,
+    policyFrom({ allow: ['spiffe://example.org/**'], deny: [{ peer: 'spiffe://example.org/**', paths: ['/secret'] }] }),
+  );
+  const web = own.issue({ id: WEB });
+
+  assert.equal(await overHttp2(t, port, web, '/secr\xffet'), 400);
+  assert.equal(await overHttp2(t, port, web, '/secr!et'), 200);
+  assert.equal(await overHttp2(t, port, web, '/secret'), 403);
+
+  assert.deepEqual(reasons(sds), ['bad_request', undefined, 'denied']);
+  assert.deepEqual(
+    application.seen.map(({ url }) => url),
+    ['/secr!et'],
+  );
 });
 
 test('what the documents show of the filter makes an Envoy ask', needs('envoy'), async (t) => {

@@ -20,14 +20,23 @@ export interface Asked {
   readonly leaf?: Uint8Array | undefined;
   readonly listener?: string | undefined;
   /** Undefined: of a connection. */
-  readonly http?: { readonly method?: string; readonly path?: string; readonly host?: string; readonly headers?: Record<string, string> };
+  readonly http?: {
+    readonly method?: string;
+    readonly path?: string;
+    readonly host?: string;
+    readonly headers?: Record<string, string>;
+    /** As with `encode_raw_headers`: names and values in bytes, one character each. */
+    readonly raw?: Readonly<Record<string, string>>;
+  };
 }
 
 export function checkOf({ leaf, listener, http }: Asked): MessageInitShape<typeof CheckRequestSchema> {
+  const { raw, ...said } = http ?? {};
+  const headerMap = raw && { headers: Object.entries(raw).map(([key, value]) => ({ key, rawValue: Buffer.from(value, 'latin1') })) };
   return {
     attributes: {
       source: { certificate: leaf === undefined ? '' : asEnvoySays(leaf) },
-      request: { ...(http && { http: { method: 'GET', path: '/', host: 'app', ...http } }) },
+      request: { ...(http && { http: { method: 'GET', path: '/', host: 'app', ...said, ...(headerMap && { headerMap }) } }) },
       contextExtensions: listener === undefined ? {} : { listener },
     },
   };
