@@ -12,7 +12,7 @@ import type { PeerRefusal } from '../spiffe/verify.ts';
 import { authenticateAgain, revocationBesides, type ProvenPeer } from '../tls/peer.ts';
 import type { CloseReason } from '../telemetry/records.ts';
 import { noteYoungBytes } from '../transport/garbage.ts';
-import type { Draining, Session } from '../forward/session.ts';
+import type { Draining, Grounds, Session } from '../forward/session.ts';
 import type { Turns } from './turns.ts';
 
 export interface ConnectionRules extends LiveRules {
@@ -52,6 +52,7 @@ export class Connections {
   #timer: Timer | undefined;
   #sweepMs = LONGEST_SWEEP_MS;
   #judging = 0;
+  #grounds: Grounds | undefined;
   #whenEmpty: (() => void) | undefined;
 
   constructor({ clock, turns, rules, denyList }: ConnectionsOptions) {
@@ -95,14 +96,13 @@ export class Connections {
    */
   judgeAgain(snapshot: IdentitySnapshot, policy: Policy): void {
     const round = ++this.#judging;
-    const denyList = this.#denyList();
     const rules = this.#rules();
-    const ownIds = snapshot.kind === 'held' ? new Set(snapshot.svids.map((svid) => svid.id)) : undefined;
+    const grounds = this.grounds(snapshot, rules);
     // Connections of one peer share what it proved.
     const refusals = new Map<ProvenPeer, PeerRefusal | undefined>();
     const refusal = (proven: ProvenPeer): PeerRefusal | undefined => {
       if (refusals.has(proven)) return refusals.get(proven);
-      const found = refusalOf(proven, snapshot, this.#clock.now(), denyList, rules);
+      const found = refusalOf(proven, snapshot, this.#clock.now(), grounds);
       refusals.set(proven, found);
       noteYoungBytes(JUDGED_BYTES);
       return found;
@@ -115,7 +115,7 @@ export class Connections {
     };
     const judgeOne = (session: Session): void => {
       if (session.ended) return;
-      this.#judge(session, { rules, ownIds, refusal, judge, denyList });
+      this.#judge(session, { rules, grounds, refusal, judge });
       // The last place: it was judged just now. A dismissed one leaves the set when it is closed.
       if (this.#live.delete(session)) this.#live.add(session);
     };
@@ -123,20 +123,35 @@ export class Connections {
     this.#turns.begin([...this.#live], judgeOne, () => round === this.#judging);
   }
 
-  #judge(session: Session, { rules, ownIds, refusal, judge, denyList }: Judges): void {
+  /**
+   * What peers are judged by now, besides the policy and the time: the same object for as long as none of it changes. `snapshot` is the
+   * newest.
+   */
+  grounds(snapshot: IdentitySnapshot, { onAuthorityRemoved }: Pick<LiveRules, 'onAuthorityRemoved'>): Grounds {
+    const { generation } = snapshot;
+    const denyList = this.#denyList();
+    const known = this.#grounds;
+    if (known?.generation === generation && known.denyList === denyList && known.onAuthorityRemoved === onAuthorityRemoved) return known;
+    const ownIds = new Set(snapshot.kind === 'held' ? snapshot.svids.map((svid) => svid.id) : []);
+    this.#grounds = { generation, denyList, onAuthorityRemoved, ownIds };
+    return this.#grounds;
+  }
+
+  #judge(session: Session, { rules, grounds, refusal, judge }: Judges): void {
     const { proven, ownId, isToldOnly } = session;
     if (proven === undefined || ownId === undefined) return;
-    if (ownIds?.has(ownId) !== true) {
-      this.#dismiss(session, 'identity_withdrawn', `the Workload API no longer gives us ${ownId}`);
+    if (!grounds.ownIds.has(ownId)) {
+      this.#dismiss(session, 'identity_withdrawn', withdrawn(ownId));
       return;
     }
-    const refused = refusal(proven);
-    const onRefusal = refused === undefined ? 'unsafeKeep' : remedyOf(refused, rules);
+    // Who was judged by these already is asked about the policy alone.
+    const refused = session.judgedBy === grounds ? undefined : refusal(proven);
+    const onRefusal = refused === undefined ? 'unsafeKeep' : remedyOf(refused, grounds);
     if (refused !== undefined && onRefusal === 'close') {
       this.#dismiss(session, closeReasonFor(refused.problem), refused.detail);
       return;
     }
-    session.clearedBy = denyList;
+    session.judgedBy = grounds;
     // Who is here to be told that it is not allowed must still be who it was: a later list may admit it on this very connection.
     // A request may have been denied before the sweep came to its connection, on which others are answered still: that is no excuse.
     const verdict = isToldOnly ? undefined : judge(proven.authenticated.id);
@@ -262,11 +277,10 @@ export class Connections {
 
 interface Judges {
   readonly rules: ConnectionRules;
-  readonly ownIds: ReadonlySet<string> | undefined;
+  readonly grounds: Grounds;
   /** Why a peer would not be authenticated now. */
   readonly refusal: (proven: ProvenPeer) => PeerRefusal | undefined;
   readonly judge: (peer: SpiffeId) => Verdict;
-  readonly denyList: DenyList;
 }
 
 interface ExpiryDue {
@@ -292,8 +306,7 @@ export function refusalOf(
   proven: ProvenPeer,
   snapshot: IdentitySnapshot,
   nowMs: number,
-  denyList: DenyList,
-  { onAuthorityRemoved }: LiveRules,
+  { denyList, onAuthorityRemoved }: Grounds,
 ): PeerRefusal | undefined {
   const again = authenticateAgain(proven, snapshot, nowMs, denyList);
   if (again.ok) return undefined;
@@ -303,13 +316,18 @@ export function refusalOf(
 }
 
 /** What is to be done with the connection of a peer that would not be authenticated now. */
-export function remedyOf({ problem }: PeerRefusal, { onAuthorityRemoved }: LiveRules): LiveRules['onAuthorityRemoved'] {
+export function remedyOf({ problem }: PeerRefusal, { onAuthorityRemoved }: Grounds): LiveRules['onAuthorityRemoved'] {
   return problem === 'revoked' ? 'close' : onAuthorityRemoved;
 }
 
 /** Why a connection ends whose peer would not be authenticated now. */
 export function closeReasonFor(problem: PeerProblem): CloseReason {
   return problem === 'revoked' ? 'revoked' : 'authority_removed';
+}
+
+/** Why nobody is talked to any more as `ownId`. */
+export function withdrawn(ownId: SpiffeId): string {
+  return `the Workload API no longer gives us ${ownId}`;
 }
 
 function denialOf({ peer, rule }: Verdict): string {
