@@ -184,7 +184,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       return;
     }
     session.because(reason, detail);
-    if (this.#isUnderWay) this.#drop();
+    // A client that reads no more has not been sent all of the response before.
+    if (this.#isUnderWay || this.#isFull) this.#drop();
     else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
     else this.#closeDownstream(ANSWER_GRACE_MS);
   }

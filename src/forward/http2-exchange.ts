@@ -42,7 +42,7 @@ export interface ExchangeContext {
   /** Nothing more happens. Called once. */
   over(exchange: Exchange, record: RequestRecord): void;
   /** Node is done with the stream: what was written to it was sent, or is lost. */
-  streamClosed(): void;
+  streamClosed(exchange: Exchange): void;
 }
 
 /** Interim responses (1xx) to one request; a client that does not read would have us hold them. */
@@ -111,7 +111,7 @@ export class Exchange implements Asker, DeadlineSink {
     stream.on('aborted', () => this.#leave());
     stream.on('close', () => {
       this.#leave();
-      this.#context.streamClosed();
+      this.#context.streamClosed(this);
     });
     // It may have been reset before anybody looked at it.
     if (stream.destroyed || stream.aborted) {

@@ -86,6 +86,8 @@ class Http2Forwarder implements ExchangeContext {
   /** Those under way; and the streams that Node has open, of which some may only be sent still. */
   readonly #exchanges = new Set<Exchange>();
   #openStreams = 0;
+  /** Whose responses are handed over and may not have been sent yet: a client that gives no window holds them up. */
+  readonly #unsent = new Set<Exchange>();
   readonly #responses: DeadlineQueue<Exchange>;
   readonly #idle: DeadlineQueue<Exchange>;
   #native: NativeStream | undefined;
@@ -132,7 +134,7 @@ class Http2Forwarder implements ExchangeContext {
     session.drop = () => this.#drop();
     session.dismiss = (reason, detail) => {
       session.because(reason, detail);
-      if (this.#exchanges.size > 0) this.#drop();
+      if (this.#exchanges.size > 0 || this.#unsent.size > 0) this.#drop();
       else this.#end(CLOSE_GRACE_MS);
     };
     // Requests that are on their way are refused by the GOAWAY, which says so: Node cannot announce the end before it.
@@ -192,12 +194,14 @@ class Http2Forwarder implements ExchangeContext {
     this.#exchanges.delete(exchange);
     this.#responses.delete(exchange);
     this.#idle.delete(exchange);
+    if (record.result === 'forwarded') this.#unsent.add(exchange);
     this.#account();
     this.#options.requestFinished(record);
   }
 
-  streamClosed(): void {
+  streamClosed(exchange: Exchange): void {
     this.#openStreams--;
+    this.#unsent.delete(exchange);
     // Who is denied has had an answer by now: Node puts GOAWAY ahead of what is not sent yet, and some clients (python-hyper's
     // h2) take nothing after it.
     if (this.#ending || (this.#isDenied && this.#openStreams === 0)) this.#endWithStreams();

@@ -8,7 +8,9 @@ import { systemClock, type Clock } from '../../src/lib/clock.ts';
 import { API, presented, startInbound, WEB } from '../support/data-path.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
-import { startHttpApplication } from '../support/http-stage.ts';
+import { startHttpApplication, startHttpInbound, startRawApplication } from '../support/http-stage.ts';
+import { frame, GET, headers, HEADERS, settings, uint32, WINDOW_UPDATE } from '../support/http2-frames.ts';
+import { startFrames } from '../support/http2-stage.ts';
 import { tlsClient } from '../support/tls-peer.ts';
 
 const CONNECTIONS = 100;
@@ -66,4 +68,22 @@ test('a request that comes after its peer lost its authority is not forwarded, t
     assert.equal(await sidecar.metric('scute_tcp_close_total', { listener: 'in', reason: 'authority_removed' }), CONNECTIONS),
   );
   assert.equal(forwarded, 0);
+});
+
+test('of a response that waits for the window of a peer, nothing is sent once that is denied', async (t) => {
+  const application = await startRawApplication(t, (received) =>
+    received.endsWith('\r\n\r\n') ? 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret' : undefined,
+  );
+  const stage = await startHttpInbound(t, application.address);
+  // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113, section 6.5.2).
+  const line = await startFrames(stage, settings([4, 0]), headers(1, GET));
+  await line.until(({ type, stream }) => type === HEADERS && stream === 1);
+  await eventually(() => assert.ok(stage.sidecar.log().some(({ result }) => result === 'forwarded')));
+
+  await stage.sidecar.reload(stage.with({ protocol: 'http', allow: [API] }));
+  line.send(frame(WINDOW_UPDATE, 0, 1, uint32(100)));
+  await line.over();
+
+  assert.equal(line.stream(1).body, '');
+  assert.equal((await stage.sidecar.connection())['close_reason'], 'policy');
 });
