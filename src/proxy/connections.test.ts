@@ -244,3 +244,57 @@ test('who was kept without an authority is closed when that is kept no longer, t
   assert.equal(session.record(systemClock).closeReason, 'authority_removed');
   await nextTurn();
 });
+
+test('those that are due wait for their turn once, however many sweeps find them', async () => {
+  const clock = new FakeClock();
+  const connections = connectionsOf(clock, { onPeerExpiry: 'close' });
+  for (let made = 0; made < 100; made++) {
+    const session = new Session('due', 0);
+    session.peerExpiresAtMs = clock.now() + 500;
+    session.drop = () => {
+      session.end();
+      connections.delete(session);
+    };
+    connections.add(session);
+  }
+
+  clock.advance(5000);
+
+  // 32 each: in this one, and in three more.
+  for (let turn = 0; turn < 3; turn++) await nextTurn();
+  assert.equal(connections.size, 0);
+});
+
+test('who is about to drain is not counted by a second request to drain it', async () => {
+  const authority = createTestAuthority();
+  const snapshot = heldSnapshot([svidOf(authority, 'spiffe://example.org/us')], [authority]);
+  const connections = connectionsOf(new FakeClock());
+  for (let made = 0; made < 100; made++) provenSession(connections, snapshot, authority, 'web');
+  const drained = (): number => connections.drainPeers(() => true, 'asked');
+
+  assert.deepEqual([drained(), drained()], [100, 0]);
+  for (let turn = 0; turn < 4; turn++) await nextTurn();
+  assert.equal(drained(), 0);
+  assert.ok([...connections.sessions].every(({ draining }) => draining?.reason === 'drain_requested'));
+});
+
+test('those that are left at the deadline are dropped in turns, and counted', async () => {
+  const connections = connectionsOf(new FakeClock());
+  let dropped = 0;
+  for (let made = 0; made < 100; made++) {
+    const session = new Session('left', 0);
+    session.drop = () => {
+      dropped++;
+      session.end();
+      connections.delete(session);
+    };
+    connections.add(session);
+  }
+
+  const over = connections.drain(AbortSignal.abort());
+
+  assert.equal(dropped, 32);
+  await nextTurn();
+  assert.equal(dropped, 64);
+  assert.equal(await over, 100);
+});

@@ -53,6 +53,9 @@ export class Connections {
   #sweepMs = LONGEST_SWEEP_MS;
   #judging = 0;
   #grounds: Grounds | undefined;
+  /** Those that wait for their turn to be drained, or to be ended by a sweep: nobody waits twice. */
+  readonly #toDrain = new Set<Session>();
+  readonly #due = new Set<Session>();
   #whenEmpty: (() => void) | undefined;
 
   constructor({ clock, turns, rules, denyList }: ConnectionsOptions) {
@@ -171,14 +174,18 @@ export class Connections {
   }
 
   /**
-   * Drains those of peers that `isMeant`, which are as welcome as before. Returns how many begin to, at once or in turns: whoever drains already
-   * is not among them.
+   * Drains those of peers that `isMeant`, which are as welcome as before. Returns how many begin to, at once or in turns: whoever drains already,
+   * or is about to, is not among them.
    */
   drainPeers(isMeant: (peer: SpiffeId) => boolean, detail: string): number {
-    const meant = [...this.#live].filter(({ proven, draining }) => {
-      return proven !== undefined && (draining?.endsAtMs ?? Infinity) === Infinity && isMeant(proven.authenticated.id);
+    const meant = [...this.#live].filter((session) => {
+      const { proven, draining } = session;
+      if (proven === undefined || this.#toDrain.has(session)) return false;
+      return (draining?.endsAtMs ?? Infinity) === Infinity && isMeant(proven.authenticated.id);
     });
+    for (const session of meant) this.#toDrain.add(session);
     this.#turns.begin(meant, (session) => {
+      this.#toDrain.delete(session);
       if (!session.ended && session.proven !== undefined) this.#drain(session, 'drain_requested', detail, true);
     });
     return meant.length;
@@ -205,8 +212,9 @@ export class Connections {
 
   /** Resolves to the number of connections that had to be dropped: none, if all ended before `deadline` aborted. */
   async drain(deadline: AbortSignal): Promise<number> {
-    this.#turns.begin([...this.#live], (session) => session.wind());
-    if (this.#live.size > 0 && !deadline.aborted) {
+    const isInTime = (): boolean => !deadline.aborted;
+    if (isInTime()) this.#turns.begin([...this.#live], (session) => session.wind(), isInTime);
+    if (this.#live.size > 0 && isInTime()) {
       await new Promise<void>((resolve) => {
         const finish = (): void => {
           deadline.removeEventListener('abort', late);
@@ -219,10 +227,15 @@ export class Connections {
         deadline.addEventListener('abort', late, { once: true });
       });
     }
-    const rest = [...this.#live];
-    for (const session of rest) drop(session, 'shutdown', 'still open at the drain deadline');
+    let dropped = 0;
+    const dropOne = (session: Session): void => {
+      if (session.ended) return;
+      dropped++;
+      drop(session, 'shutdown', 'still open at the drain deadline');
+    };
+    await new Promise<void>((resolve) => this.#turns.begin([...this.#live], dropOne, undefined, resolve));
     this.#timer?.cancel();
-    return rest.length;
+    return dropped;
   }
 
   #arm(): void {
@@ -247,6 +260,7 @@ export class Connections {
     const oldestStartMs = maxLifetimeMs === undefined ? -Infinity : monotonicMs - maxLifetimeMs;
     const due: [Session, () => void][] = [];
     for (const session of this.#live) {
+      if (this.#due.has(session)) continue;
       const { draining } = session;
       const expiry = expiryDue(session, rules, nowMs);
       if (draining !== undefined && draining.endsAtMs <= monotonicMs) due.push([session, () => cut(session, draining)]);
@@ -257,8 +271,13 @@ export class Connections {
         due.push([session, () => drop(session, 'idle_timeout', `no byte moved for ${idleTimeoutMs} ms`)]);
       }
     }
+    if (due.length === 0) return;
     // To look at all takes a fraction of a millisecond, and to end them much longer.
-    if (due.length > 0) this.#turns.begin(due, ([session, end]) => void (session.ended || end()));
+    for (const [session] of due) this.#due.add(session);
+    this.#turns.begin(due, ([session, end]) => {
+      this.#due.delete(session);
+      if (!session.ended) end();
+    });
   }
 
   #expire(session: Session, { side, onExpiry }: ExpiryDue): void {
