@@ -33,7 +33,7 @@ export interface ExchangeContext {
   readonly judge: RequestJudge;
   readonly head: Http2Head;
   readonly connections: ApplicationConnections;
-  /** Bytes moved, on this stream or for it. */
+  /** Bytes are about to move, on this stream or for it: afterwards it may be over. */
   active(exchange: Exchange): void;
   /** The request is whole, or stands still: the application has so long to answer. */
   awaits(exchange: Exchange): void;
@@ -334,11 +334,11 @@ export class Exchange implements Asker, DeadlineSink {
   }
 
   #bodyCame(chunk: Buffer): void {
+    this.#context.active(this);
     if (this.#stage === 'over') return;
     this.#received += chunk.length;
     this.#requestBytes += chunk.length;
     noteYoungBytes(chunk.length);
-    this.#context.active(this);
     this.#deadlines?.bodyRead(chunk.length);
     // Written beyond what is announced, it would be the next request.
     if (this.#received > (this.#announced ?? Infinity)) this.#fail(400, 'bad_request', 'the body is longer than Content-Length says');
@@ -429,6 +429,7 @@ export class Exchange implements Asker, DeadlineSink {
     this.#response = response;
     this.#forgetRequest();
     response.on('error', nothing);
+    this.#context.active(this);
     if (this.#stage !== 'asking') {
       response.destroy();
       return;
@@ -470,10 +471,10 @@ export class Exchange implements Asker, DeadlineSink {
   }
 
   #responseCame(chunk: Buffer): void {
+    this.#context.active(this);
     if (this.#stage !== 'responding') return;
     this.#responseBytes += chunk.length;
     noteYoungBytes(chunk.length);
-    this.#context.active(this);
     if (this.#awaited !== undefined && (this.#awaited -= chunk.length) === 0) {
       this.#stream.end(chunk);
       this.#responseDone();

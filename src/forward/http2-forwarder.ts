@@ -17,15 +17,14 @@ import {
 } from './http2-engine.ts';
 import { Exchange, type ExchangeContext } from './http2-exchange.ts';
 import { Http2Head } from '../http2/head.ts';
-import type { Session } from './session.ts';
+import type { Session, Ticker } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
 
 export interface Http2ForwardOptions {
   readonly downstream: SecureConnection;
   readonly session: Session;
   readonly counters: ListenerCounters;
-  /** The present tick of the idle clock. */
-  readonly ticker: { readonly tick: number };
+  readonly ticker: Ticker;
   readonly clock: Clock;
   readonly limits: HttpLimits;
   /** Requests at once, and connections to the application. */
@@ -176,7 +175,9 @@ class Http2Forwarder implements ExchangeContext {
   // ——— what exchanges tell ———
 
   active(exchange: Exchange): void {
-    this.session.lastActiveTick = this.#options.ticker.tick;
+    const { ticker } = this.#options;
+    ticker.lets(this.session);
+    this.session.lastActiveTick = ticker.tick;
     this.#account();
     // Of one that is over, the rest is sent.
     if (this.#exchanges.has(exchange)) this.#idle.set(exchange);

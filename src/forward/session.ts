@@ -37,6 +37,17 @@ export interface Grounds extends Pick<LiveRules, 'onAuthorityRemoved'> {
   readonly ownIds: ReadonlySet<SpiffeId>;
 }
 
+/** What forwarders ask at each chunk. */
+export interface Ticker {
+  /** The present tick of the idle clock. */
+  readonly tick: number;
+  /**
+   * Judges the session by a policy that is newer than its last verdict, if its turn has not come yet; false if that ended it. What is under
+   * way of it may have been ended besides.
+   */
+  lets(session: Session): boolean;
+}
+
 /** One connection through a listener, from accept to its log line. The listener fills it in as it learns. */
 export class Session {
   readonly id = ++lastId;
@@ -56,6 +67,8 @@ export class Session {
   proven: ProvenPeer | undefined;
   /** By what the peer was judged last, and let be. */
   judgedBy: Grounds | undefined;
+  /** In which round of judging it was judged last. */
+  judgedIn = 0;
   /** The SPIFFE ID that we presented. */
   ownId: SpiffeId | undefined;
   /** Wall times at which what the peer proved itself with, and what we presented to it, expires. */

@@ -12,7 +12,7 @@ import type { PeerRefusal } from '../spiffe/verify.ts';
 import { authenticateAgain, revocationBesides, type ProvenPeer } from '../tls/peer.ts';
 import type { CloseReason } from '../telemetry/records.ts';
 import { noteYoungBytes } from '../transport/garbage.ts';
-import type { Draining, Grounds, Session } from '../forward/session.ts';
+import type { Draining, Grounds, Session, Ticker } from '../forward/session.ts';
 import type { Turns } from './turns.ts';
 
 export interface ConnectionRules extends LiveRules {
@@ -41,7 +41,7 @@ const LONGEST_SWEEP_MS = 1000;
 const SHORTEST_SWEEP_MS = 10;
 
 /** The live connections of one listener: their age and idleness, judging them again, and draining them. */
-export class Connections {
+export class Connections implements Ticker {
   /** Counts sweeps; sessions note it when a byte moves, which costs less than asking a clock. */
   tick = 0;
   readonly #clock: Clock;
@@ -52,6 +52,8 @@ export class Connections {
   #timer: Timer | undefined;
   #sweepMs = LONGEST_SWEEP_MS;
   #judging = 0;
+  /** The round that is under way. */
+  #round: Judges | undefined;
   #grounds: Grounds | undefined;
   /** Those that wait for their turn to be drained, or to be ended by a sweep: nobody waits twice. */
   readonly #toDrain = new Set<Session>();
@@ -116,14 +118,30 @@ export class Connections {
       verdicts.set(peer, verdict);
       return verdict;
     };
+    const judges = { round, rules, grounds, refusal, judge };
+    this.#round = judges;
     const judgeOne = (session: Session): void => {
       if (session.ended) return;
-      this.#judge(session, { rules, grounds, refusal, judge });
+      if (session.judgedIn !== round) this.#judge(session, judges);
       // The last place: it was judged just now. A dismissed one leaves the set when it is closed.
       if (this.#live.delete(session)) this.#live.add(session);
     };
     // Whoever is admitted from now on was judged by these very rules, or newer ones.
-    this.#turns.begin([...this.#live], judgeOne, () => round === this.#judging);
+    this.#turns.begin(
+      [...this.#live],
+      judgeOne,
+      () => round === this.#judging,
+      () => {
+        if (this.#round === judges) this.#round = undefined;
+      },
+    );
+  }
+
+  lets(session: Session): boolean {
+    const judges = this.#round;
+    if (judges === undefined || session.judgedIn === judges.round || session.ended) return true;
+    // To verify certificates takes too long to do it for everybody at once.
+    return session.judgedBy !== judges.grounds || this.#judge(session, judges);
   }
 
   /**
@@ -140,19 +158,21 @@ export class Connections {
     return this.#grounds;
   }
 
-  #judge(session: Session, { rules, grounds, refusal, judge }: Judges): void {
+  /** False if it was ended. */
+  #judge(session: Session, { round, rules, grounds, refusal, judge }: Judges): boolean {
+    session.judgedIn = round;
     const { proven, ownId, isToldOnly } = session;
-    if (proven === undefined || ownId === undefined) return;
+    if (proven === undefined || ownId === undefined) return true;
     if (!grounds.ownIds.has(ownId)) {
       this.#dismiss(session, 'identity_withdrawn', withdrawn(ownId));
-      return;
+      return false;
     }
     // Who was judged by these already is asked about the policy alone.
     const refused = session.judgedBy === grounds ? undefined : refusal(proven);
     const onRefusal = refused === undefined ? 'unsafeKeep' : remedyOf(refused, grounds);
     if (refused !== undefined && onRefusal === 'close') {
       this.#dismiss(session, closeReasonFor(refused.problem), refused.detail);
-      return;
+      return false;
     }
     session.judgedBy = grounds;
     // Who is here to be told that it is not allowed must still be who it was: a later list may admit it on this very connection.
@@ -160,7 +180,7 @@ export class Connections {
     const verdict = isToldOnly ? undefined : judge(proven.authenticated.id);
     if (verdict?.allowed === false && rules.onPolicyChange === 'close') {
       this.#dismiss(session, 'policy', denialOf(verdict));
-      return;
+      return false;
     }
     // It may ask for something still, and not for what is under way.
     const hasDenied = verdict?.allowed === true && rules.onPolicyChange !== 'unsafeKeep' && session.hasDenied();
@@ -171,6 +191,7 @@ export class Connections {
       if (verdict?.allowed === false) this.#drain(session, 'policy', denialOf(verdict), false);
       else if (ofRequest !== undefined) this.#drain(session, 'policy', ofRequest, true);
     }
+    return true;
   }
 
   /**
@@ -295,6 +316,7 @@ export class Connections {
 }
 
 interface Judges {
+  readonly round: number;
   readonly rules: ConnectionRules;
   readonly grounds: Grounds;
   /** Why a peer would not be authenticated now. */

@@ -27,7 +27,7 @@ import type { FileAccount, FileBudget } from '../transport/file-budget.ts';
 import { Gate } from './gate.ts';
 import { Fields } from '../http1/fields.ts';
 import { brokenProblem } from '../forward/outcome.ts';
-import { Session } from '../forward/session.ts';
+import { Session, type Ticker } from '../forward/session.ts';
 import { forwardBytes, type Side } from '../forward/tcp-forwarder.ts';
 import type { Turns } from './turns.ts';
 import type { WaitingRoom } from './waiting-room.ts';
@@ -349,7 +349,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   }
 
   /** Read on each chunk by whoever forwards. */
-  protected get ticker(): { readonly tick: number } {
+  protected get ticker(): Ticker {
     return this.#connections;
   }
 

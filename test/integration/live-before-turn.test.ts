@@ -1,6 +1,7 @@
 /** Connections of `protocol: http` that are to be judged again and have not had their turn yet. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { TLSSocket } from 'node:tls';
@@ -9,8 +10,21 @@ import { API, presented, startInbound, WEB } from '../support/data-path.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
 import { startHttpApplication, startHttpInbound, startRawApplication } from '../support/http-stage.ts';
-import { frame, GET, headers, HEADERS, settings, uint32, WINDOW_UPDATE } from '../support/http2-frames.ts';
+import {
+  DATA,
+  END_HEADERS,
+  frame,
+  GET,
+  headers,
+  HEADERS,
+  PREFACE,
+  settings,
+  uint32,
+  WINDOW_UPDATE,
+  type Field,
+} from '../support/http2-frames.ts';
 import { startFrames } from '../support/http2-stage.ts';
+import { startTcpServer } from '../support/tcp.ts';
 import { tlsClient } from '../support/tls-peer.ts';
 
 const CONNECTIONS = 100;
@@ -87,3 +101,62 @@ test('of a response that waits for the window of a peer, nothing is sent once th
   assert.equal(line.stream(1).body, '');
   assert.equal((await stage.sidecar.connection())['close_reason'], 'policy');
 });
+
+const UPGRADE = 'GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n';
+const SWITCHED = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n';
+const POST = 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n';
+const POST_HEAD: readonly Field[] = [[':method', 'POST'], ...GET.slice(1)];
+/** How something gets under way, before which the peer says nothing more than that. */
+const UNDER_WAY = [
+  ['bytes of TCP', { protocol: 'tcp' }, undefined, '!', '?'],
+  ['an upload', { protocol: 'http' }, undefined, POST, '?'],
+  ['a WebSocket', { protocol: 'http' }, undefined, UPGRADE, '?'],
+  [
+    'an upload over HTTP/2',
+    { protocol: 'http' },
+    'h2',
+    Buffer.concat([PREFACE, settings(), headers(1, POST_HEAD, END_HEADERS)]),
+    frame(DATA, 0, 1, Buffer.from('?')),
+  ],
+] as const;
+
+for (const [what, listener, alpn, first, next] of UNDER_WAY) {
+  test(`of ${what} nothing passes in either direction once the peer is denied, though many others are judged first`, async (t) => {
+    const time = turnClock();
+    const open: Socket[] = [];
+    let passed = 0;
+    let came = 0;
+    const { address: to } = await startTcpServer(t, (socket) => {
+      socket.once('data', () => {
+        if (what === 'a WebSocket') socket.write(SWITCHED);
+        open.push(socket);
+        socket.on('data', (chunk: Buffer) => (passed += chunk.length));
+      });
+      socket.on('error', () => undefined);
+    });
+    const stage = await startInbound(t, to, { listener, sidecar: { clock: time.clock } });
+    const sockets: TLSSocket[] = [];
+    for (let made = 0; made < CONNECTIONS; made++) {
+      const socket = await stage.connect(alpn && { ALPNProtocols: [alpn] });
+      // Frames of HTTP/2 come without being asked for.
+      if (alpn === undefined) socket.on('data', (chunk: Buffer) => (came += chunk.length));
+      const switched = what === 'a WebSocket' ? once(socket, 'data') : undefined;
+      socket.write(first);
+      await eventually(() => assert.equal(open.length, made + 1));
+      await switched;
+      sockets.push(socket);
+    }
+    came = 0;
+    passed = 0;
+    time.slow = true;
+
+    await stage.sidecar.reload(stage.with({ ...listener, allow: [API] }));
+    for (const socket of sockets) socket.write(next);
+    for (const socket of open) socket.write('answer');
+
+    await eventually(async () =>
+      assert.equal(await stage.sidecar.metric('scute_tcp_close_total', { listener: 'in', reason: 'policy' }), CONNECTIONS),
+    );
+    assert.deepEqual([passed, came], [0, 0]);
+  });
+}
