@@ -5,6 +5,7 @@ import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { TLSSocket } from 'node:tls';
+import type { DevDomain } from '../../src/devdomain/dev-domain.ts';
 import { systemClock, type Clock } from '../../src/lib/clock.ts';
 import { API, presented, startInbound, WEB } from '../support/data-path.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
@@ -42,47 +43,51 @@ function turnClock(): { readonly clock: Clock; slow: boolean } {
   return it;
 }
 
-test('a request that comes after its peer lost its authority is not forwarded, though many others are judged first', async (t) => {
-  const time = turnClock();
-  const spiffe = await startDevDomain(t, { name: 'example.org', workloads: { web: [WEB], api: [API] } });
-  let forwarded = 0;
-  const application = await startHttpApplication(t, (_, response) => {
-    forwarded += 1;
-    response.end('!');
-  });
-  const { sidecar, address } = await startInbound(t, application.address, {
-    spiffe,
-    listener: { protocol: 'http' },
-    sidecar: { clock: time.clock },
-  });
-  const web = presented(await spiffe.issue(WEB));
-  const sockets: TLSSocket[] = [];
-  for (let made = 0; made < CONNECTIONS; made++) {
-    const socket = tlsClient(t, address, web);
-    socket.on('error', () => undefined);
-    socket.write('GET / HTTP/1.1\r\nHost: api\r\n\r\n');
-    await once(socket, 'data');
-    sockets.push(socket);
-  }
-  const trusted = (): unknown => sidecar.log().filter(({ message }) => message === 'identity updated').length;
-  const before = trusted();
-  await spiffe.rotateRoot('example.org');
-  await eventually(() => assert.notEqual(trusted(), before));
-  const updates = trusted();
-  forwarded = 0;
-  time.slow = true;
+const SNAPSHOTS = [
+  ['its peer lost its authority', (spiffe: DevDomain) => spiffe.retireRoots('example.org'), 'authority_removed'],
+  ['our identity was withdrawn', (spiffe: DevDomain) => spiffe.withdraw('api'), 'identity_withdrawn'],
+] as const;
 
-  const retired = spiffe.retireRoots('example.org');
-  // What waits for its turn is found in it.
-  while (trusted() === updates) await nextTurn();
-  for (const socket of sockets) socket.write('GET /after HTTP/1.1\r\nHost: api\r\n\r\n');
-  await retired;
+for (const [what, change, reason] of SNAPSHOTS)
+  test(`a request that comes after ${what} is not forwarded, though many others are judged first`, async (t) => {
+    const time = turnClock();
+    const spiffe = await startDevDomain(t, { name: 'example.org', workloads: { web: [WEB], api: [API] } });
+    let forwarded = 0;
+    const application = await startHttpApplication(t, (_, response) => {
+      forwarded += 1;
+      response.end('!');
+    });
+    const { sidecar, address } = await startInbound(t, application.address, {
+      spiffe,
+      listener: { protocol: 'http' },
+      sidecar: { clock: time.clock },
+    });
+    const web = presented(await spiffe.issue(WEB));
+    const sockets: TLSSocket[] = [];
+    for (let made = 0; made < CONNECTIONS; made++) {
+      const socket = tlsClient(t, address, web);
+      socket.on('error', () => undefined);
+      socket.write('GET / HTTP/1.1\r\nHost: api\r\n\r\n');
+      await once(socket, 'data');
+      sockets.push(socket);
+    }
+    const trusted = (): unknown => sidecar.log().filter(({ message }) => message.startsWith('identity ')).length;
+    const before = trusted();
+    await spiffe.rotateRoot('example.org');
+    await eventually(() => assert.notEqual(trusted(), before));
+    const updates = trusted();
+    forwarded = 0;
+    time.slow = true;
 
-  await eventually(async () =>
-    assert.equal(await sidecar.metric('scute_tcp_close_total', { listener: 'in', reason: 'authority_removed' }), CONNECTIONS),
-  );
-  assert.equal(forwarded, 0);
-});
+    const changed = change(spiffe);
+    // What waits for its turn is found in it.
+    while (trusted() === updates) await nextTurn();
+    for (const socket of sockets) socket.write('GET /after HTTP/1.1\r\nHost: api\r\n\r\n');
+    await changed;
+
+    await eventually(async () => assert.equal(await sidecar.metric('scute_tcp_close_total', { listener: 'in', reason }), CONNECTIONS));
+    assert.equal(forwarded, 0);
+  });
 
 test('of a response that waits for the window of a peer, nothing is sent once that is denied', async (t) => {
   const application = await startRawApplication(t, (received) =>
