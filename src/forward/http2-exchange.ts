@@ -148,16 +148,15 @@ export class Exchange implements Asker, DeadlineSink {
     return verdict.allowed;
   }
 
-  /** The connection is dropped: the response, if there is one, is cut. */
+  /** The response, if there is one, is cut: also one of which the last is still to be sent. */
   drop(): void {
-    if (this.#stage === 'over') return;
-    this.#finish('dropped');
+    if (this.#stage !== 'over') this.#finish('dropped');
     this.#reset();
   }
 
   /** It was let begin, and would not be now. */
   isDeniedNow(): boolean {
-    if (this.#stage === 'over' || this.#verdict?.allowed !== true) return false;
+    if (this.#verdict?.allowed !== true) return false;
     const again = this.#context.judge(this.#method, this.#target, this.#host);
     return !again.ok || !again.value.allowed;
   }
@@ -250,7 +249,7 @@ export class Exchange implements Asker, DeadlineSink {
       const fields = this.#exact?.fields ?? [];
       request.once('socket', () => {
         // Node has written its head already, for itself.
-        if (this.isDeniedNow() || (this.#stage !== 'over' && this.#hasMoreThanItMay(fields))) this.drop();
+        if (this.#stage !== 'over' && (this.isDeniedNow() || this.#hasMoreThanItMay(fields))) this.drop();
       });
     }
     if (isAgain) {

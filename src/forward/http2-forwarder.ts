@@ -139,9 +139,10 @@ class Http2Forwarder implements ExchangeContext {
     // Requests that are on their way are refused by the GOAWAY, which says so: Node cannot announce the end before it.
     session.wind = () => this.#endWithStreams();
     session.drain = () => this.#endWithStreams();
-    session.hasDenied = () => this.#exchanges.values().some((exchange) => exchange.isDeniedNow());
+    const denied = (): Exchange[] => [...this.#exchanges, ...this.#unsent].filter((exchange) => exchange.isDeniedNow());
+    session.hasDenied = () => denied().length > 0;
     session.endDenied = () => {
-      for (const exchange of this.#exchanges) if (exchange.isDeniedNow()) exchange.drop();
+      for (const exchange of denied()) exchange.drop();
     };
     const native = downstream.handOver({ ended: () => this.#clientEnded(), closed: (error) => this.#clientClosed(error) });
     if (native === undefined) return;

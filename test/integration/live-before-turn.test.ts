@@ -107,6 +107,25 @@ test('of a response that waits for the window of a peer, nothing is sent once th
   assert.equal((await stage.sidecar.connection())['close_reason'], 'policy');
 });
 
+test('nor of one to a request that is denied, while its peer may ask for something else still', async (t) => {
+  const application = await startRawApplication(t, (received) =>
+    received.endsWith('\r\n\r\n') ? 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret' : undefined,
+  );
+  const stage = await startHttpInbound(t, application.address);
+  const line = await startFrames(stage, settings([4, 0]), headers(1, GET));
+  await line.until(({ type, stream }) => type === HEADERS && stream === 1);
+  await eventually(() => assert.ok(stage.sidecar.log().some(({ result }) => result === 'forwarded')));
+
+  await stage.sidecar.reload(stage.with({ protocol: 'http', allow: [{ peer: WEB, paths: ['/other'] }] }));
+  line.send(frame(WINDOW_UPDATE, 0, 1, uint32(100)));
+  const { body, reset } = await line.streamOver(1);
+
+  assert.deepEqual([body, reset !== undefined], ['', true]);
+  const other = GET.map(([name, value]): Field => [name, name === ':path' ? '/other' : value]);
+  line.send(settings([4, 65_535]), headers(3, other));
+  assert.equal((await line.streamOver(3)).body, 'secret');
+});
+
 const UPGRADE = 'GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n';
 const SWITCHED = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n';
 const POST = 'POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n';
