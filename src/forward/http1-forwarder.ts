@@ -15,7 +15,7 @@ import { ResponseReader, type ResponseSink } from '../http1/response-reader.ts';
 import { Upstreams, type OpenUpstream, type UpstreamSink } from './http1-upstream.ts';
 import type { UpstreamFailure } from './outcome.ts';
 import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
-import type { Session } from './session.ts';
+import type { Session, Ticker } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
 
 /** Whether this request may be made, by or to the peer; or why that cannot be said, in words for whoever asks. Asked for each one. */
@@ -26,8 +26,7 @@ export interface HttpForwardOptions {
   /** Its `drop`, `dismiss`, `wind`, `drain`, `hasDenied` and `endDenied` are set. */
   readonly session: Session;
   readonly counters: ListenerCounters;
-  /** Read on each chunk: the present tick of the idle clock. */
-  readonly ticker: { readonly tick: number };
+  readonly ticker: Ticker;
   readonly clock: Clock;
   readonly limits: HttpLimits;
   /** What may be asked for by `Upgrade` besides WebSockets. */
@@ -184,7 +183,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       return;
     }
     session.because(reason, detail);
-    if (this.#isUnderWay) this.#drop();
+    // A client that reads no more has not been sent all of the response before.
+    if (this.#isUnderWay || this.#isFull) this.#drop();
     else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
     else this.#closeDownstream(ANSWER_GRACE_MS);
   }
@@ -196,6 +196,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { session, counters, ticker } = this.#options;
     session.bytesFromDownstream += chunk.length;
     counters.downstreamReadBytes += chunk.length;
+    ticker.lets(session);
     // What nobody reads keeps no connection alive.
     if (this.#request.part === 'over') return;
     session.lastActiveTick = ticker.tick;
@@ -399,6 +400,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { session, counters, ticker } = this.#options;
     session.lastActiveTick = ticker.tick;
     counters.upstreamReadBytes += chunk.length;
+    ticker.lets(session);
+    if (this.#request.part === 'over') return;
     if (this.#kept.isWhole) this.#forgetRequest();
     this.#response.read(chunk);
     this.#pump();

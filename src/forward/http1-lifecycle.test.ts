@@ -515,3 +515,21 @@ test('a peer that is not allowed gains no time with an empty line', async () => 
 
   assert.equal(stage.downstream.hasEnded, true);
 });
+
+test('of a response that the client does not take, nothing more is sent when its peer is dismissed', async () => {
+  const stage = startMemoryForwarder();
+  const { session, downstream, upstreams, records } = stage;
+  downstream.isStuck = true;
+  await say(downstream, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n');
+  const [upstream] = upstreams;
+  assert.ok(upstream);
+  await say(upstream, 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret');
+  assert.deepEqual(
+    records.map(({ result }) => result),
+    ['forwarded'],
+  );
+
+  session.dismiss('policy', 'not any more');
+
+  assert.ok(downstream.isAborted);
+});

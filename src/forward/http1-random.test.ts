@@ -79,7 +79,7 @@ async function run(seed: number): Promise<void> {
     downstream,
     session,
     counters: {} as ListenerCounters,
-    ticker: { tick: 0 },
+    ticker: { tick: 0, lets: () => true },
     clock,
     limits: {
       maxHeadBytes: 4096,

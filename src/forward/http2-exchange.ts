@@ -33,7 +33,7 @@ export interface ExchangeContext {
   readonly judge: RequestJudge;
   readonly head: Http2Head;
   readonly connections: ApplicationConnections;
-  /** Bytes moved, on this stream or for it. */
+  /** Bytes are about to move, on this stream or for it: afterwards it may be over. */
   active(exchange: Exchange): void;
   /** The request is whole, or stands still: the application has so long to answer. */
   awaits(exchange: Exchange): void;
@@ -42,7 +42,7 @@ export interface ExchangeContext {
   /** Nothing more happens. Called once. */
   over(exchange: Exchange, record: RequestRecord): void;
   /** Node is done with the stream: what was written to it was sent, or is lost. */
-  streamClosed(): void;
+  streamClosed(exchange: Exchange): void;
 }
 
 /** Interim responses (1xx) to one request; a client that does not read would have us hold them. */
@@ -111,7 +111,7 @@ export class Exchange implements Asker, DeadlineSink {
     stream.on('aborted', () => this.#leave());
     stream.on('close', () => {
       this.#leave();
-      this.#context.streamClosed();
+      this.#context.streamClosed(this);
     });
     // It may have been reset before anybody looked at it.
     if (stream.destroyed || stream.aborted) {
@@ -148,16 +148,15 @@ export class Exchange implements Asker, DeadlineSink {
     return verdict.allowed;
   }
 
-  /** The connection is dropped: the response, if there is one, is cut. */
+  /** The response, if there is one, is cut: also one of which the last is still to be sent. */
   drop(): void {
-    if (this.#stage === 'over') return;
-    this.#finish('dropped');
+    if (this.#stage !== 'over') this.#finish('dropped');
     this.#reset();
   }
 
   /** It was let begin, and would not be now. */
   isDeniedNow(): boolean {
-    if (this.#stage === 'over' || this.#verdict?.allowed !== true) return false;
+    if (this.#verdict?.allowed !== true) return false;
     const again = this.#context.judge(this.#method, this.#target, this.#host);
     return !again.ok || !again.value.allowed;
   }
@@ -250,7 +249,7 @@ export class Exchange implements Asker, DeadlineSink {
       const fields = this.#exact?.fields ?? [];
       request.once('socket', () => {
         // Node has written its head already, for itself.
-        if (this.isDeniedNow() || (this.#stage !== 'over' && this.#hasMoreThanItMay(fields))) this.drop();
+        if (this.#stage !== 'over' && (this.isDeniedNow() || this.#hasMoreThanItMay(fields))) this.drop();
       });
     }
     if (isAgain) {
@@ -334,11 +333,11 @@ export class Exchange implements Asker, DeadlineSink {
   }
 
   #bodyCame(chunk: Buffer): void {
+    this.#context.active(this);
     if (this.#stage === 'over') return;
     this.#received += chunk.length;
     this.#requestBytes += chunk.length;
     noteYoungBytes(chunk.length);
-    this.#context.active(this);
     this.#deadlines?.bodyRead(chunk.length);
     // Written beyond what is announced, it would be the next request.
     if (this.#received > (this.#announced ?? Infinity)) this.#fail(400, 'bad_request', 'the body is longer than Content-Length says');
@@ -429,6 +428,7 @@ export class Exchange implements Asker, DeadlineSink {
     this.#response = response;
     this.#forgetRequest();
     response.on('error', nothing);
+    this.#context.active(this);
     if (this.#stage !== 'asking') {
       response.destroy();
       return;
@@ -470,10 +470,10 @@ export class Exchange implements Asker, DeadlineSink {
   }
 
   #responseCame(chunk: Buffer): void {
+    this.#context.active(this);
     if (this.#stage !== 'responding') return;
     this.#responseBytes += chunk.length;
     noteYoungBytes(chunk.length);
-    this.#context.active(this);
     if (this.#awaited !== undefined && (this.#awaited -= chunk.length) === 0) {
       this.#stream.end(chunk);
       this.#responseDone();

@@ -1,3 +1,4 @@
+import type { LiveRules } from '../config/live-rules.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { DenyList } from '../policy/deny-list.ts';
 import type { DenyReason, PolicyReason, Verdict } from '../policy/verdict.ts';
@@ -27,6 +28,26 @@ export interface Draining {
   readonly mayAsk: boolean;
 }
 
+/** What the peers of open connections are judged by, besides the policy and the time. Compared as an object. */
+export interface Grounds extends Pick<LiveRules, 'onAuthorityRemoved'> {
+  /** Of the snapshot. */
+  readonly generation: number;
+  readonly denyList: DenyList;
+  /** The SPIFFE IDs that we hold. */
+  readonly ownIds: ReadonlySet<SpiffeId>;
+}
+
+/** What forwarders ask at each chunk. */
+export interface Ticker {
+  /** The present tick of the idle clock. */
+  readonly tick: number;
+  /**
+   * Judges the session by a policy that is newer than its last verdict, if its turn has not come yet; false if that ended it. What is under
+   * way of it may have been ended besides.
+   */
+  lets(session: Session): boolean;
+}
+
 /** One connection through a listener, from accept to its log line. The listener fills it in as it learns. */
 export class Session {
   readonly id = ++lastId;
@@ -44,8 +65,10 @@ export class Session {
   peer: JudgedPeer | undefined;
   /** Set once the peer was admitted: judged again from this. */
   proven: ProvenPeer | undefined;
-  /** The deny list that was asked about the peer last, and let it be. */
-  clearedBy: DenyList | undefined;
+  /** By what the peer was judged last, and let be. */
+  judgedBy: Grounds | undefined;
+  /** In which round of judging it was judged last. */
+  judgedIn = 0;
   /** The SPIFFE ID that we presented. */
   ownId: SpiffeId | undefined;
   /** Wall times at which what the peer proved itself with, and what we presented to it, expires. */
@@ -109,6 +132,7 @@ export class Session {
   /** The connection that was judged is used no more, and another may take its place: what was known of it is of the past. */
   forgetPeer(): void {
     this.proven = undefined;
+    this.judgedBy = undefined;
     this.peerExpiresAtMs = Infinity;
     this.ownExpiresAtMs = Infinity;
     this.draining = undefined;

@@ -12,7 +12,7 @@ import type { PeerRefusal } from '../spiffe/verify.ts';
 import { authenticateAgain, revocationBesides, type ProvenPeer } from '../tls/peer.ts';
 import type { CloseReason } from '../telemetry/records.ts';
 import { noteYoungBytes } from '../transport/garbage.ts';
-import type { Draining, Session } from '../forward/session.ts';
+import type { Draining, Grounds, Session, Ticker } from '../forward/session.ts';
 import type { Turns } from './turns.ts';
 
 export interface ConnectionRules extends LiveRules {
@@ -41,7 +41,7 @@ const LONGEST_SWEEP_MS = 1000;
 const SHORTEST_SWEEP_MS = 10;
 
 /** The live connections of one listener: their age and idleness, judging them again, and draining them. */
-export class Connections {
+export class Connections implements Ticker {
   /** Counts sweeps; sessions note it when a byte moves, which costs less than asking a clock. */
   tick = 0;
   readonly #clock: Clock;
@@ -52,6 +52,12 @@ export class Connections {
   #timer: Timer | undefined;
   #sweepMs = LONGEST_SWEEP_MS;
   #judging = 0;
+  /** The round that is under way. */
+  #round: Judges | undefined;
+  #grounds: Grounds | undefined;
+  /** Those that wait for their turn to be drained, or to be ended by a sweep: nobody waits twice. */
+  readonly #toDrain = new Set<Session>();
+  readonly #due = new Set<Session>();
   #whenEmpty: (() => void) | undefined;
 
   constructor({ clock, turns, rules, denyList }: ConnectionsOptions) {
@@ -95,14 +101,13 @@ export class Connections {
    */
   judgeAgain(snapshot: IdentitySnapshot, policy: Policy): void {
     const round = ++this.#judging;
-    const denyList = this.#denyList();
     const rules = this.#rules();
-    const ownIds = snapshot.kind === 'held' ? new Set(snapshot.svids.map((svid) => svid.id)) : undefined;
+    const grounds = this.grounds(snapshot, rules);
     // Connections of one peer share what it proved.
     const refusals = new Map<ProvenPeer, PeerRefusal | undefined>();
     const refusal = (proven: ProvenPeer): PeerRefusal | undefined => {
       if (refusals.has(proven)) return refusals.get(proven);
-      const found = refusalOf(proven, snapshot, this.#clock.now(), denyList, rules);
+      const found = refusalOf(proven, snapshot, this.#clock.now(), grounds);
       refusals.set(proven, found);
       noteYoungBytes(JUDGED_BYTES);
       return found;
@@ -113,36 +118,69 @@ export class Connections {
       verdicts.set(peer, verdict);
       return verdict;
     };
+    const judges = { round, rules, grounds, refusal, judge };
+    this.#round = judges;
     const judgeOne = (session: Session): void => {
       if (session.ended) return;
-      this.#judge(session, { rules, ownIds, refusal, judge, denyList });
+      if (session.judgedIn !== round) this.#judge(session, judges);
       // The last place: it was judged just now. A dismissed one leaves the set when it is closed.
       if (this.#live.delete(session)) this.#live.add(session);
     };
     // Whoever is admitted from now on was judged by these very rules, or newer ones.
-    this.#turns.begin([...this.#live], judgeOne, () => round === this.#judging);
+    this.#turns.begin(
+      [...this.#live],
+      judgeOne,
+      () => round === this.#judging,
+      () => {
+        if (this.#round === judges) this.#round = undefined;
+      },
+    );
   }
 
-  #judge(session: Session, { rules, ownIds, refusal, judge, denyList }: Judges): void {
+  lets(session: Session): boolean {
+    const judges = this.#round;
+    if (judges === undefined || session.judgedIn === judges.round || session.ended) return true;
+    // To verify certificates takes too long to do it for everybody at once.
+    return session.judgedBy !== judges.grounds || this.#judge(session, judges);
+  }
+
+  /**
+   * What peers are judged by now, besides the policy and the time: the same object for as long as none of it changes. `snapshot` is the
+   * newest.
+   */
+  grounds(snapshot: IdentitySnapshot, { onAuthorityRemoved }: Pick<LiveRules, 'onAuthorityRemoved'>): Grounds {
+    const { generation } = snapshot;
+    const denyList = this.#denyList();
+    const known = this.#grounds;
+    if (known?.generation === generation && known.denyList === denyList && known.onAuthorityRemoved === onAuthorityRemoved) return known;
+    const ownIds = new Set(snapshot.kind === 'held' ? snapshot.svids.map((svid) => svid.id) : []);
+    this.#grounds = { generation, denyList, onAuthorityRemoved, ownIds };
+    return this.#grounds;
+  }
+
+  /** False if it was ended. */
+  #judge(session: Session, { round, rules, grounds, refusal, judge }: Judges): boolean {
+    session.judgedIn = round;
     const { proven, ownId, isToldOnly } = session;
-    if (proven === undefined || ownId === undefined) return;
-    if (ownIds?.has(ownId) !== true) {
-      this.#dismiss(session, 'identity_withdrawn', `the Workload API no longer gives us ${ownId}`);
-      return;
+    if (proven === undefined || ownId === undefined) return true;
+    if (!grounds.ownIds.has(ownId)) {
+      this.#dismiss(session, 'identity_withdrawn', withdrawn(ownId));
+      return false;
     }
-    const refused = refusal(proven);
-    const onRefusal = refused === undefined ? 'unsafeKeep' : remedyOf(refused, rules);
+    // Who was judged by these already is asked about the policy alone.
+    const refused = session.judgedBy === grounds ? undefined : refusal(proven);
+    const onRefusal = refused === undefined ? 'unsafeKeep' : remedyOf(refused, grounds);
     if (refused !== undefined && onRefusal === 'close') {
       this.#dismiss(session, closeReasonFor(refused.problem), refused.detail);
-      return;
+      return false;
     }
-    session.clearedBy = denyList;
+    session.judgedBy = grounds;
     // Who is here to be told that it is not allowed must still be who it was: a later list may admit it on this very connection.
     // A request may have been denied before the sweep came to its connection, on which others are answered still: that is no excuse.
     const verdict = isToldOnly ? undefined : judge(proven.authenticated.id);
     if (verdict?.allowed === false && rules.onPolicyChange === 'close') {
       this.#dismiss(session, 'policy', denialOf(verdict));
-      return;
+      return false;
     }
     // It may ask for something still, and not for what is under way.
     const hasDenied = verdict?.allowed === true && rules.onPolicyChange !== 'unsafeKeep' && session.hasDenied();
@@ -153,17 +191,22 @@ export class Connections {
       if (verdict?.allowed === false) this.#drain(session, 'policy', denialOf(verdict), false);
       else if (ofRequest !== undefined) this.#drain(session, 'policy', ofRequest, true);
     }
+    return true;
   }
 
   /**
-   * Drains those of peers that `isMeant`, which are as welcome as before. Returns how many begin to, at once or in turns: whoever drains already
-   * is not among them.
+   * Drains those of peers that `isMeant`, which are as welcome as before. Returns how many begin to, at once or in turns: whoever drains already,
+   * or is about to, is not among them.
    */
   drainPeers(isMeant: (peer: SpiffeId) => boolean, detail: string): number {
-    const meant = [...this.#live].filter(({ proven, draining }) => {
-      return proven !== undefined && (draining?.endsAtMs ?? Infinity) === Infinity && isMeant(proven.authenticated.id);
+    const meant = [...this.#live].filter((session) => {
+      const { proven, draining } = session;
+      if (proven === undefined || this.#toDrain.has(session)) return false;
+      return (draining?.endsAtMs ?? Infinity) === Infinity && isMeant(proven.authenticated.id);
     });
+    for (const session of meant) this.#toDrain.add(session);
     this.#turns.begin(meant, (session) => {
+      this.#toDrain.delete(session);
       if (!session.ended && session.proven !== undefined) this.#drain(session, 'drain_requested', detail, true);
     });
     return meant.length;
@@ -190,8 +233,9 @@ export class Connections {
 
   /** Resolves to the number of connections that had to be dropped: none, if all ended before `deadline` aborted. */
   async drain(deadline: AbortSignal): Promise<number> {
-    this.#turns.begin([...this.#live], (session) => session.wind());
-    if (this.#live.size > 0 && !deadline.aborted) {
+    const isInTime = (): boolean => !deadline.aborted;
+    if (isInTime()) this.#turns.begin([...this.#live], (session) => session.wind(), isInTime);
+    if (this.#live.size > 0 && isInTime()) {
       await new Promise<void>((resolve) => {
         const finish = (): void => {
           deadline.removeEventListener('abort', late);
@@ -204,10 +248,15 @@ export class Connections {
         deadline.addEventListener('abort', late, { once: true });
       });
     }
-    const rest = [...this.#live];
-    for (const session of rest) drop(session, 'shutdown', 'still open at the drain deadline');
+    let dropped = 0;
+    const dropOne = (session: Session): void => {
+      if (session.ended) return;
+      dropped++;
+      drop(session, 'shutdown', 'still open at the drain deadline');
+    };
+    await new Promise<void>((resolve) => this.#turns.begin([...this.#live], dropOne, undefined, resolve));
     this.#timer?.cancel();
-    return rest.length;
+    return dropped;
   }
 
   #arm(): void {
@@ -232,6 +281,7 @@ export class Connections {
     const oldestStartMs = maxLifetimeMs === undefined ? -Infinity : monotonicMs - maxLifetimeMs;
     const due: [Session, () => void][] = [];
     for (const session of this.#live) {
+      if (this.#due.has(session)) continue;
       const { draining } = session;
       const expiry = expiryDue(session, rules, nowMs);
       if (draining !== undefined && draining.endsAtMs <= monotonicMs) due.push([session, () => cut(session, draining)]);
@@ -242,8 +292,13 @@ export class Connections {
         due.push([session, () => drop(session, 'idle_timeout', `no byte moved for ${idleTimeoutMs} ms`)]);
       }
     }
+    if (due.length === 0) return;
     // To look at all takes a fraction of a millisecond, and to end them much longer.
-    if (due.length > 0) this.#turns.begin(due, ([session, end]) => void (session.ended || end()));
+    for (const [session] of due) this.#due.add(session);
+    this.#turns.begin(due, ([session, end]) => {
+      this.#due.delete(session);
+      if (!session.ended) end();
+    });
   }
 
   #expire(session: Session, { side, onExpiry }: ExpiryDue): void {
@@ -261,12 +316,12 @@ export class Connections {
 }
 
 interface Judges {
+  readonly round: number;
   readonly rules: ConnectionRules;
-  readonly ownIds: ReadonlySet<string> | undefined;
+  readonly grounds: Grounds;
   /** Why a peer would not be authenticated now. */
   readonly refusal: (proven: ProvenPeer) => PeerRefusal | undefined;
   readonly judge: (peer: SpiffeId) => Verdict;
-  readonly denyList: DenyList;
 }
 
 interface ExpiryDue {
@@ -292,8 +347,7 @@ export function refusalOf(
   proven: ProvenPeer,
   snapshot: IdentitySnapshot,
   nowMs: number,
-  denyList: DenyList,
-  { onAuthorityRemoved }: LiveRules,
+  { denyList, onAuthorityRemoved }: Grounds,
 ): PeerRefusal | undefined {
   const again = authenticateAgain(proven, snapshot, nowMs, denyList);
   if (again.ok) return undefined;
@@ -303,13 +357,18 @@ export function refusalOf(
 }
 
 /** What is to be done with the connection of a peer that would not be authenticated now. */
-export function remedyOf({ problem }: PeerRefusal, { onAuthorityRemoved }: LiveRules): LiveRules['onAuthorityRemoved'] {
+export function remedyOf({ problem }: PeerRefusal, { onAuthorityRemoved }: Grounds): LiveRules['onAuthorityRemoved'] {
   return problem === 'revoked' ? 'close' : onAuthorityRemoved;
 }
 
 /** Why a connection ends whose peer would not be authenticated now. */
 export function closeReasonFor(problem: PeerProblem): CloseReason {
   return problem === 'revoked' ? 'revoked' : 'authority_removed';
+}
+
+/** Why nobody is talked to any more as `ownId`. */
+export function withdrawn(ownId: SpiffeId): string {
+  return `the Workload API no longer gives us ${ownId}`;
 }
 
 function denialOf({ peer, rule }: Verdict): string {

@@ -172,7 +172,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
             return;
           }
           this.join(session, judged.proven);
-          session.clearedBy = this.deps.denyList();
+          this.judgedNow(session);
           judged.connection.dropPeerEvidence();
           session.peerExpiresAtMs = judged.proven.authenticated.expiresAtMs;
           session.ownExpiresAtMs = expiryOf(own);

@@ -27,14 +27,17 @@ export class Turns {
 
   /**
    * Calls `step` for each of `items`, in their order, until `goesOn` says no; it is asked before each. Begins at once if there is time left in
-   * this turn, and goes on in later ones.
+   * this turn, and goes on in later ones. `over` is called after the last, or when `goesOn` said no.
    */
-  begin<T>(items: Iterable<T>, step: (item: T) => void, goesOn: () => boolean = always): void {
+  begin<T>(items: Iterable<T>, step: (item: T) => void, goesOn: () => boolean = always, over: () => void = nothing): void {
     const left = items[Symbol.iterator]();
     this.#work.push({
       step() {
         const next = goesOn() ? left.next() : undefined;
-        if (next === undefined || next.done === true) return false;
+        if (next === undefined || next.done === true) {
+          over();
+          return false;
+        }
         step(next.value);
         return true;
       },
@@ -73,4 +76,8 @@ export class Turns {
 
 function always(): boolean {
   return true;
+}
+
+function nothing(): void {
+  // Nobody waits for the end.
 }
