@@ -77,7 +77,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'sds', 'federation', 'admin', 'proxy'], outside: [] },
   'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'forward'], outside: [] },
   cli: {
-    ours: ['lib', 'http1', 'policy', 'identity', 'config', 'sds', 'devdomain', 'app.ts', 'harness.ts', 'package.json'],
+    ours: ['lib', 'spiffe', 'http1', 'policy', 'identity', 'config', 'sds', 'devdomain', 'admin', 'app.ts', 'harness.ts', 'package.json'],
     outside: [
       'node:events',
       'node:fs',
@@ -89,6 +89,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
       'node:tty',
       'commander',
       'yaml',
+      'zod',
     ],
   },
   'main.ts': { ours: ['cli'], outside: ['node:os', 'node:timers/promises'] },

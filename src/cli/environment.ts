@@ -9,13 +9,15 @@ export interface CommandEnvironment {
   readonly stderr: (text: string) => void;
   /** Standard output is a terminal, so somebody is watching. */
   readonly isTerminal: boolean;
+  /** Of that terminal, at this moment; undefined if it does not say. */
+  readonly terminalSize?: () => { readonly columns: number; readonly rows: number } | undefined;
   /** Calls `listener` at each SIGHUP. Returns the way to stop. */
   onHangup(listener: () => void): () => void;
 }
 
 /**
  * Exit codes: 0 done, and for `run` everything drained; 1 failed, or connections were cut, or the answer is not the good one; 64 wrong
- * usage or configuration (EX_USAGE of sysexits.h); 69 no Scute to ask (EX_UNAVAILABLE).
+ * usage or configuration (EX_USAGE of sysexits.h); 69 nobody to ask (EX_UNAVAILABLE).
  */
 export const EXIT_OK = 0;
 export const EXIT_FAILED = 1;
