@@ -6,6 +6,7 @@ import * as z from 'zod';
 import type * as api from '../admin/api-types.ts';
 
 const text = z.string();
+const texts = z.array(text);
 const maybe = text.nullable();
 const count = z.number().min(0);
 const object = z.looseObject;
@@ -59,4 +60,136 @@ export const certificateSchema: z.ZodType<api.Certificate> = object({
     connections: count,
   }).nullable(),
   findings: z.array(object({ verdict: z.enum(['refused', 'tolerated']), clause: maybe, problem: text })),
+});
+
+export const overviewSchema: z.ZodType<api.Overview> = object({
+  version: text,
+  node: text,
+  openssl: text,
+  startedAt: maybe,
+  now: maybe,
+  ready: z.boolean(),
+  failing: texts,
+  warnings: texts,
+  identity: object({
+    state: z.enum(['waiting', 'held', 'none']),
+    reason: maybe,
+    spiffeId: maybe,
+    certificate: maybe,
+    generation: count,
+    receivedAt: maybe,
+    firstExpiry: maybe,
+  }),
+  certificates: object({
+    svid: count,
+    intermediate: count,
+    authority: count,
+    peer: count,
+    peer_intermediate: count,
+    refused: count,
+  }),
+  trustDomains: count,
+  connections: count,
+  listeners: count,
+  sdsStreams: count,
+  refusals: count,
+  lastReload: object({ at: maybe, ok: z.boolean(), differences: texts, needRestart: texts, problems: texts }).nullable(),
+});
+
+export const readinessSchema: z.ZodType<api.Readiness> = object({
+  ready: z.boolean(),
+  checks: z.array(object({ name: text, ok: z.boolean(), detail: maybe, blocks: z.boolean() })),
+});
+
+export const listenersSchema: z.ZodType<api.ListenerList> = object({
+  items: z.array(
+    object({
+      ...listenerName.shape,
+      address: maybe,
+      to: text,
+      presents: maybe,
+      certificate: maybe,
+      exposedAt: texts,
+      connections: object({ opened: count, open: count, waiting: count, handshaking: count }),
+      bytes: object({ downstreamRead: count, downstreamWritten: count, upstreamRead: count, upstreamWritten: count }),
+    }),
+  ),
+});
+
+export const trustDomainSchema: z.ZodType<api.TrustDomain> = object({
+  trustDomain: text,
+  isOwn: z.boolean(),
+  source: z.enum(['workload_api', 'bundle_endpoint']).nullable(),
+  authorities: count,
+  firstExpiry: maybe,
+  lastExpiry: maybe,
+  revocationLists: count,
+  notes: texts,
+  endpoint: object({
+    url: text,
+    sequence: maybe,
+    lastSuccessAt: maybe,
+    nextRefreshAt: maybe,
+    problem: object({ reason: text, detail: text }).nullable(),
+  }).nullable(),
+});
+
+export const refusalSchema: z.ZodType<api.Refusal> = object({
+  connection: count,
+  at: maybe,
+  listener: listenerName,
+  downstreamAddress: text,
+  peer: maybe,
+  certificate: maybe,
+  reason: text,
+  rule: maybe,
+  detail: text,
+});
+
+export const sdsStreamSchema: z.ZodType<api.SdsStream> = object({
+  stream: count,
+  connection: count,
+  protocol: z.enum(['sotw', 'delta']),
+  aggregated: z.boolean(),
+  node: text,
+  userAgent: text,
+  validation: maybe,
+  openedAt: maybe,
+  responses: count,
+  everything: z.boolean(),
+  subscriptions: z.array(
+    object({
+      name: text,
+      version: maybe,
+      status: z.enum(['none', 'sent', 'accepted', 'rejected']),
+      detail: maybe,
+      missing: maybe,
+      current: z.boolean().nullable(),
+    }),
+  ),
+  subscriptionsOmitted: count,
+});
+
+export const rotationsSchema: z.ZodType<api.Rotations> = object({
+  past: z.array(
+    object({
+      at: maybe,
+      generation: count,
+      change: z.enum(['svid_added', 'svid_rotated', 'svid_removed', 'authority_added', 'authority_removed', 'identity_withdrawn']),
+      spiffeId: maybe,
+      trustDomain: maybe,
+      certificate: maybe,
+      replaced: maybe,
+      notAfter: maybe,
+    }),
+  ),
+  due: z.array(
+    object({
+      at: maybe,
+      what: z.enum(['svid_renewal', 'svid_overdue', 'svid_expiry', 'authority_expiry', 'bundle_refresh']),
+      spiffeId: maybe,
+      trustDomain: maybe,
+      certificate: maybe,
+    }),
+  ),
 });

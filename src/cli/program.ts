@@ -25,6 +25,10 @@ interface AuditFlags {
   readonly json?: boolean;
 }
 
+interface StatusFlags extends AuditFlags {
+  readonly watch?: boolean;
+}
+
 interface CertsFlags extends AuditFlags {
   readonly kind?: readonly CertificateKind[];
   readonly trustDomain?: string;
@@ -165,6 +169,27 @@ Examples:
     .action(async (options: AuditFlags) => {
       const { audit } = await import('./audit.ts');
       exitCode = await audit(options, environment, signal);
+    });
+
+  program
+    .command('status')
+    .description('say on one screen whether all is well with the Scute that runs, and if not, what to do')
+    .option('-c, --config <file>', WHERE_ASKED)
+    .option('--admin <address>', ADMIN)
+    .option('--watch', 'go on, until Ctrl-C; also when it restarts')
+    .option('--json', 'all that is known, for programs')
+    .addHelpText(
+      'after',
+      `
+Exit codes: 0 it is ready, or the end of --watch; 1 it is not ready; 64 wrong usage or configuration; 69 no Scute to ask.
+
+Examples:
+  scute status -c scute.yaml
+  scute status --admin unix:///run/scute/admin.sock --watch`,
+    )
+    .action(async (options: StatusFlags) => {
+      const { status } = await import('./status.ts');
+      exitCode = await status(options, environment, signal);
     });
 
   program
