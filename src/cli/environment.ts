@@ -5,6 +5,8 @@ export interface CommandEnvironment {
   readonly env: Environment;
   /** When it cannot be written, the signal of the command is aborted; without a reader the exit code is then `EXIT_READER_LEFT`. */
   readonly stdout: (text: string) => void;
+  /** Opened when it is asked for. */
+  readonly stdin?: () => AsyncIterable<Uint8Array> & { destroy(): unknown };
   /** Works without a reader, too. */
   readonly stderr: (text: string) => void;
   /** Standard output is a terminal, so somebody is watching. */

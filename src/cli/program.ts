@@ -217,6 +217,24 @@ Examples:
     });
 
   program
+    .command('inspect <target>')
+    .description('draw and judge the certificates in a file: PEM, DER or a SPIFFE bundle; - is standard input')
+    .option('--json', 'all that is known, for programs')
+    .addHelpText(
+      'after',
+      `
+Exit codes: 0 done; 1 something of it cannot be read, is not valid now, or would be refused; 64 wrong usage.
+
+Examples:
+  scute inspect svid.pem
+  curl https://example.org/bundle.json | scute inspect -`,
+    )
+    .action(async (target: string, options: { readonly json?: boolean }) => {
+      const { inspect } = await import('./inspect.ts');
+      exitCode = await inspect(target, options, environment, signal);
+    });
+
+  program
     .command('envoy')
     .description('print a bootstrap for Envoy that does what the listeners of a configuration do, with secrets from Scute')
     .requiredOption('-c, --config <file>', 'configuration file (YAML), with an sds section')
