@@ -74,7 +74,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   admin: { ours: ADAPTER, outside: ['node:crypto', 'node:fs/promises', 'node:http', 'node:net', 'node:os'] },
   forward: { ours: [...ADAPTER, 'tls'], outside: ['node:http', 'node:http2', 'node:stream', 'node:util', 'http-proxy'] },
   proxy: { ours: [...ADAPTER, 'tls', 'forward'], outside: [] },
-  inspect: { ours: [...ADAPTER, 'admin'], outside: [] },
+  inspect: { ours: [...ADAPTER, 'workload-api', 'tls', 'admin'], outside: ['node:crypto'] },
   'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'sds', 'federation', 'admin', 'proxy'], outside: [] },
   'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'forward'], outside: [] },
   cli: {
@@ -90,6 +90,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
       'admin',
       'federation',
       'inspect',
+      'workload-api',
       'app.ts',
       'harness.ts',
       'package.json',

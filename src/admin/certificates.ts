@@ -73,6 +73,16 @@ export function describeAlone(
   return { id: aloneId(kind, certificate.sha256), ...known, ...factsOf(certificate, role, nowMs) };
 }
 
+/** The same of one that was not read, and why. */
+export function describeUnread(
+  sha256: string,
+  why: string,
+  known: Pick<Certificate, 'kind' | 'spiffeId' | 'trustDomain' | 'issuer'>,
+): Described {
+  const finding: Finding = { verdict: 'refused', clause: null, problem: strangersWords(why, MAX_NAME) };
+  return { id: aloneId(known.kind, sha256), ...known, ...unreadable(sha256, finding) };
+}
+
 /** What such a certificate is called. */
 export function aloneId(kind: Certificate['kind'], sha256: string): string {
   return `${kind}:${sha256}`;

@@ -39,7 +39,7 @@ const KINDS: Readonly<Record<Certificate['kind'], string>> = {
   authority: 'authority',
   peer: 'peer',
   peer_intermediate: 'intermediate of a peer',
-  refused: 'refused peer',
+  refused: 'nothing is proven of it',
 };
 
 const BAR = 24;

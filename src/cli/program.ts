@@ -1,6 +1,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import type { CertificateKind } from '../admin/api-types.ts';
 import { CERTIFICATE_KINDS } from './certificate-kinds.ts';
+import type { InspectOptions } from './inspect.ts';
 import { createListenerFlags } from './listener-flags.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 import { describeVersion } from './version.ts';
@@ -218,18 +219,29 @@ Examples:
 
   program
     .command('inspect <target>')
-    .description('draw and judge the certificates in a file: PEM, DER or a SPIFFE bundle; - is standard input')
+    .description(
+      'look at a TLS server (HOST:PORT or unix:///path) with the SVID that the Workload API gives, or into a file of certificates (PEM, DER, SPIFFE bundle; - is standard input): what is there, drawn and judged',
+    )
+    .option('--workload-api <address>', 'unix:///path or tcp://IP:PORT of the Workload API, if not as in SPIFFE_ENDPOINT_SOCKET')
+    .option('--no-svid', 'show the server no SVID; what it presents is then not judged')
+    .option('--expect <id>', 'the SPIFFE ID that the server must have')
+    .option('--server-name <name>', 'to indicate (SNI), if not the host')
+    .option('--alpn <name...>', 'protocols to offer, such as h2')
+    .option('--timeout <duration>', 'for the Workload API, for connecting and for the handshake each (default: 10s)')
+    .option('--wait <duration>', 'for the server to say after the handshake that it does not want us (default: 500ms)')
     .option('--json', 'all that is known, for programs')
     .addHelpText(
       'after',
       `
-Exit codes: 0 done; 1 something of it cannot be read, is not valid now, or would be refused; 64 wrong usage.
+Exit codes: 0 it is authenticated, and whom --expect names; for a file, all of it is good; 1 it is not, or does not want us; something of the
+file cannot be read, is not valid now, or would be refused; 64 wrong usage; 69 no SVID to show, or no server that answers in time.
 
 Examples:
+  scute inspect db.internal:5432 --expect spiffe://example.org/db
   scute inspect svid.pem
   curl https://example.org/bundle.json | scute inspect -`,
     )
-    .action(async (target: string, options: { readonly json?: boolean }) => {
+    .action(async (target: string, options: InspectOptions) => {
       const { inspect } = await import('./inspect.ts');
       exitCode = await inspect(target, options, environment, signal);
     });
