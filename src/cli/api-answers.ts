@@ -134,6 +134,24 @@ export const trustDomainSchema: z.ZodType<api.TrustDomain> = object({
   }).nullable(),
 });
 
+export const connectionSchema: z.ZodType<api.Connection> = object({
+  id: count,
+  listener: listenerName,
+  downstreamAddress: text,
+  via: maybe,
+  upstreamAddress: text,
+  peer: maybe,
+  certificate: maybe,
+  presented: maybe,
+  tls: object({ version: text, alpn: maybe }).nullable(),
+  rule: maybe,
+  audited: maybe,
+  denied: maybe,
+  since: maybe,
+  bytesFromDownstream: count,
+  bytesToDownstream: count,
+});
+
 export const refusalSchema: z.ZodType<api.Refusal> = object({
   connection: count,
   at: maybe,

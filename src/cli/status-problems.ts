@@ -1,5 +1,15 @@
 /** What is wrong with a Scute that runs, why that matters, and what to do. Pure. */
-import type { Certificate, Listener, Overview, Readiness, Refusal, Rotations, SdsStream, TrustDomain } from '../admin/api-types.ts';
+import type {
+  Certificate,
+  Connection,
+  Listener,
+  Overview,
+  Readiness,
+  Refusal,
+  Rotations,
+  SdsStream,
+  TrustDomain,
+} from '../admin/api-types.ts';
 import { counted, duration } from './draw.ts';
 
 /** What the API says at about one moment. */
@@ -9,9 +19,12 @@ export interface Status {
   readonly listeners: readonly Listener[];
   readonly svids: readonly Certificate[];
   readonly trustDomains: readonly TrustDomain[];
+  /** What signed the default SVID, as far as it is known. */
+  readonly issuers: readonly Certificate[];
   /** Those authorities that are the first to end. */
   readonly authorities: readonly Certificate[];
-  /** The newest. */
+  /** The newest, and so of refusals. */
+  readonly connections: readonly Connection[];
   readonly refusals: readonly Refusal[];
   readonly sds: readonly SdsStream[];
   readonly rotations: Rotations;

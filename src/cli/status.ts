@@ -6,6 +6,7 @@ import { findAdmin, type AdminOptions } from './admin-address.ts';
 import { askAdmin, askList, UNKNOWN_FORM } from './admin-client.ts';
 import {
   certificateSchema,
+  connectionSchema,
   listenersSchema,
   overviewSchema,
   readinessSchema,
@@ -30,7 +31,7 @@ const WATCH_EVERY_MS = 2000;
 /** Of each list, so much is read; and so much of it has room on one screen. */
 const MAX_READ = 500;
 const MAX_SHOWN = 8;
-const MAX_REFUSALS = 5;
+const MAX_NEWEST = 5;
 
 /** `scute status`: whether all is well with the Scute that runs, and if not, what to do. */
 export async function status(options: StatusOptions, environment: CommandEnvironment, stopped: AbortSignal): Promise<number> {
@@ -97,14 +98,20 @@ async function readStatus(address: Address, stopped: AbortSignal): Promise<Resul
       return items.map((item) => understood(schema, item));
     };
     const soon = `${Math.floor(AUTHORITY_SOON_MS / 86_400_000)}d`;
+    const overview = await one('overview', overviewSchema);
+    const svids = await many('certificates?kind=svid&limit=100', certificateSchema);
+    const issuer = svids.find(({ id }) => id === overview.identity.certificate)?.issuer ?? null;
+    const byId = new URLSearchParams({ id: issuer ?? '', limit: '1' }).toString();
     return ok({
-      overview: await one('overview', overviewSchema),
+      overview,
       readiness: await one('readiness', readinessSchema),
       listeners: (await one('listeners', listenersSchema)).items,
-      svids: await many('certificates?kind=svid&limit=100', certificateSchema),
+      svids,
+      issuers: issuer === null ? [] : await many(`certificates?${byId}`, certificateSchema, 1),
       trustDomains: await many('trust-domains?limit=100', trustDomainSchema),
       authorities: await many(`certificates?kind=authority&expiringIn=${soon}&limit=500`, certificateSchema),
-      refusals: await many(`refusals?limit=${MAX_REFUSALS}`, refusalSchema, MAX_REFUSALS),
+      connections: await many(`connections?limit=${MAX_NEWEST}`, connectionSchema, MAX_NEWEST),
+      refusals: await many(`refusals?limit=${MAX_NEWEST}`, refusalSchema, MAX_NEWEST),
       sds: await many('sds?limit=100', sdsStreamSchema),
       rotations: await one('rotations', rotationsSchema),
     });
@@ -145,6 +152,7 @@ function draw(read: Status, environment: CommandEnvironment, nowMs: number): rea
     ...drawIdentity(read, screenOf(environment), nowMs),
     ...drawTrust(read, nowMs),
     ...drawListeners(read),
+    ...drawConnections(read, nowMs),
     ...drawRefusals(read, nowMs),
     ...drawSds(read),
     ...drawFoot(read, nowMs),
@@ -189,12 +197,12 @@ function drawProblem({ severity, what, why, todo }: Problem): readonly Line[] {
   return [[span(`! ${what}`, severity === 'act' ? 'bad' : 'warn')], [span(`  ${why} `), span(`Do: ${todo}.`, 'strong')]];
 }
 
-function drawIdentity({ overview, svids, authorities }: Status, screen: Screen, nowMs: number): readonly Line[] {
+function drawIdentity({ overview, svids, issuers: signers }: Status, screen: Screen, nowMs: number): readonly Line[] {
   const { state, reason, certificate } = overview.identity;
   const own = svids.find(({ id }) => id === certificate);
   if (own === undefined)
     return [[span('identity  ', 'soft'), span(reason ?? (state === 'waiting' ? 'none has come from the Workload API yet' : 'none'))], []];
-  const issuers = new Map<string, Certificate>(authorities.map((authority) => [authority.id, authority]));
+  const issuers = new Map<string, Certificate>(signers.map((signer) => [signer.id, signer]));
   const more = svids.length - 1;
   return [
     ...drawCertificate(own, { screen, nowMs, issuers }),
@@ -232,6 +240,20 @@ function drawListeners({ listeners }: Status): readonly Line[] {
       String(connections.open),
       String(connections.waiting),
       String(connections.opened),
+    ]),
+  );
+}
+
+function drawConnections({ overview, connections }: Status, nowMs: number): readonly Line[] {
+  return drawTable(
+    [`open: ${overview.connections}`, 'on', 'with', 'by the rule', 'bytes in', 'bytes out'],
+    connections.map(({ since, listener, peer, downstreamAddress, rule, denied, audited, bytesFromDownstream, bytesToDownstream }) => [
+      `for ${sinceOf(timeOf(since), nowMs)}`,
+      listener.name,
+      peer ?? downstreamAddress,
+      denied === null ? (rule ?? (audited === null ? '-' : `none: audit lets it in (${audited})`)) : `refused: ${denied}`,
+      String(bytesFromDownstream),
+      String(bytesToDownstream),
     ]),
   );
 }

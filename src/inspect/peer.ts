@@ -72,7 +72,7 @@ const MAX_SHOWN = 16;
 const MAX_READ_BYTES = 32_768;
 const MAX_WORDS = 512;
 
-/** Never rejects. */
+/** One look. The error is a sentence. */
 export async function inspectPeer(question: PeerQuestion, clock: Clock, stopped: AbortSignal): Promise<Result<PeerReport, Unreachable>> {
   const flight = new ClientFlight();
   const shaken = await shakeHands(question, flight, clock, stopped);
@@ -225,6 +225,7 @@ function watchAfterwards(connection: SecureConnection, waitMs: number, clock: Cl
     const onTime = (): void => finish({ what: 'open', detail: null });
     const timer = clock.after(waitMs, onTime);
     stopped.addEventListener('abort', onTime, { once: true });
+    if (stopped.aborted) return onTime();
     connection.start({
       data: () => finish({ what: 'spoke', detail: null }),
       ended: () => finish({ what: 'ended', detail: null }),

@@ -7,7 +7,7 @@ import type { Status } from '../../src/cli/status-problems.ts';
 import { needs } from '../interop/parts.ts';
 import { onTerminal, startChild } from '../support/child.ts';
 import { scute, scuteIn } from '../support/command.ts';
-import { API, presented, startExampleDomain, startInbound } from '../support/data-path.ts';
+import { API, presented, startExampleDomain, startInbound, WEB } from '../support/data-path.ts';
 import { eventually } from '../support/eventually.ts';
 import { startHttpApplication, startHttpInbound } from '../support/http-stage.ts';
 import { startTcpServer } from '../support/tcp.ts';
@@ -28,13 +28,19 @@ test('scute status says that all is well, and when what happens next', async (t)
     /^All is well\. Next: renewal of the SVID in \d+ (?:min|h) [^.]+\.$/,
     /^used by in$/,
     new RegExp(`^${API}$`),
-    /^\d+ (?:min|h) .*\[#+\|[#-]+\] /,
+    /^\d+ (?:min|h) .*\[#+\|[#-]+\] .* signed by CN=root .* \(authority of example\.org, 13 days\)$/,
     /^example\.org +1 +\d+ days +the Workload API$/,
     new RegExp(`^in +inbound +${stage.address} +${application.address} +0 +0 +0$`),
     /^nobody was refused since the start$/,
     /^scute 0\.0\.0-test - up \d+ s - (\d+) of \1 checks pass - 0 open connections - 2 certificates in sight - generation 1$/,
   ])
     assert.match(stdout, new RegExp(line.source, 'm'));
+
+  await stage.connect();
+  await eventually(async () => {
+    const { stdout: later } = await scute('status', '--admin', admin);
+    assert.match(later, new RegExp(`^open: 1 +on +with +by the rule +bytes in +bytes out\nfor \\d+ s +in +${WEB} +${WEB} +0 +0$`, 'm'));
+  });
 
   const other = presented(await stage.spiffe.issue('spiffe://example.org/other'));
   await eventually(async () => {
