@@ -28,6 +28,8 @@ export interface StatusOptions extends AdminOptions {
 
 /** How often it is asked while somebody watches. */
 const WATCH_EVERY_MS = 2000;
+/** Of each answer: who watches is told soon that one does not come. */
+const LIMITS = { timeoutMs: 5000, maxBytes: 32 * 1024 * 1024 };
 /** Of each list, so much is read; and so much of it has room on one screen. */
 const MAX_READ = 500;
 const MAX_SHOWN = 8;
@@ -91,9 +93,9 @@ interface Reader<T> {
 async function readStatus(address: Address, stopped: AbortSignal): Promise<Result<Status, string>> {
   try {
     const one = async <T>(path: string, schema: Reader<T>): Promise<T> =>
-      understood(schema, need(await askAdmin(address, `/api/v1/${path}`, stopped)));
+      understood(schema, need(await askAdmin(address, `/api/v1/${path}`, stopped, LIMITS)));
     const many = async <T>(path: string, schema: Reader<T>, maxItems = MAX_READ): Promise<readonly T[]> => {
-      const limits = { timeoutMs: 15_000, maxBytes: 32 * 1024 * 1024, maxItems, maxPages: maxItems };
+      const limits = { ...LIMITS, maxItems, maxPages: maxItems };
       const { items } = need(await askList(address, `/api/v1/${path}`, stopped, limits));
       return items.map((item) => understood(schema, item));
     };

@@ -104,7 +104,7 @@ for (const [args, message] of [
 // ——— who answers instead ———
 
 /** As a hostile process that has taken the address would say it. */
-const HOSTILE = 'x\u001b[2J\r\n- \u202e\u2028\u009b\u200b';
+const HOSTILE = 'x\u001b[2J\r\n- \u202e\u2028\u009b\u200b\u{e0041}';
 const CERTIFICATE: Certificate = {
   id: 'svid:1',
   kind: 'svid',
@@ -153,7 +153,7 @@ test('a terminal is told nothing but text and our own colours, and as wide as it
     // oxlint-disable-next-line no-control-regex -- our own colours, and nothing else
     const plain = stdout.replaceAll(/\u001b\[(?:0|1|2|33|31;1)m/g, '');
     // oxlint-disable-next-line no-control-regex -- these are what is looked for
-    assert.doesNotMatch(plain, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u200b\u202e\u2028]/);
+    assert.doesNotMatch(plain, /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u200b\u202e\u2028\u{e0041}]/u);
     assert.ok(plain.split('\n').every((line) => line.length <= Math.max(columns, 20)));
     assert.ok(stdout.includes(`\u001b[31;1m${'ended'.padEnd(16)}\u001b[0m`), 'what we present has ended: somebody must act now');
     assert.match(stdout, /━|─/);

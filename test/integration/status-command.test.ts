@@ -94,6 +94,7 @@ test('scute status --watch goes on while Scute restarts, and ends when it is tol
   const spiffe = await startExampleDomain(t);
   const start = () => startInbound(t, application.address, { spiffe, file: { admin: { listen: admin } } });
   const stop = new AbortController();
+  t.after(() => stop.abort());
   const frames: string[] = [];
   const lines: string[] = [];
   const surroundings = (kept: string[]) => ({ stopped: stop.signal, printed: (text: string) => void kept.push(text) });
