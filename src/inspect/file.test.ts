@@ -71,6 +71,7 @@ test('of private keys nothing is told but that they are there, in each of their 
   ] as const) {
     const report = read(content);
     assert.deepEqual([report.privateKeys, report.certificates.length, report.problems], [1, certificates, []]);
+    assert.deepEqual(report.notes.length, content === jwk ? 1 : 0);
     const said = JSON.stringify(report);
     for (const secret of [leaf.keyDer.toString('base64').slice(20, 60), sec1.toString('base64').slice(20, 60)])
       assert.ok(!said.includes(secret));

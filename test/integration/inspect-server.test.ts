@@ -160,6 +160,24 @@ test('a server of a foreign authority is refused, and what it says of itself is 
   assert.deepEqual([verdict?.result, verdict?.spiffeId], ['untrusted_chain', null]);
 });
 
+test('what a server sends beside its path is shown, and linked to nothing', async (t) => {
+  const spiffe = await startExampleDomain(t);
+  const { cert, key } = presented(await spiffe.issue(API));
+  const { address } = await tlsServer(t, { cert: cert + foreign.pem, key }, (socket) => void socket.resume());
+
+  const { verdict, certificates } = await report(spiffe, address, '--wait', '1ms');
+
+  assert.equal(verdict?.result, 'authenticated');
+  assert.deepEqual(
+    certificates.map(({ kind, issuer }) => [kind, issuer]),
+    [
+      ['peer', certificates[2]?.id],
+      ['peer_intermediate', null],
+      ['authority', null],
+    ],
+  );
+});
+
 test('a chain of 100 certificates is refused and cut, one that is huge is not read', async (t) => {
   const leaf = foreign.issue({ id: API });
   const others = Array.from({ length: 99 }, () => createTestAuthority({ subjectKeyId: null, authorityKeyId: null }).pem);
