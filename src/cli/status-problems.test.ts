@@ -145,7 +145,7 @@ test('a trust domain is told of when its last authority ends within a week, unle
     assert.deepEqual(told({ trustDomains: [nobody] }), ['look: There is no authority of example.org']);
 });
 
-test('a rejected secret, a configuration that was not taken and one that needs a restart are told of', () => {
+test('a rejected secret is told of', () => {
   const stream = {
     stream: 1,
     connection: 1,
@@ -164,8 +164,4 @@ test('a rejected secret, a configuration that was not taken and one that needs a
     subscriptionsOmitted: 0,
   } as const;
   assert.deepEqual(told({ sds: [stream] }), ['look: The SDS client "gateway" rejects "ROOTCA": no']);
-  const reload = (change: object): readonly string[] =>
-    told({ overview: { ...WELL.overview, lastReload: { at: null, ok: true, differences: [], needRestart: [], problems: [], ...change } } });
-  assert.deepEqual(reload({ ok: false, problems: ['a', 'b', 'c'] }), ['look: The configuration file was not taken: a and 2 more problems']);
-  assert.deepEqual(reload({ needRestart: ['inbound'] }), ['look: The file says otherwise than what runs: inbound']);
 });

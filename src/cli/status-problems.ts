@@ -10,7 +10,7 @@ import type {
   SdsStream,
   TrustDomain,
 } from '../admin/api-types.ts';
-import { counted, duration } from './draw.ts';
+import { duration } from './draw.ts';
 
 /** What the API says at about one moment. */
 export interface Status {
@@ -66,9 +66,17 @@ export const CHECK_ADVICE: Readonly<Record<string, Advice>> = {
     why: 'Whom a newer deny list names is still let in.',
     todo: 'mend the deny list; the log has file, line and column, and so has scute check',
   },
+  policy_current: {
+    why: 'What was in force before still is, and a restart would fail.',
+    todo: 'scute check -c FILE has every problem with its place',
+  },
   application_exposure: {
     why: 'Whoever reaches the application around Scute needs no identity.',
     todo: 'bind the application to 127.0.0.1 or to a Unix socket',
+  },
+  configuration_applied: {
+    why: 'What the file says there is in force only after a restart.',
+    todo: 'restart it at a good moment',
   },
   policy_enforced: {
     why: 'What the policy would deny is let in.',
@@ -77,6 +85,10 @@ export const CHECK_ADVICE: Readonly<Record<string, Advice>> = {
   sds_matchers: {
     why: 'Envoy does not get that secret, and so trusts nobody by it.',
     todo: 'write the policy in what matchers can say, or let Envoy ask Scute; scute check has the place',
+  },
+  live_connections: {
+    why: 'Who is no longer let in may stay as long as a connection is open.',
+    todo: 'leave unsafeKeep out',
   },
   not_stopping: { why: 'No new connections are taken.', todo: 'start it again, if it should not stop' },
   starting: { why: 'Nothing is served yet.', todo: 'wait a moment' },
@@ -90,7 +102,7 @@ export const AUTHORITY_SOON_MS = 7 * 86_400_000;
 
 /** What must be done comes first. */
 export function problemsOf(status: Status, nowMs: number): readonly Problem[] {
-  const problems = [...checks(status), ...identity(status, nowMs), ...trust(status, nowMs), ...sds(status), ...reload(status)];
+  const problems = [...checks(status), ...identity(status, nowMs), ...trust(status, nowMs), ...sds(status)];
   return [...problems.filter(({ severity }) => severity === 'act'), ...problems.filter(({ severity }) => severity === 'look')];
 }
 
@@ -161,29 +173,6 @@ function sds({ sds: streams }: Status): Problem[] {
         todo: 'see its own log',
       })),
   );
-}
-
-function reload({ overview: { lastReload } }: Status): Problem[] {
-  if (lastReload === null) return [];
-  const { ok, problems, needRestart } = lastReload;
-  if (!ok)
-    return [
-      {
-        severity: 'look',
-        what: `The configuration file was not taken: ${problems[0] ?? 'no reason'}${problems.length > 1 ? ` and ${counted(problems.length - 1, 'more problem')}` : ''}`,
-        why: 'What was in force before still is, and a restart would fail.',
-        todo: 'scute check -c FILE has every problem with its place',
-      },
-    ];
-  if (needRestart.length === 0) return [];
-  return [
-    {
-      severity: 'look',
-      what: `The file says otherwise than what runs: ${needRestart.join(', ')}`,
-      why: 'That is in force only after a restart.',
-      todo: 'restart it at a good moment',
-    },
-  ];
 }
 
 export function timeOf(time: string | null): number | undefined {

@@ -4,7 +4,7 @@ import { codeOf } from '../lib/errors.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { HttpResult, RequestRecord } from '../telemetry/records.ts';
 import { noteYoungBytes } from '../transport/garbage.ts';
-import type { IdentityFields } from '../http1/identity-fields.ts';
+import { isOverride, type IdentityFields } from '../http1/identity-fields.ts';
 import { ownBody, type OwnStatus } from '../http1/own-answer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
 import type { RequestJudge } from './http1-forwarder.ts';
@@ -64,6 +64,8 @@ export class Exchange implements Asker, DeadlineSink {
   readonly #attempt: Attempt = { giveUp: undefined };
   /** What is asked, for as long as it may have to be asked once more. */
   #exact: ExactRequest | undefined;
+  /** It may have fields that say another request: no rule looked at requests when they were taken. */
+  #hasOverrides = false;
   #kept: KeptRequest | undefined;
   #retries = 0;
   #response: IncomingMessage | undefined;
@@ -153,11 +155,11 @@ export class Exchange implements Asker, DeadlineSink {
     this.#reset();
   }
 
-  /** Ends by itself if it would not be let begin now. */
-  judgeAgain(): void {
-    if (this.#stage === 'over' || this.#verdict?.allowed !== true) return;
+  /** It was let begin, and would not be now. */
+  isDeniedNow(): boolean {
+    if (this.#stage === 'over' || this.#verdict?.allowed !== true) return false;
     const again = this.#context.judge(this.#method, this.#target, this.#host);
-    if (!again.ok || !again.value.allowed) this.drop();
+    return !again.ok || !again.value.allowed;
   }
 
   /** The client's connection is closed. */
@@ -198,6 +200,7 @@ export class Exchange implements Asker, DeadlineSink {
       attempt: this.#attempt,
     };
     this.#exact = exact;
+    this.#hasOverrides = !identity.removesOverrides;
     // They may come before the body is read.
     if (this.#hasBody) this.#stream.on('trailers', (_: object, __: number, raw?: string[]) => this.#trailersCame(raw ?? []));
     if (connections.wake() < RESTED_MS) this.#send(exact);
@@ -213,10 +216,20 @@ export class Exchange implements Asker, DeadlineSink {
 
   #send(exact: ExactRequest): void {
     try {
-      ask(this, exact, this.#context.connections);
+      if (this.#hasMoreThanItMay(exact.fields)) {
+        const fields = exact.fields.filter((_, at) => !isOverride(exact.fields[at - (at % 2)] ?? ''));
+        this.#exact = { ...exact, fields };
+      }
+      ask(this, this.#exact ?? exact, this.#context.connections);
     } catch (thrown) {
       this.#fail(400, 'bad_request', `the request cannot be forwarded (${codeOf(thrown) ?? 'unknown'})`);
     }
+  }
+
+  /** The first rule that looks at requests may have come since the fields were taken. */
+  #hasMoreThanItMay(fields: readonly string[]): boolean {
+    if (!this.#hasOverrides || !this.#context.identity.removesOverrides) return false;
+    return fields.some((name, at) => at % 2 === 0 && isOverride(name));
   }
 
   asked(request: ClientRequest): void {
@@ -233,7 +246,13 @@ export class Exchange implements Asker, DeadlineSink {
         this.#fail(502, 'upstream_failed', 'the application closed the connection without a response');
     });
     // It waits for a connection, for seconds maybe, and what was allowed then may not be now. Nothing is written before.
-    if (!request.reusedSocket) request.on('socket', () => this.judgeAgain());
+    if (!request.reusedSocket) {
+      const fields = this.#exact?.fields ?? [];
+      request.once('socket', () => {
+        // Node has written its head already, for itself.
+        if (this.isDeniedNow() || (this.#stage !== 'over' && this.#hasMoreThanItMay(fields))) this.drop();
+      });
+    }
     if (isAgain) {
       this.#sendRest(request);
       return;

