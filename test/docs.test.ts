@@ -9,6 +9,7 @@ import { RESOURCES } from '../src/admin/api.ts';
 import { CERTIFICATE_KINDS } from '../src/admin/api-certificates.ts';
 import { EXIT_FAILED, EXIT_OK, EXIT_READER_LEFT, EXIT_UNAVAILABLE, EXIT_USAGE } from '../src/cli/environment.ts';
 import { runCommandLine } from '../src/cli/program.ts';
+import { CHECK_ADVICE } from '../src/cli/status-problems.ts';
 import { generate } from '../src/config/generate.ts';
 import { formatIssues } from '../src/config/issue.ts';
 import { policyPageSchema } from '../src/config/policy-page.ts';
@@ -173,6 +174,13 @@ test('the resources of the API in the documents are those that there are, with t
     new Map(Object.entries(RESOURCES).map(([name, names]) => [name, new Set(names.split(', ').filter((each) => each !== ''))])),
   );
   assert.deepEqual(kinds, CERTIFICATE_KINDS);
+});
+
+test('scute status has advice for every readiness check of the documents', () => {
+  const documented = tableUnder('docs/operations.md', 'Probes and readiness').flatMap(([name]) => name ?? []);
+
+  // Only there as long as nothing else is.
+  assert.deepEqual(Object.keys(CHECK_ADVICE), [...documented, 'starting']);
 });
 
 interface ApiSchema {
