@@ -1,12 +1,15 @@
 /** `--work policy`: what it costs to ask a policy, in this process. Nobody stands beside it: a proxy that is asked over a socket answers another question. */
+import { IdsLineReader } from '../src/config/ids-file.ts';
+import { inTurns } from '../src/config/in-turns.ts';
 import { Authorisation } from '../src/policy/judge.ts';
-import { compilePolicy, type Policy, type PolicySpec } from '../src/policy/policy.ts';
+import { compileInTurns, compilePolicy, type Policy, type PolicySpec } from '../src/policy/policy.ts';
 import { requireSpiffeId, type SpiffeId } from '../src/spiffe/spiffe-id.ts';
+import { watchTurns } from '../test/support/turns.ts';
 import { median } from './median.ts';
 
 export const POLICY_WORK = {
   name: 'policy',
-  what: 'look-ups among 10 to 1,000,000 SPIFFE IDs, and 10,000 patterns; a request among 1,000 rules for the peer; compiling',
+  what: 'look-ups among 10 to 1,000,000 SPIFFE IDs, in the policy and in a list, and 10,000 patterns; a request among 1,000 rules for the peer; compiling',
 } as const;
 
 /** One line of `--json`. `ours` is the median. */
@@ -25,13 +28,15 @@ export interface PolicyRow {
 const SIZES = [10, 1000, 100_000, 1_000_000];
 const PATTERNS = 10_000;
 const RULES = 1000;
+/** Of some 32 KiB. */
+const LINES_READ = 650;
 const BATCH = 1000;
 /** Batches a round; the first ones, while code is compiled, do not count. */
 const BATCHES = 60;
 const WARM_BATCHES = 20;
 const WEB = requireSpiffeId('spiffe://example.org/web');
 
-export function runPolicy({ rounds, version }: { readonly rounds: number; readonly version: string }): readonly PolicyRow[] {
+export async function runPolicy({ rounds, version }: { readonly rounds: number; readonly version: string }): Promise<readonly PolicyRow[]> {
   const rows: PolicyRow[] = [];
   const add = (variant: string, unit: PolicyRow['unit'], values: readonly number[]): void => {
     const spread = [Math.min(...values), Math.max(...values)].map(Math.round) as [number, number];
@@ -49,6 +54,9 @@ export function runPolicy({ rounds, version }: { readonly rounds: number; readon
   };
   const each = <T>(measure: () => T): readonly T[] => Array.from({ length: rounds }, measure);
 
+  // First, while there is no other garbage to collect.
+  await measureRulesInTurns(add);
+  await measureList(SIZES.at(-1) ?? 0, add, each);
   for (const size of SIZES) {
     const allow = Array.from({ length: size }, (_, index) => idOf(index));
     const { policy, ms, bytes } = compiled({ allow });
@@ -83,6 +91,48 @@ export function runPolicy({ rounds, version }: { readonly rounds: number; readon
     );
   }
   return rows;
+}
+
+type Add = (variant: string, unit: PolicyRow['unit'], values: readonly number[]) => void;
+
+/** A list as an `idsFile` has it: what it costs to ask, to keep, and others while it is made. */
+async function measureList(size: number, add: Add, each: (measure: () => number) => readonly number[]): Promise<void> {
+  const before = process.memoryUsage().arrayBuffers;
+  const reader = new IdsLineReader('ids.txt');
+  const turns = watchTurns();
+  const startedMs = performance.now();
+  // As many lines as are read at once.
+  for (let from = 0; from < size; from += LINES_READ) {
+    const lines = Array.from({ length: Math.min(LINES_READ, size - from) }, (_, index) => `${idOf(from + index)}\n`);
+    reader.push(Buffer.from(lines.join('')));
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  const ids = await inTurns(reader.builder.build('ids.txt', '', undefined));
+  const ms = performance.now() - startedMs;
+  const longest = turns.stop();
+  const policy = compilePolicy({ allow: [{ idsFile: 'ids.txt' }] }, { idsOf: () => ids });
+  if (!policy.ok) throw new Error(JSON.stringify(policy.error[0]));
+  add(
+    `${size} ids in a list`,
+    'ns',
+    each(() => lookUps(policy.value, (draw) => idOf(draw < 0.5 ? Math.floor(draw * 2 * size) : size + Math.floor(draw * size)))),
+  );
+  add(`${size} ids in a list made`, 'ms', [ms]);
+  add(`${size} ids in a list, longest turn`, 'ms', [longest]);
+  add(`${size} ids in a list kept`, 'bytes/entry', [(process.memoryUsage().arrayBuffers - before) / size]);
+}
+
+async function measureRulesInTurns(add: Add): Promise<void> {
+  const allow = Array.from({ length: PATTERNS }, (_, index) => ({
+    peer: `spiffe://example.org/ns/${index}/*/sa/**`,
+    methods: ['GET', 'HEAD'],
+    paths: [`/service${index}/*/items`],
+  }));
+  const turns = watchTurns();
+  const compiling = await inTurns(compileInTurns({ allow }));
+  const longest = turns.stop();
+  if (!compiling.ok) throw new Error(JSON.stringify(compiling.error[0]));
+  add(`${PATTERNS} rules compiled in turns, longest turn`, 'ms', [longest]);
 }
 
 function idOf(index: number): string {

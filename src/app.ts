@@ -1,10 +1,14 @@
 /** The composition root: everything is made here, and started in the order in which it reads. */
-import type { BundleEndpointConfig, Config, FederationConfig, SdsConfig } from './config/config.ts';
+import type { BundleEndpointConfig, Config, FederationConfig, InboundConfig, OutboundConfig, SdsConfig } from './config/config.ts';
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
 import { NO_DENY_FILE, type DenyListStatus, type DenyListView } from './config/deny-file.ts';
 import { formatIssues } from './config/issue.ts';
-import { planReload } from './config/reload.ts';
+import { unsafeKeepsOf } from './config/live-rules.ts';
+import type { PolicyFilesView, PolicyReload } from './config/policy-files.ts';
+import { describeUseProblems, usesOf } from './config/policy-use.ts';
+import { planReload, withPolicyOf } from './config/reload.ts';
 import { formatAddress, parseEndpoint, type Address } from './config/units.ts';
+import { isSelected, type DrainSelection } from './admin/drain.ts';
 import { createExposureWatch } from './admin/exposure.ts';
 import { MOST_CONNECTIONS, type HttpService } from './admin/http.ts';
 import { HeldBook } from './admin/held-book.ts';
@@ -27,8 +31,9 @@ import type { Policy } from './policy/policy.ts';
 import type { DenyList } from './policy/deny-list.ts';
 import { createFileBudget, FILE_USES, planFiles } from './transport/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
-import type { ListenerDeps } from './proxy/listener.ts';
+import type { ListenerDeps, ProxyListener } from './proxy/listener.ts';
 import { OutboundListener } from './proxy/outbound.ts';
+import { Turns } from './proxy/turns.ts';
 import { MAX_KEPT_BYTES, WaitingRoom } from './proxy/waiting-room.ts';
 import type { SdsServer } from './sds/server.ts';
 import { describeWithheld, sdsPolicies, withheldMatchers } from './sds/withheld.ts';
@@ -37,11 +42,11 @@ import type { EndpointStatus, RelationStatus } from './telemetry/federation-reco
 import type { SdsStatus } from './telemetry/sds-records.ts';
 import { createLogger, type LogDestination } from './telemetry/logger.ts';
 import { createMetrics, decidedBy } from './telemetry/metrics.ts';
-import { createRefusals } from './telemetry/refusals.ts';
+import { createRefusals, type Refusals } from './telemetry/refusals.ts';
 import { createTlsContexts, validityProblem, type TlsContexts } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
 import { openFileLimit } from './transport/file-limit.ts';
-import { TLS_CIPHERS, TLS_GROUPS, TLS_VERSIONS } from './transport/node.ts';
+import { TLS_CIPHERS, TLS_FIPS, TLS_GROUPS, TLS_VERSIONS } from './transport/node.ts';
 
 export interface AppDeps {
   readonly version: string;
@@ -49,6 +54,8 @@ export interface AppDeps {
   readonly reloads?: ConfigReloads | undefined;
   /** Who is revoked, by the file that the configuration names; it must be loaded. */
   readonly denyList?: DenyListView | undefined;
+  /** The policy files that the configuration names; they must be loaded. */
+  readonly policyFiles?: PolicyFilesView | undefined;
   /** The system's if left out. */
   readonly clock?: Clock | undefined;
   /** Uniform in [0, 1): jitter. */
@@ -83,7 +90,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const log = await createLogger({ level: config.log.level, format: config.log.format, destination: deps.logDestination });
   const metrics = createMetrics({
     version: deps.version,
-    tls: { versions: TLS_VERSIONS, groups: TLS_GROUPS, ciphers: TLS_CIPHERS },
+    tls: { versions: TLS_VERSIONS, groups: TLS_GROUPS, ciphers: TLS_CIPHERS, fips: TLS_FIPS },
     droppedLogLines: () => log.dropped(),
   });
   const events = createEvents({ logger: log.logger, metrics, clock });
@@ -124,14 +131,19 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     events,
     refusals,
     clock,
+    turns: new Turns(clock),
+    drainTimeoutMs: () => current.drainTimeoutMs,
     files,
     waiting,
   };
+  let current = config;
   const inbound = config.inbound.map((settings) => new InboundListener(settings, listenerDeps));
   const outbound = config.outbound.map((settings) => new OutboundListener(settings, listenerDeps));
   const listeners = [...inbound, ...outbound];
-  let current = config;
   let lastReload: ReloadStatus | undefined;
+  if (deps.policyFiles !== undefined) deps.policyFiles.follow(config);
+  else if ([...config.inbound, ...config.outbound].some(({ policyFile }) => policyFile !== undefined))
+    throw new Error('nobody watches the policy files of the configuration');
   /** Which matchers Envoy is not given; found out once a configuration, for a list may be long. */
   let withheld: readonly string[] = [];
   let selfTested = false;
@@ -153,6 +165,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       events,
       clock,
       random: deps.random ?? Math.random,
+      listener: (name) => inbound.find(({ ref }) => ref.name === name),
+      refusals,
     });
   const endpointBundles = createWatch<EndpointBundles>();
   const federation =
@@ -194,6 +208,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
           refusals: () => refusals.list(ref),
           connectionsBy: (rule) => decidedBy(metrics.listener(ref), rule),
         })),
+      hasListener: (name) => listeners.some((listener) => listener.ref.name === name),
+      drain,
       shutdown: () => stopAsked.abort('asked over the admin listener'),
       maxConnections: filePlan.admin.most,
       status: {
@@ -205,6 +221,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         listeners: () => listeners.map(listenerStatus),
         exposed: () => exposure.exposed(),
         lastReload: () => lastReload,
+        policyFiles: () => deps.policyFiles?.status() ?? [],
         denyList: () => denyFile.status(),
         sds: () => sds?.describe(),
         federation: () => federation?.status() ?? [],
@@ -218,6 +235,17 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         sds: () => sds?.status(),
       },
     });
+
+  /** Handshakes under way are not among them: who is let in from now on was not open when this was asked. */
+  function drain(selection: DrainSelection): number {
+    const { peer, trustDomain, listener } = selection;
+    const what = [peer, trustDomain, listener === undefined ? undefined : `listener ${listener}`].filter((part) => part !== undefined);
+    const detail = `asked over the admin listener to drain ${what.join(', ')}`;
+    const through = listeners.filter(({ ref }) => listener === undefined || ref.name === listener);
+    const connections = through.reduce((sum, each) => sum + each.drainPeers((id) => isSelected(selection, id), detail), 0);
+    events.drainRequested(selection, connections);
+    return connections;
+  }
 
   function addresses(): ReadonlyMap<string, Address> {
     const bound: [string, Address | undefined][] = listeners.map((listener) => [listener.ref.name, listener.address]);
@@ -252,7 +280,9 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   });
   if (federation !== undefined) readiness.register('federation', () => federationCheck(federation.status()), { blocks: false });
   readiness.register('revocations', () => checkDenyList(denyFile.status()), { blocks: false });
+  readiness.register('policy_current', () => checkPolicies(lastReload, deps.policyFiles), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
+  readiness.register('configuration_applied', () => checkApplied(lastReload?.ok === true ? lastReload.needRestart : []), { blocks: false });
   readiness.register(
     'policy_enforced',
     () =>
@@ -263,6 +293,16 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     { blocks: false },
   );
   readiness.register('sds_matchers', () => checkMatchers(withheld), { blocks: false });
+  metrics.setPolicyFilesSource(() => deps.policyFiles?.status() ?? []);
+  readiness.register(
+    'live_connections',
+    () =>
+      firstProblem(listeners, ({ config: rules }) => {
+        const keys = unsafeKeepsOf(rules);
+        return keys.length === 0 ? undefined : `${keys.join(' and ')}: unsafeKeep`;
+      }),
+    { blocks: false },
+  );
   metrics.setReadinessSource(() => readiness.evaluate().checks);
   metrics.setWaitingSource(
     () => {
@@ -316,25 +356,48 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     withheld = withheldMatchers(current).map(describeWithheld);
     events.sds.matchersWithheld(withheld);
   };
-  const reload = (loaded: LoadedConfig): void => {
-    if (!loaded.ok) {
-      const problems = formatIssues(loaded.error).split('\n');
-      lastReload = { atMs: clock.now(), ok: false, differences: [], needRestart: [], problems };
-      events.configReloadFailed(problems);
-      return;
-    }
-    const { next, differences, needRestart } = planReload(current, loaded.value);
+  /** All that can change while running. */
+  const takeOver = (next: Config): void => {
     current = next;
-    for (const [index, listener] of inbound.entries()) listener.reload(next.inbound[index] ?? listener.config);
-    for (const [index, listener] of outbound.entries()) listener.reload(next.outbound[index] ?? listener.config);
+    for (const [index, listener] of inbound.entries()) reloadListener(listener, next.inbound[index]);
+    for (const [index, listener] of outbound.entries()) reloadListener(listener, next.outbound[index]);
     sds?.policyChanged();
     findWithheld();
+  };
+  const reload = (loaded: LoadedConfig): void => {
+    const refuse = (problems: readonly string[]): void => {
+      lastReload = { atMs: clock.now(), ok: false, differences: [], needRestart: [], problems };
+      events.configReloadFailed(problems);
+    };
+    if (!loaded.ok) {
+      refuse(formatIssues(loaded.error).split('\n'));
+      return;
+    }
+    const { next: planned, differences, needRestart } = planReload(current, loaded.value);
+    const next = withCurrentPolicies(planned, deps.policyFiles);
+    // A file may say something else by now than it did when the configuration was judged.
+    const problems = usesOf(next).flatMap((use) => describeUseProblems(use.policy, use, use.file));
+    if (problems.length > 0) {
+      refuse(problems);
+      return;
+    }
+    deps.policyFiles?.follow(next);
+    takeOver(next);
     if (log.level() !== next.log.level && differences.some((difference) => difference.startsWith('log.level')))
       log.setLevel(next.log.level);
     lastReload = { atMs: clock.now(), ok: true, differences, needRestart, problems: [] };
     events.configReloaded(differences, needRestart);
   };
   const stopReloading = deps.reloads?.onReload(reload);
+  const policyReloaded = (reread: PolicyReload): void => {
+    if (!reread.ok) {
+      events.policyFileReloadFailed(reread.file, reread.problems);
+      return;
+    }
+    takeOver(withPolicyOf(current, reread.file, reread.policy));
+    events.policyFileReloaded(reread);
+  };
+  const stopFollowing = deps.policyFiles?.onReload(policyReloaded);
   const stopRevoking = denyFile.onReload((reread) => {
     if (!reread.ok) {
       events.denyListReloadFailed(formatIssues(reread.problems).split('\n'));
@@ -357,6 +420,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     async start(signal) {
       events.started(deps.version);
       if (config.revocations !== undefined) events.denyListLoaded(config.revocations.file, denyList().size);
+      for (const { file, entries } of deps.policyFiles?.status() ?? []) events.policyFileLoaded(file, entries);
       findWithheld();
       try {
         await startAll([...others, ...bundles, source], signal);
@@ -377,6 +441,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     async stop(reason, deadline) {
       stopReloading?.();
       stopRevoking();
+      stopFollowing?.();
       readiness.stopping();
       events.stopping(
         reason,
@@ -438,6 +503,12 @@ function firstProblem<T extends Checked>(listeners: readonly T[], problemOf: (li
   return { ok: true };
 }
 
+/** Whether what the file says is in force. Of one that is wrong, nothing is known. */
+function checkApplied([first, ...more]: readonly string[]): CheckResult {
+  if (first === undefined) return { ok: true };
+  return { ok: false, detail: `only after a restart: ${first}${more.length === 0 ? '' : `; and ${more.length} more`}` };
+}
+
 function checkDenyList(status: DenyListStatus | undefined): CheckResult {
   if (status === undefined) return { ok: true };
   const inForce = `${status.entries} entries, read at ${isoTime(status.readAtMs)}`;
@@ -450,6 +521,31 @@ function checkDenyList(status: DenyListStatus | undefined): CheckResult {
 function checkMatchers([first, ...more]: readonly string[]): CheckResult {
   if (first === undefined) return { ok: true };
   return { ok: false, detail: `${first}${more.length === 0 ? '' : `; and ${more.length} more`}` };
+}
+
+/** Of listeners that stay as they are, nobody is judged again. */
+function reloadListener<C extends InboundConfig | OutboundConfig>(listener: ProxyListener<C>, next: C | undefined): void {
+  if (next !== undefined && next !== listener.config) listener.reload(next);
+}
+
+/** Whether what is in force is what the files say now. */
+function checkPolicies(lastReload: ReloadStatus | undefined, files: PolicyFilesView | undefined): CheckResult {
+  const status = files?.status() ?? [];
+  const problems = status.flatMap(({ problems: [first, ...more] }) =>
+    first === undefined ? [] : [`${first}${more.length === 0 ? '' : `; and ${more.length} more problems`}`],
+  );
+  if (lastReload?.ok === false) problems.unshift(...lastReload.problems.slice(0, 1));
+  if (problems.length > 0) return { ok: false, detail: `what was before is in force: ${problems.join('; ')}` };
+  return status.length === 0 ? { ok: true } : { ok: true, detail: `${status.length} policy files` };
+}
+
+/** A policy file may have been read again while the configuration was. */
+function withCurrentPolicies(config: Config, files: PolicyFilesView | undefined): Config {
+  const names = [...config.inbound, ...config.outbound, ...(config.sds?.matchers ?? [])].map(({ policyFile }) => policyFile);
+  return [...new Set(names)].reduce((next, file) => {
+    const policy = file === undefined ? undefined : files?.current(file);
+    return file === undefined || policy === undefined ? next : withPolicyOf(next, file, policy);
+  }, config);
 }
 
 function listenerStatus(listener: InboundListener | OutboundListener): ListenerStatus {
@@ -478,10 +574,13 @@ interface SdsParts {
   readonly events: Events;
   readonly clock: Clock;
   readonly random: () => number;
+  /** Whose policy checks of Envoy are answered by. */
+  readonly listener: (name: string) => InboundListener | undefined;
+  readonly refusals: Refusals;
 }
 
 /** The SDS server, and with it gRPC, which is loaded when the other addresses are bound. */
-function sdsService({ events, ...parts }: SdsParts): Service &
+function sdsService({ events, listener, refusals, ...parts }: SdsParts): Service &
   Pick<SdsServer, 'address' | 'policyChanged'> & {
     status(): SdsStatus | undefined;
     describe(): unknown;
@@ -496,8 +595,14 @@ function sdsService({ events, ...parts }: SdsParts): Service &
     status: () => status,
     describe: () => describe?.(),
     async start(signal) {
-      const [{ createSdsServer }, { describeSds, sdsStatus }] = await Promise.all([import('./sds/server.ts'), import('./sds/status.ts')]);
-      const made = createSdsServer({ ...parts, events: events.sds });
+      const { authorization: limits } = parts.config;
+      const [{ createSdsServer }, { describeSds, sdsStatus }, ofChecks] = await Promise.all([
+        import('./sds/server.ts'),
+        import('./sds/status.ts'),
+        limits && import('./ext-authz/service.ts'),
+      ]);
+      const checks = limits && ofChecks?.createCheckService({ ...parts, limits, listener, refusals, events: events.checks });
+      const made = createSdsServer({ ...parts, events: events.sds, checks });
       server = made;
       status = sdsStatus(made);
       describe = () => describeSds(made);

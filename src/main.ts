@@ -44,6 +44,7 @@ async function main(): Promise<number> {
     {
       env,
       ...output,
+      stdin: () => process.stdin,
       onHangup(listener) {
         process.on('SIGHUP', listener);
         return () => process.off('SIGHUP', listener);

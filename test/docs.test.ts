@@ -9,6 +9,7 @@ import { RESOURCES } from '../src/admin/api.ts';
 import { CERTIFICATE_KINDS } from '../src/admin/api-certificates.ts';
 import { EXIT_FAILED, EXIT_OK, EXIT_READER_LEFT, EXIT_UNAVAILABLE, EXIT_USAGE } from '../src/cli/environment.ts';
 import { runCommandLine } from '../src/cli/program.ts';
+import { CHECK_ADVICE } from '../src/cli/status-problems.ts';
 import { generate } from '../src/config/generate.ts';
 import { formatIssues } from '../src/config/issue.ts';
 import { policyPageSchema } from '../src/config/policy-page.ts';
@@ -18,7 +19,7 @@ import { DENY_REASONS } from '../src/policy/verdict.ts';
 import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from '../src/telemetry/records.ts';
 import { ENDPOINT_RESULTS, REFRESH_PROBLEMS } from '../src/telemetry/federation-records.ts';
 import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/sds-records.ts';
-import { createMetrics } from '../src/telemetry/metrics.ts';
+import { CHECK_DENIALS, CHECK_REFUSALS } from '../src/telemetry/ext-authz-records.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from './support/documents.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -90,6 +91,22 @@ test('links between documents lead to files that are there', () => {
   assert.deepEqual(broken, []);
 });
 
+test('links to headings lead to headings that are there', () => {
+  const headings = (document: string): string[] =>
+    [...proseOf(document).matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+      heading
+        .toLowerCase()
+        .replaceAll(/[^\w -]/g, '')
+        .replaceAll(' ', '-'),
+    );
+  const broken = documents.flatMap((document) =>
+    [...proseOf(document).matchAll(/\]\(([^)#\s:]*)#([^)]*)\)/g)]
+      .filter(([, target = '', anchor = '']) => !headings(target === '' ? document : join(dirname(document), target)).includes(anchor))
+      .map(([link]) => `${document}: ${link}`),
+  );
+  assert.deepEqual(broken, []);
+});
+
 test('files that the documents name in code are there', () => {
   const broken = documents.flatMap((document) =>
     [...proseOf(document).matchAll(/`((?:src|test|configs|docs|deploy|bench|proto)\/[\w./-]*\w)`/g)]
@@ -136,6 +153,8 @@ test('the close, deny and drop reasons of the documents are those that there are
     ['Why a status request was refused', STATUS_REFUSALS],
     ['Why a secret is not there', SDS_MISSING_REASONS],
     ['Why an SDS client was refused', SDS_REFUSAL_REASONS],
+    ['Why a check was denied', CHECK_DENIALS],
+    ['Why a check was refused', CHECK_REFUSALS],
     ['Why a bundle was not fetched', REFRESH_PROBLEMS],
     ['What became of a connection to our bundle endpoint', ENDPOINT_RESULTS],
   ];
@@ -155,6 +174,13 @@ test('the resources of the API in the documents are those that there are, with t
     new Map(Object.entries(RESOURCES).map(([name, names]) => [name, new Set(names.split(', ').filter((each) => each !== ''))])),
   );
   assert.deepEqual(kinds, CERTIFICATE_KINDS);
+});
+
+test('scute status has advice for every readiness check of the documents', () => {
+  const documented = tableUnder('docs/operations.md', 'Probes and readiness').flatMap(([name]) => name ?? []);
+
+  // Only there as long as nothing else is.
+  assert.deepEqual(Object.keys(CHECK_ADVICE), [...documented, 'starting']);
 });
 
 interface ApiSchema {
@@ -209,8 +235,18 @@ test('the limits of SDS are in the documents with their defaults, and each is wh
     assert.equal(code, reason === 'connection_limit' ? 'none: closed' : 'RESOURCE_EXHAUSTED', reason);
 });
 
+test('the limits of checks are in the documents with their defaults', () => {
+  const limits = fields.filter(({ path }) => path.startsWith('sds.authorization.'));
+  const rows = below('docs/operations.md', 'Why a check was refused').matchAll(/^\| `\w+` \| `(\w+)`, (\w+) \|/gm);
+
+  assert.deepEqual(
+    [...rows].map(([, limit, standard]) => [limit, standard]),
+    limits.map(({ key, field }) => [key, String(field.default)]),
+  );
+});
+
 test('the messages of the documents are those that are logged', () => {
-  const source = ['events.ts', 'sds-events.ts', 'federation-events.ts']
+  const source = ['events.ts', 'sds-events.ts', 'ext-authz-events.ts', 'federation-events.ts']
     .map((file) => readFileSync(join(root, 'src/telemetry', file), 'utf8'))
     .join('\n');
   const logged = [...source.matchAll(/logger(?:\.\w+|\[level\])\((?:[^;]*?, )?'([^']+)'\)/g)].map(([, message]) => message ?? '');
@@ -227,27 +263,6 @@ test('the exit codes of the documents are those that there are', () => {
   const documented = [...below('docs/operations.md', 'Signals and exit codes').matchAll(/^\| (\d+) \|/gm)].map(([, code]) => Number(code));
 
   assert.deepEqual(documented, [EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, 128 + SIGINT, EXIT_READER_LEFT, 128 + SIGTERM]);
-});
-
-test('the metrics of the documents are those that there are', async () => {
-  const metrics = createMetrics({ version: '1', tls: { versions: '', groups: '', ciphers: '' } });
-  const { body } = await metrics.render();
-  const registered = [...body.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name ?? '');
-  const documented = tableUnder('docs/operations.md', 'Metrics').flatMap(([name]) => name ?? []);
-  const besides = [...proseOf('docs/operations.md').matchAll(/`((?:process|nodejs)_\w+)`/g)].map(([, name]) => name ?? '');
-
-  assert.deepEqual([...documented, ...besides].toSorted(), registered.toSorted());
-});
-
-test('metrics that the documents name anywhere are there', async () => {
-  const { body } = await createMetrics({ version: '1', tls: { versions: '', groups: '', ciphers: '' } }).render();
-  const wrong = documents.flatMap((document) =>
-    [...readFileSync(join(root, document), 'utf8').matchAll(/\bscute_[a-z0-9_]+\b/g)]
-      .map(([name]) => name)
-      .filter((name) => !new RegExp(`^# TYPE ${name} `, 'm').test(body))
-      .map((name) => `${document}: ${name}`),
-  );
-  assert.deepEqual(wrong, []);
 });
 
 test('the comparison with Envoy in the README has the figures of the newest run, with their ranges', () => {

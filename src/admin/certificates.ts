@@ -59,6 +59,35 @@ export function describeHeld(held: Held, use: Use, nowMs: number): Certificate {
   };
 }
 
+/** A certificate as it is by itself, wherever it came from. */
+export type Described = Facts & Pick<Certificate, 'id' | 'kind' | 'spiffeId' | 'trustDomain' | 'issuer'>;
+
+/** A certificate that no process holds. `known` is what is known of it beyond what it says. */
+export function describeAlone(
+  certificate: X509,
+  known: Pick<Certificate, 'kind' | 'spiffeId' | 'trustDomain' | 'issuer'>,
+  nowMs: number,
+): Described {
+  const { kind } = known;
+  const role: LintRole = kind === 'authority' ? kind : kind === 'intermediate' || kind === 'peer_intermediate' ? 'intermediate' : 'leaf';
+  return { id: aloneId(kind, certificate.sha256), ...known, ...factsOf(certificate, role, nowMs) };
+}
+
+/** The same of one that was not read, and why. */
+export function describeUnread(
+  sha256: string,
+  why: string,
+  known: Pick<Certificate, 'kind' | 'spiffeId' | 'trustDomain' | 'issuer'>,
+): Described {
+  const finding: Finding = { verdict: 'refused', clause: null, problem: strangersWords(why, MAX_NAME) };
+  return { id: aloneId(known.kind, sha256), ...known, ...unreadable(sha256, finding) };
+}
+
+/** What such a certificate is called. */
+export function aloneId(kind: Certificate['kind'], sha256: string): string {
+  return `${kind}:${sha256}`;
+}
+
 /** The leaf of a peer. */
 export function describePeer(seen: SeenPeer, nowMs: number): Certificate {
   const { known, strange, sha256 } = seen;

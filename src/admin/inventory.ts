@@ -2,6 +2,7 @@ import { KeyObject } from 'node:crypto';
 import type { DenyListStatus } from '../config/deny-file.ts';
 import { formatIssues } from '../config/issue.ts';
 import { formatAddress, type Address } from '../config/units.ts';
+import type { PolicyFileStatus } from '../config/policy-files.ts';
 import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
 import type { Certificate } from '../spiffe/certificate.ts';
 import type { Crl } from '../spiffe/crl.ts';
@@ -41,6 +42,8 @@ export interface StatusSource {
   /** By listener name: where its application can be reached around Scute. */
   exposed(): ReadonlyMap<string, readonly string[]>;
   lastReload(): ReloadStatus | undefined;
+  /** Those in use. */
+  policyFiles?(): readonly PolicyFileStatus[];
   /** Undefined: there is none. */
   denyList?(): DenyListStatus | undefined;
   /** Who is subscribed to which secrets, in JSON values; undefined if SDS is not served. */
@@ -67,6 +70,7 @@ export function buildConfigDump(source: StatusSource): unknown {
     sds: source.sds?.() ?? null,
     federation: describeFederation(source.federation?.() ?? []),
     bundle_endpoint: describeEndpoint(source.bundleEndpoint?.()),
+    policy_files: (source.policyFiles?.() ?? []).map(describePolicyFile),
     deny_list: describeDenyList(source.denyList?.()),
     last_reload: describeReload(source.lastReload()),
     config: withoutSecrets(source.config()),
@@ -170,6 +174,10 @@ function describeReload(reload: ReloadStatus | undefined): object | null {
     need_restart: reload.needRestart,
     problems: reload.problems,
   };
+}
+
+function describePolicyFile({ file, lists, entries, loadedAtMs, problems }: PolicyFileStatus): object {
+  return { file, lists, entries, loaded_at: isoTime(loadedAtMs), result: problems.length === 0 ? 'ok' : 'failed', problems };
 }
 
 const SECRET_NAME = /key(?:pem)?$|secret|password|passphrase|token/i;

@@ -7,6 +7,7 @@ import type { Metrics } from '../telemetry/metrics.ts';
 import { apiRoutes } from './api.ts';
 import type { ApiSource } from './api-source.ts';
 import { createDashboardRoutes } from './dashboard.ts';
+import { answerDrain, type DrainSelection } from './drain.ts';
 import { EventStreams, type Looks } from './event-streams.ts';
 import { createHttpService, json, MOST_CONNECTIONS, plain, streamsAmong, type HttpService, type Reply, type Routes } from './http.ts';
 import { buildConfigDump, type StatusSource } from './inventory.ts';
@@ -33,6 +34,9 @@ export interface AdminServerOptions {
   readonly events: Pick<Events, 'logLevelChanged' | 'statusRequestRefused'>;
   /** Begins to drain; returns at once. Called again if asked again. */
   readonly shutdown: () => void;
+  readonly hasListener: (name: string) => boolean;
+  /** Begins to drain connections; returns how many. */
+  readonly drain: (selection: DrainSelection) => number;
   readonly maxConnections?: number | undefined;
 }
 
@@ -52,6 +56,7 @@ export function createMetricsServer({ config, metrics, readiness, events, maxCon
 export function createAdminServer(options: AdminServerOptions): HttpService {
   const { listen } = options.config;
   if (!isLocal(listen)) throw new Error(`the admin API may not listen on ${formatAddress(listen)}: only on a Unix socket or loopback`);
+  const policyPages = oneAtATime();
   const streams = new EventStreams({ clock: options.inventory.clock, look: () => look(options) });
   return createHttpService({
     name: 'admin',
@@ -65,13 +70,14 @@ export function createAdminServer(options: AdminServerOptions): HttpService {
       ...createDashboardRoutes(),
       ...apiRoutes({ ...options.inventory, status: options.status, readiness: options.readiness }, (response) => streams.open(response)),
       '/config_dump': { GET: () => dump(options.status) },
-      '/policy': { GET: ({ search }) => policyPage(options.policies(), search, options.status.now()) },
+      '/policy': { GET: ({ search }) => policyPages(() => policyPage(options.policies(), search, options.status.now())) },
       '/shutdown': {
         POST() {
           options.shutdown();
           return json(202, { status: 'stopping' });
         },
       },
+      '/drain': { POST: ({ body }) => answerDrain(body, options.hasListener, options.drain) },
       '/loglevel': {
         GET: () => json(200, { level: options.log.level() }),
         PUT({ body }) {
@@ -146,6 +152,16 @@ async function policyPage(all: readonly PolicyStatus[], search: URLSearchParams,
   const asked = name === null ? all : all.filter(({ listener }) => listener.name === name);
   if (name !== null && asked.length === 0) return plain(404, 'there is no such listener');
   return json(200, await buildPolicyPage(asked, Number(limit), nowMs));
+}
+
+/** Each begins when the one before is over: what takes turns would take as many at a time as there are askers. */
+function oneAtATime(): (answer: () => Promise<Reply>) => Promise<Reply> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (answer) => {
+    const next = last.then(answer);
+    last = next.catch(() => undefined);
+    return next;
+  };
 }
 
 function readLevel(body: unknown): LogLevel | undefined {

@@ -1,8 +1,10 @@
 /** How commands reach the Scute that runs: its admin listener, on this machine. */
 import { request } from 'node:http';
 import { formatAddress, isLocal, parseListenAddress, type Address } from '../config/units.ts';
+import { systemClock } from '../lib/clock.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
+import { pageSchema } from './api-answers.ts';
 
 export interface AdminLimits {
   /** From the first step to the last byte. */
@@ -23,16 +25,93 @@ export function parseAdminAddress(text: string): Result<Address, string> {
   return parsed;
 }
 
+interface Answer {
+  readonly status: number;
+  readonly text: string;
+}
+
 /** The JSON value that `GET path` answers. The error says in one line why there is none. */
 export async function askAdmin(
   address: Address,
   path: string,
   stopped: AbortSignal,
-  { timeoutMs, maxBytes }: AdminLimits = LIMITS,
+  limits: AdminLimits = LIMITS,
 ): Promise<Result<unknown, string>> {
+  const answer = await textOf(address, path, stopped, limits);
+  return answer.ok ? parsed(address, answer.value) : answer;
+}
+
+/** What of a list is read at most. */
+export interface ListLimits extends AdminLimits {
+  readonly maxItems: number;
+  readonly maxPages: number;
+}
+
+const LIST_LIMITS: ListLimits = { timeoutMs: 60_000, maxBytes: 128 * 1024 * 1024, maxItems: 50_000, maxPages: 20_000 };
+
+/** A list, as far as it was read. */
+export interface ReadList {
+  readonly items: readonly unknown[];
+  /** There is more than `maxItems`. */
+  readonly isCut: boolean;
+}
+
+/** All pages of a list of the API, by their cursors; `path` has a query. The limits are for all pages together. */
+export async function askList(
+  address: Address,
+  path: string,
+  stopped: AbortSignal,
+  { timeoutMs, maxBytes, maxItems, maxPages }: ListLimits = LIST_LIMITS,
+): Promise<Result<ReadList, string>> {
+  const items: unknown[] = [];
+  const untilMs = systemClock.monotonic() + timeoutMs;
+  let bytes = 0;
+  let cursor = '';
+  for (let pages = 0; pages < maxPages; pages += 1) {
+    const leftMs = Math.ceil(untilMs - systemClock.monotonic());
+    if (leftMs <= 0) return err(`the admin listener at ${formatAddress(address)} did not answer within ${timeoutMs} ms`);
+    const limits = { timeoutMs: Math.min(leftMs, LIMITS.timeoutMs), maxBytes: LIMITS.maxBytes };
+    const answer = await textOf(address, `${path}${cursor}`, stopped, limits);
+    if (!answer.ok) return answer;
+    bytes += Buffer.byteLength(answer.value);
+    if (bytes > maxBytes) return tooLong(formatAddress(address), maxBytes);
+    const page = parsed(address, answer.value);
+    if (!page.ok) return page;
+    const list = pageSchema.safeParse(page.value);
+    if (!list.success) return err(UNKNOWN_FORM);
+    items.push(...list.data.items.slice(0, maxItems - items.length));
+    if (list.data.nextCursor === null) return ok({ items, isCut: false });
+    if (items.length === maxItems) return ok({ items, isCut: true });
+    cursor = `&cursor=${encodeURIComponent(list.data.nextCursor)}`;
+  }
+  return err(`what listens at ${formatAddress(address)} answers with more than ${maxPages} pages`);
+}
+
+/** What answers may be a newer version of Scute, or something else. */
+export const UNKNOWN_FORM = 'the answer has a form that this version of Scute does not know';
+
+function parsed(address: Address, text: string): Result<unknown, string> {
+  try {
+    return ok(JSON.parse(text));
+  } catch {
+    return err(`what listens at ${formatAddress(address)} does not answer in JSON`);
+  }
+}
+
+function tooLong(where: string, maxBytes: number): Result<never, string> {
+  return err(`what listens at ${where} answers with more than ${maxBytes} bytes`);
+}
+
+/** The body of a 200. */
+async function textOf(
+  address: Address,
+  path: string,
+  stopped: AbortSignal,
+  { timeoutMs, maxBytes }: AdminLimits,
+): Promise<Result<string, string>> {
   const where = formatAddress(address);
   const timeout = AbortSignal.timeout(timeoutMs);
-  let answer: { readonly status: number; readonly text: string } | undefined;
+  let answer: Answer | undefined;
   try {
     answer = await get(address, path, maxBytes, AbortSignal.any([stopped, timeout]));
   } catch (cause) {
@@ -49,23 +128,14 @@ export async function askAdmin(
         return err(`there is no answer of an admin listener at ${where}: ${messageOf(cause)}`);
     }
   }
-  if (answer === undefined) return err(`what listens at ${where} answers with more than ${maxBytes} bytes`);
+  if (answer === undefined) return tooLong(where, maxBytes);
   if (answer.status !== 200)
     return err(`what listens at ${where} answers ${answer.status}: it is no admin listener, or that of another version of Scute`);
-  try {
-    return ok(JSON.parse(answer.text));
-  } catch {
-    return err(`what listens at ${where} does not answer in JSON`);
-  }
+  return ok(answer.text);
 }
 
 /** Undefined if the answer is longer than it may be. */
-function get(
-  address: Address,
-  path: string,
-  maxBytes: number,
-  signal: AbortSignal,
-): Promise<{ readonly status: number; readonly text: string } | undefined> {
+function get(address: Address, path: string, maxBytes: number, signal: AbortSignal): Promise<Answer | undefined> {
   return new Promise((resolve, reject) => {
     const sent = request(
       {

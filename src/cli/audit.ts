@@ -1,55 +1,34 @@
 import type { Config } from '../config/config.ts';
-import { formatIssues } from '../config/issue.ts';
-import { loadLocatedConfig, type Located } from '../config/load.ts';
+import type { Located } from '../config/load.ts';
 import { policyPageSchema, type ListenerPage, type PolicyPage, type RefusalLine, type RuleLine } from '../config/policy-page.ts';
 import type { Address } from '../config/units.ts';
 import { err, ok, type Result } from '../lib/result.ts';
-import { askAdmin, parseAdminAddress } from './admin-client.ts';
+import { findAdmin, type AdminOptions } from './admin-address.ts';
+import { askAdmin, UNKNOWN_FORM } from './admin-client.ts';
 import { EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 import { placeOfRule } from './question.ts';
+import { inAscii, table, visible } from './text.ts';
 
-export interface AuditOptions {
-  readonly config?: string | undefined;
-  /** Goes before the address in the file. */
-  readonly admin?: string | undefined;
+export interface AuditOptions extends AdminOptions {
   readonly json?: boolean | undefined;
 }
 
 /** `scute audit`: whom the policies of the Scute that runs would deny, were they not in audit, and the rules that would allow it. */
-export async function audit(
-  { config, admin, json = false }: AuditOptions,
-  { env, stdout, stderr }: CommandEnvironment,
-  stopped: AbortSignal,
-): Promise<number> {
-  const wrong = (problem: string): number => {
-    stderr(`scute: ${problem}\n`);
+export async function audit(options: AuditOptions, environment: CommandEnvironment, stopped: AbortSignal): Promise<number> {
+  const { stdout, stderr } = environment;
+  const found = await findAdmin(options, environment);
+  if (!found.ok) {
+    stderr(found.error);
     return EXIT_USAGE;
-  };
-  let located: Located<Config> | undefined;
-  if (config !== undefined) {
-    const loaded = await loadLocatedConfig({ file: config, flags: {}, env });
-    if (!loaded.ok) {
-      stderr(`${formatIssues(loaded.error)}\n`);
-      return EXIT_USAGE;
-    }
-    located = loaded.value;
   }
-  const given = admin === undefined ? undefined : parseAdminAddress(admin);
-  if (given?.ok === false) return wrong(`--admin ${given.error}`);
-  const address = given?.value ?? located?.value.admin?.listen;
-  if (address === undefined)
-    return wrong(
-      config === undefined
-        ? 'nobody to ask: give the configuration file (-c), or the address of the admin listener (--admin)'
-        : `${JSON.stringify(config)} has no admin listener: give one to the Scute that runs ("admin: { listen: unix:///run/scute/admin.sock }"), or its address (--admin)`,
-    );
+  const { address, located } = found.value;
   const asked = await askAll(address, stopped);
   if (!asked.ok) {
     stderr(`scute: ${visible(asked.error)}\n`);
     return EXIT_UNAVAILABLE;
   }
   const page = asked.value;
-  if (json) stdout(`${inAscii(JSON.stringify(page, null, 2))}\n`);
+  if (options.json === true) stdout(`${inAscii(JSON.stringify(page, null, 2))}\n`);
   else
     stdout(
       page.listeners.map((listener) => describeListener(listener, placesIn(located, listener))).join('\n') ||
@@ -76,7 +55,7 @@ async function askPage(address: Address, path: string, stopped: AbortSignal): Pr
   const answer = await askAdmin(address, path, stopped);
   if (!answer.ok) return answer;
   const page = policyPageSchema.safeParse(answer.value);
-  return page.success ? ok(page.data) : err('the answer has a form that this version of Scute does not know');
+  return page.success ? ok(page.data) : err(UNKNOWN_FORM);
 }
 
 /** A rule with its place, where that is known. */
@@ -141,25 +120,6 @@ function requestOf({ method, path, host }: Pick<RefusalLine, 'method' | 'path' |
   return [method, path, host === null ? null : `host ${host}`].filter((part) => part !== null).join(' ');
 }
 
-/** Beyond it a cell moves what follows, and not the whole column: peers choose how long theirs are. */
-const WIDEST = 60;
-
-function table(rows: readonly (readonly string[])[]): string[] {
-  const widths = (rows[0] ?? []).map((_, column) => Math.min(WIDEST, Math.max(...rows.map((row) => (row[column] ?? '').length))));
-  return rows.map((row) => row.map((cell, column) => cell.padEnd(column === row.length - 1 ? 0 : (widths[column] ?? 0))).join('  '));
-}
-
 function asText(lines: readonly string[]): string {
   return lines.map((line) => `${visible(line)}\n`).join('');
-}
-
-/** What a peer chose, or whatever listens there, must not command a terminal, nor turn what follows around. */
-function visible(text: string): string {
-  // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
-  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, '\ufffd');
-}
-
-/** The same JSON value. */
-function inAscii(json: string): string {
-  return json.replaceAll(/[\u007f-\uffff]/g, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

@@ -5,17 +5,21 @@ export interface CommandEnvironment {
   readonly env: Environment;
   /** When it cannot be written, the signal of the command is aborted; without a reader the exit code is then `EXIT_READER_LEFT`. */
   readonly stdout: (text: string) => void;
+  /** Opened when it is asked for. */
+  readonly stdin?: () => AsyncIterable<Uint8Array> & { destroy(): unknown };
   /** Works without a reader, too. */
   readonly stderr: (text: string) => void;
   /** Standard output is a terminal, so somebody is watching. */
   readonly isTerminal: boolean;
+  /** Of that terminal, at this moment; undefined if it does not say. */
+  readonly terminalSize?: () => { readonly columns: number; readonly rows: number } | undefined;
   /** Calls `listener` at each SIGHUP. Returns the way to stop. */
   onHangup(listener: () => void): () => void;
 }
 
 /**
  * Exit codes: 0 done, and for `run` everything drained; 1 failed, or connections were cut, or the answer is not the good one; 64 wrong
- * usage or configuration (EX_USAGE of sysexits.h); 69 no Scute to ask (EX_UNAVAILABLE).
+ * usage or configuration (EX_USAGE of sysexits.h); 69 nobody to ask (EX_UNAVAILABLE).
  */
 export const EXIT_OK = 0;
 export const EXIT_FAILED = 1;

@@ -1,4 +1,4 @@
-import { isatty } from 'node:tty';
+import { isatty, WriteStream } from 'node:tty';
 import { codeOf } from '../lib/errors.ts';
 import { EXIT_FAILED, EXIT_READER_LEFT, type CommandEnvironment } from './environment.ts';
 
@@ -10,7 +10,9 @@ const MAX_WAITING_BYTES = 4 << 20;
  * takes no more. Its stream is opened when there is something to print; the log of `run` has a way of its own, and a proxy does
  * not end for want of readers.
  */
-export function processOutput(failed: (exitCode: number) => void): Pick<CommandEnvironment, 'stdout' | 'stderr' | 'isTerminal'> {
+export function processOutput(
+  failed: (exitCode: number) => void,
+): Pick<CommandEnvironment, 'stdout' | 'stderr' | 'isTerminal' | 'terminalSize'> {
   let hasStdout = false;
   let hasStderr = false;
   const stderr = (text: string): void => {
@@ -33,5 +35,11 @@ export function processOutput(failed: (exitCode: number) => void): Pick<CommandE
     },
     stderr,
     isTerminal: isatty(1),
+    terminalSize() {
+      if (!(process.stdout instanceof WriteStream)) return undefined;
+      const { columns, rows } = process.stdout;
+      // A terminal that nobody has told its size says that it has none.
+      return columns > 0 && rows > 0 ? { columns, rows } : undefined;
+    },
   };
 }

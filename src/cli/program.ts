@@ -1,4 +1,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import type { CertificateKind } from '../admin/api-types.ts';
+import { CERTIFICATE_KINDS } from './certificate-kinds.ts';
+import type { InspectOptions } from './inspect.ts';
 import { createListenerFlags } from './listener-flags.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 import { describeVersion } from './version.ts';
@@ -7,7 +10,7 @@ const PRECEDENCE = `
 Flags go before the file, the file before the environment (SPIFFE_ENDPOINT_SOCKET, SCUTE_LOG_LEVEL), the environment before the defaults.`;
 
 const EXIT_CODES = `
-Exit codes: 0 done; 1 failed, or connections were cut at the end of the drain; 64 wrong usage or configuration; 69 no Scute to ask.`;
+Exit codes: 0 done; 1 failed, or connections were cut at the end of the drain; 64 wrong usage or configuration; 69 nobody to ask.`;
 
 interface RunFlags {
   readonly config?: string;
@@ -22,6 +25,20 @@ interface AuditFlags {
   readonly admin?: string;
   readonly json?: boolean;
 }
+
+interface StatusFlags extends AuditFlags {
+  readonly watch?: boolean;
+}
+
+interface CertsFlags extends AuditFlags {
+  readonly kind?: readonly CertificateKind[];
+  readonly trustDomain?: string;
+  readonly spiffeId?: string;
+  readonly expiringIn?: string;
+}
+
+const WHERE_ASKED = 'its configuration file (YAML), which says where it is asked';
+const ADMIN = 'where its admin listener is (Unix socket or loopback), if not as in the file';
 
 /** Parses the arguments (without `node` and the script) and runs the command. Resolves to the exit code. What a command needs is loaded when it runs, so that each starts fast. */
 export async function runCommandLine(args: readonly string[], environment: CommandEnvironment, signal: AbortSignal): Promise<number> {
@@ -138,8 +155,8 @@ Example:
   program
     .command('audit')
     .description('ask the Scute that runs whom its policies would deny, were they not in audit, and print rules to copy')
-    .option('-c, --config <file>', 'its configuration file (YAML), which says where it is asked; rules are told with their places')
-    .option('--admin <address>', 'where its admin listener is (Unix socket or loopback), if not as in the file')
+    .option('-c, --config <file>', `${WHERE_ASKED}; rules are told with their places`)
+    .option('--admin <address>', ADMIN)
     .option('--json', 'all that is known, for programs')
     .addHelpText(
       'after',
@@ -153,6 +170,80 @@ Examples:
     .action(async (options: AuditFlags) => {
       const { audit } = await import('./audit.ts');
       exitCode = await audit(options, environment, signal);
+    });
+
+  program
+    .command('status')
+    .description('say on one screen whether all is well with the Scute that runs, and if not, what to do')
+    .option('-c, --config <file>', WHERE_ASKED)
+    .option('--admin <address>', ADMIN)
+    .option('--watch', 'go on, until Ctrl-C; also when it restarts')
+    .option('--json', 'all that is known, for programs')
+    .addHelpText(
+      'after',
+      `
+Exit codes: 0 it is ready, or the end of --watch; 1 it is not ready; 64 wrong usage or configuration; 69 no Scute to ask.
+
+Examples:
+  scute status -c scute.yaml
+  scute status --admin unix:///run/scute/admin.sock --watch`,
+    )
+    .action(async (options: StatusFlags) => {
+      const { status } = await import('./status.ts');
+      exitCode = await status(options, environment, signal);
+    });
+
+  program
+    .command('certs')
+    .description('draw every certificate in sight of the Scute that runs: ours, those of authorities, and those of peers')
+    .option('-c, --config <file>', WHERE_ASKED)
+    .option('--admin <address>', ADMIN)
+    .addOption(new Option('--kind <kind...>', 'only of these kinds').choices(CERTIFICATE_KINDS))
+    .option('--trust-domain <name>', 'only of this trust domain')
+    .option('--spiffe-id <id>', 'only of this SPIFFE ID')
+    .option('--expiring-in <duration>', 'only what has expired, or will in this time, such as 5m; of what we hold, if no --kind is given')
+    .option('--json', 'as the API has them, for programs')
+    .addHelpText(
+      'after',
+      `
+Exit codes: 0 done, and with --expiring-in nothing expires so soon; 1 something does; 64 wrong usage or configuration; 69 no Scute to ask.
+
+Examples:
+  scute certs -c scute.yaml
+  scute certs --admin unix:///run/scute/admin.sock --kind svid --expiring-in 5m --json`,
+    )
+    .action(async (options: CertsFlags) => {
+      const { certs } = await import('./certs.ts');
+      exitCode = await certs(options, environment, signal);
+    });
+
+  program
+    .command('inspect <target>')
+    .description(
+      'look at a TLS server (HOST:PORT or unix:///path) with the SVID that the Workload API gives, or into a file of certificates (PEM, DER, SPIFFE bundle; - is standard input): what is there, drawn and judged',
+    )
+    .option('--workload-api <address>', 'unix:///path or tcp://IP:PORT of the Workload API, if not as in SPIFFE_ENDPOINT_SOCKET')
+    .option('--no-svid', 'show the server no SVID; what it presents is then not judged')
+    .option('--expect <id>', 'the SPIFFE ID that the server must have')
+    .option('--server-name <name>', 'to indicate (SNI), if not the host')
+    .option('--alpn <name...>', 'protocols to offer, such as h2')
+    .option('--timeout <duration>', 'for the Workload API, for connecting and for the handshake each (default: 10s)')
+    .option('--wait <duration>', 'for the server to say after the handshake that it does not want us (default: 500ms)')
+    .option('--json', 'all that is known, for programs')
+    .addHelpText(
+      'after',
+      `
+Exit codes: 0 it is authenticated, and whom --expect names; for a file, all of it is good; 1 it is not, or does not want us; something of the
+file cannot be read, is not valid now, or would be refused; 64 wrong usage; 69 no SVID to show, or no server that answers in time.
+
+Examples:
+  scute inspect db.internal:5432 --expect spiffe://example.org/db
+  scute inspect svid.pem
+  curl https://example.org/bundle.json | scute inspect -`,
+    )
+    .action(async (target: string, options: InspectOptions) => {
+      const { inspect } = await import('./inspect.ts');
+      exitCode = await inspect(target, options, environment, signal);
     });
 
   program

@@ -118,6 +118,7 @@ export function describeAnswer({ placed, question }: Put, answer: Answer, locate
 
 /** Where a rule of a listener is written, or the listener itself. */
 export function placeOf(placed: Placed, rule: RuleRef | undefined, locate: Located<Config>['locate']): string {
+  if (rule?.at !== undefined) return rule.at;
   const keys = rule === undefined ? [] : keysOf(placed, rule);
   return formatPlace(locate([placed.direction, placed.index, ...keys], 'value'));
 }
@@ -133,7 +134,7 @@ export function placeOfRule(
   const listener = value[direction][index];
   const spec = listener?.policy.spec[of.effect]?.[of.index];
   if (listener === undefined || spec === undefined || ruleText(spec, of.effect) !== of.text) return undefined;
-  return placeOf({ direction, index, listener }, of, locate);
+  return listener.policy.placeOf(of.effect, of.index) ?? placeOf({ direction, index, listener }, of, locate);
 }
 
 /** The keys that lead to a rule, from its listener. */

@@ -1,14 +1,16 @@
 import { createConfigFile, type ConfigReloads, type LoadedConfig } from '../config/config-file.ts';
 import { createDenyFile, type DenyFile } from '../config/deny-file.ts';
 import { formatIssues } from '../config/issue.ts';
-import { loadConfig } from '../config/load.ts';
+import { loadConfig, parsePolicyNow } from '../config/load.ts';
+import { parsePolicyApart } from '../config/policy-apart.ts';
+import { createPolicyFiles } from '../config/policy-files.ts';
 import { systemClock } from '../lib/clock.ts';
 import { EXIT_FAILED, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 import { VERSION } from './version.ts';
 
 /** How often the file is looked at. A change is in force after at most two looks. */
 const LOOK_EVERY_MS = 1000;
-/** The same of the deny list: somebody is to be shut out. */
+/** The same of the deny list and of policy files: somebody may be to be shut out. */
 const LOOK_FOR_REVOKED_EVERY_MS = 250;
 
 export interface RunOptions {
@@ -20,18 +22,25 @@ export interface RunOptions {
 /** `scute run`: loads the configuration, runs the application on it, and reads the file again when it changes. */
 export async function run({ file, flags }: RunOptions, environment: CommandEnvironment, signal: AbortSignal): Promise<number> {
   const { env, stderr } = environment;
+  const policyFiles = createPolicyFiles({
+    clock: systemClock,
+    intervalMs: LOOK_FOR_REVOKED_EVERY_MS,
+    parse: { atStart: parsePolicyNow, later: parsePolicyApart },
+  });
+  const sources = { flags, env, readPolicy: (named: string) => policyFiles.read(named) };
   const configFile =
-    file === undefined ? undefined : createConfigFile({ sources: { file, flags, env }, clock: systemClock, intervalMs: LOOK_EVERY_MS });
+    file === undefined ? undefined : createConfigFile({ sources: { ...sources, file }, clock: systemClock, intervalMs: LOOK_EVERY_MS });
   let denyFile: DenyFile | undefined;
   // From here on, a SIGHUP must not end the process; without a file there is nothing to read again.
   const stopListening = environment.onHangup(() => {
     configFile?.reload();
+    policyFiles.reload();
     denyFile?.reload();
   });
   const watching = new AbortController();
   const watches: Promise<void>[] = [];
   try {
-    const loaded: LoadedConfig = configFile === undefined ? await loadConfig({ file, flags, env }) : await configFile.load();
+    const loaded: LoadedConfig = configFile === undefined ? await loadConfig({ ...sources, file }) : await configFile.load();
     if (!loaded.ok) {
       stderr(`${formatIssues(loaded.error)}\n`);
       return EXIT_USAGE;
@@ -48,8 +57,8 @@ export async function run({ file, flags }: RunOptions, environment: CommandEnvir
     }
     const { runApp } = await import('../app.ts');
     const reloads: ConfigReloads = configFile ?? { onReload: () => () => {} };
-    for (const watched of [configFile, denyFile]) if (watched !== undefined) watches.push(watched.watch(watching.signal));
-    return await runApp(loaded.value, { reloads, denyList: denyFile, version: VERSION, stderr }, signal);
+    for (const watched of [configFile, policyFiles, denyFile]) if (watched !== undefined) watches.push(watched.watch(watching.signal));
+    return await runApp(loaded.value, { reloads, policyFiles, denyList: denyFile, version: VERSION, stderr }, signal);
   } finally {
     watching.abort();
     await Promise.all(watches);

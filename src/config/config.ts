@@ -4,6 +4,7 @@ import type { IpRange } from '../lib/ip.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import type { LiveRules } from './live-rules.ts';
 import type { Address, TcpAddress } from './units.ts';
 
 /** A valid configuration: defaults filled in, everything parsed, deep-frozen. `schema.ts` makes it, and has the description of each field. */
@@ -25,7 +26,7 @@ export interface Config {
   /** Undefined: nobody is revoked but by the revocation lists of the Workload API. */
   readonly revocations: RevocationsConfig | undefined;
   readonly log: { readonly level: LogLevel; readonly format: LogFormat };
-  /** How long a stop waits for open connections; 0 closes them at once. */
+  /** How long a stop waits for open connections, and how long each that drains may take; 0 closes them at once. */
   readonly drainTimeoutMs: number;
 }
 
@@ -47,7 +48,7 @@ export interface SocketConfig {
 
 export type Protocol = 'tcp' | 'http';
 
-interface ListenerConfig extends SocketConfig {
+interface ListenerConfig extends SocketConfig, LiveRules {
   /** Unique over all listeners. */
   readonly name: string;
   readonly to: Address;
@@ -56,6 +57,8 @@ interface ListenerConfig extends SocketConfig {
   readonly alpn: readonly string[];
   readonly identity: SvidChoice;
   readonly limits: Limits;
+  /** Where the policy comes from, an absolute path; undefined: it is in the configuration. */
+  readonly policyFile: string | undefined;
 }
 
 /** TLS in, plain text to the application. */
@@ -167,6 +170,16 @@ export interface SdsConfig extends SocketConfig {
   readonly crls: boolean;
   readonly matchers: readonly SdsMatchers[];
   readonly limits: SdsLimits;
+  /** Of the answers to Envoy's checks, which are given on the same socket; undefined: none are. */
+  readonly authorization: CheckLimits | undefined;
+}
+
+export interface CheckLimits {
+  readonly maxConcurrentChecks: number;
+  readonly maxConcurrentChecksPerConnection: number;
+  readonly maxRequestBytes: number;
+  /** From the beginning of a check until its answer was taken. */
+  readonly requestTimeoutMs: number;
 }
 
 /** Whose peers the validation context of one name admits: those of an inbound listener, or of a list of its own. */
@@ -176,6 +189,8 @@ export interface SdsMatchers {
   /** The name of the listener; undefined if the list is its own. */
   readonly listener: string | undefined;
   readonly policy: Policy | undefined;
+  /** Where that comes from, if not from the configuration. */
+  readonly policyFile?: string | undefined;
 }
 
 export const ENDPOINT_PROFILES = ['https_spiffe', 'https_web'] as const;

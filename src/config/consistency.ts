@@ -3,7 +3,9 @@ import type * as z from 'zod';
 import { parseSpiffeId, pathOf, trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import { METHODS } from '../http1/request-head.ts';
+import type { Policy } from '../policy/policy.ts';
 import { HTTP_PROTOCOLS } from './config.ts';
+import { describeUseProblems, type PolicyUse } from './policy-use.ts';
 import { addressesOverlap, formatAddress, isLocal, type Address } from './units.ts';
 
 type Report = Pick<z.RefinementCtx, 'addIssue'>;
@@ -24,6 +26,8 @@ export function checkInbound(entry: unknown, report: Report): void {
   checkSocket(entry, report);
   checkProtocol(entry, report);
   checkRules(entry, report, ['allow', 'deny']);
+  checkPolicyFile(entry, report, 'inbound', ['allow', 'deny', 'policyMode']);
+  if (at(entry, 'allow') === undefined && at(entry, 'policyFile') === undefined) problem(report, ['allow'], 'is required');
   checkLoop(entry, report);
   const acceptFrom = listAt(at(entry, 'proxyProtocol'), 'acceptFrom') ?? [];
   if (acceptFrom.length > 0 && addressAt(entry, 'listen')?.kind === 'unix') {
@@ -72,6 +76,23 @@ function checkRules(entry: unknown, report: Report, lists: readonly string[]): v
   }
 }
 
+/** For `superRefine` of what a policy file holds. What is special to a listener, `policy-use.ts` knows. */
+export function checkPolicy(policy: unknown, report: Report): void {
+  checkRules(policy, report, ['allow', 'deny']);
+}
+
+/** A policy comes from one place alone, and must be one for this listener. */
+function checkPolicyFile(entry: unknown, report: Report, direction: PolicyUse['direction'], keys: readonly string[]): void {
+  const file = at(entry, 'policyFile');
+  if (file === undefined) return;
+  for (const key of keys) if (at(entry, key) !== undefined) problem(report, [key], 'is replaced by policyFile: set one of the two');
+  const policy = at(file, 'policy') as Policy | undefined;
+  if (policy === undefined) return;
+  const protocol = at(entry, 'protocol') === 'http' ? 'http' : 'tcp';
+  const [first, ...more] = describeUseProblems(policy, { listener: 'this', direction, protocol }, String(at(file, 'file')));
+  if (first !== undefined) problem(report, ['policyFile'], `${first}${more.length === 0 ? '' : `, and ${more.length} more`}`);
+}
+
 function checkAudit(entry: unknown, report: Report): void {
   for (const list of ['expect', 'deny']) {
     for (const [index, rule] of (listAt(entry, list) ?? []).entries()) {
@@ -86,6 +107,7 @@ export function checkOutbound(entry: unknown, report: Report): void {
   checkProtocol(entry, report);
   checkRules(entry, report, ['expect', 'deny']);
   checkAudit(entry, report);
+  checkPolicyFile(entry, report, 'outbound', ['expect', 'deny', 'unsafeAllowAnyInTrustDomain']);
   checkLoop(entry, report);
   const listen = addressAt(entry, 'listen');
   if (listen !== undefined && !isLocal(listen) && at(entry, 'unsafeListen') !== true) {
@@ -104,7 +126,7 @@ function checkExpect(entry: unknown, report: Report): void {
   if (expect !== undefined && anyIn !== undefined) {
     problem(report, ['unsafeAllowAnyInTrustDomain'], 'replaces expect: set one of the two');
   }
-  if (expect === undefined && anyIn === undefined) {
+  if (expect === undefined && anyIn === undefined && at(entry, 'policyFile') === undefined) {
     problem(report, ['expect'], 'is required: the SPIFFE IDs that the server must have');
   }
   if (!Array.isArray(expect)) return;
@@ -250,6 +272,8 @@ export function checkListeners(config: unknown, report: Report): void {
     }
   }
   for (const key of ['metrics', 'admin', 'sds', 'bundleEndpoint']) see(at(config, key), [key], key);
+  if (at(at(config, 'sds'), 'authorization') !== undefined && inbound?.length === 0)
+    problem(report, ['sds', 'authorization'], 'has nothing to answer by: it needs at least one inbound entry, whose policy is asked about');
   for (const [index, matchers] of (listAt(at(config, 'sds'), 'matchers') ?? []).entries()) {
     const listener = at(matchers, 'listener');
     if (typeof listener === 'string' && names.get(listener)?.startsWith('inbound') !== true)

@@ -1,14 +1,13 @@
-import { constants } from 'node:fs';
-import { open } from 'node:fs/promises';
-import { setImmediate as othersTurn } from 'node:timers/promises';
 import type { Clock } from '../lib/clock.ts';
-import { messageOf } from '../lib/errors.ts';
+import { inTurns } from './in-turns.ts';
 import { err, ok, type Result } from '../lib/result.ts';
+import type { Difference } from '../lib/text-table.ts';
 import { tellEach } from '../lib/watch.ts';
 import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
 import { DenyLineReader } from './deny-lines.ts';
-import { FileWatch } from './file-watch.ts';
-import type { ConfigIssue } from './issue.ts';
+import { appearance, FileWatch } from './file-watch.ts';
+import { readWhole } from './whole-file.ts';
+import { formatIssues, type ConfigIssue } from './issue.ts';
 
 /** Why there is no list. Without `line` the file could not be read. */
 export type DenyFileProblem = readonly [ConfigIssue, ...ConfigIssue[]];
@@ -18,11 +17,6 @@ export type DenyListReload =
   | { readonly ok: true; readonly entries: number; readonly added: Difference; readonly removed: Difference }
   /** The old list stays. */
   | { readonly ok: false; readonly problems: DenyFileProblem };
-
-export interface Difference {
-  readonly count: number;
-  readonly first: readonly string[];
-}
 
 /** What is in force, and what became of the file since. */
 export interface DenyListStatus {
@@ -70,8 +64,6 @@ export interface DenyFileOptions {
 
 /** Entries that are told of each difference. */
 const MAX_TOLD = 20;
-/** Some 500 lines, which take a millisecond. */
-const CHUNK_BYTES = 32_768;
 
 export function createDenyFile({ file, clock, intervalMs }: DenyFileOptions): DenyFile {
   const listeners = new Set<(reload: DenyListReload) => void>();
@@ -80,16 +72,22 @@ export function createDenyFile({ file, clock, intervalMs }: DenyFileOptions): De
   let failure: DenyListStatus['failure'];
 
   const watch = new FileWatch({
-    file,
+    look: () => appearance(file),
     clock,
     intervalMs,
     async read(asked) {
       const atMs = clock.now();
       const loaded = await readDenyFile(file);
       if (!loaded.ok) {
-        failure = { atMs, problems: loaded.error };
-        tellEach(listeners, { ok: false, problems: loaded.error });
-        return;
+        const { error: problems } = loaded;
+        const mayPass = problems.some((problem) => problem.mayPass);
+        // Tried again and again, it is told once.
+        const isTold = mayPass && !asked && failure !== undefined && formatIssues(failure.problems) === formatIssues(problems);
+        if (!isTold) {
+          failure = { atMs, problems };
+          tellEach(listeners, { ok: false, problems });
+        }
+        return mayPass ? 'again' : undefined;
       }
       const added = await inTurns(loaded.value.notIn(list, MAX_TOLD));
       const removed = await inTurns(list.notIn(loaded.value, MAX_TOLD));
@@ -100,6 +98,7 @@ export function createDenyFile({ file, clock, intervalMs }: DenyFileOptions): De
       list = loaded.value;
       readAtMs = atMs;
       if (!isSame || isHealed || asked) tellEach(listeners, { ok: true, entries: list.size, added, removed });
+      return undefined;
     },
   });
 
@@ -126,33 +125,10 @@ export function createDenyFile({ file, clock, intervalMs }: DenyFileOptions): De
 
 /** Reads and compiles a deny list, a part at a time: a million lines stop nobody else. */
 export async function readDenyFile(file: string): Promise<Result<DenyList, DenyFileProblem>> {
-  const unread = (message: string): Result<never, DenyFileProblem> =>
-    err([{ source: file, line: undefined, column: undefined, path: '', message }]);
-  try {
-    // A pipe without a writer would otherwise hold up a thread for ever.
-    await using handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
-    const before = await handle.stat({ bigint: true });
-    if (!before.isFile()) return unread('is not a regular file');
-    const reader = new DenyLineReader(file);
-    const bytes = Buffer.allocUnsafe(CHUNK_BYTES);
-    for (;;) {
-      const { bytesRead } = await handle.read(bytes, 0, bytes.length, null);
-      if (bytesRead === 0 || !reader.push(bytes.subarray(0, bytesRead))) break;
-    }
-    const [issue, ...more] = reader.finish();
-    if (issue !== undefined) return err([issue, ...more]);
-    const after = await handle.stat({ bigint: true });
-    if (after.size !== before.size || after.mtimeNs !== before.mtimeNs) return unread('was changed while it was read');
-    return ok(await inTurns(reader.builder.build(file)));
-  } catch (cause) {
-    return unread(`cannot be read: ${messageOf(cause)}`);
-  }
-}
-
-async function inTurns<T>(steps: Generator<void, T>): Promise<T> {
-  for (;;) {
-    const step = steps.next();
-    if (step.done === true) return step.value;
-    await othersTurn();
-  }
+  const reader = new DenyLineReader(file);
+  const unread = await readWhole(file, (bytes) => reader.push(bytes));
+  const [issue, ...more] = reader.finish();
+  // The lines of one that was changed meanwhile are nobody's.
+  if (unread !== undefined) return err([unread]);
+  return issue === undefined ? ok(await inTurns(reader.builder.build(file))) : err([issue, ...more]);
 }

@@ -2,7 +2,7 @@
 import * as z from 'zod';
 import { parseIpRange, type IpRange } from '../lib/ip.ts';
 import type { Result } from '../lib/result.ts';
-import { parseRule, type Effect, type RuleSpec } from '../policy/rule.ts';
+import { parseRule, type Effect, type IdsOf, type RuleSpec } from '../policy/rule.ts';
 import { DAYS } from '../policy/time-window.ts';
 import { parseSpiffeId, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import { parseTrustDomain, type TrustDomain } from '../spiffe/trust-domain.ts';
@@ -176,6 +176,9 @@ export const spiffeIdTlv = z
 /** RFC 3339, with an offset from UTC → milliseconds since 1970. */
 export const timestamp = z.string(WITH_OFFSET).transform(judged(parseTimestamp));
 
+/** Of one key of a rule, so that no single rule takes long. Further ones are for a further rule. */
+const MAX_VALUES = 1000;
+
 const texts = z.array(z.string());
 
 const timeWindow = z.strictObject({
@@ -187,38 +190,62 @@ const timeWindow = z.strictObject({
   timeZone: z.string().meta({ description: 'whose clock that is, such as `Europe/Berlin` or `UTC`' }),
 });
 
-const peer = z.string().meta({ description: 'who: a SPIFFE ID or a pattern of them' });
+/** What rules that name lists need. */
+export interface ListLookups {
+  /** The absolute path of a file, by its name where it is named. */
+  resolve(path: string): string;
+  readonly idsOf: IdsOf;
+}
+
+/** A path, relative to the file that names it → an absolute one. */
+export const fileBeside = ({ resolve }: Pick<ListLookups, 'resolve'>) =>
+  z
+    .string()
+    .min(1)
+    .max(4096)
+    // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
+    .regex(/^[^\u0000-\u001f\u007f]+$/, 'must be a path without control characters')
+    .transform(resolve);
+
+const peer = z.string();
+const PEER = 'who: a SPIFFE ID or a pattern of them';
 
 const times = {
   notBefore: timestamp.optional().meta({ description: 'the rule holds from this time on, such as `2027-01-31T09:00:00+01:00`' }),
   notAfter: timestamp.optional().meta({ description: 'the rule holds until this time; what it had admitted is closed then' }),
-  windows: z.array(timeWindow).optional().meta({ description: 'the rule holds while one of these is open' }),
+  windows: z.array(timeWindow).max(MAX_VALUES).optional().meta({ description: 'the rule holds while one of these is open' }),
 };
 
-const rule = z
-  .strictObject({
-    peer,
-    methods: texts
-      .optional()
-      .meta({ description: 'for `protocol: http`: methods, such as `[GET, HEAD]`; GET does not include HEAD. All if left out' }),
-    paths: texts.optional().meta({
-      description:
-        'for `protocol: http`: paths; `*` is one segment, `/**` at the end whatever follows that slash. All if left out. A path that servers read in more than one way is then answered 400',
-    }),
-    hosts: texts.optional().meta({
-      description:
-        'for `protocol: http`: hosts, in lower case without port; `*.` is one label. All if left out. A request without a host is then answered 400',
-    }),
-    ...times,
-    mode: z.enum(['enforce', 'audit']).prefault('enforce').meta({
-      description:
-        '`audit`: an `allow` rule admits, a `deny` rule denies nothing, and who passes because of that is counted and logged; for `inbound` alone',
-    }),
-  })
-  .transform(({ mode, ...written }): RuleSpec => ({ ...withTimes(written), ...(mode === 'audit' && { mode }) }));
+const ruleWith = (lists: ListLookups) =>
+  z
+    .strictObject({
+      peer: peer.optional().meta({ description: `${PEER}. Required, unless there is \`idsFile\`` }),
+      idsFile: fileBeside(lists).optional().meta({
+        description:
+          'instead of `peer`: a text file with SPIFFE IDs, one a line, and a last line `...`; read again when it changes. A path from the folder of the file that names it',
+      }),
+      methods: texts
+        .max(MAX_VALUES)
+        .optional()
+        .meta({ description: 'for `protocol: http`: methods, such as `[GET, HEAD]`; GET does not include HEAD. All if left out' }),
+      paths: texts.max(MAX_VALUES).optional().meta({
+        description:
+          'for `protocol: http`: paths; `*` is one segment, `/**` at the end whatever follows that slash. All if left out. A path that servers read in more than one way is then answered 400',
+      }),
+      hosts: texts.max(MAX_VALUES).optional().meta({
+        description:
+          'for `protocol: http`: hosts, in lower case without port; `*.` is one label. All if left out. A request without a host is then answered 400',
+      }),
+      ...times,
+      mode: z.enum(['enforce', 'audit']).prefault('enforce').meta({
+        description:
+          '`audit`: an `allow` rule admits, a `deny` rule denies nothing, and who passes because of that is counted and logged; for `inbound` alone',
+      }),
+    })
+    .transform(({ mode, ...written }): RuleSpec => ({ ...withTimes(written), ...(mode === 'audit' && { mode }) }));
 
 /** What Envoy can be told of whom to admit: nothing of requests. */
-const timedRule = z.strictObject({ peer, ...times }).transform(withTimes);
+const timedRule = z.strictObject({ peer: peer.meta({ description: PEER }), ...times }).transform(withTimes);
 
 function withTimes<T extends { readonly notBefore?: number | undefined; readonly notAfter?: number | undefined }>({
   notBefore,
@@ -233,16 +260,16 @@ function withTimes<T extends { readonly notBefore?: number | undefined; readonly
 }
 
 /** Rules, each of which is good. A problem is reported at the value that has it. */
-export function ruleList(effect: Effect) {
-  return rulesOf(rule, effect);
+export function ruleList(effect: Effect, lists: ListLookups) {
+  return rulesOf(ruleWith(lists), effect, lists.idsOf);
 }
 
 /** Rules that ask for nothing but peers and times, each of which is good. */
 export const timedRuleList = rulesOf(timedRule, 'allow');
 
-function rulesOf<S extends z.ZodType<RuleSpec>>(ofRule: S, effect: Effect) {
+function rulesOf<S extends z.ZodType<RuleSpec>>(ofRule: S, effect: Effect, idsOf?: IdsOf) {
   const check = (spec: string | RuleSpec, context: z.RefinementCtx): void => {
-    const parsed = parseRule(spec, effect, 0);
+    const parsed = parseRule(spec, effect, 0, idsOf);
     if (parsed.ok) return;
     for (const { path, message } of parsed.error) context.addIssue({ code: 'custom', message, path: [...path], input: spec });
   };

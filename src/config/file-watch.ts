@@ -3,16 +3,20 @@ import type { Clock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
 
 export interface FileWatchOptions {
-  readonly file: string;
+  /** How the files look now: see `appearances`. */
+  look(): Promise<string>;
   readonly clock: Clock;
   /** How often to look. A change is read after at most two looks. */
   readonly intervalMs: number;
-  /** The file is to be read: it has changed, or, with `asked`, somebody said so. */
-  read(asked: boolean): Promise<void>;
+  /**
+   * The files are to be read: one has changed, or, with `asked`, somebody said so. `again`: they could not be for a reason that may pass, and
+   * are to be read once more though none of them changes.
+   */
+  read(asked: boolean): Promise<'again' | void>;
 }
 
 /**
- * Notices that a file has changed. It watches by looking, because a Kubernetes ConfigMap is changed by swapping a symbolic link two levels
+ * Notices that a file, or one of several, has changed. It watches by looking, because a Kubernetes ConfigMap is changed by swapping a symbolic link two levels
  * up, which change notifications on the file itself do not see. A change is read once the file has looked the same twice, so that one
  * being written is not taken for a whole one.
  */
@@ -28,9 +32,9 @@ export class FileWatch {
     this.#options = options;
   }
 
-  /** The file is about to be read for the first time. A change between the two is found by the next look. */
-  async remember(): Promise<void> {
-    this.#readAs = this.#seen = await appearance(this.#options.file);
+  /** The files are about to be read, or were when they looked like this. A change between the two is found by the next look. */
+  async remember(looks?: string): Promise<void> {
+    this.#readAs = this.#seen = looks ?? (await this.#options.look());
   }
 
   /** Reads the file soon, whether it changed or not. */
@@ -54,13 +58,19 @@ export class FileWatch {
   async #look(): Promise<void> {
     const asked = this.#asked;
     this.#asked = false;
-    const looks = await appearance(this.#options.file);
+    const looks = await this.#options.look();
     const settled = looks === this.#seen;
     this.#seen = looks;
     if (!asked && (!settled || looks === this.#readAs)) return;
     this.#readAs = looks;
-    await this.#options.read(asked);
+    // No files look like nothing.
+    if ((await this.#options.read(asked)) === 'again') this.#readAs = '';
   }
+}
+
+/** Changes whenever that of one of the files does. */
+export async function appearances(files: readonly string[]): Promise<string> {
+  return (await Promise.all(files.map(appearance))).join('\n');
 }
 
 /** Changes whenever the file at the end of all links is written or another takes its place. */

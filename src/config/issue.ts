@@ -11,6 +11,8 @@ export interface ConfigIssue {
   /** As in `inbound[0].allow`; empty for the whole. */
   readonly path: string;
   readonly message: string;
+  /** What was short may be there again without a change to any file. */
+  readonly mayPass?: true;
 }
 
 export type IssuePath = readonly PropertyKey[];
@@ -24,19 +26,40 @@ export interface RawConfig {
 
 /** Judges a raw configuration by a schema. The value comes out deep-frozen; the issues in the order of the text. */
 export function judge<T>(schema: z.ZodType<T>, raw: RawConfig): Result<T, readonly ConfigIssue[]> {
-  const judged = schema.safeParse(raw.value, { reportInput: false });
+  const judged = parse(schema, raw.value);
+  if (judged === 'too many problems')
+    return err([{ ...raw.locate([], 'value'), path: '', message: 'has more problems than can be told: is it a configuration at all?' }]);
   if (judged.success) return ok(deepFreeze(judged.data));
-  const issues = judged.error.issues.flatMap(ofMeantKind).flatMap((issue): ConfigIssue[] => {
+  const all = judged.error.issues.flatMap(ofMeantKind);
+  let left = 0;
+  const issues = all.slice(0, MAX_ISSUES).flatMap((issue): ConfigIssue[] => {
     if (issue.code !== 'unrecognized_keys') {
       return [{ ...raw.locate(issue.path, 'value'), path: formatPath(issue.path), message: sentence(issue) }];
     }
     const known = knownKeys(schema, issue.path);
-    return issue.keys.map((key) => {
+    left += Math.max(0, issue.keys.length - MAX_ISSUES);
+    return issue.keys.slice(0, MAX_ISSUES).map((key) => {
       const path = [...issue.path, key];
       return { ...raw.locate(path, 'key'), path: formatPath(path), message: unknownKey(key, known) };
     });
   });
-  return err(issues.toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0)));
+  left += Math.max(0, all.length - MAX_ISSUES);
+  issues.sort((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0));
+  if (left > 0) issues.push({ ...raw.locate([], 'value'), path: '', message: `has ${left} more problems` });
+  return err(issues);
+}
+
+/** Problems that are told one by one. */
+const MAX_ISSUES = 100;
+
+/** zod hands the problems of a list on as the arguments of one call, of which there may be only so many. */
+function parse<T>(schema: z.ZodType<T>, value: unknown): z.ZodSafeParseResult<T> | 'too many problems' {
+  try {
+    return schema.safeParse(value, { reportInput: false });
+  } catch (cause) {
+    if (cause instanceof RangeError) return 'too many problems';
+    throw cause;
+  }
 }
 
 /** Where several kinds of value will do, the problems of the one that was meant, if one of them takes that type of value at all. */

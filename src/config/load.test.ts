@@ -99,6 +99,7 @@ outbound:
       'scute.yaml:17:41 inbound[0].allow[3].methds: is not known here',
       'scute.yaml:17:62 inbound[0].allow[3].mode: must be one of enforce',
       'scute.yaml:18:9 inbound[0].allow[4].peer: is required',
+      'scute.yaml:18:20 inbound[0].allow[4].methods: an empty list of methods matches nothing',
       'scute.yaml:18:20 inbound[0].allow[4].methods: is for protocol',
       'scute.yaml:19:9 inbound[0].allow[5]: must be a SPIFFE ID',
       'scute.yaml:20:51 inbound[0].deny[0].paths: is for protocol',

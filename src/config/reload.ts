@@ -1,6 +1,8 @@
+import { changeSince } from '../policy/id-list.ts';
 import type { Policy } from '../policy/policy.ts';
 import { ruleText, type Effect, type RuleSpec } from '../policy/rule.ts';
 import type { Config, InboundConfig, Limits, OutboundConfig, SdsConfig, SdsMatchers } from './config.ts';
+import { LIVE_RULES, type LiveRules } from './live-rules.ts';
 import { formatAddress, formatDuration } from './units.ts';
 
 /** What a new configuration means for a running process. */
@@ -16,8 +18,8 @@ export interface Reload {
 type Listener = InboundConfig | OutboundConfig;
 
 /**
- * Compares two configurations. Policies, limits, the log level and the drain time change while running; addresses and
- * everything else need a restart. A listener is the same if it listens and forwards as before, whatever its name or
+ * Compares two configurations. Policies, what becomes of open connections, limits, the log level and the drain time change while running;
+ * addresses and everything else need a restart. A listener is the same if it listens and forwards as before, whatever its name or
  * place: a policy never goes to a listener before another application.
  */
 export function planReload(current: Config, wanted: Config): Reload {
@@ -29,13 +31,16 @@ export function planReload(current: Config, wanted: Config): Reload {
     running.set(fresh.name, old.name);
     const policy = policyFor(`inbound ${old.name}`, 'allow', old, fresh, differences, needRestart);
     differences.push(...limitDifferences(`inbound ${old.name}`, old.limits, fresh.limits));
-    return { ...old, policy, limits: fresh.limits };
+    return { ...old, ...liveRules(`inbound ${old.name}`, old, fresh, differences), ...policy, limits: fresh.limits };
   });
   const outbound = matchListeners('outbound', current.outbound, wanted.outbound, needRestart, (old, fresh) => {
     const policy = policyFor(`outbound ${old.name}`, 'expect', old, fresh, differences, needRestart);
     differences.push(...limitDifferences(`outbound ${old.name}`, old.limits, fresh.limits));
     const { limits, unsafeAllowAnyInTrustDomain } = fresh;
-    return { ...old, policy, limits, unsafeAllowAnyInTrustDomain };
+    // What replaces `expect` goes where that goes.
+    const replaced = policy.policyFile === fresh.policyFile ? unsafeAllowAnyInTrustDomain : old.unsafeAllowAnyInTrustDomain;
+    const live = liveRules(`outbound ${old.name}`, old, fresh, differences);
+    return { ...old, ...live, ...policy, limits, unsafeAllowAnyInTrustDomain: replaced };
   });
 
   if (current.log.level !== wanted.log.level) differences.push(`log.level: ${current.log.level} to ${wanted.log.level}`);
@@ -95,9 +100,9 @@ function resolveMatchers(entry: SdsMatchers, inbound: readonly InboundConfig[], 
   if (entry.listener === undefined) return entry;
   const listener = running.get(entry.listener);
   if (listener !== undefined) return Object.freeze({ ...entry, listener });
-  const policy = inbound.find(({ name }) => name === entry.listener)?.policy;
-  if (policy === undefined) throw new Error(`matchers of ${JSON.stringify(entry.listener)}, which is no listener`);
-  return Object.freeze({ ...entry, listener: undefined, policy });
+  const wanted = inbound.find(({ name }) => name === entry.listener);
+  if (wanted === undefined) throw new Error(`matchers of ${JSON.stringify(entry.listener)}, which is no listener`);
+  return Object.freeze({ ...entry, listener: undefined, policy: wanted.policy, policyFile: wanted.policyFile });
 }
 
 /** Matchers change while running; everything else of SDS needs a restart. */
@@ -116,7 +121,7 @@ function reloadSds(
   return Object.freeze({ ...old, matchers: Object.freeze(fresh.matchers) });
 }
 
-const LIVE_KEYS: ReadonlySet<string> = new Set(['policy', 'unsafeAllowAnyInTrustDomain', 'limits']);
+const LIVE_KEYS: ReadonlySet<string> = new Set([...LIVE_RULES, 'policy', 'policyFile', 'unsafeAllowAnyInTrustDomain', 'limits']);
 
 function fixedKeys(listener: Listener): string[] {
   return Object.keys(listener).filter((key) => !LIVE_KEYS.has(key));
@@ -127,26 +132,43 @@ function describe({ listen, to }: Listener): string {
 }
 
 /**
- * The policy from now on. One that does not change is the same object, so that whoever compares by reference sees only real
- * changes. `list` is the key of the rules that allow.
+ * The policy from now on, and where it comes from. One that does not change is the same object, so that whoever compares by reference sees
+ * only real changes. `list` is the key of the rules that allow.
  */
 function policyFor(
   what: string,
   list: string,
   old: Listener,
-  { policy: fresh }: Listener,
+  fresh: Listener,
   differences: string[],
   needRestart: string[],
-): Policy {
-  const { policy, protocol } = old;
-  if (same(policy.spec, fresh.spec)) return policy;
+): Pick<Listener, 'policy' | 'policyFile'> {
+  const { policy, policyFile, protocol } = old;
+  const kept = { policy, policyFile };
+  // What is in force of a file is not for a configuration to say.
+  if (policyFile === fresh.policyFile && (policyFile !== undefined || isSamePolicy(policy, fresh.policy))) return kept;
   // It becomes one for http: until then, who is allowed some requests would be let do anything.
-  if (protocol === 'tcp' && (fresh.asksForMethod || fresh.asksForPath || fresh.asksForHost)) {
+  if (protocol === 'tcp' && (fresh.policy.asksForMethod || fresh.policy.asksForPath || fresh.policy.asksForHost)) {
     needRestart.push(`${what}: its rules for requests, and with them all that changed in its policy`);
-    return policy;
+    return kept;
   }
-  differences.push(...policyDifferences(`${what}:`, list, policy, fresh));
-  return fresh;
+  if (policyFile === fresh.policyFile) differences.push(...policyDifferences(`${what}:`, list, policy, fresh.policy));
+  else differences.push(`${what}: policyFile: ${policyFile ?? 'none'} to ${fresh.policyFile ?? 'none'}`);
+  return { policy: fresh.policy, policyFile: fresh.policyFile };
+}
+
+function isSamePolicy(a: Policy, b: Policy): boolean {
+  return same(a.spec, b.spec) && [...b.lists].every(([file, { digest }]) => a.lists.get(file)?.digest === digest);
+}
+
+/** What becomes of open connections, from now on. */
+function liveRules(what: string, old: Listener, fresh: Listener, differences: string[]): LiveRules {
+  const { onPolicyChange, onAuthorityRemoved } = fresh;
+  // What these are if nobody says depends on the protocol, which stays.
+  const { onPeerExpiry, onOwnExpiry } = old.protocol === fresh.protocol ? fresh : old;
+  const next: LiveRules = { onPolicyChange, onAuthorityRemoved, onPeerExpiry, onOwnExpiry };
+  for (const key of LIVE_RULES) if (old[key] !== next[key]) differences.push(`${what}: ${key} ${old[key]} to ${next[key]}`);
+  return next;
 }
 
 /** Rule by rule, whatever their order. */
@@ -155,6 +177,16 @@ function policyDifferences(what: string, list: string, old: Policy, fresh: Polic
     ...listDifferences(`${what} ${list}`, 'allow', old.spec.allow, fresh.spec.allow),
     ...listDifferences(`${what} deny`, 'deny', old.spec.deny ?? [], fresh.spec.deny ?? []),
     ...(old.mode === fresh.mode ? [] : [`${what} policyMode: ${old.mode} to ${fresh.mode}`]),
+    ...[...fresh.lists].flatMap(([file, list]) => {
+      const change = changeSince(old.lists.get(file), list);
+      if (change === undefined || change.added.count + change.removed.count === 0) return [];
+      const { added, removed } = change;
+      return [
+        `${what} idsFile ${file}: ${added.count} added, ${removed.count} removed`,
+        ...added.first.map((id) => `${what} idsFile ${file} + ${id}`),
+        ...removed.first.map((id) => `${what} idsFile ${file} - ${id}`),
+      ];
+    }),
   ];
 }
 
@@ -187,4 +219,17 @@ function formatLimit(key: string, value: number | undefined): string {
 /** Configurations are plain data but for policies, of which JSON has what they were compiled from. */
 function same(a: unknown, b: unknown): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
+}
+
+/** The configuration with another policy wherever that comes from this file. */
+export function withPolicyOf(config: Config, file: string, policy: Policy): Config {
+  const anew = <T extends { readonly policyFile?: string | undefined }>(entry: T): T =>
+    entry.policyFile === file ? Object.freeze({ ...entry, policy }) : entry;
+  const { inbound, outbound, sds } = config;
+  return Object.freeze({
+    ...config,
+    inbound: Object.freeze(inbound.map(anew)),
+    outbound: Object.freeze(outbound.map(anew)),
+    sds: sds && Object.freeze({ ...sds, matchers: Object.freeze(sds.matchers.map(anew)) }),
+  });
 }

@@ -455,7 +455,23 @@ test('sds is enough to run: it listens on a Unix socket of its owner, with the n
       maxSubscriptionBytes: 1_048_576,
       maxRequestRate: 200,
     },
+    authorization: undefined,
   });
+});
+
+test('checks of Envoy are answered where sds.authorization is there, with limits of its own, and need an inbound listener', () => {
+  const sds = { listen: 'unix:///run/sds.sock', authorization: {} };
+
+  assert.deepEqual(accepted({ sds, inbound: [INBOUND] }).sds?.authorization, {
+    maxConcurrentChecks: 1024,
+    maxConcurrentChecksPerConnection: 512,
+    maxRequestBytes: 262_144,
+    requestTimeoutMs: 5000,
+  });
+  for (const without of [{}, { inbound: [] }, { outbound: [OUTBOUND] }])
+    assert.match(problems({ ...BASE, sds, ...without }).join(), /^sds\.authorization: has nothing to answer by/);
+  for (const limits of [{ maxConcurrentChecks: 0 }, { requestTimeout: '0s' }, { failOpen: true }])
+    assert.match(problems({ ...BASE, sds: { ...sds, authorization: limits }, inbound: [INBOUND] }).join(), /^sds\.authorization/);
 });
 
 test('sds on TCP is for loopback alone, and called unsafe', () => {
@@ -655,4 +671,27 @@ test('a rule for a method that is never forwarded is an error, for it would matc
     'inbound[0].allow[0].methods[2]: "get" is no method, such as "GET"',
     'inbound[0].allow[0].methods[3]: "TRACE" is never forwarded',
   ]);
+});
+
+test('what becomes of open connections depends on the protocol if nobody says, and unsafeKeep and keep are not mixed up', () => {
+  for (const [protocol, onExpiry] of [
+    ['tcp', 'keep'],
+    ['http', 'drain'],
+  ]) {
+    const { inbound, outbound } = accepted({ inbound: [{ ...INBOUND, protocol }], outbound: [{ ...OUTBOUND, protocol }] });
+    for (const listener of [...inbound, ...outbound]) {
+      const { onPolicyChange, onAuthorityRemoved, onPeerExpiry, onOwnExpiry } = listener;
+      assert.deepEqual([onPolicyChange, onAuthorityRemoved, onPeerExpiry, onOwnExpiry], ['close', 'close', onExpiry, onExpiry]);
+    }
+  }
+  for (const [key, value] of [
+    ['onPolicyChange', 'keep'],
+    ['onAuthorityRemoved', 'keep'],
+    ['onPeerExpiry', 'unsafeKeep'],
+    ['onOwnExpiry', 'unsafeKeep'],
+    ['onPolicyChange', 'Drain'],
+    ['onOwnExpiry', null],
+  ] as const) {
+    assert.match(problemsOf({ [key]: value })[0] ?? '', new RegExp(`^inbound\\[0\\]\\.${key}: `));
+  }
 });

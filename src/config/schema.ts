@@ -4,6 +4,7 @@ import { OUTBOUND_XFCC_MODES, XFCC_MODES } from '../http1/identity-fields.ts';
 import { WEBSOCKET } from '../http1/upgrades.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import { compilePolicy, type Policy, type PolicySpec } from '../policy/policy.ts';
+import type { IdsOf } from '../policy/rule.ts';
 import {
   ENDPOINT_PROFILES,
   HTTP_PROTOCOLS,
@@ -11,6 +12,7 @@ import {
   LOG_LEVELS,
   PROXY_PROTOCOL_MODES,
   type BundleEndpointConfig,
+  type CheckLimits,
   type Config,
   type FederationConfig,
   type HttpConfig,
@@ -19,6 +21,7 @@ import {
   type Limits,
   type OutboundConfig,
   type OutboundHttpConfig,
+  type Protocol,
   type SdsConfig,
   type SocketConfig,
 } from './config.ts';
@@ -33,12 +36,25 @@ import {
   evenIfIncomplete,
 } from './consistency.ts';
 import * as field from './fields.ts';
+import { ON_CHANGE, ON_EXPIRY, type LiveRules } from './live-rules.ts';
 
 /** What the schema must ask the system about. */
 export interface Lookups {
   /** The number of a group, or undefined if there is none such. */
   groupId(name: string): number | undefined;
+  /** What the files hold that the configuration names; none are known if left out. */
+  readonly files?: FileLookups | undefined;
 }
+
+export interface FileLookups {
+  /** The absolute path of a file that the configuration names. */
+  resolve(path: string): string;
+  /** Undefined if it cannot be used. */
+  policyOf(file: string): Policy | undefined;
+  readonly idsOf: IdsOf;
+}
+
+const NO_FILES: FileLookups = { resolve: (path) => path, policyOf: () => undefined, idsOf: () => undefined };
 
 const DEFAULT_SOCKET_MODE = 0o600;
 
@@ -293,6 +309,22 @@ const sdsLimits = z
   .prefault({})
   .meta({ description: 'limits; beyond one a stream ends with RESOURCE_EXHAUSTED' });
 
+const authorization = z
+  .strictObject({
+    maxConcurrentChecks: sdsLimit(1_000_000, 1024, 'checks at a time, of all connections'),
+    maxConcurrentChecksPerConnection: sdsLimit(100_000, 512, 'checks at a time of one connection; a thread of Envoy has one'),
+    maxRequestBytes: sdsLimit(
+      4_194_304,
+      262_144,
+      'bytes of a check, which has all fields of the request; Envoy takes requests of 60 KiB of them',
+    ),
+    requestTimeout: field.positiveDuration.prefault('5s').meta({
+      description: 'how long a check may take until it has come whole and its answer was taken',
+      pattern: field.durationPattern,
+    }),
+  })
+  .transform(({ requestTimeout, ...limits }): CheckLimits => ({ ...limits, requestTimeoutMs: requestTimeout }));
+
 const sdsMatchers = z
   .strictObject({
     secret: z
@@ -306,7 +338,7 @@ const sdsMatchers = z
     }),
     allow: field.timedRuleList.optional().meta({ description: 'or a list of its own, with no more than peers and times' }),
   })
-  .transform(({ secret, listener, allow }) => ({ secret, listener, policy: allow && policyOf({ allow }) }));
+  .transform(({ secret, listener, allow }) => ({ secret, listener, policy: allow && policyFrom(undefined, { allow }, NO_FILES).policy }));
 
 const federation = z
   .strictObject({
@@ -364,10 +396,31 @@ const bundleEndpoint = z
     };
   });
 
+/** `onExpiry` has another default for each protocol. */
+const liveFields = {
+  onPolicyChange: z.enum(ON_CHANGE).prefault('close').meta({
+    description:
+      'what becomes of an open connection when the policy, or a time in it, no longer allows its peer, or a request that is under way: `close` cuts what is under way; `drain` lets it end, for `drainTimeout` at most, and takes nothing new; `unsafeKeep` lets it go on without end. Further requests are judged by the new policy in any case',
+  }),
+  onAuthorityRemoved: z.enum(ON_CHANGE).prefault('close').meta({
+    description:
+      "likewise, when the peer's chain leads to no authority that is still trusted; with `unsafeKeep` its requests go on to be judged by the policy. What is revoked is closed in any case",
+  }),
+  onPeerExpiry: z.enum(ON_EXPIRY).optional().meta({
+    description:
+      "likewise, when the peer's SVID, or a certificate above it, expires after the handshake; over HTTP `drain` lets what is under way end, however long it takes, and a client ask once more within 5 seconds. If left out, `drain` for `protocol: http` and `keep` for `tcp`",
+  }),
+  onOwnExpiry: z.enum(ON_EXPIRY).optional().meta({
+    description:
+      'likewise, when the SVID expires that we presented in the handshake of that connection, whether or not it has been rotated',
+  }),
+};
+
 const unsafe = (description: string) => z.boolean().prefault(false).meta({ description });
 
 /** The whole schema. Its input is what a YAML file gives. */
 export function createConfigSchema(lookups: Lookups) {
+  const files = lookups.files ?? NO_FILES;
   // Zod would compile each object with `new Function`, which takes longer than to interpret them once.
   z.config({ jitless: true });
   const socketFields = {
@@ -386,23 +439,38 @@ export function createConfigSchema(lookups: Lookups) {
       .meta({ description: 'group of a Unix socket, name or number; that of the process if left out' }),
   };
 
+  const policyFile = (replaced: string) =>
+    field
+      .fileBeside(files)
+      .transform((file, context): PolicyFrom => {
+        const policy = files.policyOf(file);
+        if (policy !== undefined) return { file, policy };
+        context.addIssue({ code: 'custom', message: `${file} cannot be used`, input: file });
+        return z.NEVER;
+      })
+      .optional()
+      .meta({
+        description: `a file that has the policy instead of ${replaced}, which listeners and sidecars may share; read again when it changes. \`docs/operations.md\` has its form. A path from the folder of this file`,
+      });
+
   const inbound = z
     .strictObject({
       name: name('inbound'),
       listen: field.listenAddress.meta({ description: 'where peers connect with TLS: `IP:PORT`, `[IPV6]:PORT` or `unix:///path`' }),
       ...socketFields,
       to: field.targetAddress.meta({ description: 'the application, in plain text: a loopback address or `unix:///path`' }),
-      allow: field.ruleList('allow').meta({
+      allow: field.ruleList('allow', files).optional().meta({
         description:
-          'who may connect: SPIFFE IDs; `*` is one path segment, `**` at the end one or more, `spiffe://DOMAIN/**` a whole trust domain; or rules that say more. No default; an empty list admits nobody',
+          'who may connect: SPIFFE IDs; `*` is one path segment, `**` at the end one or more, `spiffe://DOMAIN/**` a whole trust domain; or rules that say more. Required, unless there is `policyFile`; an empty list admits nobody',
       }),
-      deny: field.ruleList('deny').prefault([]).meta({
-        description: 'who may not, whatever `allow` says: SPIFFE IDs, patterns, and rules as there',
+      deny: field.ruleList('deny', files).optional().meta({
+        description: 'who may not, whatever `allow` says: SPIFFE IDs, patterns, and rules as there; nobody if left out',
       }),
-      policyMode: z.enum(['enforce', 'audit']).prefault('enforce').meta({
+      policyMode: z.enum(['enforce', 'audit']).optional().meta({
         description:
-          '`audit`: whom `allow` and `deny` would refuse is let in all the same, counted and logged. Who has no valid SVID is always refused',
+          '`audit`: whom `allow` and `deny` would refuse is let in all the same, counted and logged. Who has no valid SVID is always refused. `enforce` if left out',
       }),
+      policyFile: policyFile('`allow`, `deny` and `policyMode`'),
       protocol: z.enum(['tcp', 'http']).prefault('tcp').meta({
         description:
           "how to forward: `tcp` as bytes; `http` request by request, over HTTP/2 or HTTP/1.1 from the peer and HTTP/1.1 to the application, with the peer's SPIFFE ID in a field",
@@ -415,6 +483,7 @@ export function createConfigSchema(lookups: Lookups) {
       identity,
       proxyProtocol,
       limits: ownLimits,
+      ...liveFields,
       unsafeTarget: unsafe('let `to` be an address outside this machine, where anybody on the way reads and changes the plain text'),
     })
     .superRefine(checkInbound, evenIfIncomplete);
@@ -428,13 +497,14 @@ export function createConfigSchema(lookups: Lookups) {
       }),
       ...socketFields,
       to: field.targetAddress.meta({ description: 'the server, reached with TLS: `HOST:PORT` or `unix:///path`' }),
-      expect: field.ruleList('allow').optional().meta({
+      expect: field.ruleList('allow', files).optional().meta({
         description:
-          'who the server must be: SPIFFE IDs, patterns and rules as in `allow`, but not a whole trust domain; with `protocol: http`, rules say what it may be asked. Required',
+          'who the server must be: SPIFFE IDs, patterns and rules as in `allow`, but not a whole trust domain; with `protocol: http`, rules say what it may be asked. Required, unless there is `policyFile`',
       }),
-      deny: field.ruleList('deny').prefault([]).meta({
-        description: 'who it must not be, or must not be asked, whatever `expect` says',
+      deny: field.ruleList('deny', files).optional().meta({
+        description: 'who it must not be, or must not be asked, whatever `expect` says; nobody if left out',
       }),
+      policyFile: policyFile('`expect` and `deny`; its `allow` says who the server must be'),
       protocol: z.enum(['tcp', 'http']).prefault('tcp').meta({
         description:
           'how to forward: `tcp` as bytes; `http` request by request (HTTP/1.1), over a connection to the server that is opened when it is needed',
@@ -446,6 +516,7 @@ export function createConfigSchema(lookups: Lookups) {
       alpn,
       identity,
       limits: ownLimits,
+      ...liveFields,
       unsafeAllowAnyInTrustDomain: field.trustDomain
         .optional()
         .meta({ description: 'instead of `expect`: accept any server of this trust domain' }),
@@ -504,6 +575,10 @@ export function createConfigSchema(lookups: Lookups) {
           'allow lists that go into validation contexts as `match_typed_subject_alt_names`; an empty one withholds the secret, since Envoy would admit everybody',
       }),
       limits: sdsLimits,
+      authorization: authorization.optional().meta({
+        description:
+          'answer checks of Envoy (`ext_authz`) by the policies of the inbound listeners, on the same socket and with these limits; `{}` will do. Not served if left out',
+      }),
       unsafeTcp: unsafe('let `listen` be a loopback address, which hands the private keys to every local user'),
     })
     .superRefine(checkSocket, evenIfIncomplete)
@@ -556,7 +631,8 @@ export function createConfigSchema(lookups: Lookups) {
         .prefault({})
         .meta({ description: 'the log, on standard output' }),
       drainTimeout: field.duration.prefault('30s').meta({
-        description: 'after the first signal, how long open connections may go on; `0s` closes them at once',
+        description:
+          'after the first signal, how long open connections may go on, and how long each that drains may take; `0s` closes them at once',
         pattern: field.durationPattern,
       }),
     })
@@ -578,19 +654,20 @@ export function createConfigSchema(lookups: Lookups) {
           name: entry.name ?? `inbound-${index}`,
           ...socketOf(entry),
           to: entry.to,
-          policy: policyOf({ allow: entry.allow, deny: entry.deny, mode: entry.policyMode }),
+          ...policyFrom(entry.policyFile, { allow: entry.allow ?? [], deny: entry.deny, mode: entry.policyMode }, files),
           protocol: entry.protocol,
           http: entry.protocol === 'http' ? (entry.http ?? http.parse({})) : undefined,
           alpn: entry.alpn ?? (entry.protocol === 'http' ? HTTP_PROTOCOLS : []),
           identity: entry.identity ?? { by: 'default' },
           proxyProtocol: entry.proxyProtocol,
           limits: limitsOf(entry.limits),
+          ...liveRulesOf(entry),
         })),
         outbound: raw.outbound.map((entry, index): OutboundConfig => ({
           name: entry.name ?? `outbound-${index}`,
           ...socketOf(entry),
           to: entry.to,
-          policy: policyOf({ allow: entry.expect ?? anyIn(entry.unsafeAllowAnyInTrustDomain), deny: entry.deny }),
+          ...policyFrom(entry.policyFile, { allow: entry.expect ?? anyIn(entry.unsafeAllowAnyInTrustDomain), deny: entry.deny }, files),
           unsafeAllowAnyInTrustDomain: entry.unsafeAllowAnyInTrustDomain,
           protocol: entry.protocol,
           http: entry.protocol === 'http' ? (entry.http ?? outboundHttp.parse({})) : undefined,
@@ -598,6 +675,7 @@ export function createConfigSchema(lookups: Lookups) {
           alpn: entry.alpn,
           identity: entry.identity ?? { by: 'default' },
           limits: limitsOf(entry.limits),
+          ...liveRulesOf(entry),
         })),
         metrics: raw.metrics && { ...socketOf(raw.metrics), allowedHosts: raw.metrics.allowedHosts },
         admin: raw.admin && { ...socketOf(raw.admin), allowedHosts: raw.admin.allowedHosts },
@@ -636,25 +714,60 @@ function socketOf(raw: Pick<SocketConfig, 'listen'> & { socketMode?: number | un
   return { listen: raw.listen, socketMode: raw.socketMode ?? DEFAULT_SOCKET_MODE, socketGid: raw.socketGroup };
 }
 
+/** A protocol that has moments between requests ends in one; who speaks another would be cut. */
+function liveRulesOf({
+  protocol,
+  onPolicyChange,
+  onAuthorityRemoved,
+  onPeerExpiry,
+  onOwnExpiry,
+}: { readonly protocol: Protocol } & Pick<LiveRules, 'onPolicyChange' | 'onAuthorityRemoved'> & {
+    readonly [K in 'onPeerExpiry' | 'onOwnExpiry']?: LiveRules[K] | undefined;
+  }): LiveRules {
+  const onExpiry = protocol === 'http' ? 'drain' : 'keep';
+  return { onPolicyChange, onAuthorityRemoved, onPeerExpiry: onPeerExpiry ?? onExpiry, onOwnExpiry: onOwnExpiry ?? onExpiry };
+}
+
 /** What is left of the section once it was judged. */
 function sdsOf(
-  raw: Omit<SdsConfig, 'socketMode' | 'socketGid' | 'identity'> & {
+  raw: Omit<SdsConfig, 'socketMode' | 'socketGid' | 'identity' | 'authorization'> & {
+    authorization?: CheckLimits | undefined;
     socketMode?: number | undefined;
     socketGroup?: number | undefined;
     identity?: SvidChoice | undefined;
   },
 ): SdsConfig {
   const { defaultSvidName, defaultBundleName, defaultAllBundlesName, disableSpiffeCertValidation, strictUnknownNames } = raw;
-  const { identity = { by: 'default' }, crls, matchers, limits } = raw;
+  const { identity = { by: 'default' }, crls, matchers, limits, authorization: checks } = raw;
   const names = { defaultSvidName, defaultBundleName, defaultAllBundlesName };
-  return { ...socketOf(raw), ...names, identity, disableSpiffeCertValidation, strictUnknownNames, crls, matchers, limits };
+  return {
+    ...socketOf(raw),
+    ...names,
+    identity,
+    disableSpiffeCertValidation,
+    strictUnknownNames,
+    crls,
+    matchers,
+    limits,
+    authorization: checks,
+  };
+}
+
+interface PolicyFrom {
+  readonly file: string;
+  readonly policy: Policy;
 }
 
 /** Each rule has been found good by itself, and there is nothing else that may be wrong. */
-function policyOf(spec: PolicySpec): Policy {
-  const compiled = compilePolicy(spec);
+function policyFrom(
+  from: PolicyFrom | undefined,
+  spec: PolicySpec,
+  { idsOf }: FileLookups,
+): { readonly policy: Policy; readonly policyFile: string | undefined } {
+  if (from !== undefined) return { policy: from.policy, policyFile: from.file };
+  const compiled = compilePolicy(spec, { idsOf });
   if (!compiled.ok) throw new Error(`rules that were good are not: ${JSON.stringify(compiled.error)}`);
-  return compiled.value;
+  return { policy: compiled.value, policyFile: undefined };
 }
 
 /** The list for `unsafeAllowAnyInTrustDomain`. The checks have seen to it that one of the two is there: no list admits nobody. */

@@ -12,7 +12,7 @@ export class FederationFileError extends ScuteError {
   readonly code = 'ERR_FEDERATION_FILE';
 }
 
-const MAX_FILE_BYTES = 4_194_304;
+export const MAX_FILE_BYTES = 4_194_304;
 
 /** The bytes of `file`, or a sentence that names it. */
 export async function readBounded(file: string): Promise<Result<Buffer, string>> {

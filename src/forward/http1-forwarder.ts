@@ -5,17 +5,17 @@ import type { Result } from '../lib/result.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { CloseReason, HttpResult, ListenerCounters, RequestRecord } from '../telemetry/records.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
-import { rewriteHead, type IdentityFields } from '../http1/identity-fields.ts';
+import { rewriteHead, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
 import { CONTINUE, ownAnswer, type OwnStatus } from '../http1/own-answer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
-import type { Fields } from '../http1/fields.ts';
+import { Fields } from '../http1/fields.ts';
 import type { HeadProblem } from '../http1/request-head.ts';
 import { RequestReader, type RequestPart, type RequestSink } from '../http1/request-reader.ts';
 import { ResponseReader, type ResponseSink } from '../http1/response-reader.ts';
 import { Upstreams, type OpenUpstream, type UpstreamSink } from './http1-upstream.ts';
 import type { UpstreamFailure } from './outcome.ts';
 import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
-import type { Session } from './session.ts';
+import type { Session, Ticker } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
 
 /** Whether this request may be made, by or to the peer; or why that cannot be said, in words for whoever asks. Asked for each one. */
@@ -23,11 +23,10 @@ export type RequestJudge = (method: string, target: string, host: string) => Res
 
 export interface HttpForwardOptions {
   readonly downstream: Connection;
-  /** Its `drop`, `dismiss`, `wind`, `expire` and `stillAllowed` are set. */
+  /** Its `drop`, `dismiss`, `wind`, `drain`, `hasDenied` and `endDenied` are set. */
   readonly session: Session;
   readonly counters: ListenerCounters;
-  /** Read on each chunk: the present tick of the idle clock. */
-  readonly ticker: { readonly tick: number };
+  readonly ticker: Ticker;
   readonly clock: Clock;
   readonly limits: HttpLimits;
   /** What may be asked for by `Upgrade` besides WebSockets. */
@@ -57,9 +56,11 @@ export interface HttpForwardOptions {
 const ANSWER_GRACE_MS = 5000;
 /** How long a peer that is not allowed may take to ask for what it will not get. */
 const DENIED_HEAD_MS = 2000;
-/** How long a client whose connection has outlived an SVID has to ask once more. */
-const EXPIRED_IDLE_MS = 5000;
+/** How long a client whose connection drains has to ask once more, if it may. */
+const LAST_REQUEST_MS = 5000;
 const NOTHING: Buffer = Buffer.alloc(0);
+/** Those that we add to a client's: who it is, twice, `Host` and `Connection`, and some room. */
+const OUR_MOST_FIELDS = 8;
 
 /**
  * HTTP/1.1, request by request: one is read and judged only when the response to the one before is complete. Heads are
@@ -80,7 +81,6 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   readonly #who: string;
   /** The response under way, or the next one, is the last. */
   #draining = false;
-  #hasExpired = false;
   /** The application's connection is not to be used for another request. */
   #recycles = false;
 
@@ -93,6 +93,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #isClosed = false;
   #isFull = false;
   #graceTimer: Timer | undefined;
+  #lastRequestTimer: Timer | undefined;
 
   // The request under way: from its head to its log line.
   #isUnderWay = false;
@@ -101,6 +102,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #endedAtMs = 0;
   /** The head for the application, until it is written; if the request may have to be sent once more, until it is answered. */
   #rewritten = NOTHING;
+  /** It may have fields that say another request: no rule looked at requests when it was rewritten. */
+  #hasOverrides = false;
   readonly #kept = new KeptRequest();
   /** The client was told to go on with the body. */
   #hasContinued = false;
@@ -132,8 +135,9 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
       else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
     };
-    session.expire = () => this.#expire();
-    session.stillAllowed = () => this.#isStillAllowed();
+    session.drain = ({ mayAsk }) => this.#drainPeer(mayAsk);
+    session.hasDenied = () => !this.#isStillAllowed();
+    session.endDenied = (reason, detail) => this.#dismiss(reason, detail);
     // A peer that is not allowed is here to be told so, not to hold a place.
     if (session.denied !== undefined) this.#deadlines.headBegun(Math.min(limits.headTimeoutMs, DENIED_HEAD_MS));
     downstream.start(this);
@@ -148,10 +152,9 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     return this.#request.isIdle && this.#pending === undefined;
   }
 
-  /** Towards a server, only the connection to it is made anew. A client is told with its next response, if it asks soon. */
-  #expire(): void {
-    const { judged, session, clock } = this.#options;
-    if (judged === 'upstream') {
+  /** Towards a server, only the connection to it is made anew. A client is told with its next response, if it may ask and does so soon. */
+  #drainPeer(mayAsk: boolean): void {
+    if (this.#options.judged === 'upstream') {
       if (this.#isUnderWay) this.#recycles = true;
       else {
         this.#upstreams.letGo();
@@ -159,13 +162,14 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       }
       return;
     }
-    if (!this.#hasExpired) {
-      this.#hasExpired = true;
-      this.#drain();
-      session.expiresAtMs = clock.now() + EXPIRED_IDLE_MS;
-    } else if (this.#isIdle()) {
-      this.#becauseExpired();
-      this.#closeDownstream(ANSWER_GRACE_MS);
+    this.#drain();
+    if (this.#isUnderWay) return;
+    if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
+    else if (!mayAsk) this.#closeDownstream(ANSWER_GRACE_MS);
+    else {
+      this.#lastRequestTimer ??= this.#options.clock.after(LAST_REQUEST_MS, () => {
+        if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
+      });
     }
   }
 
@@ -179,13 +183,10 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       return;
     }
     session.because(reason, detail);
-    if (this.#isUnderWay) this.#drop();
+    // A client that reads no more has not been sent all of the response before.
+    if (this.#isUnderWay || this.#isFull) this.#drop();
     else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
     else this.#closeDownstream(ANSWER_GRACE_MS);
-  }
-
-  #becauseExpired(): void {
-    if (this.#hasExpired) this.#options.session.because('svid_expired', 'the SVID of one side has expired');
   }
 
   // ——— the client's connection ———
@@ -195,6 +196,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { session, counters, ticker } = this.#options;
     session.bytesFromDownstream += chunk.length;
     counters.downstreamReadBytes += chunk.length;
+    ticker.lets(session);
     // What nobody reads keeps no connection alive.
     if (this.#request.part === 'over') return;
     session.lastActiveTick = ticker.tick;
@@ -221,6 +223,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   closed(error: Error | undefined): void {
     this.#isClosed = true;
     this.#graceTimer?.cancel();
+    this.#lastRequestTimer?.cancel();
     const { part } = this.#request;
     if (part !== 'over' && (error !== undefined || !this.#hasEnded)) this.#options.broken('downstream', error);
     const isTunnelEnd = part === 'tunnel' && this.#hasEnded && error === undefined;
@@ -304,6 +307,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     }
     // The bytes of the head are the transport's.
     this.#rewritten = rewriteHead(head, this.#options.identity);
+    this.#hasOverrides = !this.#options.identity.removesOverrides;
     if (this.#upstreams.wake(this.#startedAtMs) < RESTED_MS) this.#forward();
     else setImmediate(() => this.#forwardNow());
   }
@@ -396,6 +400,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { session, counters, ticker } = this.#options;
     session.lastActiveTick = ticker.tick;
     counters.upstreamReadBytes += chunk.length;
+    ticker.lets(session);
+    if (this.#request.part === 'over') return;
     if (this.#kept.isWhole) this.#forgetRequest();
     this.#response.read(chunk);
     this.#pump();
@@ -469,6 +475,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { head, body } = this.#request;
     const continues = head.expectsContinue && body.state !== 'done';
     this.#response.expect(head, continues);
+    this.#heedFirstRule();
     this.#toUpstream(this.#rewritten);
     // Only who answered before may have closed without having seen the request.
     const mayRepeat = this.#upstreams.isReused && isIdempotent(head.method);
@@ -479,6 +486,14 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     }
     this.#request.beginBody();
     if (this.#request.part === 'body') this.#deadlines.bodyAwaited();
+  }
+
+  /** The first rule that looks at requests may have come while this one waited, or before it is sent once more. */
+  #heedFirstRule(): void {
+    const { identity, limits } = this.#options;
+    if (!this.#hasOverrides || !identity.removesOverrides) return;
+    this.#rewritten = withoutOverrides(this.#rewritten, new Fields(limits.maxFields + OUR_MOST_FIELDS));
+    this.#hasOverrides = false;
   }
 
   /**
@@ -502,6 +517,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #sendRest(next: RequestPart): void {
     const request = this.#request;
     this.#response.expect(request.head, this.#hasContinued);
+    this.#heedFirstRule();
     this.#toUpstream(this.#rewritten);
     this.#toUpstream(this.#kept.body);
     this.#forgetRequest();
@@ -572,7 +588,6 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     if (body.state !== 'done') this.#upstreams.drop();
     this.#request.bytes = 0;
     if (isLast) {
-      this.#becauseExpired();
       this.#closeDownstream(undefined);
       return;
     }

@@ -4,7 +4,7 @@ import { codeOf } from '../lib/errors.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { HttpResult, RequestRecord } from '../telemetry/records.ts';
 import { noteYoungBytes } from '../transport/garbage.ts';
-import type { IdentityFields } from '../http1/identity-fields.ts';
+import { isOverride, type IdentityFields } from '../http1/identity-fields.ts';
 import { ownBody, type OwnStatus } from '../http1/own-answer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
 import type { RequestJudge } from './http1-forwarder.ts';
@@ -33,7 +33,7 @@ export interface ExchangeContext {
   readonly judge: RequestJudge;
   readonly head: Http2Head;
   readonly connections: ApplicationConnections;
-  /** Bytes moved, on this stream or for it. */
+  /** Bytes are about to move, on this stream or for it: afterwards it may be over. */
   active(exchange: Exchange): void;
   /** The request is whole, or stands still: the application has so long to answer. */
   awaits(exchange: Exchange): void;
@@ -42,7 +42,7 @@ export interface ExchangeContext {
   /** Nothing more happens. Called once. */
   over(exchange: Exchange, record: RequestRecord): void;
   /** Node is done with the stream: what was written to it was sent, or is lost. */
-  streamClosed(): void;
+  streamClosed(exchange: Exchange): void;
 }
 
 /** Interim responses (1xx) to one request; a client that does not read would have us hold them. */
@@ -64,6 +64,8 @@ export class Exchange implements Asker, DeadlineSink {
   readonly #attempt: Attempt = { giveUp: undefined };
   /** What is asked, for as long as it may have to be asked once more. */
   #exact: ExactRequest | undefined;
+  /** It may have fields that say another request: no rule looked at requests when they were taken. */
+  #hasOverrides = false;
   #kept: KeptRequest | undefined;
   #retries = 0;
   #response: IncomingMessage | undefined;
@@ -109,7 +111,7 @@ export class Exchange implements Asker, DeadlineSink {
     stream.on('aborted', () => this.#leave());
     stream.on('close', () => {
       this.#leave();
-      this.#context.streamClosed();
+      this.#context.streamClosed(this);
     });
     // It may have been reset before anybody looked at it.
     if (stream.destroyed || stream.aborted) {
@@ -146,18 +148,17 @@ export class Exchange implements Asker, DeadlineSink {
     return verdict.allowed;
   }
 
-  /** The connection is dropped: the response, if there is one, is cut. */
+  /** The response, if there is one, is cut: also one of which the last is still to be sent. */
   drop(): void {
-    if (this.#stage === 'over') return;
-    this.#finish('dropped');
+    if (this.#stage !== 'over') this.#finish('dropped');
     this.#reset();
   }
 
-  /** Ends by itself if it would not be let begin now. */
-  judgeAgain(): void {
-    if (this.#stage === 'over' || this.#verdict?.allowed !== true) return;
+  /** It was let begin, and would not be now. */
+  isDeniedNow(): boolean {
+    if (this.#verdict?.allowed !== true) return false;
     const again = this.#context.judge(this.#method, this.#target, this.#host);
-    if (!again.ok || !again.value.allowed) this.drop();
+    return !again.ok || !again.value.allowed;
   }
 
   /** The client's connection is closed. */
@@ -198,6 +199,7 @@ export class Exchange implements Asker, DeadlineSink {
       attempt: this.#attempt,
     };
     this.#exact = exact;
+    this.#hasOverrides = !identity.removesOverrides;
     // They may come before the body is read.
     if (this.#hasBody) this.#stream.on('trailers', (_: object, __: number, raw?: string[]) => this.#trailersCame(raw ?? []));
     if (connections.wake() < RESTED_MS) this.#send(exact);
@@ -213,10 +215,20 @@ export class Exchange implements Asker, DeadlineSink {
 
   #send(exact: ExactRequest): void {
     try {
-      ask(this, exact, this.#context.connections);
+      if (this.#hasMoreThanItMay(exact.fields)) {
+        const fields = exact.fields.filter((_, at) => !isOverride(exact.fields[at - (at % 2)] ?? ''));
+        this.#exact = { ...exact, fields };
+      }
+      ask(this, this.#exact ?? exact, this.#context.connections);
     } catch (thrown) {
       this.#fail(400, 'bad_request', `the request cannot be forwarded (${codeOf(thrown) ?? 'unknown'})`);
     }
+  }
+
+  /** The first rule that looks at requests may have come since the fields were taken. */
+  #hasMoreThanItMay(fields: readonly string[]): boolean {
+    if (!this.#hasOverrides || !this.#context.identity.removesOverrides) return false;
+    return fields.some((name, at) => at % 2 === 0 && isOverride(name));
   }
 
   asked(request: ClientRequest): void {
@@ -233,7 +245,13 @@ export class Exchange implements Asker, DeadlineSink {
         this.#fail(502, 'upstream_failed', 'the application closed the connection without a response');
     });
     // It waits for a connection, for seconds maybe, and what was allowed then may not be now. Nothing is written before.
-    if (!request.reusedSocket) request.on('socket', () => this.judgeAgain());
+    if (!request.reusedSocket) {
+      const fields = this.#exact?.fields ?? [];
+      request.once('socket', () => {
+        // Node has written its head already, for itself.
+        if (this.#stage !== 'over' && (this.isDeniedNow() || this.#hasMoreThanItMay(fields))) this.drop();
+      });
+    }
     if (isAgain) {
       this.#sendRest(request);
       return;
@@ -315,11 +333,11 @@ export class Exchange implements Asker, DeadlineSink {
   }
 
   #bodyCame(chunk: Buffer): void {
+    this.#context.active(this);
     if (this.#stage === 'over') return;
     this.#received += chunk.length;
     this.#requestBytes += chunk.length;
     noteYoungBytes(chunk.length);
-    this.#context.active(this);
     this.#deadlines?.bodyRead(chunk.length);
     // Written beyond what is announced, it would be the next request.
     if (this.#received > (this.#announced ?? Infinity)) this.#fail(400, 'bad_request', 'the body is longer than Content-Length says');
@@ -410,6 +428,7 @@ export class Exchange implements Asker, DeadlineSink {
     this.#response = response;
     this.#forgetRequest();
     response.on('error', nothing);
+    this.#context.active(this);
     if (this.#stage !== 'asking') {
       response.destroy();
       return;
@@ -451,10 +470,10 @@ export class Exchange implements Asker, DeadlineSink {
   }
 
   #responseCame(chunk: Buffer): void {
+    this.#context.active(this);
     if (this.#stage !== 'responding') return;
     this.#responseBytes += chunk.length;
     noteYoungBytes(chunk.length);
-    this.#context.active(this);
     if (this.#awaited !== undefined && (this.#awaited -= chunk.length) === 0) {
       this.#stream.end(chunk);
       this.#responseDone();

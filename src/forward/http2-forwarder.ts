@@ -17,15 +17,14 @@ import {
 } from './http2-engine.ts';
 import { Exchange, type ExchangeContext } from './http2-exchange.ts';
 import { Http2Head } from '../http2/head.ts';
-import type { Session } from './session.ts';
+import type { Session, Ticker } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
 
 export interface Http2ForwardOptions {
   readonly downstream: SecureConnection;
   readonly session: Session;
   readonly counters: ListenerCounters;
-  /** The present tick of the idle clock. */
-  readonly ticker: { readonly tick: number };
+  readonly ticker: Ticker;
   readonly clock: Clock;
   readonly limits: HttpLimits;
   /** Requests at once, and connections to the application. */
@@ -86,6 +85,8 @@ class Http2Forwarder implements ExchangeContext {
   /** Those under way; and the streams that Node has open, of which some may only be sent still. */
   readonly #exchanges = new Set<Exchange>();
   #openStreams = 0;
+  /** Whose responses are handed over and may not have been sent yet: a client that gives no window holds them up. */
+  readonly #unsent = new Set<Exchange>();
   readonly #responses: DeadlineQueue<Exchange>;
   readonly #idle: DeadlineQueue<Exchange>;
   #native: NativeStream | undefined;
@@ -132,18 +133,16 @@ class Http2Forwarder implements ExchangeContext {
     session.drop = () => this.#drop();
     session.dismiss = (reason, detail) => {
       session.because(reason, detail);
-      if (this.#exchanges.size > 0) this.#drop();
+      if (this.#exchanges.size > 0 || this.#unsent.size > 0) this.#drop();
       else this.#end(CLOSE_GRACE_MS);
     };
     // Requests that are on their way are refused by the GOAWAY, which says so: Node cannot announce the end before it.
     session.wind = () => this.#endWithStreams();
-    session.expire = () => {
-      session.because('svid_expired', 'the SVID of one side has expired');
-      this.#endWithStreams();
-    };
-    session.stillAllowed = () => {
-      for (const exchange of this.#exchanges) exchange.judgeAgain();
-      return true;
+    session.drain = () => this.#endWithStreams();
+    const denied = (): Exchange[] => [...this.#exchanges, ...this.#unsent].filter((exchange) => exchange.isDeniedNow());
+    session.hasDenied = () => denied().length > 0;
+    session.endDenied = () => {
+      for (const exchange of denied()) exchange.drop();
     };
     const native = downstream.handOver({ ended: () => this.#clientEnded(), closed: (error) => this.#clientClosed(error) });
     if (native === undefined) return;
@@ -177,7 +176,9 @@ class Http2Forwarder implements ExchangeContext {
   // ——— what exchanges tell ———
 
   active(exchange: Exchange): void {
-    this.session.lastActiveTick = this.#options.ticker.tick;
+    const { ticker } = this.#options;
+    ticker.lets(this.session);
+    this.session.lastActiveTick = ticker.tick;
     this.#account();
     // Of one that is over, the rest is sent.
     if (this.#exchanges.has(exchange)) this.#idle.set(exchange);
@@ -195,12 +196,14 @@ class Http2Forwarder implements ExchangeContext {
     this.#exchanges.delete(exchange);
     this.#responses.delete(exchange);
     this.#idle.delete(exchange);
+    if (record.result === 'forwarded') this.#unsent.add(exchange);
     this.#account();
     this.#options.requestFinished(record);
   }
 
-  streamClosed(): void {
+  streamClosed(exchange: Exchange): void {
     this.#openStreams--;
+    this.#unsent.delete(exchange);
     // Who is denied has had an answer by now: Node puts GOAWAY ahead of what is not sent yet, and some clients (python-hyper's
     // h2) take nothing after it.
     if (this.#ending || (this.#isDenied && this.#openStreams === 0)) this.#endWithStreams();

@@ -1,6 +1,6 @@
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
 import type { ListenerCounters } from '../telemetry/records.ts';
-import type { Session } from './session.ts';
+import type { Session, Ticker } from './session.ts';
 
 export type Side = 'downstream' | 'upstream';
 
@@ -9,8 +9,7 @@ export interface ForwardOptions {
   readonly upstream: Connection;
   readonly session: Session;
   readonly counters: ListenerCounters;
-  /** Read on each chunk: the present tick of the idle clock. */
-  readonly ticker: { readonly tick: number };
+  readonly ticker: Ticker;
   /** One side broke, with the error if there was one. The other is dropped next, so that it cannot take what it has for the whole. */
   broken(side: Side, error: Error | undefined): void;
   /** Both sides are closed. Called once. */
@@ -48,6 +47,7 @@ class DownstreamHandler implements ConnectionHandler {
 
   data(chunk: Uint8Array): void {
     const { downstream, upstream, session, counters, ticker } = this.#state.options;
+    if (!ticker.lets(session)) return;
     const bytes = chunk.byteLength;
     session.bytesFromDownstream += bytes;
     session.lastActiveTick = ticker.tick;
@@ -79,6 +79,7 @@ class UpstreamHandler implements ConnectionHandler {
 
   data(chunk: Uint8Array): void {
     const { downstream, upstream, session, counters, ticker } = this.#state.options;
+    if (!ticker.lets(session)) return;
     const bytes = chunk.byteLength;
     session.bytesToDownstream += bytes;
     session.lastActiveTick = ticker.tick;

@@ -30,6 +30,8 @@ export interface Caller {
 export interface IdentityFields {
   /** Folded, as `Fields.readsAs` compares. Asked for each head, for the policy may change. */
   readonly names: readonly Uint8Array[];
+  /** Whether those of `OVERRIDES` are among them. */
+  readonly removesOverrides: boolean;
   /** What becomes of the client's own XFCC, in heads: only of a field that has this very name, not of one that reads like it. */
   readonly clientXfcc: 'removed' | 'kept' | { readonly appended: Buffer };
   /** Field lines, each with its CRLF. */
@@ -41,7 +43,8 @@ export interface IdentityFields {
  * paths would have judged the wrong one.
  */
 export const OVERRIDES = ['X-HTTP-Method-Override', 'X-HTTP-Method', 'X-Method-Override', 'X-Original-URL', 'X-Rewrite-URL'] as const;
-const FOLDED_OVERRIDES = OVERRIDES.map((name) => nameBytes(foldName(name)));
+const OVERRIDE_NAMES: ReadonlySet<string> = new Set(OVERRIDES.map(foldName));
+const FOLDED_OVERRIDES = [...OVERRIDE_NAMES].map(nameBytes);
 /** `Expect` is answered by us, and the other is a part of leaving HTTP/1.1. */
 const FOR_US = ['expect', 'http2-settings'].map(nameBytes);
 const HOST = nameBytes('host');
@@ -89,6 +92,9 @@ function fieldsOf(
     get names() {
       return removesOverrides() ? all : own;
     },
+    get removesOverrides() {
+      return removesOverrides();
+    },
     clientXfcc,
     lines: Buffer.from(lines, 'latin1'),
   };
@@ -123,6 +129,22 @@ export function rewriteHead(head: RequestHead, identity: IdentityFields): Buffer
   );
   for (const part of [connection, CRLF]) at += part.copy(out, at);
   return out.subarray(0, at);
+}
+
+/** A head as `rewriteHead` left it when no rule looked at requests, now that one does. `fields` is room to work in. */
+export function withoutOverrides(head: Buffer, fields: Fields): Buffer {
+  const start = head.indexOf(CRLF) + CRLF.length;
+  if (fields.parse(head, start, head.length) !== undefined) throw new Error('a head that was rewritten cannot be read');
+  const end = fieldsEnd(fields, start);
+  const out = Buffer.allocUnsafe(head.length);
+  head.copy(out, 0, 0, start);
+  const at = copyFields(fields, start, end, out, start, (field) => readsAsAny(fields, field, FOLDED_OVERRIDES));
+  return out.subarray(0, at + head.copy(out, at, end));
+}
+
+/** Whether a field's name reads as one of `OVERRIDES`. */
+export function isOverride(name: string): boolean {
+  return OVERRIDE_NAMES.has(foldName(name));
 }
 
 /** Instead of one with a target in absolute form. */

@@ -8,17 +8,30 @@ export interface TextTable {
   text(entry: number): string;
   /** As it was added. */
   line(entry: number): number;
+  /** The texts for which `has` says no: how many, and the first of them. A part at a time. */
+  without(has: (text: string) => boolean, most: number): Generator<void, Difference>;
 }
 
-const CHUNK_BYTES = 1_048_576;
-const CHUNK_ENTRIES = 16_384;
+/** What one table has that another has not. */
+export interface Difference {
+  readonly count: number;
+  readonly first: readonly string[];
+}
+
+export const NO_DIFFERENCE: Difference = Object.freeze({ count: 0, first: [] });
+
+/** Powers of two, of which the exponents find a chunk: a division costs more than the rest of a step. */
+const CHUNK_SHIFT = 20;
+const CHUNK_BYTES = 2 ** CHUNK_SHIFT;
+const ENTRIES_SHIFT = 14;
+const CHUNK_ENTRIES = 2 ** ENTRIES_SHIFT;
 /** Ahead of each text: its length and that of its key. */
 const PREFIX_BYTES = 4;
 const MAX_TEXT_BYTES = 65_535;
 /** Positions are numbers of 32 bits. */
 const MAX_CHUNKS = 4096;
-/** How many entries are put in their places before others get a turn: some milliseconds, where memory is slow. */
-const PLACED_AT_ONCE = 4096;
+/** How many entries are put in their places, or compared, before others may get a turn: a millisecond. */
+const AT_ONCE = 1024;
 /** Of each entry: where its text is, the digest of its key, its line, and one more than the entry with the same key before it. */
 const WORDS = 4;
 
@@ -71,7 +84,7 @@ export class TextTableBuilder {
     const table = new Table(this.#texts, this.#entries, this.#size, new Uint32Array(slots));
     for (let entry = 0; entry < this.#size; entry++) {
       table.place(entry);
-      if (entry % PLACED_AT_ONCE === PLACED_AT_ONCE - 1) yield;
+      if (entry % AT_ONCE === AT_ONCE - 1) yield;
     }
     return table;
   }
@@ -94,8 +107,9 @@ class Table implements TextTable {
   place(entry: number): void {
     const text = this.text(entry);
     const [chunk, at] = this.#prefix(entry);
-    const slot = this.#slotOf(text, chunk.readUInt16LE(at + 2), this.#word(entry, 1));
-    this.#entries[Math.floor(entry / CHUNK_ENTRIES)]?.set([this.#slots[slot] ?? 0], (entry % CHUNK_ENTRIES) * WORDS + 3);
+    const slot = this.#slotOf(text, lengthAt(chunk, at + 2), this.#word(entry, 1));
+    const entries = this.#entries[entry >>> ENTRIES_SHIFT];
+    if (entries !== undefined) entries[(entry & (CHUNK_ENTRIES - 1)) * WORDS + 3] = this.#slots[slot] ?? 0;
     this.#slots[slot] = entry + 1;
   }
 
@@ -109,11 +123,25 @@ class Table implements TextTable {
 
   text(entry: number): string {
     const [chunk, at] = this.#prefix(entry);
-    return chunk.toString('latin1', at + PREFIX_BYTES, at + PREFIX_BYTES + chunk.readUInt16LE(at));
+    return chunk.toString('latin1', at + PREFIX_BYTES, at + PREFIX_BYTES + lengthAt(chunk, at));
   }
 
   line(entry: number): number {
     return this.#word(entry, 2);
+  }
+
+  *without(has: (text: string) => boolean, most: number): Generator<void, Difference> {
+    const first: string[] = [];
+    let count = 0;
+    for (let entry = 0; entry < this.size; entry++) {
+      const text = this.text(entry);
+      if (!has(text)) {
+        count += 1;
+        if (first.length < most) first.push(text);
+      }
+      if (entry % AT_ONCE === AT_ONCE - 1) yield;
+    }
+    return { count, first };
   }
 
   /** The place of the key that is the first `length` letters of `text`, or the free one where it belongs. */
@@ -129,21 +157,25 @@ class Table implements TextTable {
 
   #hasKey(entry: number, text: string, length: number): boolean {
     const [chunk, at] = this.#prefix(entry);
-    if (chunk.readUInt16LE(at + 2) !== length) return false;
+    if (lengthAt(chunk, at + 2) !== length) return false;
     for (let index = 0; index < length; index++) if (chunk[at + PREFIX_BYTES + index] !== text.charCodeAt(index)) return false;
     return true;
   }
 
   #prefix(entry: number): readonly [Buffer, number] {
     const position = this.#word(entry, 0);
-    const chunk = this.#texts[Math.floor(position / CHUNK_BYTES)];
+    const chunk = this.#texts[position >>> CHUNK_SHIFT];
     if (chunk === undefined) throw new RangeError(`there is no entry ${entry}`);
-    return [chunk, position % CHUNK_BYTES];
+    return [chunk, position & (CHUNK_BYTES - 1)];
   }
 
   #word(entry: number, word: number): number {
-    return this.#entries[Math.floor(entry / CHUNK_ENTRIES)]?.[(entry % CHUNK_ENTRIES) * WORDS + word] ?? 0;
+    return this.#entries[entry >>> ENTRIES_SHIFT]?.[(entry & (CHUNK_ENTRIES - 1)) * WORDS + word] ?? 0;
   }
+}
+
+function lengthAt(chunk: Buffer, at: number): number {
+  return (chunk[at] ?? 0) | ((chunk[at + 1] ?? 0) << 8);
 }
 
 function before(number: number): number | undefined {

@@ -2,8 +2,8 @@ import { isDigestOfKey } from '../spiffe/algorithms.ts';
 import type { Certificate } from '../spiffe/certificate.ts';
 import { pathOf, trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
-import { TextTableBuilder, type TextTable } from '../lib/text-table.ts';
-import { parsePattern } from './pattern.ts';
+import { NO_DIFFERENCE, TextTableBuilder, type Difference, type TextTable } from '../lib/text-table.ts';
+import { parsePattern, type Pattern } from './pattern.ts';
 import { SegmentTrie } from './segment-trie.ts';
 
 /** What entries name: SPIFFE IDs; certificates by their SHA-256; certificates by serial number and key identifier of the issuer. */
@@ -18,10 +18,12 @@ export interface DenyList {
   readonly size: number;
   /** A sentence with the entry that names the peer, or a certificate of `path` (leaf first, authority last); undefined if none does. */
   refusal(id: SpiffeId, path: readonly Certificate[]): string | undefined;
+  /** Whether one entry names all whom `pattern` names. */
+  namesAll(pattern: Pattern): boolean;
   /** Whether an entry names the certificate of this authority. */
   namesAuthority(authority: Certificate): boolean;
   /** The entries that are not in `other`, by hash: how many, and the first of them. A part at a time. */
-  notIn(other: DenyList, most: number): Generator<void, { readonly count: number; readonly first: readonly string[] }>;
+  notIn(other: DenyList, most: number): Generator<void, Difference>;
   /** Whether an entry, as `notIn` gives it, is in the list. */
   has(entry: string): boolean;
 }
@@ -29,10 +31,11 @@ export interface DenyList {
 export const EMPTY_DENY_LIST: DenyList = Object.freeze({
   size: 0,
   refusal: () => undefined,
+  namesAll: () => false,
   namesAuthority: () => false,
   // oxlint-disable-next-line require-yield -- there is nothing to look through
   *notIn() {
-    return { count: 0, first: [] };
+    return NO_DIFFERENCE;
   },
   has: () => false,
 });
@@ -42,8 +45,6 @@ export const MAX_DENY_ENTRIES = 5_000_000;
 export const MAX_DENY_BYTES = 1_073_741_824;
 /** Patterns are objects, which V8 looks at again and again. */
 export const MAX_DENY_PATTERNS = 100_000;
-/** How many entries are compared before others get a turn: some milliseconds. */
-const COMPARED_AT_ONCE = 4096;
 
 /** Gathers the entries of one list. */
 export class DenyListBuilder {
@@ -133,22 +134,17 @@ class CompiledDenyList implements DenyList {
     return undefined;
   }
 
+  namesAll(pattern: Pattern): boolean {
+    if (pattern.kind === 'exact') return this.refusal(pattern.id, []) !== undefined;
+    return this.#patterns.get(pattern.trustDomain)?.covers(pattern) === true;
+  }
+
   namesAuthority(authority: Certificate): boolean {
     return this.#certificateEntry(authority, undefined) !== undefined;
   }
 
-  *notIn(other: DenyList, most: number): Generator<void, { count: number; first: readonly string[] }> {
-    const first: string[] = [];
-    let count = 0;
-    for (let entry = 0; entry < this.#texts.size; entry++) {
-      const text = this.#texts.text(entry);
-      if (!other.has(text)) {
-        count += 1;
-        if (first.length < most) first.push(text);
-      }
-      if (entry % COMPARED_AT_ONCE === COMPARED_AT_ONCE - 1) yield;
-    }
-    return { count, first };
+  notIn(other: DenyList, most: number): Generator<void, Difference> {
+    return this.#texts.without((text) => other.has(text), most);
   }
 
   has(text: string): boolean {

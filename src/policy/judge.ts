@@ -1,8 +1,8 @@
 import { err, ok, type Result } from '../lib/result.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { Decision, PeerPolicy, Policy } from './policy.ts';
-import { comparableHost, comparablePath, type RequestFacts } from './request.ts';
-import type { Verdict } from './verdict.ts';
+import { comparableHost, comparablePath, namesAnotherHost, type RequestFacts } from './request.ts';
+import type { PolicyReason, Verdict, VerdictFor } from './verdict.ts';
 
 /** Whether `peer`, which has been authenticated, may connect to us, or be connected to. The same for both directions. */
 export function authorise(peer: SpiffeId, policy: Policy, nowMs: number): Verdict {
@@ -71,11 +71,13 @@ const NOT_ASKED = err('nothing was asked yet');
 export function factsOf(policy: Policy, method: string, target: string, host: string): RequestFacts | string {
   const path = policy.asksForPath ? comparablePath(target) : NOTHING;
   if (!path.ok) return path.error;
+  if (policy.asksForHost && namesAnotherHost(target)) return 'the path begins as a host does in URLs without a scheme';
   const name = policy.asksForHost ? comparableHost(host) : NOTHING;
   return name.ok ? { method, path: path.value, host: name.value } : name.error;
 }
 
-export function verdictOf(peer: SpiffeId, { entries }: Policy, decision: Decision): Verdict {
+/** What comes of a decision of a policy about a peer. */
+export function verdictOf(peer: SpiffeId, { entries }: Policy, decision: Decision): VerdictFor<PolicyReason> {
   if (decision.allowed) return { allowed: true, peer, rule: decision.rule, audited: decision.audited?.reason };
   const { reason, rule } = decision;
   const detail =

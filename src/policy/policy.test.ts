@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkPolicyCase, POLICY_ANSWERS, say, type PolicyAnswer } from '../../test/fuzz/policy-differential.ts';
+import { Draws } from '../../test/fuzz/random.ts';
+import { drawDate, drawLists, drawPolicy, drawQuestion, policyFrom } from '../../test/support/policies.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
 import { compilePolicy, type Decision, type Policy, type PolicySpec } from './policy.ts';
 import type { RequestFacts } from './request.ts';
@@ -182,6 +184,20 @@ test(`the compiled policy says what a plain reading of the rules says (${CASES} 
     for (const answer of POLICY_ANSWERS) seen.set(answer, (seen.get(answer) ?? 0) + answers[answer]);
   }
   for (const answer of POLICY_ANSWERS) assert.ok((seen.get(answer) ?? 0) > CASES, answer);
+});
+
+test('a list of IDs in a rule says what a rule for each of them says', () => {
+  for (let seed = 0; seed < CASES; seed++) {
+    const draws = new Draws(seed);
+    const dateMs = drawDate(draws);
+    const { listed, lists, expanded } = drawLists(draws, drawPolicy(draws, dateMs));
+    const [policy, plain] = [policyFrom(listed, lists), compile(expanded)];
+    for (let question = 0; question < 20; question++) {
+      const { peer, request, nowMs } = drawQuestion(draws, dateMs);
+      const [answer, expected] = [policy, plain].map((each) => say(ask(each, peer, request, nowMs)).split(' ')[0]);
+      assert.equal(answer, expected, JSON.stringify({ seed, listed, peer, request, nowMs }));
+    }
+  }
 });
 
 test('of several rules that match, the one that was written first is named, however they are found', () => {

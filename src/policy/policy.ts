@@ -1,6 +1,7 @@
+import { atOnce } from '../lib/at-once.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import { pathOf, trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
-import type { Pattern } from './pattern.ts';
+import type { IdList } from './id-list.ts';
 import type { RequestFacts } from './request.ts';
 import { SegmentTrie } from './segment-trie.ts';
 import {
@@ -10,6 +11,8 @@ import {
   isTimed,
   nextLookAt,
   parseRule,
+  type Effect,
+  type IdsOf,
   type Mode,
   type Rule,
   type RuleProblem,
@@ -41,6 +44,14 @@ export interface PolicySpec {
   readonly mode?: Mode | undefined;
 }
 
+/** What belongs to a policy and is not written in it. */
+export interface PolicyParts {
+  /** By the files that its rules name. */
+  readonly idsOf?: IdsOf | undefined;
+  /** Where a rule is written, where that is a file of the policy's own: `policy.yaml:3:5`. */
+  readonly placeOf?: ((effect: Effect, index: number) => string) | undefined;
+}
+
 /** `path` leads from the policy to the value that is wrong. */
 export type PolicyProblem = RuleProblem;
 
@@ -53,15 +64,19 @@ export interface PeerPolicy {
    * may.
    */
   judgeConnection(nowMs: number): Decision;
+  /** Of all requests at once, for whoever can tell none of them apart: allowed if every request is. */
+  judgeEveryRequest(nowMs: number): Decision;
 }
 
 /**
  * A compiled policy. Immutable. Deny wins over allow, what no rule allows is denied, and the order of rules never matters.
- * Exact SPIFFE IDs cost one look-up however many there are; patterns, and paths of requests, one walk along their segments.
+ * Exact SPIFFE IDs cost one look-up, and one for each file of them, however many there are; patterns, and paths of requests, one walk along their segments.
  */
 export interface Policy {
-  /** What it was compiled from; of two policies with the same one, either will do. */
+  /** What it was compiled from; of two policies with the same one, and the same lists, either will do. */
   readonly spec: PolicySpec;
+  /** The lists that its rules name, by file. */
+  readonly lists: ReadonlyMap<string, IdList>;
   readonly mode: Mode;
   /** The allow rules in one line each, as written and in order. */
   readonly entries: readonly string[];
@@ -75,6 +90,8 @@ export interface Policy {
   readonly asksForHost: boolean;
   /** Whether a rule holds at some times and not at others, be they over or not. */
   readonly hasTimes: boolean;
+  /** Where a rule is written, if the policy has a file of its own. */
+  placeOf(effect: Effect, index: number): string | undefined;
   forPeer(peer: SpiffeId): PeerPolicy;
   /** A time after `nowMs` and not later than the next one at which an answer may change by itself; Infinity if none does. */
   nextLook(nowMs: number): number;
@@ -83,18 +100,28 @@ export interface Policy {
 const NOT_ALLOWED: Denial = Object.freeze({ allowed: false, reason: 'not_allowed', rule: undefined });
 
 /** Compiles a policy. The error has every problem of every rule. */
-export function compilePolicy(written: PolicySpec): Result<Policy, readonly PolicyProblem[]> {
+export function compilePolicy(written: PolicySpec, parts: PolicyParts = {}): Result<Policy, readonly PolicyProblem[]> {
+  return atOnce(compileInTurns(written, parts));
+}
+
+/** As `compilePolicy`, a rule at a time. */
+export function* compileInTurns(
+  written: PolicySpec,
+  { idsOf, placeOf }: PolicyParts = {},
+): Generator<void, Result<Policy, readonly PolicyProblem[]>> {
   const { allow, deny = [], mode = 'enforce' } = written;
   const problems: PolicyProblem[] = [];
-  const compiled = new CompiledPolicy(Object.freeze({ allow: Object.freeze([...allow]), deny: Object.freeze([...deny]), mode }));
+  const spec = Object.freeze({ allow: Object.freeze([...allow]), deny: Object.freeze([...deny]), mode });
+  const compiled = new CompiledPolicy(spec, placeOf);
   for (const [effect, specs] of [
     ['allow', allow],
     ['deny', deny],
   ] as const) {
     for (const [index, spec] of specs.entries()) {
-      const parsed = parseRule(spec, effect, index);
+      const parsed = parseRule(spec, effect, index, idsOf);
       if (parsed.ok) compiled.add(parsed.value, typeof spec === 'string');
       else problems.push(...parsed.error.map(({ path, message }) => ({ path: [effect, index, ...path], message })));
+      yield;
     }
   }
   return problems.length > 0 ? err(problems) : ok(Object.freeze(compiled));
@@ -103,6 +130,7 @@ export function compilePolicy(written: PolicySpec): Result<Policy, readonly Poli
 /** Whether a rule is for such a peer: as in a policy of it alone. */
 export function namesPeer(rule: Rule, peer: SpiffeId): boolean {
   if (rule.peer.kind === 'exact') return rule.peer.id === peer;
+  if (rule.peer.kind === 'list') return rule.peer.ids.lineOf(peer) !== undefined;
   const index = new PeerIndex();
   index.add(rule);
   return index.find(peer).length > 0;
@@ -123,6 +151,8 @@ const ANYTHING = { methods: undefined, hosts: undefined, notBeforeMs: -Infinity,
 class CompiledPolicy implements Policy {
   /** Alone of all this, it shows in JSON. */
   readonly spec: PolicySpec;
+  readonly #placeOf: PolicyParts['placeOf'];
+  readonly #lists = new Map<string, IdList>();
   readonly #entries: string[] = [];
   readonly #bare: string[] = [];
   readonly #rules: Rule[] = [];
@@ -130,12 +160,15 @@ class CompiledPolicy implements Policy {
   /** Bare entries that are SPIFFE IDs: most of them all. */
   readonly #plain = new Set<string>();
   readonly #groups = new PeerIndex();
+  /** What is said of all whom one group is about, and no other; and of strangers. */
+  readonly #ofOne = new Map<RuleGroup | undefined, GatheredPolicy>();
   #asksForMethod = false;
   #asksForPath = false;
   #asksForHost = false;
 
-  constructor(spec: PolicySpec) {
+  constructor(spec: PolicySpec, placeOf: PolicyParts['placeOf']) {
     this.spec = spec;
+    this.#placeOf = placeOf;
   }
 
   /** While it is compiled. */
@@ -147,6 +180,7 @@ class CompiledPolicy implements Policy {
     else this.#rules.push(rule);
     if (isBareAllow && peer.kind === 'exact') this.#plain.add(peer.id);
     else this.#groups.add(rule);
+    if (peer.kind === 'list') this.#lists.set(peer.ids.file, peer.ids);
     if (isTimed(rule)) this.#timed.push(rule);
     this.#asksForMethod ||= methods !== undefined;
     this.#asksForPath ||= paths !== undefined;
@@ -155,6 +189,14 @@ class CompiledPolicy implements Policy {
 
   get mode(): Mode {
     return this.spec.mode ?? 'enforce';
+  }
+
+  get lists(): ReadonlyMap<string, IdList> {
+    return this.#lists;
+  }
+
+  placeOf(effect: Effect, index: number): string | undefined {
+    return this.#placeOf?.(effect, index);
   }
 
   get entries(): readonly string[] {
@@ -186,7 +228,16 @@ class CompiledPolicy implements Policy {
   }
 
   forPeer(peer: SpiffeId): PeerPolicy {
-    return new GatheredPolicy(this.#plain.has(peer) ? peer : undefined, this.#groups.find(peer), this.mode);
+    const groups = this.#groups.find(peer);
+    if (this.#plain.has(peer)) return new GatheredPolicy(peer, groups, this.mode);
+    if (groups.length > 1) return new GatheredPolicy(undefined, groups, this.mode);
+    const [group] = groups;
+    let known = this.#ofOne.get(group);
+    if (known === undefined) {
+      known = new GatheredPolicy(undefined, groups, this.mode);
+      this.#ofOne.set(group, known);
+    }
+    return known;
   }
 
   nextLook(nowMs: number): number {
@@ -220,6 +271,13 @@ class GatheredPolicy implements PeerPolicy {
     if (this.#always !== undefined) return this.#always;
     const match = new Match(this.#bare);
     for (const group of this.#groups) group.matchConnection(nowMs, match);
+    return match.decide(this.#mode);
+  }
+
+  judgeEveryRequest(nowMs: number): Decision {
+    if (this.#always !== undefined) return this.#always;
+    const match = new Match(this.#bare);
+    for (const group of this.#groups) group.matchEveryRequest(nowMs, match);
     return match.decide(this.#mode);
   }
 }
@@ -311,22 +369,37 @@ class RuleGroup {
       if (holdsAt(rule, nowMs)) match.add(rule);
     }
   }
+
+  matchEveryRequest(nowMs: number, match: Match): void {
+    for (const rule of this.#rules) {
+      // What is allowed to some requests is not allowed to all, and what is denied to some is denied to one of them.
+      if (rule.effect === 'allow' && asksOfRequest(rule)) continue;
+      if (holdsAt(rule, nowMs)) match.add(rule);
+    }
+  }
 }
 
 /** The rules of each pattern of peers. */
 class PeerIndex {
   readonly #exact = new Map<string, RuleGroup>();
   readonly #domains = new Map<string, SegmentTrie<RuleGroup>>();
+  readonly #lists: { readonly ids: IdList; readonly group: RuleGroup }[] = [];
 
   add(rule: Rule): void {
     this.#groupOf(rule.peer).add(rule);
   }
 
-  #groupOf(pattern: Pattern): RuleGroup {
+  #groupOf(pattern: Rule['peer']): RuleGroup {
     if (pattern.kind === 'exact') {
       const known = this.#exact.get(pattern.id) ?? new RuleGroup();
       this.#exact.set(pattern.id, known);
       return known;
+    }
+    if (pattern.kind === 'list') {
+      const known = this.#lists.find(({ ids }) => ids === pattern.ids)?.group;
+      const group = known ?? new RuleGroup();
+      if (known === undefined) this.#lists.push({ ids: pattern.ids, group });
+      return group;
     }
     const trie = this.#domains.get(pattern.trustDomain) ?? new SegmentTrie<RuleGroup>();
     this.#domains.set(pattern.trustDomain, trie);
@@ -337,6 +410,8 @@ class PeerIndex {
     const found: RuleGroup[] = [];
     const exact = this.#exact.get(peer);
     if (exact !== undefined) found.push(exact);
+    for (const { ids, group } of this.#lists) if (ids.lineOf(peer) !== undefined) found.push(group);
+    if (this.#domains.size === 0) return found;
     const path = pathOf(peer);
     // A trust domain's own ID has no segments, and is never a peer.
     if (path !== '') this.#domains.get(trustDomainOf(peer))?.find(path, (group) => found.push(group));

@@ -50,7 +50,23 @@ export function comparablePath(target: string): Result<string, string> {
       }
     }
   }
-  return ok(isPlain ? path : path.replaceAll(/%[0-9A-Fa-f]{2}/g, (encoded) => encoded.toUpperCase()));
+  if (isPlain) return ok(path);
+  const comparable = path.replaceAll(/%[0-9A-Fa-f]{2}/g, (encoded) => encoded.toUpperCase());
+  return OVERLONG.test(comparable) ? err('the path has UTF-8 that is too long, which servers read in more than one way') : ok(comparable);
+}
+
+/**
+ * More bytes than a character takes: some decoders find "/", "." or a letter in them (RFC 3629, section 10). No text of UTF-8 has these, and
+ * none of an older encoding of 8 bits but for 0xC0 and 0xC1, of which the worst decoders take anything for the second byte.
+ */
+const OVERLONG = /%(?:C[01]|E0%[89]|F0%8|F[89A-F]%[89AB])/;
+
+/**
+ * Of a target and the rules for hosts: many parsers of URLs find a host in one that begins so, since URLs may be relative to
+ * a scheme (RFC 3986, section 4.2), and browsers' take "\\" for "/".
+ */
+export function namesAnotherHost(target: string): boolean {
+  return /^\/[/\\]/.test(target);
 }
 
 function encodingProblem(path: string, at: number): string | undefined {
@@ -84,13 +100,19 @@ function segmentEnd(path: string, from: number): number {
 export function comparableHost(authority: string): Result<string, string> {
   const bracket = authority.lastIndexOf(']');
   const colon = authority.indexOf(':', bracket + 1);
+  if (colon !== -1 && !PORT.test(authority.slice(colon + 1))) return err('the port of the host is not a number');
   const host = (colon === -1 ? authority : authority.slice(0, colon)).toLowerCase();
   const name = host.endsWith('.') ? host.slice(0, -1) : host;
   if (name === '') return err('the request names no host');
-  if (HOST_NAME.test(name)) return ok(name);
+  if (HOST_NAME.test(name) && (!NUMBER_AT_END.test(name) || parseIp(name) !== undefined)) return ok(name);
   const address = name.startsWith('[') && name.endsWith(']') && !name.includes('%') ? parseIp(name.slice(1, -1)) : undefined;
-  return address === undefined ? err('the host has a form that servers read in more than one way') : ok(`[${formatIp(address)}]`);
+  // One of IPv4 in brackets is the same to some and another to others.
+  return address?.length === 16 ? ok(`[${formatIp(address)}]`) : err('the host has a form that servers read in more than one way');
 }
 
+/** RFC 3986, section 3.2.3: it may be empty. */
+const PORT = /^[0-9]{0,5}$/;
 /** Labels of letters, digits, "-" and "_". Percent-encoding, which RFC 3986 allows, would be another spelling of a name. */
 const HOST_NAME = /^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/;
+/** Parsers of URLs take such a name for an address of IPv4, in parts that may be hexadecimal or octal, or left out. */
+const NUMBER_AT_END = /(?:^|\.)(?:[0-9]+|0x[0-9a-f]*)$/;

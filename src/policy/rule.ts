@@ -1,4 +1,5 @@
 import { err, ok, type Result } from '../lib/result.ts';
+import type { IdList } from './id-list.ts';
 import { parsePattern, type Pattern } from './pattern.ts';
 import { matchesHost, parseHostPattern, parsePathPattern } from './request-pattern.ts';
 import type { RequestFacts } from './request.ts';
@@ -11,8 +12,10 @@ export type Mode = 'enforce' | 'audit';
 
 /** A rule as written. What is left out does not matter to it; a list that is there is never empty. */
 export interface RuleSpec {
-  /** A SPIFFE ID, or a pattern of them. */
-  readonly peer: string;
+  /** A SPIFFE ID, or a pattern of them. Either this or `idsFile` is there. */
+  readonly peer?: string | undefined;
+  /** A file with SPIFFE IDs: an absolute path. */
+  readonly idsFile?: string | undefined;
   readonly methods?: readonly string[] | undefined;
   readonly paths?: readonly string[] | undefined;
   readonly hosts?: readonly string[] | undefined;
@@ -33,7 +36,7 @@ export interface Rule {
   readonly index: number;
   /** In one line, as logs and metrics name it: of a bare entry the entry itself. */
   readonly text: string;
-  readonly peer: Pattern;
+  readonly peer: Pattern | ListedPeers;
   readonly methods: ReadonlySet<string> | undefined;
   readonly paths: readonly SegmentPattern[] | undefined;
   readonly hosts: ReadonlySet<string> | undefined;
@@ -41,6 +44,15 @@ export interface Rule {
   readonly notAfterMs: number;
   readonly windows: readonly TimeWindow[] | undefined;
 }
+
+/** Whoever a list names. */
+export interface ListedPeers {
+  readonly kind: 'list';
+  readonly ids: IdList;
+}
+
+/** What a file holds that `idsFile` names; undefined if it was not read. */
+export type IdsOf = (file: string) => IdList | undefined;
 
 export interface RuleProblem {
   /** The keys that lead to the value that is wrong, from the rule. */
@@ -54,12 +66,16 @@ const NEVER_FORWARDED = new Set(['CONNECT', 'TRACE']);
 const MAX_TEXT = 400;
 
 /** Compiles a rule. The errors name every value that is wrong, or that makes the rule match nothing. */
-export function parseRule(spec: RuleSpec | string, effect: Effect, index: number): Result<Rule, readonly RuleProblem[]> {
+export function parseRule(
+  spec: RuleSpec | string,
+  effect: Effect,
+  index: number,
+  idsOf: IdsOf = () => undefined,
+): Result<Rule, readonly RuleProblem[]> {
   const written: RuleSpec = typeof spec === 'string' ? { peer: spec } : spec;
   const problems: RuleProblem[] = [];
-  const peer = parsePattern(written.peer);
-  if (!peer.ok)
-    problems.push({ path: typeof spec === 'string' ? [] : ['peer'], message: `${JSON.stringify(written.peer)}: ${peer.error}` });
+  const peer = parsePeer(written, idsOf);
+  if (!peer.ok) problems.push({ ...peer.error, path: typeof spec === 'string' ? [] : peer.error.path });
 
   for (const [at, method] of (written.methods ?? []).entries()) {
     if (NEVER_FORWARDED.has(method)) problems.push({ path: ['methods', at], message: `${JSON.stringify(method)} is never forwarded` });
@@ -98,6 +114,17 @@ export function parseRule(spec: RuleSpec | string, effect: Effect, index: number
   );
 }
 
+function parsePeer({ peer, idsFile }: RuleSpec, idsOf: IdsOf): Result<Pattern | ListedPeers, RuleProblem> {
+  if (peer !== undefined && idsFile !== undefined) return err({ path: ['idsFile'], message: 'replaces peer: set one of the two' });
+  if (idsFile !== undefined) {
+    const ids = idsOf(idsFile);
+    return ids === undefined ? err({ path: ['idsFile'], message: `${idsFile} cannot be used` }) : ok({ kind: 'list', ids });
+  }
+  if (peer === undefined) return err({ path: ['peer'], message: 'is required, or idsFile' });
+  const parsed = parsePattern(peer);
+  return parsed.ok ? parsed : err({ path: ['peer'], message: `${JSON.stringify(peer)}: ${parsed.error}` });
+}
+
 function gather<T>(
   texts: readonly string[] | undefined,
   key: string,
@@ -115,10 +142,10 @@ function gather<T>(
 /** A rule in one line, as logs, metrics and reloads name it: a bare entry as written, and of long others the beginning. */
 export function ruleText(spec: RuleSpec | string, effect: Effect): string {
   if (typeof spec === 'string') return effect === 'deny' ? `deny ${spec}` : spec;
-  const { peer, methods, paths, hosts, notBeforeMs, notAfterMs, windows, mode } = spec;
+  const { peer, idsFile, methods, paths, hosts, notBeforeMs, notAfterMs, windows, mode } = spec;
   const parts = [
     ...(effect === 'deny' ? ['deny'] : []),
-    peer,
+    peer ?? `idsFile ${idsFile}`,
     ...(methods === undefined ? [] : [methods.join(',')]),
     ...(paths === undefined ? [] : [paths.join(',')]),
     ...(hosts === undefined ? [] : [`host ${hosts.join(',')}`]),

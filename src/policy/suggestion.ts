@@ -45,7 +45,7 @@ function gatherBy(rules: readonly RuleSpec[], key: 'methods' | 'paths' | 'hosts'
 }
 
 /** A rule as an entry of a list in YAML, on one line. Whatever a peer chose of it is text there, and nothing else. */
-export function formatRule({ peer, methods, paths, hosts }: RuleSpec): string {
+export function formatRule({ peer = '', methods, paths, hosts }: RuleSpec): string {
   const lists = Object.entries({ methods, paths, hosts }).flatMap(([key, values]) =>
     values === undefined ? [] : [`${key}: [${values.map(yamlText).join(', ')}]`],
   );

@@ -3,23 +3,45 @@ import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { policyOf } from '../../test/support/policies.ts';
-import { createTestAuthority } from '../../test/support/pki.ts';
+import { createTestAuthority, type TestAuthority } from '../../test/support/pki.ts';
 import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
-import { systemClock } from '../lib/clock.ts';
+import type { LiveRules } from '../config/live-rules.ts';
+import type { HeldIdentity } from '../identity/snapshot.ts';
+import { systemClock, type Clock } from '../lib/clock.ts';
 import { verifyPeer } from '../spiffe/verify.ts';
 import { EMPTY_DENY_LIST } from '../policy/deny-list.ts';
 import { Connections } from './connections.ts';
+import { Turns } from './turns.ts';
 import { Session } from '../forward/session.ts';
+
+function connectionsOf(clock: Clock, more: Partial<LiveRules> = {}): Connections {
+  return new Connections({
+    clock,
+    turns: new Turns(clock),
+    rules: () => ({
+      protocol: 'tcp',
+      idleTimeoutMs: undefined,
+      maxLifetimeMs: undefined,
+      drainTimeoutMs: 30_000,
+      onPolicyChange: 'close',
+      onAuthorityRemoved: 'close',
+      onPeerExpiry: 'keep',
+      onOwnExpiry: 'keep',
+      ...more,
+    }),
+    denyList: () => EMPTY_DENY_LIST,
+  });
+}
 
 test('those that may stay do not keep an update from those behind them, who may not', async () => {
   const authority = createTestAuthority();
   const us = svidOf(authority, 'spiffe://example.org/us');
   const snapshot = heldSnapshot([us], [authority]);
   const allow = policyOf('spiffe://example.org/kept');
-  const connections = new Connections(new FakeClock(), () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  const connections = connectionsOf(new FakeClock());
   const dropped: string[] = [];
   // Those that may stay come first, more of them than are judged in a turn.
-  for (const name of [...Array.from({ length: 300 }, () => 'kept'), 'gone']) {
+  for (const name of [...Array.from({ length: 150 }, () => 'kept'), 'gone']) {
     const session = new Session(name, 0);
     const chainDer = [authority.issue({ id: `spiffe://example.org/${name}` }).der];
     const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
@@ -33,8 +55,11 @@ test('those that may stay do not keep an update from those behind them, who may 
     };
     connections.add(session);
   }
-  // A newer update overtakes each before its second turn.
-  for (let round = 0; round < 6; round++) connections.judgeAgain(snapshot, allow);
+  // A newer update overtakes each after a turn or two.
+  for (let round = 0; round < 6; round++) {
+    connections.judgeAgain(snapshot, allow);
+    await nextTurn();
+  }
   assert.deepEqual(dropped, ['gone']);
   await nextTurn();
 });
@@ -45,7 +70,7 @@ test('others get a turn after each peer whose chain takes long to judge again', 
   const snapshot = heldSnapshot([us], [authority]);
   const allow = policyOf('spiffe://example.org/slow');
   const clock = new FakeClock();
-  const connections = new Connections(clock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  const connections = connectionsOf(clock);
   let judged = 0;
   for (let made = 0; made < 5; made++) {
     const session = new Session('slow', 0);
@@ -79,7 +104,7 @@ test('who is here to be told that it is not allowed is dropped with its authorit
   const us = svidOf(authority, 'spiffe://example.org/us');
   const snapshot = heldSnapshot([us], [authority]);
   const nobody = policyOf();
-  const connections = new Connections(systemClock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  const connections = connectionsOf(new FakeClock());
   const chainDer = [authority.issue({ id: 'spiffe://example.org/stranger' }).der];
   const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
   assert.ok(authenticated.ok);
@@ -111,7 +136,7 @@ test('who was allowed is dropped for the list, though a request of it was denied
   const us = svidOf(authority, 'spiffe://example.org/us');
   const snapshot = heldSnapshot([us], [authority]);
   const nobody = policyOf();
-  const connections = new Connections(systemClock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  const connections = connectionsOf(new FakeClock());
   const chainDer = [authority.issue({ id: 'spiffe://example.org/gone' }).der];
   const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
   assert.ok(authenticated.ok);
@@ -130,4 +155,146 @@ test('who was allowed is dropped for the list, though a request of it was denied
   assert.ok(session.ended);
   assert.equal(session.record(systemClock).closeReason, 'policy');
   await nextTurn();
+});
+
+test('those that are due in one sweep are ended in turns, however many they are', async () => {
+  const clock = new FakeClock();
+  const connections = connectionsOf(clock, { onPeerExpiry: 'close' });
+  let ended = 0;
+  for (let made = 0; made < 100; made++) {
+    const session = new Session('due', 0);
+    session.peerExpiresAtMs = clock.now() + 500;
+    session.drop = () => {
+      ended++;
+      session.end();
+      connections.delete(session);
+    };
+    connections.add(session);
+  }
+
+  clock.advance(1000);
+
+  assert.equal(ended, 32);
+  await nextTurn();
+  assert.equal(ended, 64);
+  for (let turn = 0; turn < 3; turn++) await nextTurn();
+  assert.equal(connections.size, 0);
+});
+
+/** A connection of an admitted peer; counts how often its chain is verified. */
+function provenSession(connections: Connections, snapshot: HeldIdentity, authority: TestAuthority, name: string) {
+  const chainDer = [authority.issue({ id: `spiffe://example.org/${name}` }).der];
+  const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
+  assert.ok(authenticated.ok);
+  const session = new Session(name, 0);
+  let verified = 0;
+  session.ownId = snapshot.svids[0].id;
+  session.proven = {
+    authenticated: { ...authenticated.value, issuers: [] },
+    objection: undefined,
+    clearedBy: EMPTY_DENY_LIST,
+    get chainDer() {
+      verified++;
+      return chainDer;
+    },
+  };
+  session.drop = () => {
+    session.end();
+    connections.delete(session);
+  };
+  connections.add(session);
+  return { session, verified: () => verified };
+}
+
+test('a certificate is verified again when the snapshot changes, and not when the policy alone does', async () => {
+  const authority = createTestAuthority();
+  const snapshot = heldSnapshot([svidOf(authority, 'spiffe://example.org/us')], [authority]);
+  const allow = policyOf('spiffe://example.org/web');
+  const connections = connectionsOf(new FakeClock());
+  const { session, verified } = provenSession(connections, snapshot, authority, 'web');
+
+  connections.judgeAgain(snapshot, allow);
+  const once = verified();
+  connections.judgeAgain(snapshot, allow);
+  assert.ok(once > 0);
+  assert.equal(verified(), once);
+  connections.judgeAgain(heldSnapshot(snapshot.svids, [authority], snapshot.generation + 1), allow);
+  assert.equal(verified(), 2 * once);
+
+  connections.judgeAgain(snapshot, policyOf());
+  assert.equal(session.record(systemClock).closeReason, 'policy');
+  await nextTurn();
+});
+
+test('who was kept without an authority is closed when that is kept no longer, though nothing else has changed', async () => {
+  const authority = createTestAuthority();
+  const us = svidOf(authority, 'spiffe://example.org/us');
+  const snapshot = heldSnapshot([us], [authority]);
+  const allow = policyOf('spiffe://example.org/web');
+  const rules: { -readonly [K in keyof LiveRules]?: LiveRules[K] } = { onAuthorityRemoved: 'unsafeKeep' };
+  const connections = connectionsOf(new FakeClock(), rules);
+  const { session } = provenSession(connections, snapshot, authority, 'web');
+  const without = heldSnapshot([us], [createTestAuthority()], snapshot.generation + 1);
+
+  connections.judgeAgain(without, allow);
+  assert.ok(!session.ended);
+  rules.onAuthorityRemoved = 'close';
+  connections.judgeAgain(without, allow);
+
+  assert.equal(session.record(systemClock).closeReason, 'authority_removed');
+  await nextTurn();
+});
+
+test('those that are due wait for their turn once, however many sweeps find them', async () => {
+  const clock = new FakeClock();
+  const connections = connectionsOf(clock, { onPeerExpiry: 'close' });
+  for (let made = 0; made < 100; made++) {
+    const session = new Session('due', 0);
+    session.peerExpiresAtMs = clock.now() + 500;
+    session.drop = () => {
+      session.end();
+      connections.delete(session);
+    };
+    connections.add(session);
+  }
+
+  clock.advance(5000);
+
+  // 32 each: in this one, and in three more.
+  for (let turn = 0; turn < 3; turn++) await nextTurn();
+  assert.equal(connections.size, 0);
+});
+
+test('who is about to drain is not counted by a second request to drain it', async () => {
+  const authority = createTestAuthority();
+  const snapshot = heldSnapshot([svidOf(authority, 'spiffe://example.org/us')], [authority]);
+  const connections = connectionsOf(new FakeClock());
+  for (let made = 0; made < 100; made++) provenSession(connections, snapshot, authority, 'web');
+  const drained = (): number => connections.drainPeers(() => true, 'asked');
+
+  assert.deepEqual([drained(), drained()], [100, 0]);
+  for (let turn = 0; turn < 4; turn++) await nextTurn();
+  assert.equal(drained(), 0);
+  assert.ok([...connections.sessions].every(({ draining }) => draining?.reason === 'drain_requested'));
+});
+
+test('those that are left at the deadline are dropped in turns, and counted', async () => {
+  const connections = connectionsOf(new FakeClock());
+  let dropped = 0;
+  for (let made = 0; made < 100; made++) {
+    const session = new Session('left', 0);
+    session.drop = () => {
+      dropped++;
+      session.end();
+      connections.delete(session);
+    };
+    connections.add(session);
+  }
+
+  const over = connections.drain(AbortSignal.abort());
+
+  assert.equal(dropped, 32);
+  await nextTurn();
+  assert.equal(dropped, 64);
+  assert.equal(await over, 100);
 });

@@ -1,4 +1,5 @@
 import type { HttpLimits, InboundConfig, Limits, OutboundConfig } from '../config/config.ts';
+import { unsafeKeepsOf } from '../config/live-rules.ts';
 import { formatAddress } from '../config/units.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
@@ -6,27 +7,29 @@ import type { Service } from '../lib/service.ts';
 import { WallAlarm } from '../lib/wall-alarm.ts';
 import type { IdentityView } from '../identity/store.ts';
 import type { DenyList } from '../policy/deny-list.ts';
-import { policyReason, type Verdict } from '../policy/verdict.ts';
+import { policyReason, type DenyReason, type Verdict } from '../policy/verdict.ts';
 import type { Policy } from '../policy/policy.ts';
 import { nearestMiss, type Question } from '../policy/explain.ts';
 import { auditOf } from '../policy/audit.ts';
+import { isRuleOf } from '../policy/rule-names.ts';
 import type { Events } from '../telemetry/events.ts';
-import type { Direction, ListenerCounters, ListenerRef, RequestRecord } from '../telemetry/records.ts';
+import type { CloseReason, Direction, ListenerCounters, ListenerRef, RequestRecord } from '../telemetry/records.ts';
 import type { Refusals } from '../telemetry/refusals.ts';
 import type { OwnIdentity, TlsContexts } from '../tls/contexts.ts';
 import { Authorisation } from '../policy/judge.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
-import { authenticateAgain, type PeerJudge, type ProvenPeer } from '../tls/peer.ts';
+import type { PeerJudge, ProvenPeer } from '../tls/peer.ts';
 import type { AcceptedConnection, BoundListener, Connection, Endpoint } from '../transport/connection.ts';
 import { listen } from '../transport/node.ts';
 import { Admission } from './admission.ts';
-import { closeReasonFor, Connections } from './connections.ts';
+import { closeReasonFor, Connections, refusalOf, remedyOf, withdrawn } from './connections.ts';
 import type { FileAccount, FileBudget } from '../transport/file-budget.ts';
 import { Gate } from './gate.ts';
 import { Fields } from '../http1/fields.ts';
 import { brokenProblem } from '../forward/outcome.ts';
-import { Session } from '../forward/session.ts';
+import { Session, type Ticker } from '../forward/session.ts';
 import { forwardBytes, type Side } from '../forward/tcp-forwarder.ts';
+import type { Turns } from './turns.ts';
 import type { WaitingRoom } from './waiting-room.ts';
 import type { PeerWitness } from './witness.ts';
 
@@ -40,6 +43,10 @@ export interface ListenerDeps {
   readonly events: Events;
   readonly refusals: Refusals;
   readonly clock: Clock;
+  /** In which all listeners do what is to be done for many connections. */
+  readonly turns: Turns;
+  /** How long a connection that drains may take; in force now. */
+  readonly drainTimeoutMs: () => number;
   readonly files: FileBudget;
   readonly waiting: Readonly<Record<Direction, WaitingRoom>>;
 }
@@ -78,7 +85,10 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     this.settings = config;
     this.deps = deps;
     this.counters = deps.events.registerListener(this.ref);
-    this.#connections = new Connections(deps.clock, () => this.limits, deps.denyList);
+    this.#connections = new Connections({
+      ...deps,
+      rules: () => ({ ...this.settings, ...this.limits, drainTimeoutMs: deps.drainTimeoutMs() }),
+    });
     this.#policyAlarm = new WallAlarm(deps.clock, () => {
       this.#setPolicyAlarm();
       this.judgeAgain();
@@ -118,8 +128,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       finish: (session) => this.finish(session),
       admitted: (session) => {
         this.#pending.delete(session);
-        // It was judged just now.
-        session.clearedBy = deps.denyList();
+        this.judgedNow(session);
         if (direction === 'inbound') deps.files.admitted(FILES_A_CONNECTION);
         this.#connections.add(session);
         this.#gate.handshakeEnded();
@@ -178,12 +187,12 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     this.#policyInForce();
   }
 
-  /** Takes over policy and limits. What it listens on and leads to stays. */
+  /** Takes over policy, limits and what becomes of open connections. What it listens on and leads to stays. */
   reload(config: C): void {
     if (config.policy !== this.policy) this.deps.refusals.policyChanged(this.ref, config.policy);
     this.settings = config;
     this.#gate.limitsChanged();
-    this.#connections.limitsChanged();
+    this.#connections.rulesChanged();
     this.#policyInForce();
     this.judgeAgain();
   }
@@ -194,8 +203,15 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     if (snapshot !== undefined) this.#connections.judgeAgain(snapshot, this.policy);
   }
 
+  /** Drains the connections of TLS whose peer `isMeant`; each may be opened again at once. Returns how many. */
+  drainPeers(isMeant: (peer: SpiffeId) => boolean, detail: string): number {
+    return this.#connections.drainPeers(isMeant, detail);
+  }
+
   #policyInForce(): void {
+    this.deps.events.rulesInForce(this.ref, isRuleOf(this.policy));
     this.deps.events.auditInForce(this.ref, auditOf(this.policy));
+    this.deps.events.unsafeKeepsInForce(this.ref, unsafeKeepsOf(this.settings));
     if (this.policy.hasTimes) this.#setPolicyAlarm();
     else this.#policyAlarm.stop();
   }
@@ -223,29 +239,43 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     this.#unsubscribe?.();
   }
 
+  /** The peer was judged this very moment, and let be. */
+  protected judgedNow(session: Session): void {
+    const snapshot = this.deps.identity.current();
+    session.judgedBy = snapshot && this.#connections.grounds(snapshot, this.settings);
+  }
+
   /**
-   * The refusal of a request whose peer would not be authenticated any more, now that there is another deny list: the sweep may come to
-   * its connection after the request. Once a connection and list, that costs as much as to judge it again, and nothing after that.
+   * The refusal of a request whose peer would not be authenticated any more, now that there is another snapshot or deny list: the turn of
+   * its connection may come after the request. Once a connection and change, that costs as much as to judge it again, and nothing after that.
    */
   protected refusedAnew(session: Session, proven: ProvenPeer): (Verdict & { readonly allowed: false }) | undefined {
-    const { identity, clock, denyList } = this.deps;
-    const list = denyList();
+    const { identity, clock } = this.deps;
     const snapshot = identity.current();
-    if (session.clearedBy === list || snapshot === undefined) return undefined;
-    const again = authenticateAgain(proven, snapshot, clock.now(), list);
-    if (again.ok) {
-      session.clearedBy = list;
+    if (snapshot === undefined) return undefined;
+    const grounds = this.#connections.grounds(snapshot, this.settings);
+    if (session.judgedBy === grounds) return undefined;
+    const { ownId } = session;
+    if (ownId !== undefined && !grounds.ownIds.has(ownId))
+      return this.#refuseAnew(session, proven, 'identity_not_ready', 'identity_withdrawn', withdrawn(ownId));
+    const refused = refusalOf(proven, snapshot, clock.now(), grounds);
+    if (refused === undefined || remedyOf(refused, grounds) === 'unsafeKeep') {
+      session.judgedBy = grounds;
       return undefined;
     }
-    const { problem, detail } = again.error;
+    const { problem, detail } = refused;
+    return this.#refuseAnew(session, proven, problem, closeReasonFor(problem), detail);
+  }
+
+  #refuseAnew(session: Session, { authenticated: { id } }: ProvenPeer, reason: DenyReason, closeReason: CloseReason, detail: string) {
     session.rule = undefined;
-    session.denied = problem;
-    session.because(closeReasonFor(problem), detail);
-    return { allowed: false, peer: proven.authenticated.id, reason: problem, rule: undefined, detail };
+    session.denied = reason;
+    session.because(closeReason, detail);
+    return { allowed: false, peer: id, reason, rule: undefined, detail } as const;
   }
 
   /** Inbound: who may connect, and ask for what. Outbound: who the server must be, and may be asked what. */
-  protected get policy(): Policy {
+  get policy(): Policy {
     return this.settings.policy;
   }
 
@@ -319,7 +349,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   }
 
   /** Read on each chunk by whoever forwards. */
-  protected get ticker(): { readonly tick: number } {
+  protected get ticker(): Ticker {
     return this.#connections;
   }
 

@@ -66,7 +66,7 @@ function drawText(draws: Draws): string {
 /** One like an entry: its wildcards filled in. */
 function drawLike(draws: Draws, { spec }: Policy): string {
   const entry = draws.of(spec.allow);
-  const peer = typeof entry === 'string' ? entry : entry.peer;
+  const peer = typeof entry === 'string' ? entry : (entry.peer ?? '');
   return peer.replaceAll(/\*\*?/g, () => draws.of(['a', 'b', '...', 'a/b', '', 'c\n']));
 }
 

@@ -17,6 +17,7 @@ import type {
 import { strangersWords } from './scrub.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
+import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
 
 /** One function for each thing that happens: the metric and the log line together, so that they cannot disagree. */
@@ -35,8 +36,14 @@ export interface Events {
   handshakeFinished(listener: ListenerRef, reason: 'ok' | DenyReason, durationMs: number): void;
   /** `rule` is the one that decided, empty if none did; `audited`: only audit let the peer in, which would have been refused for that. */
   authorised(listener: ListenerRef, decision: 'allow' | 'deny', rule: string, audited: PolicyReason | undefined): void;
+  /** Of the rules that decided, those for which `isRule` is false are there no longer. */
+  rulesInForce(listener: ListenerRef, isRule: (rule: string) => boolean): void;
   /** What of the policy that is in force now is in audit, at each start and reload. */
   auditInForce(listener: ListenerRef, audit: readonly string[]): void;
+  /** Which changes open connections outlive although they should not, at each start and reload. */
+  unsafeKeepsInForce(listener: ListenerRef, keys: readonly string[]): void;
+  /** Over the admin listener, with what was asked for. */
+  drainRequested(selection: DrainRequest, connections: number): void;
   /** `near` says which rule nearly allowed what none did. It is called only for a line that is written. */
   connectionClosed(listener: ListenerRef, record: ConnectionRecord, near?: () => string | undefined): void;
   requestFinished(listener: ListenerRef, record: RequestRecord, near?: () => string | undefined): void;
@@ -55,6 +62,8 @@ export interface Events {
 
   /** What happens on the SDS socket. */
   readonly sds: SdsEvents;
+  /** What Envoy asks there. */
+  readonly checks: CheckEvents;
   /** What happens between bundle endpoints. */
   readonly federation: FederationEvents;
 
@@ -64,8 +73,18 @@ export interface Events {
   denyListLoaded(file: string, entries: number): void;
   denyListReloaded(reload: DenyListDifference): void;
   denyListReloadFailed(problems: readonly string[]): void;
+  policyFileLoaded(file: string, entries: number): void;
+  policyFileReloaded(reload: DenyListDifference & { readonly file: string }): void;
+  policyFileReloadFailed(file: string, problems: readonly string[]): void;
   stopping(reason: string, openConnections: number): void;
   stopped(drained: boolean, forcedConnections: number): void;
+}
+
+/** Those that are absent were not asked for. */
+export interface DrainRequest {
+  readonly peer: string | undefined;
+  readonly trustDomain: string | undefined;
+  readonly listener: string | undefined;
 }
 
 /** What a deny list has that the one before had not, and the reverse: how many entries, and the first of them. */
@@ -102,7 +121,9 @@ const CLOSE_LEVELS: Readonly<Record<CloseReason, LineLevel>> = {
   revoked: 'info',
   policy: 'info',
   identity_withdrawn: 'info',
-  svid_expired: 'info',
+  peer_svid_expired: 'info',
+  own_svid_expired: 'info',
+  drain_requested: 'info',
   waiting_limit: 'info',
   denied: 'info',
   handshake_failed: 'info',
@@ -176,14 +197,30 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
         numbers.audited.connection[audited] += 1;
       }
     },
+    rulesInForce(listener, isRule) {
+      const { allowed, denied, allowedInAudit } = numbersOf(listener);
+      const checked = listener.direction === 'inbound' ? metrics.checks.byRule(listener.name) : [];
+      for (const tally of [allowed, denied, allowedInAudit, ...checked]) tally.keep(isRule);
+    },
     auditInForce(listener, audit) {
       numbersOf(listener).inAudit = audit.length;
       const { name, direction } = listener;
       const fields = { direction, listener: name, audit: audit.slice(0, MAX_NOTES), count: audit.length };
       if (audit.length > 0) logger.warn(fields, 'a policy is in audit: whom it would deny passes');
     },
+    unsafeKeepsInForce(listener, keys) {
+      numbersOf(listener).unsafeKeeps = keys.length;
+      const fields = { direction: listener.direction, listener: listener.name, settings: keys };
+      if (keys.length > 0) logger.warn(fields, 'open connections are kept whose peers would not be let in now');
+    },
+    drainRequested({ peer, trustDomain, listener }, connections) {
+      logger.info({ peer_id: peer, trust_domain: trustDomain, listener, connections }, 'connections asked to drain');
+    },
     connectionClosed(listener, record, near) {
-      numbersOf(listener).closes[record.closeReason] += 1;
+      const numbers = numbersOf(listener);
+      numbers.closes[record.closeReason] += 1;
+      // Strangers that are turned away would be most of them.
+      if (record.verdict === 'allow') numbers.connectionDurations.observe(record.durationMs);
       // A load balancer's probe connects and hangs up; nobody wants a line for each.
       const isProbe = record.closeReason === 'downstream_reset' && record.verdict === 'none';
       const level = isProbe ? 'debug' : CLOSE_LEVELS[record.closeReason];
@@ -250,6 +287,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     },
 
     sds: createSdsEvents({ logger, metrics: metrics.sds, repeated }),
+    checks: createCheckEvents({ logger, metrics: metrics.checks, repeated }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
 
     logLevelChanged(from, to) {
@@ -277,6 +315,18 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     denyListReloadFailed(problems) {
       metrics.denyListReloads.failed += 1;
       logger.error({ problems }, 'deny list not reloaded; the old one stays in force');
+    },
+    policyFileLoaded(file, entries) {
+      logger.info({ file, entries }, 'policy file in force');
+    },
+    policyFileReloaded({ file, entries, added, removed }) {
+      metrics.policyFileReloads.ok += 1;
+      const differences = [...added.first.map((entry) => `+ ${entry}`), ...removed.first.map((entry) => `- ${entry}`)];
+      logger.info({ file, entries, added: added.count, removed: removed.count, differences }, 'policy file reloaded');
+    },
+    policyFileReloadFailed(file, problems) {
+      metrics.policyFileReloads.failed += 1;
+      logger.error({ file, problems }, 'policy file not reloaded; the old policy stays in force');
     },
     stopping(reason, openConnections) {
       logger.info({ reason, open_connections: openConnections }, 'stopping');

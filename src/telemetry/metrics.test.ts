@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { open } from 'node:fs/promises';
 import { test } from 'node:test';
+import { metricsInUse } from '../../test/support/metrics-in-use.ts';
 import { createTestAuthority } from '../../test/support/pki.ts';
 import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
-import { createMetrics, createTally } from './metrics.ts';
+import { createMetrics } from './metrics.ts';
+import { createTally } from './tally.ts';
 
 test('certificates are told as absolute times of SVIDs and authorities, without serial numbers', async () => {
   const metrics = createMetrics({ version: '1.2.3' });
@@ -52,7 +55,10 @@ test('of two SVIDs with the same labels the preferred one is shown', async () =>
 });
 
 test('names follow the Prometheus rules: counters alone end in _total, units are base units, each has a help text', async () => {
-  const metrics = createMetrics({ version: '1.2.3', tls: { versions: 'TLSv1.3', groups: 'X25519', ciphers: 'TLS_AES_128_GCM_SHA256' } });
+  const metrics = createMetrics({
+    version: '1.2.3',
+    tls: { versions: 'TLSv1.3', groups: 'X25519', ciphers: 'TLS_AES_128_GCM_SHA256', fips: 'false' },
+  });
   metrics.listener({ name: 'web', direction: 'inbound' });
 
   const { body } = await metrics.render();
@@ -68,6 +74,14 @@ test('names follow the Prometheus rules: counters alone end in _total, units are
     );
     assert.match(body, new RegExp(`^# HELP ${name} \\S.*[^.]$`, 'm'));
   }
+});
+
+test('no label has the name of one that Prometheus or Kubernetes gives to a target', async () => {
+  const labels = new Set((await createMetrics({ version: '1.2.3' }).describe()).flatMap((metric) => metric.labels));
+
+  assert.ok(labels.size > 15);
+  for (const taken of ['job', 'instance', 'cluster', 'namespace', 'pod', 'container', 'service', 'node', 'host'])
+    assert.ok(!labels.has(taken), taken);
 });
 
 test('every reason is there at 0 before it first happens', async () => {
@@ -92,6 +106,43 @@ test('label values are escaped', async () => {
   assert.ok(body.split('\n').every((line) => line === '' || line.startsWith('#') || /^[a-z0-9_]+(?:\{.*\})? \S+$/.test(line)));
 });
 
+test('of a rule that lists a thousand paths the label has the beginning, and no count is lost', async () => {
+  const metrics = createMetrics({ version: '1.2.3' });
+  const { denied } = metrics.listener({ name: 'web', direction: 'inbound' });
+  const beginning = `deny spiffe://example.org/** ${'/items/**,'.repeat(1000)}`;
+  denied.add(`${beginning}/one`);
+  denied.add(`${beginning}/other`);
+
+  const lines = (await metrics.render()).body.split('\n').filter((line) => line.includes('/items/'));
+
+  assert.deepEqual(
+    lines.map((line) => [line.length < 400, line.endsWith(' 2')]),
+    [[true, true]],
+  );
+});
+
+test('no series is told twice, whatever is in use', async () => {
+  const { body } = await metricsInUse().render();
+
+  const series = body.split('\n').flatMap((line) => (line === '' || line.startsWith('#') ? [] : line.slice(0, line.lastIndexOf(' '))));
+  assert.ok(series.length > 300);
+  assert.equal(new Set(series).size, series.length);
+});
+
+test('open files are counted', async (t) => {
+  const count = async (): Promise<number> => {
+    const { body } = await createMetrics({ version: '1.2.3' }).render();
+    return Number(/^process_open_fds (\d+)$/m.exec(body)?.[1]);
+  };
+  const before = await count();
+  const files = await Promise.all(Array.from({ length: 100 }, () => open('/dev/null')));
+  t.after(() => Promise.all(files.map((file) => file.close())));
+
+  const more = (await count()) - before;
+  // The runtime may open or close one of its own meanwhile.
+  assert.ok(more >= 95 && more <= 105, String(more));
+});
+
 test('two applications in one process do not see one another', async () => {
   const [one, other] = [createMetrics({ version: '1' }), createMetrics({ version: '2' })];
   one.listener({ name: 'web', direction: 'inbound' });
@@ -103,13 +154,13 @@ test('two applications in one process do not see one another', async () => {
 test('readiness and dropped log lines are asked for at the scrape', async () => {
   let dropped = 0;
   const metrics = createMetrics({ version: '1.2.3', droppedLogLines: () => dropped });
-  metrics.setReadinessSource(() => [{ name: 'identity', ok: dropped > 0 }]);
-  assert.match((await metrics.render()).body, /^scute_ready\{check="identity"\} 0$/m);
+  metrics.setReadinessSource(() => [{ name: 'identity', ok: dropped > 0, blocks: true }]);
+  assert.match((await metrics.render()).body, /^scute_ready\{check="identity",blocks="true"\} 0$/m);
 
   dropped = 5;
 
   const { body } = await metrics.render();
-  assert.match(body, /^scute_ready\{check="identity"\} 1$/m);
+  assert.match(body, /^scute_ready\{check="identity",blocks="true"\} 1$/m);
   assert.match(body, /^scute_log_dropped_total 5$/m);
 });
 
@@ -126,6 +177,17 @@ test('the process is told with processor time, memory, files and event loop', as
     const [, value] = new RegExp(`^${name} (\\S+)$`, 'm').exec(body) ?? [];
     assert.ok(Number(value) > 0, `${name} is ${value}`);
   }
+});
+
+test('names that are not kept are forgotten, and make room', () => {
+  const tally = createTally(['known']);
+  for (let name = 0; name < 600; name++) tally.add(String(name));
+  const others = new Map(tally.entries()).get('other') ?? 0;
+  assert.ok(others > 0);
+  tally.keep((name) => name === '7');
+  tally.add('new');
+  tally.add('7');
+  assert.deepEqual(Object.fromEntries(tally.entries()), { known: 0, 7: 2, other: others, new: 1 });
 });
 
 test('a tally takes a bounded number of names, and no count is lost', () => {

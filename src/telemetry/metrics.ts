@@ -1,17 +1,22 @@
-import { Counter, Gauge, Registry } from 'prom-client';
+import { Gauge, Registry } from 'prom-client';
+import { inTurns } from '../config/in-turns.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { DENY_REASONS, POLICY_REASONS, type DenyReason, type PolicyReason } from '../policy/verdict.ts';
 import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from './records.ts';
 import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason, StatusRefusal } from './records.ts';
-import { Durations, registerDurations, type DurationSeries } from './durations.ts';
+import { registerCertificateMetrics } from './certificate-metrics.ts';
+import { CONNECTION_SECONDS, Durations, durationsMetric, REQUEST_SECONDS, type DefineDurations, type DurationSeries } from './durations.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
+import { registerCheckMetrics, type CheckMetrics } from './ext-authz-metrics.ts';
 import { registerFederationMetrics, type FederationMetrics } from './federation-metrics.ts';
 import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';
+import { countsByLabel, createTally, type Tally } from './tally.ts';
+import { writeMetrics, type Add, type Collected, type Define } from './text-format.ts';
 
 export interface MetricsOptions {
   readonly version: string;
   /** How TLS is set up: facts of the build, shown as labels of one series that is always 1. */
-  readonly tls?: { readonly versions: string; readonly groups: string; readonly ciphers: string } | undefined;
+  readonly tls?: { readonly versions: string; readonly groups: string; readonly ciphers: string; readonly fips: string } | undefined;
   /** Read at each scrape. */
   readonly droppedLogLines?: (() => number) | undefined;
 }
@@ -40,8 +45,12 @@ export interface ListenerMetrics {
   readonly audited: Readonly<Record<'connection' | 'request', Record<PolicyReason, number>>>;
   /** What of the policy is in audit: how much of it. */
   inAudit: number;
+  /** Which changes open connections outlive although they should not: how many. */
+  unsafeKeeps: number;
   readonly handshakeDurations: Durations;
   readonly requestDurations: Durations;
+  /** Of those that were admitted. */
+  readonly connectionDurations: Durations;
 }
 
 /** By status and result in one number. A status is one of 500, so this stays small whatever an application answers. */
@@ -60,17 +69,11 @@ export function countRequest(counts: RequestCounts, status: number, result: Http
   counts.set(key, (counts.get(key) ?? 0) + 1);
 }
 
-/** Counts by a name that is bounded in practice (configuration, error codes): beyond the limit all new names count as `other`. */
-export interface Tally {
-  add(name: string): void;
-  /** Undefined if it may be among `other`. */
-  of(name: string): number | undefined;
-  entries(): Iterable<readonly [string, number]>;
-}
-
 export interface ReadinessSeries {
   readonly name: string;
   readonly ok: boolean;
+  /** False: only told, whoever is ready stays so. */
+  readonly blocks: boolean;
 }
 
 /** Descriptors of one use. */
@@ -82,6 +85,14 @@ export interface FileSeries {
   readonly most: number;
 }
 
+/** What is told, without its values. */
+export interface MetricDescription {
+  readonly name: string;
+  readonly type: string;
+  readonly help: string;
+  readonly labels: readonly string[];
+}
+
 /** The metrics of one application, in a registry of their own. Written through `Events`, read through `render`. */
 export interface Metrics {
   /** The numbers of one listener; the same object for the same listener. */
@@ -90,8 +101,10 @@ export interface Metrics {
   readonly workloadApiErrors: Tally;
   readonly configReloads: { ok: number; failed: number };
   readonly denyListReloads: { ok: number; failed: number };
+  readonly policyFileReloads: { ok: number; failed: number };
   readonly statusRefusals: Readonly<Record<'metrics' | 'admin', Record<StatusRefusal, number>>>;
   readonly sds: SdsMetrics;
+  readonly checks: CheckMetrics;
   readonly federation: FederationMetrics;
   setWorkloadApiConnected(connected: boolean): void;
   /** Replaces everything that is said of certificates: series of vanished ones go. */
@@ -100,10 +113,20 @@ export interface Metrics {
   setDenyListEntries(entries: number): void;
   /** `checks` is asked at each scrape. */
   setReadinessSource(checks: () => readonly ReadinessSeries[]): void;
+  /** Asked at each scrape. */
+  setPolicyFilesSource(files: () => readonly PolicyFileSeries[]): void;
   /** Both are asked at each scrape: descriptors by their use, and bytes that are kept of connections that wait, by direction. */
   setWaitingSource(files: () => readonly FileSeries[], keptBytes: () => Readonly<Record<string, number>>): void;
+  /** All that there is, also what has no series yet: documents, rules and dashboards are held against it. */
+  describe(): Promise<readonly MetricDescription[]>;
   /** The Prometheus text format. */
   render(): Promise<{ readonly contentType: string; readonly body: string }>;
+}
+
+/** A policy file that is in force. */
+export interface PolicyFileSeries {
+  readonly file: string;
+  readonly entries: number;
 }
 
 /** Connections that Scute ended by itself although both sides were well. */
@@ -114,67 +137,45 @@ const DRAIN_REASONS = [
   'revoked',
   'policy',
   'identity_withdrawn',
-  'svid_expired',
+  'peer_svid_expired',
+  'own_svid_expired',
+  'drain_requested',
   'shutdown',
 ] as const;
 const LISTENER = ['direction', 'listener'] as const;
-/** More series than this for one set of names would be a burden for whoever stores them. */
-const MAX_TALLY_NAMES = 500;
 
 export function createMetrics(options: MetricsOptions): Metrics {
   const registry = new Registry();
-  const registers = [registry];
   const listeners = new Map<string, ListenerMetrics>();
 
-  type Add = (labels: Record<string, string>, value: number) => void;
-  /** A counter whose series are made anew from plain integers at each scrape. */
-  const counter = (name: string, help: string, labelNames: readonly string[], collect: (add: Add) => void): void => {
-    const made: Counter = new Counter({
-      name: `scute_${name}`,
-      help,
-      labelNames: [...labelNames],
-      registers,
-      collect() {
-        made.reset();
-        collect((labels, value) => made.inc(labels, value));
-      },
-    });
-  };
-  const gauge = (name: string, help: string, labelNames: readonly string[] = [], collect?: (add: Add) => void): Gauge => {
-    const made: Gauge = new Gauge({
-      name: `scute_${name}`,
-      help,
-      labelNames: [...labelNames],
-      registers,
-      ...(collect === undefined
-        ? {}
-        : {
-            collect() {
-              made.reset();
-              collect((labels, value) => made.set(labels, value));
-            },
-          }),
-    });
-    return made;
-  };
+  const collected: Collected[] = [];
+  type Collect = Collected['collect'];
+  const collect = (type: 'counter' | 'gauge', name: string, help: string, labels: readonly string[], told: Collect): void =>
+    void collected.push({ name: `scute_${name}`, type, help, labels, collect: told });
+  const counter: Define = (...metric) => collect('counter', ...metric);
+  const gauge: Define = (...metric) => collect('gauge', ...metric);
+  const histogram: DefineDurations = (name, ...metric) => void collected.push(durationsMetric(`scute_${name}`, ...metric));
+  /** One that is set when its value changes. */
+  const kept = (name: string, help: string, labelNames: readonly string[] = []): Gauge =>
+    new Gauge({ name: `scute_${name}`, help, labelNames: [...labelNames], registers: [registry] });
   /** One counter or gauge over all listeners. */
-  const each =
-    (visit: (metrics: ListenerMetrics, labels: { direction: string; listener: string }, add: Add) => void) =>
-    (add: Add): void => {
+  const each = (visit: (metrics: ListenerMetrics, labels: { direction: string; listener: string }, add: Add) => void): Collect =>
+    function* (add) {
       for (const metrics of listeners.values()) {
         visit(metrics, { direction: metrics.listener.direction, listener: metrics.listener.name }, add);
+        yield;
       }
     };
   const byReason = (counts: Record<string, number>, reasons: readonly string[], labels: Record<string, string>, add: Add): void => {
     for (const reason of reasons) add({ ...labels, reason }, counts[reason] ?? 0);
   };
 
-  gauge('build_info', 'What is running; always 1', ['version', 'node', 'openssl']).set(
-    { version: options.version, node: process.versions.node, openssl: process.versions.openssl },
+  kept('build_info', 'What is running; always 1', ['version', 'nodejs', 'openssl']).set(
+    { version: options.version, nodejs: process.versions.node, openssl: process.versions.openssl },
     1,
   );
   if (options.tls !== undefined)
-    gauge('tls_info', 'How TLS is set up; always 1', ['versions', 'groups', 'ciphers']).set({ ...options.tls }, 1);
+    kept('tls_info', 'How TLS is set up; always 1', ['versions', 'groups', 'ciphers', 'fips']).set({ ...options.tls }, 1);
 
   // `peer` says which side, as linkerd does: src is who connected to us, dst whom we connected to. Connections are counted by src.
   const tcp = [...LISTENER, 'peer'];
@@ -213,6 +214,14 @@ export function createMetrics(options: MetricsOptions): Metrics {
       add({ ...labels, peer: 'src' }, m.counters.downstreamWrittenBytes);
       add({ ...labels, peer: 'dst' }, m.counters.upstreamWrittenBytes);
     }),
+  );
+  const durationsOf = (pick: (metrics: ListenerMetrics) => Durations) => (): DurationSeries[] =>
+    [...listeners.values()].map((m) => ({ labels: { direction: m.listener.direction, listener: m.listener.name }, durations: pick(m) }));
+  histogram(
+    'tcp_connection_duration_seconds',
+    'Time from accepting a connection that was admitted to its end',
+    LISTENER,
+    durationsOf((m) => m.connectionDurations),
   );
   gauge(
     'tcp_waiting_connections',
@@ -262,12 +271,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
       byReason(m.handshakes, DENY_REASONS, { ...labels, result: 'error' }, add);
     }),
   );
-  const durationsOf = (pick: (metrics: ListenerMetrics) => Durations) => (): DurationSeries[] =>
-    [...listeners.values()].map((m) => ({ labels: { direction: m.listener.direction, listener: m.listener.name }, durations: pick(m) }));
-  registerDurations(
-    registry,
-    'scute_tls_handshake_duration_seconds',
+  histogram(
+    'tls_handshake_duration_seconds',
     'Time from the first byte to the verdict of authentication',
+    LISTENER,
     durationsOf((m) => m.handshakeDurations),
   );
   counter(
@@ -275,9 +282,12 @@ export function createMetrics(options: MetricsOptions): Metrics {
     'Verdicts on authenticated peers; rule is the one that decided, empty if none did',
     [...LISTENER, 'decision', 'mode', 'rule'],
     each((m, labels, add) => {
-      for (const [rule, count] of m.denied.entries()) add({ ...labels, decision: 'deny', mode: 'enforce', rule }, count);
-      for (const [rule, count] of m.allowed.entries()) add({ ...labels, decision: 'allow', mode: 'enforce', rule }, count);
-      for (const [rule, count] of m.allowedInAudit.entries()) add({ ...labels, decision: 'allow', mode: 'audit', rule }, count);
+      const of = (tally: Tally, decision: 'allow' | 'deny', mode: 'enforce' | 'audit'): void => {
+        for (const [rule, count] of countsByLabel(tally)) add({ ...labels, decision, mode, rule }, count);
+      };
+      of(m.denied, 'deny', 'enforce');
+      of(m.allowed, 'allow', 'enforce');
+      of(m.allowedInAudit, 'allow', 'audit');
     }),
   );
   counter(
@@ -293,6 +303,12 @@ export function createMetrics(options: MetricsOptions): Metrics {
     'How much of the policy of that listener is in audit: 0 if all of it is enforced',
     LISTENER,
     each((m, labels, add) => add(labels, m.inAudit)),
+  );
+  gauge(
+    'unsafe_keeps',
+    'Of how many changes it is said that open connections of that listener outlive them: unsafeKeep',
+    LISTENER,
+    each((m, labels, add) => add(labels, m.unsafeKeeps)),
   );
   counter(
     'http_requests_total',
@@ -314,35 +330,22 @@ export function createMetrics(options: MetricsOptions): Metrics {
     }),
   );
 
-  registerDurations(
-    registry,
-    'scute_http_request_duration_seconds',
+  histogram(
+    'http_request_duration_seconds',
     'Time from the whole head of a request to the last byte of its response',
+    LISTENER,
     durationsOf((m) => m.requestDurations),
   );
 
-  const expiration = gauge('x509_svid_expiration_timestamp_seconds', 'When each SVID of ours expires', [
-    'spiffe_id',
-    'hint',
-    'issuer_key_id',
-  ]);
-  const notBefore = gauge('x509_svid_not_before_timestamp_seconds', 'When each SVID of ours begins', [
-    'spiffe_id',
-    'hint',
-    'issuer_key_id',
-  ]);
-  const authorityExpiration = gauge('x509_authority_expiration_timestamp_seconds', 'When each authority expires', [
-    'trust_domain',
-    'subject_key_id',
-  ]);
-  const generation = gauge('identity_generation', 'The number of the identity snapshot in force; 0 before the first');
+  const setCertificates = registerCertificateMetrics(gauge);
+  const generation = kept('identity_generation', 'The number of the identity snapshot in force; 0 before the first');
   const identityUpdates = { ok: createTally(['ok', 'no_identity']), rejected: createTally([]) };
   counter('x509_svid_updates_total', 'Answers of the Workload API: taken, or rejected as unusable', ['result', 'reason'], (add) => {
     for (const [reason, count] of identityUpdates.ok.entries()) add({ result: 'ok', reason }, count);
     for (const [reason, count] of identityUpdates.rejected.entries()) add({ result: 'rejected', reason }, count);
   });
-  const connected = gauge('workload_api_connected', '1 while the stream to the Workload API is open');
-  const lastUpdate = gauge(
+  const connected = kept('workload_api_connected', '1 while the stream to the Workload API is open');
+  const lastUpdate = kept(
     'workload_api_last_update_timestamp_seconds',
     'When the last usable answer of the Workload API came; 0 before the first',
   );
@@ -365,21 +368,30 @@ export function createMetrics(options: MetricsOptions): Metrics {
     for (const listener of ['metrics', 'admin'] as const)
       for (const reason of STATUS_REFUSALS) add({ listener, reason }, statusRefusals[listener][reason]);
   });
-  const denyListEntries = gauge('deny_list_entries', 'Entries of the deny list in force; 0 without one');
-  const applicationExposed = gauge('application_exposed', '1 if the application of that listener can also be reached around Scute', [
+  const denyListEntries = kept('deny_list_entries', 'Entries of the deny list in force; 0 without one');
+  const policyFileReloads = { ok: 0, failed: 0 };
+  counter('policy_file_reloads_total', 'Reloads of policy files, each with its lists', ['result'], (add) => {
+    add({ result: 'ok' }, policyFileReloads.ok);
+    add({ result: 'failed' }, policyFileReloads.failed);
+  });
+  let policyFiles: () => readonly PolicyFileSeries[] = () => [];
+  gauge('policy_file_entries', 'Rules of a policy file in force, and SPIFFE IDs of the lists that it names', ['file'], (add) => {
+    for (const { file, entries } of policyFiles()) add({ file }, entries);
+  });
+  const applicationExposed = kept('application_exposed', '1 if the application of that listener can also be reached around Scute', [
     'listener',
   ]);
   let readiness = noChecks;
-  gauge('ready', '1 for each readiness check that holds', ['check'], (add) => {
-    for (const check of readiness()) add({ check: check.name }, check.ok ? 1 : 0);
+  gauge('ready', '1 for each readiness check that holds; blocks is false if it only warns', ['check', 'blocks'], (add) => {
+    for (const { name, ok, blocks } of readiness()) add({ check: name, blocks: String(blocks) }, ok ? 1 : 0);
   });
+  gauge('clock_timestamp_seconds', 'What time it is here: certificates are judged by this clock', [], (add) => add({}, Date.now() / 1000));
   counter('log_dropped_total', 'Log lines thrown away because standard output did not take them', [], (add) =>
     add({}, options.droppedLogLines?.() ?? 0),
   );
-  const anyGauge = (name: string, help: string, labelNames: readonly string[], collect: (add: Add) => void): void =>
-    void gauge(name, help, labelNames, collect);
-  const sds = registerSdsMetrics(registry, counter, anyGauge);
-  const federation = registerFederationMetrics(counter, anyGauge);
+  const sds = registerSdsMetrics(registry, counter, gauge);
+  const checks = registerCheckMetrics(counter, gauge, histogram);
+  const federation = registerFederationMetrics(counter, gauge);
   registerProcessMetrics(registry);
 
   return {
@@ -401,8 +413,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
         allowedInAudit: createTally([]),
         audited: { connection: zeroes(POLICY_REASONS), request: zeroes(POLICY_REASONS) },
         inAudit: 0,
+        unsafeKeeps: 0,
         handshakeDurations: new Durations(),
-        requestDurations: new Durations(),
+        requestDurations: new Durations(REQUEST_SECONDS),
+        connectionDurations: new Durations(CONNECTION_SECONDS),
       };
       listeners.set(key, made);
       return made;
@@ -411,44 +425,43 @@ export function createMetrics(options: MetricsOptions): Metrics {
     workloadApiErrors,
     configReloads,
     denyListReloads,
+    policyFileReloads,
     statusRefusals,
     sds,
+    checks,
     federation,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
     setIdentity(snapshot) {
       generation.set(snapshot.generation);
       lastUpdate.set(snapshot.receivedAtMs / 1000);
-      expiration.reset();
-      notBefore.reset();
-      authorityExpiration.reset();
-      // Backwards, so that of two SVIDs with the same labels the preferred one is shown.
-      for (const svid of snapshot.kind === 'held' ? snapshot.svids.toReversed() : []) {
-        const [leaf] = svid.chain;
-        if (leaf === undefined) continue;
-        const labels = { spiffe_id: svid.id, hint: svid.hint, issuer_key_id: leaf.authorityKeyId ?? '' };
-        expiration.set(labels, leaf.notAfterMs / 1000);
-        notBefore.set(labels, leaf.notBeforeMs / 1000);
-      }
-      for (const bundle of snapshot.bundles.values()) {
-        for (const authority of bundle.authorities) {
-          authorityExpiration.set(
-            { trust_domain: bundle.trustDomain, subject_key_id: authority.subjectKeyId ?? '' },
-            authority.notAfterMs / 1000,
-          );
-        }
-      }
+      setCertificates(snapshot);
     },
     setDenyListEntries: (entries) => denyListEntries.set(entries),
     setApplicationExposed: (listener, exposed) => applicationExposed.set({ listener: listener.name }, exposed ? 1 : 0),
     setReadinessSource(checks) {
       readiness = checks;
     },
+    setPolicyFilesSource(ask) {
+      policyFiles = ask;
+    },
     setWaitingSource(askFiles, askBytes) {
       files = askFiles;
       keptBytes = askBytes;
     },
+    async describe() {
+      const known = new Map(registry.getMetricsAsArray().map((metric) => [metric.name, metric]));
+      const others = (await registry.getMetricsAsJSON()).map(({ name, type, help }) => {
+        const { labelNames } = known.get(name) as unknown as { readonly labelNames: readonly string[] };
+        // prom-client counts types in its declarations and names them in its answers.
+        return { name, type: String(type), help, labels: labelNames };
+      });
+      return [...collected.map(({ name, type, help, labels }) => ({ name, type, help, labels })), ...others];
+    },
     async render() {
-      return { contentType: registry.contentType, body: await registry.metrics() };
+      const parts: string[] = [];
+      await inTurns(writeMetrics(collected, (text) => parts.push(text)));
+      parts.push(await registry.metrics());
+      return { contentType: registry.contentType, body: parts.join('') };
     },
   };
 }
@@ -472,19 +485,4 @@ function emptyCounters(): ListenerCounters {
 
 function zeroes<K extends string>(names: readonly K[]): Record<K, number> {
   return Object.fromEntries(names.map((name) => [name, 0])) as Record<K, number>;
-}
-
-/** `known` are there from the start, at 0. */
-export function createTally(known: readonly string[]): Tally {
-  const counts = new Map<string, number>(known.map((name) => [name, 0]));
-  return {
-    add(name) {
-      const count = counts.get(name);
-      if (count !== undefined) counts.set(name, count + 1);
-      else if (counts.size < MAX_TALLY_NAMES) counts.set(name, 1);
-      else counts.set('other', (counts.get('other') ?? 0) + 1);
-    },
-    of: (name) => counts.get(name) ?? (counts.has('other') ? undefined : 0),
-    entries: () => counts,
-  };
 }

@@ -158,6 +158,8 @@ export interface TlsServerOptions extends TlsOptions {
 export interface TlsClientOptions extends TlsOptions {
   /** Server name to indicate; undefined for none (IP literals may not be sent). */
   readonly serverName: string | undefined;
+  /** Told of all that is sent until the handshake is over. For looking at a server: it makes the connection slow. */
+  readonly flight?: { sent(chunk: Uint8Array): void };
 }
 
 export type HandshakeOutcome =

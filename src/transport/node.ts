@@ -1,4 +1,4 @@
-import { constants } from 'node:crypto';
+import { constants, getFips } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { connect as netConnect, createServer, isIP, type Server, type Socket } from 'node:net';
 import {
@@ -26,6 +26,7 @@ import type {
   TlsServerOptions,
   WaitingHandler,
 } from './connection.ts';
+import { WatchedSocket } from './client-flight.ts';
 import { handshakeBegun, handshakeOver, TOO_MUCH_SENT, type HandshakeUnderWay } from './handshake-bytes.ts';
 import { nativeStream, reset, resetBelowTls, sharedOnRead, SocketConnection, TlsSocketConnection } from './socket-connection.ts';
 import { SlowReading } from './slow-reading.ts';
@@ -354,11 +355,11 @@ class OpenedSocket implements OpenedConnection {
     return nativeStream(this.#socket);
   }
 
-  openTls({ context, alpn, serverName }: TlsClientOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress {
+  openTls({ context, alpn, serverName, flight }: TlsClientOptions, done: (outcome: HandshakeOutcome) => void): HandshakeInProgress {
     // The TLS socket reports what happens below it; an error event here, without a listener, would end the process.
     this.#socket.on('error', ignore);
     const tls = tlsConnect({
-      socket: this.#socket,
+      socket: flight === undefined ? this.#socket : new WatchedSocket(this.#socket, flight),
       secureContext: context.native as SecureContext,
       // The peer is judged after the handshake by our own rules; Node's, which compare host names, do not apply to SPIFFE.
       rejectUnauthorized: false,
@@ -438,7 +439,7 @@ function awaitHandshake(
 }
 
 /** OpenSSL's texts name the thread and its source file: only the words are of use. */
-function firstLine(message: string): string {
+export function firstLine(message: string): string {
   const words = /^[0-9A-F]+:error:[0-9A-F]+:[^:]*:[^:]*:([^:\n]+)/.exec(message)?.[1];
   return words ?? message.split('\n', 1)[0] ?? message;
 }
@@ -484,6 +485,8 @@ export const TLS_CIPHERS = [
   'ECDHE-ECDSA-CHACHA20-POLY1305',
   'ECDHE-RSA-CHACHA20-POLY1305',
 ].join(':');
+/** Whether OpenSSL uses nothing but its FIPS provider. */
+export const TLS_FIPS = String(getFips() === 1);
 
 /** `127.0.0.1:8443` or `[::1]:8443`. */
 export function formatHostPort(host: string, port: number): string {

@@ -1,7 +1,9 @@
-/** `npm run fuzz -- [--subject http|policy] [--cases N] [--seed S]`, for as long as one likes: each subject held against another reading. */
+/** `npm run fuzz -- [--subject http|policy|config] [--cases N] [--seed S]`, for as long as one likes: each subject held against another reading, or against any bytes. */
 import { parseArgs } from 'node:util';
+import { checkConfiguration, SUBJECTS as PARTS } from './configurations.ts';
 import { checkCase } from './http-differential.ts';
 import { checkPolicyCase, POLICY_ANSWERS } from './policy-differential.ts';
+import { Draws } from './random.ts';
 
 const PROGRESS_MS = 30_000;
 
@@ -35,6 +37,17 @@ const SUBJECTS: Readonly<Record<string, () => Subject>> = {
         for (const answer of POLICY_ANSWERS) answers[answer] += seen[answer];
       },
       summary: () => POLICY_ANSWERS.map((answer) => `${answers[answer]} × ${answer}`).join(', '),
+    };
+  },
+  /** Configurations, policies and lists as they are read, whatever is written. */
+  config() {
+    const good = new Map<string, number>();
+    return {
+      check(number) {
+        const { subject, isGood } = checkConfiguration(new Draws(number));
+        if (isGood) good.set(subject, (good.get(subject) ?? 0) + 1);
+      },
+      summary: () => PARTS.map((part) => `${part} ${good.get(part) ?? 0} × good`).join(', '),
     };
   },
 };
@@ -74,5 +87,5 @@ function run(of: Subject): void {
     process.stdout.write(`${index + 1} cases in ${Math.round((told - begin) / 1000)} s\n`);
   }
   const seconds = (performance.now() - begin) / 1000;
-  process.stdout.write(`${cases} cases from seed ${seed} in ${seconds.toFixed(1)} s: no difference; ${of.summary()}\n`);
+  process.stdout.write(`${cases} cases from seed ${seed} in ${seconds.toFixed(1)} s: nothing wrong; ${of.summary()}\n`);
 }

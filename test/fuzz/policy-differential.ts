@@ -29,6 +29,7 @@ export function checkPolicyCase(number: number): Record<PolicyAnswer, number> {
     if (answer !== expected) fail({ answer, expected, peer, request, nowMs });
     seen[answer.split(' ', 1)[0] as PolicyAnswer]++;
     if (question === 0) checkConnection(peer, nowMs);
+    if (question === 0) checkEveryRequest(peer, nowMs);
     if (question < 4) checkNextLook(peer, request, nowMs);
   }
   return seen;
@@ -39,6 +40,18 @@ export function checkPolicyCase(number: number): Record<PolicyAnswer, number> {
     if (of.judgeConnection(nowMs).allowed) return;
     for (const request of everyRequest())
       if (of.judge(request, nowMs).allowed) fail({ peer, request, nowMs, but: 'the connection is denied' });
+  }
+
+  /** Of whom every request is allowed at once, none is denied, nor only passes in audit. */
+  function checkEveryRequest(peer: SpiffeId, nowMs: number): void {
+    const of = policy.forPeer(peer);
+    const every = of.judgeEveryRequest(nowMs);
+    if (!every.allowed) return;
+    for (const request of everyRequest()) {
+      const one = of.judge(request, nowMs);
+      if (!one.allowed || (every.audited === undefined && one.audited !== undefined))
+        fail({ peer, request, nowMs, but: 'every one is allowed' });
+    }
   }
 
   /** No answer changes before the next look. */
@@ -90,7 +103,7 @@ export function say(decision: Decision): string {
 function naive({ allow, deny = [], mode }: PolicySpec, peer: string, request: RequestFacts | undefined, nowMs: number): string {
   const holds = (rule: RuleSpec | string, effect: 'allow' | 'deny'): boolean => {
     const of = typeof rule === 'string' ? { peer: rule } : rule;
-    if (!fits(of.peer, peer, '[^/]+', '.+')) return false;
+    if (!fits(of.peer ?? '', peer, '[^/]+', '.+')) return false;
     if (nowMs < (of.notBeforeMs ?? -Infinity) || nowMs >= (of.notAfterMs ?? Infinity)) return false;
     if (of.windows?.some((window) => isWithin(window, nowMs)) === false) return false;
     if (request === undefined) return effect === 'allow' || (of.methods ?? of.paths ?? of.hosts) === undefined;

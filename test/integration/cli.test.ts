@@ -30,7 +30,20 @@ async function configFile(t: TestContext, text: string): Promise<string> {
 }
 
 test('every command has a help with an example', async () => {
-  for (const command of ['run', 'check', 'explain', 'policy', 'policy test', 'audit', 'envoy', 'dev', 'demo', 'harness', 'version']) {
+  for (const command of [
+    'run',
+    'check',
+    'explain',
+    'policy',
+    'policy test',
+    'audit',
+    'certs',
+    'envoy',
+    'dev',
+    'demo',
+    'harness',
+    'version',
+  ]) {
     const { code, stdout } = await scute([...command.split(' '), '--help']);
     assert.equal(code, 0);
     assert.match(stdout, new RegExp(`Examples?:\\n  scute ${command}`), command);
@@ -130,6 +143,22 @@ test('scute envoy says that Envoy does not know the deny list', async (t) => {
   assert.doesNotMatch(await print({}), /deny list/);
 });
 
+test('scute check says where Envoy may admit peers that are on the deny list: by a pattern', async (t) => {
+  const revoked = `${await configFile(t, '')}.revoked`;
+  await writeFile(revoked, 'ids:\n  - spiffe://example.org/old\n...\n');
+  const check = async (peer: string, revocations?: object): Promise<string> => {
+    const sds = { listen: 'unix:///sds.sock', matchers: [{ secret: 'ROOTCA', allow: [peer] }] };
+    const config = { workloadApi: { endpoint: 'unix:///agent.sock' }, sds, ...(revocations !== undefined && { revocations }) };
+    const { code, stdout, stderr } = await scute(['check', '-c', await configFile(t, JSON.stringify(config))]);
+    assert.deepEqual([code, stderr], [0, '']);
+    return stdout;
+  };
+
+  assert.match(await check('spiffe://example.org/*', { file: revoked }), /^ {2}note: of a pattern, Envoy admits whom the deny list names/m);
+  assert.doesNotMatch(await check('spiffe://example.org/web', { file: revoked }), /of a pattern/);
+  assert.doesNotMatch(await check('spiffe://example.org/*'), /of a pattern/);
+});
+
 test('a policy that matchers of Envoy cannot say is named with file and line: scute check warns, scute envoy prints nothing', async (t) => {
   const file = await configFile(
     t,
@@ -222,6 +251,18 @@ test('scute check reports every problem with file, line and column, and exits 64
       .map((line) => line.replace(`${file}:`, '').replace(/: .*/, '')),
     ['1:1 workloadApi.endpoint', '2:5 inbound[0].allow', '3:9 inbound[0].to', '4:5 inbound[0].alow', '5:1 bogus'],
   );
+});
+
+test('scute check says where all below a path is denied and the path itself is not', async (t) => {
+  const listener = { listen: '127.0.0.1:1', to: '127.0.0.1:2', protocol: 'http', allow: ['spiffe://example.org/web'] };
+  const check = async (paths: readonly string[]): Promise<string> => {
+    const inbound = [{ ...listener, deny: [{ peer: 'spiffe://example.org/**', paths }] }];
+    const file = await configFile(t, JSON.stringify({ workloadApi: { endpoint: 'unix:///run/agent.sock' }, inbound }));
+    return (await scute(['check', '-c', file])).stdout;
+  };
+
+  assert.match(await check(['/admin/**']), /^ {2}note: \/admin\/\*\* is denied, and \/admin itself is not: deny both, if both are meant$/m);
+  assert.doesNotMatch(await check(['/admin/**', '/admin']), /note:/);
 });
 
 test('scute check says what would listen where and who is admitted', async (t) => {

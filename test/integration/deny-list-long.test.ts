@@ -7,30 +7,11 @@ import { startDenyFile } from '../support/deny-file.ts';
 import { eventually } from '../support/eventually.ts';
 import { startEcho } from '../support/tcp.ts';
 import { outcome } from '../support/tls-peer.ts';
+import { watchTurns } from '../support/turns.ts';
 
 const LINES = 1_000_000;
 /** 20 is what is meant, and 10 what it takes; a parser that takes it all at once needs thousands. */
 const LONGEST_TURN_MS = 60;
-
-/** The most that the event loop's thread worked in one turn until `stop`. CPU time: the machine may be busy with others. */
-function watchTurns(): { stop(): number } {
-  let longestMs = 0;
-  let isStopped = false;
-  let before = process.threadCpuUsage();
-  const turn = (): void => {
-    const { user, system } = process.threadCpuUsage(before);
-    longestMs = Math.max(longestMs, (user + system) / 1000);
-    before = process.threadCpuUsage();
-    if (!isStopped) setImmediate(turn);
-  };
-  setImmediate(turn);
-  return {
-    stop() {
-      isStopped = true;
-      return longestMs;
-    },
-  };
-}
 
 /** A third of the lines of each kind. `offset` tells one such list from another. */
 function longList(offset: number): string {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { scute, type Said } from '../support/command.ts';
 import { presented, startInbound, WEB } from '../support/data-path.ts';
@@ -34,7 +34,10 @@ outbound:
 /** Files of these texts in a folder; their names are left out of what is said. */
 async function stage(t: TestContext, texts: Readonly<Record<string, string>>) {
   const folder = await temporaryFolder(t);
-  for (const [name, text] of Object.entries(texts)) await writeFile(join(folder, name), text);
+  for (const [name, text] of Object.entries(texts)) {
+    await mkdir(dirname(join(folder, name)), { recursive: true });
+    await writeFile(join(folder, name), text);
+  }
   const path = (name: string): string => join(folder, name);
   return {
     path,
@@ -51,6 +54,65 @@ async function explainer(t: TestContext, config = CONFIG): Promise<(flags: strin
 }
 
 const AT = '--at 2026-11-30T13:00:00+01:00';
+
+test('a policy file and its lists are asked as a configuration is, and each rule is shown where it stands', async (t) => {
+  const { path, run } = await stage(t, {
+    'scute.yaml': `workloadApi: { endpoint: unix:///agent.sock }
+inbound:
+  - { name: api, listen: 0.0.0.0:8443, to: 127.0.0.1:8080, policyFile: policies/shared.yaml }
+  - { name: own, listen: 0.0.0.0:8444, to: 127.0.0.1:8080, allow: [{ idsFile: lists/staff.txt }] }
+sds: { listen: unix:///sds.sock }
+`,
+    'policies/shared.yaml': `allow:
+  - spiffe://example.org/web
+  - { idsFile: ../lists/staff.txt, notAfter: 2027-01-01T00:00:00Z }
+deny:
+  - { idsFile: gone.txt }
+...
+`,
+    'lists/staff.txt': '# staff\n\nspiffe://example.org/ann # boss\nspiffe://partner.test/bob\n...\n',
+    'policies/gone.txt': 'spiffe://example.org/carl\n...\n',
+    'table.yaml': `- { listener: api, peer: spiffe://example.org/ann, at: 2026-12-01T00:00:00Z, expect: allow }
+- { listener: api, peer: spiffe://example.org/ann, at: 2027-12-01T00:00:00Z, expect: deny }
+- { listener: own, peer: spiffe://example.org/carl, expect: allow }
+`,
+  });
+  const explain = async (flags: string): Promise<readonly string[]> => {
+    const { stdout, stderr } = await run('explain', '-c', path('scute.yaml'), ...`${flags} ${AT}`.split(' '));
+    assert.equal(stderr, '');
+    return stdout
+      .trimEnd()
+      .split('\n')
+      .filter((line) => !line.startsWith('listener'));
+  };
+
+  assert.deepEqual(await explain('--listener api --peer spiffe://example.org/web'), [
+    'verdict  allow',
+    'rule  policies/shared.yaml:2:5 spiffe://example.org/web',
+  ]);
+  assert.deepEqual(await explain('--listener api --peer spiffe://example.org/ann'), [
+    'verdict  allow',
+    'rule  lists/staff.txt:3:1 idsFile lists/staff.txt until 2027-01-01T00:00:00.000Z',
+  ]);
+  assert.deepEqual(await explain('--listener api --peer spiffe://example.org/carl'), [
+    'verdict  deny: denied: spiffe://example.org/carl is denied by a rule: deny idsFile policies/gone.txt',
+    'rule  policies/gone.txt:1:1 deny idsFile policies/gone.txt',
+  ]);
+  assert.deepEqual(await explain('--listener own --peer spiffe://example.org/bob'), [
+    'verdict  deny: not_allowed: spiffe://example.org/bob is allowed this by none of the 1 allow rules',
+    'rule  none',
+    'near  lists/staff.txt:4:1 idsFile lists/staff.txt: matched but for the trust domain',
+  ]);
+  const tested = await run('policy', 'test', '-c', path('scute.yaml'), path('table.yaml'));
+  assert.match(tested.stdout, /^table\.yaml:3:3: expected allow\n[^]*2 passed, 1 failed\n$/);
+  const checked = await run('check', '-c', path('scute.yaml'));
+  assert.match(
+    checked.stdout,
+    /admits idsFile lists\/staff\.txt until[^]* {2}by the policy file policies\/shared\.yaml\n {2}list lists\/staff\.txt: 2 SPIFFE IDs\n/,
+  );
+  const printed = await run('envoy', '-c', path('scute.yaml'));
+  assert.match(printed.stderr, /inbound api: the rule "deny idsFile policies\/gone\.txt" cannot be said in matchers/);
+});
 
 for (const [what, flags, lines] of [
   [

@@ -6,10 +6,11 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { needs } from '../interop/parts.ts';
 import { runChild } from '../support/child.ts';
-import { startInbound } from '../support/data-path.ts';
+import { startInbound, WEB } from '../support/data-path.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from '../support/documents.ts';
 import { ask } from '../support/http.ts';
 import { send, startHttpInbound, startRawApplication } from '../support/http-stage.ts';
+import { policyText, startPolicyFile } from '../support/policy-file.ts';
 import { dial, freePort, startEcho } from '../support/tcp.ts';
 import { outcome, tlsClient } from '../support/tls-peer.ts';
 
@@ -115,7 +116,8 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
     asked.add(socket);
     return 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
   });
-  const kept = await startHttpInbound(t, closing.address, { spiffe });
+  const { path: policyFile } = await startPolicyFile(t, policyText([WEB]));
+  const kept = await startHttpInbound(t, closing.address, { spiffe, listener: { allow: undefined, policyFile } });
   const twice = await send(kept, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n');
   await twice.until('ok');
   twice.socket.write('GET / HTTP/1.1\r\nHost: a\r\n\r\n');
@@ -160,7 +162,7 @@ test('the admin listener answers what the documents name, and the commands for i
     assert.equal((await ask(admin, request.replace('GET ', ''))).status, 200, request);
   }
   const commands = ['API', 'The admin listener'].flatMap((heading) => below(OPERATIONS, heading).match(/^curl .*$/gm) ?? []);
-  assert.equal(commands.length, 5);
+  assert.equal(commands.length, 6);
   for (const command of commands) {
     const { code, stderr } = await runChild([
       'sh',

@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createHttp2Server, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2';
 import { test, type TestContext } from 'node:test';
+import type { PeerReport } from '../../src/inspect/peer.ts';
+import { scute } from '../support/command.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
 import { needs } from './parts.ts';
@@ -147,4 +149,31 @@ test('an application gets nothing from a go-spiffe server that refuses Scute', n
 
   assert.equal(reply, '');
   assert.match(String((await server.first('handshakeError'))['handshakeError']), /unexpected ID/);
+});
+
+test('scute inspect knows a go-spiffe server, and says that another one does not want it', needs('go-spiffe'), async (t) => {
+  const spiffe = await startDomain(t);
+  const inspect = async (peer: string) => {
+    const server = await startGo(t, 'server', '-socket', spiffe.endpoint('api'), '-peer', peer);
+    const address = String((await server.first('listening'))['listening']);
+    const flags = ['--workload-api', spiffe.endpoint('web'), '--expect', API, '--timeout', '10m', '--json'];
+    const { code, stdout } = await scute('inspect', address, ...flags, '--wait', peer === WEB ? '1ms' : '10m');
+    return { code, ...(JSON.parse(stdout) as PeerReport) };
+  };
+
+  const wanted = await inspect(WEB);
+  assert.deepEqual([wanted.code, wanted.verdict?.result, wanted.askedForCertificate], [0, 'allow', true]);
+  const ids = wanted.certificates.map(({ id }) => id);
+  assert.deepEqual(
+    wanted.certificates.map(({ kind, issuer }) => [kind, issuer]),
+    [
+      ['peer', ids[1]],
+      ['peer_intermediate', ids[2]],
+      ['authority', null],
+    ],
+  );
+
+  const unwanted = await inspect(OTHER);
+  assert.deepEqual([unwanted.code, unwanted.verdict?.result, unwanted.afterwards?.what], [1, 'allow', 'ended']);
+  assert.match(unwanted.afterwards?.detail ?? '', /alert bad certificate/);
 });

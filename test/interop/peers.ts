@@ -27,6 +27,7 @@ export type PythonProgram =
   | 'web_server'
   | 'http_peer'
   | 'wsgi_site'
+  | 'routing_site'
   | 'websocket_peer';
 
 const goArgv = (args: readonly string[]): [string, ...string[]] => [part('go-spiffe'), ...args];

@@ -56,8 +56,8 @@ export async function startHaproxy(t: TestContext, options: HaproxyOptions): Pro
   return port;
 }
 
-/** nginx as a web server or proxy: the directives of its one `server`. */
-export async function startNginx(t: TestContext, directives: (port: number) => readonly string[]): Promise<number> {
+/** nginx as a web server or proxy: the directives of each `server`. */
+export async function startNginx(t: TestContext, ...servers: readonly ((port: number) => readonly string[])[]): Promise<number> {
   const port = await freePort();
   const folder = await temporaryFolder(t);
   const file = join(folder, 'nginx.conf');
@@ -71,9 +71,7 @@ export async function startNginx(t: TestContext, directives: (port: number) => r
     'http {',
     '  access_log off;',
     ...temporary,
-    '  server {',
-    ...directives(port).map((line) => `    ${line}`),
-    '  }',
+    ...servers.flatMap((directives) => ['  server {', ...directives(port).map((line) => `    ${line}`), '  }']),
     '}',
   ];
   await writeFile(file, `${lines.join('\n')}\n`);

@@ -2,9 +2,11 @@ import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import type { LiveConnection } from '../../src/admin/api-source.ts';
 import { HeldBook } from '../../src/admin/held-book.ts';
+import type { DrainSelection } from '../../src/admin/drain.ts';
 import type { HttpService } from '../../src/admin/http.ts';
 import type { StatusSource } from '../../src/admin/inventory.ts';
 import { PeerBook } from '../../src/admin/peer-book.ts';
+import type { PolicyStatus } from '../../src/admin/policy-page.ts';
 import { createReadiness } from '../../src/admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from '../../src/admin/server.ts';
 import type { AdminConfig, LogLevel } from '../../src/config/config.ts';
@@ -39,6 +41,7 @@ export async function createAdminParts() {
   const events = createEvents({ logger: log.logger, metrics, clock });
   const readiness = createReadiness();
   const shutdowns: number[] = [];
+  const drains: DrainSelection[] = [];
   const status: StatusSource = {
     version: '1.2.3',
     startedAtMs: clock.now(),
@@ -67,18 +70,21 @@ export async function createAdminParts() {
     readiness,
     status,
     shutdowns,
+    drains,
     logLevel: (): LogLevel => log.level(),
     metricsServer: (config: AdminConfig = LOOPBACK) => createMetricsServer({ config, metrics, readiness, events }),
-    adminServer: (config: AdminConfig = LOOPBACK, source: StatusSource = status) =>
+    adminServer: (config: AdminConfig = LOOPBACK, source: StatusSource = status, policies: readonly PolicyStatus[] = []) =>
       createAdminServer({
         config,
         metrics,
         readiness,
         status: source,
         inventory,
-        policies: () => [],
+        policies: () => policies,
         log,
         events,
+        hasListener: (name) => name === 'in',
+        drain: (selection) => drains.push(selection),
         shutdown: () => void shutdowns.push(clock.now()),
       }),
   };

@@ -16,6 +16,10 @@ const WRITER = { source: join(root, 'src', 'devdomain', 'x509.ts'), beside: 'scu
 /** And the dashboard as it goes to browsers, which is loaded when the first one asks. */
 const DASHBOARD = { source: join(root, 'src', 'admin', 'dashboard-files.ts'), beside: 'scute-dashboard.cjs' };
 
+/** Beside the bundle: the parser of policy files, for a thread of its own. */
+const WORKER = 'scute-policy.cjs';
+const WORKER_SOURCE = join(root, 'src', 'config', 'policy-worker.ts');
+
 /**
  * Makes every import of one of Node's own modules a `require` that runs when the importing file does. As imports they
  * would all load at the start; and node:http, as an import, reads all its exports, of which some load undici (60 ms).
@@ -49,6 +53,16 @@ const withoutWhatIsApart: Plugin = {
   },
 };
 
+const withTheWorkerBeside: Plugin = {
+  name: 'with-the-worker-beside',
+  setup(bundler) {
+    bundler.onLoad({ filter: /\/policy-worker-file\.ts$/ }, () => ({
+      contents: `export const POLICY_WORKER = new URL('./${WORKER}', import.meta.url)`,
+      loader: 'js',
+    }));
+  },
+};
+
 /** Scute's own messages are English: the translations of zod's would be a sixth of the bundle, parsed at every start. */
 const oneLanguage: Plugin = {
   name: 'one-language',
@@ -78,7 +92,7 @@ const withoutTheUnused: Plugin = {
   },
 };
 
-/** Of both bundles. Minified: there is less to parse at the start, which is most of what a start costs. Lines are short, so that a stack trace leads somewhere. */
+/** Of all bundles. Minified: there is less to parse at the start, which is most of what a start costs. Lines are short, so that a stack trace leads somewhere. */
 const COMMON = {
   bundle: true,
   platform: 'node',
@@ -97,6 +111,7 @@ export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Pro
   const page = JSON.stringify(await dashboardFiles());
   await writeFile(join(dirname(outfile), DASHBOARD.beside), `exports.dashboardFiles = () => Promise.resolve(${page});\n`);
   await build({ ...COMMON, entryPoints: [WRITER.source], outfile: join(dirname(outfile), WRITER.beside), format: 'cjs' });
+  await build({ ...COMMON, entryPoints: [WORKER_SOURCE], outfile: join(dirname(outfile), WORKER), format: 'cjs', plugins: [oneLanguage] });
   await build({
     ...COMMON,
     entryPoints: [join(root, 'src', 'main.ts')],
@@ -113,7 +128,7 @@ export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Pro
         'const require = scuteCreateRequire(import.meta.url);',
       ].join('\n'),
     },
-    plugins: [builtinsWhenNeeded, withoutWhatIsApart, oneLanguage, withoutTheUnused],
+    plugins: [builtinsWhenNeeded, withoutWhatIsApart, withTheWorkerBeside, oneLanguage, withoutTheUnused],
   });
   await chmod(outfile, 0o755);
   return { path: outfile, bytes: (await readFile(outfile)).length };

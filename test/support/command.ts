@@ -8,15 +8,33 @@ export interface Said {
 }
 
 /** A command in this process, without an environment and a terminal. */
-export async function scute(...args: readonly string[]): Promise<Said> {
+export function scute(...args: readonly string[]): Promise<Said> {
+  return scuteIn({}, ...args);
+}
+
+export interface Surroundings {
+  readonly env?: Readonly<Record<string, string>>;
+  /** Standard output is a terminal of so many columns. */
+  readonly columns?: number;
+  readonly stopped?: AbortSignal;
+  /** Told of each text that is printed. */
+  readonly printed?: (text: string) => void;
+}
+
+/** The same with an environment, or a terminal. */
+export async function scuteIn({ env = {}, columns, stopped, printed }: Surroundings, ...args: readonly string[]): Promise<Said> {
   let stdout = '';
   let stderr = '';
   const io = {
-    env: {},
-    isTerminal: false,
-    stdout: (text: string) => (stdout += text),
+    env,
+    isTerminal: columns !== undefined,
+    terminalSize: () => (columns === undefined ? undefined : { columns, rows: 40 }),
+    stdout(text: string) {
+      stdout += text;
+      printed?.(text);
+    },
     stderr: (text: string) => (stderr += text),
     onHangup: () => () => undefined,
   };
-  return { code: await runCommandLine(args, io, new AbortController().signal), stdout, stderr };
+  return { code: await runCommandLine(args, io, stopped ?? new AbortController().signal), stdout, stderr };
 }

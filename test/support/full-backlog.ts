@@ -14,6 +14,11 @@ const LISTEN = `
 
 /** The port of a listener on 127.0.0.1 that accepts nothing and has no room for more: connecting takes for ever. */
 export async function fillBacklog(t: TestContext): Promise<number> {
+  return (await startFullBacklog(t)).port;
+}
+
+/** Such a listener, and the way to have it accept all the same, and answer nothing. */
+export async function startFullBacklog(t: TestContext): Promise<{ readonly port: number; readonly accept: () => void }> {
   // A process that is stopped: Node itself always accepts.
   const child = await startChild([process.execPath, '-e', LISTEN]);
   t.after(() => {
@@ -33,5 +38,5 @@ export async function fillBacklog(t: TestContext): Promise<number> {
     const opened = await Promise.race([once(socket, 'connect').then(() => true), delay(150, false)]);
     hanging = opened ? 0 : hanging + 1;
   }
-  return port;
+  return { port, accept: () => child.signal('SIGCONT') };
 }

@@ -42,7 +42,7 @@ export function forwarderOptions(denies: () => boolean) {
       upstreamReadBytes: 0,
       upstreamWrittenBytes: 0,
     },
-    ticker: { tick: 0 },
+    ticker: { tick: 0, lets: () => true },
     clock: systemClock,
     limits: LIMITS,
     identity,

@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { atOnce } from '../../src/lib/at-once.ts';
+import { IdListBuilder, type IdList } from '../../src/policy/id-list.ts';
 import { compilePolicy, type Policy, type PolicySpec } from '../../src/policy/policy.ts';
 import type { RequestFacts } from '../../src/policy/request.ts';
 import type { RuleSpec } from '../../src/policy/rule.ts';
@@ -11,10 +13,18 @@ export function policyOf(...allow: readonly string[]): Policy {
   return policyFrom({ allow });
 }
 
-export function policyFrom(spec: PolicySpec): Policy {
-  const compiled = compilePolicy(spec);
+/** The lists are those that its rules name, by file. */
+export function policyFrom(spec: PolicySpec, lists: ReadonlyMap<string, IdList> = new Map()): Policy {
+  const compiled = compilePolicy(spec, { idsOf: (file) => lists.get(file) });
   assert.ok(compiled.ok, compiled.ok ? '' : JSON.stringify(compiled.error));
   return compiled.value;
+}
+
+/** A list of these SPIFFE IDs, one a line. */
+export function listOf(file: string, ids: readonly string[], before?: IdList): IdList {
+  const builder = new IdListBuilder();
+  for (const [index, id] of ids.entries()) assert.equal(builder.add(id, index + 1), undefined);
+  return atOnce(builder.build(file, ids.join(), before));
 }
 
 // Few and alike, so that rules often match, or nearly.
@@ -55,6 +65,29 @@ export function drawPolicy(draws: Draws, dateMs: number): PolicySpec {
 /** A date about which something changes, in milliseconds since 1970. */
 export function drawDate(draws: Draws): number {
   return draws.of(DATES);
+}
+
+/** At random: the policy with lists instead of the peers of some rules, and one that has a rule for each ID of these. */
+export function drawLists(
+  draws: Draws,
+  spec: PolicySpec,
+): { listed: PolicySpec; lists: ReadonlyMap<string, IdList>; expanded: PolicySpec } {
+  const lists = new Map<string, IdList>();
+  const drawn = (rules: readonly (string | RuleSpec)[]): readonly (readonly [string | RuleSpec, readonly (string | RuleSpec)[]])[] =>
+    rules.map((rule) => {
+      if (draws.once(2)) return [rule, [rule]];
+      const ids = Array.from({ length: draws.below(4) }, () => draws.of(IDS));
+      const idsFile = `/lists/${draws.below(2)}-${ids.join()}`;
+      lists.set(idsFile, listOf(idsFile, ids));
+      const { peer: _, ...rest } = typeof rule === 'string' ? { peer: rule } : rule;
+      return [{ ...rest, idsFile }, ids.map((peer) => ({ ...rest, peer }))];
+    });
+  const [allow, deny] = [drawn(spec.allow), drawn(spec.deny ?? [])];
+  return {
+    listed: { allow: allow.map(([rule]) => rule), deny: deny.map(([rule]) => rule), mode: spec.mode },
+    lists,
+    expanded: { allow: allow.flatMap(([, rules]) => rules), deny: deny.flatMap(([, rules]) => rules), mode: spec.mode },
+  };
 }
 
 /** At random, for such a policy; without a request it is about the connection. */

@@ -3,7 +3,9 @@ import { createApp, type App } from '../../src/app.ts';
 import type { ConfigReloads, LoadedConfig } from '../../src/config/config-file.ts';
 import { createDenyFile, type DenyListView } from '../../src/config/deny-file.ts';
 import { formatIssues } from '../../src/config/issue.ts';
-import { parseConfig } from '../../src/config/load.ts';
+import { parseConfig, parsePolicyNow } from '../../src/config/load.ts';
+import { parsePolicyApart } from '../../src/config/policy-apart.ts';
+import { createPolicyFiles } from '../../src/config/policy-files.ts';
 import { formatAddress } from '../../src/config/units.ts';
 import { systemClock, type Clock } from '../../src/lib/clock.ts';
 import { eventually } from './eventually.ts';
@@ -24,8 +26,8 @@ export interface Sidecar {
   metric(name: string, labels?: Readonly<Record<string, string>>): Promise<number>;
   /** Resolves when no readiness check fails. */
   ready(): Promise<void>;
-  /** As after a change of the file. */
-  reload(config: object): Promise<void>;
+  /** As after a change of the file. `meanwhile` comes between reading it and taking it over. */
+  reload(config: object, meanwhile?: () => Promise<void>): Promise<void>;
   /** Resolves to the number of connections that had to be dropped. */
   stop(deadline?: AbortSignal): Promise<number>;
 }
@@ -53,11 +55,18 @@ export async function startSidecar(t: TestContext, config: object, options: Side
     },
   };
   const lines: LogLine[] = [];
+  const policyFiles = createPolicyFiles({
+    // The clock of a test may stand still.
+    clock: systemClock,
+    intervalMs: 10,
+    parse: { atStart: parsePolicyNow, later: parsePolicyApart },
+  });
   const load = (raw: object): Promise<LoadedConfig> =>
     parseConfig(JSON.stringify({ metrics: { listen: '127.0.0.1:0' }, log: { level: 'debug', format: 'json' }, ...raw }), {
       file: 'test.yaml',
       flags: {},
       env: {},
+      readPolicy: (file) => policyFiles.read(file),
     });
   const loaded = await load(config);
   if (!loaded.ok) throw new Error(formatIssues(loaded.error));
@@ -66,10 +75,17 @@ export async function startSidecar(t: TestContext, config: object, options: Side
   const app = await createApp(loaded.value, {
     version: '0.0.0-test',
     reloads,
+    policyFiles,
     denyList,
     clock: options.clock,
     maxKeptBytes: options.maxKeptBytes,
     logDestination: { write: (line) => void lines.push(JSON.parse(line) as LogLine) },
+  });
+  const watching = new AbortController();
+  const watch = policyFiles.watch(watching.signal);
+  t.after(async () => {
+    watching.abort();
+    await watch;
   });
   let stopped: Promise<number> | undefined;
   const stop = (deadline: AbortSignal = AbortSignal.abort()): Promise<number> => (stopped ??= app.stop('the test ended', deadline));
@@ -110,8 +126,9 @@ export async function startSidecar(t: TestContext, config: object, options: Side
         if (failing.length > 0) throw new Error(`not ready: ${failing.join(', ')}`);
         return Promise.resolve();
       }),
-    async reload(raw) {
+    async reload(raw, meanwhile) {
       const anew = await load(raw);
+      await meanwhile?.();
       for (const listener of listeners) listener(anew);
     },
     stop,

@@ -35,7 +35,7 @@ type options struct {
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(fmt.Errorf("usage: spiffe-peer fetch|watch|client|hold|server|web|browse|bundle|bundle-endpoint [flags]"))
+		fail(fmt.Errorf("usage: spiffe-peer fetch|watch|client|hold|server|web|routes|browse|bundle|bundle-endpoint [flags]"))
 	}
 	commands := map[string]func(context.Context, options) error{
 		"fetch":           fetch,
@@ -44,6 +44,7 @@ func main() {
 		"hold":            hold,
 		"server":          server,
 		"web":             web,
+		"routes":          routes,
 		"browse":          browse,
 		"bundle":          bundle,
 		"bundle-endpoint": bundleEndpoint,
@@ -57,7 +58,7 @@ func main() {
 	flags.StringVar(&o.socket, "socket", "", "Workload API endpoint")
 	flags.StringVar(&o.address, "address", "127.0.0.1:0", "where to listen or what to dial")
 	flags.StringVar(&o.peer, "peer", "", "SPIFFE ID that the other side must have")
-	flags.StringVar(&o.protocol, "protocol", "tcp", "tcp, http1 or h2")
+	flags.StringVar(&o.protocol, "protocol", "tcp", "tcp, http1 or h2; routes: mux or files")
 	flags.StringVar(&o.message, "message", "hello", "what to send")
 	flags.StringVar(&o.audience, "audience", "", "fetch: of a JWT-SVID to ask for")
 	flags.StringVar(&o.domain, "domain", "", "bundle: trust domain of the bundle")
@@ -66,7 +67,7 @@ func main() {
 	flags.IntVar(&o.size, "size", 1000, "browse: bytes of a body")
 	flags.IntVar(&o.count, "count", 0, "browse: requests to make, if not all")
 	flags.DurationVar(&o.interval, "interval", 0, "hold: between two things that are asked; 0: only one is")
-	flags.DurationVar(&o.timeout, "timeout", 15*time.Second, "for all but watch, the servers and web")
+	flags.DurationVar(&o.timeout, "timeout", 15*time.Second, "for all but watch, the servers, web and routes")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		fail(err)
 	}

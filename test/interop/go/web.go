@@ -24,11 +24,8 @@ type seenRequest struct {
 
 // web is an application in plain HTTP/1.1 that prints every request, and answers it with its target.
 func web(ctx context.Context, o options) error {
-	listener, err := net.Listen("tcp", o.address)
-	if err != nil {
-		return err
-	}
-	handler := http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
+	// Without a mux, which would redirect paths that are not clean.
+	return serveWeb(ctx, o, http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
 		body, err := io.ReadAll(request.Body)
 		sum := sha256.Sum256(body)
 		printLine(map[string]any{"request": seenRequest{
@@ -42,8 +39,15 @@ func web(ctx context.Context, o options) error {
 		}})
 		response.Header().Set("Content-Type", "text/plain")
 		_, _ = io.WriteString(response, "seen\n")
-	})
-	// Without a mux, which would redirect paths that are not clean.
+	}))
+}
+
+// serveWeb serves plain HTTP/1.1 until ctx is done, and says where.
+func serveWeb(ctx context.Context, o options, handler http.Handler) error {
+	listener, err := net.Listen("tcp", o.address)
+	if err != nil {
+		return err
+	}
 	server := &http.Server{Handler: handler, DisableGeneralOptionsHandler: true, ReadHeaderTimeout: 10 * time.Second}
 	printLine(map[string]any{"listening": listener.Addr().String()})
 	go func() {

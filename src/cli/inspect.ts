@@ -1,0 +1,239 @@
+import { formatAddress, isIpAddress, parseAddress, parseDnsName, parseDuration, type Address } from '../config/units.ts';
+import { readBounded, MAX_FILE_BYTES } from '../federation/files.ts';
+import { inspectFile, type FileReport } from '../inspect/file.ts';
+import type { PeerQuestion, PeerReport } from '../inspect/peer.ts';
+import { systemClock } from '../lib/clock.ts';
+import { messageOf } from '../lib/errors.ts';
+import { err, ok, type Result } from '../lib/result.ts';
+import { parseSpiffeId } from '../spiffe/spiffe-id.ts';
+import { chooseEndpoint, ENDPOINT_VARIABLE } from '../workload-api/endpoint.ts';
+import { counted, drawCertificate } from './draw.ts';
+import { EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
+import { screenOf, span, type Line } from './screen.ts';
+import { inAscii, visible } from './text.ts';
+
+export interface InspectOptions {
+  readonly workloadApi?: string | undefined;
+  /** False: `--no-svid`. */
+  readonly svid?: boolean | undefined;
+  /** A SPIFFE ID. */
+  readonly expect?: string | undefined;
+  readonly serverName?: string | undefined;
+  readonly alpn?: readonly string[] | undefined;
+  /** Durations, such as `5s`. */
+  readonly timeout?: string | undefined;
+  readonly wait?: string | undefined;
+  readonly json?: boolean | undefined;
+}
+
+const TIMEOUT_MS = 10_000;
+const WAIT_MS = 500;
+const LONGEST_MS = 3_600_000;
+
+/** `scute inspect`: what a server shows, or what a file holds, judged and drawn as `scute certs` does. */
+export async function inspect(
+  target: string,
+  options: InspectOptions,
+  environment: CommandEnvironment,
+  stopped: AbortSignal,
+): Promise<number> {
+  const address = parseAddress(target);
+  if (address.ok) return inspectServerAt(address.value, options, environment, stopped);
+  const { json: _, svid = true, ...forServers } = options;
+  const [wrong] = [...(svid ? [] : ['--no-svid']), ...Object.keys(forServers).map(flagOf)];
+  if (wrong !== undefined || /^(?:unix:.*|[^/]*:\d+)$/.test(target)) {
+    const problem = wrong === undefined ? address.error : `${wrong} is for servers, and ${address.error}`;
+    environment.stderr(`scute: ${visible(problem)}\n`);
+    return EXIT_USAGE;
+  }
+  return inspectFileAt(target, options, environment, stopped);
+}
+
+function flagOf(option: string): string {
+  return `--${option.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+}
+
+// ——— a server ———
+
+async function inspectServerAt(
+  endpoint: Address,
+  options: InspectOptions,
+  environment: CommandEnvironment,
+  stopped: AbortSignal,
+): Promise<number> {
+  const { stdout, stderr } = environment;
+  const asked = askedOf(endpoint, options, environment);
+  if (!asked.ok) {
+    stderr(`scute: ${visible(asked.error)}\n`);
+    return EXIT_USAGE;
+  }
+  const { workloadApi, ...question } = asked.value;
+  // A file needs neither gRPC nor TLS.
+  const [{ fetchOwnIdentity }, { inspectPeer }] = await Promise.all([import('../inspect/own-identity.ts'), import('../inspect/peer.ts')]);
+  const own = workloadApi && (await fetchOwnIdentity(workloadApi, systemClock, question.timeoutMs, stopped));
+  if (own?.ok === false) {
+    stderr(`scute: there is no SVID to show: ${visible(own.error)}\n`);
+    return EXIT_UNAVAILABLE;
+  }
+  const inspected = await inspectPeer({ ...question, own: own?.value }, systemClock, stopped);
+  if (!inspected.ok) {
+    stderr(`scute: ${visible(inspected.error)}\n`);
+    return EXIT_UNAVAILABLE;
+  }
+  const report = inspected.value;
+  if (options.json === true) stdout(`${inAscii(JSON.stringify({ target: formatAddress(endpoint), ...report }, null, 2))}\n`);
+  else stdout(screenOf(environment).render(drawServer(report, environment, systemClock.now())));
+  return isWelcome(report) ? EXIT_OK : EXIT_FAILED;
+}
+
+type Asked = Omit<PeerQuestion, 'own'> & { readonly workloadApi: Address | undefined };
+
+/** What the options ask for. The error is a sentence. */
+function askedOf(endpoint: Address, options: InspectOptions, { env }: CommandEnvironment): Result<Asked, string> {
+  const { svid = true, alpn = [] } = options;
+  if (endpoint.kind === 'tcp' && endpoint.port === 0) return err(`${formatAddress(endpoint)} has port 0`);
+  const timeout = parseDuration(options.timeout ?? `${TIMEOUT_MS}ms`, LONGEST_MS);
+  if (!timeout.ok) return err(`--timeout ${timeout.error}`);
+  const wait = parseDuration(options.wait ?? `${WAIT_MS}ms`, LONGEST_MS);
+  if (!wait.ok) return err(`--wait ${wait.error}`);
+  const expect = options.expect === undefined ? undefined : parseSpiffeId(options.expect);
+  if (expect?.ok === false) return err(`--expect ${JSON.stringify(options.expect)} is no SPIFFE ID: ${expect.error}`);
+  if (expect !== undefined && !svid) return err('--expect needs the bundles that come with an SVID: leave --no-svid out');
+  const badName = alpn.find((name) => !/^[\u0021-\u007e]{1,255}$/.test(name));
+  if (badName !== undefined) return err(`--alpn ${JSON.stringify(badName)} is no name of a protocol`);
+  const named = options.serverName ?? (endpoint.kind === 'tcp' && !isIpAddress(endpoint.host) ? endpoint.host : undefined);
+  const serverName = named === undefined ? undefined : parseDnsName(named);
+  if (serverName?.ok === false) return err(`--server-name ${JSON.stringify(named)} ${serverName.error}`);
+  const workloadApi = svid ? chooseEndpoint(options.workloadApi, env[ENDPOINT_VARIABLE]) : undefined;
+  if (workloadApi?.ok === false) return err(`${workloadApi.error}; or give --no-svid, to see without a verdict what it presents`);
+  return ok({
+    endpoint,
+    serverName: serverName?.value,
+    alpn,
+    expect: expect?.value,
+    timeoutMs: timeout.value,
+    waitMs: wait.value,
+    workloadApi: workloadApi?.value,
+  });
+}
+
+/** Whether it is who it must be, and takes us; without an SVID, whether there was something to see. */
+function isWelcome({ handshake, verdict, afterwards, presented }: PeerReport): boolean {
+  if (presented === null) return handshake.ok;
+  return (verdict?.result === 'authenticated' || verdict?.result === 'allow') && afterwards?.what !== 'ended';
+}
+
+function drawServer(report: PeerReport, environment: CommandEnvironment, nowMs: number): readonly Line[] {
+  const { address, presented, handshake, askedForCertificate, verdict, afterwards, certificates, omitted } = report;
+  const asks = askedForCertificate === null ? '' : askedForCertificate ? ', asks for a certificate' : ', asks for no certificate';
+  const shown = askedForCertificate !== true ? '' : `, and was shown ${presented ?? 'none'}`;
+  const tls = handshake.ok
+    ? `${handshake.tlsVersion}, ${handshake.alpn === null ? 'no ALPN' : `ALPN ${handshake.alpn}`}`
+    : 'no TLS connection';
+  const issuers = new Map(certificates.map((certificate) => [certificate.id, certificate]));
+  const drawing = { screen: screenOf(environment), nowMs, issuers };
+  return [
+    [span(`${address}  ${tls}${asks}${shown}`, 'soft')],
+    drawVerdict(report),
+    ...(afterwards?.what === 'ended'
+      ? [
+          [
+            span(`It ended the connection after the handshake${afterwards.detail === null ? '' : `: ${afterwards.detail}`}.`, 'bad'),
+            span(presented === null ? '' : ` It may not accept ${presented}.`),
+          ],
+        ]
+      : []),
+    ...(certificates.length === 0 ? [] : [[]]),
+    ...certificates.flatMap((certificate): Line[] => [...drawCertificate(certificate, drawing), []]),
+    ...(omitted === 0 ? [] : [[span(`and ${counted(omitted, 'more certificate')} that it sent`)]]),
+    ...(verdict === null && handshake.ok ? [[span('It was not judged: without an SVID there is no bundle to judge by.', 'soft')]] : []),
+  ];
+}
+
+function drawVerdict({ handshake, verdict, askedForCertificate, presented }: PeerReport): Line {
+  if (!handshake.ok) {
+    const hint = askedForCertificate === true && presented === null ? ' It asks for a certificate, and was shown none.' : '';
+    return [span(`The TLS handshake failed: ${handshake.code}: ${handshake.detail}.${hint}`, 'bad')];
+  }
+  if (verdict === null) return [span('Nothing that it says is proven.')];
+  const { result, spiffeId, detail } = verdict;
+  if (result === 'authenticated' || result === 'allow')
+    return [span(`It is ${spiffeId}${result === 'allow' ? ', as expected' : ''}.`, 'strong')];
+  return [span(`Refused: ${result}: ${detail ?? ''}`, 'bad')];
+}
+
+// ——— a file ———
+
+async function inspectFileAt(
+  file: string,
+  { json }: InspectOptions,
+  environment: CommandEnvironment,
+  stopped: AbortSignal,
+): Promise<number> {
+  const { stdout, stderr } = environment;
+  const bytes = file === '-' ? await readInput(environment, stopped) : await readBounded(file);
+  if (!bytes.ok) {
+    stderr(`scute: ${visible(bytes.error)}\n`);
+    return EXIT_USAGE;
+  }
+  const nowMs = systemClock.now();
+  const report = inspectFile(bytes.value, nowMs);
+  if (json === true) stdout(`${inAscii(JSON.stringify({ target: file, ...report }, null, 2))}\n`);
+  else stdout(screenOf(environment).render(drawFile(report, environment, nowMs)));
+  return isGood(report) ? EXIT_OK : EXIT_FAILED;
+}
+
+async function readInput({ stdin }: CommandEnvironment, stopped: AbortSignal): Promise<Result<Uint8Array, string>> {
+  if (stdin === undefined) return err('there is no standard input');
+  const input = stdin();
+  const stop = (): void => void input.destroy();
+  stopped.addEventListener('abort', stop, { once: true });
+  try {
+    const chunks: Uint8Array[] = [];
+    let length = 0;
+    for await (const chunk of input) {
+      chunks.push(chunk);
+      length += chunk.length;
+      if (length > MAX_FILE_BYTES) return err(`standard input is larger than ${MAX_FILE_BYTES} bytes`);
+    }
+    return ok(Buffer.concat(chunks));
+  } catch (cause) {
+    return err(stopped.aborted ? 'stopped' : `standard input cannot be read: ${messageOf(cause)}`);
+  } finally {
+    stopped.removeEventListener('abort', stop);
+    input.destroy();
+  }
+}
+
+/** Whoever relies on it would be let down: it is wrong, or not valid now, or refused for its form. */
+function isGood({ problems, certificates }: FileReport): boolean {
+  return (
+    problems.length === 0 &&
+    certificates.every(({ validity, findings }) => validity === 'valid' && findings.every(({ verdict }) => verdict !== 'refused'))
+  );
+}
+
+function drawFile(report: FileReport, environment: CommandEnvironment, nowMs: number): readonly Line[] {
+  const { form, certificates, revocationLists, jwtKeys, sequence, refreshHint, privateKeys, notes, problems } = report;
+  const issuers = new Map(certificates.map((certificate) => [certificate.id, certificate]));
+  const drawing = { screen: screenOf(environment), nowMs, issuers };
+  const cards = certificates.flatMap((certificate): Line[] => [...drawCertificate(certificate, drawing), []]);
+  const saysWhen =
+    sequence === null && refreshHint === null ? '' : `, sequence ${sequence ?? 'none'}, refresh hint ${refreshHint ?? 'none'} s`;
+  return [
+    ...cards,
+    ...revocationLists.flatMap(({ issuerName, thisUpdate, nextUpdate, notes: odd }): Line[] => [
+      [span(`revocation list by ${issuerName}, of ${thisUpdate ?? 'no time'}, the next by ${nextUpdate ?? 'no time'}`)],
+      ...odd.map((note) => [span(`! ${note}`)]),
+    ]),
+    ...jwtKeys.map(({ keyId, keyType }): Line => [span(`key for JWT-SVIDs: kid ${keyId} (${keyType})`)]),
+    ...(privateKeys === 0
+      ? []
+      : [[span(`It holds ${privateKeys === 1 ? 'a private key' : `${privateKeys} private keys`}, of which nothing is shown.`, 'warn')]]),
+    ...notes.map((note): Line => [span(`note: ${note}`, 'soft')]),
+    ...problems.map((problem): Line => [span(`! ${problem}`, 'bad')]),
+    [span(`${FORMS[form]}: ${counted(certificates.length, 'certificate')}${saysWhen}`)],
+  ];
+}
+
+const FORMS: Readonly<Record<FileReport['form'], string>> = { pem: 'PEM', der: 'DER', bundle: 'SPIFFE bundle' };

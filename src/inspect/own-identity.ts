@@ -1,0 +1,47 @@
+import type { Address } from '../config/units.ts';
+import { createIdentityStore } from '../identity/store.ts';
+import type { Clock } from '../lib/clock.ts';
+import { err, ok, type Result } from '../lib/result.ts';
+import { createTlsContexts, type OwnIdentity } from '../tls/contexts.ts';
+import { createWorkloadApiClient } from '../workload-api/client.ts';
+import { createWorkloadApiSource } from '../workload-api/source.ts';
+
+/** The default SVID of whoever asks, from the Workload API, with the bundles that came with it. The error says in a sentence why there is none. */
+export async function fetchOwnIdentity(
+  endpoint: Address,
+  clock: Clock,
+  timeoutMs: number,
+  stopped: AbortSignal,
+): Promise<Result<OwnIdentity, string>> {
+  const { view, publisher } = createIdentityStore();
+  const contexts = createTlsContexts(view);
+  const client = createWorkloadApiClient({ endpoint, clock });
+  const over = new AbortController();
+  let failure: string | undefined;
+  /** Whoever waits for an agent that starts asks again. */
+  const fail = (why: string): void => {
+    failure ??= why;
+    over.abort();
+  };
+  const source = createWorkloadApiSource({
+    client,
+    publisher,
+    clock,
+    random: Math.random,
+    events: {
+      workloadApiConnected: () => undefined,
+      workloadApiStreamFailed: ({ message }) => fail(`${client.endpoint}: ${message}`),
+      identityUpdated: () => over.abort(),
+      endpointBundlesUpdated: () => undefined,
+      identityUpdateRejected: ({ message }) => fail(`the Workload API gives an SVID that cannot be used: ${message}`),
+    },
+  });
+  await source.start(over.signal);
+  await clock.sleep(timeoutMs, AbortSignal.any([over.signal, stopped]));
+  await source.stop(AbortSignal.abort());
+  if (stopped.aborted) return err('stopped');
+  if (failure !== undefined) return err(failure);
+  if (view.current() === undefined) return err(`the Workload API at ${client.endpoint} gave nothing within ${timeoutMs} ms`);
+  const own = contexts.own({ by: 'default' }, clock.now());
+  return 'detail' in own ? err(own.detail) : ok(own);
+}
