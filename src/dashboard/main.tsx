@@ -78,6 +78,7 @@ function Known({ overview, route }: { readonly overview: OverviewAnswer; readonl
       <Head overview={overview} found={found} head={head} now={now} />
       <Menu overview={overview} route={route} />
       <Lost now={now} />
+      <Updated version={overview.version} />
       <main id="content">
         <Content overview={overview} route={route} found={found} head={head} />
       </main>
@@ -216,6 +217,20 @@ function Lost({ now }: { readonly now: number }): JSX.Element | null {
     <p class="lost" role="alert">
       <b>No connection to Scute since {clock(heard)} UTC.</b> What stands below is from then, {duration(now - heard)} ago. Check that the
       process runs, and that the port is still forwarded. This page connects again by itself.
+    </p>
+  );
+}
+
+/** The process was replaced by another version: this page is still that of the one before. */
+function Updated({ version }: { readonly version: string }): JSX.Element | null {
+  const [first] = useState(version);
+  if (version === first) return null;
+  return (
+    <p class="lost quiet" role="status">
+      Scute {version} answers now, and this page came from {first}.{' '}
+      <button type="button" onClick={() => location.reload()}>
+        Reload
+      </button>
     </p>
   );
 }

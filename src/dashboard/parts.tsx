@@ -178,7 +178,10 @@ export function CopyButton({ text, children }: { readonly text: string; readonly
       setSaid(word);
       setTimeout(() => setSaid(''), 3000);
     };
-    navigator.clipboard.writeText(text).then(
+    // There is none for a page that came over HTTP from another name than localhost.
+    const clipboard = (navigator as { readonly clipboard?: Clipboard }).clipboard;
+    const copied = clipboard === undefined ? Promise.reject(new Error('no clipboard')) : clipboard.writeText(text);
+    copied.then(
       () => tell('Copied'),
       () => tell('Select the text and copy it'),
     );

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import type { Browser, Page } from 'playwright-core';
 import { formatAddress } from '../../src/config/units.ts';
-import { createAdminParts, startService } from '../support/admin.ts';
+import { createAdminParts, LOOPBACK, startService } from '../support/admin.ts';
 import { presented } from '../support/data-path.ts';
 import { startDevDomain, startDevDomainWith } from '../support/dev-domain.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -207,6 +207,9 @@ test('with the keyboard alone, everything can be reached', needs('chromium'), as
   await tabTo('The rule that would allow it');
   await page.keyboard.press('Enter');
   await page.getByRole('button', { name: 'Copy rule' }).waitFor();
+  await tabTo('Copy rule');
+  await page.keyboard.press('Enter');
+  await shows(page, /^(?:Copied|Select the text and copy it)$/);
 
   await page.reload();
   await shows(page, 'Refused connections');
@@ -329,6 +332,26 @@ test('among 10,000 connected peers, the page is there at once and finds one of t
   await table.getByText('spiffe://example.org/peer-9949', { exact: true }).waitFor({ state: 'detached' });
   assert.equal(await table.getByRole('row').count(), 2);
   assert.deepEqual(complaints, []);
+});
+
+test('when another version answers, the page says so, and is that version after a reload', needs('chromium'), async (t) => {
+  const { adminServer, status } = await createAdminParts();
+  const first = adminServer(LOOPBACK, { ...status, version: '1.0.0' });
+  await first.start(AbortSignal.timeout(WITHIN_MS));
+  t.after(() => first.stop(AbortSignal.abort()));
+  const address = first.address();
+  assert.ok(address !== undefined);
+  const { page } = await openTab(await startBrowser(t));
+  await page.goto(`http://${formatAddress(address)}/`);
+  await shows(page, /^Scute 1\.0\.0/);
+
+  await first.stop(AbortSignal.abort());
+  await startService(t, adminServer({ ...LOOPBACK, listen: address }, { ...status, version: '2.0.0' }));
+  await shows(page, /^Scute 2\.0\.0 answers now, and this page came from 1\.0\.0\./);
+
+  await page.getByRole('button', { name: 'Reload' }).click();
+  await page.getByText('answers now').waitFor({ state: 'detached' });
+  await shows(page, /^Scute 2\.0\.0/);
 });
 
 test(

@@ -74,10 +74,17 @@ export function Configuration({ overview }: { readonly overview: Overview }): JS
           )
         ) : (
           <pre class="dump" tabIndex={0}>
-            {JSON.stringify(dump.data.config, null, 2)}
+            {shortened(JSON.stringify(dump.data.config, null, 2) ?? '')}
           </pre>
         )}
       </Panel>
     </>
   );
+}
+
+/** Of policies with very many rules: what a browser can still draw at once. */
+const MOST_LETTERS = 200_000;
+
+function shortened(text: string): string {
+  return text.length <= MOST_LETTERS ? text : `${text.slice(0, MOST_LETTERS)}\n… and more: GET /config_dump has all of it`;
 }
