@@ -82,12 +82,13 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   federation: { ours: [...ADAPTER, 'tls'], outside: ['node:fs/promises', 'node:http'] },
   tls: { ours: ADAPTER, outside: ['node:crypto'] },
   admin: { ours: ADAPTER, outside: ['node:crypto', 'node:fs/promises', 'node:http', 'node:net', 'node:os'] },
+  fleet: { ours: ['lib', 'config', 'telemetry', 'admin'], outside: ['node:http', 'node:https'] },
   forward: { ours: [...ADAPTER, 'tls'], outside: ['node:http', 'node:http2', 'node:stream', 'node:util', 'http-proxy'] },
   proxy: { ours: [...ADAPTER, 'tls', 'forward'], outside: [] },
   'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'sds', 'federation', 'admin', 'proxy'], outside: [] },
   'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'forward'], outside: [] },
   cli: {
-    ours: ['lib', 'http1', 'policy', 'identity', 'config', 'sds', 'devdomain', 'app.ts', 'harness.ts', 'package.json'],
+    ours: ['lib', 'http1', 'policy', 'identity', 'config', 'sds', 'devdomain', 'fleet', 'app.ts', 'harness.ts', 'package.json'],
     outside: [
       'node:events',
       'node:fs',
@@ -115,6 +116,7 @@ const NARROWED: readonly { readonly module: RegExp; readonly folder: string; rea
   { module: /^(?:@peculiar\/|reflect-metadata$)/, folder: 'devdomain', files: ['x509.ts'] },
   { module: /^node:v[8m]$/, folder: 'transport', files: ['garbage.ts'] },
   { module: /^node:perf_hooks$/, folder: 'transport', files: ['peer-chains.ts'] },
+  { module: /^node:https?$/, folder: 'fleet', files: ['prometheus.ts'] },
   // Its types stand beside it.
   { module: /^http-proxy\b/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
   { module: /^node:(?:http2?|stream|util)$/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },

@@ -30,7 +30,20 @@ async function configFile(t: TestContext, text: string): Promise<string> {
 }
 
 test('every command has a help with an example', async () => {
-  for (const command of ['run', 'check', 'explain', 'policy', 'policy test', 'audit', 'envoy', 'dev', 'demo', 'harness', 'version']) {
+  for (const command of [
+    'run',
+    'check',
+    'explain',
+    'policy',
+    'policy test',
+    'audit',
+    'fleet',
+    'envoy',
+    'dev',
+    'demo',
+    'harness',
+    'version',
+  ]) {
     const { code, stdout } = await scute([...command.split(' '), '--help']);
     assert.equal(code, 0);
     assert.match(stdout, new RegExp(`Examples?:\\n  scute ${command}`), command);
