@@ -17,6 +17,7 @@ import { killAll, pinToLoadCore } from './process.ts';
 import { compare, formatRow, TABLE_HEAD, type Named } from './report.ts';
 import { runWork } from './run-work.ts';
 import { POLICY_WORK, runPolicy } from './policy.ts';
+import { REJUDGE_WORK, runRejudge } from './rejudge.ts';
 import { runSds, SDS_WORK } from './sds.ts';
 import type { Work } from './work.ts';
 import { WORKS } from './works.ts';
@@ -27,7 +28,7 @@ const EXIT_USAGE = 64;
 const MAX_ROUNDS = 1000;
 
 /** Measured without anybody beside them. */
-const ALONE = [SDS_WORK, POLICY_WORK];
+const ALONE = [SDS_WORK, POLICY_WORK, REJUDGE_WORK];
 
 const USAGE = `usage: npm run bench -- [--work NAME]... [--peer NAME]... [--rounds N] [--json]
 
@@ -44,6 +45,7 @@ interface Selection {
   readonly works: readonly Work[];
   readonly sds: boolean;
   readonly policy: boolean;
+  readonly rejudge: boolean;
   readonly peers: readonly Peer[];
   readonly rounds: number;
   readonly json: boolean;
@@ -74,6 +76,7 @@ function select(argv: readonly string[]): Selection | 'help' {
     works,
     sds: picked.includes(SDS_WORK),
     policy: picked.includes(POLICY_WORK),
+    rejudge: picked.includes(REJUDGE_WORK),
     peers: pick('peer', PEERS, values.peer),
     rounds,
     json: values.json,
@@ -106,7 +109,7 @@ function named({ name, notes }: Peer, version: string): Named {
   return { name, version, notes };
 }
 
-async function measure({ works, sds, policy, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
+async function measure({ works, sds, policy, rejudge, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
   // Some are measured alone.
   const others = installed(works.length === 0 ? [] : peers);
   if (works.length > 0 && others.size < peers.length && everyPartRequired) return EXIT_FAILED;
@@ -124,6 +127,15 @@ async function measure({ works, sds, policy, peers, rounds, json }: Selection, s
     if (policy) {
       for (const row of await runPolicy({ rounds, version: ours.version })) {
         const text = `${`policy ${row.variant}`.padEnd(34)} ${row.ours} ${row.unit} [${row.spread.join(' .. ')}]`;
+        process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
+        written += 1;
+      }
+      if (works.length === 0 && !sds && !rejudge) return 0;
+    }
+    if (rejudge) {
+      for (const row of await runRejudge({ directory, rounds, version: ours.version, signal })) {
+        const times = `[${row.spread.join(' .. ')}], ${row.wallMs} ms of wall time${row.tookMs === undefined ? '' : `, closed in ${row.tookMs} ms`}`;
+        const text = `${`rejudge ${row.variant}`.padEnd(46)} ${row.ours} ${row.unit} ${times}; ${row.connections} connections`;
         process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
         written += 1;
       }

@@ -3,10 +3,12 @@ import type { BundleEndpointConfig, Config, FederationConfig, InboundConfig, Out
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
 import { NO_DENY_FILE, type DenyListStatus, type DenyListView } from './config/deny-file.ts';
 import { formatIssues } from './config/issue.ts';
+import { unsafeKeepsOf } from './config/live-rules.ts';
 import type { PolicyFilesView, PolicyReload } from './config/policy-files.ts';
 import { describeUseProblems, usesOf } from './config/policy-use.ts';
 import { planReload, withPolicyOf } from './config/reload.ts';
 import { formatAddress, parseEndpoint, type Address } from './config/units.ts';
+import { isSelected, type DrainSelection } from './admin/drain.ts';
 import { createExposureWatch } from './admin/exposure.ts';
 import { MOST_CONNECTIONS, type HttpService } from './admin/http.ts';
 import { HeldBook } from './admin/held-book.ts';
@@ -31,6 +33,7 @@ import { createFileBudget, FILE_USES, planFiles } from './transport/file-budget.
 import { InboundListener } from './proxy/inbound.ts';
 import type { ListenerDeps, ProxyListener } from './proxy/listener.ts';
 import { OutboundListener } from './proxy/outbound.ts';
+import { Turns } from './proxy/turns.ts';
 import { MAX_KEPT_BYTES, WaitingRoom } from './proxy/waiting-room.ts';
 import type { SdsServer } from './sds/server.ts';
 import { describeWithheld, sdsPolicies, withheldMatchers } from './sds/withheld.ts';
@@ -43,7 +46,7 @@ import { createRefusals } from './telemetry/refusals.ts';
 import { createTlsContexts, validityProblem, type TlsContexts } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
 import { openFileLimit } from './transport/file-limit.ts';
-import { TLS_CIPHERS, TLS_GROUPS, TLS_VERSIONS } from './transport/node.ts';
+import { TLS_CIPHERS, TLS_FIPS, TLS_GROUPS, TLS_VERSIONS } from './transport/node.ts';
 
 export interface AppDeps {
   readonly version: string;
@@ -87,7 +90,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const log = await createLogger({ level: config.log.level, format: config.log.format, destination: deps.logDestination });
   const metrics = createMetrics({
     version: deps.version,
-    tls: { versions: TLS_VERSIONS, groups: TLS_GROUPS, ciphers: TLS_CIPHERS },
+    tls: { versions: TLS_VERSIONS, groups: TLS_GROUPS, ciphers: TLS_CIPHERS, fips: TLS_FIPS },
     droppedLogLines: () => log.dropped(),
   });
   const events = createEvents({ logger: log.logger, metrics, clock });
@@ -128,13 +131,15 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     events,
     refusals,
     clock,
+    turns: new Turns(clock),
+    drainTimeoutMs: () => current.drainTimeoutMs,
     files,
     waiting,
   };
+  let current = config;
   const inbound = config.inbound.map((settings) => new InboundListener(settings, listenerDeps));
   const outbound = config.outbound.map((settings) => new OutboundListener(settings, listenerDeps));
   const listeners = [...inbound, ...outbound];
-  let current = config;
   let lastReload: ReloadStatus | undefined;
   if (deps.policyFiles !== undefined) deps.policyFiles.follow(config);
   else if ([...config.inbound, ...config.outbound].some(({ policyFile }) => policyFile !== undefined))
@@ -201,6 +206,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
           refusals: () => refusals.list(ref),
           connectionsBy: (rule) => decidedBy(metrics.listener(ref), rule),
         })),
+      hasListener: (name) => listeners.some((listener) => listener.ref.name === name),
+      drain,
       shutdown: () => stopAsked.abort('asked over the admin listener'),
       maxConnections: filePlan.admin.most,
       status: {
@@ -226,6 +233,17 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         sds: () => sds?.status(),
       },
     });
+
+  /** Handshakes under way are not among them: who is let in from now on was not open when this was asked. */
+  function drain(selection: DrainSelection): number {
+    const { peer, trustDomain, listener } = selection;
+    const what = [peer, trustDomain, listener === undefined ? undefined : `listener ${listener}`].filter((part) => part !== undefined);
+    const detail = `asked over the admin listener to drain ${what.join(', ')}`;
+    const through = listeners.filter(({ ref }) => listener === undefined || ref.name === listener);
+    const connections = through.reduce((sum, each) => sum + each.drainPeers((id) => isSelected(selection, id), detail), 0);
+    events.drainRequested(selection, connections);
+    return connections;
+  }
 
   function addresses(): ReadonlyMap<string, Address> {
     const bound: [string, Address | undefined][] = listeners.map((listener) => [listener.ref.name, listener.address]);
@@ -274,6 +292,15 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   );
   readiness.register('sds_matchers', () => checkMatchers(withheld), { blocks: false });
   metrics.setPolicyFilesSource(() => deps.policyFiles?.status() ?? []);
+  readiness.register(
+    'live_connections',
+    () =>
+      firstProblem(listeners, ({ config: rules }) => {
+        const keys = unsafeKeepsOf(rules);
+        return keys.length === 0 ? undefined : `${keys.join(' and ')}: unsafeKeep`;
+      }),
+    { blocks: false },
+  );
   metrics.setReadinessSource(() => readiness.evaluate().checks);
   metrics.setWaitingSource(
     () => {

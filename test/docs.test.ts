@@ -18,7 +18,6 @@ import { DENY_REASONS } from '../src/policy/verdict.ts';
 import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from '../src/telemetry/records.ts';
 import { ENDPOINT_RESULTS, REFRESH_PROBLEMS } from '../src/telemetry/federation-records.ts';
 import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/sds-records.ts';
-import { createMetrics } from '../src/telemetry/metrics.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from './support/documents.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -227,27 +226,6 @@ test('the exit codes of the documents are those that there are', () => {
   const documented = [...below('docs/operations.md', 'Signals and exit codes').matchAll(/^\| (\d+) \|/gm)].map(([, code]) => Number(code));
 
   assert.deepEqual(documented, [EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, 128 + SIGINT, EXIT_READER_LEFT, 128 + SIGTERM]);
-});
-
-test('the metrics of the documents are those that there are', async () => {
-  const metrics = createMetrics({ version: '1', tls: { versions: '', groups: '', ciphers: '' } });
-  const { body } = await metrics.render();
-  const registered = [...body.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name ?? '');
-  const documented = tableUnder('docs/operations.md', 'Metrics').flatMap(([name]) => name ?? []);
-  const besides = [...proseOf('docs/operations.md').matchAll(/`((?:process|nodejs)_\w+)`/g)].map(([, name]) => name ?? '');
-
-  assert.deepEqual([...documented, ...besides].toSorted(), registered.toSorted());
-});
-
-test('metrics that the documents name anywhere are there', async () => {
-  const { body } = await createMetrics({ version: '1', tls: { versions: '', groups: '', ciphers: '' } }).render();
-  const wrong = documents.flatMap((document) =>
-    [...readFileSync(join(root, document), 'utf8').matchAll(/\bscute_[a-z0-9_]+\b/g)]
-      .map(([name]) => name)
-      .filter((name) => !new RegExp(`^# TYPE ${name} `, 'm').test(body))
-      .map((name) => `${document}: ${name}`),
-  );
-  assert.deepEqual(wrong, []);
 });
 
 test('the comparison with Envoy in the README has the figures of the newest run, with their ranges', () => {

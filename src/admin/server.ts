@@ -5,6 +5,7 @@ import type { Log } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { apiRoutes } from './api.ts';
 import type { ApiSource } from './api-source.ts';
+import { answerDrain, type DrainSelection } from './drain.ts';
 import { createHttpService, json, plain, type HttpService, type Reply, type Routes } from './http.ts';
 import { buildConfigDump, type StatusSource } from './inventory.ts';
 import { buildPolicyPage, MOST_LISTED, type PolicyStatus } from './policy-page.ts';
@@ -30,6 +31,9 @@ export interface AdminServerOptions {
   readonly events: Pick<Events, 'logLevelChanged' | 'statusRequestRefused'>;
   /** Begins to drain; returns at once. Called again if asked again. */
   readonly shutdown: () => void;
+  readonly hasListener: (name: string) => boolean;
+  /** Begins to drain connections; returns how many. */
+  readonly drain: (selection: DrainSelection) => number;
   readonly maxConnections?: number | undefined;
 }
 
@@ -66,6 +70,7 @@ export function createAdminServer(options: AdminServerOptions): HttpService {
           return json(202, { status: 'stopping' });
         },
       },
+      '/drain': { POST: ({ body }) => answerDrain(body, options.hasListener, options.drain) },
       '/loglevel': {
         GET: () => json(200, { level: options.log.level() }),
         PUT({ body }) {

@@ -10,6 +10,7 @@ import type {
 import type { XfccMode } from '../http1/identity-fields.ts';
 import { readDenyFile } from '../config/deny-file.ts';
 import { formatIssues, formatPlace } from '../config/issue.ts';
+import { unsafeKeepsOf } from '../config/live-rules.ts';
 import { loadLocatedConfig, type Located } from '../config/load.ts';
 import { formatAddress } from '../config/units.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
@@ -101,6 +102,7 @@ function describeInbound(listener: InboundConfig): string[] {
     ...(entries.length === 0 ? ['  admits nobody: the allow list is empty'] : entries.map((entry) => `  admits ${describeEntry(entry)}`)),
     ...describeDeny(listener.policy),
     ...describeFiles(listener),
+    ...describeLive(listener),
     ...(mode === 'audit' ? ['  note: the policy is in audit, so everybody with a valid SVID is let in all the same'] : []),
   ];
 }
@@ -119,6 +121,12 @@ function describeFiles({ policy, policyFile }: InboundConfig | OutboundConfig): 
   ];
 }
 
+function describeLive(listener: InboundConfig | OutboundConfig): string[] {
+  return unsafeKeepsOf(listener).map(
+    (key) => `  note: ${key} is unsafeKeep, so open connections go on whose peers would not be let in now`,
+  );
+}
+
 function describeProxyProtocol({ proxyProtocol: { send, spiffeIdTlv, acceptFrom } }: InboundConfig): string[] {
   const tlv = send === 'tls' || send === 'tls-full' ? `, SPIFFE ID in TLV 0x${spiffeIdTlv.toString(16).toUpperCase()}` : '';
   return [
@@ -135,6 +143,7 @@ function describeOutbound(listener: OutboundConfig): string[] {
     ...listener.policy.entries.map((entry) => `  expects ${describeEntry(entry)}`),
     ...describeDeny(listener.policy),
     ...describeFiles(listener),
+    ...describeLive(listener),
     ...(listener.listen.kind === 'tcp'
       ? ['  note: whoever reaches this address acts with this identity; a Unix socket can be kept to one user or group']
       : []),

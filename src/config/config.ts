@@ -4,6 +4,7 @@ import type { IpRange } from '../lib/ip.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import type { LiveRules } from './live-rules.ts';
 import type { Address, TcpAddress } from './units.ts';
 
 /** A valid configuration: defaults filled in, everything parsed, deep-frozen. `schema.ts` makes it, and has the description of each field. */
@@ -25,7 +26,7 @@ export interface Config {
   /** Undefined: nobody is revoked but by the revocation lists of the Workload API. */
   readonly revocations: RevocationsConfig | undefined;
   readonly log: { readonly level: LogLevel; readonly format: LogFormat };
-  /** How long a stop waits for open connections; 0 closes them at once. */
+  /** How long a stop waits for open connections, and how long each that drains may take; 0 closes them at once. */
   readonly drainTimeoutMs: number;
 }
 
@@ -47,7 +48,7 @@ export interface SocketConfig {
 
 export type Protocol = 'tcp' | 'http';
 
-interface ListenerConfig extends SocketConfig {
+interface ListenerConfig extends SocketConfig, LiveRules {
   /** Unique over all listeners. */
   readonly name: string;
   readonly to: Address;

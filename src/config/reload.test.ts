@@ -34,6 +34,27 @@ test('another deny list takes effect after a restart, and nothing is let in mean
   }
 });
 
+test('what becomes of open connections changes while running, but what depends on a protocol stays with it', () => {
+  const old = config({ inbound: [API], outbound: [DB] });
+  const keys = { onPolicyChange: 'drain', onAuthorityRemoved: 'unsafeKeep', onPeerExpiry: 'close', onOwnExpiry: 'drain' };
+
+  const plan = planReload(old, config({ inbound: [{ ...API, ...keys }], outbound: [{ ...DB, onOwnExpiry: 'close' }] }));
+  const [api] = plan.next.inbound;
+  assert.deepEqual(plan.needRestart, []);
+  assert.deepEqual(plan.differences, [
+    'inbound api: onPolicyChange close to drain',
+    'inbound api: onAuthorityRemoved close to unsafeKeep',
+    'inbound api: onPeerExpiry keep to close',
+    'inbound api: onOwnExpiry keep to drain',
+    'outbound db: onOwnExpiry keep to close',
+  ]);
+  assert.deepEqual([api?.onPolicyChange, api?.onAuthorityRemoved, api?.onPeerExpiry, api?.onOwnExpiry], Object.values(keys));
+
+  const other = planReload(old, config({ inbound: [{ ...API, protocol: 'http', onPolicyChange: 'drain' }], outbound: [DB] }));
+  assert.deepEqual(other.differences, ['inbound api: onPolicyChange close to drain']);
+  assert.equal(other.next.inbound[0]?.onPeerExpiry, 'keep');
+});
+
 test('allow lists, limits, log level and drain time change while running', () => {
   const old = config({ inbound: [API], outbound: [DB] });
   const wanted = config({

@@ -2,6 +2,7 @@ import { changeSince } from '../policy/id-list.ts';
 import type { Policy } from '../policy/policy.ts';
 import { ruleText, type Effect, type RuleSpec } from '../policy/rule.ts';
 import type { Config, InboundConfig, Limits, OutboundConfig, SdsConfig, SdsMatchers } from './config.ts';
+import { LIVE_RULES, type LiveRules } from './live-rules.ts';
 import { formatAddress, formatDuration } from './units.ts';
 
 /** What a new configuration means for a running process. */
@@ -17,8 +18,8 @@ export interface Reload {
 type Listener = InboundConfig | OutboundConfig;
 
 /**
- * Compares two configurations. Policies, limits, the log level and the drain time change while running; addresses and
- * everything else need a restart. A listener is the same if it listens and forwards as before, whatever its name or
+ * Compares two configurations. Policies, what becomes of open connections, limits, the log level and the drain time change while running;
+ * addresses and everything else need a restart. A listener is the same if it listens and forwards as before, whatever its name or
  * place: a policy never goes to a listener before another application.
  */
 export function planReload(current: Config, wanted: Config): Reload {
@@ -30,7 +31,7 @@ export function planReload(current: Config, wanted: Config): Reload {
     running.set(fresh.name, old.name);
     const policy = policyFor(`inbound ${old.name}`, 'allow', old, fresh, differences, needRestart);
     differences.push(...limitDifferences(`inbound ${old.name}`, old.limits, fresh.limits));
-    return { ...old, ...policy, limits: fresh.limits };
+    return { ...old, ...liveRules(`inbound ${old.name}`, old, fresh, differences), ...policy, limits: fresh.limits };
   });
   const outbound = matchListeners('outbound', current.outbound, wanted.outbound, needRestart, (old, fresh) => {
     const policy = policyFor(`outbound ${old.name}`, 'expect', old, fresh, differences, needRestart);
@@ -38,7 +39,8 @@ export function planReload(current: Config, wanted: Config): Reload {
     const { limits, unsafeAllowAnyInTrustDomain } = fresh;
     // What replaces `expect` goes where that goes.
     const replaced = policy.policyFile === fresh.policyFile ? unsafeAllowAnyInTrustDomain : old.unsafeAllowAnyInTrustDomain;
-    return { ...old, ...policy, limits, unsafeAllowAnyInTrustDomain: replaced };
+    const live = liveRules(`outbound ${old.name}`, old, fresh, differences);
+    return { ...old, ...live, ...policy, limits, unsafeAllowAnyInTrustDomain: replaced };
   });
 
   if (current.log.level !== wanted.log.level) differences.push(`log.level: ${current.log.level} to ${wanted.log.level}`);
@@ -119,7 +121,7 @@ function reloadSds(
   return Object.freeze({ ...old, matchers: Object.freeze(fresh.matchers) });
 }
 
-const LIVE_KEYS: ReadonlySet<string> = new Set(['policy', 'policyFile', 'unsafeAllowAnyInTrustDomain', 'limits']);
+const LIVE_KEYS: ReadonlySet<string> = new Set([...LIVE_RULES, 'policy', 'policyFile', 'unsafeAllowAnyInTrustDomain', 'limits']);
 
 function fixedKeys(listener: Listener): string[] {
   return Object.keys(listener).filter((key) => !LIVE_KEYS.has(key));
@@ -157,6 +159,16 @@ function policyFor(
 
 function isSamePolicy(a: Policy, b: Policy): boolean {
   return same(a.spec, b.spec) && [...b.lists].every(([file, { digest }]) => a.lists.get(file)?.digest === digest);
+}
+
+/** What becomes of open connections, from now on. */
+function liveRules(what: string, old: Listener, fresh: Listener, differences: string[]): LiveRules {
+  const { onPolicyChange, onAuthorityRemoved } = fresh;
+  // What these are if nobody says depends on the protocol, which stays.
+  const { onPeerExpiry, onOwnExpiry } = old.protocol === fresh.protocol ? fresh : old;
+  const next: LiveRules = { onPolicyChange, onAuthorityRemoved, onPeerExpiry, onOwnExpiry };
+  for (const key of LIVE_RULES) if (old[key] !== next[key]) differences.push(`${what}: ${key} ${old[key]} to ${next[key]}`);
+  return next;
 }
 
 /** Rule by rule, whatever their order. */

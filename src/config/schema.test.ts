@@ -656,3 +656,26 @@ test('a rule for a method that is never forwarded is an error, for it would matc
     'inbound[0].allow[0].methods[3]: "TRACE" is never forwarded',
   ]);
 });
+
+test('what becomes of open connections depends on the protocol if nobody says, and unsafeKeep and keep are not mixed up', () => {
+  for (const [protocol, onExpiry] of [
+    ['tcp', 'keep'],
+    ['http', 'drain'],
+  ]) {
+    const { inbound, outbound } = accepted({ inbound: [{ ...INBOUND, protocol }], outbound: [{ ...OUTBOUND, protocol }] });
+    for (const listener of [...inbound, ...outbound]) {
+      const { onPolicyChange, onAuthorityRemoved, onPeerExpiry, onOwnExpiry } = listener;
+      assert.deepEqual([onPolicyChange, onAuthorityRemoved, onPeerExpiry, onOwnExpiry], ['close', 'close', onExpiry, onExpiry]);
+    }
+  }
+  for (const [key, value] of [
+    ['onPolicyChange', 'keep'],
+    ['onAuthorityRemoved', 'keep'],
+    ['onPeerExpiry', 'unsafeKeep'],
+    ['onOwnExpiry', 'unsafeKeep'],
+    ['onPolicyChange', 'Drain'],
+    ['onOwnExpiry', null],
+  ] as const) {
+    assert.match(problemsOf({ [key]: value })[0] ?? '', new RegExp(`^inbound\\[0\\]\\.${key}: `));
+  }
+});

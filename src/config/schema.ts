@@ -20,6 +20,7 @@ import {
   type Limits,
   type OutboundConfig,
   type OutboundHttpConfig,
+  type Protocol,
   type SdsConfig,
   type SocketConfig,
 } from './config.ts';
@@ -34,6 +35,7 @@ import {
   evenIfIncomplete,
 } from './consistency.ts';
 import * as field from './fields.ts';
+import { ON_CHANGE, ON_EXPIRY, type LiveRules } from './live-rules.ts';
 
 /** What the schema must ask the system about. */
 export interface Lookups {
@@ -377,6 +379,26 @@ const bundleEndpoint = z
     };
   });
 
+/** `onExpiry` has another default for each protocol. */
+const liveFields = {
+  onPolicyChange: z.enum(ON_CHANGE).prefault('close').meta({
+    description:
+      'what becomes of an open connection when the policy, or a time in it, no longer allows its peer, or a request that is under way: `close` cuts what is under way; `drain` lets it end, for `drainTimeout` at most, and takes nothing new; `unsafeKeep` lets it go on without end. Further requests are judged by the new policy in any case',
+  }),
+  onAuthorityRemoved: z.enum(ON_CHANGE).prefault('close').meta({
+    description:
+      "likewise, when the peer's chain leads to no authority that is still trusted; with `unsafeKeep` its requests go on to be judged by the policy. What is revoked is closed in any case",
+  }),
+  onPeerExpiry: z.enum(ON_EXPIRY).optional().meta({
+    description:
+      "likewise, when the peer's SVID, or a certificate above it, expires after the handshake; `drain` lets a client ask once more within 5 seconds. If left out, `drain` for `protocol: http` and `keep` for `tcp`",
+  }),
+  onOwnExpiry: z.enum(ON_EXPIRY).optional().meta({
+    description:
+      'likewise, when the SVID expires that we presented in the handshake of that connection, whether or not it has been rotated',
+  }),
+};
+
 const unsafe = (description: string) => z.boolean().prefault(false).meta({ description });
 
 /** The whole schema. Its input is what a YAML file gives. */
@@ -444,6 +466,7 @@ export function createConfigSchema(lookups: Lookups) {
       identity,
       proxyProtocol,
       limits: ownLimits,
+      ...liveFields,
       unsafeTarget: unsafe('let `to` be an address outside this machine, where anybody on the way reads and changes the plain text'),
     })
     .superRefine(checkInbound, evenIfIncomplete);
@@ -476,6 +499,7 @@ export function createConfigSchema(lookups: Lookups) {
       alpn,
       identity,
       limits: ownLimits,
+      ...liveFields,
       unsafeAllowAnyInTrustDomain: field.trustDomain
         .optional()
         .meta({ description: 'instead of `expect`: accept any server of this trust domain' }),
@@ -586,7 +610,8 @@ export function createConfigSchema(lookups: Lookups) {
         .prefault({})
         .meta({ description: 'the log, on standard output' }),
       drainTimeout: field.duration.prefault('30s').meta({
-        description: 'after the first signal, how long open connections may go on; `0s` closes them at once',
+        description:
+          'after the first signal, how long open connections may go on, and how long each that drains may take; `0s` closes them at once',
         pattern: field.durationPattern,
       }),
     })
@@ -615,6 +640,7 @@ export function createConfigSchema(lookups: Lookups) {
           identity: entry.identity ?? { by: 'default' },
           proxyProtocol: entry.proxyProtocol,
           limits: limitsOf(entry.limits),
+          ...liveRulesOf(entry),
         })),
         outbound: raw.outbound.map((entry, index): OutboundConfig => ({
           name: entry.name ?? `outbound-${index}`,
@@ -628,6 +654,7 @@ export function createConfigSchema(lookups: Lookups) {
           alpn: entry.alpn,
           identity: entry.identity ?? { by: 'default' },
           limits: limitsOf(entry.limits),
+          ...liveRulesOf(entry),
         })),
         metrics: raw.metrics && { ...socketOf(raw.metrics), allowedHosts: raw.metrics.allowedHosts },
         admin: raw.admin && { ...socketOf(raw.admin), allowedHosts: raw.admin.allowedHosts },
@@ -664,6 +691,20 @@ function unlessOff(limit: number | 'off'): number | undefined {
 
 function socketOf(raw: Pick<SocketConfig, 'listen'> & { socketMode?: number | undefined; socketGroup?: number | undefined }): SocketConfig {
   return { listen: raw.listen, socketMode: raw.socketMode ?? DEFAULT_SOCKET_MODE, socketGid: raw.socketGroup };
+}
+
+/** A protocol that has moments between requests ends in one; who speaks another would be cut. */
+function liveRulesOf({
+  protocol,
+  onPolicyChange,
+  onAuthorityRemoved,
+  onPeerExpiry,
+  onOwnExpiry,
+}: { readonly protocol: Protocol } & Pick<LiveRules, 'onPolicyChange' | 'onAuthorityRemoved'> & {
+    readonly [K in 'onPeerExpiry' | 'onOwnExpiry']?: LiveRules[K] | undefined;
+  }): LiveRules {
+  const onExpiry = protocol === 'http' ? 'drain' : 'keep';
+  return { onPolicyChange, onAuthorityRemoved, onPeerExpiry: onPeerExpiry ?? onExpiry, onOwnExpiry: onOwnExpiry ?? onExpiry };
 }
 
 /** What is left of the section once it was judged. */

@@ -23,7 +23,7 @@ export type RequestJudge = (method: string, target: string, host: string) => Res
 
 export interface HttpForwardOptions {
   readonly downstream: Connection;
-  /** Its `drop`, `dismiss`, `wind`, `expire` and `stillAllowed` are set. */
+  /** Its `drop`, `dismiss`, `wind`, `drain`, `hasDenied` and `endDenied` are set. */
   readonly session: Session;
   readonly counters: ListenerCounters;
   /** Read on each chunk: the present tick of the idle clock. */
@@ -57,8 +57,8 @@ export interface HttpForwardOptions {
 const ANSWER_GRACE_MS = 5000;
 /** How long a peer that is not allowed may take to ask for what it will not get. */
 const DENIED_HEAD_MS = 2000;
-/** How long a client whose connection has outlived an SVID has to ask once more. */
-const EXPIRED_IDLE_MS = 5000;
+/** How long a client whose connection drains has to ask once more, if it may. */
+const LAST_REQUEST_MS = 5000;
 const NOTHING: Buffer = Buffer.alloc(0);
 /** Those that we add to a client's: who it is, twice, `Host` and `Connection`, and some room. */
 const OUR_MOST_FIELDS = 8;
@@ -82,7 +82,6 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   readonly #who: string;
   /** The response under way, or the next one, is the last. */
   #draining = false;
-  #hasExpired = false;
   /** The application's connection is not to be used for another request. */
   #recycles = false;
 
@@ -95,6 +94,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #isClosed = false;
   #isFull = false;
   #graceTimer: Timer | undefined;
+  #lastRequestTimer: Timer | undefined;
 
   // The request under way: from its head to its log line.
   #isUnderWay = false;
@@ -136,8 +136,9 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
       else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
     };
-    session.expire = () => this.#expire();
-    session.stillAllowed = () => this.#isStillAllowed();
+    session.drain = ({ mayAsk }) => this.#drainPeer(mayAsk);
+    session.hasDenied = () => !this.#isStillAllowed();
+    session.endDenied = (reason, detail) => this.#dismiss(reason, detail);
     // A peer that is not allowed is here to be told so, not to hold a place.
     if (session.denied !== undefined) this.#deadlines.headBegun(Math.min(limits.headTimeoutMs, DENIED_HEAD_MS));
     downstream.start(this);
@@ -152,10 +153,9 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     return this.#request.isIdle && this.#pending === undefined;
   }
 
-  /** Towards a server, only the connection to it is made anew. A client is told with its next response, if it asks soon. */
-  #expire(): void {
-    const { judged, session, clock } = this.#options;
-    if (judged === 'upstream') {
+  /** Towards a server, only the connection to it is made anew. A client is told with its next response, if it may ask and does so soon. */
+  #drainPeer(mayAsk: boolean): void {
+    if (this.#options.judged === 'upstream') {
       if (this.#isUnderWay) this.#recycles = true;
       else {
         this.#upstreams.letGo();
@@ -163,13 +163,14 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       }
       return;
     }
-    if (!this.#hasExpired) {
-      this.#hasExpired = true;
-      this.#drain();
-      session.expiresAtMs = clock.now() + EXPIRED_IDLE_MS;
-    } else if (this.#isIdle()) {
-      this.#becauseExpired();
-      this.#closeDownstream(ANSWER_GRACE_MS);
+    this.#drain();
+    if (this.#isUnderWay) return;
+    if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
+    else if (!mayAsk) this.#closeDownstream(ANSWER_GRACE_MS);
+    else {
+      this.#lastRequestTimer ??= this.#options.clock.after(LAST_REQUEST_MS, () => {
+        if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
+      });
     }
   }
 
@@ -186,10 +187,6 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     if (this.#isUnderWay) this.#drop();
     else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
     else this.#closeDownstream(ANSWER_GRACE_MS);
-  }
-
-  #becauseExpired(): void {
-    if (this.#hasExpired) this.#options.session.because('svid_expired', 'the SVID of one side has expired');
   }
 
   // ——— the client's connection ———
@@ -225,6 +222,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   closed(error: Error | undefined): void {
     this.#isClosed = true;
     this.#graceTimer?.cancel();
+    this.#lastRequestTimer?.cancel();
     const { part } = this.#request;
     if (part !== 'over' && (error !== undefined || !this.#hasEnded)) this.#options.broken('downstream', error);
     const isTunnelEnd = part === 'tunnel' && this.#hasEnded && error === undefined;
@@ -587,7 +585,6 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     if (body.state !== 'done') this.#upstreams.drop();
     this.#request.bytes = 0;
     if (isLast) {
-      this.#becauseExpired();
       this.#closeDownstream(undefined);
       return;
     }

@@ -6,6 +6,7 @@ import type { MemoryConnection } from '../../test/support/memory-connection.ts';
 
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
 const GET = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
+const DRAINING = { reason: 'peer_svid_expired', detail: 'expired', endsAtMs: Infinity, mayAsk: true } as const;
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** Says it in one piece, and lets all that follows happen. */
@@ -184,7 +185,7 @@ test('a WebSocket that outlives an SVID and ends in order has finished', async (
   await say(stage.downstream, 'GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n');
   await say(stage.upstreams[0], 'HTTP/1.1 101 S\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello');
 
-  stage.session.expire();
+  stage.session.drain(DRAINING);
   await say(stage.downstream, 'bye');
   stage.downstream.finish();
   stage.upstreams[0]?.finish();
@@ -199,7 +200,7 @@ test('a server whose SVID has expired is asked nothing more, not even by who had
   await once(stage);
   await say(stage.downstream, GET.slice(0, 10));
 
-  stage.session.expire();
+  stage.session.drain(DRAINING);
   await say(stage.downstream, GET.slice(10));
   await say(stage.upstreams[1], OK);
 
@@ -218,7 +219,7 @@ test("when the server's SVID expires while it takes nothing, the application is 
   await say(stage.downstream, 'hello');
   await say(first, OK);
 
-  stage.session.expire();
+  stage.session.drain(DRAINING);
   await say(stage.downstream, GET);
 
   assert.equal(first.hasEnded, true);

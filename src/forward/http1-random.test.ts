@@ -180,7 +180,7 @@ async function run(seed: number): Promise<void> {
     }
     if (choice < 0.74) session.dismiss('policy', 'not any more');
     else if (choice < 0.75) session.wind();
-    else if (choice < 0.77) session.expire();
+    else if (choice < 0.77) session.drain({ reason: 'policy', detail: 'drains', endsAtMs: Infinity, mayAsk: choice < 0.76 });
     else if (choice < 0.775) session.drop();
     else if (choice < 0.8) isAllowed = !isAllowed;
     else if (choice < 0.9) attempts.shift()?.();

@@ -155,11 +155,11 @@ export class Exchange implements Asker, DeadlineSink {
     this.#reset();
   }
 
-  /** Ends by itself if it would not be let begin now. */
-  judgeAgain(): void {
-    if (this.#stage === 'over' || this.#verdict?.allowed !== true) return;
+  /** It was let begin, and would not be now. */
+  isDeniedNow(): boolean {
+    if (this.#stage === 'over' || this.#verdict?.allowed !== true) return false;
     const again = this.#context.judge(this.#method, this.#target, this.#host);
-    if (!again.ok || !again.value.allowed) this.drop();
+    return !again.ok || !again.value.allowed;
   }
 
   /** The client's connection is closed. */
@@ -249,9 +249,8 @@ export class Exchange implements Asker, DeadlineSink {
     if (!request.reusedSocket) {
       const fields = this.#exact?.fields ?? [];
       request.once('socket', () => {
-        this.judgeAgain();
         // Node has written its head already, for itself.
-        if (this.#stage !== 'over' && this.#hasMoreThanItMay(fields)) this.drop();
+        if (this.isDeniedNow() || (this.#stage !== 'over' && this.#hasMoreThanItMay(fields))) this.drop();
       });
     }
     if (isAgain) {

@@ -137,13 +137,10 @@ class Http2Forwarder implements ExchangeContext {
     };
     // Requests that are on their way are refused by the GOAWAY, which says so: Node cannot announce the end before it.
     session.wind = () => this.#endWithStreams();
-    session.expire = () => {
-      session.because('svid_expired', 'the SVID of one side has expired');
-      this.#endWithStreams();
-    };
-    session.stillAllowed = () => {
-      for (const exchange of this.#exchanges) exchange.judgeAgain();
-      return true;
+    session.drain = () => this.#endWithStreams();
+    session.hasDenied = () => this.#exchanges.values().some((exchange) => exchange.isDeniedNow());
+    session.endDenied = () => {
+      for (const exchange of this.#exchanges) if (exchange.isDeniedNow()) exchange.drop();
     };
     const native = downstream.handOver({ ended: () => this.#clientEnded(), closed: (error) => this.#clientClosed(error) });
     if (native === undefined) return;

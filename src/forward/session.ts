@@ -17,6 +17,16 @@ export interface JudgedPeer {
   readonly serial: string | undefined;
 }
 
+/** Why a connection drains, and until when it may. */
+export interface Draining {
+  readonly reason: CloseReason;
+  readonly detail: string;
+  /** Monotonic time. */
+  readonly endsAtMs: number;
+  /** Who is between requests may make one more, and be told with its response. */
+  readonly mayAsk: boolean;
+}
+
 /** One connection through a listener, from accept to its log line. The listener fills it in as it learns. */
 export class Session {
   readonly id = ++lastId;
@@ -38,8 +48,11 @@ export class Session {
   clearedBy: DenyList | undefined;
   /** The SPIFFE ID that we presented. */
   ownId: SpiffeId | undefined;
-  /** Wall time at which `expire` is called. */
-  expiresAtMs = Infinity;
+  /** Wall times at which what the peer proved itself with, and what we presented to it, expires. */
+  peerExpiresAtMs = Infinity;
+  ownExpiresAtMs = Infinity;
+  /** Set while it drains: it ends for this, unless something else ends it first. Over HTTP outbound, the connection to the server alone does. */
+  draining: Draining | undefined;
   /** The rule that decided. */
   rule: string | undefined;
   /** Only audit let it in: what it would have been refused for. */
@@ -59,13 +72,12 @@ export class Session {
   linger: () => void = () => undefined;
   /** Ends the session as soon as nothing is under way, if the protocol has such a moment. */
   wind: () => void = () => undefined;
-  /** The SVID of one side has expired: for protocols that have a moment to begin anew. */
-  expire: () => void = () => undefined;
-  /**
-   * Whether what is under way would still be let begin. False: the connection is to be dropped for it. What can be ended by
-   * itself has been.
-   */
-  stillAllowed: () => boolean = () => true;
+  /** As `wind`, for the connection of TLS alone, since `draining` was set. */
+  drain: (draining: Draining) => void = () => undefined;
+  /** Whether something is under way that would not be let begin now. */
+  hasDenied: () => boolean = () => false;
+  /** Ends what is under way and would not be let begin now, for this reason: by itself if that can be, else with its connection. */
+  endDenied: (reason: CloseReason, detail: string) => void = () => undefined;
   #closeReason: CloseReason | undefined;
   #detail: string | undefined;
   #ended = false;
@@ -94,6 +106,14 @@ export class Session {
     this.#detail = detail !== undefined && detail.length > MAX_DETAIL ? `${detail.slice(0, MAX_DETAIL)}…` : detail;
   }
 
+  /** The connection that was judged is used no more, and another may take its place: what was known of it is of the past. */
+  forgetPeer(): void {
+    this.proven = undefined;
+    this.peerExpiresAtMs = Infinity;
+    this.ownExpiresAtMs = Infinity;
+    this.draining = undefined;
+  }
+
   #dropBecause(reason: CloseReason, detail: string): void {
     this.because(reason, detail);
     this.drop();
@@ -107,13 +127,15 @@ export class Session {
     this.dismiss = () => undefined;
     this.linger = () => undefined;
     this.wind = () => undefined;
-    this.expire = () => undefined;
-    this.stillAllowed = () => true;
+    this.drain = () => undefined;
+    this.hasDenied = () => false;
+    this.endDenied = () => undefined;
     return true;
   }
 
   record(clock: Clock): ConnectionRecord {
-    const closeReason = this.#closeReason ?? 'finished';
+    const closeReason = this.#closeReason ?? this.draining?.reason ?? 'finished';
+    const detail = this.#closeReason === undefined ? this.draining?.detail : this.#detail;
     return {
       id: this.id,
       downstreamAddress: this.downstreamAddress,
@@ -127,7 +149,7 @@ export class Session {
       verdict: this.denied !== undefined ? 'deny' : this.rule !== undefined ? 'allow' : 'none',
       reason: this.denied ?? closeReason,
       closeReason,
-      detail: this.#detail,
+      detail,
       rule: this.rule,
       audited: this.audited,
       bytesFromDownstream: this.bytesFromDownstream,

@@ -247,6 +247,7 @@ export class Admission {
   #enter({ session, admitted }: HandshakeOptions, connection: SecureConnection, proven: ProvenPeer): void {
     session.proven = proven;
     this.#options.peers.joined(this.#options.ref, proven);
+    session.peerExpiresAtMs = proven.authenticated.expiresAtMs;
     session.isToldOnly = session.denied !== undefined;
     connection.dropPeerEvidence();
     this.#options.admitted(session);

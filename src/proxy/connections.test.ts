@@ -5,21 +5,41 @@ import { FakeClock } from '../../test/support/fake-clock.ts';
 import { policyOf } from '../../test/support/policies.ts';
 import { createTestAuthority } from '../../test/support/pki.ts';
 import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
-import { systemClock } from '../lib/clock.ts';
+import type { LiveRules } from '../config/live-rules.ts';
+import { systemClock, type Clock } from '../lib/clock.ts';
 import { verifyPeer } from '../spiffe/verify.ts';
 import { EMPTY_DENY_LIST } from '../policy/deny-list.ts';
 import { Connections } from './connections.ts';
+import { Turns } from './turns.ts';
 import { Session } from '../forward/session.ts';
+
+function connectionsOf(clock: Clock, more: Partial<LiveRules> = {}): Connections {
+  return new Connections({
+    clock,
+    turns: new Turns(clock),
+    rules: () => ({
+      idleTimeoutMs: undefined,
+      maxLifetimeMs: undefined,
+      drainTimeoutMs: 30_000,
+      onPolicyChange: 'close',
+      onAuthorityRemoved: 'close',
+      onPeerExpiry: 'keep',
+      onOwnExpiry: 'keep',
+      ...more,
+    }),
+    denyList: () => EMPTY_DENY_LIST,
+  });
+}
 
 test('those that may stay do not keep an update from those behind them, who may not', async () => {
   const authority = createTestAuthority();
   const us = svidOf(authority, 'spiffe://example.org/us');
   const snapshot = heldSnapshot([us], [authority]);
   const allow = policyOf('spiffe://example.org/kept');
-  const connections = new Connections(new FakeClock(), () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  const connections = connectionsOf(new FakeClock());
   const dropped: string[] = [];
   // Those that may stay come first, more of them than are judged in a turn.
-  for (const name of [...Array.from({ length: 300 }, () => 'kept'), 'gone']) {
+  for (const name of [...Array.from({ length: 150 }, () => 'kept'), 'gone']) {
     const session = new Session(name, 0);
     const chainDer = [authority.issue({ id: `spiffe://example.org/${name}` }).der];
     const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
@@ -33,8 +53,11 @@ test('those that may stay do not keep an update from those behind them, who may 
     };
     connections.add(session);
   }
-  // A newer update overtakes each before its second turn.
-  for (let round = 0; round < 6; round++) connections.judgeAgain(snapshot, allow);
+  // A newer update overtakes each after a turn or two.
+  for (let round = 0; round < 6; round++) {
+    connections.judgeAgain(snapshot, allow);
+    await nextTurn();
+  }
   assert.deepEqual(dropped, ['gone']);
   await nextTurn();
 });
@@ -45,7 +68,7 @@ test('others get a turn after each peer whose chain takes long to judge again', 
   const snapshot = heldSnapshot([us], [authority]);
   const allow = policyOf('spiffe://example.org/slow');
   const clock = new FakeClock();
-  const connections = new Connections(clock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  const connections = connectionsOf(clock);
   let judged = 0;
   for (let made = 0; made < 5; made++) {
     const session = new Session('slow', 0);
@@ -79,7 +102,7 @@ test('who is here to be told that it is not allowed is dropped with its authorit
   const us = svidOf(authority, 'spiffe://example.org/us');
   const snapshot = heldSnapshot([us], [authority]);
   const nobody = policyOf();
-  const connections = new Connections(systemClock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  const connections = connectionsOf(new FakeClock());
   const chainDer = [authority.issue({ id: 'spiffe://example.org/stranger' }).der];
   const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
   assert.ok(authenticated.ok);
@@ -111,7 +134,7 @@ test('who was allowed is dropped for the list, though a request of it was denied
   const us = svidOf(authority, 'spiffe://example.org/us');
   const snapshot = heldSnapshot([us], [authority]);
   const nobody = policyOf();
-  const connections = new Connections(systemClock, () => ({ idleTimeoutMs: undefined, maxLifetimeMs: undefined }));
+  const connections = connectionsOf(new FakeClock());
   const chainDer = [authority.issue({ id: 'spiffe://example.org/gone' }).der];
   const authenticated = verifyPeer(chainDer, snapshot.bundles, Date.now());
   assert.ok(authenticated.ok);
@@ -130,4 +153,28 @@ test('who was allowed is dropped for the list, though a request of it was denied
   assert.ok(session.ended);
   assert.equal(session.record(systemClock).closeReason, 'policy');
   await nextTurn();
+});
+
+test('those that are due in one sweep are ended in turns, however many they are', async () => {
+  const clock = new FakeClock();
+  const connections = connectionsOf(clock, { onPeerExpiry: 'close' });
+  let ended = 0;
+  for (let made = 0; made < 100; made++) {
+    const session = new Session('due', 0);
+    session.peerExpiresAtMs = clock.now() + 500;
+    session.drop = () => {
+      ended++;
+      session.end();
+      connections.delete(session);
+    };
+    connections.add(session);
+  }
+
+  clock.advance(1000);
+
+  assert.equal(ended, 32);
+  await nextTurn();
+  assert.equal(ended, 64);
+  for (let turn = 0; turn < 3; turn++) await nextTurn();
+  assert.equal(connections.size, 0);
 });

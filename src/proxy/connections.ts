@@ -1,26 +1,40 @@
+import type { LiveRules } from '../config/live-rules.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
-import { ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
-import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
+import type { DenyList } from '../policy/deny-list.ts';
 import { authorise } from '../policy/judge.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { PeerProblem } from '../spiffe/peer-problems.ts';
 import type { PeerRefusal } from '../spiffe/verify.ts';
-import { authenticateAgain, type ProvenPeer } from '../tls/peer.ts';
+import { authenticateAgain, revocationBesides, type ProvenPeer } from '../tls/peer.ts';
 import type { CloseReason } from '../telemetry/records.ts';
-import type { Session } from '../forward/session.ts';
+import { noteYoungBytes } from '../transport/garbage.ts';
+import type { Draining, Session } from '../forward/session.ts';
+import type { Turns } from './turns.ts';
 
-export interface ConnectionLimits {
+export interface ConnectionRules extends LiveRules {
   readonly idleTimeoutMs: number | undefined;
   readonly maxLifetimeMs: number | undefined;
+  /** How long each that drains may take. */
+  readonly drainTimeoutMs: number;
 }
 
-/** How many live connections are judged again before others get a turn: one takes a fraction of a millisecond, */
-const JUDGED_PER_TURN = 64;
-/** or many, if whoever issued its chain wants that: so no further one after this. */
-const TURN_MS = 10;
+export interface ConnectionsOptions {
+  readonly clock: Clock;
+  /** Shared with other listeners: the turns of the event loop in which many connections are dealt with. */
+  readonly turns: Turns;
+  /** In force at the time. */
+  readonly rules: () => ConnectionRules;
+  readonly denyList: () => DenyList;
+}
+
+/**
+ * Of the certificates that are read to judge one peer again: left to itself the collector waits for a thousand of them, and takes 20 ms for
+ * their native halves.
+ */
+const JUDGED_BYTES = 32 * 1024;
 const LONGEST_SWEEP_MS = 1000;
 const SHORTEST_SWEEP_MS = 10;
 
@@ -29,7 +43,8 @@ export class Connections {
   /** Counts sweeps; sessions note it when a byte moves, which costs less than asking a clock. */
   tick = 0;
   readonly #clock: Clock;
-  readonly #limits: () => ConnectionLimits;
+  readonly #turns: Turns;
+  readonly #rules: () => ConnectionRules;
   readonly #denyList: () => DenyList;
   readonly #live = new Set<Session>();
   #timer: Timer | undefined;
@@ -37,10 +52,10 @@ export class Connections {
   #judging = 0;
   #whenEmpty: (() => void) | undefined;
 
-  /** `denyList` is the one in force. */
-  constructor(clock: Clock, limits: () => ConnectionLimits, denyList: () => DenyList = () => EMPTY_DENY_LIST) {
+  constructor({ clock, turns, rules, denyList }: ConnectionsOptions) {
     this.#clock = clock;
-    this.#limits = limits;
+    this.#turns = turns;
+    this.#rules = rules;
     this.#denyList = denyList;
   }
 
@@ -64,31 +79,31 @@ export class Connections {
     if (this.#live.size === 0) this.#whenEmpty?.();
   }
 
-  /** Limits changed: the next sweep comes as soon as the new ones need. */
-  limitsChanged(): void {
+  /** Rules changed: the next sweep comes as soon as the new ones need. */
+  rulesChanged(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
     this.#arm();
   }
 
   /**
-   * Judges every admitted peer against a newer snapshot, deny list, policy and time, and dismisses those that would not be let in now. A
-   * certificate that merely expired since its handshake is let be. A later call overtakes one that is still at work, and
-   * begins with those that were judged longest ago: however fast updates come, everybody has a turn.
+   * Judges every admitted peer against a newer snapshot, deny list, policy and time, and does with those that would not be let in now what
+   * the rules say. A certificate that merely expired since its handshake is not asked about here. A later call overtakes one that is still
+   * at work, and begins with those that were judged longest ago: however fast updates come, everybody has a turn.
    */
   judgeAgain(snapshot: IdentitySnapshot, policy: Policy): void {
     const round = ++this.#judging;
     const denyList = this.#denyList();
+    const rules = this.#rules();
     const ownIds = snapshot.kind === 'held' ? new Set(snapshot.svids.map((svid) => svid.id)) : undefined;
     // Connections of one peer share what it proved.
-    const answers = new Map<ProvenPeer, Again>();
-    const authenticate = (proven: ProvenPeer): Again => {
-      const known = answers.get(proven);
-      if (known !== undefined) return known;
-      const again = authenticateAgain(proven, snapshot, this.#clock.now(), denyList);
-      const answer = again.ok ? ok(again.value.id) : again;
-      answers.set(proven, answer);
-      return answer;
+    const refusals = new Map<ProvenPeer, PeerRefusal | undefined>();
+    const refusal = (proven: ProvenPeer): PeerRefusal | undefined => {
+      if (refusals.has(proven)) return refusals.get(proven);
+      const found = refusalOf(proven, snapshot, this.#clock.now(), denyList, rules);
+      refusals.set(proven, found);
+      noteYoungBytes(JUDGED_BYTES);
+      return found;
     };
     const verdicts = new Map<SpiffeId, Verdict>();
     const judge = (peer: SpiffeId): Verdict => {
@@ -96,30 +111,83 @@ export class Connections {
       verdicts.set(peer, verdict);
       return verdict;
     };
-    // Whoever is admitted from now on was judged by these very rules, or newer ones.
-    const sessions = [...this.#live].values();
-    const some = (): void => {
-      if (round !== this.#judging) return;
-      const untilMs = this.#clock.monotonic() + TURN_MS;
-      for (let judged = 0; judged < JUDGED_PER_TURN && (judged === 0 || this.#clock.monotonic() < untilMs); judged++) {
-        const next = sessions.next();
-        if (next.done === true) return;
-        const session = next.value;
-        if (session.ended) continue;
-        const problem = problemOf(session, authenticate, ownIds, judge);
-        if (problem !== undefined) session.dismiss(problem.reason, problem.detail);
-        else session.clearedBy = denyList;
-        // The last place: it was judged just now. A dismissed one leaves the set when it is closed.
-        if (this.#live.delete(session)) this.#live.add(session);
-      }
-      setImmediate(some);
+    const judgeOne = (session: Session): void => {
+      if (session.ended) return;
+      this.#judge(session, { rules, ownIds, refusal, judge, denyList });
+      // The last place: it was judged just now. A dismissed one leaves the set when it is closed.
+      if (this.#live.delete(session)) this.#live.add(session);
     };
-    some();
+    // Whoever is admitted from now on was judged by these very rules, or newer ones.
+    this.#turns.begin([...this.#live], judgeOne, () => round === this.#judging);
+  }
+
+  #judge(session: Session, { rules, ownIds, refusal, judge, denyList }: Judges): void {
+    const { proven, ownId, isToldOnly } = session;
+    if (proven === undefined || ownId === undefined) return;
+    if (ownIds?.has(ownId) !== true) {
+      this.#dismiss(session, 'identity_withdrawn', `the Workload API no longer gives us ${ownId}`);
+      return;
+    }
+    const refused = refusal(proven);
+    const onRefusal = refused === undefined ? 'unsafeKeep' : remedyOf(refused, rules);
+    if (refused !== undefined && onRefusal === 'close') {
+      this.#dismiss(session, closeReasonFor(refused.problem), refused.detail);
+      return;
+    }
+    session.clearedBy = denyList;
+    // Who is here to be told that it is not allowed must still be who it was: a later list may admit it on this very connection.
+    // A request may have been denied before the sweep came to its connection, on which others are answered still: that is no excuse.
+    const verdict = isToldOnly ? undefined : judge(proven.authenticated.id);
+    if (verdict?.allowed === false && rules.onPolicyChange === 'close') {
+      this.#dismiss(session, 'policy', denialOf(verdict));
+      return;
+    }
+    // It may ask for something still, and not for what is under way.
+    const hasDenied = verdict?.allowed === true && rules.onPolicyChange !== 'unsafeKeep' && session.hasDenied();
+    const ofRequest = hasDenied ? `${proven.authenticated.id} is no longer allowed the request that is under way` : undefined;
+    if (ofRequest !== undefined && rules.onPolicyChange === 'close') session.endDenied('policy', ofRequest);
+    if (refused !== undefined && onRefusal === 'drain') this.#drain(session, closeReasonFor(refused.problem), refused.detail, false);
+    else if (rules.onPolicyChange === 'drain') {
+      if (verdict?.allowed === false) this.#drain(session, 'policy', denialOf(verdict), false);
+      else if (ofRequest !== undefined) this.#drain(session, 'policy', ofRequest, true);
+    }
+  }
+
+  /**
+   * Drains those of peers that `isMeant`, which are as welcome as before. Returns how many begin to, at once or in turns: whoever drains already
+   * is not among them.
+   */
+  drainPeers(isMeant: (peer: SpiffeId) => boolean, detail: string): number {
+    const meant = [...this.#live].filter(({ proven, draining }) => {
+      return proven !== undefined && draining === undefined && isMeant(proven.authenticated.id);
+    });
+    this.#turns.begin(meant, (session) => {
+      if (!session.ended && session.proven !== undefined) this.#drain(session, 'drain_requested', detail, true);
+    });
+    return meant.length;
+  }
+
+  /** It ends when nothing is under way, or is cut when its time is over. `mayAsk`: a client may be told with the response to one more request. */
+  #drain(session: Session, reason: CloseReason, detail: string, mayAsk: boolean): void {
+    const { draining } = session;
+    const { drainTimeoutMs } = this.#rules();
+    if (drainTimeoutMs === 0) this.#dismiss(session, reason, detail);
+    else if (draining === undefined || (draining.mayAsk && !mayAsk)) {
+      // The first reason is the one that is told, and its time is not lengthened.
+      const endsAtMs = this.#clock.monotonic() + drainTimeoutMs;
+      session.draining = draining === undefined ? { reason, detail, endsAtMs, mayAsk } : { ...draining, mayAsk };
+      session.drain(session.draining);
+    }
+  }
+
+  #dismiss(session: Session, reason: CloseReason, detail: string): void {
+    session.draining = undefined;
+    session.dismiss(reason, detail);
   }
 
   /** Resolves to the number of connections that had to be dropped: none, if all ended before `deadline` aborted. */
   async drain(deadline: AbortSignal): Promise<number> {
-    for (const session of this.#live) session.wind();
+    this.#turns.begin([...this.#live], (session) => session.wind());
     if (this.#live.size > 0 && !deadline.aborted) {
       await new Promise<void>((resolve) => {
         const finish = (): void => {
@@ -141,7 +209,7 @@ export class Connections {
 
   #arm(): void {
     if (this.#timer !== undefined || this.#live.size === 0) return;
-    const { idleTimeoutMs, maxLifetimeMs } = this.#limits();
+    const { idleTimeoutMs, maxLifetimeMs } = this.#rules();
     const shortest = Math.min(idleTimeoutMs ?? Infinity, maxLifetimeMs ?? Infinity);
     this.#sweepMs = Math.min(Math.max(shortest / 4, SHORTEST_SWEEP_MS), LONGEST_SWEEP_MS);
     this.#timer = this.#clock.after(this.#sweepMs, () => {
@@ -153,49 +221,85 @@ export class Connections {
 
   #sweep(): void {
     this.tick += 1;
-    const { idleTimeoutMs, maxLifetimeMs } = this.#limits();
+    const rules = this.#rules();
+    const { idleTimeoutMs, maxLifetimeMs } = rules;
+    const nowMs = this.#clock.now();
+    const monotonicMs = this.#clock.monotonic();
     const oldestTick = idleTimeoutMs === undefined ? -Infinity : this.tick - Math.ceil(idleTimeoutMs / this.#sweepMs);
-    const oldestStartMs = maxLifetimeMs === undefined ? -Infinity : this.#clock.monotonic() - maxLifetimeMs;
-    const now = this.#clock.now();
+    const oldestStartMs = maxLifetimeMs === undefined ? -Infinity : monotonicMs - maxLifetimeMs;
+    const due: [Session, () => void][] = [];
     for (const session of this.#live) {
-      if (session.expiresAtMs <= now) {
-        session.expiresAtMs = Infinity;
-        session.expire();
-      } else if (session.startedAtMs < oldestStartMs) drop(session, 'lifetime', `open for more than ${maxLifetimeMs} ms`);
-      else if (session.lastActiveTick < oldestTick) drop(session, 'idle_timeout', `no byte moved for ${idleTimeoutMs} ms`);
+      const { draining } = session;
+      const expiry = expiryDue(session, rules, nowMs);
+      if (draining !== undefined && draining.endsAtMs <= monotonicMs) due.push([session, () => cut(session, draining)]);
+      else if (expiry !== undefined) due.push([session, () => this.#expire(session, expiry)]);
+      else if (session.startedAtMs < oldestStartMs) {
+        due.push([session, () => drop(session, 'lifetime', `open for more than ${maxLifetimeMs} ms`)]);
+      } else if (session.lastActiveTick < oldestTick) {
+        due.push([session, () => drop(session, 'idle_timeout', `no byte moved for ${idleTimeoutMs} ms`)]);
+      }
     }
+    // To look at all takes a fraction of a millisecond, and to end them much longer.
+    if (due.length > 0) this.#turns.begin(due, ([session, end]) => void (session.ended || end()));
+  }
+
+  #expire(session: Session, { side, onExpiry }: ExpiryDue): void {
+    const reason = side === 'peer' ? 'peer_svid_expired' : 'own_svid_expired';
+    const expiredAtMs = side === 'peer' ? session.peerExpiresAtMs : session.ownExpiresAtMs;
+    // Meanwhile the connection that was judged may have been let go, and another have taken its place.
+    if (expiredAtMs > this.#clock.now()) return;
+    const whose = side === 'peer' ? `what ${session.peer?.peerId} proved itself with` : `our SVID ${session.ownId}, as it was presented,`;
+    const detail = `${whose} expired at ${isoTime(expiredAtMs)}`;
+    if (onExpiry === 'close') this.#dismiss(session, reason, detail);
+    else this.#drain(session, reason, detail, true);
   }
 }
 
-/** Who a peer still is. No more than that is kept until all have been judged. */
-type Again = Result<SpiffeId, PeerRefusal>;
+interface Judges {
+  readonly rules: ConnectionRules;
+  readonly ownIds: ReadonlySet<string> | undefined;
+  /** Why a peer would not be authenticated now. */
+  readonly refusal: (proven: ProvenPeer) => PeerRefusal | undefined;
+  readonly judge: (peer: SpiffeId) => Verdict;
+  readonly denyList: DenyList;
+}
 
-function problemOf(
-  session: Session,
-  authenticate: (proven: ProvenPeer) => Again,
-  ownIds: ReadonlySet<string> | undefined,
-  judge: (peer: SpiffeId) => Verdict,
-): { reason: CloseReason; detail: string } | undefined {
-  const { proven, ownId, isToldOnly } = session;
-  if (proven === undefined || ownId === undefined) return undefined;
-  if (ownIds === undefined || !ownIds.has(ownId)) {
-    return { reason: 'identity_withdrawn', detail: `the Workload API no longer gives us ${ownId}` };
-  }
-  const again = authenticate(proven);
-  if (!again.ok) {
-    return { reason: closeReasonFor(again.error.problem), detail: again.error.detail };
-  }
-  // Who is here to be told that it is not allowed must still be who it was: a later list may admit it on this very connection.
-  // A request may have been denied before the sweep came to its connection, on which others are answered still: that is no excuse.
-  if (isToldOnly) return undefined;
-  const verdict = judge(again.value);
-  if (verdict.allowed) {
-    // It may ask for something still, and not for what is under way.
-    if (session.stillAllowed()) return undefined;
-    return { reason: 'policy', detail: `${again.value} is no longer allowed the request that is under way` };
-  }
-  const { rule } = verdict;
-  return { reason: 'policy', detail: `${again.value} is no longer allowed${rule === undefined ? '' : `: ${rule}`}` };
+interface ExpiryDue {
+  readonly side: 'peer' | 'own';
+  readonly onExpiry: 'close' | 'drain';
+}
+
+/** Closing goes before draining, whichever side it is that has expired. */
+function expiryDue(session: Session, { onPeerExpiry, onOwnExpiry }: LiveRules, nowMs: number): ExpiryDue | undefined {
+  const { peerExpiresAtMs, ownExpiresAtMs, draining } = session;
+  if (peerExpiresAtMs > nowMs && ownExpiresAtMs > nowMs) return undefined;
+  const onPeer = peerExpiresAtMs > nowMs ? 'keep' : onPeerExpiry;
+  const onOwn = ownExpiresAtMs > nowMs ? 'keep' : onOwnExpiry;
+  if (onPeer === 'close') return { side: 'peer', onExpiry: onPeer };
+  if (onOwn === 'close') return { side: 'own', onExpiry: onOwn };
+  if (draining !== undefined) return undefined;
+  if (onPeer === 'drain') return { side: 'peer', onExpiry: onPeer };
+  return onOwn === 'drain' ? { side: 'own', onExpiry: onOwn } : undefined;
+}
+
+/** Why the peer of a live connection would not be authenticated now. That it is revoked goes before all else that may be wrong with it. */
+export function refusalOf(
+  proven: ProvenPeer,
+  snapshot: IdentitySnapshot,
+  nowMs: number,
+  denyList: DenyList,
+  { onAuthorityRemoved }: LiveRules,
+): PeerRefusal | undefined {
+  const again = authenticateAgain(proven, snapshot, nowMs, denyList);
+  if (again.ok) return undefined;
+  // Where it ends all the same, the first answer will do.
+  if (onAuthorityRemoved === 'close' || again.error.problem === 'revoked') return again.error;
+  return revocationBesides(proven, snapshot, nowMs, denyList) ?? again.error;
+}
+
+/** What is to be done with the connection of a peer that would not be authenticated now. */
+export function remedyOf({ problem }: PeerRefusal, { onAuthorityRemoved }: LiveRules): LiveRules['onAuthorityRemoved'] {
+  return problem === 'revoked' ? 'close' : onAuthorityRemoved;
 }
 
 /** Why a connection ends whose peer would not be authenticated now. */
@@ -203,7 +307,25 @@ export function closeReasonFor(problem: PeerProblem): CloseReason {
   return problem === 'revoked' ? 'revoked' : 'authority_removed';
 }
 
+function denialOf({ peer, rule }: Verdict): string {
+  return `${peer} is no longer allowed${rule === undefined ? '' : `: ${rule}`}`;
+}
+
+function cut(session: Session, draining: Draining): void {
+  // Meanwhile the connection that drained may have been let go.
+  if (session.draining !== draining) return;
+  const { reason, detail } = draining;
+  session.draining = undefined;
+  drop(session, reason, `${detail}; still open when drainTimeout was over`);
+}
+
 function drop(session: Session, reason: CloseReason, detail: string): void {
   session.because(reason, detail);
   session.drop();
+}
+
+/** Certificates may carry dates that JavaScript cannot write. */
+function isoTime(ms: number): string {
+  const date = new Date(ms);
+  return Number.isNaN(date.getTime()) ? 'unknown' : date.toISOString();
 }

@@ -105,15 +105,16 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       tellsDenied: this.settings.http !== undefined,
       admitted: (downstream) => {
         const { http } = this.settings;
+        session.ownExpiresAtMs = expiryOf(own);
         if (http === undefined) this.#connectApplication(session, downstream);
-        else this.#forwardRequests(session, downstream, http, own);
+        else this.#forwardRequests(session, downstream, http);
       },
     });
   }
 
   /** What was negotiated says which HTTP it is; the bytes never do. Who negotiates nothing speaks HTTP/1.1. */
-  #forwardRequests(session: Session, downstream: SecureConnection, http: HttpConfig, own: OwnIdentity): void {
-    const options = this.#httpOptions(session, downstream, http, own);
+  #forwardRequests(session: Session, downstream: SecureConnection, http: HttpConfig): void {
+    const options = this.#httpOptions(session, downstream, http);
     const { alpn } = this.settings;
     if (downstream.alpn === 'h2') this.#forwardHttp2(session, downstream, options, http);
     else if (downstream.alpn === undefined && alpn.length > 0 && !alpn.includes('http/1.1')) {
@@ -133,12 +134,11 @@ export class InboundListener extends ProxyListener<InboundConfig> {
     }
   }
 
-  #httpOptions(session: Session, downstream: SecureConnection, http: HttpConfig, own: OwnIdentity): HttpOptions {
+  #httpOptions(session: Session, downstream: SecureConnection, http: HttpConfig): HttpOptions {
     const { proven, ownId } = session;
     // The types cannot say what admission has seen to.
     if (proven === undefined || ownId === undefined) throw new Error('a connection was admitted without a peer');
     const { id, leaf } = proven.authenticated;
-    session.expiresAtMs = Math.min(expiryOf(own), leaf.notAfterMs);
     const authorisation = this.authorisation(id);
     return {
       downstream,
@@ -178,6 +178,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
         open: (done) => this.#openApplicationStream(session, downstream, done),
       });
       if (winding) session.wind();
+      if (session.draining !== undefined) session.drain(session.draining);
     };
     forward().catch((thrown: unknown) => {
       session.because('internal_error', `HTTP/2 could not be served: ${messageOf(thrown)}`);

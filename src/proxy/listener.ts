@@ -1,4 +1,5 @@
 import type { HttpLimits, InboundConfig, Limits, OutboundConfig } from '../config/config.ts';
+import { unsafeKeepsOf } from '../config/live-rules.ts';
 import { formatAddress } from '../config/units.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
@@ -17,17 +18,18 @@ import type { Refusals } from '../telemetry/refusals.ts';
 import type { OwnIdentity, TlsContexts } from '../tls/contexts.ts';
 import { Authorisation } from '../policy/judge.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
-import { authenticateAgain, type PeerJudge, type ProvenPeer } from '../tls/peer.ts';
+import type { PeerJudge, ProvenPeer } from '../tls/peer.ts';
 import type { AcceptedConnection, BoundListener, Connection, Endpoint } from '../transport/connection.ts';
 import { listen } from '../transport/node.ts';
 import { Admission } from './admission.ts';
-import { closeReasonFor, Connections } from './connections.ts';
+import { closeReasonFor, Connections, refusalOf, remedyOf } from './connections.ts';
 import type { FileAccount, FileBudget } from '../transport/file-budget.ts';
 import { Gate } from './gate.ts';
 import { Fields } from '../http1/fields.ts';
 import { brokenProblem } from '../forward/outcome.ts';
 import { Session } from '../forward/session.ts';
 import { forwardBytes, type Side } from '../forward/tcp-forwarder.ts';
+import type { Turns } from './turns.ts';
 import type { WaitingRoom } from './waiting-room.ts';
 import type { PeerWitness } from './witness.ts';
 
@@ -41,6 +43,10 @@ export interface ListenerDeps {
   readonly events: Events;
   readonly refusals: Refusals;
   readonly clock: Clock;
+  /** In which all listeners do what is to be done for many connections. */
+  readonly turns: Turns;
+  /** How long a connection that drains may take; in force now. */
+  readonly drainTimeoutMs: () => number;
   readonly files: FileBudget;
   readonly waiting: Readonly<Record<Direction, WaitingRoom>>;
 }
@@ -79,7 +85,10 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     this.settings = config;
     this.deps = deps;
     this.counters = deps.events.registerListener(this.ref);
-    this.#connections = new Connections(deps.clock, () => this.limits, deps.denyList);
+    this.#connections = new Connections({
+      ...deps,
+      rules: () => ({ ...this.settings, ...this.limits, drainTimeoutMs: deps.drainTimeoutMs() }),
+    });
     this.#policyAlarm = new WallAlarm(deps.clock, () => {
       this.#setPolicyAlarm();
       this.judgeAgain();
@@ -179,12 +188,12 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     this.#policyInForce();
   }
 
-  /** Takes over policy and limits. What it listens on and leads to stays. */
+  /** Takes over policy, limits and what becomes of open connections. What it listens on and leads to stays. */
   reload(config: C): void {
     if (config.policy !== this.policy) this.deps.refusals.policyChanged(this.ref, config.policy);
     this.settings = config;
     this.#gate.limitsChanged();
-    this.#connections.limitsChanged();
+    this.#connections.rulesChanged();
     this.#policyInForce();
     this.judgeAgain();
   }
@@ -195,9 +204,15 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     if (snapshot !== undefined) this.#connections.judgeAgain(snapshot, this.policy);
   }
 
+  /** Drains the connections of TLS whose peer `isMeant`; each may be opened again at once. Returns how many. */
+  drainPeers(isMeant: (peer: SpiffeId) => boolean, detail: string): number {
+    return this.#connections.drainPeers(isMeant, detail);
+  }
+
   #policyInForce(): void {
     this.deps.events.rulesInForce(this.ref, isRuleOf(this.policy));
     this.deps.events.auditInForce(this.ref, auditOf(this.policy));
+    this.deps.events.unsafeKeepsInForce(this.ref, unsafeKeepsOf(this.settings));
     if (this.policy.hasTimes) this.#setPolicyAlarm();
     else this.#policyAlarm.stop();
   }
@@ -234,12 +249,12 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     const list = denyList();
     const snapshot = identity.current();
     if (session.clearedBy === list || snapshot === undefined) return undefined;
-    const again = authenticateAgain(proven, snapshot, clock.now(), list);
-    if (again.ok) {
+    const refused = refusalOf(proven, snapshot, clock.now(), list, this.settings);
+    if (refused === undefined || remedyOf(refused, this.settings) === 'unsafeKeep') {
       session.clearedBy = list;
       return undefined;
     }
-    const { problem, detail } = again.error;
+    const { problem, detail } = refused;
     session.rule = undefined;
     session.denied = problem;
     session.because(closeReasonFor(problem), detail);

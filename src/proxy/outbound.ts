@@ -12,6 +12,7 @@ import type { AuthenticateOptions } from './admission.ts';
 import { ProxyListener, type ListenerDeps } from './listener.ts';
 import { connectFailure, connectProblem, deniedFailure, handshakeFailure, notReadyFailure } from '../forward/outcome.ts';
 import type { Session } from '../forward/session.ts';
+import type { CloseReason } from '../telemetry/records.ts';
 
 /**
  * Plain text from the application, TLS to a server. Nothing that the application says is read before the server was found
@@ -79,7 +80,10 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
     this.admission.handshake({
       ...this.#handshake(session, opened, own),
       dropRest: () => this.dropUnread(accepted),
-      admitted: (upstream) => this.forward(session, this.heed(session, accepted), upstream),
+      admitted: (upstream) => {
+        session.ownExpiresAtMs = expiryOf(own);
+        this.forward(session, this.heed(session, accepted), upstream);
+      },
     });
   }
 
@@ -123,16 +127,21 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       open: (done) => this.#openServer(session, done),
       // The next server is judged by itself.
       released: () => {
+        const { draining } = session;
+        if (draining !== undefined) this.#serverDismissed(session, draining.reason, draining.detail);
         this.leave(session);
+        session.forgetPeer();
         authorisation = undefined;
-        session.expiresAtMs = Infinity;
       },
-      dismissed: (reason, detail) =>
-        this.deps.events.serverDismissed(this.ref, { connection: session.id, peerId: session.peer?.peerId, reason, detail }),
+      dismissed: (reason, detail) => this.#serverDismissed(session, reason, detail),
       requestFinished: (record) => this.requestFinished(record),
       broken: (side, error) => this.broken(session, side, error),
       done: () => this.finish(session),
     });
+  }
+
+  #serverDismissed(session: Session, reason: CloseReason, detail: string): void {
+    this.deps.events.serverDismissed(this.ref, { connection: session.id, peerId: session.peer?.peerId, reason, detail });
   }
 
   /** A connection to a server that was found to be who it must be; nothing has been said on it. */
@@ -165,7 +174,8 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
           this.join(session, judged.proven);
           session.clearedBy = this.deps.denyList();
           judged.connection.dropPeerEvidence();
-          session.expiresAtMs = Math.min(expiryOf(own), judged.proven.authenticated.leaf.notAfterMs);
+          session.peerExpiresAtMs = judged.proven.authenticated.expiresAtMs;
+          session.ownExpiresAtMs = expiryOf(own);
           done({ ok: true, connection: judged.connection });
         });
       },

@@ -19,7 +19,9 @@ export interface AuthenticatedPeer {
   readonly path: readonly Certificate[];
   /** The X.509 authority of the peer's own trust domain that the path ends in. */
   readonly authority: Certificate;
-  /** Earliest end of validity in the path, and of the lists consulted: this answer must not be used after it. */
+  /** Earliest end of validity in the path. */
+  readonly expiresAtMs: number;
+  /** That, or the end of one of the lists consulted, if it is earlier: this answer must not be used after it. */
   readonly validUntilMs: number;
 }
 
@@ -125,7 +127,7 @@ function verify(
   const revocation = revocationOf(path.value, bundle, nowMs);
   if (revocation.revoked) return refuse('revoked', revocation.detail, id);
 
-  const validUntilMs = Math.min(revocation.validUntilMs, ...path.value.map((certificate) => certificate.notAfterMs));
+  const expiresAtMs = Math.min(...path.value.map((certificate) => certificate.notAfterMs));
   return ok(
     Object.freeze({
       id,
@@ -133,7 +135,8 @@ function verify(
       chain: Object.freeze([leaf, ...pool]),
       path: Object.freeze(path.value),
       authority,
-      validUntilMs,
+      expiresAtMs,
+      validUntilMs: Math.min(revocation.validUntilMs, expiresAtMs),
     }),
   );
 }

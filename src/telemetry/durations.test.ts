@@ -7,7 +7,7 @@ test('durations are scraped as the histogram of the library would be', async () 
   const labels = { direction: 'inbound', listener: 'we"b' };
   const durations = new Durations();
   const ours = new Registry();
-  registerDurations(ours, 'a_seconds', 'How long', () => [{ labels, durations }]);
+  registerDurations(ours, 'a_seconds', 'How long', Object.keys(labels), () => [{ labels, durations }]);
   const theirs = new Registry();
   const reference = new Histogram({
     name: 'a_seconds',

@@ -39,6 +39,10 @@ export interface Events {
   rulesInForce(listener: ListenerRef, isRule: (rule: string) => boolean): void;
   /** What of the policy that is in force now is in audit, at each start and reload. */
   auditInForce(listener: ListenerRef, audit: readonly string[]): void;
+  /** Which changes open connections outlive although they should not, at each start and reload. */
+  unsafeKeepsInForce(listener: ListenerRef, keys: readonly string[]): void;
+  /** Over the admin listener, with what was asked for. */
+  drainRequested(selection: DrainRequest, connections: number): void;
   /** `near` says which rule nearly allowed what none did. It is called only for a line that is written. */
   connectionClosed(listener: ListenerRef, record: ConnectionRecord, near?: () => string | undefined): void;
   requestFinished(listener: ListenerRef, record: RequestRecord, near?: () => string | undefined): void;
@@ -71,6 +75,13 @@ export interface Events {
   policyFileReloadFailed(file: string, problems: readonly string[]): void;
   stopping(reason: string, openConnections: number): void;
   stopped(drained: boolean, forcedConnections: number): void;
+}
+
+/** Those that are absent were not asked for. */
+export interface DrainRequest {
+  readonly peer: string | undefined;
+  readonly trustDomain: string | undefined;
+  readonly listener: string | undefined;
 }
 
 /** What a deny list has that the one before had not, and the reverse: how many entries, and the first of them. */
@@ -107,7 +118,9 @@ const CLOSE_LEVELS: Readonly<Record<CloseReason, LineLevel>> = {
   revoked: 'info',
   policy: 'info',
   identity_withdrawn: 'info',
-  svid_expired: 'info',
+  peer_svid_expired: 'info',
+  own_svid_expired: 'info',
+  drain_requested: 'info',
   waiting_limit: 'info',
   denied: 'info',
   handshake_failed: 'info',
@@ -191,8 +204,19 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       const fields = { direction, listener: name, audit: audit.slice(0, MAX_NOTES), count: audit.length };
       if (audit.length > 0) logger.warn(fields, 'a policy is in audit: whom it would deny passes');
     },
+    unsafeKeepsInForce(listener, keys) {
+      numbersOf(listener).unsafeKeeps = keys.length;
+      const fields = { direction: listener.direction, listener: listener.name, settings: keys };
+      if (keys.length > 0) logger.warn(fields, 'open connections are kept whose peers would not be let in now');
+    },
+    drainRequested({ peer, trustDomain, listener }, connections) {
+      logger.info({ peer_id: peer, trust_domain: trustDomain, listener, connections }, 'connections asked to drain');
+    },
     connectionClosed(listener, record, near) {
-      numbersOf(listener).closes[record.closeReason] += 1;
+      const numbers = numbersOf(listener);
+      numbers.closes[record.closeReason] += 1;
+      // Strangers that are turned away would be most of them.
+      if (record.verdict === 'allow') numbers.connectionDurations.observe(record.durationMs);
       // A load balancer's probe connects and hangs up; nobody wants a line for each.
       const isProbe = record.closeReason === 'downstream_reset' && record.verdict === 'none';
       const level = isProbe ? 'debug' : CLOSE_LEVELS[record.closeReason];

@@ -52,7 +52,10 @@ test('of two SVIDs with the same labels the preferred one is shown', async () =>
 });
 
 test('names follow the Prometheus rules: counters alone end in _total, units are base units, each has a help text', async () => {
-  const metrics = createMetrics({ version: '1.2.3', tls: { versions: 'TLSv1.3', groups: 'X25519', ciphers: 'TLS_AES_128_GCM_SHA256' } });
+  const metrics = createMetrics({
+    version: '1.2.3',
+    tls: { versions: 'TLSv1.3', groups: 'X25519', ciphers: 'TLS_AES_128_GCM_SHA256', fips: 'false' },
+  });
   metrics.listener({ name: 'web', direction: 'inbound' });
 
   const { body } = await metrics.render();
@@ -68,6 +71,14 @@ test('names follow the Prometheus rules: counters alone end in _total, units are
     );
     assert.match(body, new RegExp(`^# HELP ${name} \\S.*[^.]$`, 'm'));
   }
+});
+
+test('no label has the name of one that Prometheus or Kubernetes gives to a target', async () => {
+  const labels = new Set((await createMetrics({ version: '1.2.3' }).describe()).flatMap((metric) => metric.labels));
+
+  assert.ok(labels.size > 15);
+  for (const taken of ['job', 'instance', 'cluster', 'namespace', 'pod', 'container', 'service', 'node', 'host'])
+    assert.ok(!labels.has(taken), taken);
 });
 
 test('every reason is there at 0 before it first happens', async () => {
@@ -92,6 +103,21 @@ test('label values are escaped', async () => {
   assert.ok(body.split('\n').every((line) => line === '' || line.startsWith('#') || /^[a-z0-9_]+(?:\{.*\})? \S+$/.test(line)));
 });
 
+test('of a rule that lists a thousand paths the label has the beginning, and no count is lost', async () => {
+  const metrics = createMetrics({ version: '1.2.3' });
+  const { denied } = metrics.listener({ name: 'web', direction: 'inbound' });
+  const beginning = `deny spiffe://example.org/** ${'/items/**,'.repeat(1000)}`;
+  denied.add(`${beginning}/one`);
+  denied.add(`${beginning}/other`);
+
+  const lines = (await metrics.render()).body.split('\n').filter((line) => line.includes('/items/'));
+
+  assert.deepEqual(
+    lines.map((line) => [line.length < 400, line.endsWith(' 2')]),
+    [[true, true]],
+  );
+});
+
 test('two applications in one process do not see one another', async () => {
   const [one, other] = [createMetrics({ version: '1' }), createMetrics({ version: '2' })];
   one.listener({ name: 'web', direction: 'inbound' });
@@ -103,13 +129,13 @@ test('two applications in one process do not see one another', async () => {
 test('readiness and dropped log lines are asked for at the scrape', async () => {
   let dropped = 0;
   const metrics = createMetrics({ version: '1.2.3', droppedLogLines: () => dropped });
-  metrics.setReadinessSource(() => [{ name: 'identity', ok: dropped > 0 }]);
-  assert.match((await metrics.render()).body, /^scute_ready\{check="identity"\} 0$/m);
+  metrics.setReadinessSource(() => [{ name: 'identity', ok: dropped > 0, blocks: true }]);
+  assert.match((await metrics.render()).body, /^scute_ready\{check="identity",blocks="true"\} 0$/m);
 
   dropped = 5;
 
   const { body } = await metrics.render();
-  assert.match(body, /^scute_ready\{check="identity"\} 1$/m);
+  assert.match(body, /^scute_ready\{check="identity",blocks="true"\} 1$/m);
   assert.match(body, /^scute_log_dropped_total 5$/m);
 });
 

@@ -3,7 +3,8 @@ import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { DENY_REASONS, POLICY_REASONS, type DenyReason, type PolicyReason } from '../policy/verdict.ts';
 import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from './records.ts';
 import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason, StatusRefusal } from './records.ts';
-import { Durations, registerDurations, type DurationSeries } from './durations.ts';
+import { registerCertificateMetrics } from './certificate-metrics.ts';
+import { CONNECTION_SECONDS, Durations, registerDurations, REQUEST_SECONDS, type DurationSeries } from './durations.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
 import { registerFederationMetrics, type FederationMetrics } from './federation-metrics.ts';
 import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';
@@ -11,7 +12,7 @@ import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';
 export interface MetricsOptions {
   readonly version: string;
   /** How TLS is set up: facts of the build, shown as labels of one series that is always 1. */
-  readonly tls?: { readonly versions: string; readonly groups: string; readonly ciphers: string } | undefined;
+  readonly tls?: { readonly versions: string; readonly groups: string; readonly ciphers: string; readonly fips: string } | undefined;
   /** Read at each scrape. */
   readonly droppedLogLines?: (() => number) | undefined;
 }
@@ -40,8 +41,12 @@ export interface ListenerMetrics {
   readonly audited: Readonly<Record<'connection' | 'request', Record<PolicyReason, number>>>;
   /** What of the policy is in audit: how much of it. */
   inAudit: number;
+  /** Which changes open connections outlive although they should not: how many. */
+  unsafeKeeps: number;
   readonly handshakeDurations: Durations;
   readonly requestDurations: Durations;
+  /** Of those that were admitted. */
+  readonly connectionDurations: Durations;
 }
 
 /** By status and result in one number. A status is one of 500, so this stays small whatever an application answers. */
@@ -73,6 +78,8 @@ export interface Tally {
 export interface ReadinessSeries {
   readonly name: string;
   readonly ok: boolean;
+  /** False: only told, whoever is ready stays so. */
+  readonly blocks: boolean;
 }
 
 /** Descriptors of one use. */
@@ -82,6 +89,14 @@ export interface FileSeries {
   /** Nobody else takes these. */
   readonly kept: number;
   readonly most: number;
+}
+
+/** What is told, without its values. */
+export interface MetricDescription {
+  readonly name: string;
+  readonly type: string;
+  readonly help: string;
+  readonly labels: readonly string[];
 }
 
 /** The metrics of one application, in a registry of their own. Written through `Events`, read through `render`. */
@@ -107,6 +122,8 @@ export interface Metrics {
   setPolicyFilesSource(files: () => readonly PolicyFileSeries[]): void;
   /** Both are asked at each scrape: descriptors by their use, and bytes that are kept of connections that wait, by direction. */
   setWaitingSource(files: () => readonly FileSeries[], keptBytes: () => Readonly<Record<string, number>>): void;
+  /** All that there is, also what has no series yet: documents, rules and dashboards are held against it. */
+  describe(): Promise<readonly MetricDescription[]>;
   /** The Prometheus text format. */
   render(): Promise<{ readonly contentType: string; readonly body: string }>;
 }
@@ -125,12 +142,16 @@ const DRAIN_REASONS = [
   'revoked',
   'policy',
   'identity_withdrawn',
-  'svid_expired',
+  'peer_svid_expired',
+  'own_svid_expired',
+  'drain_requested',
   'shutdown',
 ] as const;
 const LISTENER = ['direction', 'listener'] as const;
 /** More series than this for one set of names would be a burden for whoever stores them. */
 const MAX_TALLY_NAMES = 500;
+/** A rule may list a thousand paths. Those that begin alike for so long are counted together. */
+const MAX_RULE_LABEL = 256;
 
 export function createMetrics(options: MetricsOptions): Metrics {
   const registry = new Registry();
@@ -180,12 +201,12 @@ export function createMetrics(options: MetricsOptions): Metrics {
     for (const reason of reasons) add({ ...labels, reason }, counts[reason] ?? 0);
   };
 
-  gauge('build_info', 'What is running; always 1', ['version', 'node', 'openssl']).set(
-    { version: options.version, node: process.versions.node, openssl: process.versions.openssl },
+  gauge('build_info', 'What is running; always 1', ['version', 'nodejs', 'openssl']).set(
+    { version: options.version, nodejs: process.versions.node, openssl: process.versions.openssl },
     1,
   );
   if (options.tls !== undefined)
-    gauge('tls_info', 'How TLS is set up; always 1', ['versions', 'groups', 'ciphers']).set({ ...options.tls }, 1);
+    gauge('tls_info', 'How TLS is set up; always 1', ['versions', 'groups', 'ciphers', 'fips']).set({ ...options.tls }, 1);
 
   // `peer` says which side, as linkerd does: src is who connected to us, dst whom we connected to. Connections are counted by src.
   const tcp = [...LISTENER, 'peer'];
@@ -224,6 +245,15 @@ export function createMetrics(options: MetricsOptions): Metrics {
       add({ ...labels, peer: 'src' }, m.counters.downstreamWrittenBytes);
       add({ ...labels, peer: 'dst' }, m.counters.upstreamWrittenBytes);
     }),
+  );
+  const durationsOf = (pick: (metrics: ListenerMetrics) => Durations) => (): DurationSeries[] =>
+    [...listeners.values()].map((m) => ({ labels: { direction: m.listener.direction, listener: m.listener.name }, durations: pick(m) }));
+  registerDurations(
+    registry,
+    'scute_tcp_connection_duration_seconds',
+    'Time from accepting a connection that was admitted to its end',
+    LISTENER,
+    durationsOf((m) => m.connectionDurations),
   );
   gauge(
     'tcp_waiting_connections',
@@ -273,12 +303,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
       byReason(m.handshakes, DENY_REASONS, { ...labels, result: 'error' }, add);
     }),
   );
-  const durationsOf = (pick: (metrics: ListenerMetrics) => Durations) => (): DurationSeries[] =>
-    [...listeners.values()].map((m) => ({ labels: { direction: m.listener.direction, listener: m.listener.name }, durations: pick(m) }));
   registerDurations(
     registry,
     'scute_tls_handshake_duration_seconds',
     'Time from the first byte to the verdict of authentication',
+    LISTENER,
     durationsOf((m) => m.handshakeDurations),
   );
   counter(
@@ -286,9 +315,12 @@ export function createMetrics(options: MetricsOptions): Metrics {
     'Verdicts on authenticated peers; rule is the one that decided, empty if none did',
     [...LISTENER, 'decision', 'mode', 'rule'],
     each((m, labels, add) => {
-      for (const [rule, count] of m.denied.entries()) add({ ...labels, decision: 'deny', mode: 'enforce', rule }, count);
-      for (const [rule, count] of m.allowed.entries()) add({ ...labels, decision: 'allow', mode: 'enforce', rule }, count);
-      for (const [rule, count] of m.allowedInAudit.entries()) add({ ...labels, decision: 'allow', mode: 'audit', rule }, count);
+      const of = (tally: Tally, decision: 'allow' | 'deny', mode: 'enforce' | 'audit'): void => {
+        for (const [rule, count] of tally.entries()) add({ ...labels, decision, mode, rule: rule.slice(0, MAX_RULE_LABEL) }, count);
+      };
+      of(m.denied, 'deny', 'enforce');
+      of(m.allowed, 'allow', 'enforce');
+      of(m.allowedInAudit, 'allow', 'audit');
     }),
   );
   counter(
@@ -304,6 +336,12 @@ export function createMetrics(options: MetricsOptions): Metrics {
     'How much of the policy of that listener is in audit: 0 if all of it is enforced',
     LISTENER,
     each((m, labels, add) => add(labels, m.inAudit)),
+  );
+  gauge(
+    'unsafe_keeps',
+    'Of how many changes it is said that open connections of that listener outlive them: unsafeKeep',
+    LISTENER,
+    each((m, labels, add) => add(labels, m.unsafeKeeps)),
   );
   counter(
     'http_requests_total',
@@ -329,23 +367,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
     registry,
     'scute_http_request_duration_seconds',
     'Time from the whole head of a request to the last byte of its response',
+    LISTENER,
     durationsOf((m) => m.requestDurations),
   );
 
-  const expiration = gauge('x509_svid_expiration_timestamp_seconds', 'When each SVID of ours expires', [
-    'spiffe_id',
-    'hint',
-    'issuer_key_id',
-  ]);
-  const notBefore = gauge('x509_svid_not_before_timestamp_seconds', 'When each SVID of ours begins', [
-    'spiffe_id',
-    'hint',
-    'issuer_key_id',
-  ]);
-  const authorityExpiration = gauge('x509_authority_expiration_timestamp_seconds', 'When each authority expires', [
-    'trust_domain',
-    'subject_key_id',
-  ]);
+  const setCertificates = registerCertificateMetrics((name, help, labelNames, collect) => void gauge(name, help, labelNames, collect));
   const generation = gauge('identity_generation', 'The number of the identity snapshot in force; 0 before the first');
   const identityUpdates = { ok: createTally(['ok', 'no_identity']), rejected: createTally([]) };
   counter('x509_svid_updates_total', 'Answers of the Workload API: taken, or rejected as unusable', ['result', 'reason'], (add) => {
@@ -390,9 +416,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
     'listener',
   ]);
   let readiness = noChecks;
-  gauge('ready', '1 for each readiness check that holds', ['check'], (add) => {
-    for (const check of readiness()) add({ check: check.name }, check.ok ? 1 : 0);
+  gauge('ready', '1 for each readiness check that holds; blocks is false if it only warns', ['check', 'blocks'], (add) => {
+    for (const { name, ok, blocks } of readiness()) add({ check: name, blocks: String(blocks) }, ok ? 1 : 0);
   });
+  gauge('clock_timestamp_seconds', 'What time it is here: certificates are judged by this clock', [], (add) => add({}, Date.now() / 1000));
   counter('log_dropped_total', 'Log lines thrown away because standard output did not take them', [], (add) =>
     add({}, options.droppedLogLines?.() ?? 0),
   );
@@ -421,8 +448,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
         allowedInAudit: createTally([]),
         audited: { connection: zeroes(POLICY_REASONS), request: zeroes(POLICY_REASONS) },
         inAudit: 0,
+        unsafeKeeps: 0,
         handshakeDurations: new Durations(),
-        requestDurations: new Durations(),
+        requestDurations: new Durations(REQUEST_SECONDS),
+        connectionDurations: new Durations(CONNECTION_SECONDS),
       };
       listeners.set(key, made);
       return made;
@@ -439,25 +468,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     setIdentity(snapshot) {
       generation.set(snapshot.generation);
       lastUpdate.set(snapshot.receivedAtMs / 1000);
-      expiration.reset();
-      notBefore.reset();
-      authorityExpiration.reset();
-      // Backwards, so that of two SVIDs with the same labels the preferred one is shown.
-      for (const svid of snapshot.kind === 'held' ? snapshot.svids.toReversed() : []) {
-        const [leaf] = svid.chain;
-        if (leaf === undefined) continue;
-        const labels = { spiffe_id: svid.id, hint: svid.hint, issuer_key_id: leaf.authorityKeyId ?? '' };
-        expiration.set(labels, leaf.notAfterMs / 1000);
-        notBefore.set(labels, leaf.notBeforeMs / 1000);
-      }
-      for (const bundle of snapshot.bundles.values()) {
-        for (const authority of bundle.authorities) {
-          authorityExpiration.set(
-            { trust_domain: bundle.trustDomain, subject_key_id: authority.subjectKeyId ?? '' },
-            authority.notAfterMs / 1000,
-          );
-        }
-      }
+      setCertificates(snapshot);
     },
     setDenyListEntries: (entries) => denyListEntries.set(entries),
     setApplicationExposed: (listener, exposed) => applicationExposed.set({ listener: listener.name }, exposed ? 1 : 0),
@@ -470,6 +481,14 @@ export function createMetrics(options: MetricsOptions): Metrics {
     setWaitingSource(askFiles, askBytes) {
       files = askFiles;
       keptBytes = askBytes;
+    },
+    async describe() {
+      const known = new Map(registry.getMetricsAsArray().map((metric) => [metric.name, metric]));
+      return (await registry.getMetricsAsJSON()).map(({ name, type, help }) => {
+        const { labelNames } = known.get(name) as unknown as { readonly labelNames: readonly string[] };
+        // prom-client counts types in its declarations and names them in its answers.
+        return { name, type: String(type), help, labels: labelNames };
+      });
     },
     async render() {
       return { contentType: registry.contentType, body: await registry.metrics() };

@@ -1,6 +1,7 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { performance } from 'node:perf_hooks';
 import { Counter, Gauge, type Registry } from 'prom-client';
+import { eventLoopDelay } from './event-loop-delay.ts';
 
 /**
  * The usual `process_*` and a few `nodejs_*` series, read when scraped. prom-client's own default set is not used: its
@@ -52,12 +53,27 @@ export function registerProcessMetrics(registry: Registry): void {
     'Time in which the event loop waited',
     () => performance.eventLoopUtilization().idle / 1000,
   );
+  // Begins to count now, and not at the first scrape.
+  eventLoopDelay();
+  gauge(
+    'nodejs_eventloop_delay_p99_seconds',
+    'How long one of a hundred turns of the event loop took at least, in the last minute or two',
+    () => eventLoopDelay().p99,
+  );
+  gauge(
+    'nodejs_eventloop_delay_max_seconds',
+    'How long the longest turn of the event loop took, in the last minute or two',
+    () => eventLoopDelay().max,
+  );
   gauge('nodejs_eventloop_lag_seconds', 'How long a task waited for its turn during this scrape', measureLag);
 }
 
 /** NaN where the system does not say. */
 async function countOpenFiles(): Promise<number> {
   try {
+    // Since Linux 6.2 the size of the folder is their number: ten thousand names would each have to become a string.
+    const { size } = await stat('/proc/self/fd');
+    if (size > 0) return size;
     // One of them is this very listing.
     return (await readdir('/proc/self/fd')).length - 1;
   } catch {

@@ -19,7 +19,9 @@ export const CLOSE_REASONS = [
   'revoked',
   'policy',
   'identity_withdrawn',
-  'svid_expired', // http: the peer's or ours; ended between requests
+  'peer_svid_expired',
+  'own_svid_expired',
+  'drain_requested', // over the admin listener
   'waiting_limit', // it waited for a place for too long, or too much was kept of those that wait
   'denied', // inbound: never admitted
   'handshake_failed', // inbound: never authenticated

@@ -13,9 +13,9 @@ export interface OwnIdentity {
   readonly context: TlsContext;
 }
 
-/** Wall time at which what we present expires. */
+/** Wall time at which what we present expires, leaf or intermediate. */
 export function expiryOf({ svid }: OwnIdentity): number {
-  return svid.chain[0]?.notAfterMs ?? 0;
+  return Math.min(...svid.chain.map((certificate) => certificate.notAfterMs));
 }
 
 /** Why there is nothing to present. */

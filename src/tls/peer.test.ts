@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
-import { X509Certificate } from 'node:crypto';
+import { hash, X509Certificate } from 'node:crypto';
 import { test } from 'node:test';
 import { bundlesOf } from '../../test/support/bundles.ts';
-import { createTestAuthority, type TestAuthority, type TestCertificate } from '../../test/support/pki.ts';
-import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import { denyListOf } from '../../test/support/deny-file.ts';
+import { createTestAuthority, keyIdOf, type TestAuthority, type TestCertificate } from '../../test/support/pki.ts';
+import { bundleOf, heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
 import type { HeldIdentity } from '../identity/snapshot.ts';
 import type { PeerEvidence, SecureConnection } from '../transport/connection.ts';
-import { authenticateAgain, createPeerJudge, type PeerJudge } from './peer.ts';
+import { authenticateAgain, createPeerJudge, revocationBesides, type PeerJudge } from './peer.ts';
 
 const ID = 'spiffe://example.org/peer';
 const root = createTestAuthority();
@@ -266,5 +267,38 @@ test('what expired since a live peer was proven does not count, and nothing else
       // Its authority is gone. What had expired before the peer was proven, sent by it or trusted still, is no other.
       for (const trusted of [[stale], [other]]) assert.equal(again(trusted), 'expired');
     }
+  }
+});
+
+test('a peer whose authority, or trust domain, is gone is still revoked by a list of that authority and by the deny list', () => {
+  const old = createTestAuthority();
+  const intermediate = old.intermediate();
+  const leaf = intermediate.issue({ id: ID });
+  const judged = createPeerJudge().authenticate(evidence(undefined, leaf.chain), 'client', heldSnapshot([us], [old]), Date.now());
+  assert.ok(judged.ok);
+  const foreign = createTestAuthority({ trustDomain: 'partner.test' });
+  const keyId = (of: TestCertificate): string => keyIdOf(of.keys.publicKey).toString('hex');
+  const lists = [
+    [old.crl({ revoked: [intermediate.serial] }), {}],
+    [intermediate.crl({ revoked: [leaf.serial] }), {}],
+    [undefined, { ids: [ID] }],
+    [undefined, { certificates: [hash('sha256', leaf.der)] }],
+    [undefined, { serials: [`${intermediate.serial}@${keyId(old)}`] }],
+    [undefined, { serials: [`${leaf.serial}@${keyId(intermediate)}`] }],
+  ] as const;
+
+  for (const authority of [root, foreign]) {
+    const withLists = (...crls: readonly Uint8Array[]): HeldIdentity => {
+      const bundle = bundleOf(authority, crls);
+      return { ...snapshot, generation: 2, bundles: new Map([[bundle.trustDomain, bundle]]) };
+    };
+    for (const [crl, entries] of lists) {
+      const later = withLists(...(crl === undefined ? [] : [crl]));
+      assert.equal(authenticateAgain(judged.value, later, Date.now()).ok, false);
+      const refused = revocationBesides(judged.value, later, Date.now(), denyListOf(entries));
+      assert.equal(refused?.problem, 'revoked', JSON.stringify(entries));
+    }
+    const harmless = withLists(old.crl({ revoked: ['77'] }), foreign.crl({ revoked: [leaf.serial, intermediate.serial] }));
+    assert.equal(revocationBesides(judged.value, harmless, Date.now(), denyListOf({ ids: [`${ID}s`] })), undefined);
   }
 });

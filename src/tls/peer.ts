@@ -5,6 +5,7 @@ import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
 import { parseCertificate, type Certificate } from '../spiffe/certificate.ts';
 import type { SecondJudge } from '../spiffe/path.ts';
 import { trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
+import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import {
   MAX_CHAIN_BYTES,
@@ -23,7 +24,7 @@ import { Remembered } from '../lib/remembered.ts';
  * What is kept of a peer for as long as it is connected or remembered: whatever else is read from certificates takes 15 times their own
  * bytes, and up to 90 if their issuer wants that.
  */
-interface Kept extends Pick<AuthenticatedPeer, 'id' | 'validUntilMs'> {
+interface Kept extends Pick<AuthenticatedPeer, 'id' | 'authority' | 'expiresAtMs' | 'validUntilMs'> {
   readonly leaf: Pick<Certificate, 'sha256' | 'serial' | 'authorityKeyId' | 'notAfterMs' | 'der'> & {
     readonly subjectName: Pick<Certificate['subjectName'], 'commonName'>;
   };
@@ -142,15 +143,13 @@ function secondJudge(objection: string | undefined): SecondJudge | undefined {
   return objection === undefined ? undefined : createPathRecheck(objection);
 }
 
-function keptOf({ id, validUntilMs, leaf, path }: AuthenticatedPeer): Kept {
+function keptOf({ id, leaf, path, authority, expiresAtMs, validUntilMs }: AuthenticatedPeer): Kept {
   const { sha256, serial, authorityKeyId, notAfterMs, der, subjectName } = leaf;
   const { commonName } = subjectName;
-  return Object.freeze({
-    id,
-    validUntilMs,
-    leaf: { sha256, serial, authorityKeyId, notAfterMs, der, subjectName: { commonName } },
-    issuers: path.slice(1).map((issuer) => issuer.sha256),
-  });
+  const kept = { sha256, serial, authorityKeyId, notAfterMs, der, subjectName: { commonName } };
+  const issuers = path.slice(1).map((issuer) => issuer.sha256);
+  // The authority is the snapshot's own, which all its peers share.
+  return Object.freeze({ id, leaf: kept, authority, issuers, expiresAtMs, validUntilMs });
 }
 
 function bytesOf(chainDer: readonly Uint8Array[]): number {
@@ -226,12 +225,37 @@ export function authenticateAgain(
   return unlessDenied(verifyAgain(proven, snapshot, nowMs), denyList);
 }
 
-function verifyAgain(
-  { authenticated, chainDer, objection }: ProvenPeer,
+/**
+ * Why a peer whose chain leads to no authority any more is revoked besides, by the lists of the snapshot or the deny list; undefined if it
+ * is not. Asked along the path to the authority with which it was proven.
+ */
+export function revocationBesides(
+  proven: ProvenPeer,
   snapshot: IdentitySnapshot,
   nowMs: number,
+  denyList: DenyList = EMPTY_DENY_LIST,
+): PeerRefusal | undefined {
+  const { id, authority } = proven.authenticated;
+  const domain = trustDomainOf(id);
+  const bundle = snapshot.bundles.get(domain) ?? bundleOfNobody(domain, snapshot);
+  const bundles = new Map([[domain, { ...bundle, authorities: [authority] }]]);
+  const again = unlessDenied(verifyAgain(proven, { bundles }, nowMs), denyList);
+  return !again.ok && again.error.problem === 'revoked' ? again.error : undefined;
+}
+
+/** Of a trust domain that is trusted no more. Each bundle has all lists of the message, as they bear on its own. */
+function bundleOfNobody(trustDomain: TrustDomain, { bundles }: IdentitySnapshot): TrustBundle {
+  const [any] = bundles.values();
+  const unmatchedCrls = any === undefined ? [] : [...any.crls, ...any.unmatchedCrls];
+  return { trustDomain, authorities: [], crls: [], unmatchedCrls, intermediates: [], notes: [] };
+}
+
+function verifyAgain(
+  { authenticated, chainDer, objection }: ProvenPeer,
+  { bundles }: Pick<IdentitySnapshot, 'bundles'>,
+  nowMs: number,
 ): Result<AuthenticatedPeer, PeerRefusal> {
-  return verifyPeer(chainDer, snapshot.bundles, nowMs, secondJudge(objection), Math.min(nowMs, authenticated.validUntilMs - 1));
+  return verifyPeer(chainDer, bundles, nowMs, secondJudge(objection), Math.min(nowMs, authenticated.validUntilMs - 1));
 }
 
 /** Twice what RFC 5280 4.1.2.2 allows a serial number. A stranger may send 100 KB of it. */

@@ -1,4 +1,4 @@
-import { constants } from 'node:crypto';
+import { constants, getFips } from 'node:crypto';
 import { lookup } from 'node:dns/promises';
 import { connect as netConnect, createServer, isIP, type Server, type Socket } from 'node:net';
 import {
@@ -484,6 +484,8 @@ export const TLS_CIPHERS = [
   'ECDHE-ECDSA-CHACHA20-POLY1305',
   'ECDHE-RSA-CHACHA20-POLY1305',
 ].join(':');
+/** Whether OpenSSL uses nothing but its FIPS provider. */
+export const TLS_FIPS = String(getFips() === 1);
 
 /** `127.0.0.1:8443` or `[::1]:8443`. */
 export function formatHostPort(host: string, port: number): string {

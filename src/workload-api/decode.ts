@@ -8,26 +8,27 @@ import { err, ok, type Result } from '../lib/result.ts';
 import type { Certificate } from '../spiffe/certificate.ts';
 import { parseCrl } from '../spiffe/crl.ts';
 import { parseSpiffeId, pathOf, trustDomainOf } from '../spiffe/spiffe-id.ts';
-import {
-  buildTrustBundle,
-  withIntermediates,
-  type AuthorityInDoubt,
-  type BundleProblem,
-  type TrustBundle,
-} from '../spiffe/trust-bundle.ts';
+import { PEER_PROBLEMS } from '../spiffe/peer-problems.ts';
+import { buildTrustBundle, withIntermediates, type AuthorityInDoubt, type TrustBundle } from '../spiffe/trust-bundle.ts';
 import { parseTrustDomain, type TrustDomain } from '../spiffe/trust-domain.ts';
-import { buildX509Svid, type SvidProblem, type X509Svid } from '../spiffe/x509-svid.ts';
+import { buildX509Svid, type X509Svid } from '../spiffe/x509-svid.ts';
 
 /** Why a message was refused as a whole. One closed set: the label of the metric and the log field. */
-export type UpdateProblemCode =
-  | 'undecodable' // not a message of the Workload API
-  | 'missing_field' // no SVID, or one without something that it must have
-  | 'bad_spiffe_id'
-  | 'bad_hint'
-  | 'bad_trust_domain' // a key of a bundle map
-  | 'conflicting_bundles'
-  | BundleProblem['code']
-  | SvidProblem['code'];
+export const UPDATE_PROBLEMS = [
+  'undecodable', // not a message of the Workload API
+  'missing_field', // no SVID, or one without something that it must have
+  'bad_spiffe_id',
+  'bad_hint',
+  'bad_trust_domain', // a key of a bundle map
+  'conflicting_bundles',
+  'bad_authority',
+  'bad_crl',
+  'bad_private_key',
+  'key_mismatch',
+  'wrong_spiffe_id',
+  ...PEER_PROBLEMS,
+] as const;
+export type UpdateProblemCode = (typeof UPDATE_PROBLEMS)[number];
 
 export interface UpdateProblem {
   readonly code: UpdateProblemCode;

@@ -98,7 +98,7 @@ test('the program closes and refuses who comes onto the list, keeps to it when t
   );
   assert.match(ready, /^readyz check passed$/m);
   assert.match(await get('metrics'), /^scute_deny_list_reloads_total\{result="failed"\} 2$/m);
-  assert.match(await get('metrics'), /^scute_ready\{check="revocations"\} 0$/m);
+  assert.match(await get('metrics'), /^scute_ready\{check="revocations",blocks="false"\} 0$/m);
 
   await replace(denyText({}));
   await scute.logged(({ message, ...line }) => message === 'deny list reloaded' && line['removed'] === 1);

@@ -40,7 +40,7 @@ test("when the peer's SVID expires, its next response is the last of the connect
   line.socket.write(GET);
 
   assert.deepEqual(await line.over(), { text: OK + LAST, error: undefined });
-  assert.equal((await sidecar.connection())['close_reason'], 'svid_expired');
+  assert.equal((await sidecar.connection())['close_reason'], 'peer_svid_expired');
 });
 
 test("a connection without a request ends soon after the peer's SVID, and one of another peer goes on", async (t) => {
@@ -55,7 +55,7 @@ test("a connection without a request ends soon after the peer's SVID, and one of
   clock.advance(HOUR_MS + 10_000);
 
   assert.deepEqual(await line.over(), { text: OK, error: undefined });
-  assert.equal(await sidecar.metric('scute_connections_drained_total', { reason: 'svid_expired' }), 1);
+  assert.equal(await sidecar.metric('scute_connections_drained_total', { reason: 'peer_svid_expired' }), 1);
   other.socket.write(GET);
   await eventually(() => assert.equal(other.text(), OK + OK));
 });

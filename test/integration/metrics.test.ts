@@ -15,7 +15,7 @@ test('metrics are served in the Prometheus text format, also to many who ask at 
   for (const { status, headers, body } of answers) {
     assert.equal(status, 200);
     assert.equal(headers['content-type'], 'text/plain; version=0.0.4; charset=utf-8');
-    assert.match(body, /^scute_build_info\{version="1\.2\.3",node="\d+\.\d+\.\d+",openssl="[^"]+"\} 1$/m);
+    assert.match(body, /^scute_build_info\{version="1\.2\.3",nodejs="\d+\.\d+\.\d+",openssl="[^"]+"\} 1$/m);
     assert.match(body, /^scute_tcp_open_total\{direction="inbound",listener="web",peer="src"\} 3$/m);
   }
 });

@@ -71,8 +71,8 @@ test('both listeners and the metric say the same', async (t) => {
 
   assert.equal((await ask(probes, '/readyz')).status, 503);
   assert.equal((await ask(admin, '/readyz')).status, 503);
-  assert.match((await ask(probes, '/metrics')).body, /^scute_ready\{check="identity"\} 0$/m);
-  assert.match((await ask(probes, '/metrics')).body, /^scute_ready\{check="not_stopping"\} 1$/m);
+  assert.match((await ask(probes, '/metrics')).body, /^scute_ready\{check="identity",blocks="true"\} 0$/m);
+  assert.match((await ask(probes, '/metrics')).body, /^scute_ready\{check="not_stopping",blocks="true"\} 1$/m);
 });
 
 async function statusAndBody(...[address, path]: Parameters<typeof ask>): Promise<readonly [number, string]> {

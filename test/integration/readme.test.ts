@@ -162,7 +162,7 @@ test('the admin listener answers what the documents name, and the commands for i
     assert.equal((await ask(admin, request.replace('GET ', ''))).status, 200, request);
   }
   const commands = ['API', 'The admin listener'].flatMap((heading) => below(OPERATIONS, heading).match(/^curl .*$/gm) ?? []);
-  assert.equal(commands.length, 5);
+  assert.equal(commands.length, 6);
   for (const command of commands) {
     const { code, stderr } = await runChild([
       'sh',

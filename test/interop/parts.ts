@@ -80,6 +80,8 @@ const PARTS = {
   buildah: { from: 'debian', program: 'buildah', aptPackage: 'buildah' },
   haproxy: { from: 'debian', program: 'haproxy', aptPackage: 'haproxy' },
   nginx: { from: 'debian', program: 'nginx', aptPackage: 'nginx' },
+  prometheus: { from: 'debian', program: 'prometheus', aptPackage: 'prometheus' },
+  promtool: { from: 'debian', program: 'promtool', aptPackage: 'prometheus' },
 } as const satisfies Record<string, Installed | OfSystem>;
 
 export type PartName = keyof typeof PARTS;

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import { HeldBook } from '../../src/admin/held-book.ts';
+import type { DrainSelection } from '../../src/admin/drain.ts';
 import type { HttpService } from '../../src/admin/http.ts';
 import type { StatusSource } from '../../src/admin/inventory.ts';
 import { PeerBook } from '../../src/admin/peer-book.ts';
@@ -38,6 +39,7 @@ export async function createAdminParts() {
   const events = createEvents({ logger: log.logger, metrics, clock });
   const readiness = createReadiness();
   const shutdowns: number[] = [];
+  const drains: DrainSelection[] = [];
   const status: StatusSource = {
     version: '1.2.3',
     startedAtMs: clock.now(),
@@ -62,6 +64,7 @@ export async function createAdminParts() {
     readiness,
     status,
     shutdowns,
+    drains,
     logLevel: (): LogLevel => log.level(),
     metricsServer: (config: AdminConfig = LOOPBACK) => createMetricsServer({ config, metrics, readiness, events }),
     adminServer: (config: AdminConfig = LOOPBACK, source: StatusSource = status) =>
@@ -74,6 +77,8 @@ export async function createAdminParts() {
         policies: () => [],
         log,
         events,
+        hasListener: (name) => name === 'in',
+        drain: (selection) => drains.push(selection),
         shutdown: () => void shutdowns.push(clock.now()),
       }),
   };

@@ -4,11 +4,11 @@ import { buildTrustBundle, type TrustBundle } from '../../src/spiffe/trust-bundl
 import { buildX509Svid, type X509Svid } from '../../src/spiffe/x509-svid.ts';
 import type { CertificateOptions, TestAuthority } from './pki.ts';
 
-/** The bundle of a test authority's trust domain. */
-export function bundleOf(authority: TestAuthority): TrustBundle {
+/** The bundle of a test authority's trust domain, with the revocation lists of the message. */
+export function bundleOf(authority: TestAuthority, crls: readonly Uint8Array[] = []): TrustBundle {
   const domain = parseTrustDomain(authority.trustDomain);
   if (!domain.ok) throw new Error(domain.error);
-  const bundle = buildTrustBundle(domain.value, authority.der);
+  const bundle = buildTrustBundle(domain.value, authority.der, crls);
   if (!bundle.ok) throw new Error(bundle.error.message);
   return bundle.value;
 }
@@ -30,6 +30,6 @@ export function heldSnapshot(
   authorities: readonly TestAuthority[] = [],
   generation = 1,
 ): HeldIdentity {
-  const bundles = new Map(authorities.map(bundleOf).map((bundle) => [bundle.trustDomain, bundle]));
+  const bundles = new Map(authorities.map((authority) => bundleOf(authority)).map((bundle) => [bundle.trustDomain, bundle]));
   return Object.freeze({ kind: 'held', generation, receivedAtMs: Date.now(), svids, bundles, endpointBundles: new Map() });
 }
