@@ -81,8 +81,10 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   sds: { ours: [...ADAPTER, 'gen', 'grpc'], outside: ['node:crypto', 'node:net', '@bufbuild/protobuf', '@grpc/grpc-js'] },
   federation: { ours: [...ADAPTER, 'tls'], outside: ['node:fs/promises', 'node:http'] },
   tls: { ours: ADAPTER, outside: ['node:crypto'] },
-  admin: { ours: ADAPTER, outside: ['node:crypto', 'node:fs/promises', 'node:http', 'node:net', 'node:os'] },
+  admin: { ours: ADAPTER, outside: ['node:crypto', 'node:fs/promises', 'node:http', 'node:net', 'node:os', 'node:path', 'esbuild'] },
   fleet: { ours: ['lib', 'config', 'telemetry', 'admin'], outside: ['node:http', 'node:https'] },
+  // Runs in browsers.
+  dashboard: { ours: ['admin'], outside: ['preact'] },
   forward: { ours: [...ADAPTER, 'tls'], outside: ['node:http', 'node:http2', 'node:stream', 'node:util', 'http-proxy'] },
   proxy: { ours: [...ADAPTER, 'tls', 'forward'], outside: [] },
   'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'sds', 'federation', 'admin', 'proxy'], outside: [] },
@@ -117,12 +119,14 @@ const NARROWED: readonly { readonly module: RegExp; readonly folder: string; rea
   { module: /^node:v[8m]$/, folder: 'transport', files: ['garbage.ts'] },
   { module: /^node:perf_hooks$/, folder: 'transport', files: ['peer-chains.ts'] },
   { module: /^node:https?$/, folder: 'fleet', files: ['prometheus.ts'] },
+  // What is shipped has neither.
+  { module: /^(?:node:path|esbuild)$/, folder: 'admin', files: ['dashboard-files.ts'] },
   // Its types stand beside it.
   { module: /^http-proxy\b/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
   { module: /^node:(?:http2?|stream|util)$/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
 ];
 
-const sources = globSync('src/**/*.ts', { cwd: root })
+const sources = globSync('src/**/*.{ts,tsx}', { cwd: root })
   .filter((file) => !file.endsWith('.test.ts'))
   .toSorted();
 
@@ -227,6 +231,19 @@ test('files, sockets and parsers stay in the few files of a folder that are for 
       )
       .map((specifier) => `${file} imports ${specifier}`),
   );
+  assert.deepEqual(wrong, []);
+});
+
+test('what runs in browsers has of the rest of Scute the types of the API alone', () => {
+  const wrong = sources
+    .filter((file) => placeOf(file) === 'dashboard')
+    .flatMap((file) =>
+      importsOf(file)
+        .filter((specifier) => specifier.startsWith('.'))
+        .map((specifier) => normalize(join(dirname(file), specifier)))
+        .filter((target) => !target.startsWith('src/dashboard/') && target !== 'src/admin/api-types.ts')
+        .map((target) => `${file} imports ${target}`),
+    );
   assert.deepEqual(wrong, []);
 });
 

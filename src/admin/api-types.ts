@@ -166,6 +166,27 @@ export interface Connection {
 
 export type ConnectionPage = Page<Connection>;
 
+/** An identity that has connections open, and all of them together. */
+export interface Peer {
+  readonly spiffeId: string;
+  readonly connections: number;
+  /** Of them: let in by audit alone. */
+  readonly audited: number;
+  /** The `id` of the certificate of its newest connection, and when that ends. */
+  readonly certificate: string;
+  readonly notAfter: Time;
+  /** Each once. */
+  readonly listeners: readonly ListenerName[];
+  /** The rules that let them in, each once; at most 20. */
+  readonly rules: readonly string[];
+  /** Of the oldest. */
+  readonly since: Time;
+  readonly bytesFromDownstream: number;
+  readonly bytesToDownstream: number;
+}
+
+export type PeerPage = Page<Peer>;
+
 export interface Listener extends ListenerName {
   /** Null until it is bound. */
   readonly address: string | null;
@@ -325,6 +346,24 @@ export interface Overview {
     readonly needRestart: readonly string[];
     readonly problems: readonly string[];
   } | null;
+}
+
+/** What a page may want to ask for anew. */
+export type StreamTopic =
+  | 'identity' // who we are: `overview`, `certificates`, `rotations`
+  | 'trust' // whom we trust, and what came of bundle endpoints: `trust-domains`
+  | 'readiness'
+  | 'peers' // connections came or went: `connections`, `peers`, `certificates` of peers
+  | 'traffic' // bytes: `listeners`, `connections`
+  | 'refusals'
+  | 'sds'
+  | 'configuration'; // it was read again, or is in force
+
+/** One event of `stream`: what changed since the one before; the first names every topic, and one that names none is a heartbeat. */
+export interface StreamEvent {
+  readonly now: Time;
+  /** By topic: a number that grows with each change. */
+  readonly revisions: Readonly<Partial<Record<StreamTopic, number>>>;
 }
 
 /** What there is under `/api/v1/`. */

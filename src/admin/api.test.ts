@@ -52,15 +52,18 @@ async function startMany() {
   const sessions = joinMany(peers);
   const rotated = [...sessions.slice(MANY / 3), ...sessions.slice(0, MANY / 3)];
   const monotonic = (): number => performance.now();
-  const routes = apiRoutes({
-    held,
-    peers,
-    status,
-    readiness,
-    clock: { now: () => clock.now(), monotonic },
-    connections: () => [{ listener: IN, sessions: rotated }],
-    sds: () => undefined,
-  });
+  const routes = apiRoutes(
+    {
+      held,
+      peers,
+      status,
+      readiness,
+      clock: { now: () => clock.now(), monotonic },
+      connections: () => [{ listener: IN, sessions: rotated }],
+      sds: () => undefined,
+    },
+    () => undefined,
+  );
   return async <T>(resource: string, search: Record<string, string> = {}): Promise<T> => {
     const answer = await routes[`/api/v1/${resource}`]?.GET?.({ search: new URLSearchParams(search), body: undefined });
     assert.ok(answer?.status === 200);
@@ -127,16 +130,19 @@ test('a page ends early when it took long, and the next one goes on', async () =
   const { held, peers, clock, status, readiness } = await createAdminParts();
   joinMany(peers);
   let atMs = 0;
-  const routes = apiRoutes({
-    held,
-    peers,
-    status,
-    readiness,
-    // Each look at the clock finds that a millisecond has passed.
-    clock: { now: () => clock.now(), monotonic: () => (atMs += 1) },
-    connections: () => [],
-    sds: () => undefined,
-  });
+  const routes = apiRoutes(
+    {
+      held,
+      peers,
+      status,
+      readiness,
+      // Each look at the clock finds that a millisecond has passed.
+      clock: { now: () => clock.now(), monotonic: () => (atMs += 1) },
+      connections: () => [],
+      sds: () => undefined,
+    },
+    () => undefined,
+  );
   const get = async (search: Record<string, string>): Promise<CertificatePage> => {
     const answer = await routes['/api/v1/certificates']?.GET?.({ search: new URLSearchParams(search), body: undefined });
     return JSON.parse(answer?.body ?? '') as CertificatePage;
@@ -166,7 +172,7 @@ test('whatever a peer has put into its certificate is text of bounded length, in
     { proven: undefined, leafDer: der, claimedId: requireSpiffeId('spiffe://example.org/x') },
     { reason: 'untrusted_chain', detail: hostile, rule: undefined },
   );
-  const routes = apiRoutes({ held, peers, status, readiness, clock, connections: () => [], sds: () => undefined });
+  const routes = apiRoutes({ held, peers, status, readiness, clock, connections: () => [], sds: () => undefined }, () => undefined);
 
   for (const resource of ['certificates', 'refusals']) {
     const answer = await routes[`/api/v1/${resource}`]?.GET?.({ search: new URLSearchParams(), body: undefined });

@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http';
 import { formatAddress } from '../config/units.ts';
 import { chooseSvid } from '../identity/snapshot.ts';
 import { trustDomainOf } from '../spiffe/spiffe-id.ts';
@@ -8,6 +9,7 @@ import { strangersWords } from '../telemetry/scrub.ts';
 import type { SdsOpenStream, SdsStreamStatus } from '../telemetry/sds-records.ts';
 import { certificates, peerIntermediates } from './api-certificates.ts';
 import { BadParameter, listOf, page } from './api-lists.ts';
+import { livePeers } from './api-peers.ts';
 import { rotations } from './api-rotations.ts';
 import type { ApiSource, LiveConnection } from './api-source.ts';
 import type * as api from './api-types.ts';
@@ -28,15 +30,17 @@ export const RESOURCES: Readonly<Record<string, string>> = {
   certificates: `${PAGED}, id, kind, spiffeId, trustDomain, expiringIn`,
   'trust-domains': PAGED,
   connections: `${PAGED}, spiffeId, listener`,
+  peers: `${PAGED}, search, listener`,
   listeners: '',
   readiness: '',
   refusals: PAGED,
   sds: PAGED,
   rotations: '',
+  stream: '',
 };
 
-/** The routes below `/api/v1/`: the inventory as JSON. Reading it changes nothing. */
-export function apiRoutes(source: ApiSource): Routes {
+/** The routes below `/api/v1/`: the inventory as JSON, and the stream of what changes of it. Reading it changes nothing. */
+export function apiRoutes(source: ApiSource, openStream: (response: ServerResponse) => void): Routes {
   const answers: Readonly<Record<string, (search: URLSearchParams) => unknown>> = {
     '': () =>
       ({ version: 1, resources: Object.fromEntries(Object.keys(RESOURCES).map((name) => [name, BASE + name])) }) satisfies api.Index,
@@ -44,25 +48,33 @@ export function apiRoutes(source: ApiSource): Routes {
     certificates: (search) => certificates(source, search),
     'trust-domains': (search) => trustDomains(source, search),
     connections: (search) => connections(source, search),
+    peers: (search) => livePeers(source, search),
     listeners: () => ({ items: source.status.listeners().map((status) => listener(source, status)) }) satisfies api.ListenerList,
     readiness: () => readiness(source),
     refusals: (search) => refusals(source, search),
     sds: (search) => sds(source, search),
     rotations: () => rotations(source),
   };
-  return Object.fromEntries(
-    Object.entries(answers).map(([name, answer]) => [BASE + name, { GET: (query: Query) => reply(answer, query, RESOURCES[name] ?? '') }]),
-  );
+  const stream: Reply = { status: 200, body: '', contentType: 'text/event-stream', stream: openStream };
+  return {
+    ...Object.fromEntries(
+      Object.entries(answers).map(([name, answer]) => [
+        BASE + name,
+        { GET: (query: Query) => reply(query, RESOURCES[name] ?? '', (search) => data(200, answer(search))) },
+      ]),
+    ),
+    [`${BASE}stream`]: { GET: (query) => reply(query, '', () => stream) },
+  };
 }
 
-function reply(answer: (search: URLSearchParams) => unknown, { search }: Query, allowed: string): Reply {
+function reply({ search }: Query, allowed: string, answer: (search: URLSearchParams) => Reply): Reply {
   try {
     const known = new Set(allowed.split(', '));
     for (const name of new Set(search.keys())) {
       if (!known.has(name)) throw new BadParameter(`there is no parameter ${JSON.stringify(name.slice(0, 64))} here`);
       if (search.getAll(name).length > 1) throw new BadParameter(`${name} may come once`);
     }
-    return data(200, answer(search));
+    return answer(search);
   } catch (thrown) {
     if (thrown instanceof BadParameter) return refuseInJson(400, 'bad_request', thrown.message);
     throw thrown;

@@ -16,6 +16,10 @@ export interface Reply {
   readonly contentType?: string | undefined;
   /** Set on what is refused: it is counted. */
   readonly refused?: { readonly reason: StatusRefusal; readonly detail: string } | undefined;
+  /** Beside, or instead of, those that every answer has. */
+  readonly headers?: Readonly<Record<string, string>> | undefined;
+  /** Instead of the body: an answer that goes on. It is handed over with its head sent, and belongs to nobody else until it is closed. */
+  readonly stream?: ((response: ServerResponse) => void) | undefined;
 }
 
 /** What a route may know of a request that was let through. */
@@ -41,6 +45,8 @@ export interface HttpServiceOptions {
   readonly routes: Routes;
   /** Beyond them the oldest goes. `MOST_CONNECTIONS` if left out. */
   readonly maxConnections?: number | undefined;
+  /** Of them, how many are kept for answers that go on, and may be no more. None if left out. */
+  readonly maxStreams?: number | undefined;
   /** A request was refused. */
   readonly refused?: (reason: StatusRefusal, detail: string) => void;
 }
@@ -50,6 +56,13 @@ const GUARDED = '/api/';
 
 /** More than these nobody needs, however many descriptors there are. */
 export const MOST_CONNECTIONS = 128;
+/** Pages that listen to what changes. */
+const MOST_STREAMS = 16;
+
+/** Of so many connections, how many may be answers that go on. */
+export function streamsAmong(maxConnections: number): number {
+  return Math.min(MOST_STREAMS, Math.floor(maxConnections / 8));
+}
 
 export interface HttpService extends Service {
   /** Open now. */
@@ -64,6 +77,7 @@ export class HttpListenError extends ScuteError {
   readonly code = 'ERR_HTTP_LISTEN';
 }
 
+const TOO_MANY_STREAMS = ['too_many_streams', 'as many pages listen as may: close one, or ask again later'] as const;
 const MAX_BODY_BYTES = 16_384;
 const MAX_HEADER_BYTES = 8192;
 const HEADERS_TIMEOUT_MS = 5000;
@@ -79,18 +93,36 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
   let bound: Address | undefined;
   let stopped: Promise<void> | undefined;
   const open = new Set<Socket>();
+  const streams = new Set<ServerResponse>();
+  const maxStreams = options.maxStreams ?? 0;
 
   const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const { socket } = request;
+    // Nothing comes after an answer that goes on.
+    if ([...streams].some((stream) => stream.req.socket === socket)) {
+      socket.destroy();
+      return;
+    }
     if (stopped !== undefined) response.setHeader('connection', 'close');
-    const reply = await answer(request, response, options.routes, allowedHosts).catch((): Reply => plain(500, 'internal error'));
+    const asked = await answer(request, response, options.routes, allowedHosts).catch((): Reply => plain(500, 'internal error'));
+    const reply = asked.stream !== undefined && streams.size >= maxStreams ? refuseInJson(503, ...TOO_MANY_STREAMS) : asked;
     if (reply.refused !== undefined) options.refused?.(reply.refused.reason, reply.refused.detail);
-    send(request, response, reply);
+    if (reply.stream === undefined || request.method === 'HEAD' || stopped !== undefined || response.destroyed) {
+      send(request, response, reply);
+      return;
+    }
+    // From here on it counts among the streams: it can neither push a probe out, nor be pushed out by one.
+    open.delete(socket);
+    streams.add(response);
+    response.once('close', () => streams.delete(response));
+    response.writeHead(reply.status, { ...headersOf(reply), connection: 'close' });
+    reply.stream(response);
   };
 
   return {
     name: options.name,
     address: () => bound,
-    connections: () => open.size,
+    connections: () => open.size + streams.size,
     async start(signal) {
       signal.throwIfAborted();
       const { listen } = options.socket;
@@ -105,7 +137,7 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
       });
       server.setTimeout(IDLE_TIMEOUT_MS);
       server.on('request', (request, response) => void handle(request, response));
-      keepNewest(server, open, options.maxConnections ?? MOST_CONNECTIONS);
+      keepNewest(server, open, (options.maxConnections ?? MOST_CONNECTIONS) - maxStreams);
       try {
         if (listen.kind === 'unix') {
           unixSocket = await prepareUnixSocket(listen.path, { mode: options.socket.socketMode, gid: options.socket.socketGid });
@@ -127,6 +159,11 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
     },
     stop(deadline) {
       stopped ??= server === undefined ? Promise.resolve() : closeServer(server, unixSocket, deadline);
+      // They would go on for ever. Who does not read is not waited for.
+      for (const stream of streams) {
+        if (stream.writableNeedDrain) stream.destroy();
+        else stream.end();
+      }
       return stopped;
     },
   };
@@ -232,16 +269,20 @@ export function refuseInJson(status: number, reason: StatusRefusal, detail: stri
 
 function send(request: IncomingMessage, response: ServerResponse, reply: Reply): void {
   if (response.destroyed) return;
-  response.writeHead(reply.status, {
+  response.writeHead(reply.status, { ...headersOf(reply), 'content-length': Buffer.byteLength(reply.body) });
+  response.end(request.method === 'HEAD' ? undefined : reply.body);
+}
+
+function headersOf(reply: Reply): Record<string, string> {
+  return {
     'content-type': reply.contentType ?? 'text/plain; charset=utf-8',
-    'content-length': Buffer.byteLength(reply.body),
     'cache-control': 'no-store',
     'x-content-type-options': 'nosniff',
     'cross-origin-resource-policy': 'same-origin',
     // What is asked for here is data: should a browser show it, it runs nothing and stands in no frame.
     'content-security-policy': "default-src 'none'; frame-ancestors 'none'",
-  });
-  response.end(request.method === 'HEAD' ? undefined : reply.body);
+    ...reply.headers,
+  };
 }
 
 export function plain(status: number, text: string): Reply {

@@ -1,12 +1,15 @@
 import { LOG_LEVELS, type AdminConfig, type LogLevel, type MetricsConfig } from '../config/config.ts';
 import { formatAddress, isLocal } from '../config/units.ts';
+import type { Clock } from '../lib/clock.ts';
 import type { Events } from '../telemetry/events.ts';
 import type { Log } from '../telemetry/logger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { apiRoutes } from './api.ts';
 import type { ApiSource } from './api-source.ts';
+import { createDashboardRoutes } from './dashboard.ts';
 import { answerDrain, type DrainSelection } from './drain.ts';
-import { createHttpService, json, plain, type HttpService, type Reply, type Routes } from './http.ts';
+import { EventStreams, type Looks } from './event-streams.ts';
+import { createHttpService, json, MOST_CONNECTIONS, plain, streamsAmong, type HttpService, type Reply, type Routes } from './http.ts';
 import { buildConfigDump, type StatusSource } from './inventory.ts';
 import { buildPolicyPage, MOST_LISTED, type PolicyStatus } from './policy-page.ts';
 import { formatReadiness, formatReadinessVerbose, type Readiness } from './readiness.ts';
@@ -24,7 +27,7 @@ export interface AdminServerOptions {
   readonly metrics: Metrics;
   readonly readiness: Readiness;
   readonly status: StatusSource;
-  readonly inventory: Pick<ApiSource, 'held' | 'peers' | 'clock' | 'connections' | 'sds'>;
+  readonly inventory: Pick<ApiSource, 'held' | 'peers' | 'connections' | 'sds'> & { readonly clock: Clock };
   /** Of each listener. */
   readonly policies: () => readonly PolicyStatus[];
   readonly log: Pick<Log, 'level' | 'setLevel'>;
@@ -53,15 +56,18 @@ export function createMetricsServer({ config, metrics, readiness, events, maxCon
 export function createAdminServer(options: AdminServerOptions): HttpService {
   const { listen } = options.config;
   if (!isLocal(listen)) throw new Error(`the admin API may not listen on ${formatAddress(listen)}: only on a Unix socket or loopback`);
+  const streams = new EventStreams({ clock: options.inventory.clock, look: () => look(options) });
   return createHttpService({
     name: 'admin',
     socket: options.config,
     allowedHosts: options.config.allowedHosts,
     maxConnections: options.maxConnections,
+    maxStreams: streamsAmong(options.maxConnections ?? MOST_CONNECTIONS),
     refused: (reason, detail) => options.events.statusRequestRefused('admin', reason, detail),
     routes: {
       ...probeRoutes(options.metrics, options.readiness),
-      ...apiRoutes({ ...options.inventory, status: options.status, readiness: options.readiness }),
+      ...createDashboardRoutes(),
+      ...apiRoutes({ ...options.inventory, status: options.status, readiness: options.readiness }, (response) => streams.open(response)),
       '/config_dump': { GET: () => dump(options.status) },
       '/policy': { GET: ({ search }) => policyPage(options.policies(), search, options.status.now()) },
       '/shutdown': {
@@ -108,6 +114,27 @@ function probeRoutes(metrics: Metrics, readiness: Readiness): Routes {
         return { status: report.ready ? 200 : 503, body: search.has('verbose') ? formatReadinessVerbose(report) : formatReadiness(report) };
       },
     },
+  };
+}
+
+/** What the streams of changes compare: counts and times, not what is behind them. */
+function look({ status, inventory, readiness, metrics }: AdminServerOptions): Looks {
+  const snapshot = status.identity();
+  const counters = status.listeners().map(({ counters }) => counters);
+  const sum = (count: (of: (typeof counters)[number]) => number): number => counters.reduce((total, each) => total + count(each), 0);
+  const { streams, sent, accepted, rejected, removed, missing } = metrics.sds;
+  return {
+    identity: `${snapshot?.kind} ${snapshot?.generation}`,
+    trust: JSON.stringify([
+      snapshot?.generation,
+      (status.federation?.() ?? []).map(({ sequence, lastSuccessMs, problem }) => [String(sequence), lastSuccessMs, problem?.reason]),
+    ]),
+    readiness: JSON.stringify(readiness.evaluate()),
+    peers: JSON.stringify(counters.map(({ opened, open, waiting, handshaking }) => [opened, open, waiting, handshaking])),
+    traffic: String(sum((of) => of.downstreamReadBytes + of.downstreamWrittenBytes + of.upstreamReadBytes + of.upstreamWrittenBytes)),
+    refusals: String(inventory.peers.counts.refusals),
+    sds: JSON.stringify([streams, sent, accepted, rejected, removed, missing]),
+    configuration: String(status.lastReload()?.atMs),
   };
 }
 

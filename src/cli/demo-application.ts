@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { createServer, type IncomingMessage } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
 export interface DemoApplication {
@@ -11,11 +11,18 @@ export interface DemoApplication {
 /** The field that has the caller's SPIFFE ID. */
 export const CALLER_HEADER = 'X-Spiffe-Id';
 
+/** A line a second, until somebody has enough. */
+export const TICKS = '/ticks';
+const TICK_MS = 1000;
+
 /** A plain HTTP application that knows nothing of TLS: it says hello to whom a field of the request names, and what it sees. */
 export async function startDemoApplication(): Promise<DemoApplication> {
   const server = createServer((request, response) => {
     request.on('error', () => {});
-    request.resume().on('end', () => response.end(describe(request)));
+    request.resume().on('end', () => {
+      if (request.url === TICKS) tick(response);
+      else response.end(describe(request));
+    });
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -29,6 +36,17 @@ export async function startDemoApplication(): Promise<DemoApplication> {
       await closed;
     },
   };
+}
+
+function tick(response: ServerResponse): void {
+  response.on('error', () => {});
+  const timer = setInterval(() => {
+    // Who does not read is told nothing meanwhile.
+    if (!response.writableNeedDrain) response.write(`The time is ${new Date().toISOString()}.\n`);
+  }, TICK_MS);
+  response.once('close', () => clearInterval(timer));
+  response.writeHead(200, { 'content-type': 'text/plain' });
+  response.flushHeaders();
 }
 
 function describe(request: IncomingMessage): string {

@@ -1,5 +1,6 @@
 import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { get } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type App, type AppDeps, createApp } from '../app.ts';
@@ -10,7 +11,7 @@ import { devConfigSchema } from '../devdomain/config.ts';
 import { createDevDomain } from '../devdomain/dev-domain.ts';
 import { systemClock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
-import { CALLER_HEADER, startDemoApplication } from './demo-application.ts';
+import { CALLER_HEADER, startDemoApplication, TICKS } from './demo-application.ts';
 import { aborted } from './dev.ts';
 import { EXIT_FAILED, EXIT_OK, type CommandEnvironment } from './environment.ts';
 import { VERSION } from './version.ts';
@@ -22,11 +23,16 @@ const STOP_WITHIN_MS = 2000;
 const APP = 'spiffe://example.org/app';
 const FRONTEND = 'spiffe://example.org/frontend';
 const STRANGER = 'spiffe://example.org/stranger';
+const REPORTS = 'spiffe://example.org/reports';
+const PARTNER = 'spiffe://partner.example/checkout';
+/** Of what callers do by themselves, so that there is something to see. */
+const CALL_AGAIN_MS = 1000;
+const STRANGER_EVERY_MS = 10_000;
 
 /**
- * `scute demo`: a trust domain, a plain application, a sidecar before it, one for a caller that it admits and one for a caller
- * that it does not, in one process and on loopback only. Prints commands to try, and serves until `signal` aborts.
- * Resolves to the exit code. Leaves no file behind.
+ * `scute demo`: two trust domains, a plain application, a sidecar before it, and sidecars of callers: one that it admits, one of the other
+ * trust domain, one that only audit admits, and one that it refuses. All in one process and on loopback only. Prints the address of the
+ * dashboard and commands to try, and serves until `signal` aborts. Resolves to the exit code. Leaves no file behind.
  */
 export async function runDemo(environment: CommandEnvironment, signal: AbortSignal): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'scute-demo-'));
@@ -89,10 +95,23 @@ interface DemoAddresses {
 
 /** What was started is stopped by `stack`, in reverse. */
 async function startAllParts(folder: string, stack: AsyncDisposableStack, log: DemoLog, signal: AbortSignal): Promise<DemoAddresses> {
-  const workload = (id: string) => ({ socket: join(folder, `${id.replace(/^.*\//, '')}.sock`), ids: [id] });
-  const workloads = [workload(APP), workload(FRONTEND), workload(STRANGER)];
+  const workload = (id: string) => ({ socket: join(folder, `${nameOf(id)}.sock`), ids: [id] });
+  const trustDomain = (name: string, partner: string, ids: readonly string[]) => ({
+    name,
+    // The embedded trust domain dates them a minute back: at half of their life they are rotated.
+    svidLife: '2m',
+    rotateEvery: '30s',
+    intermediates: 1,
+    federatesWith: [partner],
+    workloads: ids.map(workload),
+  });
   const domain = createDevDomain(
-    devConfigSchema.parse({ trustDomains: [{ name: 'example.org', svidLife: '10m', rotateEvery: '1m', workloads }] }),
+    devConfigSchema.parse({
+      trustDomains: [
+        trustDomain('example.org', 'partner.example', [APP, FRONTEND, STRANGER, REPORTS]),
+        trustDomain('partner.example', 'example.org', [PARTNER]),
+      ],
+    }),
     {
       clock: systemClock,
       onFailure: (failure) => log.complain(`rotation failed: ${messageOf(failure)}\n`),
@@ -116,26 +135,55 @@ async function startAllParts(folder: string, stack: AsyncDisposableStack, log: D
         name: 'app',
         listen: '127.0.0.1:0',
         to: application.address,
-        allow: [FRONTEND],
+        allow: [FRONTEND, PARTNER, { peer: REPORTS, mode: 'audit' }],
         protocol: 'http',
         http: { spiffeIdHeader: CALLER_HEADER },
       },
     ],
     metrics: { listen: '127.0.0.1:0' },
-    admin: { listen: `unix://${join(folder, 'admin.sock')}` },
+    admin: { listen: '127.0.0.1:0' },
   });
   const inbound = app.address('app');
   const outbound = { listen: '127.0.0.1:0', to: inbound, expect: [APP], protocol: 'http' };
-  const frontend = await startSidecar('frontend', 'error', { outbound: [{ name: 'to-app', ...outbound }] });
-  const stranger = await startSidecar('stranger', 'error', { outbound: [{ name: 'to-app', ...outbound }] });
-  for (const sidecar of [app, frontend, stranger]) await sidecar.ready(signal);
+  const startCaller = (id: string): Promise<Sidecar> => startSidecar(nameOf(id), 'error', { outbound: [{ name: 'to-app', ...outbound }] });
+  const frontend = await startCaller(FRONTEND);
+  const stranger = await startCaller(STRANGER);
+  const others = [await startCaller(REPORTS), await startCaller(PARTNER)];
+  for (const sidecar of [app, frontend, stranger, ...others]) await sidecar.ready(signal);
+  for (const sidecar of [frontend, ...others]) stack.defer(keepCalling(`http://${sidecar.address('to-app')}${TICKS}`, CALL_AGAIN_MS));
+  stack.defer(keepCalling(`http://${stranger.address('to-app')}/orders`, STRANGER_EVERY_MS));
   return {
     application: application.address,
     inbound,
     metrics: app.address('metrics'),
-    admin: join(folder, 'admin.sock'),
+    admin: app.address('admin'),
     frontend: frontend.address('to-app'),
     stranger: stranger.address('to-app'),
+  };
+}
+
+function nameOf(id: string): string {
+  return id.replace(/^.*\//, '');
+}
+
+/** Asks, reads what comes for as long as it comes, and asks again after `pauseMs`. Returns the way to stop. */
+function keepCalling(url: string, pauseMs: number): () => Promise<void> {
+  const stop = new AbortController();
+  const { signal } = stop;
+  const call = async (): Promise<void> => {
+    while (!signal.aborted) {
+      await new Promise<void>((resolve) => {
+        get(url, { agent: false, signal }, (response) => response.on('error', () => {}).resume())
+          .on('error', () => {})
+          .once('close', resolve);
+      });
+      await systemClock.sleep(pauseMs, signal);
+    }
+  };
+  const calling = call();
+  return () => {
+    stop.abort();
+    return calling;
   };
 }
 
@@ -177,9 +225,12 @@ async function createSidecar(
 /** One command a line, to be pasted; what each shows is in the comment before it. */
 function instructions({ application, inbound, metrics, admin, frontend, stranger }: DemoAddresses): string {
   return `
-A plain HTTP application listens on ${application}. Before it, a Scute sidecar accepts HTTP over mTLS on ${inbound} and
-admits ${FRONTEND} alone. Two callers have sidecars of their own. Identities come from an embedded trust domain
-that is never for production, and rotate each minute. Try, in another terminal:
+Dashboard: http://${admin}/
+
+A plain HTTP application listens on ${application}. Before it, a Scute sidecar accepts HTTP over mTLS on ${inbound}. It admits
+${FRONTEND} and, of a federated trust domain, ${PARTNER}. ${REPORTS} is
+admitted by audit alone, and ${STRANGER} is refused. Each has a sidecar, and calls. Identities come from an
+embedded trust domain that is never for production, and rotate each half minute. Try, in another terminal:
 
 # Allowed: this caller's sidecar presents ${FRONTEND}, which is on the allow list. The application reads it in a header.
 curl http://${frontend}/hello
@@ -192,7 +243,7 @@ curl http://${metrics}/metrics
 # Its status, check by check.
 curl 'http://${metrics}/readyz?verbose'
 # Its configuration, identity and listeners, without secrets.
-curl --unix-socket ${admin} http://localhost/config_dump
+curl http://${admin}/config_dump
 
 READY. Ctrl-C ends everything and removes every file. The log of the sidecar before the application follows.
 

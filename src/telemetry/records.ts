@@ -71,6 +71,7 @@ export const STATUS_REFUSALS = [
   'not_found', // 404
   'bad_method', // 405
   'bad_body', // 413 or 415
+  'too_many_streams', // 503: as many pages listen as may
 ] as const;
 export type StatusRefusal = (typeof STATUS_REFUSALS)[number];
 

@@ -78,6 +78,22 @@ test('a sidecar loads no writer of certificates: the bundle has none, and the tr
   assert.match(stderr, /scute-dev\.cjs/);
 });
 
+test('the bundle serves the dashboard from beside it, and says so where that is missing', async () => {
+  const withAdmin = join(folder, 'admin.yaml');
+  await writeFile(withAdmin, `${CONFIG}admin: { listen: 127.0.0.1:0 }\n`);
+  for (const [program, status, content] of [
+    [join(whole, 'scute.js'), 200, /<div id="page">/],
+    [bundle, 503, /the dashboard is missing/],
+  ] as const) {
+    await using child = await startChild([program, 'run', '-c', withAdmin], { env });
+    const { text } = await child.line(/"listener":"admin"/);
+    const { address } = JSON.parse(text) as { readonly address: string };
+    const answer = await fetch(`http://${address}/`);
+    assert.equal(answer.status, status);
+    assert.match(await answer.text(), content);
+  }
+});
+
 test('the bundle refuses to start under options that open the inspector', async () => {
   const { code, stderr } = await runChild([bundle, 'version'], { env: { ...env, NODE_OPTIONS: '--inspect=127.0.0.1:0' } });
 

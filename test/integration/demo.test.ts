@@ -74,7 +74,7 @@ test(
 
     const lines = child.stdout().split('\r\n');
     const log = lines.findIndex((line) => line.includes('"listener"'));
-    assert.match(lines.find((line) => line !== '') ?? '', /^A plain HTTP application listens on/);
+    assert.match(lines.find((line) => line !== '') ?? '', /^Dashboard: http:\/\/127\.0\.0\.1:\d+\/$/);
     assert.ok(log > lines.findIndex((line) => line.startsWith('READY.')));
     assert.ok(!lines.some((line) => line.startsWith('{')), child.stdout());
   },

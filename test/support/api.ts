@@ -25,6 +25,7 @@ export const DEFINITIONS: Readonly<Record<string, string>> = {
   certificates: 'CertificatePage',
   'trust-domains': 'TrustDomainPage',
   connections: 'ConnectionPage',
+  peers: 'PeerPage',
   listeners: 'ListenerList',
   readiness: 'Readiness',
   refusals: 'RefusalPage',

@@ -1,7 +1,8 @@
 /** Bundles the program into `dist/scute.js`, and beside it what no sidecar needs. `npm run build` runs this. */
-import { chmod, mkdir, readFile, rm } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { build, type BuildOptions, type Plugin } from 'esbuild';
+import { dashboardFiles } from '../../src/admin/dashboard-files.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 
@@ -11,8 +12,9 @@ export interface Bundle {
 }
 
 /** Beside the bundle: the writer of certificates, which `scute dev` and `scute demo` alone load. It would be a quarter of what `scute run` parses. */
-const APART = 'scute-dev.cjs';
-const APART_SOURCE = join(root, 'src', 'devdomain', 'x509.ts');
+const WRITER = { source: join(root, 'src', 'devdomain', 'x509.ts'), beside: 'scute-dev.cjs' };
+/** And the dashboard as it goes to browsers, which is loaded when the first one asks. */
+const DASHBOARD = { source: join(root, 'src', 'admin', 'dashboard-files.ts'), beside: 'scute-dashboard.cjs' };
 
 /** Beside the bundle: the parser of policy files, for a thread of its own. */
 const WORKER = 'scute-policy.cjs';
@@ -35,14 +37,18 @@ const builtinsWhenNeeded: Plugin = {
   },
 };
 
-/** Makes an import of the source that stands apart a `require` of its own bundle, when the importing file runs. */
+/** Makes an import of a source that stands apart a `require` of its own bundle, when the importing file runs. */
 const withoutWhatIsApart: Plugin = {
   name: 'without-what-is-apart',
   setup(bundler) {
-    bundler.onResolve({ filter: /\/x509\.ts$/ }, ({ path, resolveDir }) =>
-      join(resolveDir, path) === APART_SOURCE ? { path, namespace: 'apart' } : undefined,
-    );
-    bundler.onLoad({ filter: /.*/, namespace: 'apart' }, () => ({ contents: `module.exports = require('./${APART}')`, loader: 'js' }));
+    bundler.onResolve({ filter: /\/(?:x509|dashboard-files)\.ts$/ }, ({ path, resolveDir }) => {
+      const apart = [WRITER, DASHBOARD].find(({ source }) => source === join(resolveDir, path));
+      return apart && { path: apart.beside, namespace: 'apart' };
+    });
+    bundler.onLoad({ filter: /.*/, namespace: 'apart' }, ({ path }) => ({
+      contents: `module.exports = require('./${path}')`,
+      loader: 'js',
+    }));
     bundler.onResolve({ filter: /.*/, namespace: 'apart' }, ({ path }) => ({ path, external: true }));
   },
 };
@@ -102,7 +108,9 @@ const COMMON = {
 export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Promise<Bundle> {
   await mkdir(dirname(outfile), { recursive: true });
   await rm(outfile, { force: true });
-  await build({ ...COMMON, entryPoints: [APART_SOURCE], outfile: join(dirname(outfile), APART), format: 'cjs' });
+  const page = JSON.stringify(await dashboardFiles());
+  await writeFile(join(dirname(outfile), DASHBOARD.beside), `exports.dashboardFiles = () => Promise.resolve(${page});\n`);
+  await build({ ...COMMON, entryPoints: [WRITER.source], outfile: join(dirname(outfile), WRITER.beside), format: 'cjs' });
   await build({ ...COMMON, entryPoints: [WORKER_SOURCE], outfile: join(dirname(outfile), WORKER), format: 'cjs', plugins: [oneLanguage] });
   await build({
     ...COMMON,

@@ -1,0 +1,46 @@
+import { join } from 'node:path';
+
+/** What a browser loads beside the page itself. */
+export interface DashboardFiles {
+  readonly script: string;
+  readonly style: string;
+}
+
+let made: Promise<DashboardFiles> | undefined;
+
+/**
+ * The dashboard as browsers take it, bundled from `src/dashboard` the first time. So it is when Scute runs from its sources;
+ * `npm run build` puts what this gives in the place of this file, and what is shipped bundles nothing. Rejects without esbuild.
+ */
+export function dashboardFiles(): Promise<DashboardFiles> {
+  made ??= bundle().catch((cause: unknown) => {
+    made = undefined;
+    throw cause;
+  });
+  return made;
+}
+
+async function bundle(): Promise<DashboardFiles> {
+  const { build, stop } = await import('esbuild');
+  const folder = join(import.meta.dirname, '..', 'dashboard');
+  try {
+    const { outputFiles } = await build({
+      entryPoints: { script: join(folder, 'main.tsx'), style: join(folder, 'style.css') },
+      outdir: folder,
+      write: false,
+      bundle: true,
+      minify: true,
+      format: 'esm',
+      target: ['chrome123', 'firefox120', 'safari17.5'],
+      jsx: 'automatic',
+      jsxImportSource: 'preact',
+      legalComments: 'eof',
+      logLevel: 'silent',
+    });
+    const text = (end: string): string => outputFiles.find(({ path }) => path.endsWith(end))?.text ?? '';
+    return { script: text('script.js'), style: text('style.css') };
+  } finally {
+    // A process of its own, which nobody needs any more.
+    await stop();
+  }
+}

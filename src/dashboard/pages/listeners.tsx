@@ -1,0 +1,82 @@
+import type { JSX } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import type { Listener } from '../../admin/api-types.ts';
+import { SpiffeId, Table, Tag } from '../parts.tsx';
+import { links } from '../routes.ts';
+import { bytes, number } from '../words.ts';
+
+export function ListenerTable({ items }: { readonly items: readonly Listener[] }): JSX.Element {
+  return (
+    <Table<Listener>
+      caption="Listeners"
+      items={items}
+      keyOf={({ direction, name }) => `${direction} ${name}`}
+      columns={[
+        {
+          title: 'name',
+          isTitle: true,
+          cell: ({ name, direction }) => (
+            <>
+              <a class="strong" href={links.connections(name)}>
+                {name}
+              </a>{' '}
+              <Tag>{direction}</Tag>
+            </>
+          ),
+        },
+        {
+          title: 'from → to',
+          cell: ({ address, to }) => (
+            <code>
+              {address ?? 'not bound'} → {to}
+            </code>
+          ),
+        },
+        { title: 'presents', cell: ({ presents }) => (presents === null ? <Tag tone="red">nothing</Tag> : <SpiffeId id={presents} />) },
+        {
+          title: 'open',
+          isNumber: true,
+          cell: ({ connections: { open, waiting } }) => (waiting === 0 ? number(open) : `${number(open)}, ${number(waiting)} waiting`),
+        },
+        { title: 'opened', isNumber: true, cell: ({ connections: { opened } }) => number(opened) },
+        { title: 'in', isNumber: true, cell: ({ bytes: { downstreamRead } }) => bytes(downstreamRead) },
+        { title: 'out', isNumber: true, cell: ({ bytes: { downstreamWritten } }) => bytes(downstreamWritten) },
+        { title: 'traffic, last minute', cell: (listener) => <Traffic of={listener} /> },
+      ]}
+    />
+  );
+}
+
+const POINTS = 30;
+const EVERY_MS = 2000;
+const [WIDTH, HEIGHT] = [120, 24];
+
+/** Bytes of the last minute, from when the page was opened. */
+function Traffic({ of }: { readonly of: Listener }): JSX.Element {
+  const total = of.bytes.downstreamRead + of.bytes.downstreamWritten;
+  const newest = useRef(total);
+  newest.current = total;
+  const [points, setPoints] = useState<readonly number[]>([]);
+  useEffect(() => {
+    let before = newest.current;
+    const timer = setInterval(() => {
+      const grown = Math.max(newest.current - before, 0);
+      before = newest.current;
+      setPoints((held) => [...held, grown].slice(-POINTS));
+    }, EVERY_MS);
+    return () => clearInterval(timer);
+  }, []);
+  const most = Math.max(...points, 1);
+  const line = points.map(
+    (point, index) => `${((POINTS - points.length + index) / (POINTS - 1)) * WIDTH} ${HEIGHT - 2 - (point / most) * (HEIGHT - 5)}`,
+  );
+  const rate = (points.at(-1) ?? 0) / (EVERY_MS / 1000);
+  return (
+    <span class="traffic">
+      <svg width={WIDTH} height={HEIGHT} viewBox={`0 0 ${WIDTH} ${HEIGHT}`} aria-hidden="true">
+        {line.length < 2 ? null : <polyline points={line.join(' ')} />}
+      </svg>
+      <span class="rate">{bytes(Math.round(rate))}/s</span>
+    </span>
+  );
+}
