@@ -131,7 +131,7 @@ export interface FleetAuthority {
   readonly trustDomain: string;
   readonly subjectKeyId: string;
   readonly notAfter: Time;
-  /** No other of its trust domain expires later. */
+  /** No other of its trust domain began later. */
   readonly newest: boolean;
   /** Sidecars that trust it. */
   readonly trustedBy: number;
@@ -139,7 +139,7 @@ export interface FleetAuthority {
   readonly issued: number;
 }
 
-/** A sidecar that trusts no newest authority of a trust domain: it cannot verify who is signed by that. */
+/** A sidecar to which the newest authority of a trust domain has not come: it cannot verify who is signed by that. */
 export interface FleetLagging {
   readonly trustDomain: string;
   readonly sidecar: SidecarName;

@@ -20,14 +20,14 @@ export interface FleetApiOptions {
 
 const BASE = '/api/v1/fleet/';
 const PAGED = 'limit, cursor';
-const PLACE = 'job, instance, cluster, namespace, pod';
+const PLACE = 'job, instance, cluster, namespace, pod, node';
 /** What there is, and which parameters each has. */
 export const FLEET_RESOURCES: Readonly<Record<string, string>> = {
   overview: '',
-  certificates: `${PAGED}, trustDomain, spiffeId, issuer, ${PLACE}, node, stuck`,
-  groups: `${PAGED}, by, trustDomain, issuer, ${PLACE}, node`,
+  certificates: `${PAGED}, trustDomain, spiffeId, issuer, ${PLACE}, stuck`,
+  groups: `${PAGED}, by, trustDomain, issuer, ${PLACE}`,
   sidecars: `${PAGED}, ${PLACE}`,
-  unreachable: `${PAGED}, ${PLACE}, node`,
+  unreachable: `${PAGED}, ${PLACE}`,
   authorities: `${PAGED}, trustDomain`,
   lagging: `${PAGED}, trustDomain`,
 };

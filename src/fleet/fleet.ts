@@ -101,13 +101,13 @@ export function sidecars(prometheus: Prometheus, filter: Filter, span: Span): Pa
     }
     return ok(
       rows.map((row) => {
-        const [[version] = [], checks = [], [stream] = [], certificatesOf = []] = found.map((fact) => fact.get(sidecarKey(row)) ?? []);
+        const [[version] = [], checks = [], [stream] = [], [certificatesOf] = []] = found.map((fact) => fact.get(sidecarKey(row)) ?? []);
         return {
-          sidecar: sidecarOf(row, certificatesOf[0] === undefined ? '' : label(certificatesOf[0], 'node')),
+          sidecar: sidecarOf(row),
           version: version === undefined ? null : label(version, 'version'),
           failing: checks.map((check) => label(check, 'check')),
           connected: stream === undefined ? null : stream.value === 1,
-          certificates: certificatesOf.reduce((sum, { value }) => sum + value, 0),
+          certificates: certificatesOf?.value ?? 0,
           firstExpiry: row.value === 0 ? null : timeOf(row.value),
         };
       }),
@@ -118,7 +118,7 @@ export function sidecars(prometheus: Prometheus, filter: Filter, span: Span): Pa
 /** Sidecars that cannot be scraped. They have no order but that of their labels. */
 export function unreachable(prometheus: Prometheus, filter: Filter, span: Span): Page<api.FleetUnreachable> {
   return page(prometheus, series.unreachable(filter), span, ({ rows }) =>
-    Promise.resolve(ok(rows.map((row) => ({ sidecar: sidecarOf(row, label(row, 'node')) })))),
+    Promise.resolve(ok(rows.map((row) => ({ sidecar: sidecarOf(row) })))),
   );
 }
 
@@ -162,13 +162,25 @@ export function authorities(prometheus: Prometheus, filter: Filter, span: Span):
   });
 }
 
-/** Who still trusts only an old root. */
+/** Who still trusts only an old root; the oldest of these first. */
 export function lagging(prometheus: Prometheus, filter: Filter, span: Span): Page<api.FleetLagging> {
-  return page(prometheus, series.lagging(filter), span, ({ rows }) =>
-    Promise.resolve(
-      ok(rows.map((row) => ({ trustDomain: label(row, 'trust_domain'), sidecar: sidecarOf(row), lastExpiry: timeOf(row.value) }))),
-    ),
-  );
+  return page(prometheus, series.lagging(filter), span, async ({ rows, atSeconds }) => {
+    const chosen = oneOf(
+      'instance',
+      rows.map((row) => label(row, 'instance')),
+      series.literally,
+    );
+    const last = await askAll(prometheus, chosen, atSeconds, (some) => series.lastExpiries({ ...filter, oneOf: some }));
+    if (!last.ok) return last;
+    const expiryOf = new Map(last.value.map((row) => [allLabels(row), row.value]));
+    return ok(
+      rows.map((row) => ({
+        trustDomain: label(row, 'trust_domain'),
+        sidecar: sidecarOf(row),
+        lastExpiry: timeOf(expiryOf.get(allLabels(row)) ?? Number.NaN),
+      })),
+    );
+  });
 }
 
 /** What stands above all lists. A question that fails leaves the others. */
@@ -334,14 +346,14 @@ function allLabels({ labels }: Row): string {
 }
 
 function sidecarKey(row: Row): string {
-  return JSON.stringify(['job', 'instance', 'cluster', 'namespace', 'pod'].map((name) => label(row, name)));
+  return JSON.stringify(['job', 'instance', 'cluster', 'namespace', 'pod', 'node'].map((name) => label(row, name)));
 }
 
-function sidecarOf(row: Row, node = label(row, 'node')): api.SidecarName {
+function sidecarOf(row: Row): api.SidecarName {
   return {
     job: label(row, 'job'),
     instance: label(row, 'instance'),
-    place: { cluster: label(row, 'cluster'), namespace: label(row, 'namespace'), pod: label(row, 'pod'), node },
+    place: { cluster: label(row, 'cluster'), namespace: label(row, 'namespace'), pod: label(row, 'pod'), node: label(row, 'node') },
   };
 }
 

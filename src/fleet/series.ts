@@ -5,6 +5,7 @@ export const SERIES = {
   expiry: 'scute_x509_svid_expiration_timestamp_seconds',
   begin: 'scute_x509_svid_not_before_timestamp_seconds',
   authority: 'scute_x509_authority_expiration_timestamp_seconds',
+  authorityBegin: 'scute_x509_authority_not_before_timestamp_seconds',
   build: 'scute_build_info',
   ready: 'scute_ready',
   connected: 'scute_workload_api_connected',
@@ -13,8 +14,8 @@ export const SERIES = {
 /** Jobs whose targets are sidecars, as in deploy/prometheus: of one that cannot be scraped nothing else is known. */
 const SIDECAR_JOBS = 'job=~"scute.*"';
 
-/** Names one sidecar. `node` is not in it: in `scute_build_info` that is the version of Node, where Prometheus adds no such label. */
-const SIDECAR = 'job, instance, cluster, namespace, pod';
+/** Names one sidecar, with its place. */
+const SIDECAR = 'job, instance, cluster, namespace, pod, node';
 
 /** An SVID that is past this share of its life was not rotated when it should have been: SPIRE does at half of it. */
 export const STUCK_SHARE = 0.75;
@@ -81,7 +82,7 @@ export const FACTS_OF_SIDECARS = {
   versions: (filter: Filter): string => `group by (${SIDECAR}, version) (${SERIES.build}${matchers(filter)})`,
   failing: (filter: Filter): string => `${SERIES.ready}${matchers(filter, 'blocks!="false"')} == 0`,
   connected: (filter: Filter): string => `${SERIES.connected}${matchers(filter)}`,
-  certificates: (filter: Filter): string => `count by (${SIDECAR}, node) (${svids(filter)})`,
+  certificates: (filter: Filter): string => `count by (${SIDECAR}) (${svids(filter)})`,
 } as const;
 
 export function unreachable(filter: Filter): string {
@@ -93,9 +94,9 @@ export function authorities(filter: Filter): string {
   return `(${BY_KEY} (${SERIES.authority}${matchers(filter)}))`;
 }
 
-/** Those of each trust domain that are as new as any. */
+/** Those of each trust domain that no other is younger than. What is older may well expire later: a root that had to go, say. */
 export function newestAuthorities(filter: Filter): string {
-  const all = `${SERIES.authority}${matchers(filter)}`;
+  const all = `${SERIES.authorityBegin}${matchers(filter)}`;
   return `${BY_KEY} (${all}) == on (trust_domain) group_left () max by (trust_domain) (${all})`;
 }
 
@@ -109,10 +110,15 @@ export function issuedBy(filter: Filter): string {
   return `count by (trust_domain, issuer_key_id) (${withTrustDomain(svids(filter))})`;
 }
 
-/** Sidecars that trust none of the newest authorities of a trust domain. Value: when the last of those that they trust expires. */
+/** Sidecars to which the newest authority of a trust domain has not come. Value: when the newest that they trust began. */
 export function lagging(filter: Filter): string {
-  const all = `${SERIES.authority}${matchers(filter)}`;
+  const all = `${SERIES.authorityBegin}${matchers(filter)}`;
   return `(max by (${SIDECAR}, trust_domain) (${all}) < on (trust_domain) group_left () max by (trust_domain) (${all}))`;
+}
+
+/** When the last expires that they trust. */
+export function lastExpiries(filter: Filter): string {
+  return `max by (${SIDECAR}, trust_domain) (${SERIES.authority}${matchers(filter)})`;
 }
 
 const BY_KEY = 'max by (trust_domain, subject_key_id)';
