@@ -108,6 +108,8 @@ test('a page holds the event loop up for less than 10 ms, with 10,000 connection
     ['connections', { limit: '500' }],
     ['connections', { cursor: 'connection.20' }],
     ['connections', { spiffeId: 'spiffe://example.org/peer-7' }],
+    ['peers', { limit: '500' }],
+    ['peers', { search: 'peer-77' }],
     ['certificates', { limit: '500' }],
     ['certificates', { kind: 'peer_intermediate' }],
     ['overview', {}],

@@ -113,7 +113,7 @@ export function CertificateCard({ of, isFirst = false }: { readonly of: Certific
         {of.rotations !== null && of.rotations > 0 ? ` · rotated ${of.rotations === 1 ? 'once' : `${of.rotations} times`}` : ''}
       </p>
       <p class="soft foot">
-        <a href={links.certificate(of.id)} aria-label={`Everything of certificate ${of.serial}`}>
+        <a href={links.certificate(of.id)}>
           {keyName(of.keyType)} · serial {shortHex(of.serial, 12)}
         </a>
         {refused > 0 && of.kind !== 'svid' ? <Tag>{plural(refused, 'finding')}</Tag> : null}

@@ -156,12 +156,15 @@ function Theme(): JSX.Element {
       // Not kept, then.
     }
   }, [theme]);
-  const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? 'auto';
   return (
-    <button type="button" onClick={() => setTheme(next)} aria-label={`Colours: ${theme}. Change to ${next}.`}>
+    <button type="button" onClick={() => setTheme(nextTheme)} title={`Colours. Press for ${nextTheme(theme)}.`}>
       {theme === 'auto' ? 'Auto' : theme === 'light' ? 'Light' : 'Dark'}
     </button>
   );
+}
+
+function nextTheme(theme: ThemeName): ThemeName {
+  return THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? 'auto';
 }
 
 function savedTheme(): ThemeName {

@@ -145,7 +145,7 @@ export function Listed<T>(props: {
     <>
       {data.items.length === 0 ? <Nothing>{props.empty}</Nothing> : props.children(data.items)}
       {newer === undefined && older === undefined ? null : (
-        <nav class="pager" aria-label="Pages">
+        <nav class="pager" aria-label="Newer and older">
           <button type="button" disabled={newer === undefined} onClick={newer}>
             Newer
           </button>

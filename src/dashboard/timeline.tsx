@@ -120,12 +120,11 @@ export function Timeline({ of }: { readonly of: Rotations }): JSX.Element {
               style={{ left: percent(at) }}
               href={mark.link ?? links.time}
               title={`${mark.full}, ${when}`}
-              aria-label={`${mark.full}, ${when}`}
+              aria-label={lane === undefined ? `${mark.full}, ${when}` : undefined}
             >
               {lane === undefined ? null : (
                 <span>
-                  {mark.text}
-                  <small>{when}</small>
+                  {mark.text} <small>{when}</small>
                 </span>
               )}
             </a>

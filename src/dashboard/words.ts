@@ -98,7 +98,8 @@ export function keyName(keyType: string): string {
 
 /** The common name of `CN=…, O=…`, or all of it. */
 export function subjectName(subject: string): string {
-  return /(?:^|[,+\n]\s*)CN=([^,+\n]+)/.exec(subject)?.[1] ?? (subject === '' ? 'no name' : subject);
+  const [, name] = /(?:^|[,+\n]\s*)CN=((?:\\.|[^,+\n\\])+)/.exec(subject) ?? [];
+  return name?.replaceAll(/\\(.)/g, '$1') ?? (subject === '' ? 'no name' : subject);
 }
 
 /** What a reason of a refusal means, and what to do. The reasons are those of docs/operations.md. */
@@ -151,5 +152,8 @@ const NONE = { means: '', todo: '' };
 export function sentence(text: string): string {
   const trimmed = text.trim();
   if (trimmed === '') return '';
-  return `${trimmed.charAt(0).toUpperCase()}${trimmed.slice(1)}${/[.!?]$/.test(trimmed) ? '' : '.'}`;
+  // What is quoted stays as it is.
+  const isName = /^[\w.-]+(?::|\()/.test(trimmed);
+  const first = isName ? trimmed.charAt(0) : trimmed.charAt(0).toUpperCase();
+  return `${first}${trimmed.slice(1)}${/[.!?]$/.test(trimmed) ? '' : '.'}`;
 }

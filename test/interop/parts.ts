@@ -82,6 +82,7 @@ const PARTS = {
   nginx: { from: 'debian', program: 'nginx', aptPackage: 'nginx' },
   prometheus: { from: 'debian', program: 'prometheus', aptPackage: 'prometheus' },
   promtool: { from: 'debian', program: 'promtool', aptPackage: 'prometheus' },
+  chromium: { from: 'debian', program: 'chromium', aptPackage: 'chromium' },
 } as const satisfies Record<string, Installed | OfSystem>;
 
 export type PartName = keyof typeof PARTS;
