@@ -57,7 +57,6 @@ export interface FleetCounts {
   readonly expired: number;
   /** Past three quarters of their life without rotation. */
   readonly stuck: number;
-  readonly trustDomains: number;
   /** Sidecars by trust domain that lack its newest authority. */
   readonly lagging: number;
 }

@@ -5,7 +5,7 @@ import type * as api from './api-types.ts';
 import type { Prometheus } from './prometheus.ts';
 import * as series from './series.ts';
 import type { Filter } from './series.ts';
-import type { Sample } from './vector.ts';
+import type { Sample, Vector } from './vector.ts';
 
 /** Where a page begins, and how long it is. */
 export interface Span {
@@ -63,7 +63,7 @@ export function groups(prometheus: Prometheus, by: api.Dimension, filter: Filter
     const chosen = by === 'trust_domain' ? oneOf('spiffe_id', names, series.patternOfDomain) : oneOf(name, names, series.literally);
     const count = (which: (filter: Filter) => string): Answer<readonly Row[]> =>
       askAll(prometheus, chosen, atSeconds, (some) => series.countBy(name, labelled(which({ ...filter, oneOf: some }))));
-    const [counted, stuck] = await Promise.all([count(series.svids), count(series.stuckSvids)]);
+    const [counted, stuck] = await Promise.all([count(series.svids), count(series.arePastTheirShare)]);
     if (!counted.ok) return counted;
     if (!stuck.ok) return stuck;
     const valueOf = (facts: readonly Row[]): ((key: string) => number) => {
@@ -137,16 +137,21 @@ export function authorities(prometheus: Prometheus, filter: Filter, span: Span):
     );
     const ofDomains = (which: (filter: Filter) => string): Answer<readonly Row[]> =>
       askAll(prometheus, domains, atSeconds, (some) => which({ labels: {}, oneOf: some }));
-    const [newest, trusted, issued] = await Promise.all([
-      ofDomains(series.newestAuthorities),
+    const [begun, trusted, issued] = await Promise.all([
+      ofDomains(series.authorityBegins),
       ofDomains(series.trustedBy),
       askAll(prometheus, keys, atSeconds, (some) => series.issuedBy({ labels: {}, oneOf: some })),
     ]);
-    if (!newest.ok) return newest;
+    if (!begun.ok) return begun;
     if (!trusted.ok) return trusted;
     if (!issued.ok) return issued;
     const keyOf = (row: Row, keyLabel = 'subject_key_id'): string => JSON.stringify([label(row, 'trust_domain'), label(row, keyLabel)]);
-    const isNewest = new Set(newest.value.map((row) => keyOf(row)));
+    const newestOf = new Map<string, number>();
+    for (const row of begun.value) {
+      const domain = label(row, 'trust_domain');
+      newestOf.set(domain, Math.max(row.value, newestOf.get(domain) ?? -Infinity));
+    }
+    const isNewest = new Set(begun.value.filter((row) => row.value === newestOf.get(label(row, 'trust_domain'))).map((row) => keyOf(row)));
     const trustedOf = new Map(trusted.value.map((row) => [keyOf(row), row.value]));
     const issuedOf = new Map(issued.value.map((row) => [keyOf(row, 'issuer_key_id'), row.value]));
     return ok(
@@ -185,21 +190,29 @@ export function lagging(prometheus: Prometheus, filter: Filter, span: Span): Pag
 
 /** What stands above all lists. A question that fails leaves the others. */
 export async function overview(prometheus: Prometheus, url: URL): Promise<api.FleetOverview> {
-  const [counts, first, lives, versions] = await Promise.all([
-    countAll(prometheus),
-    ...[series.FIRST_EXPIRY, series.REMAINING_LIFE, series.VERSIONS].map((promql) => prometheus.query(promql)),
-  ] as const);
-  const now = [first, lives, versions].find((answer) => answer?.ok === true && answer.value.atSeconds !== undefined);
+  const ask = (promql: string): Answer<Vector> => prometheus.query(promql);
+  const [counts, lives, first, versions] = await Promise.all([
+    countAll(ask),
+    ask(series.REMAINING_LIFE),
+    ask(series.FIRST_EXPIRY),
+    ask(series.VERSIONS),
+  ]);
+  const at = [lives, first, versions].map((answer) => (answer.ok ? answer.value.atSeconds : undefined)).find((time) => time !== undefined);
+  const whole: Result<api.FleetCounts, api.FleetProblem> = !lives.ok
+    ? lives
+    : !counts.ok
+      ? counts
+      : ok({ ...counts.value, ...lifeCounts(lives.value) });
   return {
-    now: now?.ok === true && now.value.atSeconds !== undefined ? timeOf(now.value.atSeconds) : null,
+    now: at === undefined ? null : timeOf(at),
     prometheus: url.href,
-    counts: partOf(counts, (value) => value),
+    counts: partOf(whole, (value) => value),
     firstExpiry: partOf(first, ({ samples: [sample] }) => (sample === undefined ? null : timeOf(sample.value))),
-    remainingLife: partOf(lives, ({ samples }) => {
-      const byTenth = new Map(samples.map((sample) => [Number(label(sample, 'tenth')), sample.value]));
-      return ([-1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9] as const).map((tenth) => ({
-        tenth: tenth === -1 ? 'expired' : tenth,
-        certificates: byTenth.get(tenth) ?? 0,
+    remainingLife: partOf(lives, (vector) => {
+      const certificates = (from: number, to: number): number => haveLeft(vector, from, to);
+      return (['expired', 0, 1, 2, 3, 4, 5, 6, 7, 8, 9] as const).map((tenth) => ({
+        tenth,
+        certificates: tenth === 'expired' ? certificates(-1, 0) : certificates(tenth / 10, (tenth + 1) / 10),
       }));
     }),
     versions: partOf(versions, ({ samples }) =>
@@ -210,20 +223,10 @@ export async function overview(prometheus: Prometheus, url: URL): Promise<api.Fl
   };
 }
 
-async function countAll(prometheus: Prometheus): Answer<api.FleetCounts> {
-  const counts: Record<keyof api.FleetCounts, number> = {
-    sidecars: 0,
-    unreachable: 0,
-    notReady: 0,
-    disconnected: 0,
-    certificates: 0,
-    expired: 0,
-    stuck: 0,
-    trustDomains: 0,
-    lagging: 0,
-  };
-  const names = Object.keys(counts) as (keyof api.FleetCounts)[];
-  const answers = await Promise.all(names.map(async (name) => ({ name, answer: await prometheus.query(series.COUNTS[name]) })));
+async function countAll(ask: (promql: string) => Answer<Vector>): Answer<Record<keyof typeof series.COUNTS, number>> {
+  const names = Object.keys(series.COUNTS) as (keyof typeof series.COUNTS)[];
+  const counts: Record<keyof typeof series.COUNTS, number> = { sidecars: 0, unreachable: 0, notReady: 0, disconnected: 0, lagging: 0 };
+  const answers = await Promise.all(names.map(async (name) => ({ name, answer: await ask(series.COUNTS[name]) })));
   for (const { name, answer } of answers) {
     if (!answer.ok) return answer;
     counts[name] = answer.value.samples[0]?.value ?? 0;
@@ -231,8 +234,24 @@ async function countAll(prometheus: Prometheus): Answer<api.FleetCounts> {
   return ok(counts);
 }
 
-function partOf<A, T>(answer: Result<A, api.FleetProblem> | undefined, read: (value: A) => T): api.Part<T> {
-  if (answer === undefined) throw new Error('there are as many answers as questions');
+function lifeCounts(lives: Vector): Pick<api.FleetCounts, 'certificates' | 'expired' | 'stuck'> {
+  return {
+    certificates: haveLeft(lives, -1, 1),
+    expired: haveLeft(lives, -1, 0),
+    stuck: haveLeft(lives, -1, 1 - series.STUCK_SHARE),
+  };
+}
+
+/** How many have a share of their life left from `from` to below `to`; what is over is at -1. */
+function haveLeft({ samples }: Vector, from: number, to: number): number {
+  return samples.reduce((sum, sample) => {
+    const parts = Number(label(sample, 'parts'));
+    const share = parts < 0 ? -1 : parts / series.LIFE_PARTS;
+    return share >= from && share < to ? sum + sample.value : sum;
+  }, 0);
+}
+
+function partOf<A, T>(answer: Result<A, api.FleetProblem>, read: (value: A) => T): api.Part<T> {
   return answer.ok ? { value: read(answer.value), problem: null } : { value: null, problem: answer.error };
 }
 

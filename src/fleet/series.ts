@@ -48,8 +48,12 @@ export function begins(filter: Filter): string {
 
 /** Those that are past their share. Value: when it expires. */
 export function stuckSvids(filter: Filter): string {
-  const then = `${1 - STUCK_SHARE} * ${begins(filter)} + ${STUCK_SHARE} * ${svids(filter)}`;
-  return `(${svids(filter)} and (${then} < time()))`;
+  return `(${svids(filter)} and (${arePastTheirShare(filter)}))`;
+}
+
+/** The same, to be counted. */
+export function arePastTheirShare(filter: Filter): string {
+  return `${1 - STUCK_SHARE} * ${begins(filter)} + ${STUCK_SHARE} * ${svids(filter)} < time()`;
 }
 
 const TRUST_DOMAIN_OF_ID = '"trust_domain", "$1", "spiffe_id", "spiffe://([^/]*).*"';
@@ -94,10 +98,9 @@ export function authorities(filter: Filter): string {
   return `(${BY_KEY} (${SERIES.authority}${matchers(filter)}))`;
 }
 
-/** Those of each trust domain that no other is younger than. What is older may well expire later: a root that had to go, say. */
-export function newestAuthorities(filter: Filter): string {
-  const all = `${SERIES.authorityBegin}${matchers(filter)}`;
-  return `${BY_KEY} (${all}) == on (trust_domain) group_left () max by (trust_domain) (${all})`;
+/** Value: when it began. What is older may well expire later: a root that had to go, say. */
+export function authorityBegins(filter: Filter): string {
+  return `${BY_KEY} (${SERIES.authorityBegin}${matchers(filter)})`;
 }
 
 /** How many trust it. */
@@ -127,21 +130,19 @@ export const EVERYTHING: Filter = { labels: {} };
 
 /** One number each; no series if it is nought. */
 export const COUNTS = {
-  sidecars: `count(group by (${SIDECAR}) (${SERIES.build}))`,
+  sidecars: `count(${SERIES.build})`,
   unreachable: `count(${unreachable(EVERYTHING)})`,
   notReady: `count(group by (${SIDECAR}) (${SERIES.ready}{blocks!="false"} == 0))`,
   disconnected: `count(${SERIES.connected} == 0)`,
-  certificates: `count(${SERIES.expiry})`,
-  expired: `count(${SERIES.expiry} <= time())`,
-  stuck: `count(${stuckSvids(EVERYTHING)})`,
-  trustDomains: `count(group by (trust_domain) (${SERIES.authority}))`,
   lagging: `count(${lagging(EVERYTHING)})`,
 } as const;
 
 export const FIRST_EXPIRY = `min(${SERIES.expiry})`;
 export const VERSIONS = `topk(${MOST_VERSIONS}, count by (version) (${SERIES.build}))`;
-/** At most eleven series: of lives by tenths, and -1 for what is over. */
-export const REMAINING_LIFE = `count_values("tenth", clamp(floor(10 * (${SERIES.expiry} - time()) / (${SERIES.expiry} - ${SERIES.begin})), -1, 9))`;
+/** Lives are told in such parts, of which three quarters are a whole number. */
+export const LIFE_PARTS = 20;
+/** How many have how many of these parts left; at most 21 series, -1 for what is over. */
+export const REMAINING_LIFE = `count_values("parts", clamp(floor(${LIFE_PARTS} * (${SERIES.expiry} - time()) / (${SERIES.expiry} - ${SERIES.begin})), -1, ${LIFE_PARTS - 1}))`;
 
 // ——— pages ———
 

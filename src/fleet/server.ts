@@ -1,3 +1,4 @@
+import { createFleetPageRoutes } from '../admin/dashboard.ts';
 import { createHttpService, type HttpService } from '../admin/http.ts';
 import type { SocketConfig } from '../config/config.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -27,16 +28,21 @@ export function createFleet({ listen, clock, say, ...options }: FleetOptions): H
     name: 'fleet',
     socket: { listen, socketMode: SOCKET_MODE, socketGid: undefined },
     allowedHosts: [],
-    routes: fleetRoutes({
-      prometheus,
-      url: options.url,
-      clock,
-      asked(problem) {
-        if (problem?.reason === lastProblem) return;
-        lastProblem = problem?.reason;
-        say(problem === undefined ? 'Prometheus answers again' : `no answer from Prometheus: ${problem.reason}: ${words(problem.detail)}`);
-      },
-    }),
+    routes: {
+      ...createFleetPageRoutes(),
+      ...fleetRoutes({
+        prometheus,
+        url: options.url,
+        clock,
+        asked(problem) {
+          if (problem?.reason === lastProblem) return;
+          lastProblem = problem?.reason;
+          say(
+            problem === undefined ? 'Prometheus answers again' : `no answer from Prometheus: ${problem.reason}: ${words(problem.detail)}`,
+          );
+        },
+      }),
+    },
     refused(reason, detail) {
       const known = refusals.get(reason) ?? { saidMs: -Infinity, count: 0 };
       refusals.set(reason, known);
