@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { createServer as createSecureServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import type { TestContext } from 'node:test';
+import { formatAddress } from '../../src/config/units.ts';
 import { createFleet, type FleetOptions } from '../../src/fleet/server.ts';
 import { systemClock } from '../../src/lib/clock.ts';
 import { startService } from './admin.ts';
@@ -93,6 +94,7 @@ export function json(response: ServerResponse, status: number, value: unknown): 
 }
 
 export interface RunningFleet {
+  readonly url: string;
   readonly said: readonly string[];
   ask(path: string, options?: AskOptions): Promise<Answer>;
   /** The JSON of an answer that is a 200. */
@@ -114,6 +116,7 @@ export async function startFleet(t: TestContext, url: string, options: Partial<F
   });
   const address = await startService(t, fleet);
   return {
+    url: `http://${formatAddress(address)}/`,
     said,
     ask: (path, how) => ask(address, path, how),
     async get(resource) {
