@@ -21,6 +21,7 @@ export function useAsked<T>(path: string): Answer<T> {
     const left = new AbortController();
     let timer: ReturnType<typeof setTimeout> | undefined;
     const ask = async (): Promise<void> => {
+      timer = undefined;
       const next = document.hidden ? undefined : await answerOf<T>(path, left.signal);
       if (left.signal.aborted) return;
       if (next !== undefined)
@@ -30,7 +31,6 @@ export function useAsked<T>(path: string): Answer<T> {
     const seen = (): void => {
       if (document.hidden || timer === undefined) return;
       clearTimeout(timer);
-      timer = undefined;
       void ask();
     };
     document.addEventListener('visibilitychange', seen);
