@@ -11,9 +11,10 @@ export interface DemoApplication {
 /** The field that has the caller's SPIFFE ID. */
 export const CALLER_HEADER = 'X-Spiffe-Id';
 
-/** A line a second, until somebody has enough. */
+/** A line a second, for so many seconds. */
 export const TICKS = '/ticks';
 const TICK_MS = 1000;
+const MOST_TICKS = 40;
 
 /** A plain HTTP application that knows nothing of TLS: it says hello to whom a field of the request names, and what it sees. */
 export async function startDemoApplication(): Promise<DemoApplication> {
@@ -40,9 +41,12 @@ export async function startDemoApplication(): Promise<DemoApplication> {
 
 function tick(response: ServerResponse): void {
   response.on('error', () => {});
+  let ticks = 0;
   const timer = setInterval(() => {
+    ticks += 1;
     // Who does not read is told nothing meanwhile.
     if (!response.writableNeedDrain) response.write(`The time is ${new Date().toISOString()}.\n`);
+    if (ticks === MOST_TICKS) response.end();
   }, TICK_MS);
   response.once('close', () => clearInterval(timer));
   response.writeHead(200, { 'content-type': 'text/plain' });

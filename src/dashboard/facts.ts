@@ -31,4 +31,4 @@ export const useSds = (): Answer<Sds> => useResource(apiPath('sds'), ['sds', 'id
 export const useLatestRefusals = (): Answer<RefusalPage> => useResource(apiPath('refusals'), ['refusals']);
 export const useLatestPeers = (): Answer<PeerPage> => useResource(apiPath('peers', { limit: LATEST }), ['peers', 'traffic']);
 /** Judging what was refused takes the process some milliseconds, so it is asked more seldom. */
-export const usePolicy = (): Answer<PolicyAnswer> => useResource('policy', ['refusals', 'peers', 'traffic', 'configuration'], 3000);
+export const usePolicy = (): Answer<PolicyAnswer> => useResource('policy', ['refusals', 'peers', 'traffic', 'configuration'], 5000);

@@ -2,7 +2,7 @@
 import { render, type JSX } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import type { Overview as OverviewAnswer } from '../admin/api-types.ts';
-import { useAuthorities, useDomains, useOverview, usePolicy, useReadiness, useRotations, useSds, useSvids } from './facts.ts';
+import { useAuthorities, useDomains, useOverview, useReadiness, useRotations, useSds, useSvids } from './facts.ts';
 import { attention, headline, type Attention, type Headline } from './health.ts';
 import { live, useLink, useNow } from './live.ts';
 import { CertificateDetail, Certificates } from './pages/certificates.tsx';
@@ -67,7 +67,7 @@ function Known({ overview, route }: { readonly overview: OverviewAnswer; readonl
         To the content
       </a>
       <Head overview={overview} found={found} head={head} now={now} />
-      <Menu route={route} />
+      <Menu overview={overview} route={route} />
       <Lost now={now} />
       <main id="content">
         <Content overview={overview} route={route} found={found} head={head} />
@@ -124,16 +124,15 @@ function Pill({ found, head }: { readonly found: readonly Attention[]; readonly 
   );
 }
 
-function Menu({ route }: { readonly route: Route }): JSX.Element {
+function Menu({ overview, route }: { readonly overview: OverviewAnswer; readonly route: Route }): JSX.Element {
   const sds = useSds().data;
-  const policy = usePolicy().data;
   const entries: readonly (readonly [string, string, string])[] = [
     ['', 'Overview', links.overview],
     ['certificates', 'Certificates', links.certificates()],
     ['trust', 'Trust', links.trust()],
     ['connections', 'Connections', links.connections()],
     ['refusals', 'Refusals', links.refusals],
-    ...(policy === undefined || policy.listeners.length === 0 ? [] : [['policy', 'Policy', links.policy] as const]),
+    ...(overview.listeners === 0 ? [] : [['policy', 'Policy', links.policy] as const]),
     ...(sds === undefined || sds.address === null ? [] : [['envoy', 'SDS', links.envoy] as const]),
     ['time', 'Time', links.time],
     ['configuration', 'Configuration', links.configuration],

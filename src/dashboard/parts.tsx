@@ -1,6 +1,6 @@
 /** What every page is made of. */
 import type { ComponentChildren, JSX } from 'preact';
-import { useState } from 'preact/hooks';
+import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import type { Paged } from './live.ts';
 import { links } from './routes.ts';
 import { briefly, clock, moment, parseTime } from './words.ts';
@@ -13,7 +13,7 @@ export function Panel(props: {
   readonly span?: 'half' | 'third' | 'two';
   readonly children: ComponentChildren;
 }): JSX.Element {
-  const id = `panel-${props.title.toLowerCase().replaceAll(/[^a-z]+/g, '-')}`;
+  const id = useId();
   return (
     <section class={`panel ${props.span ?? ''}`} aria-labelledby={id}>
       <div class="panel-head">
@@ -198,18 +198,23 @@ export function CopyButton({ text, children }: { readonly text: string; readonly
   );
 }
 
-/** Text that is looked for, told a moment after the last letter. */
+/** Text that is looked for, told a moment after the last letter. What is being typed is nobody's but the typist's. */
 export function Search(props: { readonly label: string; readonly value: string; readonly onChange: (text: string) => void }): JSX.Element {
-  const [timer, setTimer] = useState<ReturnType<typeof setTimeout> | undefined>(undefined);
+  const { label, value, onChange } = props;
+  const input = useRef<HTMLInputElement>(null);
+  const timer = useRef<ReturnType<typeof setTimeout> | undefined>(undefined);
+  useEffect(() => {
+    if (input.current !== null && document.activeElement !== input.current) input.current.value = value;
+  }, [value]);
   return (
     <label class="search">
-      <span>{props.label}</span>
+      <span>{label}</span>
       <input
         type="search"
-        value={props.value}
-        onInput={({ currentTarget: { value } }) => {
-          clearTimeout(timer);
-          setTimer(setTimeout(() => props.onChange(value), 250));
+        ref={input}
+        onInput={({ currentTarget }) => {
+          clearTimeout(timer.current);
+          timer.current = setTimeout(() => onChange(currentTarget.value), 250);
         }}
       />
     </label>

@@ -88,7 +88,7 @@ export function Timeline({ of }: { readonly of: Rotations }): JSX.Element {
   const summary = [
     `${plural(past.length, 'past change')}.`,
     last === undefined ? '' : `The last rotation was ${ago(now - last.ms)}.`,
-    first === undefined ? '' : `Next: ${first.full}, in ${briefly(first.ms - now)}.`,
+    first === undefined ? '' : `Next: ${first.full}, ${whenOf(first.ms, now)}.`,
   ].join(' ');
   return (
     <>
@@ -112,7 +112,7 @@ export function Timeline({ of }: { readonly of: Rotations }): JSX.Element {
         {sorted.map((mark, index) => {
           const at = places[index] ?? 1;
           const lane = lanes[index];
-          const when = `in ${briefly(mark.ms - now)}`;
+          const when = whenOf(mark.ms, now);
           return (
             <a
               key={mark.key}
@@ -146,12 +146,17 @@ function Brief({ marks, now }: { readonly marks: readonly Mark[]; readonly now: 
     <ol class="timeline-brief">
       {marks.map(({ key, ms, kind, full, link }) => (
         <li key={key} class={kind}>
-          <span class="soft">{kind === 'past' ? ago(Math.max(now - ms, 0)) : `in ${briefly(ms - now)}`}</span>
+          <span class="soft">{whenOf(ms, now)}</span>
           <a href={link ?? links.time}>{full}</a>
         </li>
       ))}
     </ol>
   );
+}
+
+/** What was due, and did not come, is still there until something does. */
+function whenOf(ms: number, now: number): string {
+  return ms > now ? `in ${briefly(ms - now)}` : ago(now - ms);
 }
 
 function percent(share: number): string {

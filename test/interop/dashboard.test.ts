@@ -211,7 +211,9 @@ test('with the keyboard alone, everything can be reached', needs('chromium'), as
   await page.keyboard.press('Enter');
   await page.getByRole('heading', { level: 1, name: 'Connections' }).waitFor();
   await page.getByLabel('Find a SPIFFE ID').focus();
-  await page.keyboard.type('checkout');
+  // The page is drawn anew meanwhile, and must not take what is being typed.
+  await page.keyboard.type('checkout', { delay: 300 });
+  assert.equal(await page.getByLabel('Find a SPIFFE ID').inputValue(), 'checkout');
   await page.getByRole('table', { name: 'Peers' }).getByRole('link', { name: WEB }).waitFor({ state: 'detached' });
   await page.getByRole('table', { name: 'Peers' }).getByRole('link', { name: CHECKOUT }).waitFor();
 

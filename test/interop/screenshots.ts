@@ -60,7 +60,11 @@ for (const { name, hash, colorScheme, isPhone = false, prepare } of PICTURES) {
   await page.getByRole('heading', { level: 1 }).waitFor();
   await prepare?.(page);
   await sleep(1500);
-  await page.screenshot({ path: join(FOLDER, `${name}.png`), fullPage: true });
+  // What is further down says the same of other things, and pictures should be small.
+  const { width } = (isPhone ? PHONE : DESKTOP).viewport;
+  const content = await page.evaluate<number>('document.documentElement.scrollHeight');
+  const height = Math.min(content, isPhone ? 1500 : 1040);
+  await page.screenshot({ path: join(FOLDER, `${name}.png`), fullPage: true, clip: { x: 0, y: 0, width, height } });
   console.log(name);
   await page.context().close();
 }

@@ -2,7 +2,7 @@ import type { JSX } from 'preact';
 import type { SdsStream, SdsSubscription } from '../../admin/api-types.ts';
 import { useSds } from '../facts.ts';
 import { useNow, usePages } from '../live.ts';
-import { Listed, Nothing, Panel, Table, Tag, Time, Words } from '../parts.tsx';
+import { type Column, Listed, Nothing, Panel, Table, Tag, Time, Words } from '../parts.tsx';
 import { plural } from '../words.ts';
 
 interface Line {
@@ -11,7 +11,7 @@ interface Line {
 }
 
 function State({ of }: { readonly of: SdsSubscription }): JSX.Element {
-  if (of.missing !== null) return <Tag tone="amber">missing: {of.missing}</Tag>;
+  if (of.missing !== null) return <Tag>missing: {of.missing}</Tag>;
   if (of.status === 'rejected')
     return (
       <>
@@ -21,6 +21,12 @@ function State({ of }: { readonly of: SdsSubscription }): JSX.Element {
   if (of.status === 'accepted') return <Tag tone="good">{of.current === false ? 'accepted, not the newest' : 'accepted'}</Tag>;
   return <Tag>{of.status === 'sent' ? 'sent, no answer yet' : 'nothing sent'}</Tag>;
 }
+
+const NODE: Column<Line> = {
+  title: 'node',
+  isTitle: true,
+  cell: ({ stream: { node, connection } }) => (node === '' ? `connection ${connection}` : <Words>{node}</Words>),
+};
 
 export function SubscriberTable({
   items,
@@ -36,12 +42,8 @@ export function SubscriberTable({
       items={isBrief ? lines.slice(0, 6) : lines}
       keyOf={({ stream, subscription }) => `${stream.stream} ${subscription.name}`}
       columns={[
-        {
-          title: 'node',
-          isTitle: true,
-          cell: ({ stream: { node, connection } }) => (node === '' ? `connection ${connection}` : <Words>{node}</Words>),
-        },
-        { title: 'secret', cell: ({ subscription: { name } }) => <Words>{name}</Words> },
+        ...(isBrief ? [NODE] : []),
+        { title: 'secret', isTitle: !isBrief, cell: ({ subscription: { name } }) => <Words>{name}</Words> },
         { title: 'version', cell: ({ subscription: { version } }) => <code>{version === null ? '–' : `${version.slice(0, 8)}…`}</code> },
         { title: 'state', cell: ({ subscription }) => <State of={subscription} /> },
       ]}

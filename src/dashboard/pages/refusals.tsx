@@ -44,7 +44,11 @@ function Refused({ of: { newest, count, from }, isLong }: { readonly of: Refusal
   return (
     <li>
       <p class="head">
-        {newest.peer === null ? <span class="strong">{plural(count, 'stranger')}</span> : <SpiffeId id={newest.peer} />}
+        {newest.peer === null ? (
+          <span class="strong">{plural(count, 'connection')} without a proven identity</span>
+        ) : (
+          <SpiffeId id={newest.peer} />
+        )}
         <Tag>{newest.reason}</Tag>
         <span class="soft when">
           {count === 1 ? 'once' : `${count} times`}, {count === 1 ? '' : 'last '}
