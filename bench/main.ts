@@ -9,6 +9,7 @@ import { messageOf } from '../src/lib/errors.ts';
 import { startIdentities } from './certificates.ts';
 import { startLoad } from './load.ts';
 import type { Peer } from './peer.ts';
+import { EXT_AUTHZ_WORK, runExtAuthz } from './ext-authz.ts';
 import { envoy } from './peers/envoy.ts';
 import { haproxy } from './peers/haproxy.ts';
 import { nginx } from './peers/nginx.ts';
@@ -17,7 +18,7 @@ import { killAll, pinToLoadCore } from './process.ts';
 import { compare, formatRow, TABLE_HEAD, type Named } from './report.ts';
 import { runWork } from './run-work.ts';
 import { POLICY_WORK, runPolicy } from './policy.ts';
-import { REJUDGE_WORK, runRejudge } from './rejudge.ts';
+import { REJUDGE_WORK, runRejudge, SCRAPE_WORK } from './rejudge.ts';
 import { runSds, SDS_WORK } from './sds.ts';
 import type { Work } from './work.ts';
 import { WORKS } from './works.ts';
@@ -28,7 +29,7 @@ const EXIT_USAGE = 64;
 const MAX_ROUNDS = 1000;
 
 /** Measured without anybody beside them. */
-const ALONE = [SDS_WORK, POLICY_WORK, REJUDGE_WORK];
+const ALONE = [SDS_WORK, EXT_AUTHZ_WORK, POLICY_WORK, REJUDGE_WORK, SCRAPE_WORK];
 
 const USAGE = `usage: npm run bench -- [--work NAME]... [--peer NAME]... [--rounds N] [--json]
 
@@ -44,8 +45,9 @@ Work is counted per CPU-second of the proxy: pinned to core 0, the load and the 
 interface Selection {
   readonly works: readonly Work[];
   readonly sds: boolean;
+  readonly extAuthz: boolean;
   readonly policy: boolean;
-  readonly rejudge: boolean;
+  readonly turns: readonly (typeof REJUDGE_WORK | typeof SCRAPE_WORK)[];
   readonly peers: readonly Peer[];
   readonly rounds: number;
   readonly json: boolean;
@@ -75,8 +77,9 @@ function select(argv: readonly string[]): Selection | 'help' {
   return {
     works,
     sds: picked.includes(SDS_WORK),
+    extAuthz: picked.includes(EXT_AUTHZ_WORK),
     policy: picked.includes(POLICY_WORK),
-    rejudge: picked.includes(REJUDGE_WORK),
+    turns: [REJUDGE_WORK, SCRAPE_WORK].filter((work) => picked.includes(work)),
     peers: pick('peer', PEERS, values.peer),
     rounds,
     json: values.json,
@@ -109,7 +112,7 @@ function named({ name, notes }: Peer, version: string): Named {
   return { name, version, notes };
 }
 
-async function measure({ works, sds, policy, rejudge, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
+async function measure({ works, sds, extAuthz, policy, turns, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
   // Some are measured alone.
   const others = installed(works.length === 0 ? [] : peers);
   if (works.length > 0 && others.size < peers.length && everyPartRequired) return EXIT_FAILED;
@@ -130,29 +133,33 @@ async function measure({ works, sds, policy, rejudge, peers, rounds, json }: Sel
         process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
         written += 1;
       }
-      if (works.length === 0 && !sds && !rejudge) return 0;
+      if (works.length === 0 && !sds && !extAuthz && turns.length === 0) return 0;
     }
-    if (rejudge) {
-      for (const row of await runRejudge({ directory, rounds, version: ours.version, signal })) {
+    for (const work of turns) {
+      for (const row of await runRejudge({ work, directory, rounds, version: ours.version, signal })) {
         const times = `[${row.spread.join(' .. ')}], ${row.wallMs} ms of wall time${row.tookMs === undefined ? '' : `, closed in ${row.tookMs} ms`}`;
-        const text = `${`rejudge ${row.variant}`.padEnd(46)} ${row.ours} ${row.unit} ${times}; ${row.connections} connections`;
+        const text = `${`${row.work} ${row.variant}`.padEnd(46)} ${row.ours} ${row.unit} ${times}; ${row.connections} connections`;
         process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
         written += 1;
       }
-      if (works.length === 0 && !sds) return 0;
     }
+    if (turns.length > 0 && works.length === 0 && !sds && !extAuthz) return 0;
     const identities = await startIdentities(directory);
     ending.unshift(() => identities.stop());
-    if (sds) {
+    const alone = { directory, identities, rounds, version: ours.version, signal };
+    for (const [name, run] of [
+      ['sds', sds ? runSds : undefined],
+      ['ext-authz', extAuthz ? runExtAuthz : undefined],
+    ] as const) {
       try {
-        for (const row of await runSds({ directory, identities, rounds, version: ours.version, signal })) {
-          const text = `${`sds ${row.variant}`.padEnd(22)} ${row.ours} ${row.unit} [${row.spread.join(' .. ')}]`;
+        for (const row of (await run?.(alone)) ?? []) {
+          const text = `${`${name} ${row.variant}`.padEnd(28)} ${row.ours} ${row.unit} [${row.spread.join(' .. ')}]`;
           process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
           written += 1;
         }
       } catch (cause) {
         if (signal.aborted) throw cause;
-        process.stderr.write(`bench: sds failed: ${messageOf(cause)}\n`);
+        process.stderr.write(`bench: ${name} failed: ${messageOf(cause)}\n`);
         failed = true;
       }
     }

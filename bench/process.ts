@@ -1,5 +1,6 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, openSync, readFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 
@@ -155,4 +156,38 @@ export function cpuSeconds(pids: readonly number[]): number {
     ticks += Number(fields[11]) + Number(fields[12]);
   }
   return ticks / 100;
+}
+
+/** Ends these, one after the other. */
+export async function endAll(...children: readonly ChildProcess[]): Promise<void> {
+  for (const child of children) {
+    const exited = child.exitCode === null && child.signalCode === null ? once(child, 'exit') : undefined;
+    child.kill();
+    await exited;
+  }
+}
+
+/** Resolves when there is a socket of that path. */
+export async function waitForSocket(path: string, signal: AbortSignal): Promise<void> {
+  const begin = performance.now();
+  for (;;) {
+    try {
+      readFileSync(path);
+    } catch (problem) {
+      // A socket cannot be read, but it is there.
+      if ((problem as NodeJS.ErrnoException).code !== 'ENOENT') return;
+    }
+    signal.throwIfAborted();
+    if (performance.now() - begin > START_LIMIT_MS) throw new Error(`scute does not serve ${path}`);
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+}
+
+/** What all threads of a process have used, to the nanosecond; clock ticks would be too coarse. */
+export function cpuSecondsOfThreads(pid: number): number {
+  let nanoseconds = 0;
+  for (const thread of readdirSync(`/proc/${pid}/task`)) {
+    nanoseconds += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ', 1)[0]);
+  }
+  return nanoseconds / 1e9;
 }

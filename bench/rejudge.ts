@@ -1,7 +1,11 @@
-/** `--work rejudge`: what becomes of Scute's event loop when everybody who is connected is judged again, or closed. Nobody stands beside it. */
+/**
+ * `--work rejudge` and `--work scrape`: what becomes of Scute's event loop when everybody who is connected is judged again, or closed, and when
+ * somebody asks for metrics and pages while they are connected. Nobody stands beside it.
+ */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { openSync, renameSync, writeFileSync } from 'node:fs';
+import { request, type IncomingMessage } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connect, type TLSSocket } from 'node:tls';
@@ -19,9 +23,14 @@ export const REJUDGE_WORK = {
   what: `the longest turn of the event loop while ${CONNECTIONS} open connections of as many peers are judged again, swept, drained and closed`,
 } as const;
 
+export const SCRAPE_WORK = {
+  name: 'scrape',
+  what: `the longest turn of the event loop while metrics and pages are asked for with ${CONNECTIONS} connections of as many peers open`,
+} as const;
+
 /** One line of `--json`. `ours` is the median, in CPU time of the thread; the spread is what matters. */
 export interface RejudgeRow {
-  readonly work: 'rejudge';
+  readonly work: 'rejudge' | 'scrape';
   readonly variant: string;
   readonly connections: number;
   readonly peer: 'none';
@@ -44,17 +53,21 @@ const AT_ONCE = 24;
 const WATCH_MS = 8000;
 /** Until a change of a file is in force, and what a change leaves behind is done. */
 const REST_MS = 2000;
-/** Descriptors of Scute that no connection has. */
-const OTHER_FILES = 100;
+/** Descriptors of Scute that no connection has, those that are kept for the admin listener among them. */
+const OTHER_FILES = 300;
 const OPEN_LIMIT_MS = 300_000;
+/** Between an answer and the next question. */
+const ASK_EVERY_MS = 100;
 
 export async function runRejudge(options: {
+  readonly work: typeof REJUDGE_WORK | typeof SCRAPE_WORK;
   readonly directory: string;
   readonly rounds: number;
   readonly version: string;
   readonly signal: AbortSignal;
 }): Promise<readonly RejudgeRow[]> {
-  const { directory, rounds, version, signal } = options;
+  const { work, directory, rounds, version, signal } = options;
+  const variants = work === SCRAPE_WORK ? SCRAPES : VARIANTS;
   // Each connection takes two descriptors of Scute.
   const connections = Math.min(CONNECTIONS, Math.floor((openFileLimit() - OTHER_FILES) / 2));
   const api = await FakeWorkloadApi.start();
@@ -62,7 +75,7 @@ export async function runRejudge(options: {
   try {
     const all = new Map<string, Turns[]>();
     for (let round = 0; round < rounds; round++) {
-      for (const [variant, measure] of VARIANTS) {
+      for (const [variant, measure] of variants) {
         signal.throwIfAborted();
         await stage.fill();
         const turns = await measure(stage, round);
@@ -73,7 +86,7 @@ export async function runRejudge(options: {
       const cpu = turns.map(({ cpuMs }) => tenths(cpuMs));
       const took = turns.flatMap(({ tookMs }) => tookMs ?? []);
       return {
-        work: 'rejudge',
+        work: work.name,
         variant,
         connections,
         peer: 'none',
@@ -116,6 +129,15 @@ const VARIANTS: readonly (readonly [string, (stage: Stage, round: number) => Pro
   ['all drained, and cut in one second', (stage) => stage.watch(() => stage.expire({ onPeerExpiry: 'drain' }), { closes: true })],
 ];
 
+/** Asked one after the other, for as long as it is watched. */
+const SCRAPES: typeof VARIANTS = [
+  ['nothing asked', (stage) => stage.watch(() => undefined)],
+  ['/metrics', (stage) => stage.watch(() => stage.ask('/metrics'))],
+  ['/readyz?verbose', (stage) => stage.watch(() => stage.ask('/readyz?verbose'))],
+  ['/api/v1/connections', (stage) => stage.watch(() => stage.ask('/api/v1/connections'))],
+  ['/api/v1/certificates', (stage) => stage.watch(() => stage.ask('/api/v1/certificates'))],
+];
+
 const ALL = ['spiffe://bench.test/**'];
 const PEER_LIFE_MS = 5 * HOUR_MS;
 
@@ -127,6 +149,8 @@ interface Stage {
   trust(what: 'all' | 'other gone' | 'theirs gone'): void;
   deny(ids: readonly string[]): void;
   expire(listener: object): void;
+  /** Asks the admin listener for that, again and again until the watch is over. */
+  ask(path: string): void;
   stop(): Promise<void>;
 }
 
@@ -165,15 +189,26 @@ async function startStage(directory: string, api: FakeWorkloadApi, connections: 
   const child = spawnPinned(PROXY_CORE, [process.execPath, join(import.meta.dirname, 'rejudge-child.ts')], {
     stdio: ['ignore', openSync(join(directory, 'rejudge.log'), 'a'), 'inherit', 'ipc'],
   });
+  const adminSocket = join(directory, 'rejudge-admin.sock');
   const config = (listener: object): object => ({
     workloadApi: { endpoint: api.endpoint },
     inbound: [{ name: 'in', listen: '127.0.0.1:0', to: `127.0.0.1:${port}`, allow: ALL, ...listener }],
     limits: { maxConnections: CONNECTIONS, maxHandshakes: AT_ONCE * 2 },
     revocations: { file: denyFile },
+    admin: { listen: `unix://${adminSocket}` },
     drainTimeout: '2s',
     log: { format: 'json' },
   });
   const ask = (message: Ask): void => void child.send(message);
+  let asking = new AbortController();
+  let problem: Error | undefined;
+  const askAgain = async (path: string, { signal }: AbortController): Promise<void> => {
+    while (!signal.aborted) {
+      const status = await statusOf(adminSocket, path);
+      if (status !== 200) throw new Error(`${path} was answered with ${status}`);
+      await delay(ASK_EVERY_MS);
+    }
+  };
   ask({ kind: 'start', config: config({}) });
   const { address } = await answerOf(child, 'started');
 
@@ -219,10 +254,12 @@ async function startStage(directory: string, api: FakeWorkloadApi, connections: 
       // Those that stay cannot be told from outside when they have been judged.
       if (closes) await Promise.all([...open.values()].map((socket) => new Promise((resolve) => socket.once('close', resolve))));
       else await delay(WATCH_MS);
+      asking.abort();
       const tookMs = closes ? performance.now() - beganAtMs : undefined;
       await delay(REST_MS);
       ask({ kind: 'stop' });
       const { cpuMs, wallMs } = await answerOf(child, 'turns');
+      if (problem !== undefined) throw problem;
       if (!closes && open.size < connections) throw new Error(`${connections - open.size} connections were closed`);
       return { cpuMs, wallMs, tookMs };
     },
@@ -230,6 +267,12 @@ async function startStage(directory: string, api: FakeWorkloadApi, connections: 
     trust,
     deny,
     expire,
+    ask(path) {
+      asking = new AbortController();
+      askAgain(path, asking).catch((cause: unknown) => {
+        problem = cause instanceof Error ? cause : new Error(String(cause));
+      });
+    },
     stop: async () => {
       for (const socket of open.values()) socket.destroy();
       for (const other of [child, application]) other.kill();
@@ -256,6 +299,15 @@ async function opened(port: number, { chainPem, keyPem }: TestCertificate): Prom
   socket.on('error', () => undefined);
   socket.resume();
   return socket;
+}
+
+/** Reads the whole answer. */
+async function statusOf(socketPath: string, path: string): Promise<number | undefined> {
+  const asked = request({ socketPath, path, headers: { host: 'localhost' } }).end();
+  const [answer] = (await once(asked, 'response')) as [IncomingMessage];
+  answer.resume();
+  await once(answer, 'end');
+  return answer.statusCode;
 }
 
 function tenths(ms: number): number {

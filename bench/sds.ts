@@ -1,9 +1,9 @@
 /** `--work sds`: one rotation told to many Envoys. There is no peer beside it in the same run: what the SPIRE agent needs is in docs/performance.md. */
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { once } from 'node:events';
 import type { BenchIdentities } from './certificates.ts';
-import { LOAD_CORE, PROXY_CORE, residentBytes, spawnPinned } from './process.ts';
+import { cpuSecondsOfThreads, endAll, LOAD_CORE, PROXY_CORE, residentBytes, spawnPinned, waitForSocket } from './process.ts';
 import { SCUTE_BUNDLE } from './peers/scute.ts';
 import type { Report } from './sds-client.ts';
 import { median } from './median.ts';
@@ -31,7 +31,6 @@ const SIZES = [100, 1000, 2000];
 const CONNECTIONS = 50;
 /** Rotations that are not counted: code that compiles while it runs has compiled. */
 const WARM_ROTATIONS = 10;
-const START_LIMIT_MS = 20_000;
 /** So that garbage of the last round, and acknowledgements, are over before the CPU is read. */
 const SETTLE_MS = 300;
 
@@ -112,7 +111,7 @@ async function measure(
   });
   const pid = scute.pid ?? 0;
   try {
-    await waitFor(socket, signal);
+    await waitForSocket(socket, signal);
     const next = async (): Promise<Report & { kind: 'round' }> => {
       const [report] = (await once(client, 'message', { signal })) as [Report];
       if (report.kind === 'failed') throw new Error(`sds: ${report.detail}`);
@@ -126,7 +125,7 @@ async function measure(
     const memoryKib = (residentBytes([pid]) - before) / 1024 / streams;
     const measured: Round[] = [];
     for (let rotation = 0; rotation < WARM_ROTATIONS + rounds; rotation += 1) {
-      const cpu = cpuSeconds(pid);
+      const cpu = cpuSecondsOfThreads(pid);
       const begin = process.hrtime.bigint();
       const told = next();
       await identities.domain.rotate();
@@ -135,47 +134,19 @@ async function measure(
       const delaysMs = atNs.map((at) => Number(BigInt(at) - begin) / 1e6).toSorted((a, b) => a - b);
       if (rotation < WARM_ROTATIONS) continue;
       measured.push({
-        cpuSeconds: cpuSeconds(pid) - cpu,
+        cpuSeconds: cpuSecondsOfThreads(pid) - cpu,
         lastMs: delaysMs.at(-1) ?? 0,
         p99Ms: delaysMs[Math.ceil(0.99 * streams) - 1] ?? 0,
       });
     }
     return { measured, memoryKib };
   } finally {
-    for (const child of [client, scute]) {
-      const exited = child.exitCode === null && child.signalCode === null ? once(child, 'exit') : undefined;
-      child.kill();
-      await exited;
-    }
-  }
-}
-
-async function waitFor(path: string, signal: AbortSignal): Promise<void> {
-  const begin = performance.now();
-  for (;;) {
-    try {
-      readFileSync(path);
-    } catch (problem) {
-      // A socket cannot be read, but it is there.
-      if ((problem as NodeJS.ErrnoException).code !== 'ENOENT') return;
-    }
-    signal.throwIfAborted();
-    if (performance.now() - begin > START_LIMIT_MS) throw new Error(`scute does not serve ${path}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
+    await endAll(client, scute);
   }
 }
 
 function settle(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
-}
-
-/** What all threads of a process have used, to the nanosecond; clock ticks would be too coarse. */
-function cpuSeconds(pid: number): number {
-  let nanoseconds = 0;
-  for (const thread of readdirSync(`/proc/${pid}/task`)) {
-    nanoseconds += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ', 1)[0]);
-  }
-  return nanoseconds / 1e9;
 }
 
 function rounded(value: number): number {

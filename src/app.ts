@@ -42,7 +42,7 @@ import type { EndpointStatus, RelationStatus } from './telemetry/federation-reco
 import type { SdsStatus } from './telemetry/sds-records.ts';
 import { createLogger, type LogDestination } from './telemetry/logger.ts';
 import { createMetrics, decidedBy } from './telemetry/metrics.ts';
-import { createRefusals } from './telemetry/refusals.ts';
+import { createRefusals, type Refusals } from './telemetry/refusals.ts';
 import { createTlsContexts, validityProblem, type TlsContexts } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
 import { openFileLimit } from './transport/file-limit.ts';
@@ -165,6 +165,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       events,
       clock,
       random: deps.random ?? Math.random,
+      listener: (name) => inbound.find(({ ref }) => ref.name === name),
+      refusals,
     });
   const endpointBundles = createWatch<EndpointBundles>();
   const federation =
@@ -572,10 +574,13 @@ interface SdsParts {
   readonly events: Events;
   readonly clock: Clock;
   readonly random: () => number;
+  /** Whose policy checks of Envoy are answered by. */
+  readonly listener: (name: string) => InboundListener | undefined;
+  readonly refusals: Refusals;
 }
 
 /** The SDS server, and with it gRPC, which is loaded when the other addresses are bound. */
-function sdsService({ events, ...parts }: SdsParts): Service &
+function sdsService({ events, listener, refusals, ...parts }: SdsParts): Service &
   Pick<SdsServer, 'address' | 'policyChanged'> & {
     status(): SdsStatus | undefined;
     describe(): unknown;
@@ -590,8 +595,14 @@ function sdsService({ events, ...parts }: SdsParts): Service &
     status: () => status,
     describe: () => describe?.(),
     async start(signal) {
-      const [{ createSdsServer }, { describeSds, sdsStatus }] = await Promise.all([import('./sds/server.ts'), import('./sds/status.ts')]);
-      const made = createSdsServer({ ...parts, events: events.sds });
+      const { authorization: limits } = parts.config;
+      const [{ createSdsServer }, { describeSds, sdsStatus }, ofChecks] = await Promise.all([
+        import('./sds/server.ts'),
+        import('./sds/status.ts'),
+        limits && import('./ext-authz/service.ts'),
+      ]);
+      const checks = limits && ofChecks?.createCheckService({ ...parts, limits, listener, refusals, events: events.checks });
+      const made = createSdsServer({ ...parts, events: events.sds, checks });
       server = made;
       status = sdsStatus(made);
       describe = () => describeSds(made);

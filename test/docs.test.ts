@@ -19,6 +19,7 @@ import { DENY_REASONS } from '../src/policy/verdict.ts';
 import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from '../src/telemetry/records.ts';
 import { ENDPOINT_RESULTS, REFRESH_PROBLEMS } from '../src/telemetry/federation-records.ts';
 import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/sds-records.ts';
+import { CHECK_DENIALS, CHECK_REFUSALS } from '../src/telemetry/ext-authz-records.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from './support/documents.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -90,6 +91,22 @@ test('links between documents lead to files that are there', () => {
   assert.deepEqual(broken, []);
 });
 
+test('links to headings lead to headings that are there', () => {
+  const headings = (document: string): string[] =>
+    [...proseOf(document).matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+      heading
+        .toLowerCase()
+        .replaceAll(/[^\w -]/g, '')
+        .replaceAll(' ', '-'),
+    );
+  const broken = documents.flatMap((document) =>
+    [...proseOf(document).matchAll(/\]\(([^)#\s:]*)#([^)]*)\)/g)]
+      .filter(([, target = '', anchor = '']) => !headings(target === '' ? document : join(dirname(document), target)).includes(anchor))
+      .map(([link]) => `${document}: ${link}`),
+  );
+  assert.deepEqual(broken, []);
+});
+
 test('files that the documents name in code are there', () => {
   const broken = documents.flatMap((document) =>
     [...proseOf(document).matchAll(/`((?:src|test|configs|docs|deploy|bench|proto)\/[\w./-]*\w)`/g)]
@@ -136,6 +153,8 @@ test('the close, deny and drop reasons of the documents are those that there are
     ['Why a status request was refused', STATUS_REFUSALS],
     ['Why a secret is not there', SDS_MISSING_REASONS],
     ['Why an SDS client was refused', SDS_REFUSAL_REASONS],
+    ['Why a check was denied', CHECK_DENIALS],
+    ['Why a check was refused', CHECK_REFUSALS],
     ['Why a bundle was not fetched', REFRESH_PROBLEMS],
     ['What became of a connection to our bundle endpoint', ENDPOINT_RESULTS],
   ];
@@ -222,8 +241,18 @@ test('the limits of SDS are in the documents with their defaults, and each is wh
     assert.equal(code, reason === 'connection_limit' ? 'none: closed' : 'RESOURCE_EXHAUSTED', reason);
 });
 
+test('the limits of checks are in the documents with their defaults', () => {
+  const limits = fields.filter(({ path }) => path.startsWith('sds.authorization.'));
+  const rows = below('docs/operations.md', 'Why a check was refused').matchAll(/^\| `\w+` \| `(\w+)`, (\w+) \|/gm);
+
+  assert.deepEqual(
+    [...rows].map(([, limit, standard]) => [limit, standard]),
+    limits.map(({ key, field }) => [key, String(field.default)]),
+  );
+});
+
 test('the messages of the documents are those that are logged', () => {
-  const source = ['events.ts', 'sds-events.ts', 'federation-events.ts']
+  const source = ['events.ts', 'sds-events.ts', 'ext-authz-events.ts', 'federation-events.ts']
     .map((file) => readFileSync(join(root, 'src/telemetry', file), 'utf8'))
     .join('\n');
   const logged = [...source.matchAll(/logger(?:\.\w+|\[level\])\((?:[^;]*?, )?'([^']+)'\)/g)].map(([, message]) => message ?? '');

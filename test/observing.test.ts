@@ -35,6 +35,15 @@ test('rules name only metrics, rules and labels that there are', () => {
   }
 });
 
+test('each recording rule is of use to an alarm, another rule or a panel', () => {
+  const used = new Set([...[...alerts, ...records].map(({ expr }) => expr), ...dashboardQueries()].flatMap(namesIn));
+
+  assert.deepEqual(
+    records.filter(({ record }) => !used.has(record)),
+    [],
+  );
+});
+
 test('each alarm says what, why it matters and what to do, and leads to its place in the runbook', () => {
   for (const { alert, annotations, labels } of alerts) {
     const [what, why, action, ...more] = annotations.description.split('\n');

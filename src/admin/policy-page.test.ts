@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { createAdminParts, LOOPBACK, startService } from '../../test/support/admin.ts';
+import { ask } from '../../test/support/http.ts';
 import { policyFrom } from '../../test/support/policies.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import type { ListenerPage } from '../config/policy-page.ts';
@@ -50,3 +52,24 @@ for (const [rules, near] of [
     const again = await pageOf(policyFrom({ allow, mode: 'audit' }), ['spiffe://example.org/0/y', ...peers]);
     assert.equal(again.would_deny.at(-1)?.near?.rule.index, near === 400 ? 0 : undefined);
   });
+
+test('answers are made one after the other, whoever asks at the same moment', async (t) => {
+  const policy = policyFrom({ allow: [] });
+  const statuses = ['first', 'last'].map((name) => ({
+    listener: { name, direction: 'inbound' as const },
+    policy,
+    refusals() {
+      looked.push(name);
+      return createRefusals(new FakeClock()).list(IN);
+    },
+    connectionsBy: () => undefined,
+  }));
+  const looked: string[] = [];
+  const parts = await createAdminParts();
+  const address = await startService(t, parts.adminServer(LOOPBACK, parts.status, statuses));
+
+  const answers = await Promise.all(Array.from({ length: 4 }, () => ask(address, '/policy')));
+
+  assert.deepEqual(new Set(answers.map(({ status }) => status)), new Set([200]));
+  assert.equal(looked.join(' '), Array(4).fill('first last').join(' '));
+});

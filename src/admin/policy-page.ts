@@ -35,7 +35,7 @@ const TURN_MS = 5;
 /** The answer to `/policy`: at most `limit` rules and as many refusals, by the policies in force. Takes turns with everything else. */
 export async function buildPolicyPage(statuses: readonly PolicyStatus[], limit: number, nowMs: number): Promise<PolicyPage> {
   const listeners: ListenerPage[] = [];
-  const pause = turns();
+  const turns = new Turns();
   let [rulesLeft, refusalsLeft, lettersLeft, looksLeft] = [limit, limit, MOST_LETTERS, MOST_LOOKS];
   for (const status of statuses) {
     const { listener, policy } = status;
@@ -47,7 +47,7 @@ export async function buildPolicyPage(statuses: readonly PolicyStatus[], limit: 
     const [wouldDeny, denied, toCopy]: [RefusalLine[], RefusalLine[], RuleSpec[]] = [[], [], []];
     let omitted = 0;
     for (const entry of refusals.entries) {
-      await pause();
+      if (turns.isOver()) await turns.next();
       const judged = judge(policy, entry);
       if (judged === undefined) continue;
       const letters = entry.peer.length + (entry.request?.path.length ?? 0) + (entry.request?.host.length ?? 0);
@@ -69,6 +69,10 @@ export async function buildPolicyPage(statuses: readonly PolicyStatus[], limit: 
         no_rule: suggested.ok ? null : suggested.error,
       });
     }
+    // To gather what is to be copied takes some milliseconds, as does the JSON of all.
+    await turns.next();
+    const copies = gatherRules(toCopy).map(formatRule);
+    await turns.next();
     const shown = new Set([...wouldDeny, ...denied].map(({ peer }) => peer));
     listeners.push({
       name: listener.name,
@@ -83,7 +87,7 @@ export async function buildPolicyPage(statuses: readonly PolicyStatus[], limit: 
       omitted,
       not_listed: refusals.unlisted,
       partly_listed: [...refusals.unlistedOf].filter(([peer]) => shown.has(peer)).map(([peer, counts]) => ({ peer, ...counts })),
-      rules_to_copy: gatherRules(toCopy).map(formatRule),
+      rules_to_copy: copies,
     });
     rulesLeft -= rules.length;
   }
@@ -159,16 +163,16 @@ function lineOf(rule: RuleLine | Rule | undefined): RuleLine | null {
   return rule === undefined ? null : { effect: rule.effect, index: rule.index, text: rule.text };
 }
 
-/** To be called again and again: lets everything else have its turn when one has taken its time. */
-function turns(): () => Promise<void> | undefined {
-  let begunAtMs = performance.now();
-  return () => {
-    if (performance.now() - begunAtMs < TURN_MS) return undefined;
-    return new Promise((resolve) => {
-      setImmediate(() => {
-        begunAtMs = performance.now();
-        resolve();
-      });
-    });
-  };
+/** Lets everything else have its turn when one has taken its time. */
+class Turns {
+  #begunAtMs = performance.now();
+
+  isOver(): boolean {
+    return performance.now() - this.#begunAtMs >= TURN_MS;
+  }
+
+  async next(): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    this.#begunAtMs = performance.now();
+  }
 }

@@ -57,6 +57,7 @@ export function createAdminServer(options: AdminServerOptions): HttpService {
   const { listen } = options.config;
   if (!isLocal(listen)) throw new Error(`the admin API may not listen on ${formatAddress(listen)}: only on a Unix socket or loopback`);
   const streams = new EventStreams({ clock: options.inventory.clock, look: () => look(options) });
+  const policyPages = oneAtATime();
   return createHttpService({
     name: 'admin',
     socket: options.config,
@@ -69,7 +70,7 @@ export function createAdminServer(options: AdminServerOptions): HttpService {
       ...createDashboardRoutes(),
       ...apiRoutes({ ...options.inventory, status: options.status, readiness: options.readiness }, (response) => streams.open(response)),
       '/config_dump': { GET: () => dump(options.status) },
-      '/policy': { GET: ({ search }) => policyPage(options.policies(), search, options.status.now()) },
+      '/policy': { GET: ({ search }) => policyPages(() => policyPage(options.policies(), search, options.status.now())) },
       '/shutdown': {
         POST() {
           options.shutdown();
@@ -151,6 +152,16 @@ async function policyPage(all: readonly PolicyStatus[], search: URLSearchParams,
   const asked = name === null ? all : all.filter(({ listener }) => listener.name === name);
   if (name !== null && asked.length === 0) return plain(404, 'there is no such listener');
   return json(200, await buildPolicyPage(asked, Number(limit), nowMs));
+}
+
+/** Each begins when the one before is over: what takes turns would take as many at a time as there are askers. */
+function oneAtATime(): (answer: () => Promise<Reply>) => Promise<Reply> {
+  let last: Promise<unknown> = Promise.resolve();
+  return (answer) => {
+    const next = last.then(answer);
+    last = next.catch(() => undefined);
+    return next;
+  };
 }
 
 function readLevel(body: unknown): LogLevel | undefined {

@@ -15,8 +15,8 @@ import { loadLocatedConfig, type Located } from '../config/load.ts';
 import { formatAddress } from '../config/units.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import type { Policy } from '../policy/policy.ts';
-import { OTHER_WAY } from '../sds/expression.ts';
-import { describeWithheld, withheldMatchers, type WithheldMatchers } from '../sds/withheld.ts';
+import { OTHER_WAY, sayRules } from '../sds/expression.ts';
+import { describeWithheld, sdsPolicies, withheldMatchers, type WithheldMatchers } from '../sds/withheld.ts';
 import { undeniedParents } from '../policy/undenied-parents.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 import { findListener, placeOf } from './question.ts';
@@ -60,7 +60,7 @@ export function describeConfig(config: Config): string {
   for (const listener of config.outbound) lines.push(...describeOutbound(listener));
   if (config.metrics !== undefined) lines.push(`metrics  ${describeSocket(config.metrics)}`);
   if (config.admin !== undefined) lines.push(`admin  ${describeSocket(config.admin)}`);
-  if (config.sds !== undefined) lines.push(...describeSds(config.sds, withheldMatchers(config)));
+  if (config.sds !== undefined) lines.push(...describeSds(config, config.sds));
   for (const relation of config.federation) lines.push(...describeFederation(relation));
   if (config.bundleEndpoint !== undefined) lines.push(...describeEndpoint(config.bundleEndpoint));
   return `${lines.join('\n')}\n`;
@@ -78,18 +78,30 @@ function describeEndpoint({ listen, path, identity, profile }: BundleEndpointCon
   ];
 }
 
-function describeSds(sds: SdsConfig, withheld: readonly WithheldMatchers[]): string[] {
+function describeSds(config: Config, sds: SdsConfig): string[] {
+  const withheld = withheldMatchers(config);
   return [
     `sds  ${describeSocket(sds)}`,
     '  note: who may open this holds the identity, private key and all',
     ...(sds.identity.by === 'default' ? [] : [`  ${JSON.stringify(sds.defaultSvidName)} is ${describeChoice(sds.identity)}`]),
-    ...sds.matchers.map((matchers) => {
+    ...sds.matchers.flatMap((matchers) => {
       const { secret, listener, policy } = matchers;
-      if (withheld.some((each) => each.matchers === matchers)) return `  ${JSON.stringify(secret)} is withheld`;
+      if (withheld.some((each) => each.matchers === matchers)) return [`  ${JSON.stringify(secret)} is withheld`];
       const whom = policy === undefined ? `whom listener ${listener} admits` : policy.entries.map(describeEntry).join(', ') || 'nobody';
-      return `  ${JSON.stringify(secret)} admits ${whom}`;
+      return [
+        `  ${JSON.stringify(secret)} admits ${whom}`,
+        ...(config.revocations !== undefined && hasPatterns(config, secret)
+          ? ['  note: of a pattern, Envoy admits whom the deny list names, unless an entry of it names all of the pattern']
+          : []),
+      ];
     }),
   ];
+}
+
+function hasPatterns(config: Config, secret: string): boolean {
+  const policy = sdsPolicies(config).get(secret);
+  const said = policy && sayRules(policy);
+  return said?.ok === true && said.value.some(({ entry }) => 'regex' in entry);
 }
 
 function describeInbound(listener: InboundConfig): string[] {

@@ -10,7 +10,7 @@ export async function printEnvoy(file: string, { env, stdout, stderr }: CommandE
     stderr(`${formatIssues(loaded.error)}\n`);
     return EXIT_USAGE;
   }
-  const [{ buildEnvoyConfig }, { stringify }] = await Promise.all([import('../sds/envoy-config.ts'), import('yaml')]);
+  const [{ admitsNobody, buildEnvoyConfig }, { stringify }] = await Promise.all([import('../sds/envoy-config.ts'), import('yaml')]);
   const { value: config, locate } = loaded.value;
   const built = buildEnvoyConfig(config);
   if (!built.ok) {
@@ -19,11 +19,11 @@ export async function printEnvoy(file: string, { env, stdout, stderr }: CommandE
     stderr(`scute: ${placed?.ok === true ? placeOf(placed.value, rule, locate) : file}: ${message}\n`);
     return EXIT_FAILED;
   }
-  const nobody = config.inbound.filter(({ policy }) => policy.entries.length === 0);
+  const nobody = config.inbound.filter(({ policy }) => admitsNobody(policy));
   const notes = nobody.map(({ name }) => `# inbound ${name} admits nobody, so there is no listener for it.\n`);
   if (config.revocations !== undefined)
     notes.push(
-      '# Envoy does not know the deny list (revocations): only authorities on it, and its SPIFFE IDs in sds.matchers, are kept from Envoy.\n',
+      '# Envoy does not know the deny list (revocations) where it does not ask Scute (ext_authz): there, only authorities on it, and what in sds.matchers admits nobody else than peers on it, are kept from it.\n',
     );
   // Envoy reads YAML 1.1 and then some, in which a plain `yes`, `on` or `inf` is no text.
   const yaml = stringify(built.value, { lineWidth: 0, defaultStringType: 'QUOTE_DOUBLE', defaultKeyType: 'PLAIN' });

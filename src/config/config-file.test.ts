@@ -4,9 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { eventually } from '../../test/support/eventually.ts';
+import { listText, policyText, startConfigMap } from '../../test/support/policy-file.ts';
 import { systemClock } from '../lib/clock.ts';
 import { createConfigFile, type ConfigFile, type LoadedConfig } from './config-file.ts';
 import { formatIssues } from './issue.ts';
+import { parsePolicyNow, type ConfigSources } from './load.ts';
+import { readPolicyFile } from './policy-file.ts';
 
 function yaml(id: string): string {
   return `workloadApi: { endpoint: unix:///agent.sock }\ninbound: [{ listen: 127.0.0.1:1, to: 127.0.0.1:2, allow: [spiffe://example.org/${id}] }]\n`;
@@ -29,8 +32,8 @@ async function temporaryFolder(t: TestContext): Promise<string> {
   return folder;
 }
 
-async function watched(t: TestContext, path: string): Promise<Watched> {
-  const file = createConfigFile({ sources: { file: path, flags: {}, env: {} }, clock: systemClock, intervalMs: 10 });
+async function watched(t: TestContext, path: string, readPolicy?: ConfigSources['readPolicy']): Promise<Watched> {
+  const file = createConfigFile({ sources: { file: path, flags: {}, env: {}, readPolicy }, clock: systemClock, intervalMs: 10 });
   const told: string[] = [];
   file.onReload((loaded) => told.push(describe(loaded)));
   assert.ok((await file.load()).ok);
@@ -171,4 +174,68 @@ test('a list of SPIFFE IDs that the file names is watched with it, whichever of 
   assert.match(await last(6), /b\.txt: cannot be read: ENOENT/);
   await writeFile(path, yaml('z'));
   assert.equal(await last(7), 'spiffe://example.org/z');
+});
+
+test('a configuration that names a policy file which is wrong, or a list of that is, comes into force when that is mended', async (t) => {
+  const folder = await temporaryFolder(t);
+  const path = join(folder, 'scute.yaml');
+  const ID = 'spiffe://example.org/b';
+  const policy = (text: string): Promise<void> => writeFile(join(folder, 'policy.yaml'), text);
+  const withPolicy = yaml('x').replace('allow: [spiffe://example.org/x]', 'policyFile: policy.yaml');
+  await writeFile(path, yaml('a'));
+  const { told } = await watched(t, path);
+  const last = (count: number): Promise<string> =>
+    eventually(() => Promise.resolve(assert.equal(told.length, count, told.join('\n')))).then(() => told.at(-1) ?? '');
+
+  await writeFile(path, withPolicy);
+  assert.match(await last(1), /policy\.yaml: cannot be read: ENOENT/);
+  await policy(policyText([{ idsFile: 'ids.txt' }]));
+  assert.match(await last(2), /ids\.txt: cannot be read: ENOENT/);
+  await writeFile(join(folder, 'ids.txt'), listText([ID]));
+  assert.equal(await last(3), `idsFile ${join(folder, 'ids.txt')}`);
+
+  // It is a policy, and not one for such a listener.
+  await policy(policyText([{ peer: ID, methods: ['GET'] }]));
+  await writeFile(path, `# anew\n${withPolicy}`);
+  assert.match(await last(4), /methods, paths and hosts are for protocol: http/);
+  await policy(policyText([ID]));
+  assert.equal(await last(5), ID);
+});
+
+test('a configuration and a list that are swapped while they are read are not mixed', async (t) => {
+  const config = (allow: string): string =>
+    JSON.stringify({
+      workloadApi: { endpoint: 'unix:///agent.sock' },
+      inbound: [
+        { name: 'a', listen: '127.0.0.1:1', to: '127.0.0.1:2', allow: [{ idsFile: 'ids.txt' }, allow] },
+        { name: 'b', listen: '127.0.0.1:3', to: '127.0.0.1:4', policyFile: 'policy.yaml' },
+      ],
+    });
+  const [A, B, C] = ['a', 'b', 'c'].map((name) => `spiffe://example.org/${name}`) as [string, string, string];
+  const others = { 'policy.yaml': policyText([A]) };
+  const { folder, become } = await startConfigMap(t, { ...others, 'scute.yaml': config(A), 'ids.txt': listText([B]) });
+  let act: (() => Promise<void>) | undefined;
+  // Between the text and the lists.
+  const { told, file } = await watched(t, join(folder, 'scute.yaml'), async (policy) => {
+    const now = act;
+    act = undefined;
+    await now?.();
+    return readPolicyFile(policy, { parse: parsePolicyNow, known: new Map() });
+  });
+  const lists: string[] = [];
+  file.onReload((loaded) => {
+    if (loaded.ok) lists.push([...(loaded.value.inbound[0]?.policy.lists.values() ?? [])].map(({ digest }) => digest).join());
+  });
+
+  act = () => become({ ...others, 'scute.yaml': config(C), 'ids.txt': listText([B, A]) });
+  file.reload();
+  await eventually(() => Promise.resolve(assert.equal(told.length, 2, told.join('\n'))));
+  assert.match(told[0] ?? '', /scute\.yaml: was changed while it was read/);
+  assert.equal(told[1], `idsFile ${join(folder, 'ids.txt')},${C}`);
+
+  // The same text, and another list.
+  act = () => become({ ...others, 'scute.yaml': config(C), 'ids.txt': listText([B]) });
+  file.reload();
+  await eventually(() => Promise.resolve(assert.equal(lists.length, 2, told.join('\n'))));
+  assert.notEqual(lists[0], lists[1]);
 });

@@ -170,6 +170,16 @@ export interface SdsConfig extends SocketConfig {
   readonly crls: boolean;
   readonly matchers: readonly SdsMatchers[];
   readonly limits: SdsLimits;
+  /** Of the answers to Envoy's checks, which are given on the same socket; undefined: none are. */
+  readonly authorization: CheckLimits | undefined;
+}
+
+export interface CheckLimits {
+  readonly maxConcurrentChecks: number;
+  readonly maxConcurrentChecksPerConnection: number;
+  readonly maxRequestBytes: number;
+  /** From the beginning of a check until its answer was taken. */
+  readonly requestTimeoutMs: number;
 }
 
 /** Whose peers the validation context of one name admits: those of an inbound listener, or of a list of its own. */

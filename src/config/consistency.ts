@@ -272,6 +272,8 @@ export function checkListeners(config: unknown, report: Report): void {
     }
   }
   for (const key of ['metrics', 'admin', 'sds', 'bundleEndpoint']) see(at(config, key), [key], key);
+  if (at(at(config, 'sds'), 'authorization') !== undefined && inbound?.length === 0)
+    problem(report, ['sds', 'authorization'], 'has nothing to answer by: it needs at least one inbound entry, whose policy is asked about');
   for (const [index, matchers] of (listAt(at(config, 'sds'), 'matchers') ?? []).entries()) {
     const listener = at(matchers, 'listener');
     if (typeof listener === 'string' && names.get(listener)?.startsWith('inbound') !== true)

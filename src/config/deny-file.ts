@@ -7,7 +7,7 @@ import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
 import { DenyLineReader } from './deny-lines.ts';
 import { appearance, FileWatch } from './file-watch.ts';
 import { readWhole } from './whole-file.ts';
-import type { ConfigIssue } from './issue.ts';
+import { formatIssues, type ConfigIssue } from './issue.ts';
 
 /** Why there is no list. Without `line` the file could not be read. */
 export type DenyFileProblem = readonly [ConfigIssue, ...ConfigIssue[]];
@@ -79,9 +79,15 @@ export function createDenyFile({ file, clock, intervalMs }: DenyFileOptions): De
       const atMs = clock.now();
       const loaded = await readDenyFile(file);
       if (!loaded.ok) {
-        failure = { atMs, problems: loaded.error };
-        tellEach(listeners, { ok: false, problems: loaded.error });
-        return;
+        const { error: problems } = loaded;
+        const mayPass = problems.some((problem) => problem.mayPass);
+        // Tried again and again, it is told once.
+        const isTold = mayPass && !asked && failure !== undefined && formatIssues(failure.problems) === formatIssues(problems);
+        if (!isTold) {
+          failure = { atMs, problems };
+          tellEach(listeners, { ok: false, problems });
+        }
+        return mayPass ? 'again' : undefined;
       }
       const added = await inTurns(loaded.value.notIn(list, MAX_TOLD));
       const removed = await inTurns(list.notIn(loaded.value, MAX_TOLD));
@@ -92,6 +98,7 @@ export function createDenyFile({ file, clock, intervalMs }: DenyFileOptions): De
       list = loaded.value;
       readAtMs = atMs;
       if (!isSame || isHealed || asked) tellEach(listeners, { ok: true, entries: list.size, added, removed });
+      return undefined;
     },
   });
 

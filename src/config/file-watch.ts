@@ -8,8 +8,11 @@ export interface FileWatchOptions {
   readonly clock: Clock;
   /** How often to look. A change is read after at most two looks. */
   readonly intervalMs: number;
-  /** The files are to be read: one has changed, or, with `asked`, somebody said so. */
-  read(asked: boolean): Promise<void>;
+  /**
+   * The files are to be read: one has changed, or, with `asked`, somebody said so. `again`: they could not be for a reason that may pass, and
+   * are to be read once more though none of them changes.
+   */
+  read(asked: boolean): Promise<'again' | void>;
 }
 
 /**
@@ -60,7 +63,8 @@ export class FileWatch {
     this.#seen = looks;
     if (!asked && (!settled || looks === this.#readAs)) return;
     this.#readAs = looks;
-    await this.#options.read(asked);
+    // No files look like nothing.
+    if ((await this.#options.read(asked)) === 'again') this.#readAs = '';
   }
 }
 

@@ -11,6 +11,8 @@ export interface ConfigIssue {
   /** As in `inbound[0].allow`; empty for the whole. */
   readonly path: string;
   readonly message: string;
+  /** What was short may be there again without a change to any file. */
+  readonly mayPass?: true;
 }
 
 export type IssuePath = readonly PropertyKey[];

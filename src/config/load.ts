@@ -1,7 +1,7 @@
 import { open, readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type * as z from 'zod';
-import { codeOf, messageOf } from '../lib/errors.ts';
+import { codeOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { IdList } from '../policy/id-list.ts';
 import type { Policy } from '../policy/policy.ts';
@@ -9,11 +9,11 @@ import type { Config } from './config.ts';
 import { appearances } from './file-watch.ts';
 import { judge, type ConfigIssue, type RawConfig } from './issue.ts';
 import { namedFiles } from './named-files.ts';
-import { readLists, readPolicyFile } from './policy-file.ts';
+import { readLists, readPolicyFile, type ReadPolicy } from './policy-file.ts';
 import type { PolicyTextParser } from './policy-text.ts';
 import { overlay, type Environment } from './precedence.ts';
 import { createConfigSchema, type FileLookups, type Lookups } from './schema.ts';
-import { CHANGED, unread } from './whole-file.ts';
+import { CHANGED, unread, unreadable } from './whole-file.ts';
 
 /** A configuration is written by hand; what is larger is not one. */
 export const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
@@ -25,7 +25,7 @@ export interface ConfigSources {
   readonly flags: Readonly<Record<string, unknown>>;
   readonly env: Environment;
   /** What a policy file holds, an absolute path; if left out it is read, each time. */
-  readonly readPolicy?: ((file: string) => Promise<Result<Policy, readonly ConfigIssue[]>>) | undefined;
+  readonly readPolicy?: ((file: string) => Promise<ReadPolicy>) | undefined;
 }
 
 /** Reads, parses and judges a configuration. All problems come at once, in the order of the file. */
@@ -64,7 +64,10 @@ async function parseLocatedConfig(
 /** A configuration, and the lists of SPIFFE IDs that it names. */
 export interface ParsedWithLists {
   readonly parsed: Result<Located<Config>, readonly ConfigIssue[]>;
-  /** Absolute paths, and how the files looked before they were read. */
+  /**
+   * Absolute paths, and how the files looked before they were read: the lists, and of a configuration with a problem, which a mend of them may
+   * end, the policy files as well.
+   */
   readonly files: readonly string[];
   readonly looks: string;
   /** Those that could be read. */
@@ -86,14 +89,20 @@ export async function parseConfigWithLists(
     raw = parsed.value;
   }
   const whole = overlay(raw, sources);
-  const { lookups, issues, ...read } = await readNamedFiles(whole.value, sources, known);
+  const { lookups, issues, policies, ...read } = await readNamedFiles(whole.value, sources, known);
   const judged = judgeLocated(createConfigSchema({ ...(await systemLookups()), files: lookups }), whole);
-  if (issues.length === 0) return { parsed: judged, ...read };
-  return { parsed: err([...(judged.ok ? [] : judged.error), ...issues]), ...read };
+  if (judged.ok && issues.length === 0) return { parsed: judged, ...read };
+  return {
+    parsed: err([...(judged.ok ? [] : judged.error), ...issues]),
+    files: [...read.files, ...policies.flatMap(({ files }) => files)],
+    looks: [read, ...policies].flatMap(({ files, looks }) => (files.length === 0 ? [] : [looks])).join('\n'),
+    lists: read.lists,
+  };
 }
 
 interface NamedAndRead extends Omit<ParsedWithLists, 'parsed'> {
   readonly lookups: FileLookups;
+  readonly policies: readonly ReadPolicy[];
   readonly issues: readonly ConfigIssue[];
 }
 
@@ -103,12 +112,16 @@ async function readNamedFiles(raw: unknown, sources: ConfigSources, known: Reado
   const absolute = (path: string): string => resolve(folder, path);
   const named = namedFiles(raw);
   const issues: ConfigIssue[] = [];
-  const policies = new Map<string, Policy>();
+  const policies = new Map<string, ReadPolicy>();
   for (const file of new Set(named.policyFiles.map(absolute))) {
     const policy = await (sources.readPolicy ?? readPolicyNow)(file);
-    if (policy.ok) policies.set(file, policy.value);
-    else issues.push(...policy.error);
+    policies.set(file, policy);
+    if (!policy.result.ok) issues.push(...policy.result.error);
   }
+  const policyOf = (file: string): Policy | undefined => {
+    const result = policies.get(file)?.result;
+    return result?.ok === true ? result.value : undefined;
+  };
   const files: string[] = [];
   const looks: string[] = [];
   const lists = await readLists([...new Set(named.idsFiles.map(absolute))], known, async (file) => {
@@ -118,8 +131,8 @@ async function readNamedFiles(raw: unknown, sources: ConfigSources, known: Reado
   if (!lists.ok) issues.push(...lists.error);
   else if (looks.join('\n') !== (await appearances(files))) issues.push(unread(files.join(', '), CHANGED));
   const read = lists.ok ? lists.value : new Map<string, IdList>();
-  const lookups = { resolve: absolute, policyOf: (file: string) => policies.get(file), idsOf: (file: string) => read.get(file) };
-  return { lookups, issues, files, looks: looks.join('\n'), lists: lists.ok ? lists.value : known };
+  const lookups = { resolve: absolute, policyOf, idsOf: (file: string) => read.get(file) };
+  return { lookups, issues, policies: [...policies.values()], files, looks: looks.join('\n'), lists: lists.ok ? lists.value : known };
 }
 
 /** In this thread: nobody is served yet. */
@@ -128,8 +141,8 @@ export const parsePolicyNow: PolicyTextParser = async (text, file) => {
   return parsePolicyText(text, file);
 };
 
-async function readPolicyNow(file: string): Promise<Result<Policy, readonly ConfigIssue[]>> {
-  return (await readPolicyFile(file, { parse: parsePolicyNow, known: new Map() })).result;
+function readPolicyNow(file: string): Promise<ReadPolicy> {
+  return readPolicyFile(file, { parse: parsePolicyNow, known: new Map() });
 }
 
 /** Reads, parses and judges a file by another schema, with the same care and the same messages. */
@@ -168,7 +181,7 @@ export async function readConfigFile(file: string): Promise<Result<string, reado
     return ok(new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, length)));
   } catch (cause) {
     if (codeOf(cause) === 'ERR_ENCODING_INVALID_ENCODED_DATA') return err([issue('is not UTF-8 text')]);
-    return err([issue(`cannot be read: ${messageOf(cause)}`)]);
+    return err([unreadable(file, cause)]);
   }
 }
 

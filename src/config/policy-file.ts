@@ -27,16 +27,18 @@ export interface ReadPolicyOptions {
   readonly parse: PolicyTextParser;
   /** The lists that were read last, by file. */
   readonly known: ReadonlyMap<string, IdList>;
+  /** Once it is aborted, nobody waits for the policy. */
+  readonly stop?: AbortSignal | undefined;
 }
 
 /** Reads and compiles a policy file, an absolute path, a part at a time. Files that change meanwhile are refused: half of them could be old. */
-export async function readPolicyFile(file: string, { parse, known }: ReadPolicyOptions): Promise<ReadPolicy> {
+export async function readPolicyFile(file: string, { parse, known, stop }: ReadPolicyOptions): Promise<ReadPolicy> {
   const files = [file];
   const looks = [await appearances([file])];
   const read = async (): Promise<Result<Policy, readonly ConfigIssue[]>> => {
     const text = await readText(file, MAX_POLICY_BYTES);
     if (!text.ok) return err([text.error]);
-    const written = await parse(text.value, file);
+    const written = await parse(text.value, file, stop);
     if (!written.ok) return written;
     const lists = await readLists(listsOf(written.value), known, async (list) => {
       files.push(list);

@@ -339,3 +339,45 @@ test('a text that makes the parser run out of memory or of stack is a problem, a
   assert.ok(!deep.ok);
   assert.match(formatIssues(deep.error), /^\/p(?::\d+:\d+)?: (?:not valid YAML|cannot be parsed)/);
 });
+
+test('who stops does not wait for a parser at work, nor for those that have not begun', async (t) => {
+  const { path, folder, replace } = await startPolicyFile(t, policyText([A]));
+  const other = join(folder, 'other.yaml');
+  await replace(policyText([A]), 'other.yaml');
+  let begun = 0;
+  const untilStopped: PolicyTextParser = async (text, file, stop) => {
+    begun += 1;
+    if (stop?.aborted === false) await new Promise((resolve) => stop.addEventListener('abort', resolve));
+    return parsePolicyApart(text, file, stop);
+  };
+  const files = createPolicyFiles({ clock: systemClock, intervalMs: 10, parse: { atStart: parsePolicyNow, later: untilStopped } });
+  const listeners = { inbound: [inbound(path), inbound(other, { name: 'other' })] };
+  const text = JSON.stringify({ workloadApi: { endpoint: 'unix:///agent' }, ...listeners });
+  const loaded = await parseConfig(text, { file: '/scute.yaml', flags: {}, env: {}, readPolicy: (file) => files.read(file) });
+  assert.ok(loaded.ok);
+  files.follow(loaded.value);
+  const told: unknown[] = [];
+  files.onReload((reload) => told.push(reload));
+  const stop = new AbortController();
+  const watching = files.watch(stop.signal);
+  await replace(policyText([B]));
+  await replace(policyText([B]), 'other.yaml');
+  await eventually(() => Promise.resolve(assert.equal(begun, 1)));
+
+  stop.abort();
+  await watching;
+
+  assert.deepEqual(told, []);
+});
+
+test('a parser in a thread of its own ends with who wanted to know', async () => {
+  const stop = new AbortController();
+  // Hundreds of thousands of rules: seconds.
+  const parsing = parsePolicyApart(`allow:\n${`- ${A}\n`.repeat(150_000)}...\n`, '/p', stop.signal);
+  stop.abort();
+  const parsed = await parsing;
+  assert.ok(!parsed.ok);
+  assert.equal(formatIssues(parsed.error), '/p: cannot be parsed: nobody waits for it any more');
+  const later = await parsePolicyApart(policyText([A]), '/p', stop.signal);
+  assert.ok(!later.ok);
+});

@@ -1,11 +1,12 @@
 import type { Clock } from '../lib/clock.ts';
 import { inTurns } from './in-turns.ts';
-import { ok, type Result } from '../lib/result.ts';
+import { ok } from '../lib/result.ts';
 import { tellEach } from '../lib/watch.ts';
+import type { IdList } from '../policy/id-list.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Config } from './config.ts';
 import { appearances, FileWatch } from './file-watch.ts';
-import { formatIssues, type ConfigIssue } from './issue.ts';
+import { formatIssues } from './issue.ts';
 import { MAX_ISSUES } from './line-reader.ts';
 import { policyDifference, type PolicyDifference } from './policy-difference.ts';
 import { readPolicyFile, type ReadPolicy } from './policy-file.ts';
@@ -46,7 +47,7 @@ export interface PolicyFilesView {
 /** Policy files that are read again when they, or lists that they name, change. Each is read and compiled once, whoever uses it. */
 export interface PolicyFiles extends PolicyFilesView {
   /** For a configuration that is about to be judged: what is in force of a file that is in use, and of others what they hold now. */
-  read(file: string): Promise<Result<Policy, readonly ConfigIssue[]>>;
+  read(file: string): Promise<ReadPolicy>;
   /** Reads all files soon, whether they changed or not, and tells the listeners. */
   reload(): void;
   /** Looks at the files until `signal` aborts. */
@@ -70,9 +71,10 @@ export function createPolicyFiles({ clock, intervalMs, parse }: PolicyFilesOptio
   const watches = new Set<Promise<void>>();
   /** One after the other: each may need much memory. */
   let last: Promise<unknown> = Promise.resolve();
-  const parseInTurn: PolicyTextParser = (text, file) => {
+  const parseInTurn: PolicyTextParser = (text, file, unwanted) => {
     const parser = stop === undefined ? parse.atStart : parse.later;
-    const parsed = last.then(() => parser(text, file));
+    const ends = [stop, unwanted].filter((signal) => signal !== undefined);
+    const parsed = last.then(() => parser(text, file, AbortSignal.any(ends)));
     last = parsed.catch(() => undefined);
     return parsed;
   };
@@ -86,12 +88,12 @@ export function createPolicyFiles({ clock, intervalMs, parse }: PolicyFilesOptio
 
   return {
     async read(file) {
-      const known = followed.get(file)?.policy;
-      if (known !== undefined) return ok(known);
+      const known = followed.get(file)?.lastRead();
+      if (known !== undefined) return known;
       const fresh = new FollowedFile(file, options);
-      const result = await fresh.load();
-      if (result.ok) candidates.set(file, fresh);
-      return result;
+      const read = await fresh.load();
+      if (read.result.ok) candidates.set(file, fresh);
+      return read;
     },
     follow(config) {
       const uses = usesByFile(config);
@@ -143,8 +145,12 @@ class FollowedFile {
   readonly #options: FollowedOptions;
   readonly #watch: FileWatch;
   readonly #forgotten = new AbortController();
+  /** Nobody waits for a reading any more. */
+  #unwanted: AbortSignal = this.#forgotten.signal;
   /** Those needed at the last reading, and those that what is in force was read from: a mend of any is to be seen. */
   #files: readonly string[];
+  /** How they looked before the last reading, whatever came of it. */
+  #looks = '';
   #policy: Policy | undefined;
   #loadedAtMs = 0;
   #problems: readonly string[] = [];
@@ -173,10 +179,15 @@ class FollowedFile {
     };
   }
 
-  async load(): Promise<Result<Policy, readonly ConfigIssue[]>> {
-    const { result } = await this.#read();
-    if (result.ok) this.#inForce(result.value);
-    return result;
+  /** What is in force. */
+  lastRead(): ReadPolicy | undefined {
+    return this.#policy && { result: ok(this.#policy), files: this.#files, looks: this.#looks };
+  }
+
+  async load(): Promise<ReadPolicy> {
+    const read = await this.#read();
+    if (read.result.ok) this.#inForce(read.result.value);
+    return read;
   }
 
   ask(): void {
@@ -184,7 +195,8 @@ class FollowedFile {
   }
 
   watch(signal: AbortSignal): Promise<void> {
-    return this.#watch.run(AbortSignal.any([signal, this.#forgotten.signal]));
+    this.#unwanted = AbortSignal.any([signal, this.#forgotten.signal]);
+    return this.#watch.run(this.#unwanted);
   }
 
   forget(): void {
@@ -192,37 +204,44 @@ class FollowedFile {
   }
 
   async #read(): Promise<ReadPolicy> {
-    const read = await readPolicyFile(this.#file, { parse: this.#options.parse, known: this.#policy?.lists ?? new Map() });
+    const { parse } = this.#options;
+    const known = this.#policy?.lists ?? new Map<string, IdList>();
+    const read = await readPolicyFile(this.#file, { parse, known, stop: this.#unwanted });
     const files = new Set([...read.files, ...(read.result.ok ? [] : this.#files)]);
     const others = [...files].slice(read.files.length);
     this.#files = [...files];
-    await this.#watch.remember([read.looks, ...(others.length === 0 ? [] : [await appearances(others)])].join('\n'));
+    this.#looks = [read.looks, ...(others.length === 0 ? [] : [await appearances(others)])].join('\n');
+    await this.#watch.remember(this.#looks);
     return read;
   }
 
-  async #reread(asked: boolean): Promise<void> {
+  async #reread(asked: boolean): Promise<'again' | void> {
     const { result } = await this.#read();
-    // Nobody may use it any more.
-    if (this.#forgotten.signal.aborted) return;
+    if (this.#unwanted.aborted) return undefined;
     const old = this.#policy;
     if (!result.ok || old === undefined) {
-      this.#refuse(result.ok ? [] : formatIssues(result.error).split('\n'));
-      return;
+      const issues = result.ok ? [] : result.error;
+      const problems = issues.length === 0 ? [] : formatIssues(issues).split('\n');
+      const mayPass = issues.some((issue) => issue.mayPass);
+      // Tried again and again, it is told once.
+      if (!mayPass || asked || problems.join() !== this.#problems.join()) this.#refuse(problems);
+      return mayPass ? 'again' : undefined;
     }
     const fresh = result.value;
     const difference = await inTurns(policyDifference(old, fresh));
-    if (this.#forgotten.signal.aborted) return;
+    if (this.#unwanted.aborted) return undefined;
     // Last of all, and of those who use it now: nothing comes between this and what is told.
     const problems = this.uses.flatMap((use) => describeUseProblems(fresh, use, this.#file));
     if (problems.length > 0) {
       this.#refuse(problems.slice(0, MAX_ISSUES));
-      return;
+      return undefined;
     }
     const isSame = difference.added.count === 0 && difference.removed.count === 0;
     const isHealed = this.#problems.length > 0;
     this.#inForce(fresh);
-    if (isSame && !isHealed && !asked) return;
-    this.#options.tell({ file: this.#file, ok: true, policy: fresh, entries: entriesOf(fresh), ...difference });
+    if (!isSame || isHealed || asked)
+      this.#options.tell({ file: this.#file, ok: true, policy: fresh, entries: entriesOf(fresh), ...difference });
+    return undefined;
   }
 
   #refuse(problems: readonly string[]): void {

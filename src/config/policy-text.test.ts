@@ -52,6 +52,44 @@ test('what is sent from one thread to another is what was read', () => {
   }
 });
 
+test('what is sent is made in small parts, whatever the rules have', () => {
+  const paths = Array.from({ length: 1000 }, (_, index) => `/${index}/${'a'.repeat(100)}`);
+  const spec = { allow: Array.from({ length: 50 }, () => ({ peer: 'spiffe://example.org/a', paths })), deny: [] };
+  const parcel = packPolicy({ ok: true, value: { spec, places: { allow: new Uint32Array(), deny: new Uint32Array() } } });
+  assert.ok(parcel.ok);
+  assert.equal(parcel.rules.allow.length, 50);
+  const unpacked = atOnce(unpackPolicy(parcel));
+  assert.deepEqual(unpacked.ok && unpacked.value.spec.allow, spec.allow);
+});
+
+test('rules that are written once and stand for very many are refused', () => {
+  const paths = Array.from({ length: 1000 }, (_, index) => `/${index}/${'a'.repeat(300)}`).join(', ');
+  const text = (count: number): string =>
+    `allow:\n- &rule { peer: spiffe://example.org/a, paths: [${paths}] }\n${'- *rule\n'.repeat(count)}...\n`;
+  assert.ok(parsePolicyText(text(40), '/p').ok);
+  const refused = parsePolicyText(text(60), '/p');
+  assert.ok(!refused.ok);
+  assert.match(formatIssues(refused.error), /^\/p:1:1: has rules of more than 16777216 letters, its aliases followed$/);
+});
+
+test('where the rules are of a list that stands for another is found without a walk through the file for each', () => {
+  const rules = 20_000;
+  const list = '- spiffe://example.org/a\n'.repeat(rules);
+  const timed = (text: string): { readonly cpuMs: number; readonly last: number | undefined } => {
+    const before = process.cpuUsage();
+    const read = parsePolicyText(text, '/p');
+    const { user, system } = process.cpuUsage(before);
+    assert.ok(read.ok);
+    return { cpuMs: (user + system) / 1000, last: read.value.places.deny.at(-2) };
+  };
+  const written = timed(`allow:\n${list}deny:\n${list}...\n`);
+
+  const meant = timed(`allow: &list\n${list}deny: *list\n...\n`);
+
+  assert.equal(meant.last, rules + 1);
+  assert.ok(meant.cpuMs < 3 * written.cpuMs, `${meant.cpuMs} ms, and ${written.cpuMs} ms where it is written out`);
+});
+
 test('a file that is cut off at any place before the end mark is refused', () => {
   const end = GOOD.indexOf('...');
   for (let length = 0; length < end + 3; length++) {

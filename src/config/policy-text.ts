@@ -5,7 +5,7 @@ import { atOnce } from '../lib/at-once.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import { IdListBuilder } from '../policy/id-list.ts';
 import type { PolicySpec } from '../policy/policy.ts';
-import type { Effect } from '../policy/rule.ts';
+import type { Effect, RuleSpec } from '../policy/rule.ts';
 import { checkPolicy, evenIfIncomplete } from './consistency.ts';
 import * as field from './fields.ts';
 import { judge, type ConfigIssue } from './issue.ts';
@@ -19,7 +19,11 @@ export interface WrittenPolicy {
   readonly places: Readonly<Record<Effect, Uint32Array>>;
 }
 
-export type PolicyTextParser = (text: string, file: string) => Promise<Result<WrittenPolicy, readonly ConfigIssue[]>>;
+/** Nobody waits for what it finds once `stop` is aborted: it may give up then, with a problem. */
+export type PolicyTextParser = (text: string, file: string, stop?: AbortSignal) => Promise<Result<WrittenPolicy, readonly ConfigIssue[]>>;
+
+/** Of all rules, as JSON: more than a file may have without aliases. */
+const MAX_LETTERS = 16 * 1024 * 1024;
 
 const END_MARK = /^\.\.\.[ \t]*(?:[ \t]#.*)?\r?$/;
 const BLANK = /^[ \t]*(?:#.*)?\r?$/;
@@ -42,6 +46,10 @@ export function parsePolicyText(text: string, file: string): Result<WrittenPolic
   const judged = judge(policySchema(dirname(file)), raw.value);
   if (!judged.ok) return err(judged.error.slice(0, MAX_ISSUES));
   const { allow, deny, mode } = judged.value;
+  if (isLong([...allow, ...deny]))
+    return err([
+      { ...raw.value.locate([], 'value'), path: '', message: `has rules of more than ${MAX_LETTERS} letters, its aliases followed` },
+    ]);
   const placesOf = (effect: Effect, { length }: readonly unknown[]): Uint32Array =>
     Uint32Array.from(
       Array.from({ length }, (_, index) => raw.value.locate([effect, index], 'value')).flatMap(({ line = 1, column = 1 }) => [
@@ -63,6 +71,12 @@ function policySchema(folder: string) {
       mode: z.enum(['enforce', 'audit']).prefault('enforce'),
     })
     .superRefine(checkPolicy, evenIfIncomplete);
+}
+
+/** Each may be written once and stand for many, which take memory and time each. */
+function isLong(rules: readonly (string | RuleSpec)[]): boolean {
+  let letters = 0;
+  return rules.some((rule) => (letters += JSON.stringify(rule).length) > MAX_LETTERS);
 }
 
 /** The number of the line that should be the end mark, and is not there. Behind it there may be comments and blank lines. */

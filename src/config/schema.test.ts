@@ -455,7 +455,23 @@ test('sds is enough to run: it listens on a Unix socket of its owner, with the n
       maxSubscriptionBytes: 1_048_576,
       maxRequestRate: 200,
     },
+    authorization: undefined,
   });
+});
+
+test('checks of Envoy are answered where sds.authorization is there, with limits of its own, and need an inbound listener', () => {
+  const sds = { listen: 'unix:///run/sds.sock', authorization: {} };
+
+  assert.deepEqual(accepted({ sds, inbound: [INBOUND] }).sds?.authorization, {
+    maxConcurrentChecks: 1024,
+    maxConcurrentChecksPerConnection: 512,
+    maxRequestBytes: 262_144,
+    requestTimeoutMs: 5000,
+  });
+  for (const without of [{}, { inbound: [] }, { outbound: [OUTBOUND] }])
+    assert.match(problems({ ...BASE, sds, ...without }).join(), /^sds\.authorization: has nothing to answer by/);
+  for (const limits of [{ maxConcurrentChecks: 0 }, { requestTimeout: '0s' }, { failOpen: true }])
+    assert.match(problems({ ...BASE, sds: { ...sds, authorization: limits }, inbound: [INBOUND] }).join(), /^sds\.authorization/);
 });
 
 test('sds on TCP is for loopback alone, and called unsafe', () => {

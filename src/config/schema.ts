@@ -12,6 +12,7 @@ import {
   LOG_LEVELS,
   PROXY_PROTOCOL_MODES,
   type BundleEndpointConfig,
+  type CheckLimits,
   type Config,
   type FederationConfig,
   type HttpConfig,
@@ -308,6 +309,22 @@ const sdsLimits = z
   .prefault({})
   .meta({ description: 'limits; beyond one a stream ends with RESOURCE_EXHAUSTED' });
 
+const authorization = z
+  .strictObject({
+    maxConcurrentChecks: sdsLimit(1_000_000, 1024, 'checks at a time, of all connections'),
+    maxConcurrentChecksPerConnection: sdsLimit(100_000, 512, 'checks at a time of one connection; a thread of Envoy has one'),
+    maxRequestBytes: sdsLimit(
+      4_194_304,
+      262_144,
+      'bytes of a check, which has all fields of the request; Envoy takes requests of 60 KiB of them',
+    ),
+    requestTimeout: field.positiveDuration.prefault('5s').meta({
+      description: 'how long a check may take until it has come whole and its answer was taken',
+      pattern: field.durationPattern,
+    }),
+  })
+  .transform(({ requestTimeout, ...limits }): CheckLimits => ({ ...limits, requestTimeoutMs: requestTimeout }));
+
 const sdsMatchers = z
   .strictObject({
     secret: z
@@ -391,7 +408,7 @@ const liveFields = {
   }),
   onPeerExpiry: z.enum(ON_EXPIRY).optional().meta({
     description:
-      "likewise, when the peer's SVID, or a certificate above it, expires after the handshake; `drain` lets a client ask once more within 5 seconds. If left out, `drain` for `protocol: http` and `keep` for `tcp`",
+      "likewise, when the peer's SVID, or a certificate above it, expires after the handshake; over HTTP `drain` lets what is under way end, however long it takes, and a client ask once more within 5 seconds. If left out, `drain` for `protocol: http` and `keep` for `tcp`",
   }),
   onOwnExpiry: z.enum(ON_EXPIRY).optional().meta({
     description:
@@ -558,6 +575,10 @@ export function createConfigSchema(lookups: Lookups) {
           'allow lists that go into validation contexts as `match_typed_subject_alt_names`; an empty one withholds the secret, since Envoy would admit everybody',
       }),
       limits: sdsLimits,
+      authorization: authorization.optional().meta({
+        description:
+          'answer checks of Envoy (`ext_authz`) by the policies of the inbound listeners, on the same socket and with these limits; `{}` will do. Not served if left out',
+      }),
       unsafeTcp: unsafe('let `listen` be a loopback address, which hands the private keys to every local user'),
     })
     .superRefine(checkSocket, evenIfIncomplete)
@@ -709,16 +730,27 @@ function liveRulesOf({
 
 /** What is left of the section once it was judged. */
 function sdsOf(
-  raw: Omit<SdsConfig, 'socketMode' | 'socketGid' | 'identity'> & {
+  raw: Omit<SdsConfig, 'socketMode' | 'socketGid' | 'identity' | 'authorization'> & {
+    authorization?: CheckLimits | undefined;
     socketMode?: number | undefined;
     socketGroup?: number | undefined;
     identity?: SvidChoice | undefined;
   },
 ): SdsConfig {
   const { defaultSvidName, defaultBundleName, defaultAllBundlesName, disableSpiffeCertValidation, strictUnknownNames } = raw;
-  const { identity = { by: 'default' }, crls, matchers, limits } = raw;
+  const { identity = { by: 'default' }, crls, matchers, limits, authorization: checks } = raw;
   const names = { defaultSvidName, defaultBundleName, defaultAllBundlesName };
-  return { ...socketOf(raw), ...names, identity, disableSpiffeCertValidation, strictUnknownNames, crls, matchers, limits };
+  return {
+    ...socketOf(raw),
+    ...names,
+    identity,
+    disableSpiffeCertValidation,
+    strictUnknownNames,
+    crls,
+    matchers,
+    limits,
+    authorization: checks,
+  };
 }
 
 interface PolicyFrom {

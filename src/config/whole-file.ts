@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { messageOf } from '../lib/errors.ts';
+import { codeOf, messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { ConfigIssue } from './issue.ts';
 
@@ -26,8 +26,16 @@ export async function readWhole(file: string, push: (bytes: Buffer) => boolean):
     const after = await handle.stat({ bigint: true });
     return after.size === before.size && after.mtimeNs === before.mtimeNs ? undefined : unread(file, CHANGED);
   } catch (cause) {
-    return unread(file, `cannot be read: ${messageOf(cause)}`);
+    return unreadable(file, cause);
   }
+}
+
+/** Of descriptors, memory, or a disk or server behind the file. */
+const PASSING: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EIO', 'EAGAIN', 'EBUSY', 'ESTALE', 'ETIMEDOUT']);
+
+export function unreadable(file: string, cause: unknown): ConfigIssue {
+  const problem = unread(file, `cannot be read: ${messageOf(cause)}`);
+  return PASSING.has(codeOf(cause) ?? '') ? { ...problem, mayPass: true } : problem;
 }
 
 export const CHANGED = 'was changed while it was read';

@@ -1,4 +1,16 @@
-import { isAlias, isCollection, isMap, isNode, isScalar, LineCounter, parseDocument, visit, type Document, type Node } from 'yaml';
+import {
+  isAlias,
+  isCollection,
+  isMap,
+  isNode,
+  isScalar,
+  LineCounter,
+  parseDocument,
+  visit,
+  type Alias,
+  type Document,
+  type Node,
+} from 'yaml';
 import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { ConfigIssue, IssuePath, RawConfig } from './issue.ts';
@@ -33,9 +45,16 @@ export function parseYaml(text: string, source: string): Result<RawConfig, reado
     return err([{ ...at(0), path: '', message: `not valid YAML: ${explained(messageOf(cause))}` }]);
   }
   if (value === null || value === undefined) return err([{ ...at(0), path: '', message: 'is empty' }]);
+  // To find what one stands for takes a walk through the whole document.
+  const meant = new Map<Alias, unknown>();
+  const resolved = (node: unknown): unknown => {
+    if (!isAlias(node)) return node;
+    if (!meant.has(node)) meant.set(node, node.resolve(document));
+    return meant.get(node);
+  };
   return ok({
     value,
-    locate: (path, target) => at(offsetOf(document, path, target)),
+    locate: (path, target) => at(offsetOf(document, resolved, path, target)),
   });
 }
 
@@ -67,11 +86,11 @@ function explained(message: string): string {
 }
 
 /** Where `path` is written; as much of it as there is. */
-function offsetOf(document: Document, path: IssuePath, target: 'key' | 'value'): number {
+function offsetOf(document: Document, resolvedOf: (node: unknown) => unknown, path: IssuePath, target: 'key' | 'value'): number {
   let offset = document.contents?.range?.[0] ?? 0;
   let node: unknown = document.contents;
   for (const [depth, part] of path.entries()) {
-    const resolved: unknown = isAlias(node) ? node.resolve(document) : node;
+    const resolved = resolvedOf(node);
     if (!isCollection(resolved)) return offset;
     if (isMap(resolved)) {
       const pair = resolved.items.find(({ key }) => (isScalar(key) ? String(key.value) : String(key)) === String(part));

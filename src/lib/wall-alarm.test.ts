@@ -42,6 +42,25 @@ test('an alarm sees within a second that the clock was set, beyond its time or b
   assert.equal(looks(), 3, 'a clock that is set back to what has been is no other time');
 });
 
+test('an alarm that is asked looks at once if it is time, and not otherwise', () => {
+  const { clock, alarm, looks } = start(1500);
+  for (const [jumpMs, count] of [
+    [1499, 0],
+    [1, 1],
+    [0, 1],
+    [-1, 2],
+    [1499, 2],
+  ] as const) {
+    clock.jump(jumpMs);
+    alarm.check();
+    assert.equal(looks(), count, String(jumpMs));
+  }
+  alarm.stop();
+  clock.jump(1500);
+  alarm.check();
+  assert.deepEqual([looks(), clock.armed], [2, 0]);
+});
+
 test('an alarm that is stopped leaves no timer', () => {
   const { clock, alarm, looks } = start(1500);
   assert.equal(clock.armed, 1);

@@ -29,17 +29,26 @@ export class WallAlarm {
     this.#wait();
   }
 
+  /** Looks at once if it is time, though no timer has fired: for whoever is about to tell somebody what may be over. */
+  check(): void {
+    if (this.#timer !== undefined && this.#isTime()) this.#look();
+  }
+
   stop(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
   }
 
+  #isTime(): boolean {
+    const nowMs = this.#clock.now();
+    return nowMs >= this.#dueMs || nowMs < this.#setAtMs;
+  }
+
   #wait(): void {
     this.#timer?.cancel();
     this.#timer = this.#clock.after(Math.min(this.#dueMs - this.#clock.now(), LONGEST_LOOK_MS), () => {
-      const nowMs = this.#clock.now();
       // Whoever looks sets it anew.
-      if (nowMs >= this.#dueMs || nowMs < this.#setAtMs) this.#look();
+      if (this.#isTime()) this.#look();
       else this.#wait();
     });
   }

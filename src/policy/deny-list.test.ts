@@ -4,6 +4,7 @@ import { createTestAuthority, keyIdOf, type TestCertificate } from '../../test/s
 import { parseCertificate, type Certificate } from '../spiffe/certificate.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
 import { DenyListBuilder, EMPTY_DENY_LIST, MAX_DENY_PATTERNS, type DenyKind, type DenyList } from './deny-list.ts';
+import { parsePattern, type Pattern } from './pattern.ts';
 
 const ID = requireSpiffeId('spiffe://example.org/ns/shop/web');
 const root = createTestAuthority();
@@ -30,6 +31,12 @@ function done<T>(steps: Generator<void, T>): T {
   }
 }
 
+function patternOf(entry: string): Pattern {
+  const parsed = parsePattern(entry);
+  assert.ok(parsed.ok, entry);
+  return parsed.value;
+}
+
 const keyId = (certificate: TestCertificate): string => keyIdOf(certificate.keys.publicKey).toString('hex');
 
 test('a SPIFFE ID is named by itself and by patterns, and no other is', () => {
@@ -39,6 +46,24 @@ test('a SPIFFE ID is named by itself and by patterns, and no other is', () => {
   }
   const others = ['spiffe://example.org/ns/shop/web2', 'spiffe://example.org/ns/*', 'spiffe://example.com/**', `${ID}/**`];
   assert.equal(listOf(...others.map((other) => ['ids', other] as const)).refusal(ID, path), undefined);
+});
+
+test('a pattern is named as a whole by an entry that names all whom it names, and by no other', () => {
+  for (const [entry, covered, others] of [
+    ['ns/*', ['ns/shop', 'ns/*'], ['*/shop', 'ns/**', 'ns/*/*', '**', 'ns/shop/web']],
+    ['ns/**', ['ns/shop', 'ns/*', 'ns/**', 'ns/*/**', 'ns/shop/*/**'], ['*', '**', '*/**', 'ns']],
+    ['*/shop/**', ['ns/shop/web', '*/shop/*', 'ns/shop/**'], ['**', '*/**', 'ns/shop', '*/*/web']],
+    ['**', ['ns', '*', '**', '*/**', 'ns/*/web'], []],
+    ['ns/shop', ['ns/shop'], ['ns/*', 'ns/**']],
+  ] as const) {
+    const list = listOf(['ids', `spiffe://example.org/${entry}`]);
+    for (const [paths, wanted] of [
+      [covered, true],
+      [others, false],
+    ] as const)
+      for (const path of paths) assert.equal(list.namesAll(patternOf(`spiffe://example.org/${path}`)), wanted, `${entry} and ${path}`);
+    assert.ok(!list.namesAll(patternOf('spiffe://example.com/ns/*')));
+  }
 });
 
 test('every certificate of the path is named by its hash, and by its serial number and the key of its issuer', () => {

@@ -3,7 +3,7 @@ import type { Certificate } from '../spiffe/certificate.ts';
 import { pathOf, trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import { NO_DIFFERENCE, TextTableBuilder, type Difference, type TextTable } from '../lib/text-table.ts';
-import { parsePattern } from './pattern.ts';
+import { parsePattern, type Pattern } from './pattern.ts';
 import { SegmentTrie } from './segment-trie.ts';
 
 /** What entries name: SPIFFE IDs; certificates by their SHA-256; certificates by serial number and key identifier of the issuer. */
@@ -18,6 +18,8 @@ export interface DenyList {
   readonly size: number;
   /** A sentence with the entry that names the peer, or a certificate of `path` (leaf first, authority last); undefined if none does. */
   refusal(id: SpiffeId, path: readonly Certificate[]): string | undefined;
+  /** Whether one entry names all whom `pattern` names. */
+  namesAll(pattern: Pattern): boolean;
   /** Whether an entry names the certificate of this authority. */
   namesAuthority(authority: Certificate): boolean;
   /** The entries that are not in `other`, by hash: how many, and the first of them. A part at a time. */
@@ -29,6 +31,7 @@ export interface DenyList {
 export const EMPTY_DENY_LIST: DenyList = Object.freeze({
   size: 0,
   refusal: () => undefined,
+  namesAll: () => false,
   namesAuthority: () => false,
   // oxlint-disable-next-line require-yield -- there is nothing to look through
   *notIn() {
@@ -129,6 +132,11 @@ class CompiledDenyList implements DenyList {
       return `${which} is on the deny list, as ${entry.text} (${this.#at(entry)})`;
     }
     return undefined;
+  }
+
+  namesAll(pattern: Pattern): boolean {
+    if (pattern.kind === 'exact') return this.refusal(pattern.id, []) !== undefined;
+    return this.#patterns.get(pattern.trustDomain)?.covers(pattern) === true;
   }
 
   namesAuthority(authority: Certificate): boolean {

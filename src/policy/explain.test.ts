@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Draws } from '../../test/fuzz/random.ts';
-import { drawDate, drawPolicy, drawQuestion, policyFrom } from '../../test/support/policies.ts';
+import { drawDate, drawPolicy, drawQuestion, listOf, policyFrom } from '../../test/support/policies.ts';
 import { pathOf, requireSpiffeId, trustDomainOf } from '../spiffe/spiffe-id.ts';
 import { explain, MISSED_KEYS, nearestMiss, type Explanation, type MissedKey, type Question } from './explain.ts';
+import type { IdList } from './id-list.ts';
 import { Authorisation } from './judge.ts';
 import type { PolicySpec } from './policy.ts';
 import type { Effect, RuleSpec } from './rule.ts';
@@ -135,7 +136,7 @@ test('a request that rules cannot be compared with is explained by that', () => 
   assert.match(explained.error, /%61/);
 });
 
-test('for a line the nearest miss is bounded, and sought only among so many rules, paths and windows', () => {
+test('for a line the nearest miss is bounded, and sought only among so many rules, paths, windows and segments', () => {
   const near = (spec: Partial<PolicySpec>, mostRules: number): string | undefined =>
     nearestMiss(policyFrom({ allow: [], ...spec }), { peer: WEB, request: GET, nowMs: NOW }, mostRules);
   const other = { peer: WEB, methods: ['PUT'] };
@@ -150,6 +151,17 @@ test('for a line the nearest miss is bounded, and sought only among so many rule
   assert.ok(near({ allow: [{ peer: WEB, windows }] }, 3) !== undefined);
   assert.equal(near({ allow: [{ peer: WEB, windows }] }, 2), undefined);
 
+  // Of 34 and 32 segments.
+  const deep = [...Array<string>(32).fill('a'), '*'].join('/');
+  for (const allow of [
+    [{ peer: WEB, paths: [`/${deep}`] }],
+    [WEB.replace('web', deep)],
+    [{ peer: WEB.replace('web', deep) }, 'spiffe://far.org/x'],
+  ]) {
+    assert.equal(near({ allow: [other, ...allow] }, 5), said);
+    assert.equal(near({ allow: [other, ...allow] }, 3), undefined);
+  }
+
   assert.equal(near({ allow: [WEB], deny: [{ peer: WEB, methods: ['PUT'] }] }, 100), undefined, 'it is allowed');
   assert.equal(near({ allow: [other], deny: [WEB] }, 100), undefined, 'a rule denies it');
   const long = `spiffe://other.org/${'x'.repeat(1900)}`;
@@ -159,6 +171,34 @@ test('for a line the nearest miss is bounded, and sought only among so many rule
     9,
   );
   assert.equal(text?.length, 601);
+});
+
+test('for a line a list is looked through once, however many rules name it, and counts with its trust domains', () => {
+  const listed = listOf(
+    '/ids',
+    Array.from({ length: 50 }, (_, index) => `spiffe://partner-${index}.org/x`),
+  );
+  let asked = 0;
+  const counted: IdList = {
+    file: listed.file,
+    size: listed.size,
+    digest: listed.digest,
+    change: undefined,
+    domains: listed.domains,
+    lineOf: (id) => listed.lineOf(id),
+    elsewhere(id) {
+      asked += 1;
+      return listed.elsewhere(id);
+    },
+  };
+  const allow = ['GET', 'PUT', 'POST'].map((method) => ({ idsFile: '/ids', methods: [method] }));
+  const policy = policyFrom({ allow: [...allow, { peer: WEB, methods: ['PUT'] }] }, new Map([['/ids', counted]]));
+  const question = { peer: WEB, request: GET, nowMs: NOW };
+
+  assert.equal(nearestMiss(policy, question, 54), `${WEB} PUT: matched but for the method`);
+  assert.equal(asked, 1);
+  assert.equal(nearestMiss(policy, question, 53), undefined);
+  assert.equal(asked, 1);
 });
 
 // ——— at random ———

@@ -1,6 +1,7 @@
 import { err, ok, type Result } from '../lib/result.ts';
 import { pathOf, trustDomainId, trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import type { IdList } from './id-list.ts';
 import { factsOf, verdictOf } from './judge.ts';
 import type { Pattern } from './pattern.ts';
 import { isForPath, namesPeer, type Decision, type Policy } from './policy.ts';
@@ -99,15 +100,38 @@ function refTo({ effect, index, text, peer: named }: Rule, policy: Policy, peer:
   return { effect, index, text, at: listed ?? policy.placeOf(effect, index) };
 }
 
-/** Whether there are at most `mostRules` rules, each counted with its paths and windows: what a stranger can repeat must cost little. */
-export function isShort({ bare, rules }: Policy, mostRules: number): boolean {
-  const count = bare.length + rules.length;
+/**
+ * Whether there are at most `mostRules` rules, each counted with its paths and windows, and again for each 16 segments of a pattern, and each
+ * list with the trust domains in which it is looked up: what a stranger can repeat must cost little.
+ */
+export function isShort({ bare, rules, lists }: Policy, mostRules: number): boolean {
+  let count = bare.length + rules.length + [...lists.values()].reduce((sum, { domains }) => sum + domains, 0);
   if (count > mostRules) return false;
-  return rules.reduce((sum, { paths, windows }) => sum + (paths?.length ?? 0) + (windows?.length ?? 0), count) <= mostRules;
+  for (const text of bare) count += lengthOf(segmentsBehindScheme(text));
+  for (const { peer, paths = [], windows = [] } of rules) {
+    count += lengthOf(segmentsIn(peer)) + windows.length;
+    for (const { segments } of paths) count += 1 + lengthOf(segments.length);
+  }
+  return count <= mostRules;
+}
+
+/** In rules, of so many segments. */
+function lengthOf(segments: number): number {
+  return Math.floor(segments / 16);
+}
+
+/** Of a list, those of one of its SPIFFE IDs: it is looked through by hash. */
+function segmentsIn(peer: Rule['peer']): number {
+  if (peer.kind === 'segments') return peer.segments.length;
+  return peer.kind === 'exact' ? segmentsBehindScheme(peer.id) : 1;
+}
+
+function segmentsBehindScheme(pattern: string): number {
+  return pattern.split('/').length - 3;
 }
 
 function nearest(policy: Policy, effect: Effect, peer: SpiffeId, request: RequestFacts | undefined, nowMs: number): readonly Miss[] {
-  const asked: Asked = { peer, given: segmentsOf(peer), request, nowMs };
+  const asked: Asked = { peer, given: segmentsOf(peer), request, nowMs, ofLists: new Map() };
   const found: Near[] = [];
   for (const rule of rulesOf(policy, effect)) {
     const missed = missOf(rule, asked);
@@ -164,6 +188,8 @@ interface Asked {
   readonly given: readonly string[];
   readonly request: RequestFacts | undefined;
   readonly nowMs: number;
+  /** What each list says of the peer: many rules may name one, and to ask it takes long. */
+  readonly ofLists: Map<IdList, Missed | 'far' | undefined>;
 }
 
 interface Missed {
@@ -173,11 +199,12 @@ interface Missed {
 }
 
 /** What keeps a rule from matching; undefined if it matches, or is far from that. */
-function missOf(rule: Rule, { peer, given, request, nowMs }: Asked): readonly Missed[] | undefined {
+function missOf(rule: Rule, asked: Asked): readonly Missed[] | undefined {
+  const { request, nowMs } = asked;
   const { methods, hosts } = rule;
   // No connection is denied for what may be asked on it.
   if (request === undefined && rule.effect === 'deny' && asksOfRequest(rule)) return undefined;
-  const ofPeer = peerMiss(rule, peer, given);
+  const ofPeer = peerMiss(rule, asked);
   if (ofPeer === 'far') return undefined;
   const missed: Missed[] = ofPeer === undefined ? [] : [ofPeer];
   if (!holdsAt(rule, nowMs)) missed.push({ key: 'time', words: () => `the time: ${timeWords(rule, nowMs)}` });
@@ -190,11 +217,14 @@ function missOf(rule: Rule, { peer, given, request, nowMs }: Asked): readonly Mi
   return missed.length === 0 || missed.length > (ofPeer === undefined ? MOST_KEYS : 1) ? undefined : missed;
 }
 
-function peerMiss(rule: Rule, peer: SpiffeId, given: readonly string[]): Missed | 'far' | undefined {
+function peerMiss(rule: Rule, { peer, given, ofLists }: Asked): Missed | 'far' | undefined {
   const { peer: pattern } = rule;
+  if (pattern.kind === 'list') {
+    const { ids } = pattern;
+    if (!ofLists.has(ids)) ofLists.set(ids, listMiss(ids, peer));
+    return ofLists.get(ids);
+  }
   if (namesPeer(rule, peer)) return undefined;
-  if (pattern.kind === 'list')
-    return pattern.ids.elsewhere(peer) === undefined ? 'far' : { key: 'trust domain', words: () => 'the trust domain' };
   const trustDomain = trustDomainOf(peer);
   if ((pattern.kind === 'exact' ? trustDomainOf(pattern.id) : pattern.trustDomain) !== trustDomain)
     return namesPeer({ ...rule, peer: inTrustDomain(pattern, trustDomain) }, peer)
@@ -203,6 +233,11 @@ function peerMiss(rule: Rule, peer: SpiffeId, given: readonly string[]): Missed 
   const relaxed = withoutOddSegment(pattern, trustDomain, given);
   if (relaxed === undefined || !namesPeer({ ...rule, peer: relaxed.pattern }, peer)) return 'far';
   return { key: 'segment', words: () => `one segment of the SPIFFE ID: it is for "${relaxed.wanted}" and not for "${relaxed.given}"` };
+}
+
+function listMiss(ids: IdList, peer: SpiffeId): Missed | 'far' | undefined {
+  if (ids.lineOf(peer) !== undefined) return undefined;
+  return ids.elsewhere(peer) === undefined ? 'far' : { key: 'trust domain', words: () => 'the trust domain' };
 }
 
 function inTrustDomain(pattern: Pattern, trustDomain: TrustDomain): Pattern {

@@ -18,6 +18,8 @@ export interface IdList {
   readonly change: IdListChange | undefined;
   /** Where the ID stands, from 1; undefined if it does not. */
   lineOf(id: SpiffeId): number | undefined;
+  /** In how many trust domains `elsewhere` looks. */
+  readonly domains: number;
   /** The first ID with the same path in another trust domain. */
   elsewhere(id: SpiffeId): SpiffeId | undefined;
 }
@@ -80,6 +82,10 @@ class CompiledIdList implements IdList {
 
   get size(): number {
     return this.#table.size;
+  }
+
+  get domains(): number {
+    return this.#domains.size;
   }
 
   has(text: string): boolean {

@@ -2,7 +2,7 @@ import { err, ok, type Result } from '../lib/result.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { Decision, PeerPolicy, Policy } from './policy.ts';
 import { comparableHost, comparablePath, namesAnotherHost, type RequestFacts } from './request.ts';
-import type { Verdict } from './verdict.ts';
+import type { PolicyReason, Verdict, VerdictFor } from './verdict.ts';
 
 /** Whether `peer`, which has been authenticated, may connect to us, or be connected to. The same for both directions. */
 export function authorise(peer: SpiffeId, policy: Policy, nowMs: number): Verdict {
@@ -76,7 +76,8 @@ export function factsOf(policy: Policy, method: string, target: string, host: st
   return name.ok ? { method, path: path.value, host: name.value } : name.error;
 }
 
-export function verdictOf(peer: SpiffeId, { entries }: Policy, decision: Decision): Verdict {
+/** What comes of a decision of a policy about a peer. */
+export function verdictOf(peer: SpiffeId, { entries }: Policy, decision: Decision): VerdictFor<PolicyReason> {
   if (decision.allowed) return { allowed: true, peer, rule: decision.rule, audited: decision.audited?.reason };
   const { reason, rule } = decision;
   const detail =

@@ -64,6 +64,8 @@ export interface PeerPolicy {
    * may.
    */
   judgeConnection(nowMs: number): Decision;
+  /** Of all requests at once, for whoever can tell none of them apart: allowed if every request is. */
+  judgeEveryRequest(nowMs: number): Decision;
 }
 
 /**
@@ -271,6 +273,13 @@ class GatheredPolicy implements PeerPolicy {
     for (const group of this.#groups) group.matchConnection(nowMs, match);
     return match.decide(this.#mode);
   }
+
+  judgeEveryRequest(nowMs: number): Decision {
+    if (this.#always !== undefined) return this.#always;
+    const match = new Match(this.#bare);
+    for (const group of this.#groups) group.matchEveryRequest(nowMs, match);
+    return match.decide(this.#mode);
+  }
 }
 
 /** The rules that match, of each kind the first that was written. */
@@ -357,6 +366,14 @@ class RuleGroup {
     for (const rule of this.#rules) {
       // What is denied to some requests is not denied to all.
       if (rule.effect === 'deny' && asksOfRequest(rule)) continue;
+      if (holdsAt(rule, nowMs)) match.add(rule);
+    }
+  }
+
+  matchEveryRequest(nowMs: number, match: Match): void {
+    for (const rule of this.#rules) {
+      // What is allowed to some requests is not allowed to all, and what is denied to some is denied to one of them.
+      if (rule.effect === 'allow' && asksOfRequest(rule)) continue;
       if (holdsAt(rule, nowMs)) match.add(rule);
     }
   }

@@ -110,6 +110,11 @@ test('a host that servers read in more than one way is none', () => {
     '127.0.0.1.0x',
     'a.0x',
     '1.2.3.4.5',
+    // Another host to those who put it into a URL.
+    'a:80@b',
+    'a:1:2',
+    '[::1]:80@b',
+    'a:65536x',
   ])
     assert.ok(!comparableHost(authority).ok, authority);
 });

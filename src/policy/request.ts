@@ -100,6 +100,7 @@ function segmentEnd(path: string, from: number): number {
 export function comparableHost(authority: string): Result<string, string> {
   const bracket = authority.lastIndexOf(']');
   const colon = authority.indexOf(':', bracket + 1);
+  if (colon !== -1 && !PORT.test(authority.slice(colon + 1))) return err('the port of the host is not a number');
   const host = (colon === -1 ? authority : authority.slice(0, colon)).toLowerCase();
   const name = host.endsWith('.') ? host.slice(0, -1) : host;
   if (name === '') return err('the request names no host');
@@ -109,6 +110,8 @@ export function comparableHost(authority: string): Result<string, string> {
   return address?.length === 16 ? ok(`[${formatIp(address)}]`) : err('the host has a form that servers read in more than one way');
 }
 
+/** RFC 3986, section 3.2.3: it may be empty. */
+const PORT = /^[0-9]{0,5}$/;
 /** Labels of letters, digits, "-" and "_". Percent-encoding, which RFC 3986 allows, would be another spelling of a name. */
 const HOST_NAME = /^[a-z0-9_-]+(?:\.[a-z0-9_-]+)*$/;
 /** Parsers of URLs take such a name for an address of IPv4, in parts that may be hexadecimal or octal, or left out. */

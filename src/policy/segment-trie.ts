@@ -68,6 +68,20 @@ export class SegmentTrie<T> {
       node = next;
     }
   }
+
+  /** Whether one of the patterns matches every path that `pattern` matches. */
+  covers({ segments, hasMore }: SegmentPattern): boolean {
+    return covers(this.#root, segments, 0, hasMore);
+  }
+}
+
+function covers<T>(node: Node<T>, segments: SegmentPattern['segments'], at: number, hasMore: boolean): boolean {
+  if (node.more !== undefined && (at < segments.length || hasMore)) return true;
+  if (at === segments.length) return node.here !== undefined && !hasMore;
+  const segment = segments[at];
+  const child = segment === undefined ? undefined : node.children?.get(segment);
+  if (child !== undefined && covers(child, segments, at + 1, hasMore)) return true;
+  return node.any !== undefined && covers(node.any, segments, at + 1, hasMore);
 }
 
 function emptyNode<T>(): Node<T> {

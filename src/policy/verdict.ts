@@ -18,11 +18,12 @@ export const POLICY_REASONS = ['denied', 'not_allowed'] as const;
 export type PolicyReason = (typeof POLICY_REASONS)[number];
 
 /** The same reason, if it is one of a policy. */
-export function policyReason(reason: DenyReason | undefined): PolicyReason | undefined {
+export function policyReason(reason: string | undefined): PolicyReason | undefined {
   return reason === undefined ? undefined : POLICY_REASONS.find((known) => known === reason);
 }
 
-export type Verdict =
+/** What somebody may do, or the `Reason` why not. */
+export type VerdictFor<Reason> =
   | {
       readonly allowed: true;
       readonly peer: SpiffeId;
@@ -35,9 +36,11 @@ export type Verdict =
       readonly allowed: false;
       /** Present once the peer was authenticated. */
       readonly peer: SpiffeId | undefined;
-      readonly reason: DenyReason;
+      readonly reason: Reason;
       /** The rule that denied, in one line. */
       readonly rule: string | undefined;
       /** A sentence for the log: what was wrong, with the value. */
       readonly detail: string;
     };
+
+export type Verdict = VerdictFor<DenyReason>;

@@ -18,6 +18,7 @@ function connectionsOf(clock: Clock, more: Partial<LiveRules> = {}): Connections
     clock,
     turns: new Turns(clock),
     rules: () => ({
+      protocol: 'tcp',
       idleTimeoutMs: undefined,
       maxLifetimeMs: undefined,
       drainTimeoutMs: 30_000,

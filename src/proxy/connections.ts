@@ -1,3 +1,4 @@
+import type { Protocol } from '../config/config.ts';
 import type { LiveRules } from '../config/live-rules.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
@@ -15,6 +16,7 @@ import type { Draining, Session } from '../forward/session.ts';
 import type { Turns } from './turns.ts';
 
 export interface ConnectionRules extends LiveRules {
+  readonly protocol: Protocol;
   readonly idleTimeoutMs: number | undefined;
   readonly maxLifetimeMs: number | undefined;
   /** How long each that drains may take. */
@@ -159,7 +161,7 @@ export class Connections {
    */
   drainPeers(isMeant: (peer: SpiffeId) => boolean, detail: string): number {
     const meant = [...this.#live].filter(({ proven, draining }) => {
-      return proven !== undefined && draining === undefined && isMeant(proven.authenticated.id);
+      return proven !== undefined && (draining?.endsAtMs ?? Infinity) === Infinity && isMeant(proven.authenticated.id);
     });
     this.#turns.begin(meant, (session) => {
       if (!session.ended && session.proven !== undefined) this.#drain(session, 'drain_requested', detail, true);
@@ -167,16 +169,17 @@ export class Connections {
     return meant.length;
   }
 
-  /** It ends when nothing is under way, or is cut when its time is over. `mayAsk`: a client may be told with the response to one more request. */
-  #drain(session: Session, reason: CloseReason, detail: string, mayAsk: boolean): void {
+  /** It ends when nothing is under way, or is cut when `timeoutMs` is over. `mayAsk`: a client may be told with the response to one more request. */
+  #drain(session: Session, reason: CloseReason, detail: string, mayAsk: boolean, timeoutMs = this.#rules().drainTimeoutMs): void {
     const { draining } = session;
-    const { drainTimeoutMs } = this.#rules();
-    if (drainTimeoutMs === 0) this.#dismiss(session, reason, detail);
+    if (timeoutMs === 0) this.#dismiss(session, reason, detail);
     else if (draining === undefined || (draining.mayAsk && !mayAsk)) {
       // The first reason is the one that is told, and its time is not lengthened.
-      const endsAtMs = this.#clock.monotonic() + drainTimeoutMs;
-      session.draining = draining === undefined ? { reason, detail, endsAtMs, mayAsk } : { ...draining, mayAsk };
+      const endsAtMs = Math.min(this.#clock.monotonic() + timeoutMs, draining?.endsAtMs ?? Infinity);
+      session.draining = draining === undefined ? { reason, detail, endsAtMs, mayAsk } : { ...draining, endsAtMs, mayAsk };
       session.drain(session.draining);
+    } else if (draining.endsAtMs === Infinity && timeoutMs < Infinity) {
+      session.draining = { ...draining, endsAtMs: this.#clock.monotonic() + timeoutMs };
     }
   }
 
@@ -250,8 +253,10 @@ export class Connections {
     if (expiredAtMs > this.#clock.now()) return;
     const whose = side === 'peer' ? `what ${session.peer?.peerId} proved itself with` : `our SVID ${session.ownId}, as it was presented,`;
     const detail = `${whose} expired at ${isoTime(expiredAtMs)}`;
+    const { protocol, drainTimeoutMs } = this.#rules();
     if (onExpiry === 'close') this.#dismiss(session, reason, detail);
-    else this.#drain(session, reason, detail, true);
+    // Its peer is as welcome as before: over HTTP what is under way may take as long as it likes.
+    else this.#drain(session, reason, detail, true, protocol === 'http' ? Infinity : drainTimeoutMs);
   }
 }
 

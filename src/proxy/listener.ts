@@ -262,7 +262,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   }
 
   /** Inbound: who may connect, and ask for what. Outbound: who the server must be, and may be asked what. */
-  protected get policy(): Policy {
+  get policy(): Policy {
     return this.settings.policy;
   }
 

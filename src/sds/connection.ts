@@ -11,16 +11,19 @@ import {
   type ServiceDefinition,
 } from '@grpc/grpc-js';
 import type { SdsConfig } from '../config/config.ts';
+import type { CheckService } from '../ext-authz/service.ts';
 import { AggregatedDiscoveryService } from '../gen/discovery_pb.ts';
+import { Authorization } from '../gen/ext_authz_pb.ts';
 import { Health } from '../gen/health_pb.ts';
 import { SecretDiscoveryService } from '../gen/sds_pb.ts';
 import { file_secret } from '../gen/secret_pb.ts';
 import { addHealth } from '../grpc/health.ts';
 import { addReflection } from '../grpc/reflection.ts';
 import { serviceDefinition } from '../grpc/service-definition.ts';
-import type { Clock } from '../lib/clock.ts';
+import type { Clock, Timer } from '../lib/clock.ts';
 import type { Watch } from '../lib/watch.ts';
 import type { SdsEvents } from '../telemetry/sds-events.ts';
+import type { CheckRefusal } from '../telemetry/ext-authz-records.ts';
 import type { SdsRefusalReason } from '../telemetry/sds-records.ts';
 import { fetchSecrets } from './fetch.ts';
 import { TokenBucket } from './limits.ts';
@@ -46,6 +49,8 @@ export interface ConnectionDeps {
   /** False when there are too many of all connections together. */
   readonly openStream: () => boolean;
   readonly closeStream: () => void;
+  /** What answers the checks of Envoy, on the same connections, with places and limits of its own; undefined: nobody does. */
+  readonly checks: CheckService | undefined;
 }
 
 /** Requests that do more than to answer, at once, as so many seconds of `maxRequestRate`. */
@@ -56,6 +61,8 @@ const SPARE_STREAMS = 64;
 const GRPC_FACTOR = 8;
 /** What a connection may have sent of requests that are not read yet, besides one. */
 const UNREAD_BYTES = 1 << 20;
+/** What each check that is not whole yet may have sent besides: most are a few kilobytes. */
+const UNREAD_CHECK_BYTES = 16_384;
 const KEEPALIVE_MS = 60_000;
 const KEEPALIVE_TIMEOUT_MS = 20_000;
 const IDLE_MS = 300_000;
@@ -79,6 +86,19 @@ function rawDefinition(service: Parameters<typeof serviceDefinition>[0]): Servic
 
 const SDS_DEFINITION = rawDefinition(SecretDiscoveryService);
 const ADS_DEFINITION = rawDefinition(AggregatedDiscoveryService);
+const CHECK_DEFINITION = rawDefinition(Authorization);
+const CHECK_PATH = `/${Authorization.typeName}/${Authorization.method.check.name}`;
+/** By which the network filter of Envoy, which cannot say it otherwise, names a listener. */
+const LISTENER_METADATA = 'scute-listener';
+const CHECK_STATUS: Readonly<Record<CheckRefusal, status>> = {
+  check_limit: status.RESOURCE_EXHAUSTED,
+  connection_check_limit: status.RESOURCE_EXHAUSTED,
+  check_size: status.RESOURCE_EXHAUSTED,
+  check_timeout: status.DEADLINE_EXCEEDED,
+  bad_check: status.INVALID_ARGUMENT,
+  compressed: status.UNIMPLEMENTED,
+};
+const COMPRESSED = 'compressed requests are not read';
 /** What is ended stream by stream at a stop, and not call by call. */
 const STREAM_PATHS = new Set(
   [SDS_DEFINITION, ADS_DEFINITION].flatMap((methods) =>
@@ -88,6 +108,12 @@ const STREAM_PATHS = new Set(
   ),
 );
 const SERVICES = [SecretDiscoveryService.typeName, AggregatedDiscoveryService.typeName];
+
+interface OpenCheck {
+  readonly timer: Timer;
+  /** And so answered. */
+  isWhole: boolean;
+}
 
 /** How gRPC begins to say that a request is larger than it reads. */
 const TOO_LARGE = 'Received message larger than ';
@@ -106,6 +132,8 @@ export class SdsConnection {
   readonly #injector: ConnectionInjector;
   /** Calls of every kind that are not over, with their paths. */
   readonly #calls = new Map<ServerInterceptingCallInterface, string>();
+  /** Checks that are not over. */
+  readonly #checks = new Map<ServerInterceptingCallInterface, OpenCheck>();
   readonly #unread = new UnreadRequests();
   #subscriptionBytes = 0;
   #isStopping = false;
@@ -115,12 +143,14 @@ export class SdsConnection {
     this.#id = id;
     this.#deps = deps;
     const { limits } = deps.config;
+    const { checks } = deps;
     this.#bucket = new TokenBucket(limits.maxRequestRate, BURST_SECONDS * limits.maxRequestRate, deps.clock);
     this.#server = new Server({
       'grpc.enable_channelz': 0,
-      'grpc.max_concurrent_streams': limits.maxStreamsPerConnection + SPARE_STREAMS,
+      'grpc.max_concurrent_streams':
+        limits.maxStreamsPerConnection + (checks?.limits.maxConcurrentChecksPerConnection ?? 0) + SPARE_STREAMS,
       // Ours is lower. What is never completed is seen by `look`.
-      'grpc.max_receive_message_length': GRPC_FACTOR * limits.maxRequestBytes,
+      'grpc.max_receive_message_length': GRPC_FACTOR * this.#maxRequestBytes(),
       // A client that does not read does not answer either.
       'grpc.keepalive_time_ms': KEEPALIVE_MS,
       'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
@@ -136,9 +166,15 @@ export class SdsConnection {
       streamAggregatedResources: (call: XdsCall) => this.#open(call, SOTW, true),
       deltaAggregatedResources: (call: XdsCall) => this.#open(call, DELTA, true),
     });
-    addHealth(this.#server, SERVICES, deps.isServing);
+    if (checks !== undefined) {
+      this.#server.addService(CHECK_DEFINITION, {
+        check: (call: ServerUnaryCall<Buffer, Buffer>, respond: sendUnaryData<Buffer>) => this.#check(checks, call, respond),
+      });
+    }
+    addHealth(this.#server, checks === undefined ? SERVICES : [...SERVICES, Authorization.typeName], deps.isServing);
     // With the secrets, which the services themselves know as any message.
     const files = [SecretDiscoveryService.file, AggregatedDiscoveryService.file, Health.file, file_secret];
+    if (checks !== undefined) files.push(Authorization.file);
     addReflection(this.#server, files, () => {
       const problem = this.#admit();
       if (problem !== undefined) deps.events.refused('request_rate', problem);
@@ -154,17 +190,26 @@ export class SdsConnection {
     return this.#streams;
   }
 
+  /** Whether nobody would miss it. */
+  get isIdle(): boolean {
+    return this.#streams.size === 0 && this.#checks.size === 0;
+  }
+
   destroy(): void {
     this.#socket.destroy();
   }
 
   /** Cuts a client that sends without ever completing a request: gRPC would keep it all. */
   look(): void {
-    const { maxRequestBytes } = this.#deps.config.limits;
     const unread = this.#unread.bytes();
-    if (unread <= GRPC_FACTOR * maxRequestBytes + UNREAD_BYTES) return;
+    if (unread <= GRPC_FACTOR * this.#maxRequestBytes() + UNREAD_BYTES + UNREAD_CHECK_BYTES * this.#checks.size) return;
     this.#deps.events.refused('request_size', `${unread} bytes of requests that were never completed`);
     this.destroy();
+  }
+
+  /** Of requests of any kind. */
+  #maxRequestBytes(): number {
+    return Math.max(this.#deps.config.limits.maxRequestBytes, this.#deps.checks?.limits.maxRequestBytes ?? 0);
   }
 
   /** Ends all streams with UNAVAILABLE, and the connection when that has gone out, after `withinMs` at the latest. */
@@ -172,6 +217,7 @@ export class SdsConnection {
     this.#isStopping = true;
     for (const stream of this.#streams) stream.end(status.UNAVAILABLE, STOPPING);
     for (const [call, path] of this.#calls) if (!STREAM_PATHS.has(path)) call.sendStatus({ code: status.UNAVAILABLE, details: STOPPING });
+    for (const call of this.#checks.keys()) call.sendStatus({ code: status.UNAVAILABLE, details: STOPPING });
     if (!deadline.aborted && !this.#socket.destroyed) {
       // A call is over for gRPC before its status has gone out, so the connection is closed as HTTP/2 does it: after its last stream.
       this.#injector.drain(withinMs);
@@ -213,8 +259,10 @@ export class SdsConnection {
    * gRPC begins some handlers only after the end of their call.
    */
   #admitted(call: ServerInterceptingCallInterface, path: string): ServerInterceptingCall {
-    const isOther = !STREAM_PATHS.has(path);
+    const { checks } = this.#deps;
     this.#watchStatus(call);
+    if (checks !== undefined && path === CHECK_PATH) return this.#admittedCheck(call, checks);
+    const isOther = !STREAM_PATHS.has(path);
     const taken = this.#unread.watch(call);
     return new ServerInterceptingCall(call, {
       start: (next) =>
@@ -238,6 +286,56 @@ export class SdsConnection {
           },
         }),
     });
+  }
+
+  /** A check takes a place of its own kind: however many there are, they take nothing of what is for secrets. */
+  #admittedCheck(call: ServerInterceptingCallInterface, checks: CheckService): ServerInterceptingCall {
+    const taken = this.#unread.watch(call);
+    return new ServerInterceptingCall(call, {
+      start: (next) =>
+        next({
+          onReceiveMetadata: (metadata, begin) => {
+            if (this.#isStopping) return call.sendStatus({ code: status.UNAVAILABLE, details: STOPPING });
+            const refusal = isCompressed(call) ? { reason: 'compressed' as const, detail: COMPRESSED } : checks.begin(this.#checks.size);
+            if (refusal !== undefined) {
+              checks.refused(refusal);
+              return call.sendStatus({ code: CHECK_STATUS[refusal.reason], details: refusal.detail });
+            }
+            const timer = this.#deps.clock.after(checks.limits.requestTimeoutMs, () => this.#checkIsLate(call, checks));
+            this.#checks.set(call, { timer, isWhole: false });
+            begin(metadata);
+          },
+          onReceiveMessage: (message: Buffer, handOn) => {
+            taken(message.length);
+            handOn(message);
+          },
+          onReceiveHalfClose: (handOn) => {
+            const open = this.#checks.get(call);
+            if (open !== undefined) open.isWhole = true;
+            handOn();
+          },
+          onCancel: () => {
+            this.#checks.get(call)?.timer.cancel();
+            if (this.#checks.delete(call)) checks.end();
+          },
+        }),
+    });
+  }
+
+  #checkIsLate(call: ServerInterceptingCallInterface, checks: CheckService): void {
+    const detail = `a check was not over within ${checks.limits.requestTimeoutMs} ms`;
+    checks.refused({ reason: 'check_timeout', detail });
+    // What is whole was answered at once: its client takes no answers.
+    if (this.#checks.get(call)?.isWhole === true) this.destroy();
+    else call.sendStatus({ code: CHECK_STATUS.check_timeout, details: detail });
+  }
+
+  #check(checks: CheckService, call: ServerUnaryCall<Buffer, Buffer>, respond: sendUnaryData<Buffer>): void {
+    const [elsewhere] = call.metadata.get(LISTENER_METADATA);
+    const answer = checks.answer(call.request, elsewhere?.toString());
+    if (answer.ok) return respond(null, answer.value);
+    checks.refused(answer.error);
+    respond({ code: CHECK_STATUS[answer.error.reason], details: answer.error.detail });
   }
 
   /** gRPC refuses what is beyond its own limit by itself, past all interceptors. So the last step is watched that each status takes. */
@@ -264,7 +362,7 @@ export class SdsConnection {
     };
     const rateProblem = this.#admit();
     if (rateProblem !== undefined) return refuse('request_rate', rateProblem);
-    if (isCompressed(call)) return refuse('bad_request', 'compressed requests are not read', status.UNIMPLEMENTED);
+    if (isCompressed(call)) return refuse('bad_request', COMPRESSED, status.UNIMPLEMENTED);
     const { maxStreams, maxStreamsPerConnection } = this.#deps.config.limits;
     if (this.#calls.size >= maxStreamsPerConnection)
       return refuse('connection_stream_limit', `more than ${maxStreamsPerConnection} streams on one connection`);

@@ -6,6 +6,8 @@ import type { SvidChoice } from '../identity/snapshot.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { RuleRef } from '../policy/explain.ts';
 import { parseSpiffeId, pathOf, trustDomainId, type SpiffeId } from '../spiffe/spiffe-id.ts';
+import type { Policy } from '../policy/policy.ts';
+import { AS_JUDGED, askedBundle, extAuthzFilter, extAuthzOf, mayAsk } from './envoy-ext-authz.ts';
 import { OTHER_WAY, sayRules } from './expression.ts';
 import { HINT_PREFIX } from './secrets.ts';
 
@@ -33,7 +35,7 @@ export function buildEnvoyConfig(config: Config): Result<object, EnvoyProblem> {
     const message = `${unpinned.name} presents the first SVID, and ${JSON.stringify(sds.defaultSvidName)} is another one: give it an identity`;
     return err({ message, listener: unpinned.name });
   }
-  const [problem] = [...config.inbound.flatMap(unsaidOfInbound), ...config.outbound.flatMap(unsaidOfOutbound)];
+  const [problem] = [...config.inbound.flatMap((inbound) => unsaidOfInbound(inbound, sds)), ...config.outbound.flatMap(unsaidOfOutbound)];
   if (problem !== undefined) return err(problem);
   const names = new Set([...config.inbound, ...config.outbound].map(({ name }) => name));
   const source: SecretSource = { sds, cluster: names.has('scute') ? freeName('scute-sds', names) : 'scute' };
@@ -41,10 +43,12 @@ export function buildEnvoyConfig(config: Config): Result<object, EnvoyProblem> {
   const clusters: object[] = [];
   for (const inbound of config.inbound) {
     // To Envoy, no matchers are everybody.
-    if (inbound.policy.entries.length === 0) continue;
-    const context = validation(source, 'inbound', inbound);
+    if (admitsNobody(inbound.policy)) continue;
+    const said = validation(source, 'inbound', inbound);
+    const asks = !said.ok && mayAsk(sds, inbound);
+    const context = asks ? askedValidation(source, inbound) : said;
     if (!context.ok) return context;
-    listeners.push(inboundListener(inbound, source, context.value));
+    listeners.push(inboundListener(inbound, source, context.value, asks));
     clusters.push(cluster(inbound, undefined));
   }
   for (const outbound of config.outbound) {
@@ -70,8 +74,13 @@ export function buildEnvoyConfig(config: Config): Result<object, EnvoyProblem> {
   return ok({ node: { id: 'envoy', cluster: 'envoy' }, static_resources: { listeners, clusters: [...clusters, sdsCluster(source)] } });
 }
 
+/** Whether nobody may connect to a listener with such a policy, so that there is none for it. */
+export function admitsNobody({ entries, mode }: Policy): boolean {
+  return entries.length === 0 && mode !== 'audit';
+}
+
 /** What a listener has and the printed one would be without: left out it would be lost unseen. */
-function unsaidOfInbound(inbound: InboundConfig): EnvoyProblem[] {
+function unsaidOfInbound(inbound: InboundConfig, sds: SdsConfig): EnvoyProblem[] {
   const { name: listener, proxyProtocol, http } = inbound;
   const settings = [
     ...(proxyProtocol.send === 'off' ? [] : ['proxyProtocol.send cannot be said here, and the application waits for it']),
@@ -80,7 +89,7 @@ function unsaidOfInbound(inbound: InboundConfig): EnvoyProblem[] {
   ];
   return [
     ...unsaidOfSocket(inbound),
-    ...unsaidOfPolicy('inbound', inbound),
+    ...(mayAsk(sds, inbound) ? [] : unsaidOfPolicy('inbound', inbound)),
     ...settings.map((setting) => ({ message: `inbound ${listener}: ${setting}`, listener })),
   ];
 }
@@ -119,7 +128,7 @@ function freeName(wanted: string, taken: ReadonlySet<string>): string {
   return name;
 }
 
-function inboundListener(inbound: InboundConfig, source: SecretSource, context: object): object {
+function inboundListener(inbound: InboundConfig, source: SecretSource, context: object, asks: boolean): object {
   const transport_socket = {
     name: 'envoy.transport_sockets.tls',
     typed_config: {
@@ -131,9 +140,17 @@ function inboundListener(inbound: InboundConfig, source: SecretSource, context: 
       common_tls_context: commonTls(source, inbound, context),
     },
   };
-  const filter = inbound.http === undefined ? tcpProxy(inbound) : httpFilter(inbound, inbound.http);
+  const filter = inbound.http === undefined ? tcpProxy(inbound) : httpFilter(inbound, inbound.http, asks ? source.cluster : undefined);
   const chain = { filters: [filter], transport_socket, transport_socket_connect_timeout: seconds(inbound.limits.handshakeTimeoutMs) };
   return { name: inbound.name, address: boundAddress(inbound), filter_chains: [chain] };
+}
+
+/** Whoever is of a trust domain that may be admitted may connect, and is judged by Scute. */
+function askedValidation(source: SecretSource, { name: listener, policy }: InboundConfig): Result<object, EnvoyProblem> {
+  const bundle = askedBundle(source.sds, policy);
+  return bundle.ok
+    ? ok({ validation_context_sds_secret_config: secret(source, bundle.value) })
+    : err({ message: `inbound ${listener}: ${bundle.error}`, listener });
 }
 
 function commonTls(
@@ -240,8 +257,12 @@ const XFCC: Readonly<Record<XfccMode, string>> = {
   'unsafe-append': 'APPEND_FORWARD',
 };
 
-/** With the caller's SPIFFE ID in the fields that the application is to find it in, in place of any that the caller sent. */
-function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, limits }: HttpConfig): object {
+/** `asked` is the cluster that leads to Scute, if it is asked. With the caller's SPIFFE ID in the fields that the application is to find it in, in place of any that the caller sent. */
+function httpFilter(
+  inbound: InboundConfig,
+  { xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, limits }: HttpConfig,
+  asked: string | undefined,
+): object {
   const { name } = inbound;
   const { idleTimeoutMs = 0, maxLifetimeMs } = inbound.limits;
   const route = { cluster: name, timeout: seconds(limits.responseTimeoutMs ?? 0) };
@@ -251,7 +272,9 @@ function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurren
       '@type': 'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
       stat_prefix: name,
       forward_client_cert_details: XFCC[xfcc],
-      set_current_client_cert_details: { uri: true },
+      // The chain is for Scute: the filter shows the leaf alone.
+      set_current_client_cert_details: { uri: true, ...(asked !== undefined && { chain: true }) },
+      ...(asked !== undefined && AS_JUDGED),
       // Many an application takes "_" for "-", so that a field with it would pass for one of ours.
       common_http_protocol_options: {
         headers_with_underscores_action: 'DROP_HEADER',
@@ -263,7 +286,9 @@ function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurren
       http2_protocol_options: { max_concurrent_streams: maxConcurrentStreams },
       upgrade_configs: ['websocket', ...upgrades].map((upgrade_type) => ({ upgrade_type })),
       route_config: {
-        virtual_hosts: [{ name, domains: ['*'], routes: [{ match: { prefix: '/' }, route }] }],
+        virtual_hosts: [
+          { name, domains: ['*'], routes: [{ match: { prefix: '/' }, route }], ...(asked !== undefined && extAuthzOf(name)) },
+        ],
         ...(spiffeIdHeader !== undefined && {
           request_headers_to_remove: [spiffeIdHeader],
           request_headers_to_add: [
@@ -272,6 +297,7 @@ function httpFilter(inbound: InboundConfig, { xfcc, spiffeIdHeader, maxConcurren
         }),
       },
       http_filters: [
+        ...(asked === undefined ? [] : [extAuthzFilter(asked)]),
         {
           name: 'envoy.filters.http.router',
           typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router' },

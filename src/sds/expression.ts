@@ -18,8 +18,11 @@ export interface Unsaid {
   readonly rule: RuleRef | undefined;
 }
 
-/** Whom a rule admits, in Envoy's terms. */
-export type SaidEntry = { readonly trustDomain: TrustDomain } & ({ readonly exact: SpiffeId } | { readonly regex: string });
+/** Whom a rule admits, in Envoy's terms and as it was written. */
+export type SaidEntry = { readonly trustDomain: TrustDomain; readonly pattern: Pattern } & (
+  | { readonly exact: SpiffeId }
+  | { readonly regex: string }
+);
 
 export interface SaidRule {
   readonly rule: RuleRef;
@@ -101,14 +104,14 @@ function tooMuch(rule: RuleRef, why: string): Unsaid {
 }
 
 function sayPattern(pattern: Pattern): Result<SaidEntry, string> {
-  if (pattern.kind === 'exact') return ok({ trustDomain: trustDomainOf(pattern.id), exact: pattern.id });
+  if (pattern.kind === 'exact') return ok({ trustDomain: trustDomainOf(pattern.id), pattern, exact: pattern.id });
   if (programSizeOf(pattern) > MAX_PROGRAM_SIZE) return err('Envoy would refuse so long a pattern after its first wildcard');
-  return ok({ trustDomain: pattern.trustDomain, regex: regexOf(pattern) });
+  return ok({ trustDomain: pattern.trustDomain, pattern, regex: regexOf(pattern) });
 }
 
 /** For people whose policy matchers cannot say. */
 export const OTHER_WAY =
-  'Envoy can ask Scute about each request or connection instead: ext_authz with envoy.service.auth.v3.Authorization/Check on the SDS socket';
+  'Envoy can ask Scute about each request or connection instead: ext_authz with envoy.service.auth.v3.Authorization/Check on the SDS socket (sds.authorization)';
 
 /** Matches no text at all. */
 export const NOTHING_REGEX = '[^\\s\\S]';

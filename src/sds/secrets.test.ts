@@ -548,7 +548,7 @@ test('an authority on the deny list is not sent, and a trust domain of such alon
   }
 });
 
-test('a peer on the deny list is left out of matchers, where it has an entry of its own; where nobody is left, they are of nobody', () => {
+test('a peer on the deny list is left out of matchers, where it has an entry of its own, and so is a pattern of such peers alone; where nobody is left, they are of nobody', () => {
   const list = policyOf('spiffe://example.org/web', 'spiffe://example.org/old/api', 'spiffe://example.org/ns/*');
   const withDenied = (...ids: readonly string[]) =>
     read(catalogue({ policies: new Map([['ROOTCA', list]]), denyList: denyListOf({ ids }) }), 'ROOTCA').matchers;
@@ -557,8 +557,9 @@ test('a peer on the deny list is left out of matchers, where it has an entry of 
 
   assert.deepEqual(withDenied('spiffe://example.org/web'), ['exact spiffe://example.org/old/api', pattern]);
   assert.deepEqual(withDenied('spiffe://example.org/old/*', 'spiffe://example.org/ns/x'), ['exact spiffe://example.org/web', pattern]);
+  assert.deepEqual(withDenied('spiffe://example.org/ns/**'), ['exact spiffe://example.org/old/api', 'exact spiffe://example.org/web']);
   const only = catalogue({
-    policies: new Map([['ROOTCA', policyOf('spiffe://example.org/web')]]),
+    policies: new Map([['ROOTCA', policyOf('spiffe://example.org/web', 'spiffe://example.org/**')]]),
     denyList: denyListOf({ ids: ['spiffe://example.org/**'] }),
   });
   assert.deepEqual(read(only, 'ROOTCA').matchers, ['regex [^\\s\\S]']);

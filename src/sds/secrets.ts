@@ -18,7 +18,7 @@ import type { X509Svid } from '../spiffe/x509-svid.ts';
 import type { SdsMissingReason, SdsSubject } from '../telemetry/sds-records.ts';
 import { toPem } from '../spiffe/pem.ts';
 import { envoyRefusal } from './envoy-refusals.ts';
-import { sayPolicy, type SaidEntry } from './expression.ts';
+import { sayPolicy } from './expression.ts';
 import { sentAuthorities, usableCrls } from './revocation.ts';
 import { sanMatchers } from './san-matchers.ts';
 import type { ValidationForm } from './validation-form.ts';
@@ -62,7 +62,7 @@ export interface CatalogueOptions {
   readonly crls: boolean;
   /** Policies that go, as matchers, into the validation contexts of these names. */
   readonly policies: ReadonlyMap<string, Policy>;
-  /** Authorities that it names go into no validation context, and peers by their SPIFFE IDs into no matchers. */
+  /** Authorities that it names go into no validation context, and entries all of whose peers it names by SPIFFE ID into no matchers. */
   readonly denyList: DenyList;
 }
 
@@ -196,7 +196,9 @@ class SnapshotCatalogue implements Catalogue {
     const said = policy === undefined ? undefined : sayPolicy(policy, ofAll ? undefined : trusted[0]?.trustDomain, this.#nowMs);
     if (said !== undefined && !said.ok) return missing(said.error.problem, said.error.detail);
     const admitted = said?.value.trustDomain;
-    const matchers = said === undefined ? [] : sanMatchers(said.value.entries.filter((entry) => !this.#isDenied(entry)));
+    // Of a pattern all can be left out, and not some.
+    const matchers =
+      said === undefined ? [] : sanMatchers(said.value.entries.filter(({ pattern }) => !this.#options.denyList.namesAll(pattern)));
     const sorted = trusted
       .filter(({ trustDomain }) => admitted === undefined || trustDomain === admitted)
       .toSorted((a, b) => (a.trustDomain < b.trustDomain ? -1 : 1));
@@ -213,11 +215,6 @@ class SnapshotCatalogue implements Catalogue {
     );
     const message = (): SecretMessage => validationMessage(name, form, sorted, matchers);
     return { found: true, secret: new EncodedSecret(name, 'bundle', version, message) };
-  }
-
-  /** Whether the deny list names the one peer of an entry. Of a pattern, nobody can be left out. */
-  #isDenied(entry: SaidEntry): boolean {
-    return 'exact' in entry && this.#options.denyList.refusal(entry.exact, []) !== undefined;
   }
 
   /** What of a bundle goes into a validation context, in an order of its own: that of the agent's message means nothing. */

@@ -1,6 +1,7 @@
 import { createServer, type AddressInfo, type Server as NetServer, type Socket } from 'node:net';
 import type { SdsConfig } from '../config/config.ts';
 import { formatAddress, type Address } from '../config/units.ts';
+import type { CheckService } from '../ext-authz/service.ts';
 import type { IdentityView } from '../identity/store.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
@@ -27,6 +28,8 @@ export interface SdsServerDeps {
   readonly clock: Clock;
   /** Uniform in [0, 1). */
   readonly random: () => number;
+  /** What answers the checks of Envoy; undefined: they are not answered. */
+  readonly checks: CheckService | undefined;
 }
 
 export interface SdsServer extends Service {
@@ -96,7 +99,10 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
     events,
     clock,
     isServing,
-    catalogue: () => catalogue,
+    catalogue() {
+      alarm.check();
+      return catalogue;
+    },
     holdsCertificates: () => pusher.holdsCertificates,
     released: () => pusher.released(),
     nextStream: () => (lastStream += 1),
@@ -107,6 +113,7 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
       return true;
     },
     closeStream: () => (openStreams -= 1),
+    checks: deps.checks,
   };
 
   const accept = (socket: Socket): void => {
@@ -125,10 +132,10 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
     });
   };
 
-  /** The oldest connection without a stream goes, so that idle ones keep nobody out. */
+  /** The oldest connection without a stream or a check goes, so that idle ones keep nobody out. */
   const makeRoom = (): boolean => {
     for (const connection of connections) {
-      if (connection.streams().size > 0) continue;
+      if (!connection.isIdle) continue;
       connections.delete(connection);
       connection.destroy();
       return true;

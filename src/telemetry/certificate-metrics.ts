@@ -1,6 +1,8 @@
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { Certificate } from '../spiffe/certificate.ts';
-import type { TrustBundle } from '../spiffe/trust-bundle.ts';
+import { trustDomainOf } from '../spiffe/spiffe-id.ts';
+import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import type { Collected, Define, Labels } from './text-format.ts';
 
 /** Series of one metric, so that no trust bundle, which its owner may fill as he likes, is a burden for whoever stores them. */
 export const MOST_CERTIFICATE_SERIES = 1000;
@@ -8,10 +10,6 @@ export const MOST_CERTIFICATE_SERIES = 1000;
 export const MOST_DOMAIN_SERIES = 100;
 /** Hexadecimal digits. A key identifier is 40 of them as a rule, and as long as its issuer likes. */
 const MAX_KEY_ID = 128;
-
-type Labels = Readonly<Record<string, string>>;
-type Collect = (add: (labels: Record<string, string>, value: number) => void) => void;
-type Define = (name: string, help: string, labelNames: readonly string[], collect: Collect) => void;
 
 interface Series {
   readonly labels: Labels;
@@ -26,9 +24,9 @@ export function registerCertificateMetrics(gauge: Define): (snapshot: IdentitySn
   let omitted = { svid: 0, intermediate: 0, authority: 0 };
 
   const each =
-    (series: () => readonly Series[], timeMs: (certificate: Certificate) => number): Collect =>
+    (series: () => readonly Series[], timeMs: (certificate: Certificate) => number): Collected['collect'] =>
     (add) => {
-      for (const { labels, certificate } of series()) add({ ...labels }, timeMs(certificate) / 1000);
+      for (const { labels, certificate } of series()) add(labels, timeMs(certificate) / 1000);
     };
   const notAfter = ({ notAfterMs }: Certificate): number => notAfterMs;
   const notBefore = ({ notBeforeMs }: Certificate): number => notBeforeMs;
@@ -86,9 +84,10 @@ export function registerCertificateMetrics(gauge: Define): (snapshot: IdentitySn
       lasting,
     );
     // Ours before those of partners, if there are too many.
-    const ours = new Set(held.map(({ authority }) => authority.sha256));
-    const isOurs = ({ authorities: all }: TrustBundle): boolean => all.some(({ sha256 }) => ours.has(sha256));
-    const { own = [], others = [] } = Object.groupBy(snapshot.bundles.values(), (bundle) => (isOurs(bundle) ? 'own' : 'others'));
+    const ours = new Set<TrustDomain>(held.map(({ id }) => trustDomainOf(id)));
+    const { own = [], others = [] } = Object.groupBy(snapshot.bundles.values(), ({ trustDomain }) =>
+      ours.has(trustDomain) ? 'own' : 'others',
+    );
     const byDomain = [...own, ...others].map((bundle) =>
       unique(
         bundle.authorities.map((certificate) => ({

@@ -1,4 +1,4 @@
-import type { Histogram, Registry } from 'prom-client';
+import type { Add, Collected, Labels } from './text-format.ts';
 
 /** Upper bounds, in seconds: of what is over at once, or given up. */
 export const DURATION_SECONDS: readonly number[] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
@@ -29,40 +29,35 @@ export class Durations {
 }
 
 export interface DurationSeries {
-  readonly labels: Readonly<Record<string, string>>;
+  readonly labels: Labels;
   readonly durations: Durations;
 }
 
-/** A histogram whose series are read from plain numbers at each scrape. */
-export function registerDurations(
-  registry: Registry,
-  name: string,
-  help: string,
-  labelNames: readonly string[],
-  series: () => Iterable<DurationSeries>,
-): void {
-  const collected = {
+/** By name, what it is about, labels, and what is asked at each scrape. */
+export type DefineDurations = (...metric: Parameters<typeof durationsMetric>) => void;
+
+/** A histogram. */
+export function durationsMetric(name: string, help: string, labels: readonly string[], series: () => Iterable<DurationSeries>): Collected {
+  return {
     name,
-    help,
-    labelNames,
     type: 'histogram',
-    aggregator: 'sum',
-    get: () =>
-      Promise.resolve({ name, help, type: 'histogram', aggregator: 'sum', values: [...series()].flatMap((each) => valuesOf(name, each)) }),
+    help,
+    labels,
+    *collect(add) {
+      for (const each of series()) {
+        addDurations(each, add);
+        yield;
+      }
+    },
   };
-  // prom-client's own histogram can only be told one value after the other; this is all that its registry asks of one.
-  registry.registerMetric(collected as unknown as Histogram);
 }
 
-function valuesOf(name: string, { labels, durations }: DurationSeries): object[] {
+function addDurations({ labels, durations }: DurationSeries, add: Add): void {
   let count = 0;
-  const buckets = durations.counts.map((ofBucket, bucket) => {
+  for (const [bucket, ofBucket] of durations.counts.entries()) {
     count += ofBucket;
-    return { metricName: `${name}_bucket`, labels: { ...labels, le: durations.bounds[bucket] ?? '+Inf' }, value: count };
-  });
-  return [
-    ...buckets,
-    { metricName: `${name}_sum`, labels, value: durations.sumSeconds },
-    { metricName: `${name}_count`, labels, value: count },
-  ];
+    add({ ...labels, le: String(durations.bounds[bucket] ?? '+Inf') }, count, '_bucket');
+  }
+  add(labels, durations.sumSeconds, '_sum');
+  add(labels, count, '_count');
 }

@@ -84,6 +84,19 @@ test('an ended connection is one line with who, why and how much, and one count 
   assert.equal(await sample('scute_tcp_close_total{direction="inbound",listener="web",peer="src",reason="finished"}'), '1');
 });
 
+test('the age of connections is that of those that were admitted', async () => {
+  const { events, sample } = await setUp();
+
+  events.connectionClosed(WEB, { ...RECORD, durationMs: 90_000 });
+  events.connectionClosed(WEB, { ...RECORD, verdict: 'deny', reason: 'not_allowed', closeReason: 'denied', durationMs: 5 });
+  events.connectionClosed(WEB, { ...RECORD, verdict: 'none', reason: 'downstream_reset', closeReason: 'downstream_reset', durationMs: 5 });
+
+  const name = 'scute_tcp_connection_duration_seconds';
+  assert.equal(await sample(`${name}_count{direction="inbound",listener="web"}`), '1');
+  assert.equal(await sample(`${name}_bucket{direction="inbound",listener="web",le="60"}`), '0');
+  assert.equal(await sample(`${name}_bucket{direction="inbound",listener="web",le="600"}`), '1');
+});
+
 test('a refused connection is told at info with the reason that the metric has', async () => {
   const { events, lines } = await setUp();
 

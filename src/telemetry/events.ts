@@ -17,6 +17,7 @@ import type {
 import { strangersWords } from './scrub.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
+import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
 
 /** One function for each thing that happens: the metric and the log line together, so that they cannot disagree. */
@@ -61,6 +62,8 @@ export interface Events {
 
   /** What happens on the SDS socket. */
   readonly sds: SdsEvents;
+  /** What Envoy asks there. */
+  readonly checks: CheckEvents;
   /** What happens between bundle endpoints. */
   readonly federation: FederationEvents;
 
@@ -196,7 +199,8 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     },
     rulesInForce(listener, isRule) {
       const { allowed, denied, allowedInAudit } = numbersOf(listener);
-      for (const tally of [allowed, denied, allowedInAudit]) tally.keep(isRule);
+      const checked = listener.direction === 'inbound' ? metrics.checks.byRule(listener.name) : [];
+      for (const tally of [allowed, denied, allowedInAudit, ...checked]) tally.keep(isRule);
     },
     auditInForce(listener, audit) {
       numbersOf(listener).inAudit = audit.length;
@@ -283,6 +287,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     },
 
     sds: createSdsEvents({ logger, metrics: metrics.sds, repeated }),
+    checks: createCheckEvents({ logger, metrics: metrics.checks, repeated }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
 
     logLevelChanged(from, to) {

@@ -1,4 +1,5 @@
 import { ENDPOINT_RESULTS, REFRESH_RESULTS, type EndpointResult, type RefreshResult } from './federation-records.ts';
+import type { Define } from './text-format.ts';
 
 /** Counted in plain numbers, and read when somebody scrapes. Trust domains are those of the configuration. */
 export interface FederationMetrics {
@@ -13,9 +14,6 @@ export interface RelationMetrics {
   lastSuccess: number;
   nextRefresh: number;
 }
-
-type Collect = (add: (labels: Record<string, string>, value: number) => void) => void;
-type Define = (name: string, help: string, labelNames: readonly string[], collect: Collect) => void;
 
 export function registerFederationMetrics(counter: Define, gauge: Define): FederationMetrics {
   const relations = new Map<string, RelationMetrics>();

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { open } from 'node:fs/promises';
 import { test } from 'node:test';
+import { metricsInUse } from '../../test/support/metrics-in-use.ts';
 import { createTestAuthority } from '../../test/support/pki.ts';
 import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
-import { createMetrics, createTally } from './metrics.ts';
+import { createMetrics } from './metrics.ts';
+import { createTally } from './tally.ts';
 
 test('certificates are told as absolute times of SVIDs and authorities, without serial numbers', async () => {
   const metrics = createMetrics({ version: '1.2.3' });
@@ -116,6 +119,28 @@ test('of a rule that lists a thousand paths the label has the beginning, and no 
     lines.map((line) => [line.length < 400, line.endsWith(' 2')]),
     [[true, true]],
   );
+});
+
+test('no series is told twice, whatever is in use', async () => {
+  const { body } = await metricsInUse().render();
+
+  const series = body.split('\n').flatMap((line) => (line === '' || line.startsWith('#') ? [] : line.slice(0, line.lastIndexOf(' '))));
+  assert.ok(series.length > 300);
+  assert.equal(new Set(series).size, series.length);
+});
+
+test('open files are counted', async (t) => {
+  const count = async (): Promise<number> => {
+    const { body } = await createMetrics({ version: '1.2.3' }).render();
+    return Number(/^process_open_fds (\d+)$/m.exec(body)?.[1]);
+  };
+  const before = await count();
+  const files = await Promise.all(Array.from({ length: 100 }, () => open('/dev/null')));
+  t.after(() => Promise.all(files.map((file) => file.close())));
+
+  const more = (await count()) - before;
+  // The runtime may open or close one of its own meanwhile.
+  assert.ok(more >= 95 && more <= 105, String(more));
 });
 
 test('two applications in one process do not see one another', async () => {

@@ -1,13 +1,17 @@
-import { Counter, Gauge, Registry } from 'prom-client';
+import { Gauge, Registry } from 'prom-client';
+import { inTurns } from '../config/in-turns.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { DENY_REASONS, POLICY_REASONS, type DenyReason, type PolicyReason } from '../policy/verdict.ts';
 import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from './records.ts';
 import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason, StatusRefusal } from './records.ts';
 import { registerCertificateMetrics } from './certificate-metrics.ts';
-import { CONNECTION_SECONDS, Durations, registerDurations, REQUEST_SECONDS, type DurationSeries } from './durations.ts';
+import { CONNECTION_SECONDS, Durations, durationsMetric, REQUEST_SECONDS, type DefineDurations, type DurationSeries } from './durations.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
+import { registerCheckMetrics, type CheckMetrics } from './ext-authz-metrics.ts';
 import { registerFederationMetrics, type FederationMetrics } from './federation-metrics.ts';
 import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';
+import { countsByLabel, createTally, type Tally } from './tally.ts';
+import { writeMetrics, type Add, type Collected, type Define } from './text-format.ts';
 
 export interface MetricsOptions {
   readonly version: string;
@@ -65,16 +69,6 @@ export function countRequest(counts: RequestCounts, status: number, result: Http
   counts.set(key, (counts.get(key) ?? 0) + 1);
 }
 
-/** Counts by a name that is bounded in practice (configuration, error codes): beyond the limit all new names count as `other`. */
-export interface Tally {
-  add(name: string): void;
-  /** Undefined if it may be among `other`. */
-  of(name: string): number | undefined;
-  /** Forgets the other names, and makes room for new ones. */
-  keep(isKept: (name: string) => boolean): void;
-  entries(): Iterable<readonly [string, number]>;
-}
-
 export interface ReadinessSeries {
   readonly name: string;
   readonly ok: boolean;
@@ -110,6 +104,7 @@ export interface Metrics {
   readonly policyFileReloads: { ok: number; failed: number };
   readonly statusRefusals: Readonly<Record<'metrics' | 'admin', Record<StatusRefusal, number>>>;
   readonly sds: SdsMetrics;
+  readonly checks: CheckMetrics;
   readonly federation: FederationMetrics;
   setWorkloadApiConnected(connected: boolean): void;
   /** Replaces everything that is said of certificates: series of vanished ones go. */
@@ -148,65 +143,39 @@ const DRAIN_REASONS = [
   'shutdown',
 ] as const;
 const LISTENER = ['direction', 'listener'] as const;
-/** More series than this for one set of names would be a burden for whoever stores them. */
-const MAX_TALLY_NAMES = 500;
-/** A rule may list a thousand paths. Those that begin alike for so long are counted together. */
-const MAX_RULE_LABEL = 256;
 
 export function createMetrics(options: MetricsOptions): Metrics {
   const registry = new Registry();
-  const registers = [registry];
   const listeners = new Map<string, ListenerMetrics>();
 
-  type Add = (labels: Record<string, string>, value: number) => void;
-  /** A counter whose series are made anew from plain integers at each scrape. */
-  const counter = (name: string, help: string, labelNames: readonly string[], collect: (add: Add) => void): void => {
-    const made: Counter = new Counter({
-      name: `scute_${name}`,
-      help,
-      labelNames: [...labelNames],
-      registers,
-      collect() {
-        made.reset();
-        collect((labels, value) => made.inc(labels, value));
-      },
-    });
-  };
-  const gauge = (name: string, help: string, labelNames: readonly string[] = [], collect?: (add: Add) => void): Gauge => {
-    const made: Gauge = new Gauge({
-      name: `scute_${name}`,
-      help,
-      labelNames: [...labelNames],
-      registers,
-      ...(collect === undefined
-        ? {}
-        : {
-            collect() {
-              made.reset();
-              collect((labels, value) => made.set(labels, value));
-            },
-          }),
-    });
-    return made;
-  };
+  const collected: Collected[] = [];
+  type Collect = Collected['collect'];
+  const collect = (type: 'counter' | 'gauge', name: string, help: string, labels: readonly string[], told: Collect): void =>
+    void collected.push({ name: `scute_${name}`, type, help, labels, collect: told });
+  const counter: Define = (...metric) => collect('counter', ...metric);
+  const gauge: Define = (...metric) => collect('gauge', ...metric);
+  const histogram: DefineDurations = (name, ...metric) => void collected.push(durationsMetric(`scute_${name}`, ...metric));
+  /** One that is set when its value changes. */
+  const kept = (name: string, help: string, labelNames: readonly string[] = []): Gauge =>
+    new Gauge({ name: `scute_${name}`, help, labelNames: [...labelNames], registers: [registry] });
   /** One counter or gauge over all listeners. */
-  const each =
-    (visit: (metrics: ListenerMetrics, labels: { direction: string; listener: string }, add: Add) => void) =>
-    (add: Add): void => {
+  const each = (visit: (metrics: ListenerMetrics, labels: { direction: string; listener: string }, add: Add) => void): Collect =>
+    function* (add) {
       for (const metrics of listeners.values()) {
         visit(metrics, { direction: metrics.listener.direction, listener: metrics.listener.name }, add);
+        yield;
       }
     };
   const byReason = (counts: Record<string, number>, reasons: readonly string[], labels: Record<string, string>, add: Add): void => {
     for (const reason of reasons) add({ ...labels, reason }, counts[reason] ?? 0);
   };
 
-  gauge('build_info', 'What is running; always 1', ['version', 'nodejs', 'openssl']).set(
+  kept('build_info', 'What is running; always 1', ['version', 'nodejs', 'openssl']).set(
     { version: options.version, nodejs: process.versions.node, openssl: process.versions.openssl },
     1,
   );
   if (options.tls !== undefined)
-    gauge('tls_info', 'How TLS is set up; always 1', ['versions', 'groups', 'ciphers', 'fips']).set({ ...options.tls }, 1);
+    kept('tls_info', 'How TLS is set up; always 1', ['versions', 'groups', 'ciphers', 'fips']).set({ ...options.tls }, 1);
 
   // `peer` says which side, as linkerd does: src is who connected to us, dst whom we connected to. Connections are counted by src.
   const tcp = [...LISTENER, 'peer'];
@@ -248,9 +217,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
   );
   const durationsOf = (pick: (metrics: ListenerMetrics) => Durations) => (): DurationSeries[] =>
     [...listeners.values()].map((m) => ({ labels: { direction: m.listener.direction, listener: m.listener.name }, durations: pick(m) }));
-  registerDurations(
-    registry,
-    'scute_tcp_connection_duration_seconds',
+  histogram(
+    'tcp_connection_duration_seconds',
     'Time from accepting a connection that was admitted to its end',
     LISTENER,
     durationsOf((m) => m.connectionDurations),
@@ -303,9 +271,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
       byReason(m.handshakes, DENY_REASONS, { ...labels, result: 'error' }, add);
     }),
   );
-  registerDurations(
-    registry,
-    'scute_tls_handshake_duration_seconds',
+  histogram(
+    'tls_handshake_duration_seconds',
     'Time from the first byte to the verdict of authentication',
     LISTENER,
     durationsOf((m) => m.handshakeDurations),
@@ -316,7 +283,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     [...LISTENER, 'decision', 'mode', 'rule'],
     each((m, labels, add) => {
       const of = (tally: Tally, decision: 'allow' | 'deny', mode: 'enforce' | 'audit'): void => {
-        for (const [rule, count] of tally.entries()) add({ ...labels, decision, mode, rule: rule.slice(0, MAX_RULE_LABEL) }, count);
+        for (const [rule, count] of countsByLabel(tally)) add({ ...labels, decision, mode, rule }, count);
       };
       of(m.denied, 'deny', 'enforce');
       of(m.allowed, 'allow', 'enforce');
@@ -363,23 +330,22 @@ export function createMetrics(options: MetricsOptions): Metrics {
     }),
   );
 
-  registerDurations(
-    registry,
-    'scute_http_request_duration_seconds',
+  histogram(
+    'http_request_duration_seconds',
     'Time from the whole head of a request to the last byte of its response',
     LISTENER,
     durationsOf((m) => m.requestDurations),
   );
 
-  const setCertificates = registerCertificateMetrics((name, help, labelNames, collect) => void gauge(name, help, labelNames, collect));
-  const generation = gauge('identity_generation', 'The number of the identity snapshot in force; 0 before the first');
+  const setCertificates = registerCertificateMetrics(gauge);
+  const generation = kept('identity_generation', 'The number of the identity snapshot in force; 0 before the first');
   const identityUpdates = { ok: createTally(['ok', 'no_identity']), rejected: createTally([]) };
   counter('x509_svid_updates_total', 'Answers of the Workload API: taken, or rejected as unusable', ['result', 'reason'], (add) => {
     for (const [reason, count] of identityUpdates.ok.entries()) add({ result: 'ok', reason }, count);
     for (const [reason, count] of identityUpdates.rejected.entries()) add({ result: 'rejected', reason }, count);
   });
-  const connected = gauge('workload_api_connected', '1 while the stream to the Workload API is open');
-  const lastUpdate = gauge(
+  const connected = kept('workload_api_connected', '1 while the stream to the Workload API is open');
+  const lastUpdate = kept(
     'workload_api_last_update_timestamp_seconds',
     'When the last usable answer of the Workload API came; 0 before the first',
   );
@@ -402,7 +368,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     for (const listener of ['metrics', 'admin'] as const)
       for (const reason of STATUS_REFUSALS) add({ listener, reason }, statusRefusals[listener][reason]);
   });
-  const denyListEntries = gauge('deny_list_entries', 'Entries of the deny list in force; 0 without one');
+  const denyListEntries = kept('deny_list_entries', 'Entries of the deny list in force; 0 without one');
   const policyFileReloads = { ok: 0, failed: 0 };
   counter('policy_file_reloads_total', 'Reloads of policy files, each with its lists', ['result'], (add) => {
     add({ result: 'ok' }, policyFileReloads.ok);
@@ -412,7 +378,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   gauge('policy_file_entries', 'Rules of a policy file in force, and SPIFFE IDs of the lists that it names', ['file'], (add) => {
     for (const { file, entries } of policyFiles()) add({ file }, entries);
   });
-  const applicationExposed = gauge('application_exposed', '1 if the application of that listener can also be reached around Scute', [
+  const applicationExposed = kept('application_exposed', '1 if the application of that listener can also be reached around Scute', [
     'listener',
   ]);
   let readiness = noChecks;
@@ -423,10 +389,9 @@ export function createMetrics(options: MetricsOptions): Metrics {
   counter('log_dropped_total', 'Log lines thrown away because standard output did not take them', [], (add) =>
     add({}, options.droppedLogLines?.() ?? 0),
   );
-  const anyGauge = (name: string, help: string, labelNames: readonly string[], collect: (add: Add) => void): void =>
-    void gauge(name, help, labelNames, collect);
-  const sds = registerSdsMetrics(registry, counter, anyGauge);
-  const federation = registerFederationMetrics(counter, anyGauge);
+  const sds = registerSdsMetrics(registry, counter, gauge);
+  const checks = registerCheckMetrics(counter, gauge, histogram);
+  const federation = registerFederationMetrics(counter, gauge);
   registerProcessMetrics(registry);
 
   return {
@@ -463,6 +428,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     policyFileReloads,
     statusRefusals,
     sds,
+    checks,
     federation,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
     setIdentity(snapshot) {
@@ -484,14 +450,18 @@ export function createMetrics(options: MetricsOptions): Metrics {
     },
     async describe() {
       const known = new Map(registry.getMetricsAsArray().map((metric) => [metric.name, metric]));
-      return (await registry.getMetricsAsJSON()).map(({ name, type, help }) => {
+      const others = (await registry.getMetricsAsJSON()).map(({ name, type, help }) => {
         const { labelNames } = known.get(name) as unknown as { readonly labelNames: readonly string[] };
         // prom-client counts types in its declarations and names them in its answers.
         return { name, type: String(type), help, labels: labelNames };
       });
+      return [...collected.map(({ name, type, help, labels }) => ({ name, type, help, labels })), ...others];
     },
     async render() {
-      return { contentType: registry.contentType, body: await registry.metrics() };
+      const parts: string[] = [];
+      await inTurns(writeMetrics(collected, (text) => parts.push(text)));
+      parts.push(await registry.metrics());
+      return { contentType: registry.contentType, body: parts.join('') };
     },
   };
 }
@@ -515,22 +485,4 @@ function emptyCounters(): ListenerCounters {
 
 function zeroes<K extends string>(names: readonly K[]): Record<K, number> {
   return Object.fromEntries(names.map((name) => [name, 0])) as Record<K, number>;
-}
-
-/** `known` are there from the start, at 0. */
-export function createTally(known: readonly string[]): Tally {
-  const counts = new Map<string, number>(known.map((name) => [name, 0]));
-  return {
-    add(name) {
-      const count = counts.get(name);
-      if (count !== undefined) counts.set(name, count + 1);
-      else if (counts.size < MAX_TALLY_NAMES) counts.set(name, 1);
-      else counts.set('other', (counts.get('other') ?? 0) + 1);
-    },
-    of: (name) => counts.get(name) ?? (counts.has('other') ? undefined : 0),
-    keep(isKept) {
-      for (const name of counts.keys()) if (!known.includes(name) && name !== 'other' && !isKept(name)) counts.delete(name);
-    },
-    entries: () => counts,
-  };
 }

@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { policyFrom, policyOf } from '../../test/support/policies.ts';
 import { requireSpiffeId, type SpiffeId } from '../spiffe/spiffe-id.ts';
+import { collectAll } from '../transport/garbage.ts';
 import type { ListenerRef } from './records.ts';
 import { createRefusals, MOST_REFUSALS, type RefusalEvent } from './refusals.ts';
 
@@ -119,6 +120,19 @@ test('of a long path the beginning is kept, of a token in a path nothing, and no
       [`/${'a'.repeat(511)}…`, false, 2],
     ],
   );
+});
+
+test('the query of a request, and the end of a long path, stay nowhere in memory', () => {
+  const { ask, entries } = stage();
+  const long = 'x'.repeat(60_000);
+  collectAll();
+  const before = process.memoryUsage().heapUsed;
+  for (const [index, peer] of numbered('example.org', 400).entries())
+    ask(peer, Buffer.from(index % 2 === 0 ? `/orders/of/somebody?${long}` : `/${long}`).toString());
+  collectAll();
+
+  assert.equal(entries().length, 400);
+  assert.ok(process.memoryUsage().heapUsed - before < 6_000_000, String(process.memoryUsage().heapUsed - before));
 });
 
 test('10,000 paths of one peer leave room for the others, and what has no entry is counted', () => {

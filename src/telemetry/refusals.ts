@@ -141,7 +141,7 @@ class RefusalRecord {
         return;
       }
     }
-    const entry: Entry = { peer, ...note, reason, passed: 0, refused: 0, firstMs: nowMs, lastMs: nowMs };
+    const entry: Entry = { peer, ...copyOf(note), reason, passed: 0, refused: 0, firstMs: nowMs, lastMs: nowMs };
     entry[outcome]++;
     this.#entries.set(key, entry);
     this.#count(peer, 1);
@@ -192,6 +192,13 @@ class RefusalRecord {
       unlistedOf: new Map(unlistedOf),
     };
   }
+}
+
+/** With texts of their own: V8 keeps the whole of a text for a part of it, and with the path all that came behind it. */
+function copyOf({ request, isWhole }: Note): Note {
+  if (request === undefined) return { request, isWhole };
+  const copied = (text: string): string => Buffer.from(text).toString();
+  return { request: { method: copied(request.method), path: copied(request.path), host: copied(request.host) }, isWhole };
 }
 
 /** No part of it has a space. */

@@ -1,5 +1,6 @@
 import { Histogram, type Registry } from 'prom-client';
 import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS, type SdsMissingReason, type SdsProtocol, type SdsRefusalReason } from './sds-records.ts';
+import type { Collected, Define } from './text-format.ts';
 
 /** Counted in plain integers, and read when somebody scrapes. */
 export interface SdsMetrics {
@@ -17,9 +18,6 @@ export interface SdsMetrics {
   readonly refused: Record<SdsRefusalReason, number>;
   observePush(durationMs: number): void;
 }
-
-type Collect = (add: (labels: Record<string, string>, value: number) => void) => void;
-type Define = (name: string, help: string, labelNames: readonly string[], collect: Collect) => void;
 
 const PUSH_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 
@@ -46,7 +44,7 @@ export function registerSdsMetrics(registry: Registry, counter: Define, gauge: D
     observePush: (durationMs) => pushSeconds.observe(durationMs / 1000),
   };
   const by =
-    (label: string, counts: () => Readonly<Record<string, number>>): Collect =>
+    (label: string, counts: () => Readonly<Record<string, number>>): Collected['collect'] =>
     (add) => {
       for (const [value, count] of Object.entries(counts())) add({ [label]: value }, count);
     };

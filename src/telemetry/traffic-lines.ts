@@ -3,12 +3,15 @@
  * its general serialisation and a search through the whole line for secrets took an eighth of the time of a request, and
  * a twentieth of that of a connection. What strangers choose is searched, and escaped where it needs that; all else is ours.
  */
+import type { CheckRecord } from './ext-authz-records.ts';
 import type { ConnectionRecord, ListenerRef, RequestRecord } from './records.ts';
-import { scrubText } from './scrub.ts';
+import { scrubText, strangersWords } from './scrub.ts';
 
 /** A caller chooses these. */
 const MAX_PATH = 1024;
 const MAX_HOST = 255;
+const MAX_METHOD = 32;
+const MAX_DETAIL = 2500;
 const ESCAPED = /[^\x20\x21\x23-\x5b\x5d-\x7e]/;
 
 /** `near` is asked which rule nearly allowed it, where none did. */
@@ -34,14 +37,11 @@ export function connectionMembers({ direction, name }: ListenerRef, record: Conn
 }
 
 export function requestMembers({ direction, name }: ListenerRef, record: RequestRecord, near?: () => string | undefined): string {
-  const { verdict, target, detail, peerId, status } = record;
-  const query = target.indexOf('?');
-  // The query is left out: it may hold secrets.
-  const path = target.slice(0, query === -1 ? MAX_PATH : Math.min(query, MAX_PATH));
+  const { verdict, detail, peerId, status } = record;
   return (
     `"direction":"${direction}","listener":${quote(name)},"connection":${record.connection}` +
     optional('peer_id', peerId) +
-    `,"http_version":"${record.version}","method":${quote(record.method)},"path":${quote(scrubText(path))},"host":${quote(scrubText(record.host.slice(0, MAX_HOST)))}` +
+    `,"http_version":"${record.version}",${askedMembers(record)}` +
     `,"status":${status},"result":"${record.result}"` +
     (detail === undefined ? '' : `,"detail":${quote(scrubText(detail))}`) +
     (verdict === undefined
@@ -53,6 +53,34 @@ export function requestMembers({ direction, name }: ListenerRef, record: Request
     `,"duration_ms":${toTenths(record.durationMs)}` +
     (record.retries === 0 ? '' : `,"retries":${record.retries}`)
   );
+}
+
+/** Of a check of Envoy: what it says was read by nobody before, and may be anything. */
+export function checkMembers({ listener = '', request, answer, durationMs }: CheckRecord, near: () => string | undefined): string {
+  return (
+    `"listener":${quote(listener)}${optional('peer_id', answer.peer)}` +
+    (request === undefined ? '' : `,${askedMembers(inWords(request))}`) +
+    (answer.allowed
+      ? `,"verdict":"allow","rule":${quote(answer.rule)}${optional('audit', answer.audited)}`
+      : `,"verdict":"deny","reason":"${answer.reason}","detail":${quote(strangersWords(answer.detail, MAX_DETAIL))}` +
+        `${optional('rule', answer.rule)}${answer.reason === 'not_allowed' ? optional('near', near()) : ''}`) +
+    `,"duration_ms":${toTenths(durationMs)}`
+  );
+}
+
+function inWords({ method, target, host }: NonNullable<CheckRecord['request']>): NonNullable<CheckRecord['request']> {
+  return {
+    method: strangersWords(method, MAX_METHOD),
+    target: strangersWords(target, MAX_PATH),
+    host: strangersWords(host, MAX_HOST),
+  };
+}
+
+/** What was asked for. The query is left out: it may hold secrets. */
+function askedMembers({ method, target, host }: Pick<RequestRecord, 'method' | 'target' | 'host'>): string {
+  const query = target.indexOf('?');
+  const path = target.slice(0, query === -1 ? MAX_PATH : Math.min(query, MAX_PATH));
+  return `"method":${quote(method)},"path":${quote(scrubText(path))},"host":${quote(scrubText(host.slice(0, MAX_HOST)))}`;
 }
 
 function optional(name: string, text: string | undefined): string {

@@ -29,6 +29,7 @@ export function checkPolicyCase(number: number): Record<PolicyAnswer, number> {
     if (answer !== expected) fail({ answer, expected, peer, request, nowMs });
     seen[answer.split(' ', 1)[0] as PolicyAnswer]++;
     if (question === 0) checkConnection(peer, nowMs);
+    if (question === 0) checkEveryRequest(peer, nowMs);
     if (question < 4) checkNextLook(peer, request, nowMs);
   }
   return seen;
@@ -39,6 +40,18 @@ export function checkPolicyCase(number: number): Record<PolicyAnswer, number> {
     if (of.judgeConnection(nowMs).allowed) return;
     for (const request of everyRequest())
       if (of.judge(request, nowMs).allowed) fail({ peer, request, nowMs, but: 'the connection is denied' });
+  }
+
+  /** Of whom every request is allowed at once, none is denied, nor only passes in audit. */
+  function checkEveryRequest(peer: SpiffeId, nowMs: number): void {
+    const of = policy.forPeer(peer);
+    const every = of.judgeEveryRequest(nowMs);
+    if (!every.allowed) return;
+    for (const request of everyRequest()) {
+      const one = of.judge(request, nowMs);
+      if (!one.allowed || (every.audited === undefined && one.audited !== undefined))
+        fail({ peer, request, nowMs, but: 'every one is allowed' });
+    }
   }
 
   /** No answer changes before the next look. */

@@ -143,6 +143,22 @@ test('scute envoy says that Envoy does not know the deny list', async (t) => {
   assert.doesNotMatch(await print({}), /deny list/);
 });
 
+test('scute check says where Envoy may admit peers that are on the deny list: by a pattern', async (t) => {
+  const revoked = `${await configFile(t, '')}.revoked`;
+  await writeFile(revoked, 'ids:\n  - spiffe://example.org/old\n...\n');
+  const check = async (peer: string, revocations?: object): Promise<string> => {
+    const sds = { listen: 'unix:///sds.sock', matchers: [{ secret: 'ROOTCA', allow: [peer] }] };
+    const config = { workloadApi: { endpoint: 'unix:///agent.sock' }, sds, ...(revocations !== undefined && { revocations }) };
+    const { code, stdout, stderr } = await scute(['check', '-c', await configFile(t, JSON.stringify(config))]);
+    assert.deepEqual([code, stderr], [0, '']);
+    return stdout;
+  };
+
+  assert.match(await check('spiffe://example.org/*', { file: revoked }), /^ {2}note: of a pattern, Envoy admits whom the deny list names/m);
+  assert.doesNotMatch(await check('spiffe://example.org/web', { file: revoked }), /of a pattern/);
+  assert.doesNotMatch(await check('spiffe://example.org/*'), /of a pattern/);
+});
+
 test('a policy that matchers of Envoy cannot say is named with file and line: scute check warns, scute envoy prints nothing', async (t) => {
   const file = await configFile(
     t,

@@ -121,7 +121,7 @@ const NONSENSE: Readonly<Record<string, string>> = {
 test('an application that answers nonsense is answered for, with 502, and hears no second request on that connection', async (t) => {
   let said = '';
   const application = await startApplication(t, (socket) => socket.write(Buffer.from(said, 'latin1')));
-  const stage = await startHttpInbound(t, application.address);
+  const stage = await startHttpInbound(t, application.address, { http: { upstreamIdleTimeout: 'off' } });
 
   await withBystander(stage, async () => {
     for (const [index, [name, bytes]] of Object.entries(NONSENSE).entries()) {

@@ -442,6 +442,25 @@ test('a clock that is set, forth or back, changes the list within a second', asy
   }
 });
 
+test('who asks at a moment is given the list of that moment, though no timer has fired since the clock came to it, or was set back', async (t) => {
+  const { clock, pushed, asked, sds } = await startTimed(t, { peer: WEB, from: 0, to: 10 });
+  assert.deepEqual(await pushed(), [`exact ${WEB}`]);
+
+  clock.jump(10_000);
+  assert.deepEqual(await asked(), NOBODY);
+  // So long pushes rest.
+  clock.advance(100);
+  assert.deepEqual(await pushed(), NOBODY);
+  clock.jump(-5000);
+  const stream = openDelta(sdsClient(t, sds.target));
+  stream.send({ resourceNamesSubscribe: ['ROOTCA'] });
+  assert.deepEqual(deltaSecretsOf(await stream.next())[0]?.matchers, [`exact ${WEB}`]);
+  clock.advance(100);
+  assert.deepEqual(await pushed(), [`exact ${WEB}`]);
+  clock.jump(-100_000);
+  assert.deepEqual(await asked(), NOBODY);
+});
+
 test('A.7.8, A.7.11: strictUnknownNames ends a stream, and refuses a unary call, with the statuses of the SPIRE agent', async (t) => {
   const sds = await startSds(t, { sds: { strictUnknownNames: true, disableSpiffeCertValidation: true } });
   sds.publish(identity());

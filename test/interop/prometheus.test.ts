@@ -154,7 +154,7 @@ test('a caller that only audit lets in becomes an alarm of a real Prometheus', n
     ['info', target, 'inbound', 'inbound'],
   );
   assert.equal(annotations['summary'], `inbound on ${target} lets pass what its policy would deny`);
-  assert.match(annotations['description'] ?? '', /^1 connections or requests passed in 15 minutes/);
+  assert.match(annotations['description'] ?? '', /^About \d+ connections, requests or checks of Envoy passed in 15 minutes/);
   assert.equal(annotations['runbook_url'], 'docs/runbook.md#scuteauditwoulddeny');
 
   const { alerts, records } = readRules();
@@ -165,6 +165,19 @@ test('a caller that only audit lets in becomes an alarm of a real Prometheus', n
       [...records.map(({ record }) => `${record} ok`), ...alerts.map((each) => `${each.alert} ok`)].toSorted(),
     );
   });
+  // Not only read, but answered: what matches many with many fails no sooner.
+  const answered = await Promise.all(
+    [...dashboardQueries(), ...documentedMetrics().map(({ example }) => example)].map(async (query) => [
+      query,
+      await prometheus.value(query),
+    ]),
+  );
+  const empty = answered.filter(([, value]) => value === undefined).map(([query]) => query);
+  for (const metric of ['x509', 'build_info', 'tls_handshake', 'authorization', 'tcp_open', 'eventloop', 'clock'])
+    assert.ok(
+      answered.some(([query, value]) => String(query).includes(metric) && value !== undefined),
+      `nothing is answered about ${metric}: ${empty.join('\n')}`,
+    );
   // A share of its life, of an SVID that was just issued.
   const used = await prometheus.value('scute:x509_svid_life:ratio');
   assert.ok(used !== undefined && used > 0 && used < 0.75, String(used));

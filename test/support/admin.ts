@@ -5,6 +5,7 @@ import type { DrainSelection } from '../../src/admin/drain.ts';
 import type { HttpService } from '../../src/admin/http.ts';
 import type { StatusSource } from '../../src/admin/inventory.ts';
 import { PeerBook } from '../../src/admin/peer-book.ts';
+import type { PolicyStatus } from '../../src/admin/policy-page.ts';
 import { createReadiness } from '../../src/admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from '../../src/admin/server.ts';
 import type { AdminConfig, LogLevel } from '../../src/config/config.ts';
@@ -67,14 +68,14 @@ export async function createAdminParts() {
     drains,
     logLevel: (): LogLevel => log.level(),
     metricsServer: (config: AdminConfig = LOOPBACK) => createMetricsServer({ config, metrics, readiness, events }),
-    adminServer: (config: AdminConfig = LOOPBACK, source: StatusSource = status) =>
+    adminServer: (config: AdminConfig = LOOPBACK, source: StatusSource = status, policies: readonly PolicyStatus[] = []) =>
       createAdminServer({
         config,
         metrics,
         readiness,
         status: source,
         inventory,
-        policies: () => [],
+        policies: () => policies,
         log,
         events,
         hasListener: (name) => name === 'in',

@@ -17,6 +17,8 @@ export function metricsInUse(checks: readonly string[] = ['identity']): Metrics 
     }
     for (const tally of [numbers.allowed, numbers.denied, numbers.allowedInAudit]) tally.add('spiffe://example.org/**');
   }
+  const checked = metrics.checks.listener('inbound-0');
+  for (const tally of [checked.allowed, checked.denied, checked.allowedInAudit]) tally.add('spiffe://example.org/**');
   const authority = createTestAuthority();
   const id = 'spiffe://example.org/web';
   const { chainDer, keyDer } = authority.intermediate().issue({ id });

@@ -16,6 +16,8 @@ import {
   type DiscoveryResponse,
 } from '../../src/gen/discovery_pb.ts';
 import { SecretDiscoveryService } from '../../src/gen/sds_pb.ts';
+import type { CheckedListener } from '../../src/ext-authz/check.ts';
+import { createCheckService } from '../../src/ext-authz/service.ts';
 import type { IdentitySnapshot } from '../../src/identity/snapshot.ts';
 import { createIdentityStore } from '../../src/identity/store.ts';
 import { systemClock, type Clock } from '../../src/lib/clock.ts';
@@ -26,6 +28,7 @@ import { SECRET_TYPE } from '../../src/sds/wire.ts';
 import { createEvents } from '../../src/telemetry/events.ts';
 import { createLogger } from '../../src/telemetry/logger.ts';
 import { createMetrics, type Metrics } from '../../src/telemetry/metrics.ts';
+import { createRefusals } from '../../src/telemetry/refusals.ts';
 import { readSecret, type ReadSecret } from './secrets.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 
@@ -49,6 +52,8 @@ export interface TestSdsOptions {
   readonly clock?: Clock;
   readonly policies?: () => ReadonlyMap<string, Policy>;
   readonly denyList?: () => DenyList;
+  /** The inbound listeners that checks of Envoy may name; they are answered if there are any. */
+  readonly listeners?: ReadonlyMap<string, CheckedListener>;
   readonly logLevel?: 'info' | 'debug';
   readonly logFormat?: 'json' | 'pretty';
 }
@@ -56,19 +61,34 @@ export interface TestSdsOptions {
 /** An SDS server alone, with identities that the test publishes. It is stopped after the test. */
 export async function startSds(t: TestContext, options: TestSdsOptions = {}): Promise<TestSdsServer> {
   const path = join(await temporaryFolder(t), 'sds.sock');
-  const config = await sdsConfig({ listen: `unix://${path}`, ...options.sds });
+  const { listeners } = options;
+  const config = await sdsConfig({ listen: `unix://${path}`, ...(listeners && { authorization: {} }), ...options.sds });
   const metrics = createMetrics({ version: 'test' });
   const written: string[] = [];
   const destination = { write: (text: string): void => void written.push(text) };
   const { logger } = await createLogger({ level: options.logLevel ?? 'debug', format: options.logFormat ?? 'json', destination });
   const clock = options.clock ?? systemClock;
   const { view, publisher } = createIdentityStore();
+  const events = createEvents({ logger, metrics, clock });
+  const denyList = options.denyList ?? ((): DenyList => EMPTY_DENY_LIST);
+  const { authorization: limits } = config;
   const server = createSdsServer({
     config,
     identity: view,
     policies: options.policies ?? (() => new Map()),
-    denyList: options.denyList ?? (() => EMPTY_DENY_LIST),
-    events: createEvents({ logger, metrics, clock }).sds,
+    denyList,
+    events: events.sds,
+    checks:
+      limits &&
+      createCheckService({
+        limits,
+        listener: (name) => listeners?.get(name),
+        identity: view,
+        denyList,
+        events: events.checks,
+        refusals: createRefusals(clock),
+        clock,
+      }),
     clock,
     random: Math.random,
   });
@@ -87,7 +107,8 @@ export async function startSds(t: TestContext, options: TestSdsOptions = {}): Pr
 }
 
 async function sdsConfig(sds: object): Promise<SdsConfig> {
-  const text = JSON.stringify({ workloadApi: { endpoint: 'unix:///none' }, sds });
+  const inbound = [{ listen: '127.0.0.1:1', to: '127.0.0.1:2', allow: [] }];
+  const text = JSON.stringify({ workloadApi: { endpoint: 'unix:///none' }, inbound, sds });
   const loaded = await parseConfig(text, { file: 'test.yaml', flags: {}, env: {} });
   if (!loaded.ok || loaded.value.sds === undefined) throw new Error(loaded.ok ? 'no sds' : formatIssues(loaded.error));
   return loaded.value.sds;
