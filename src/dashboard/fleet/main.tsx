@@ -3,7 +3,7 @@ import { render, type JSX } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import type { FleetOverview } from '../../fleet/api-types.ts';
 import type { Attention, Headline } from '../health.ts';
-import { Loading, Unread } from '../parts.tsx';
+import { Unread } from '../parts.tsx';
 import { apiPath, type Route } from '../routes.ts';
 import { Mark, skip, Theme, useRoute } from '../shell.tsx';
 import { plural } from '../words.ts';
@@ -20,6 +20,8 @@ const PAGES: readonly (readonly [string, string, string])[] = [
   ['trust', 'Trust', fleetLinks.trust],
 ];
 
+const ASKING: Headline = { level: 'waiting', sentence: 'Asking Prometheus …', next: '' };
+
 function App(): JSX.Element {
   const route = useRoute();
   const { data: overview, problem } = useAsked<FleetOverview>(apiPath('fleet/overview'));
@@ -32,15 +34,16 @@ function App(): JSX.Element {
     scrollTo(0, 0);
     document.querySelector<HTMLElement>('main h1')?.focus({ preventScroll: true });
   }, [route.page]);
-  if (overview === undefined)
+  if (overview === undefined && problem !== undefined)
     return (
       <main class="alone">
         <h1 tabIndex={-1}>Scute fleet</h1>
-        {problem === undefined ? <Loading /> : <Unread problem={problem} />}
+        <Unread problem={problem} />
       </main>
     );
-  const found = fleetAttention(overview);
-  const head = fleetHeadline(overview, found, now);
+  // The panels ask meanwhile.
+  const found = overview === undefined ? [] : fleetAttention(overview);
+  const head = overview === undefined ? ASKING : fleetHeadline(overview, found, now);
   return (
     <>
       <Titled route={route} head={head} />
@@ -79,7 +82,11 @@ function Titled({ route, head }: { readonly route: Route; readonly head: Headlin
   return null;
 }
 
-function Head(props: { readonly overview: FleetOverview; readonly found: readonly Attention[]; readonly head: Headline }): JSX.Element {
+function Head(props: {
+  readonly overview: FleetOverview | undefined;
+  readonly found: readonly Attention[];
+  readonly head: Headline;
+}): JSX.Element {
   const { overview, found, head } = props;
   return (
     <header>
@@ -88,9 +95,7 @@ function Head(props: { readonly overview: FleetOverview; readonly found: readonl
       </a>
       <p class="who">
         <span class="strong">Fleet</span>
-        <span class="soft">
-          as Prometheus knows it at <bdi>{overview.prometheus}</bdi>
-        </span>
+        <span class="soft">as Prometheus knows it {overview === undefined ? null : <bdi>at {overview.prometheus}</bdi>}</span>
       </p>
       <a class={`pill ${head.level === 'well' ? 'good' : head.level === 'waiting' ? 'quiet' : head.level}`} href={fleetLinks.overview}>
         {found.length === 0 ? (head.level === 'waiting' ? 'waiting' : 'all is well') : `${plural(found.length, 'thing')} to look at`}
@@ -101,7 +106,7 @@ function Head(props: { readonly overview: FleetOverview; readonly found: readonl
 }
 
 function Content(props: {
-  readonly overview: FleetOverview;
+  readonly overview: FleetOverview | undefined;
   readonly route: Route;
   readonly found: readonly Attention[];
   readonly head: Headline;

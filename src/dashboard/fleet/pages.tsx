@@ -8,9 +8,10 @@ import type {
   FleetOverview,
   FleetSidecar,
   FleetUnreachable,
+  Part,
 } from '../../fleet/api-types.ts';
 import type { Attention, Headline } from '../health.ts';
-import { Choices, Nothing, Panel, Search, Table, Tag, Unread } from '../parts.tsx';
+import { Choices, Loading, Nothing, Panel, Search, Table, Tag, Unread } from '../parts.tsx';
 import type { Route } from '../routes.ts';
 import { Health } from '../shell.tsx';
 import { number, plural } from '../words.ts';
@@ -26,16 +27,16 @@ interface Props {
 }
 
 export function Overview(
-  props: Props & { readonly overview: FleetOverview; readonly found: readonly Attention[]; readonly head: Headline },
+  props: Props & { readonly overview: FleetOverview | undefined; readonly found: readonly Attention[]; readonly head: Headline },
 ): JSX.Element {
   const { overview, found, head, now } = props;
-  const counts = overview.counts.value;
+  const counts = overview?.counts.value ?? null;
   return (
     <>
       <Health found={found} head={head} />
       <Soonest now={now} />
-      <Remaining of={overview.remainingLife} />
-      <Versions of={overview.versions} />
+      <Remaining of={overview?.remainingLife} />
+      <Versions of={overview?.versions} />
       <Panel
         title="Trust domains"
         about="soonest to expire first"
@@ -78,49 +79,57 @@ function Certificates({ chosen, now, few }: Props & { readonly chosen: Chosen; r
 }
 
 /** How many have how much of their life left. A healthy fleet has nothing below the half at which it is renewed. */
-function Remaining({ of: { value, problem } }: { readonly of: FleetOverview['remainingLife'] }): JSX.Element {
-  const most = Math.max(1, ...(value ?? []).map(({ certificates }) => certificates));
+function Remaining({ of }: { readonly of: FleetOverview['remainingLife'] | undefined }): JSX.Element {
+  const most = Math.max(1, ...(of?.value ?? []).map(({ certificates }) => certificates));
   return (
     <Panel title="Remaining life" about="certificates by the share of their life that is left" span="two">
-      {value === null ? (
-        <Unread problem={problem?.detail ?? ''} />
-      ) : (
-        <ol class="bars">
-          {value.map(({ tenth, certificates }) => (
-            <li key={tenth}>
-              <span>{tenth === 'expired' ? 'expired' : `${tenth * 10} to ${tenth * 10 + 10} %`}</span>
-              <span class={`bar ${tenth === 'expired' ? 'red' : tenth < 2 ? 'amber' : ''}`} aria-hidden="true">
-                <i style={{ width: `${(certificates / most) * 100}%` }} />
-              </span>
-              <span class="n">{number(certificates)}</span>
-            </li>
-          ))}
-        </ol>
-      )}
+      <Known of={of}>
+        {(value) => (
+          <ol class="bars">
+            {value.map(({ tenth, certificates }) => (
+              <li key={tenth}>
+                <span>{tenth === 'expired' ? 'expired' : `${tenth * 10} to ${tenth * 10 + 10} %`}</span>
+                <span class={`bar ${tenth === 'expired' ? 'red' : tenth < 2 ? 'amber' : ''}`} aria-hidden="true">
+                  <i style={{ width: `${(certificates / most) * 100}%` }} />
+                </span>
+                <span class="n">{number(certificates)}</span>
+              </li>
+            ))}
+          </ol>
+        )}
+      </Known>
     </Panel>
   );
 }
 
-function Versions({ of: { value, problem } }: { readonly of: FleetOverview['versions'] }): JSX.Element {
+function Versions({ of }: { readonly of: FleetOverview['versions'] | undefined }): JSX.Element {
   return (
     <Panel title="Versions" about="of Scute" span="third">
-      {value === null ? (
-        <Unread problem={problem?.detail ?? ''} />
-      ) : value.length === 0 ? (
-        <Nothing>None is known.</Nothing>
-      ) : (
-        <Table
-          caption="Versions"
-          items={value}
-          keyOf={({ version }) => version}
-          columns={[
-            { title: 'version', isTitle: true, cell: ({ version }) => <bdi>{version}</bdi> },
-            { title: 'sidecars', isNumber: true, cell: ({ sidecars }) => number(sidecars) },
-          ]}
-        />
-      )}
+      <Known of={of}>
+        {(value) =>
+          value.length === 0 ? (
+            <Nothing>None is known.</Nothing>
+          ) : (
+            <Table
+              caption="Versions"
+              items={value}
+              keyOf={({ version }) => version}
+              columns={[
+                { title: 'version', isTitle: true, cell: ({ version }) => <bdi>{version}</bdi> },
+                { title: 'sidecars', isNumber: true, cell: ({ sidecars }) => number(sidecars) },
+              ]}
+            />
+          )
+        }
+      </Known>
     </Panel>
   );
+}
+
+/** A part of the overview: while it comes, and when it did not. */
+function Known<T>({ of, children }: { readonly of: Part<T> | undefined; readonly children: (value: T) => JSX.Element }): JSX.Element {
+  if (of === undefined) return <Loading />;
+  return of.value === null ? <Unread problem={of.problem?.detail ?? ''} /> : children(of.value);
 }
 
 const DIMENSIONS: readonly (readonly [Dimension, string, keyof Chosen])[] = [
