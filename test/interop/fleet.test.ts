@@ -12,8 +12,9 @@ import { ODD_ONES } from '../support/fleet-generator.ts';
 import { startFleet, type RunningFleet } from '../support/prometheus.ts';
 import { readyz } from '../support/scute-process.ts';
 import { openTab, startBrowser } from './browser.ts';
-import { needs, part } from './parts.ts';
-import { freePort, startEcho, startInbound, temporaryFolder } from './stage.ts';
+import { needs } from './parts.ts';
+import { startPrometheusWith } from './prometheus-process.ts';
+import { startEcho, startInbound, temporaryFolder } from './stage.ts';
 
 const GENERATOR = fileURLToPath(new URL('../support/fleet-generator.ts', import.meta.url));
 const DOMAIN = 'real.example';
@@ -29,15 +30,7 @@ async function startPrometheus(t: TestContext, jobs: readonly object[]): Promise
   const folder = await temporaryFolder(t);
   const file = join(folder, 'prometheus.yaml');
   await writeFile(file, stringify({ global: { scrape_interval: '1s' }, scrape_configs: jobs }));
-  const address = `127.0.0.1:${await freePort()}`;
-  const prometheus = await startChild([
-    part('prometheus'),
-    `--config.file=${file}`,
-    `--storage.tsdb.path=${join(folder, 'data')}`,
-    `--web.listen-address=${address}`,
-  ]);
-  t.after(() => prometheus.stop().then(() => undefined));
-  await prometheus.line(/Server is ready to receive web requests/);
+  const address = await startPrometheusWith(t, file);
   return `http://${address}/`;
 }
 
