@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import * as z from 'zod';
+import { FLEET_RESOURCES } from '../src/fleet/api.ts';
 import { RESOURCES } from '../src/admin/api.ts';
 import { CERTIFICATE_KINDS } from '../src/admin/api-certificates.ts';
 import { EXIT_FAILED, EXIT_OK, EXIT_READER_LEFT, EXIT_UNAVAILABLE, EXIT_USAGE } from '../src/cli/environment.ts';
@@ -181,6 +182,19 @@ test('scute status has advice for every readiness check of the documents', () =>
 
   // Only there as long as nothing else is.
   assert.deepEqual(Object.keys(CHECK_ADVICE), [...documented, 'starting']);
+});
+
+test('the resources of the fleet in the documents are those that there are, with their parameters, and so are the reasons of its problems', () => {
+  const rows = tableUnder('docs/operations.md', 'Fleet').filter(([, , names]) => names !== undefined);
+  assert.deepEqual(
+    new Map(rows.map(([name, , names]) => [name?.[0], new Set(names)])),
+    new Map(Object.entries(FLEET_RESOURCES).map(([name, names]) => [name, new Set(names.split(', ').filter((each) => each !== ''))])),
+  );
+  const types = readFileSync(join(root, 'src/fleet/api-types.ts'), 'utf8');
+  const [, union = ''] = /type FleetProblemReason =([^;]*);/.exec(types) ?? [];
+  const reasons = [...union.matchAll(/'(\w+)'/g)].map(([, reason = '']) => reason);
+  assert.ok(reasons.length > 10);
+  assert.deepEqual(namesUnder('docs/operations.md', 'Why Prometheus was not understood').toSorted(), reasons.toSorted());
 });
 
 interface ApiSchema {

@@ -2,7 +2,10 @@ import { join } from 'node:path';
 
 /** What a browser loads beside the page itself. */
 export interface DashboardFiles {
+  /** Of a sidecar. */
   readonly script: string;
+  /** Of the fleet. */
+  readonly fleet: string;
   readonly style: string;
 }
 
@@ -25,7 +28,7 @@ async function bundle(): Promise<DashboardFiles> {
   const folder = join(import.meta.dirname, '..', 'dashboard');
   try {
     const { outputFiles } = await build({
-      entryPoints: { script: join(folder, 'main.tsx'), style: join(folder, 'style.css') },
+      entryPoints: { script: join(folder, 'main.tsx'), fleet: join(folder, 'fleet/main.tsx'), style: join(folder, 'style.css') },
       outdir: folder,
       write: false,
       bundle: true,
@@ -38,7 +41,7 @@ async function bundle(): Promise<DashboardFiles> {
       logLevel: 'silent',
     });
     const text = (end: string): string => outputFiles.find(({ path }) => path.endsWith(end))?.text ?? '';
-    return { script: text('script.js'), style: text('style.css') };
+    return { script: text('script.js'), fleet: text('fleet.js'), style: text('style.css') };
   } finally {
     // A process of its own, which nobody needs any more.
     await stop();

@@ -23,7 +23,7 @@ const HEADERS = {
 const ICON =
   "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24'%3E%3Cpath d='M12 1.6l9 5.2v10.4l-9 5.2-9-5.2V6.8z' fill='%230c7a5b'/%3E%3Cpath d='M12 6l5.2 3v6L12 18l-5.2-3V9z' fill='%23fff'/%3E%3C/svg%3E";
 
-const PAGE = `<!doctype html>
+const page = (script: string, api: string): string => `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -32,11 +32,11 @@ const PAGE = `<!doctype html>
 <title>Scute</title>
 <link rel="icon" href="${ICON}">
 <link rel="stylesheet" href="dashboard.css">
-<script type="module" src="dashboard.js"></script>
+<script type="module" src="${script}"></script>
 </head>
 <body>
 <div id="page"><p class="before">Loading the dashboard …</p></div>
-<noscript><p class="before">The dashboard needs JavaScript. Without it, /api/v1/ says the same.</p></noscript>
+<noscript><p class="before">The dashboard needs JavaScript. Without it, ${api} says the same.</p></noscript>
 </body>
 </html>
 `;
@@ -47,8 +47,18 @@ async function load(): Promise<DashboardFiles> {
   return dashboardFiles();
 }
 
-/** The dashboard at `/`. A link from anywhere may lead to it: what it shows, it asks of the API, which other pages may not. */
+/** The dashboard of a sidecar at `/`. A link from anywhere may lead to it: what it shows, it asks of the API, which other pages may not. */
 export function createDashboardRoutes(): Routes {
+  return routes('dashboard.js', '/api/v1/', ({ script }) => script);
+}
+
+/** The same, of the fleet. */
+export function createFleetPageRoutes(): Routes {
+  return routes('fleet.js', '/api/v1/fleet/', ({ fleet }) => fleet);
+}
+
+function routes(name: string, api: string, scriptOf: (files: DashboardFiles) => string): Routes {
+  const html = page(name, api);
   const file = (contentType: string, choose: (files: DashboardFiles) => string) => ({
     GET: async (): Promise<Reply> => {
       const files = await load().catch(() => undefined);
@@ -58,8 +68,8 @@ export function createDashboardRoutes(): Routes {
     },
   });
   return {
-    '/': file('text/html; charset=utf-8', () => PAGE),
-    '/dashboard.js': file('text/javascript; charset=utf-8', ({ script }) => script),
+    '/': file('text/html; charset=utf-8', () => html),
+    [`/${name}`]: file('text/javascript; charset=utf-8', scriptOf),
     '/dashboard.css': file('text/css; charset=utf-8', ({ style }) => style),
   };
 }

@@ -4,6 +4,7 @@ import { CERTIFICATE_KINDS } from './certificate-kinds.ts';
 import type { InspectOptions } from './inspect.ts';
 import { createListenerFlags } from './listener-flags.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
+import type { FleetFlags } from './fleet.ts';
 import { describeVersion } from './version.ts';
 
 const PRECEDENCE = `
@@ -244,6 +245,21 @@ Examples:
     .action(async (target: string, options: InspectOptions) => {
       const { inspect } = await import('./inspect.ts');
       exitCode = await inspect(target, options, environment, signal);
+    });
+
+  program
+    .command('fleet')
+    .description(
+      'serve a page of every certificate of every sidecar that a Prometheus scrapes; without an identity, until SIGINT or SIGTERM',
+    )
+    .requiredOption('--prometheus <url>', 'where Prometheus is: http:// or https://, without credentials')
+    .option('--listen <address>', 'serve it here (Unix socket or loopback)', '127.0.0.1:9470')
+    .option('--ca-file <file>', 'authorities (PEM) that Prometheus is verified by, instead of those of the system')
+    .option('--token-file <file>', 'a bearer token for Prometheus; it is read again each time')
+    .addHelpText('after', '\nExample:\n  scute fleet --prometheus http://127.0.0.1:9090')
+    .action(async (options: FleetFlags) => {
+      const { runFleet } = await import('./fleet.ts');
+      exitCode = await runFleet(options, environment, signal);
     });
 
   program

@@ -15,18 +15,9 @@ import { Refusals } from './pages/refusals.tsx';
 import { TimePage } from './pages/time.tsx';
 import { Trust } from './pages/trust.tsx';
 import { Loading, SpiffeId, Unread } from './parts.tsx';
-import { links, parseRoute, type Route } from './routes.ts';
+import { links, type Route } from './routes.ts';
+import { Mark, skip, Theme, useRoute } from './shell.tsx';
 import { clock, duration, parseTime, plural } from './words.ts';
-
-function useRoute(): Route {
-  const [hash, setHash] = useState(location.hash);
-  useEffect(() => {
-    const changed = (): void => setHash(location.hash);
-    addEventListener('hashchange', changed);
-    return () => removeEventListener('hashchange', changed);
-  }, []);
-  return parseRoute(hash);
-}
 
 function App(): JSX.Element {
   const route = useRoute();
@@ -90,12 +81,6 @@ function Known({ overview, route }: { readonly overview: OverviewAnswer; readonl
   );
 }
 
-/** The address is for pages, so this link leads there by itself. */
-function skip(event: Event): void {
-  event.preventDefault();
-  document.querySelector<HTMLElement>('main h1')?.focus();
-}
-
 function Head(props: {
   readonly overview: OverviewAnswer;
   readonly found: readonly Attention[];
@@ -107,10 +92,7 @@ function Head(props: {
   return (
     <header>
       <a class="mark" href={links.overview} aria-label="Overview">
-        <svg width="26" height="26" viewBox="0 0 24 24" aria-hidden="true">
-          <path class="outer" d="M12 1.6l9 5.2v10.4l-9 5.2-9-5.2V6.8z" />
-          <path class="inner" d="M12 6l5.2 3v6L12 18l-5.2-3V9z" />
-        </svg>
+        <Mark />
       </a>
       <p class="who">
         {overview.identity.spiffeId === null ? <span class="strong">Scute</span> : <SpiffeId id={overview.identity.spiffeId} />}
@@ -141,40 +123,6 @@ function Pill({ found, head }: { readonly found: readonly Attention[]; readonly 
       {text}
     </a>
   );
-}
-
-const THEMES = ['auto', 'light', 'dark'] as const;
-type ThemeName = (typeof THEMES)[number];
-
-function Theme(): JSX.Element {
-  const [theme, setTheme] = useState<ThemeName>(savedTheme());
-  useEffect(() => {
-    if (theme === 'auto') delete document.documentElement.dataset['theme'];
-    else document.documentElement.dataset['theme'] = theme;
-    try {
-      localStorage.setItem('theme', theme);
-    } catch {
-      // Not kept, then.
-    }
-  }, [theme]);
-  return (
-    <button type="button" onClick={() => setTheme(nextTheme)} title={`Colours. Press for ${nextTheme(theme)}.`}>
-      {theme === 'auto' ? 'Auto' : theme === 'light' ? 'Light' : 'Dark'}
-    </button>
-  );
-}
-
-function nextTheme(theme: ThemeName): ThemeName {
-  return THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length] ?? 'auto';
-}
-
-function savedTheme(): ThemeName {
-  try {
-    const saved = localStorage.getItem('theme');
-    return THEMES.find((name) => name === saved) ?? 'auto';
-  } catch {
-    return 'auto';
-  }
 }
 
 function Menu({ overview, route }: { readonly overview: OverviewAnswer; readonly route: Route }): JSX.Element {

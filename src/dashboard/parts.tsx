@@ -137,20 +137,23 @@ export function Nothing({ children }: { readonly children: ComponentChildren }):
 export function Listed<T>(props: {
   readonly of: Paged<T>;
   readonly empty: ComponentChildren;
+  /** What turning over is called, and the ways back and on. */
+  readonly turn?: readonly [string, string, string];
   readonly children: (items: readonly T[]) => ComponentChildren;
 }): JSX.Element {
+  const [turning, back, on] = props.turn ?? ['Newer and older', 'Newer', 'Older'];
   const { data, problem, newer, older } = props.of;
   if (data === undefined) return problem === undefined ? <Loading /> : <Unread problem={problem} />;
   return (
     <>
       {data.items.length === 0 ? <Nothing>{props.empty}</Nothing> : props.children(data.items)}
       {newer === undefined && older === undefined ? null : (
-        <nav class="pager" aria-label="Newer and older">
+        <nav class="pager" aria-label={turning}>
           <button type="button" disabled={newer === undefined} onClick={newer}>
-            Newer
+            {back}
           </button>
           <button type="button" disabled={older === undefined} onClick={older}>
-            Older
+            {on}
           </button>
         </nav>
       )}

@@ -38,6 +38,7 @@ test('every command has a help with an example', async () => {
     'policy test',
     'audit',
     'certs',
+    'fleet',
     'envoy',
     'dev',
     'demo',

@@ -3,7 +3,7 @@ import { cp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { parse, stringify } from 'yaml';
-import { runChild, startChild } from '../support/child.ts';
+import { runChild } from '../support/child.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { documentedMetrics } from '../support/documented-metrics.ts';
 import { eventually } from '../support/eventually.ts';
@@ -12,7 +12,8 @@ import { metricsInUse } from '../support/metrics-in-use.ts';
 import { dashboardQueries, PROMETHEUS_FOLDER, readRules } from '../support/observing.ts';
 import { readyz } from '../support/scute-process.ts';
 import { needs, part } from './parts.ts';
-import { exchange, freePort, startEcho, startInbound, startOutbound, temporaryFolder } from './stage.ts';
+import { startPrometheusWith } from './prometheus-process.ts';
+import { exchange, startEcho, startInbound, startOutbound, temporaryFolder } from './stage.ts';
 
 const WEB = 'spiffe://example.org/web';
 const CALLER = 'spiffe://example.org/caller';
@@ -81,15 +82,7 @@ async function startPrometheus(t: TestContext, targets: readonly string[], job: 
   config.scrape_configs[0].static_configs = [{ targets }];
   Object.assign(config.scrape_configs[0], job);
   await writeFile(file, stringify(config));
-  const address = `127.0.0.1:${await freePort()}`;
-  const prometheus = await startChild([
-    part('prometheus'),
-    `--config.file=${file}`,
-    `--storage.tsdb.path=${join(folder, 'data')}`,
-    `--web.listen-address=${address}`,
-  ]);
-  t.after(() => prometheus.stop().then(() => undefined));
-  await prometheus.line(/Server is ready to receive web requests/);
+  const address = await startPrometheusWith(t, file);
   const get = async <T>(path: string): Promise<T> => {
     const response = await fetch(`http://${address}/api/v1/${path}`);
     assert.equal(response.status, 200, path);

@@ -14,6 +14,7 @@ import {
 } from '../facts.ts';
 import type { Attention, Headline } from '../health.ts';
 import { Loading, Nothing, Panel, Unread } from '../parts.tsx';
+import { Health } from '../shell.tsx';
 import { links } from '../routes.ts';
 import { Timeline } from '../timeline.tsx';
 import { plural } from '../words.ts';
@@ -38,14 +39,7 @@ export function Overview({
 }): JSX.Element {
   return (
     <>
-      <Sentence head={head} />
-      {found.length === 0 ? null : (
-        <ul class="attention" aria-label="What to look at">
-          {found.map((one) => (
-            <Note key={one.key} of={one} />
-          ))}
-        </ul>
-      )}
+      <Health found={found} head={head} />
       <Identity overview={overview} />
       <When />
       <Trust />
@@ -56,30 +50,6 @@ export function Overview({
       <Policy />
       <Checks />
     </>
-  );
-}
-
-function Sentence({ head }: { readonly head: Headline }): JSX.Element {
-  return (
-    <div class={`sentence ${head.level}`}>
-      <h1 tabIndex={-1}>{head.sentence}</h1>
-      <p>{head.next}</p>
-    </div>
-  );
-}
-
-function Note({ of: { level, what, why, todo, link } }: { readonly of: Attention }): JSX.Element {
-  return (
-    <li class={`note ${level}`}>
-      <p class="what">
-        <span class="hidden">{level === 'red' ? 'Act now: ' : 'To look at: '}</span>
-        {what}
-      </p>
-      <p>{why}</p>
-      <p class="todo">
-        <b>Do:</b> {todo} {link === undefined ? null : <a href={link.to}>{link.text}</a>}
-      </p>
-    </li>
   );
 }
 
