@@ -138,6 +138,11 @@ const BAD: readonly (readonly [string, api.FleetProblemReason, (response: Server
   ['what is packed', 'not_json', (response) => response.writeHead(200, { 'content-type': 'application/json' }).end(gzipSync('{}'))],
   ['an error of its own', 'refused_query', (response) => json(response, 422, { status: 'error', errorType: 'execution', error: 'no' })],
   ['a proxy that fails', 'bad_status', (response) => response.writeHead(502).end('bad gateway')],
+  [
+    'that it speaks another protocol',
+    'bad_status',
+    (response) => response.socket?.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n'),
+  ],
   ['that it wants a token', 'unauthorized', (response) => json(response, 401, { status: 'error' })],
   ['that it wants another token', 'unauthorized', (response) => response.writeHead(403).end()],
   [
