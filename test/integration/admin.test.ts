@@ -210,6 +210,32 @@ test('a target that is not a path, headers that are too large, and garbage get a
   assert.equal((await ask(address, '/livez')).status, 200);
 });
 
+test('what is no request that can be read is refused, counted and answered like any other', async (t) => {
+  const { adminServer, metrics } = await createAdminParts();
+  const address = await startService(t, adminServer());
+  assert.ok(address.kind === 'tcp');
+  const host = 'Host: localhost\r\n';
+
+  for (const [reason, status, sent] of [
+    ['head_too_large', 431, `GET / HTTP/1.1\r\n${host}X: ${'x'.repeat(20_000)}\r\n\r\n`],
+    ['head_too_large', 431, `GET /${'x'.repeat(20_000)} HTTP/1.1\r\n${host}\r\n`],
+    ['bad_request', 400, 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'],
+    ['bad_request', 400, '\u0016\u0003\u0001 not HTTP\r\n\r\n'],
+    ['bad_method', 405, `CONNECT localhost:1 HTTP/1.1\r\n${host}\r\n`],
+    ['not_found', 404, `GET /nothing HTTP/1.1\r\n${host}Expect: something\r\nConnection: close\r\n\r\n`],
+  ] as const) {
+    const before = metrics.statusRefusals.admin[reason];
+    const answer = await raw(address, sent);
+    assert.match(
+      answer,
+      new RegExp(`^HTTP/1\\.1 ${status} [^]*\r\ncontent-security-policy: default-src 'none'; frame-ancestors 'none'\r\n`),
+    );
+    assert.match(answer, /\r\nconnection: close\r\n/i);
+    assert.equal(metrics.statusRefusals.admin[reason], before + 1, sent.slice(0, 40));
+  }
+  assert.equal((await ask(address, '/livez')).status, 200);
+});
+
 test('idle connections of others do not keep a request out', async (t) => {
   const { adminServer } = await createAdminParts();
   const address = await startService(t, adminServer());
