@@ -235,6 +235,16 @@ test('one question that fails leaves the others', async (t) => {
   assert.ok(overview.now !== null);
 });
 
+for (const value of ['NaN', '+Inf', '-1', '0.5'])
+  test(`a count of ${value} is no count, and not taken for none`, async (t) => {
+    const prometheus = await startStandIn(t);
+    const fleet = await startFleet(t, prometheus.url);
+    prometheus.play((_, response) => vector(response, [{ labels: { parts: '3' }, value }]));
+
+    const { counts, remainingLife, versions } = await fleet.get<api.FleetOverview>('overview');
+    for (const part of [counts, remainingLife, versions]) assert.deepEqual([part.value, part.problem?.reason], [null, 'not_prometheus']);
+  });
+
 test('what labels say is text: in JSON nothing that markup would heed, in PromQL nothing but a string', async (t) => {
   const prometheus = await startStandIn(t);
   const fleet = await startFleet(t, prometheus.url);
