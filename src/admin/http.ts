@@ -95,6 +95,8 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
   let stopped: Promise<void> | undefined;
   const open = new Set<Socket>();
   const streams = new Set<ServerResponse>();
+  /** Being made or sent. */
+  const answers = new Set<ServerResponse>();
   const maxStreams = options.maxStreams ?? 0;
 
   const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -105,6 +107,8 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
       socket.destroy();
       return;
     }
+    answers.add(response);
+    response.once('close', () => answers.delete(response));
     if (stopped !== undefined) response.setHeader('connection', 'close');
     const asked = await answer(request, response, options.routes, allowedHosts).catch((): Reply => plain(500, 'internal error'));
     if (isAfterStream()) {
@@ -177,6 +181,9 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
     },
     stop(deadline) {
       stopped ??= server === undefined ? Promise.resolve() : closeServer(server, unixSocket, deadline);
+      // Who has not asked yet, or only half, is not waited for: it could be slow on purpose.
+      const asked = new Set([...answers].filter(({ req }) => req.complete).map(({ req }) => req.socket));
+      for (const socket of open) if (!asked.has(socket)) socket.destroy();
       // They would go on for ever. Who does not read is not waited for.
       for (const stream of streams) {
         if (stream.writableNeedDrain) stream.destroy();

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { createAdminParts, LOOPBACK, startService } from '../support/admin.ts';
+import { eventually } from '../support/eventually.ts';
 import { ask } from '../support/http.ts';
 import { createTestAuthority } from '../support/pki.ts';
 import { heldSnapshot, svidOf } from '../support/snapshots.ts';
@@ -247,6 +249,30 @@ test('idle connections of others do not keep a request out', async (t) => {
   await Promise.all(idle.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
 
   assert.equal((await ask(address, '/livez')).status, 200);
+});
+
+test('who has asked only half does not delay a stop', async (t) => {
+  const { adminServer } = await createAdminParts();
+  const service = adminServer();
+  const address = await startService(t, service);
+  assert.ok(address.kind === 'tcp');
+  const head = 'PUT /loglevel HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 20\r\n';
+  const ended = ['GET /livez HTTP/1.1\r\nHo', `${head}\r\n{`, `${head}Expect: 100-continue\r\n\r\n`].map((half) => {
+    const socket = connect(address.port, address.host).on('error', () => undefined);
+    t.after(() => socket.destroy());
+    socket.write(half);
+    socket.resume();
+    return once(socket, 'close');
+  });
+  await eventually(() => Promise.resolve(assert.equal(service.connections(), 3)));
+  // What was sent before this has been read.
+  assert.equal((await ask(address, '/livez')).status, 200);
+
+  const begun = performance.now();
+  // No deadline: it has to end by itself.
+  await service.stop(new AbortController().signal);
+  await Promise.all(ended);
+  assert.ok(performance.now() - begun < 10_000);
 });
 
 test('no answer is stored, sniffed or embedded elsewhere, and each ends with a newline', async (t) => {
