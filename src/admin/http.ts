@@ -248,7 +248,7 @@ async function answer(
     return refuse(421, 'foreign_host', detail);
   }
   if (!target.startsWith('/')) return refuse(400, 'bad_request', 'the request target must be a path');
-  const [path = '', search = ''] = target.split('?', 2);
+  const [, path = '', search = ''] = /^([^?]*)\??(.*)$/s.exec(target) ?? [];
   const { headers } = request;
   const site = headers['sec-fetch-site'];
   const foreign = crossSiteProblem({ host, origin: headers.origin, site: Array.isArray(site) ? site.join() : site });

@@ -266,6 +266,15 @@ test('what labels say is text: in JSON nothing that markup would heed, in PromQL
   assert.equal(JSON.parse(domain ?? ''), String.raw`spiffe://a\.b\|c"\)\.\*` + '\n' + String.raw`\{(/.*)?`);
 });
 
+test('a question mark within a parameter is a part of it: RFC 3986, section 3.4', async (t) => {
+  const prometheus = await startStandIn(t);
+  const fleet = await startFleet(t, prometheus.url);
+
+  await fleet.ask('/api/v1/fleet/certificates?cluster=one?two');
+
+  assert.match(prometheus.questions.at(-1)?.promql ?? '', /\{cluster="one\?two"\}/);
+});
+
 test('a redirect is not followed, and the token goes nowhere else', async (t) => {
   const [prometheus, elsewhere] = [await startStandIn(t), await startStandIn(t)];
   const tokenFile = join(await temporaryFolder(t), 'token');
