@@ -1,5 +1,6 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, STATUS_CODES, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { SocketConfig } from '../config/config.ts';
 import type { Problem } from './api-types.ts';
 import { formatAddress, type Address } from '../config/units.ts';
@@ -94,17 +95,26 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
   let stopped: Promise<void> | undefined;
   const open = new Set<Socket>();
   const streams = new Set<ServerResponse>();
+  /** Being made or sent. */
+  const answers = new Set<ServerResponse>();
   const maxStreams = options.maxStreams ?? 0;
 
   const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const { socket } = request;
-    // Nothing comes after an answer that goes on.
-    if ([...streams].some((stream) => stream.req.socket === socket)) {
+    // Nothing comes after an answer that goes on, nor is done; asked in one breath, both get here before there is an answer.
+    const isAfterStream = (): boolean => [...streams].some((stream) => stream.req.socket === socket);
+    if (isAfterStream()) {
       socket.destroy();
       return;
     }
+    answers.add(response);
+    response.once('close', () => answers.delete(response));
     if (stopped !== undefined) response.setHeader('connection', 'close');
     const asked = await answer(request, response, options.routes, allowedHosts).catch((): Reply => plain(500, 'internal error'));
+    if (isAfterStream()) {
+      socket.destroy();
+      return;
+    }
     const reply = asked.stream !== undefined && streams.size >= maxStreams ? refuseInJson(503, ...TOO_MANY_STREAMS) : asked;
     if (reply.refused !== undefined) options.refused?.(reply.refused.reason, reply.refused.detail);
     if (reply.stream === undefined || request.method === 'HEAD' || stopped !== undefined || response.destroyed) {
@@ -117,6 +127,14 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
     response.once('close', () => streams.delete(response));
     response.writeHead(reply.status, { ...headersOf(reply), connection: 'close' });
     reply.stream(response);
+  };
+
+  /** Of what is no request, so that there is nothing to answer it by: Node knows only the connection. */
+  const refuseUnread = (socket: Duplex, reply: Reply): void => {
+    if (reply.refused !== undefined) options.refused?.(reply.refused.reason, reply.refused.detail);
+    // Whatever was being answered is cut off, and not mixed with this.
+    if (socket.writable && 'bytesWritten' in socket && socket.bytesWritten === 0) socket.write(unread(reply));
+    socket.destroy();
   };
 
   return {
@@ -137,6 +155,10 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
       });
       server.setTimeout(IDLE_TIMEOUT_MS);
       server.on('request', (request, response) => void handle(request, response));
+      // Whatever else is expected of us: RFC 9110, section 10.1.1, lets us not know it.
+      server.on('checkExpectation', (request, response) => void handle(request, response));
+      server.on('connect', (_, socket) => refuseUnread(socket, refuseInText(405, 'bad_method', 'method not allowed')));
+      server.on('clientError', (error, socket) => refuseUnread(socket, refusalOf(error)));
       keepNewest(server, open, (options.maxConnections ?? MOST_CONNECTIONS) - maxStreams);
       try {
         if (listen.kind === 'unix') {
@@ -159,6 +181,9 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
     },
     stop(deadline) {
       stopped ??= server === undefined ? Promise.resolve() : closeServer(server, unixSocket, deadline);
+      // Who has not asked yet, or only half, is not waited for: it could be slow on purpose.
+      const asked = new Set([...answers].filter(({ req }) => req.complete).map(({ req }) => req.socket));
+      for (const socket of open) if (!asked.has(socket)) socket.destroy();
       // They would go on for ever. Who does not read is not waited for.
       for (const stream of streams) {
         if (stream.writableNeedDrain) stream.destroy();
@@ -223,7 +248,7 @@ async function answer(
     return refuse(421, 'foreign_host', detail);
   }
   if (!target.startsWith('/')) return refuse(400, 'bad_request', 'the request target must be a path');
-  const [path = '', search = ''] = target.split('?', 2);
+  const [, path = '', search = ''] = /^([^?]*)\??(.*)$/s.exec(target) ?? [];
   const { headers } = request;
   const site = headers['sec-fetch-site'];
   const foreign = crossSiteProblem({ host, origin: headers.origin, site: Array.isArray(site) ? site.join() : site });
@@ -256,6 +281,28 @@ async function answer(
   const body = parseJson(text);
   if (!body.ok) return refuse(400, 'bad_request', 'the body is not JSON');
   return respond({ ...query, body: body.value });
+}
+
+/** What Node says of bytes that it does not take for a request. */
+function refusalOf(error: Error): Reply {
+  switch (codeOf(error)) {
+    case 'HPE_HEADER_OVERFLOW':
+      return refuseInText(431, 'head_too_large', `the head is longer than ${MAX_HEADER_BYTES} bytes`);
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      // Browsers open connections in advance: nothing was asked, and nothing is refused.
+      return plain(408, 'there was no whole request in time');
+    case 'ECONNRESET':
+      return plain(400, 'the connection was reset');
+    default:
+      return refuseInText(400, 'bad_request', `it is no HTTP/1.1: ${messageOf(error)}`);
+  }
+}
+
+/** The bytes of an answer after which the connection is closed. */
+function unread(reply: Reply): string {
+  const fields = { ...headersOf(reply), 'content-length': Buffer.byteLength(reply.body), connection: 'close' };
+  const head = Object.entries(fields).map(([name, value]) => `${name}: ${value}\r\n`);
+  return `HTTP/1.1 ${reply.status} ${STATUS_CODES[reply.status]}\r\n${head.join('')}\r\n${reply.body}`;
 }
 
 function refuseInText(status: number, reason: StatusRefusal, detail: string): Reply {

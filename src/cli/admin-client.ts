@@ -161,6 +161,11 @@ function get(address: Address, path: string, maxBytes: number, signal: AbortSign
       },
     );
     sent.on('error', reject);
+    // With nobody to take it, Node would drop the connection, and tell nobody: not of the deadline either.
+    sent.on('upgrade', (response, socket) => {
+      resolve({ status: response.statusCode ?? 0, text: '' });
+      socket.destroy();
+    });
     sent.end();
   });
 }

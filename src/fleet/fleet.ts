@@ -190,11 +190,11 @@ export function lagging(prometheus: Prometheus, filter: Filter, span: Span): Pag
 
 /** What stands above all lists. A question that fails leaves the others. */
 export async function overview(prometheus: Prometheus, url: URL): Promise<api.FleetOverview> {
-  const ask = (promql: string): Answer<Vector> => prometheus.query(promql);
+  const ask = async (promql: string): Answer<Vector> => onlyCounts(await prometheus.query(promql));
   const [counts, lives, first, versions] = await Promise.all([
     countAll(ask),
     ask(series.REMAINING_LIFE),
-    ask(series.FIRST_EXPIRY),
+    prometheus.query(series.FIRST_EXPIRY),
     ask(series.VERSIONS),
   ]);
   const at = [lives, first, versions].map((answer) => (answer.ok ? answer.value.atSeconds : undefined)).find((time) => time !== undefined);
@@ -221,6 +221,12 @@ export async function overview(prometheus: Prometheus, url: URL): Promise<api.Fl
         .toSorted((one, other) => other.sidecars - one.sidecars || (one.version < other.version ? -1 : 1)),
     ),
   };
+}
+
+/** What is no count is more than nothing, or less, to nobody: all would seem well. */
+function onlyCounts(answer: Result<Vector, api.FleetProblem>): Result<Vector, api.FleetProblem> {
+  const odd = answer.ok ? answer.value.samples.find(({ value }) => !Number.isSafeInteger(value) || value < 0) : undefined;
+  return odd === undefined ? answer : err({ reason: 'not_prometheus', detail: `it counts ${odd.value}` });
 }
 
 async function countAll(ask: (promql: string) => Answer<Vector>): Answer<Record<keyof typeof series.COUNTS, number>> {

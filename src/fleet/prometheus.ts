@@ -118,6 +118,11 @@ async function ask(
 function answerOf(sent: ClientRequest, body: string, maxBytes: number): Promise<Result<string, FleetProblem>> {
   return new Promise((resolve, reject) => {
     sent.on('error', reject);
+    // With nobody to take it, Node would drop the connection, and tell nobody: not of the deadline either.
+    sent.on('upgrade', ({ statusCode: status }, socket) => {
+      resolve(problem('bad_status', `it answers ${status}`));
+      socket.destroy();
+    });
     sent.on('response', (response) => {
       response.on('error', reject);
       const refused = judge(response);

@@ -64,7 +64,8 @@ export type HttpResult = (typeof HTTP_RESULTS)[number];
 
 /** Why the admin or metrics listener did not do what a request asked. One closed set: the `reason` label of the metric, and `error` in answers of the API. */
 export const STATUS_REFUSALS = [
-  'bad_request', // 400: not exactly one Host, no path, a parameter that is not understood, a body that is not JSON
+  'bad_request', // 400: no HTTP, not exactly one Host, no path, a parameter that is not understood, a body that is not JSON
+  'head_too_large', // 431
   'foreign_host', // 421: addressed to a name that is not ours (DNS rebinding)
   'foreign_origin', // 403: from a page of another origin
   'cross_site', // 403: from a page of another site

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { createAdminParts, LOOPBACK, startService } from '../support/admin.ts';
+import { eventually } from '../support/eventually.ts';
 import { ask } from '../support/http.ts';
 import { createTestAuthority } from '../support/pki.ts';
 import { heldSnapshot, svidOf } from '../support/snapshots.ts';
@@ -210,6 +212,32 @@ test('a target that is not a path, headers that are too large, and garbage get a
   assert.equal((await ask(address, '/livez')).status, 200);
 });
 
+test('what is no request that can be read is refused, counted and answered like any other', async (t) => {
+  const { adminServer, metrics } = await createAdminParts();
+  const address = await startService(t, adminServer());
+  assert.ok(address.kind === 'tcp');
+  const host = 'Host: localhost\r\n';
+
+  for (const [reason, status, sent] of [
+    ['head_too_large', 431, `GET / HTTP/1.1\r\n${host}X: ${'x'.repeat(20_000)}\r\n\r\n`],
+    ['head_too_large', 431, `GET /${'x'.repeat(20_000)} HTTP/1.1\r\n${host}\r\n`],
+    ['bad_request', 400, 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'],
+    ['bad_request', 400, '\u0016\u0003\u0001 not HTTP\r\n\r\n'],
+    ['bad_method', 405, `CONNECT localhost:1 HTTP/1.1\r\n${host}\r\n`],
+    ['not_found', 404, `GET /nothing HTTP/1.1\r\n${host}Expect: something\r\nConnection: close\r\n\r\n`],
+  ] as const) {
+    const before = metrics.statusRefusals.admin[reason];
+    const answer = await raw(address, sent);
+    assert.match(
+      answer,
+      new RegExp(`^HTTP/1\\.1 ${status} [^]*\r\ncontent-security-policy: default-src 'none'; frame-ancestors 'none'\r\n`),
+    );
+    assert.match(answer, /\r\nconnection: close\r\n/i);
+    assert.equal(metrics.statusRefusals.admin[reason], before + 1, sent.slice(0, 40));
+  }
+  assert.equal((await ask(address, '/livez')).status, 200);
+});
+
 test('idle connections of others do not keep a request out', async (t) => {
   const { adminServer } = await createAdminParts();
   const address = await startService(t, adminServer());
@@ -221,6 +249,30 @@ test('idle connections of others do not keep a request out', async (t) => {
   await Promise.all(idle.map((socket) => new Promise((resolve) => socket.once('connect', resolve))));
 
   assert.equal((await ask(address, '/livez')).status, 200);
+});
+
+test('who has asked only half does not delay a stop', async (t) => {
+  const { adminServer } = await createAdminParts();
+  const service = adminServer();
+  const address = await startService(t, service);
+  assert.ok(address.kind === 'tcp');
+  const head = 'PUT /loglevel HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 20\r\n';
+  const ended = ['GET /livez HTTP/1.1\r\nHo', `${head}\r\n{`, `${head}Expect: 100-continue\r\n\r\n`].map((half) => {
+    const socket = connect(address.port, address.host).on('error', () => undefined);
+    t.after(() => socket.destroy());
+    socket.write(half);
+    socket.resume();
+    return once(socket, 'close');
+  });
+  await eventually(() => Promise.resolve(assert.equal(service.connections(), 3)));
+  // What was sent before this has been read.
+  assert.equal((await ask(address, '/livez')).status, 200);
+
+  const begun = performance.now();
+  // No deadline: it has to end by itself.
+  await service.stop(new AbortController().signal);
+  await Promise.all(ended);
+  assert.ok(performance.now() - begun < 10_000);
 });
 
 test('no answer is stored, sniffed or embedded elsewhere, and each ends with a newline', async (t) => {

@@ -183,6 +183,11 @@ for (const [what, serve, message] of [
     (_, response) => void response.write('{', () => response.destroy()),
     /there is no answer of an admin listener at .*: aborted$/,
   ],
+  [
+    'speaks another protocol',
+    ({ socket }) => void socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n'),
+    / answers 101: it is no admin listener, or that of another /,
+  ],
   ['ends at once', ({ socket }) => void socket.destroy(), /there is no answer of an admin listener at .*: socket hang up$/],
 ] as const satisfies readonly (readonly [string, RequestListener, RegExp])[])
   test(`scute audit has nothing to print when what listens there ${what}`, async (t) => {

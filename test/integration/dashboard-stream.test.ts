@@ -161,6 +161,20 @@ test('a stream is for pages of our own, with no question after it', async (t) =>
   await stream.ended;
 });
 
+test('one connection holds one stream at most, however many it asks for in one breath', async (t) => {
+  const { address, metrics, service } = await startAdmin(t);
+  assert.ok(address.kind === 'tcp');
+  const greedy = connect(address.port, address.host).on('error', () => undefined);
+  t.after(() => greedy.destroy());
+  greedy.write(`GET ${STREAM} HTTP/1.1\r\nHost: localhost\r\n\r\n`.repeat(MOST_STREAMS + 1));
+  greedy.resume();
+  await once(greedy, 'close');
+
+  assert.equal(metrics.statusRefusals.admin.too_many_streams, 0);
+  await eventually(() => Promise.resolve(assert.equal(service.connections(), 0)));
+  assert.match((await listen(t, address)).head(), /^HTTP\/1\.1 200 /);
+});
+
 test('an open page does not delay a stop, whether it reads or not', async (t) => {
   const { address, service, clock, readiness } = await startAdmin(t);
   let detail = 0;

@@ -138,6 +138,11 @@ const BAD: readonly (readonly [string, api.FleetProblemReason, (response: Server
   ['what is packed', 'not_json', (response) => response.writeHead(200, { 'content-type': 'application/json' }).end(gzipSync('{}'))],
   ['an error of its own', 'refused_query', (response) => json(response, 422, { status: 'error', errorType: 'execution', error: 'no' })],
   ['a proxy that fails', 'bad_status', (response) => response.writeHead(502).end('bad gateway')],
+  [
+    'that it speaks another protocol',
+    'bad_status',
+    (response) => response.socket?.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n'),
+  ],
   ['that it wants a token', 'unauthorized', (response) => json(response, 401, { status: 'error' })],
   ['that it wants another token', 'unauthorized', (response) => response.writeHead(403).end()],
   [
@@ -230,6 +235,16 @@ test('one question that fails leaves the others', async (t) => {
   assert.ok(overview.now !== null);
 });
 
+for (const value of ['NaN', '+Inf', '-1', '0.5'])
+  test(`a count of ${value} is no count, and not taken for none`, async (t) => {
+    const prometheus = await startStandIn(t);
+    const fleet = await startFleet(t, prometheus.url);
+    prometheus.play((_, response) => vector(response, [{ labels: { parts: '3' }, value }]));
+
+    const { counts, remainingLife, versions } = await fleet.get<api.FleetOverview>('overview');
+    for (const part of [counts, remainingLife, versions]) assert.deepEqual([part.value, part.problem?.reason], [null, 'not_prometheus']);
+  });
+
 test('what labels say is text: in JSON nothing that markup would heed, in PromQL nothing but a string', async (t) => {
   const prometheus = await startStandIn(t);
   const fleet = await startFleet(t, prometheus.url);
@@ -249,6 +264,15 @@ test('what labels say is text: in JSON nothing that markup would heed, in PromQL
     /^bottomk\(51, \w+\{cluster=("(?:[^"\\]|\\.)*"), spiffe_id=~("(?:[^"\\]|\\.)*")\} > -Inf\)$/.exec(asked) ?? [];
   assert.equal(JSON.parse(cluster ?? ''), label);
   assert.equal(JSON.parse(domain ?? ''), String.raw`spiffe://a\.b\|c"\)\.\*` + '\n' + String.raw`\{(/.*)?`);
+});
+
+test('a question mark within a parameter is a part of it: RFC 3986, section 3.4', async (t) => {
+  const prometheus = await startStandIn(t);
+  const fleet = await startFleet(t, prometheus.url);
+
+  await fleet.ask('/api/v1/fleet/certificates?cluster=one?two');
+
+  assert.match(prometheus.questions.at(-1)?.promql ?? '', /\{cluster="one\?two"\}/);
 });
 
 test('a redirect is not followed, and the token goes nowhere else', async (t) => {
