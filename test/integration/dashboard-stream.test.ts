@@ -113,7 +113,7 @@ test('who does not read is sent no backlog: when it reads again, it gets the new
 });
 
 test('of a thousand streams sixteen are open, the others are refused and counted, and probes are answered', async (t) => {
-  const { address, metrics, service } = await startAdmin(t);
+  const { address, clock, metrics, service } = await startAdmin(t);
   const streams: OpenStream[] = [];
   for (let opened = 0; opened < MOST_STREAMS; opened++) streams.push(await listen(t, address));
 
@@ -121,6 +121,8 @@ test('of a thousand streams sixteen are open, the others are refused and counted
     const { status, body } = await ask(address, STREAM);
     assert.equal(status, 503);
     assert.equal((JSON.parse(body) as { error: string }).error, 'too_many_streams');
+    // Beats: what is silent for 15 seconds is closed, and the machine may be busy.
+    if (more % 50 === 0) clock.advance(5000);
   }
   assert.equal(metrics.statusRefusals.admin.too_many_streams, 1000 - MOST_STREAMS);
   assert.equal((await ask(address, '/livez')).status, 200);
