@@ -8,6 +8,7 @@ import { buildBundle } from '../test/support/build.ts';
 import { messageOf } from '../src/lib/errors.ts';
 import { startIdentities } from './certificates.ts';
 import { startLoad } from './load.ts';
+import { OVERHEAD_WORK, runOverhead } from './overhead.ts';
 import type { Peer } from './peer.ts';
 import { EXT_AUTHZ_WORK, runExtAuthz } from './ext-authz.ts';
 import { envoy } from './peers/envoy.ts';
@@ -28,8 +29,8 @@ const EXIT_FAILED = 1;
 const EXIT_USAGE = 64;
 const MAX_ROUNDS = 1000;
 
-/** Measured without anybody beside them. */
-const ALONE = [SDS_WORK, EXT_AUTHZ_WORK, POLICY_WORK, REJUDGE_WORK, SCRAPE_WORK];
+/** Measured without other proxies beside them. */
+const ALONE = [SDS_WORK, EXT_AUTHZ_WORK, POLICY_WORK, REJUDGE_WORK, SCRAPE_WORK, OVERHEAD_WORK];
 
 const USAGE = `usage: npm run bench -- [--work NAME]... [--peer NAME]... [--rounds N] [--json]
 
@@ -47,6 +48,7 @@ interface Selection {
   readonly sds: boolean;
   readonly extAuthz: boolean;
   readonly policy: boolean;
+  readonly overhead: boolean;
   readonly turns: readonly (typeof REJUDGE_WORK | typeof SCRAPE_WORK)[];
   readonly peers: readonly Peer[];
   readonly rounds: number;
@@ -79,6 +81,7 @@ function select(argv: readonly string[]): Selection | 'help' {
     sds: picked.includes(SDS_WORK),
     extAuthz: picked.includes(EXT_AUTHZ_WORK),
     policy: picked.includes(POLICY_WORK),
+    overhead: picked.includes(OVERHEAD_WORK),
     turns: [REJUDGE_WORK, SCRAPE_WORK].filter((work) => picked.includes(work)),
     peers: pick('peer', PEERS, values.peer),
     rounds,
@@ -112,7 +115,10 @@ function named({ name, notes }: Peer, version: string): Named {
   return { name, version, notes };
 }
 
-async function measure({ works, sds, extAuthz, policy, turns, peers, rounds, json }: Selection, signal: AbortSignal): Promise<number> {
+async function measure(
+  { works, sds, extAuthz, policy, overhead, turns, peers, rounds, json }: Selection,
+  signal: AbortSignal,
+): Promise<number> {
   // Some are measured alone.
   const others = installed(works.length === 0 ? [] : peers);
   if (works.length > 0 && others.size < peers.length && everyPartRequired) return EXIT_FAILED;
@@ -133,7 +139,7 @@ async function measure({ works, sds, extAuthz, policy, turns, peers, rounds, jso
         process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
         written += 1;
       }
-      if (works.length === 0 && !sds && !extAuthz && turns.length === 0) return 0;
+      if (works.length === 0 && !sds && !extAuthz && !overhead && turns.length === 0) return 0;
     }
     for (const work of turns) {
       for (const row of await runRejudge({ work, directory, rounds, version: ours.version, signal })) {
@@ -143,7 +149,7 @@ async function measure({ works, sds, extAuthz, policy, turns, peers, rounds, jso
         written += 1;
       }
     }
-    if (turns.length > 0 && works.length === 0 && !sds && !extAuthz) return 0;
+    if (turns.length > 0 && works.length === 0 && !sds && !extAuthz && !overhead) return 0;
     const identities = await startIdentities(directory);
     ending.unshift(() => identities.stop());
     const alone = { directory, identities, rounds, version: ours.version, signal };
@@ -163,10 +169,32 @@ async function measure({ works, sds, extAuthz, policy, turns, peers, rounds, jso
         failed = true;
       }
     }
-    if (works.length === 0) return failed ? EXIT_FAILED : 0;
+    if (works.length === 0 && !overhead) return failed ? EXIT_FAILED : 0;
     const load = await startLoad();
     ending.unshift(() => load.stop());
     if (!json) process.stdout.write(`${TABLE_HEAD}\n`);
+    if (overhead) {
+      try {
+        for (const { row, problem } of await runOverhead({
+          rounds,
+          load,
+          certificates: identities.certificates,
+          version: ours.version,
+          signal,
+        })) {
+          process.stdout.write(`${json ? JSON.stringify(row) : formatRow(row)}\n`);
+          if (row.note !== undefined) notes.add(row.note);
+          written += 1;
+          if (problem === undefined) continue;
+          process.stderr.write(`bench: ${problem}\n`);
+          failed = true;
+        }
+      } catch (cause) {
+        if (signal.aborted) throw cause;
+        process.stderr.write(`bench: overhead failed: ${messageOf(cause)}\n`);
+        failed = true;
+      }
+    }
     for (const work of works) {
       const able = [...others.keys()].filter(({ name }) => work.beside?.includes(name) ?? true);
       if (work.needs !== undefined && !able.some(({ name }) => name === work.needs)) {

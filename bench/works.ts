@@ -12,9 +12,9 @@ const LATE_SHARE = 0.005;
 const OFFER_ATTEMPTS = 3;
 const STARTS_PER_ROUND = 5;
 
-const TCP = { protocol: 'tcp', client: 'frames', topology: 'inbound' } as const;
-const HTTP1 = { protocol: 'http', client: 'http1', topology: 'inbound' } as const;
-const REQUESTS: Line = { variant: '', unit: 'requests/cpu-s', better: 'higher' };
+export const TCP = { protocol: 'tcp', client: 'frames', topology: 'inbound' } as const;
+export const HTTP1 = { protocol: 'http', client: 'http1', topology: 'inbound' } as const;
+export const REQUESTS: Line = { variant: '', unit: 'requests/cpu-s', better: 'higher' };
 const BULK: readonly Line[] = [
   { variant: 'down', unit: 'MiB/cpu-s', better: 'higher' },
   { variant: 'up', unit: 'MiB/cpu-s', better: 'higher' },
@@ -171,7 +171,7 @@ export const WORKS: readonly Work[] = [
 ];
 
 /** What came through for each CPU-second of the proxy, in one job after the other. */
-async function rates({ proxy, run }: Subject, jobs: readonly Partial<Job>[]): Promise<Figures> {
+export async function rates({ proxy, run }: Subject, jobs: readonly Partial<Job>[]): Promise<Figures> {
   const values: number[] = [];
   for (const job of jobs) {
     const result = await run(job.work ?? 'exchange', { warmUpMs: 1000, windowMs: 2000, ...job });

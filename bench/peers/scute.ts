@@ -9,27 +9,33 @@ export const SCUTE_BUNDLE = join(import.meta.dirname, '../../.cache/bench/scute.
 const OPENSSL_CONFIG = join(import.meta.dirname, '../../deploy/openssl.cnf');
 
 /** Scute as the image starts it: one bundle, identity from the Workload API, metrics served, every connection and request logged. */
-export const scute: Peer = {
-  name: 'scute',
-  install: 'npm ci',
-  notes: {},
-  identity: envoyIdentity,
-  version: () => (existsSync(SCUTE_BUNDLE) ? `${VERSION} (Node ${process.versions.node})` : undefined),
-  prepare: (task) => {
-    const file = join(task.directory, 'scute.yaml');
-    const config = {
-      ...side(task),
-      metrics: { listen: `unix://${join(task.directory, 'metrics.sock')}` },
-      log: { level: 'info', format: 'json' },
-    };
-    // JSON is YAML.
-    writeFileSync(file, JSON.stringify(config));
-    return {
-      argv: [process.execPath, '--disable-sigusr1', `--openssl-config=${OPENSSL_CONFIG}`, SCUTE_BUNDLE, 'run', '-c', file],
-      outputFile: join(task.directory, 'scute.log'),
-    };
-  },
-};
+export const scute = scuteWith('scute', (directory) => ({ metrics: { listen: `unix://${metricsSocket(directory)}` } }));
+
+/** Where `scute` serves its metrics, by the folder of its task. */
+export function metricsSocket(directory: string): string {
+  return join(directory, 'metrics.sock');
+}
+
+/** The same with other listeners for those who look at it. */
+export function scuteWith(name: string, lookedAtBy: (directory: string) => object): Peer {
+  return {
+    name,
+    install: 'npm ci',
+    notes: {},
+    identity: envoyIdentity,
+    version: () => (existsSync(SCUTE_BUNDLE) ? `${VERSION} (Node ${process.versions.node})` : undefined),
+    prepare: (task) => {
+      const file = join(task.directory, 'scute.yaml');
+      const config = { ...side(task), ...lookedAtBy(task.directory), log: { level: 'info', format: 'json' } };
+      // JSON is YAML.
+      writeFileSync(file, JSON.stringify(config));
+      return {
+        argv: [process.execPath, '--disable-sigusr1', `--openssl-config=${OPENSSL_CONFIG}`, SCUTE_BUNDLE, 'run', '-c', file],
+        outputFile: join(task.directory, 'scute.log'),
+      };
+    },
+  };
+}
 
 function side({ direction, port, protocol, to, certificates }: Task): object {
   const listen = `127.0.0.1:${port}`;

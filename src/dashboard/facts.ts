@@ -12,23 +12,20 @@ import type {
 } from '../admin/api-types.ts';
 import { useResource, type Answer } from './live.ts';
 import type { PolicyAnswer } from './policy-types.ts';
-import { apiPath } from './routes.ts';
+import { QUESTIONS, type Question } from './questions.ts';
 
-/** Of few-line lists. */
-const LATEST = 5;
+export const useOverview = (): Answer<Overview> => useAnswer(QUESTIONS.overview);
+export const useReadiness = (): Answer<Readiness> => useAnswer(QUESTIONS.readiness);
+export const useSvids = (): Answer<CertificatePage> => useAnswer(QUESTIONS.svids);
+export const useAuthorities = (): Answer<CertificatePage> => useAnswer(QUESTIONS.authorities);
+export const useDomains = (): Answer<TrustDomainPage> => useAnswer(QUESTIONS.domains);
+export const useRotations = (): Answer<Rotations> => useAnswer(QUESTIONS.rotations);
+export const useListeners = (): Answer<ListenerList> => useAnswer(QUESTIONS.listeners);
+export const useSds = (): Answer<Sds> => useAnswer(QUESTIONS.sds);
+export const useLatestRefusals = (): Answer<RefusalPage> => useAnswer(QUESTIONS.latestRefusals);
+export const useLatestPeers = (): Answer<PeerPage> => useAnswer(QUESTIONS.latestPeers);
+export const usePolicy = (): Answer<PolicyAnswer> => useAnswer(QUESTIONS.policy);
 
-export const useOverview = (): Answer<Overview> =>
-  useResource(apiPath('overview'), ['identity', 'trust', 'readiness', 'peers', 'refusals', 'sds', 'configuration']);
-export const useReadiness = (): Answer<Readiness> => useResource(apiPath('readiness'), ['readiness']);
-export const useSvids = (): Answer<CertificatePage> =>
-  useResource(apiPath('certificates', { kind: 'svid' }), ['identity', 'sds', 'configuration']);
-export const useAuthorities = (): Answer<CertificatePage> =>
-  useResource(apiPath('certificates', { kind: 'authority', limit: 500 }), ['identity', 'trust']);
-export const useDomains = (): Answer<TrustDomainPage> => useResource(apiPath('trust-domains', { limit: 500 }), ['identity', 'trust']);
-export const useRotations = (): Answer<Rotations> => useResource(apiPath('rotations'), ['identity', 'trust']);
-export const useListeners = (): Answer<ListenerList> => useResource(apiPath('listeners'), ['peers', 'traffic', 'identity', 'readiness']);
-export const useSds = (): Answer<Sds> => useResource(apiPath('sds'), ['sds', 'identity']);
-export const useLatestRefusals = (): Answer<RefusalPage> => useResource(apiPath('refusals'), ['refusals']);
-export const useLatestPeers = (): Answer<PeerPage> => useResource(apiPath('peers', { limit: LATEST }), ['peers', 'traffic']);
-/** Judging what was refused takes the process some milliseconds, so it is asked more seldom. */
-export const usePolicy = (): Answer<PolicyAnswer> => useResource('policy', ['refusals', 'peers', 'traffic', 'configuration'], 5000);
+function useAnswer<T>({ path, topics, everyMs }: Question): Answer<T> {
+  return useResource(path, topics, everyMs);
+}
