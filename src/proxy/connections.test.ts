@@ -10,11 +10,11 @@ import type { HeldIdentity } from '../identity/snapshot.ts';
 import { systemClock, type Clock } from '../lib/clock.ts';
 import { verifyPeer } from '../spiffe/verify.ts';
 import { EMPTY_DENY_LIST } from '../policy/deny-list.ts';
-import { Connections } from './connections.ts';
+import { Connections, type ConnectionRules } from './connections.ts';
 import { Turns } from './turns.ts';
 import { Session } from '../forward/session.ts';
 
-function connectionsOf(clock: Clock, more: Partial<LiveRules> = {}): Connections {
+function connectionsOf(clock: Clock, more: Partial<ConnectionRules> = {}): Connections {
   return new Connections({
     clock,
     turns: new Turns(clock),
@@ -263,6 +263,28 @@ test('those that are due wait for their turn once, however many sweeps find them
   // 32 each: in this one, and in three more.
   for (let turn = 0; turn < 3; turn++) await nextTurn();
   assert.equal(connections.size, 0);
+});
+
+test('who is idle no more when its turn to be ended comes goes on', async () => {
+  const clock = new FakeClock();
+  const connections = connectionsOf(clock, { idleTimeoutMs: 10_000 });
+  const sessions = Array.from({ length: 100 }, () => {
+    const session = new Session('idle', 0);
+    session.drop = () => {
+      session.end();
+      connections.delete(session);
+    };
+    connections.add(session);
+    return session;
+  });
+  while (connections.size === sessions.length) clock.advance(1000);
+
+  const last = sessions.at(-1);
+  assert.ok(last?.ended === false);
+  last.lastActiveTick = connections.tick;
+  for (let turn = 0; turn < 4; turn++) await nextTurn();
+
+  assert.deepEqual([...connections.sessions], [last]);
 });
 
 test('who is about to drain is not counted by a second request to drain it', async () => {

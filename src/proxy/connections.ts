@@ -289,7 +289,7 @@ export class Connections implements Ticker {
       else if (session.startedAtMs < oldestStartMs) {
         due.push([session, () => drop(session, 'lifetime', `open for more than ${maxLifetimeMs} ms`)]);
       } else if (session.lastActiveTick < oldestTick) {
-        due.push([session, () => drop(session, 'idle_timeout', `no byte moved for ${idleTimeoutMs} ms`)]);
+        due.push([session, () => dropIdle(session, oldestTick, `no byte moved for ${idleTimeoutMs} ms`)]);
       }
     }
     if (due.length === 0) return;
@@ -381,6 +381,11 @@ function cut(session: Session, draining: Draining): void {
   const { reason, detail } = draining;
   session.draining = undefined;
   drop(session, reason, `${detail}; still open when drainTimeout was over`);
+}
+
+function dropIdle(session: Session, oldestTick: number, detail: string): void {
+  // Meanwhile something may have been asked.
+  if (session.lastActiveTick < oldestTick) drop(session, 'idle_timeout', detail);
 }
 
 function drop(session: Session, reason: CloseReason, detail: string): void {
