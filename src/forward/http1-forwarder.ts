@@ -168,7 +168,10 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     else if (!mayAsk) this.#closeDownstream(ANSWER_GRACE_MS);
     else {
       this.#lastRequestTimer ??= this.#options.clock.after(LAST_REQUEST_MS, () => {
-        if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
+        // Timers go before sockets: a request that has come in time is read first.
+        setImmediate(() => {
+          if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
+        });
       });
     }
   }

@@ -60,6 +60,21 @@ test("a connection without a request ends soon after the peer's SVID, and one of
   await eventually(() => assert.equal(other.text(), OK + OK));
 });
 
+test('a request that has come when the connection is about to end is answered, though it was not read yet', async (t) => {
+  const { address, clock, short, sidecar } = await stage(t);
+  const line = wire(tlsClient(t, address, short));
+  line.socket.write(GET);
+  await line.until('ok');
+  clock.advance(HOUR_MS + 2000);
+
+  // All of it is in the kernel before anything is read, as after a moment in which the machine was busy.
+  line.socket.write(GET);
+  clock.advance(5000);
+
+  assert.deepEqual(await line.over(), { text: OK + LAST, error: undefined });
+  assert.equal((await sidecar.connection())['close_reason'], 'peer_svid_expired');
+});
+
 test('a request that is under way when an SVID expires is answered whole', async (t) => {
   const { address, clock, short, application } = await stage(t, '!');
   const line = wire(tlsClient(t, address, short));
