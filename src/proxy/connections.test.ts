@@ -226,6 +226,26 @@ test('a certificate is verified again when the snapshot changes, and not when th
   await nextTurn();
 });
 
+test('who waits for a new snapshot to be asked about it is not heard any more once the policy is another', async () => {
+  const authority = createTestAuthority();
+  const snapshot = heldSnapshot([svidOf(authority, 'spiffe://example.org/us')], [authority]);
+  const connections = connectionsOf(new FakeClock());
+  const sessions = Array.from({ length: 100 }, () => provenSession(connections, snapshot, authority, 'web'));
+  const newer = heldSnapshot(snapshot.svids, [authority], snapshot.generation + 1);
+  const last = sessions.at(-1);
+  assert.ok(last);
+
+  connections.judgeAgain(newer, policyOf('spiffe://example.org/web'));
+  assert.ok(connections.lets(last.session));
+  connections.judgeAgain(newer, policyOf());
+
+  assert.equal(connections.lets(last.session), false);
+  assert.equal(last.session.record(systemClock).closeReason, 'policy');
+  // Certificates wait for their turn.
+  assert.equal(last.verified(), 0);
+  for (let turn = 0; turn < 4; turn++) await nextTurn();
+});
+
 test('who was kept without an authority is closed when that is kept no longer, though nothing else has changed', async () => {
   const authority = createTestAuthority();
   const us = svidOf(authority, 'spiffe://example.org/us');
