@@ -87,6 +87,19 @@ test('a request that is under way when an SVID expires is answered whole', async
   assert.equal((await line.over()).text, LAST);
 });
 
+test('whose response had begun when an SVID expires, and could not say that it is the last, is told with the next one', async (t) => {
+  const { address, clock, short } = await stage(t);
+  const line = wire(tlsClient(t, address, short));
+  line.socket.write('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n');
+  await line.until('ok');
+
+  clock.advance(HOUR_MS + 2000);
+  line.socket.write('!');
+  line.socket.write(GET);
+
+  assert.deepEqual(await line.over(), { text: OK + LAST, error: undefined });
+});
+
 test("when the server's SVID expires, the connection to it is made anew, and the application's goes on", async (t) => {
   const clock = new FakeClock();
   const spiffe = await startDevDomainWith(t, { clock: new FakeClock() }, [
