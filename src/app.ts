@@ -440,15 +440,15 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     },
     async stop(reason, deadline) {
       stopReloading?.();
-      stopRevoking();
       stopFollowing?.();
       readiness.stopping();
       events.stopping(
         reason,
         listeners.reduce((sum, listener) => sum + listener.openConnections, 0),
       );
-      // A drain may take long: until it is over, SVIDs rotate, and what is withdrawn closes connections.
+      // A drain may take long: until it is over, SVIDs rotate, and what is withdrawn or revoked closes connections.
       const failures = await stopAll([source, ...bundles, ...others], deadline);
+      stopRevoking();
       const forced = listeners.reduce((sum, listener) => sum + listener.forced, 0);
       events.stopped(forced === 0, forced);
       await log.flush(AbortSignal.timeout(LAST_LINES_MS));

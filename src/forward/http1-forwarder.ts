@@ -81,6 +81,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   readonly #who: string;
   /** The response under way, or the next one, is the last. */
   #draining = false;
+  /** The response under way had begun before it could say so: the next one is the last. */
+  #asksOnceMore = false;
   /** The application's connection is not to be used for another request. */
   #recycles = false;
 
@@ -132,6 +134,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     session.dismiss = (reason, detail) => this.#dismiss(reason, detail);
     session.wind = () => {
       this.#drain();
+      this.#asksOnceMore = false;
       if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
       else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
     };
@@ -163,14 +166,20 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       return;
     }
     this.#drain();
+    this.#asksOnceMore = mayAsk && this.#isUnderWay && this.#status !== 0;
     if (this.#isUnderWay) return;
     if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
     else if (!mayAsk) this.#closeDownstream(ANSWER_GRACE_MS);
-    else {
-      this.#lastRequestTimer ??= this.#options.clock.after(LAST_REQUEST_MS, () => {
+    else this.#awaitLastRequest();
+  }
+
+  #awaitLastRequest(): void {
+    this.#lastRequestTimer ??= this.#options.clock.after(LAST_REQUEST_MS, () => {
+      // Timers go before sockets: a request that has come in time is read first.
+      setImmediate(() => {
         if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
       });
-    }
+    });
   }
 
   /** The other side of TLS is nobody to talk to any more: what is under way is cut, and between requests nobody has to see an error. */
@@ -578,7 +587,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { head, body } = this.#request;
     const response = this.#response.head;
     const endsWithConnection = response.framing.kind === 'close';
-    const isLast = body.state !== 'done' || head.close || endsWithConnection || this.#draining;
+    const isLast = body.state !== 'done' || head.close || endsWithConnection || (this.#draining && !this.#asksOnceMore);
     this.#logRequest(
       'forwarded',
       endsWithConnection ? 'the response ended with its connection: whether it is whole cannot be told' : undefined,
@@ -592,6 +601,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       return;
     }
     this.#request.part = 'head';
+    if (this.#asksOnceMore) this.#awaitLastRequest();
+    this.#asksOnceMore = false;
     if (this.#upstreams.hasEnded || this.#recycles || response.close) this.#upstreams.letGo();
     else this.#upstreams.rest(this.#endedAtMs, response.keepAlive ?? '');
     this.#recycles = false;

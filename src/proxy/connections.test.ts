@@ -10,11 +10,11 @@ import type { HeldIdentity } from '../identity/snapshot.ts';
 import { systemClock, type Clock } from '../lib/clock.ts';
 import { verifyPeer } from '../spiffe/verify.ts';
 import { EMPTY_DENY_LIST } from '../policy/deny-list.ts';
-import { Connections } from './connections.ts';
+import { Connections, type ConnectionRules } from './connections.ts';
 import { Turns } from './turns.ts';
 import { Session } from '../forward/session.ts';
 
-function connectionsOf(clock: Clock, more: Partial<LiveRules> = {}): Connections {
+function connectionsOf(clock: Clock, more: Partial<ConnectionRules> = {}): Connections {
   return new Connections({
     clock,
     turns: new Turns(clock),
@@ -226,6 +226,26 @@ test('a certificate is verified again when the snapshot changes, and not when th
   await nextTurn();
 });
 
+test('who waits for a new snapshot to be asked about it is not heard any more once the policy is another', async () => {
+  const authority = createTestAuthority();
+  const snapshot = heldSnapshot([svidOf(authority, 'spiffe://example.org/us')], [authority]);
+  const connections = connectionsOf(new FakeClock());
+  const sessions = Array.from({ length: 100 }, () => provenSession(connections, snapshot, authority, 'web'));
+  const newer = heldSnapshot(snapshot.svids, [authority], snapshot.generation + 1);
+  const last = sessions.at(-1);
+  assert.ok(last);
+
+  connections.judgeAgain(newer, policyOf('spiffe://example.org/web'));
+  assert.ok(connections.lets(last.session));
+  connections.judgeAgain(newer, policyOf());
+
+  assert.equal(connections.lets(last.session), false);
+  assert.equal(last.session.record(systemClock).closeReason, 'policy');
+  // Certificates wait for their turn.
+  assert.equal(last.verified(), 0);
+  for (let turn = 0; turn < 4; turn++) await nextTurn();
+});
+
 test('who was kept without an authority is closed when that is kept no longer, though nothing else has changed', async () => {
   const authority = createTestAuthority();
   const us = svidOf(authority, 'spiffe://example.org/us');
@@ -263,6 +283,28 @@ test('those that are due wait for their turn once, however many sweeps find them
   // 32 each: in this one, and in three more.
   for (let turn = 0; turn < 3; turn++) await nextTurn();
   assert.equal(connections.size, 0);
+});
+
+test('who is idle no more when its turn to be ended comes goes on', async () => {
+  const clock = new FakeClock();
+  const connections = connectionsOf(clock, { idleTimeoutMs: 10_000 });
+  const sessions = Array.from({ length: 100 }, () => {
+    const session = new Session('idle', 0);
+    session.drop = () => {
+      session.end();
+      connections.delete(session);
+    };
+    connections.add(session);
+    return session;
+  });
+  while (connections.size === sessions.length) clock.advance(1000);
+
+  const last = sessions.at(-1);
+  assert.ok(last?.ended === false);
+  last.lastActiveTick = connections.tick;
+  for (let turn = 0; turn < 4; turn++) await nextTurn();
+
+  assert.deepEqual([...connections.sessions], [last]);
 });
 
 test('who is about to drain is not counted by a second request to drain it', async () => {

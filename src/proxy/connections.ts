@@ -140,8 +140,9 @@ export class Connections implements Ticker {
   lets(session: Session): boolean {
     const judges = this.#round;
     if (judges === undefined || session.judgedIn === judges.round || session.ended) return true;
-    // To verify certificates takes too long to do it for everybody at once.
-    return session.judgedBy !== judges.grounds || this.#judge(session, judges);
+    if (session.judgedBy === judges.grounds) return this.#judge(session, judges);
+    // To verify certificates takes too long to do it for everybody at once; to ask the policy does not.
+    return !this.#closesFor(session, judges);
   }
 
   /**
@@ -159,9 +160,10 @@ export class Connections implements Ticker {
   }
 
   /** False if it was ended. */
-  #judge(session: Session, { round, rules, grounds, refusal, judge }: Judges): boolean {
+  #judge(session: Session, judges: Judges): boolean {
+    const { round, rules, grounds, refusal } = judges;
     session.judgedIn = round;
-    const { proven, ownId, isToldOnly } = session;
+    const { proven, ownId } = session;
     if (proven === undefined || ownId === undefined) return true;
     if (!grounds.ownIds.has(ownId)) {
       this.#dismiss(session, 'identity_withdrawn', withdrawn(ownId));
@@ -175,13 +177,8 @@ export class Connections implements Ticker {
       return false;
     }
     session.judgedBy = grounds;
-    // Who is here to be told that it is not allowed must still be who it was: a later list may admit it on this very connection.
-    // A request may have been denied before the sweep came to its connection, on which others are answered still: that is no excuse.
-    const verdict = isToldOnly ? undefined : judge(proven.authenticated.id);
-    if (verdict?.allowed === false && rules.onPolicyChange === 'close') {
-      this.#dismiss(session, 'policy', denialOf(verdict));
-      return false;
-    }
+    if (this.#closesFor(session, judges)) return false;
+    const verdict = verdictOn(session, judges);
     // It may ask for something still, and not for what is under way.
     const hasDenied = verdict?.allowed === true && rules.onPolicyChange !== 'unsafeKeep' && session.hasDenied();
     const ofRequest = hasDenied ? `${proven.authenticated.id} is no longer allowed the request that is under way` : undefined;
@@ -191,6 +188,14 @@ export class Connections implements Ticker {
       if (verdict?.allowed === false) this.#drain(session, 'policy', denialOf(verdict), false);
       else if (ofRequest !== undefined) this.#drain(session, 'policy', ofRequest, true);
     }
+    return true;
+  }
+
+  /** True if the policy ended it. */
+  #closesFor(session: Session, judges: Judges): boolean {
+    const verdict = verdictOn(session, judges);
+    if (verdict?.allowed !== false || judges.rules.onPolicyChange !== 'close') return false;
+    this.#dismiss(session, 'policy', denialOf(verdict));
     return true;
   }
 
@@ -289,7 +294,7 @@ export class Connections implements Ticker {
       else if (session.startedAtMs < oldestStartMs) {
         due.push([session, () => drop(session, 'lifetime', `open for more than ${maxLifetimeMs} ms`)]);
       } else if (session.lastActiveTick < oldestTick) {
-        due.push([session, () => drop(session, 'idle_timeout', `no byte moved for ${idleTimeoutMs} ms`)]);
+        due.push([session, () => dropIdle(session, oldestTick, `no byte moved for ${idleTimeoutMs} ms`)]);
       }
     }
     if (due.length === 0) return;
@@ -322,6 +327,15 @@ interface Judges {
   /** Why a peer would not be authenticated now. */
   readonly refusal: (proven: ProvenPeer) => PeerRefusal | undefined;
   readonly judge: (peer: SpiffeId) => Verdict;
+}
+
+/**
+ * Undefined of nobody, and of who is here to be told that it is not allowed: it must only still be who it was, as a later list may admit it
+ * on this very connection. A request may have been denied before the sweep came to its connection, on which others are answered still:
+ * that is no excuse.
+ */
+function verdictOn({ proven, isToldOnly }: Session, { judge }: Judges): Verdict | undefined {
+  return isToldOnly || proven === undefined ? undefined : judge(proven.authenticated.id);
 }
 
 interface ExpiryDue {
@@ -381,6 +395,11 @@ function cut(session: Session, draining: Draining): void {
   const { reason, detail } = draining;
   session.draining = undefined;
   drop(session, reason, `${detail}; still open when drainTimeout was over`);
+}
+
+function dropIdle(session: Session, oldestTick: number, detail: string): void {
+  // Meanwhile something may have been asked.
+  if (session.lastActiveTick < oldestTick) drop(session, 'idle_timeout', detail);
 }
 
 function drop(session: Session, reason: CloseReason, detail: string): void {

@@ -83,7 +83,7 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
 
   const rebuild = (): void => {
     const snapshot = identity.current();
-    if (snapshot === undefined) return;
+    if (snapshot === undefined || stopped !== undefined) return;
     const nowMs = clock.now();
     catalogue = buildCatalogue(snapshot, { ...config, policies: deps.policies(), denyList: deps.denyList() }, nowMs);
     events.notes(catalogue.notes);

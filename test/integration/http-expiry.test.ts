@@ -60,6 +60,21 @@ test("a connection without a request ends soon after the peer's SVID, and one of
   await eventually(() => assert.equal(other.text(), OK + OK));
 });
 
+test('a request that has come when the connection is about to end is answered, though it was not read yet', async (t) => {
+  const { address, clock, short, sidecar } = await stage(t);
+  const line = wire(tlsClient(t, address, short));
+  line.socket.write(GET);
+  await line.until('ok');
+  clock.advance(HOUR_MS + 2000);
+
+  // All of it is in the kernel before anything is read, as after a moment in which the machine was busy.
+  line.socket.write(GET);
+  clock.advance(5000);
+
+  assert.deepEqual(await line.over(), { text: OK + LAST, error: undefined });
+  assert.equal((await sidecar.connection())['close_reason'], 'peer_svid_expired');
+});
+
 test('a request that is under way when an SVID expires is answered whole', async (t) => {
   const { address, clock, short, application } = await stage(t, '!');
   const line = wire(tlsClient(t, address, short));
@@ -70,6 +85,19 @@ test('a request that is under way when an SVID expires is answered whole', async
   line.socket.write('!');
 
   assert.equal((await line.over()).text, LAST);
+});
+
+test('whose response had begun when an SVID expires, and could not say that it is the last, is told with the next one', async (t) => {
+  const { address, clock, short } = await stage(t);
+  const line = wire(tlsClient(t, address, short));
+  line.socket.write('POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n');
+  await line.until('ok');
+
+  clock.advance(HOUR_MS + 2000);
+  line.socket.write('!');
+  line.socket.write(GET);
+
+  assert.deepEqual(await line.over(), { text: OK + LAST, error: undefined });
 });
 
 test("when the server's SVID expires, the connection to it is made anew, and the application's goes on", async (t) => {

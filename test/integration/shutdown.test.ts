@@ -4,12 +4,15 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
+import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import type { TLSSocket } from 'node:tls';
 import type { DevDomain } from '../../src/devdomain/dev-domain.ts';
 import { API, presented, startExampleDomain, startInbound, WEB } from '../support/data-path.ts';
+import { startDenyFile } from '../support/deny-file.ts';
 import { eventually } from '../support/eventually.ts';
 import { ask } from '../support/http.ts';
+import { FakeClock } from '../support/fake-clock.ts';
 import { readyz, startScute, type ScuteProcess } from '../support/scute-process.ts';
 import { closed, dial, dialling, readAll, startEcho, startTcpServer } from '../support/tcp.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
@@ -210,6 +213,31 @@ test('while it drains, Scute still hears of authorities that are gone', async (t
   assert.equal((await ended).error, 'ECONNRESET');
   assert.equal(await stopping, 0);
   assert.equal((await sidecar.connection())['close_reason'], 'authority_removed');
+});
+
+test('while it drains, Scute still hears of who is revoked', async (t) => {
+  const application = await startEcho(t);
+  const list = await startDenyFile(t, {});
+  const clock = new FakeClock();
+  const { sidecar, connect } = await startInbound(t, application.address, {
+    file: { ...list.file, sds: { listen: `unix://${join(await temporaryFolder(t), 'sds.sock')}` } },
+    sidecar: { clock },
+  });
+  const client = await connect();
+  client.write('!');
+  await once(client, 'data');
+  const deadline = new AbortController();
+  t.after(() => deadline.abort());
+  const stopping = sidecar.stop(deadline.signal);
+
+  await list.become({ ids: [WEB] });
+
+  assert.equal(await closed(client), 'ECONNRESET');
+  assert.equal((await sidecar.connection())['close_reason'], 'revoked');
+  assert.equal(await stopping, 0);
+  // Nobody looks at the clock any more.
+  clock.advance(60_000);
+  assert.equal(clock.armed, 0);
 });
 
 test('an outbound listener goes on for what inbound connections need until they are drained', async (t) => {
