@@ -19,6 +19,7 @@ import { killAll, pinToLoadCore } from './process.ts';
 import { compare, formatRow, TABLE_HEAD, type Named } from './report.ts';
 import { runWork } from './run-work.ts';
 import { POLICY_WORK, runPolicy } from './policy.ts';
+import { RULES_WORK, runRules } from './rules.ts';
 import { REJUDGE_WORK, runRejudge, SCRAPE_WORK } from './rejudge.ts';
 import { runSds, SDS_WORK } from './sds.ts';
 import type { Work } from './work.ts';
@@ -30,7 +31,13 @@ const EXIT_USAGE = 64;
 const MAX_ROUNDS = 1000;
 
 /** Measured without other proxies beside them. */
-const ALONE = [SDS_WORK, EXT_AUTHZ_WORK, POLICY_WORK, REJUDGE_WORK, SCRAPE_WORK, OVERHEAD_WORK];
+const ALONE = [SDS_WORK, EXT_AUTHZ_WORK, POLICY_WORK, REJUDGE_WORK, SCRAPE_WORK, OVERHEAD_WORK, RULES_WORK];
+
+/** Scute stands beside itself. */
+const BESIDE_ITSELF = [
+  { work: OVERHEAD_WORK, run: runOverhead },
+  { work: RULES_WORK, run: runRules },
+];
 
 const USAGE = `usage: npm run bench -- [--work NAME]... [--peer NAME]... [--rounds N] [--json]
 
@@ -48,7 +55,7 @@ interface Selection {
   readonly sds: boolean;
   readonly extAuthz: boolean;
   readonly policy: boolean;
-  readonly overhead: boolean;
+  readonly besideItself: typeof BESIDE_ITSELF;
   readonly turns: readonly (typeof REJUDGE_WORK | typeof SCRAPE_WORK)[];
   readonly peers: readonly Peer[];
   readonly rounds: number;
@@ -81,7 +88,7 @@ function select(argv: readonly string[]): Selection | 'help' {
     sds: picked.includes(SDS_WORK),
     extAuthz: picked.includes(EXT_AUTHZ_WORK),
     policy: picked.includes(POLICY_WORK),
-    overhead: picked.includes(OVERHEAD_WORK),
+    besideItself: BESIDE_ITSELF.filter(({ work }) => picked.includes(work)),
     turns: [REJUDGE_WORK, SCRAPE_WORK].filter((work) => picked.includes(work)),
     peers: pick('peer', PEERS, values.peer),
     rounds,
@@ -116,7 +123,7 @@ function named({ name, notes }: Peer, version: string): Named {
 }
 
 async function measure(
-  { works, sds, extAuthz, policy, overhead, turns, peers, rounds, json }: Selection,
+  { works, sds, extAuthz, policy, besideItself, turns, peers, rounds, json }: Selection,
   signal: AbortSignal,
 ): Promise<number> {
   // Some are measured alone.
@@ -139,7 +146,7 @@ async function measure(
         process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
         written += 1;
       }
-      if (works.length === 0 && !sds && !extAuthz && !overhead && turns.length === 0) return 0;
+      if (works.length === 0 && !sds && !extAuthz && besideItself.length === 0 && turns.length === 0) return 0;
     }
     for (const work of turns) {
       for (const row of await runRejudge({ work, directory, rounds, version: ours.version, signal })) {
@@ -149,7 +156,7 @@ async function measure(
         written += 1;
       }
     }
-    if (turns.length > 0 && works.length === 0 && !sds && !extAuthz && !overhead) return 0;
+    if (turns.length > 0 && works.length === 0 && !sds && !extAuthz && besideItself.length === 0) return 0;
     const identities = await startIdentities(directory);
     ending.unshift(() => identities.stop());
     const alone = { directory, identities, rounds, version: ours.version, signal };
@@ -169,13 +176,13 @@ async function measure(
         failed = true;
       }
     }
-    if (works.length === 0 && !overhead) return failed ? EXIT_FAILED : 0;
+    if (works.length === 0 && besideItself.length === 0) return failed ? EXIT_FAILED : 0;
     const load = await startLoad();
     ending.unshift(() => load.stop());
     if (!json) process.stdout.write(`${TABLE_HEAD}\n`);
-    if (overhead) {
+    for (const { work, run } of besideItself) {
       try {
-        for (const { row, problem } of await runOverhead({
+        for (const { row, problem } of await run({
           rounds,
           load,
           certificates: identities.certificates,
@@ -191,7 +198,7 @@ async function measure(
         }
       } catch (cause) {
         if (signal.aborted) throw cause;
-        process.stderr.write(`bench: overhead failed: ${messageOf(cause)}\n`);
+        process.stderr.write(`bench: ${work.name} failed: ${messageOf(cause)}\n`);
         failed = true;
       }
     }

@@ -24,7 +24,8 @@ const VARIANTS = [
   ['http1', HTTP1],
 ] as const;
 
-export interface OverheadOptions {
+/** For works in which Scute stands beside itself. */
+export interface BesideItself {
   readonly rounds: number;
   readonly load: Load;
   readonly certificates: CertificateFiles;
@@ -32,15 +33,15 @@ export interface OverheadOptions {
   readonly signal: AbortSignal;
 }
 
-export interface Overhead {
+export interface Beside {
   readonly row: Row;
   /** That it costs more than it may. */
   readonly problem: string | undefined;
 }
 
 /** In each round with and without, in turns. The page stays open through all of them. */
-export async function runOverhead({ rounds, load, certificates, version, signal }: OverheadOptions): Promise<readonly Overhead[]> {
-  const found: Overhead[] = [];
+export async function runOverhead({ rounds, load, certificates, version, signal }: BesideItself): Promise<readonly Beside[]> {
+  const found: Beside[] = [];
   for (const [variant, how] of VARIANTS) {
     const onlookers = new Onlookers(await freePort());
     const without = scuteWith('without', () => ({}));

@@ -16,8 +16,12 @@ export function metricsSocket(directory: string): string {
   return join(directory, 'metrics.sock');
 }
 
-/** The same with other listeners for those who look at it. */
-export function scuteWith(name: string, lookedAtBy: (directory: string) => object): Peer {
+/** The same with other listeners for those who look at it, and what the peer is allowed by `rulesFor` its SPIFFE ID: everything, if left out. */
+export function scuteWith(
+  name: string,
+  lookedAtBy: (directory: string) => object,
+  rulesFor: (peer: string) => readonly unknown[] = (peer) => [peer],
+): Peer {
   return {
     name,
     install: 'npm ci',
@@ -26,7 +30,7 @@ export function scuteWith(name: string, lookedAtBy: (directory: string) => objec
     version: () => (existsSync(SCUTE_BUNDLE) ? `${VERSION} (Node ${process.versions.node})` : undefined),
     prepare: (task) => {
       const file = join(task.directory, 'scute.yaml');
-      const config = { ...side(task), ...lookedAtBy(task.directory), log: { level: 'info', format: 'json' } };
+      const config = { ...side(task, rulesFor), ...lookedAtBy(task.directory), log: { level: 'info', format: 'json' } };
       // JSON is YAML.
       writeFileSync(file, JSON.stringify(config));
       return {
@@ -37,16 +41,16 @@ export function scuteWith(name: string, lookedAtBy: (directory: string) => objec
   };
 }
 
-function side({ direction, port, protocol, to, certificates }: Task): object {
+function side({ direction, port, protocol, to, certificates }: Task, rulesFor: (peer: string) => readonly unknown[]): object {
   const listen = `127.0.0.1:${port}`;
   if (direction === 'inbound') {
     return {
       workloadApi: { endpoint: certificates.serverWorkloadApi },
-      inbound: [{ name: 'inbound', listen, to, allow: [certificates.clientId], protocol }],
+      inbound: [{ name: 'inbound', listen, to, allow: rulesFor(certificates.clientId), protocol }],
     };
   }
   return {
     workloadApi: { endpoint: certificates.clientWorkloadApi },
-    outbound: [{ name: 'outbound', listen, to, expect: [certificates.serverId], protocol }],
+    outbound: [{ name: 'outbound', listen, to, expect: rulesFor(certificates.serverId), protocol }],
   };
 }
