@@ -82,7 +82,10 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   sds: { ours: [...ADAPTER, 'gen', 'grpc', 'ext-authz'], outside: ['node:crypto', 'node:net', '@bufbuild/protobuf', '@grpc/grpc-js'] },
   federation: { ours: [...ADAPTER, 'tls'], outside: ['node:fs/promises', 'node:http'] },
   tls: { ours: ADAPTER, outside: ['node:crypto'] },
-  admin: { ours: ADAPTER, outside: ['node:crypto', 'node:fs/promises', 'node:http', 'node:net', 'node:os', 'node:path', 'esbuild'] },
+  admin: {
+    ours: ADAPTER,
+    outside: ['node:crypto', 'node:fs/promises', 'node:http', 'node:net', 'node:os', 'node:path', 'node:stream', 'esbuild'],
+  },
   fleet: { ours: ['lib', 'config', 'telemetry', 'admin'], outside: ['node:http', 'node:https'] },
   // Runs in browsers.
   dashboard: { ours: ['admin', 'fleet'], outside: ['preact'] },
