@@ -8,6 +8,7 @@ import type { Browser, Page } from 'playwright-core';
 import { formatAddress } from '../../src/config/units.ts';
 import { createAdminParts, LOOPBACK, startService } from '../support/admin.ts';
 import { presented } from '../support/data-path.ts';
+import { eventually } from '../support/eventually.ts';
 import { startDevDomain, startDevDomainWith } from '../support/dev-domain.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { joinMany } from '../support/many-peers.ts';
@@ -139,7 +140,8 @@ test('an SVID that is about to expire turns the page red, and the next one turns
   await page.goto(`http://${sidecar.address('admin')}/`);
   await shows(page, 'All is well: every certificate is fresh.');
   // It follows the text when the page is drawn.
-  const isLevel = (level: string): Promise<unknown> => page.waitForFunction(`document.documentElement.dataset.level === '${level}'`);
+  const isLevel = (level: string): Promise<unknown> =>
+    eventually(async () => assert.equal(await page.evaluate('document.documentElement.dataset.level'), level));
   await isLevel('well');
   const status = page.getByRole('status').filter({ hasText: /certificate|broken/ });
 
@@ -196,14 +198,14 @@ test('with the keyboard alone, everything can be reached', needs('chromium'), as
   };
 
   await page.keyboard.press('Tab');
-  assert.equal(await focused(), 'To the content');
+  await eventually(async () => assert.equal(await focused(), 'To the content'));
   await page.keyboard.press('Enter');
-  assert.equal(await focused(), 'Every certificate works. One thing to look at.');
+  await eventually(async () => assert.equal(await focused(), 'Every certificate works. One thing to look at.'));
 
   await tabTo('All refusals');
   await page.keyboard.press('Enter');
   await shows(page, 'Refused connections');
-  assert.equal(await focused(), 'Refusals');
+  await eventually(async () => assert.equal(await focused(), 'Refusals'));
   await tabTo('The rule that would allow it');
   await page.keyboard.press('Enter');
   await page.getByRole('button', { name: 'Copy rule' }).waitFor();
@@ -227,7 +229,7 @@ test('with the keyboard alone, everything can be reached', needs('chromium'), as
   await tabTo('Auto');
   await page.keyboard.press('Enter');
   await page.keyboard.press('Enter');
-  await page.waitForFunction('document.documentElement.dataset.theme === "dark"');
+  await eventually(async () => assert.equal(await page.evaluate('document.documentElement.dataset.theme'), 'dark'));
 });
 
 test('what peers and clients choose is shown as text, and runs nothing', needs('chromium'), async (t) => {
