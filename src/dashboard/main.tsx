@@ -16,21 +16,13 @@ import { TimePage } from './pages/time.tsx';
 import { Trust } from './pages/trust.tsx';
 import { Loading, SpiffeId, Unread } from './parts.tsx';
 import { links, type Route } from './routes.ts';
-import { Mark, skip, Theme, useRoute } from './shell.tsx';
+import { Mark, skip, Theme, useHeadOf, useRoute } from './shell.tsx';
 import { clock, duration, parseTime, plural } from './words.ts';
 
 function App(): JSX.Element {
   const route = useRoute();
   const { data: overview, problem } = useOverview();
-  const where = `${route.page}/${route.id ?? ''}`;
-  // Who follows a link stands at the head of the page that it leads to, as after a page of its own.
-  const [before, setBefore] = useState(where);
-  useEffect(() => {
-    if (before === where) return;
-    setBefore(where);
-    scrollTo(0, 0);
-    document.querySelector<HTMLElement>('main h1')?.focus({ preventScroll: true });
-  }, [where]);
+  useHeadOf(`${route.page}/${route.id ?? ''}`);
   if (overview === undefined)
     return (
       <main class="alone">

@@ -1,6 +1,6 @@
 /** What stands around each page, of whichever dashboard. */
 import type { JSX } from 'preact';
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { Attention, Headline } from './health.ts';
 import { parseRoute, type Route } from './routes.ts';
 
@@ -12,6 +12,17 @@ export function useRoute(): Route {
     return () => removeEventListener('hashchange', changed);
   }, []);
   return parseRoute(hash);
+}
+
+/** Who follows a link stands at the head of the page that it leads to, as after a page of its own, before the next key is heard. */
+export function useHeadOf(where: string): void {
+  const before = useRef(where);
+  useLayoutEffect(() => {
+    if (before.current === where) return;
+    before.current = where;
+    scrollTo(0, 0);
+    document.querySelector<HTMLElement>('main h1')?.focus({ preventScroll: true });
+  }, [where]);
 }
 
 export function Mark(): JSX.Element {

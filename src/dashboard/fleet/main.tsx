@@ -1,11 +1,11 @@
 /** The fleet: what `/api/v1/fleet/` says of every sidecar that a Prometheus scrapes, for people. It reads, and changes nothing. */
 import { render, type JSX } from 'preact';
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect } from 'preact/hooks';
 import type { FleetOverview } from '../../fleet/api-types.ts';
 import type { Attention, Headline } from '../health.ts';
 import { Unread } from '../parts.tsx';
 import { apiPath, type Route } from '../routes.ts';
-import { Mark, skip, Theme, useRoute } from '../shell.tsx';
+import { Mark, skip, Theme, useHeadOf, useRoute } from '../shell.tsx';
 import { plural } from '../words.ts';
 import { useAsked, useFleetNow } from './asked.ts';
 import { fleetAttention, fleetHeadline } from './health.ts';
@@ -26,14 +26,7 @@ function App(): JSX.Element {
   const route = useRoute();
   const { data: overview, problem } = useAsked<FleetOverview>(apiPath('fleet/overview'));
   const now = useFleetNow(overview?.now);
-  // Who follows a link stands at the head of the page that it leads to.
-  const [before, setBefore] = useState(route.page);
-  useEffect(() => {
-    if (before === route.page) return;
-    setBefore(route.page);
-    scrollTo(0, 0);
-    document.querySelector<HTMLElement>('main h1')?.focus({ preventScroll: true });
-  }, [route.page]);
+  useHeadOf(route.page);
   if (overview === undefined && problem !== undefined)
     return (
       <main class="alone">
