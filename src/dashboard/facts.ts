@@ -26,6 +26,6 @@ export const useLatestRefusals = (): Answer<RefusalPage> => useAnswer(QUESTIONS.
 export const useLatestPeers = (): Answer<PeerPage> => useAnswer(QUESTIONS.latestPeers);
 export const usePolicy = (): Answer<PolicyAnswer> => useAnswer(QUESTIONS.policy);
 
-function useAnswer<T>({ path, topics, everyMs }: Question): Answer<T> {
-  return useResource(path, topics, everyMs);
+function useAnswer<T>({ path, topics, everyMs, isWhole }: Question): Answer<T> {
+  return useResource(path, topics, everyMs, isWhole);
 }

@@ -222,8 +222,11 @@ function ofTrust({ nowMs, overview, authorities, domains }: Facts): Attention[] 
       ];
     if (lastMs === undefined) return [];
     const last = authorities?.find(({ trustDomain, notAfter }) => trustDomain === name && parseTime(notAfter) === lastMs);
-    const lifeMs = lastMs - (parseTime(last?.notBefore) ?? lastMs - 4 * SUCCESSOR_MS);
+    const beginMs = parseTime(last?.notBefore);
     const leftMs = lastMs - nowMs;
+    // How much is little depends on how long it lives in all.
+    if (beginMs === undefined && leftMs > 0) return [];
+    const lifeMs = lastMs - (beginMs ?? -Infinity);
     if (leftMs >= Math.min(lifeMs * SUCCESSOR_SHARE, SUCCESSOR_MS)) return [];
     const isExpired = leftMs <= 0;
     const isLastCall = isExpired || leftMs < Math.min(lifeMs * LAST_CALL_SHARE, LAST_CALL_MS);

@@ -2,6 +2,7 @@
 import { useEffect, useState } from 'preact/hooks';
 import type { Page, Problem, StreamEvent, StreamTopic } from '../admin/api-types.ts';
 import { apiPath } from './routes.ts';
+import { wholeOf } from './whole.ts';
 
 /** `polling`: as many pages listen as may, so this one asks every few seconds. */
 export type LinkState = 'connecting' | 'live' | 'polling' | 'lost';
@@ -140,6 +141,7 @@ class Resource<T> {
   readonly #path: string;
   readonly #topics: readonly StreamTopic[];
   readonly #everyMs: number;
+  readonly #isWhole: boolean;
   readonly #listeners = new Set<() => void>();
   #changes = '';
   #isAsking = false;
@@ -147,10 +149,11 @@ class Resource<T> {
   #unsubscribe: (() => void) | undefined;
   #askedMs = 0;
 
-  constructor(path: string, topics: readonly StreamTopic[], everyMs: number) {
+  constructor(path: string, topics: readonly StreamTopic[], everyMs: number, isWhole: boolean) {
     this.#path = path;
     this.#topics = topics;
     this.#everyMs = everyMs;
+    this.#isWhole = isWhole;
   }
 
   subscribe(listener: () => void): () => void {
@@ -185,35 +188,53 @@ class Resource<T> {
     this.#askedMs = Date.now();
     const changes = live.changesOf(this.#topics);
     try {
-      const response = await fetch(this.#path, { signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
-      const body: unknown = await response.json();
-      this.answer = response.ok
-        ? { data: body as T, problem: undefined }
-        : { data: this.answer.data, problem: (body as Problem).detail ?? `status ${response.status}` };
-      this.#changes = changes;
-    } catch {
-      this.answer = { data: this.answer.data, problem: 'Scute does not answer.' };
-      this.#changes = changes;
+      this.answer = { data: await this.#read(), problem: undefined };
+    } catch (cause) {
+      this.answer = { data: this.answer.data, problem: cause instanceof Refused ? cause.message : 'Scute does not answer.' };
     }
+    this.#changes = changes;
     this.#isAsking = false;
     for (const listener of this.#listeners) listener();
     if (this.#listeners.size > 0) this.#changed();
   }
+
+  async #read(): Promise<T> {
+    const first = await read<T>(this.#path);
+    if (!this.#isWhole) return first;
+    const more = (cursor: string): Promise<Page<unknown>> =>
+      read(`${this.#path}${this.#path.includes('?') ? '&' : '?'}cursor=${encodeURIComponent(cursor)}`);
+    return { ...first, ...(await wholeOf(first as Page<unknown>, more)) };
+  }
+}
+
+/** The process answers, and not with what was asked for: why. */
+class Refused extends Error {
+  override name = 'Refused';
+}
+
+async function read<T>(path: string): Promise<T> {
+  const response = await fetch(path, { signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
+  const body: unknown = await response.json();
+  if (!response.ok) throw new Refused((body as Problem).detail ?? `status ${response.status}`);
+  return body as T;
 }
 
 /** By path: several parts of a page share what they ask for, and who comes back sees at once what was there. */
 const resources = new Map<string, Resource<unknown>>();
 const MOST_KEPT = 64;
 
-/** Asks for `path`, and anew when one of `topics` changes, at most every `everyMs`. Nothing where `path` is undefined. */
-export function useResource<T>(path: string | undefined, topics: readonly StreamTopic[], everyMs = 1000): Answer<T> {
+/**
+ * Asks for `path`, and anew when one of `topics` changes, at most every `everyMs`; for all pages of it, if `isWhole`. Nothing where `path` is
+ * undefined.
+ */
+export function useResource<T>(path: string | undefined, topics: readonly StreamTopic[], everyMs = 1000, isWhole = false): Answer<T> {
   const [answer, setAnswer] = useState<{ readonly path: string | undefined; readonly answer: Answer<T> }>({
     path: undefined,
     answer: EMPTY,
   });
   useEffect(() => {
     if (path === undefined) return undefined;
-    const resource = (resources.get(path) as Resource<T> | undefined) ?? new Resource<T>(path, topics, everyMs);
+    const resource = (resources.get(path) as Resource<T> | undefined) ?? new Resource<T>(path, topics, everyMs, isWhole);
     resources.delete(path);
     resources.set(path, resource);
     for (const oldest of resources.keys()) {
@@ -223,7 +244,7 @@ export function useResource<T>(path: string | undefined, topics: readonly Stream
     const tell = (): void => setAnswer({ path, answer: resource.answer });
     tell();
     return resource.subscribe(tell);
-    // The topics of a path are always the same.
+    // The topics of a path, and whether all of it is asked for, are always the same.
   }, [path]);
   return answer.path === path ? answer.answer : EMPTY;
 }

@@ -8,6 +8,8 @@ export interface Question {
   readonly topics: readonly StreamTopic[];
   /** Not again before; 1000 if left out. */
   readonly everyMs?: number;
+  /** A list of which all must be known: what is decided of it would be wrong of a part. */
+  readonly isWhole?: boolean;
 }
 
 /** Of few-line lists. */
@@ -17,12 +19,12 @@ const LATEST = 5;
 export const QUESTIONS = {
   overview: { path: apiPath('overview'), topics: ['identity', 'trust', 'readiness', 'peers', 'refusals', 'sds', 'configuration'] },
   readiness: { path: apiPath('readiness'), topics: ['readiness'] },
-  svids: { path: apiPath('certificates', { kind: 'svid' }), topics: ['identity', 'sds', 'configuration'] },
-  authorities: { path: apiPath('certificates', { kind: 'authority', limit: 500 }), topics: ['identity', 'trust'] },
-  domains: { path: apiPath('trust-domains', { limit: 500 }), topics: ['identity', 'trust'] },
+  svids: { path: apiPath('certificates', { kind: 'svid' }), topics: ['identity', 'sds', 'configuration'], isWhole: true },
+  authorities: { path: apiPath('certificates', { kind: 'authority', limit: 500 }), topics: ['identity', 'trust'], isWhole: true },
+  domains: { path: apiPath('trust-domains', { limit: 500 }), topics: ['identity', 'trust'], isWhole: true },
   rotations: { path: apiPath('rotations'), topics: ['identity', 'trust'] },
   listeners: { path: apiPath('listeners'), topics: ['peers', 'traffic', 'identity', 'readiness'] },
-  sds: { path: apiPath('sds'), topics: ['sds', 'identity'] },
+  sds: { path: apiPath('sds'), topics: ['sds', 'identity'], isWhole: true },
   latestRefusals: { path: apiPath('refusals'), topics: ['refusals'] },
   latestPeers: { path: apiPath('peers', { limit: LATEST }), topics: ['peers', 'traffic'] },
   // Judging what was refused takes the process some milliseconds, so it is asked more seldom.

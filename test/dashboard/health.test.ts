@@ -137,6 +137,16 @@ test('waiting for the first SVID is no fault for half a minute, and red after it
   assert.deepEqual(said(waiting(90)), ['red: No SVID has arrived for 1 min 30 s.']);
 });
 
+test('of an authority of which only the end is known, it is told when it has expired, and not that it is near', () => {
+  const ends = (leftDays: number): Partial<Facts> => ({
+    authorities: [],
+    domains: [domain({ lastExpiry: iso(NOW + leftDays * DAY) })],
+  });
+
+  assert.deepEqual(said(ends(13)), []);
+  assert.deepEqual(said(ends(-3)), ['red: The authority of example.org has expired, 3 days ago.']);
+});
+
 test('an authority without a successor is amber in its last quarter, or the last two weeks, and red at the very end', () => {
   const authority = (lifeDays: number, leftDays: number): Partial<Facts> => ({
     authorities: [

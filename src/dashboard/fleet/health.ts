@@ -5,7 +5,7 @@ import { briefly, number, parseTime, plural, sentence } from '../words.ts';
 import { fleetLinks } from './links.ts';
 
 /** What to do about a Prometheus that is not understood. */
-const TODO: Readonly<Record<FleetProblemReason, string>> = {
+const ADVICE: Readonly<Record<FleetProblemReason, string>> = {
   unreachable: 'Check that Prometheus runs, and that it is reached from where scute fleet runs.',
   tls_failed: 'Give the authorities that signed its certificate by --ca-file, and the name that stands in it in --prometheus.',
   timeout: 'Prometheus is too busy, or knows too much: look at its own page.',
@@ -30,7 +30,7 @@ export function fleetAttention(overview: FleetOverview): readonly Attention[] {
       level: 'red',
       what: overview.counts.problem === null ? 'Prometheus did not answer every question.' : 'Prometheus tells nothing of the fleet.',
       why: `${sentence(problem.detail)} What is not known cannot be watched.`,
-      todo: TODO[problem.reason],
+      todo: ADVICE[problem.reason],
     });
   const counts = overview.counts.value;
   if (counts === null) return found;
