@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { denyListOf } from '../../test/support/deny-file.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { policyOf } from '../../test/support/policies.ts';
 import { createTestAuthority, type TestAuthority } from '../../test/support/pki.ts';
@@ -9,12 +10,12 @@ import type { LiveRules } from '../config/live-rules.ts';
 import type { HeldIdentity } from '../identity/snapshot.ts';
 import { systemClock, type Clock } from '../lib/clock.ts';
 import { verifyPeer } from '../spiffe/verify.ts';
-import { EMPTY_DENY_LIST } from '../policy/deny-list.ts';
+import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
 import { Connections, type ConnectionRules } from './connections.ts';
 import { Turns } from './turns.ts';
 import { Session } from '../forward/session.ts';
 
-function connectionsOf(clock: Clock, more: Partial<ConnectionRules> = {}): Connections {
+function connectionsOf(clock: Clock, more: Partial<ConnectionRules> = {}, denyList: () => DenyList = () => EMPTY_DENY_LIST): Connections {
   return new Connections({
     clock,
     turns: new Turns(clock),
@@ -29,7 +30,7 @@ function connectionsOf(clock: Clock, more: Partial<ConnectionRules> = {}): Conne
       onOwnExpiry: 'keep',
       ...more,
     }),
-    denyList: () => EMPTY_DENY_LIST,
+    denyList,
   });
 }
 
@@ -225,6 +226,31 @@ test('a certificate is verified again when the snapshot changes, and not when th
   assert.equal(session.record(systemClock).closeReason, 'policy');
   await nextTurn();
 });
+
+for (const [what, reason] of [
+  ['the deny list names its SPIFFE ID', 'revoked'],
+  ['what we presented is ours no more', 'identity_withdrawn'],
+] as const) {
+  test(`who waits for its turn is not heard any more when ${what}`, async () => {
+    const authority = createTestAuthority();
+    const snapshot = heldSnapshot([svidOf(authority, 'spiffe://example.org/us')], [authority]);
+    let denyList = EMPTY_DENY_LIST;
+    const connections = connectionsOf(new FakeClock(), {}, () => denyList);
+    const sessions = Array.from({ length: 100 }, () => provenSession(connections, snapshot, authority, 'web'));
+    const others = heldSnapshot([svidOf(authority, 'spiffe://example.org/others')], [authority], snapshot.generation + 1);
+    const newer = reason === 'revoked' ? heldSnapshot(snapshot.svids, [authority], snapshot.generation + 1) : others;
+    if (reason === 'revoked') denyList = denyListOf({ ids: ['spiffe://example.org/web'] });
+    const last = sessions.at(-1);
+    assert.ok(last);
+
+    connections.judgeAgain(newer, policyOf('spiffe://example.org/web'));
+
+    assert.equal(connections.lets(last.session), false);
+    assert.equal(last.session.record(systemClock).closeReason, reason);
+    assert.equal(last.verified(), 0);
+    await nextTurn();
+  });
+}
 
 test('who waits for a new snapshot to be asked about it is not heard any more once the policy is another', async () => {
   const authority = createTestAuthority();

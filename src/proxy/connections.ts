@@ -141,8 +141,8 @@ export class Connections implements Ticker {
     const judges = this.#round;
     if (judges === undefined || session.judgedIn === judges.round || session.ended) return true;
     if (session.judgedBy === judges.grounds) return this.#judge(session, judges);
-    // To verify certificates takes too long to do it for everybody at once; to ask the policy does not.
-    return !this.#closesFor(session, judges);
+    // To verify certificates takes too long to do it for everybody at once; all else does not.
+    return !this.#endsUnverified(session, judges);
   }
 
   /**
@@ -165,10 +165,7 @@ export class Connections implements Ticker {
     session.judgedIn = round;
     const { proven, ownId } = session;
     if (proven === undefined || ownId === undefined) return true;
-    if (!grounds.ownIds.has(ownId)) {
-      this.#dismiss(session, 'identity_withdrawn', withdrawn(ownId));
-      return false;
-    }
+    if (this.#endsWithIdentity(session, judges)) return false;
     // Who was judged by these already is asked about the policy alone.
     const refused = session.judgedBy === grounds ? undefined : refusal(proven);
     const onRefusal = refused === undefined ? 'unsafeKeep' : remedyOf(refused, grounds);
@@ -192,6 +189,23 @@ export class Connections implements Ticker {
   }
 
   /** True if the policy ended it. */
+  /** What is found without its certificates, and ended for. */
+  #endsUnverified(session: Session, judges: Judges): boolean {
+    if (this.#endsWithIdentity(session, judges)) return true;
+    const { proven } = session;
+    const listed = proven && judges.grounds.denyList.refusal(proven.authenticated.id, []);
+    if (listed === undefined) return this.#closesFor(session, judges);
+    this.#dismiss(session, 'revoked', listed);
+    return true;
+  }
+
+  #endsWithIdentity(session: Session, { grounds }: Judges): boolean {
+    const { proven, ownId } = session;
+    if (proven === undefined || ownId === undefined || grounds.ownIds.has(ownId)) return false;
+    this.#dismiss(session, 'identity_withdrawn', withdrawn(ownId));
+    return true;
+  }
+
   #closesFor(session: Session, judges: Judges): boolean {
     const verdict = verdictOn(session, judges);
     if (verdict?.allowed !== false || judges.rules.onPolicyChange !== 'close') return false;
