@@ -4,9 +4,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BenchIdentities } from './certificates.ts';
 import type { CheckReport } from './ext-authz-client.ts';
-import { median } from './median.ts';
 import { SCUTE_BUNDLE } from './peers/scute.ts';
 import { cpuSecondsOfThreads, endAll, LOAD_CORE, PROXY_CORE, spawnPinned, waitForSocket } from './process.ts';
+import { aloneRow, type AloneRow } from './report.ts';
 
 export const EXT_AUTHZ_WORK = {
   name: 'ext-authz',
@@ -14,17 +14,7 @@ export const EXT_AUTHZ_WORK = {
 } as const;
 
 /** One line of `--json`. `ours` is the median. */
-export interface ExtAuthzRow {
-  readonly work: 'ext-authz';
-  readonly variant: string;
-  readonly peer: 'none';
-  readonly ours: number;
-  readonly unit: 'ms' | 'cpu_us/check';
-  readonly better: 'lower';
-  readonly rounds: number;
-  readonly spread: readonly [number, number];
-  readonly versions: { readonly ours: string };
-}
+export type ExtAuthzRow = AloneRow<'ms' | 'cpu_us/check'>;
 
 const RULES = 1000;
 const AT_A_TIME = [1, 64];
@@ -81,17 +71,8 @@ export async function runExtAuthz({
         const { p50Ms, p99Ms } = await check(CHECKS, atATime);
         measured.push({ p50Ms, p99Ms, cpuUs: ((cpuSecondsOfThreads(scute.pid ?? 0) - before) * 1e6) / CHECKS });
       }
-      const row = (variant: string, unit: ExtAuthzRow['unit'], values: readonly number[]): ExtAuthzRow => ({
-        work: 'ext-authz',
-        variant: `${atATime} ${variant}`,
-        peer: 'none',
-        ours: rounded(median([...values])),
-        unit,
-        better: 'lower',
-        rounds,
-        spread: [rounded(Math.min(...values)), rounded(Math.max(...values))],
-        versions: { ours: `scute ${version}` },
-      });
+      const row = (variant: string, unit: ExtAuthzRow['unit'], values: readonly number[]): ExtAuthzRow =>
+        aloneRow('ext-authz', { variant: `${atATime} ${variant}`, unit, values, rounds, version });
       rows.push(
         row(
           'at a time, p50',
@@ -114,8 +95,4 @@ export async function runExtAuthz({
   } finally {
     await endAll(client, scute);
   }
-}
-
-function rounded(value: number): number {
-  return Number(value.toPrecision(3));
 }

@@ -6,6 +6,7 @@ import { compileInTurns, compilePolicy, type Policy, type PolicySpec } from '../
 import { requireSpiffeId, type SpiffeId } from '../src/spiffe/spiffe-id.ts';
 import { watchTurns } from '../test/support/turns.ts';
 import { median } from './median.ts';
+import { aloneRow, type AloneRow } from './report.ts';
 
 export const POLICY_WORK = {
   name: 'policy',
@@ -13,17 +14,7 @@ export const POLICY_WORK = {
 } as const;
 
 /** One line of `--json`. `ours` is the median. */
-export interface PolicyRow {
-  readonly work: 'policy';
-  readonly variant: string;
-  readonly peer: 'none';
-  readonly ours: number;
-  readonly unit: 'ns' | 'ms' | 'bytes/entry';
-  readonly better: 'lower';
-  readonly rounds: number;
-  readonly spread: readonly [number, number];
-  readonly versions: { readonly ours: string };
-}
+export type PolicyRow = AloneRow<'ns' | 'ms' | 'bytes/entry'>;
 
 const SIZES = [10, 1000, 100_000, 1_000_000];
 const PATTERNS = 10_000;
@@ -39,18 +30,7 @@ const WEB = requireSpiffeId('spiffe://example.org/web');
 export async function runPolicy({ rounds, version }: { readonly rounds: number; readonly version: string }): Promise<readonly PolicyRow[]> {
   const rows: PolicyRow[] = [];
   const add = (variant: string, unit: PolicyRow['unit'], values: readonly number[]): void => {
-    const spread = [Math.min(...values), Math.max(...values)].map(Math.round) as [number, number];
-    rows.push({
-      work: 'policy',
-      variant,
-      peer: 'none',
-      ours: Math.round(median(values)),
-      unit,
-      better: 'lower',
-      rounds,
-      spread,
-      versions: { ours: version },
-    });
+    rows.push(aloneRow('policy', { variant, unit, values, rounds, version }));
   };
   const each = <T>(measure: () => T): readonly T[] => Array.from({ length: rounds }, measure);
 

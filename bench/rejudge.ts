@@ -15,6 +15,7 @@ import { FakeWorkloadApi, svidEntry } from '../test/support/workload-api.ts';
 import { median } from './median.ts';
 import { LOAD_CORE, PROXY_CORE, spawnPinned } from './process.ts';
 import type { Answer, Ask } from './rejudge-child.ts';
+import { aloneRow, type AloneRow } from './report.ts';
 
 const CONNECTIONS = 10_000;
 
@@ -29,21 +30,12 @@ export const SCRAPE_WORK = {
 } as const;
 
 /** One line of `--json`. `ours` is the median, in CPU time of the thread; the spread is what matters. */
-export interface RejudgeRow {
-  readonly work: 'rejudge' | 'scrape';
-  readonly variant: string;
+export interface RejudgeRow extends AloneRow<'ms'> {
   readonly connections: number;
-  readonly peer: 'none';
-  readonly ours: number;
-  readonly unit: 'ms';
-  readonly better: 'lower';
-  readonly rounds: number;
-  readonly spread: readonly [number, number];
   /** Of turns in wall time, the longest. */
   readonly wallMs: number;
   /** Until the last connection was closed, the median; undefined if they stay. */
   readonly tookMs: number | undefined;
-  readonly versions: { readonly ours: string };
 }
 
 const HOUR_MS = 3_600_000;
@@ -83,21 +75,12 @@ export async function runRejudge(options: {
       }
     }
     return [...all].map(([variant, turns]): RejudgeRow => {
-      const cpu = turns.map(({ cpuMs }) => tenths(cpuMs));
       const took = turns.flatMap(({ tookMs }) => tookMs ?? []);
       return {
-        work: work.name,
-        variant,
+        ...aloneRow(work.name, { variant, unit: 'ms', values: turns.map(({ cpuMs }) => cpuMs), rounds, version }),
         connections,
-        peer: 'none',
-        ours: median(cpu),
-        unit: 'ms',
-        better: 'lower',
-        rounds,
-        spread: [Math.min(...cpu), Math.max(...cpu)],
         wallMs: tenths(Math.max(...turns.map(({ wallMs }) => wallMs))),
         tookMs: took.length === 0 ? undefined : Math.round(median(took)),
-        versions: { ours: version },
       };
     });
   } finally {

@@ -2,6 +2,53 @@ import { median } from './median.ts';
 import type { Peer } from './peer.ts';
 import type { Measured } from './run-work.ts';
 
+/** A figure of Scute, with nobody beside it. */
+export interface AloneRow<Unit extends string = string> {
+  readonly work: string;
+  readonly variant: string;
+  readonly peer: 'none';
+  /** The median over the rounds. */
+  readonly ours: number;
+  readonly unit: Unit;
+  readonly better: 'lower';
+  readonly rounds: number;
+  /** The least and the most of a round. */
+  readonly spread: readonly [number, number];
+  readonly versions: { readonly ours: string };
+}
+
+/** `values` has one of each round, or one of all. Figures have three digits that count, or all in front of the point. */
+export function aloneRow<Unit extends string>(
+  work: string,
+  {
+    variant,
+    unit,
+    values,
+    rounds,
+    version,
+  }: Pick<AloneRow<Unit>, 'variant' | 'unit' | 'rounds'> & {
+    readonly values: readonly number[];
+    readonly version: string;
+  },
+): AloneRow<Unit> {
+  const [ours, least, most] = [median(values), Math.min(...values), Math.max(...values)].map(rounded) as [number, number, number];
+  return {
+    work,
+    variant,
+    peer: 'none',
+    ours,
+    unit,
+    better: 'lower',
+    rounds,
+    spread: [least, most],
+    versions: { ours: `scute ${version}` },
+  };
+}
+
+function rounded(value: number): number {
+  return value >= 1000 ? Math.round(value) : Number(value.toPrecision(3));
+}
+
 /** One line of `--json`. */
 export interface Row {
   readonly work: string;

@@ -6,7 +6,7 @@ import type { BenchIdentities } from './certificates.ts';
 import { cpuSecondsOfThreads, endAll, LOAD_CORE, PROXY_CORE, residentBytes, spawnPinned, waitForSocket } from './process.ts';
 import { SCUTE_BUNDLE } from './peers/scute.ts';
 import type { Report } from './sds-client.ts';
-import { median } from './median.ts';
+import { aloneRow, type AloneRow } from './report.ts';
 
 export const SDS_WORK = {
   name: 'sds',
@@ -14,17 +14,8 @@ export const SDS_WORK = {
 } as const;
 
 /** One line of `--json`. `ours` is the median. */
-export interface SdsRow {
-  readonly work: 'sds';
-  readonly variant: string;
+export interface SdsRow extends AloneRow<'cpu_s' | 'cpu_us/stream' | 'ms' | 'KiB/stream'> {
   readonly streams: number;
-  readonly peer: 'none';
-  readonly ours: number;
-  readonly unit: 'cpu_s' | 'cpu_us/stream' | 'ms' | 'KiB/stream';
-  readonly better: 'lower';
-  readonly rounds: number;
-  readonly spread: readonly [number, number];
-  readonly versions: { readonly ours: string };
 }
 
 const SIZES = [100, 1000, 2000];
@@ -52,16 +43,8 @@ export async function runSds(options: {
   for (const streams of SIZES) {
     const { measured, memoryKib } = await measure(streams, options);
     const row = (variant: string, unit: SdsRow['unit'], values: readonly number[]): SdsRow => ({
-      work: 'sds',
-      variant: `${streams}${variant}`,
+      ...aloneRow('sds', { variant: `${streams}${variant}`, unit, values, rounds, version }),
       streams,
-      peer: 'none',
-      ours: rounded(median([...values])),
-      unit,
-      better: 'lower',
-      rounds,
-      spread: [rounded(Math.min(...values)), rounded(Math.max(...values))],
-      versions: { ours: `scute ${version}` },
     });
     const cpu = measured.map(({ cpuSeconds }) => cpuSeconds);
     rows.push(
@@ -147,8 +130,4 @@ async function measure(
 
 function settle(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
-}
-
-function rounded(value: number): number {
-  return Number(value.toPrecision(4));
 }
