@@ -82,12 +82,14 @@ test('thousands of waiting connections are refused one by one when identity is w
   const { spiffe, sidecar, address, connect } = await startInbound(t, application.address, {
     listener: { limits: { maxHandshakes: 1, handshakeTimeout: '50s' } },
   });
-  const COUNT = 5000;
+  // Each takes two files of the half that strangers have, so a limit of 10,000 open files has room for them all.
+  const COUNT = 2000;
   const holder = await dial(t, address);
   holder.write('\x16');
   await eventually(async () => assert.equal(await sidecar.metric('scute_tls_handshaking_connections'), 1));
   const sockets = await Promise.all(Array.from({ length: COUNT }, () => dial(t, address)));
   for (const socket of sockets) socket.write('\x16');
+  await waiting(sidecar, COUNT);
   await spiffe.withdraw('api');
   await eventually(() => assert.deepEqual(sidecar.app.notReady(), ['identity']));
   // The one place among the handshakes becomes free, and it is the turn of all that wait.
