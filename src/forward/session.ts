@@ -42,8 +42,8 @@ export interface Ticker {
   /** The present tick of the idle clock. */
   readonly tick: number;
   /**
-   * Judges the session by a policy that is newer than its last verdict, if its turn has not come yet; false if that ended it. What is under
-   * way of it may have been ended besides.
+   * Judges the session by what is newer than its last verdict, as far as that takes no certificates, if its turn has not come yet; false if
+   * that ended it. What is under way of it may have been ended besides.
    */
   lets(session: Session): boolean;
 }

@@ -118,7 +118,12 @@ export class Connections implements Ticker {
       verdicts.set(peer, verdict);
       return verdict;
     };
-    const judges = { round, rules, grounds, refusal, judge };
+    const listings = new Map<SpiffeId, string | undefined>();
+    const listed = (peer: SpiffeId): string | undefined => {
+      if (!listings.has(peer)) listings.set(peer, grounds.denyList.refusal(peer, []));
+      return listings.get(peer);
+    };
+    const judges = { round, rules, grounds, refusal, listed, judge };
     this.#round = judges;
     const judgeOne = (session: Session): void => {
       if (session.ended) return;
@@ -188,12 +193,11 @@ export class Connections implements Ticker {
     return true;
   }
 
-  /** True if the policy ended it. */
-  /** What is found without its certificates, and ended for. */
+  /** True if it was ended for something that is found without its certificates. */
   #endsUnverified(session: Session, judges: Judges): boolean {
     if (this.#endsWithIdentity(session, judges)) return true;
     const { proven } = session;
-    const listed = proven && judges.grounds.denyList.refusal(proven.authenticated.id, []);
+    const listed = proven && judges.listed(proven.authenticated.id);
     if (listed === undefined) return this.#closesFor(session, judges);
     this.#dismiss(session, 'revoked', listed);
     return true;
@@ -206,6 +210,7 @@ export class Connections implements Ticker {
     return true;
   }
 
+  /** True if the policy ended it. */
   #closesFor(session: Session, judges: Judges): boolean {
     const verdict = verdictOn(session, judges);
     if (verdict?.allowed !== false || judges.rules.onPolicyChange !== 'close') return false;
@@ -340,6 +345,8 @@ interface Judges {
   readonly grounds: Grounds;
   /** Why a peer would not be authenticated now. */
   readonly refusal: (proven: ProvenPeer) => PeerRefusal | undefined;
+  /** Where its SPIFFE ID is on the deny list. */
+  readonly listed: (peer: SpiffeId) => string | undefined;
   readonly judge: (peer: SpiffeId) => Verdict;
 }
 
