@@ -130,6 +130,8 @@ export interface TrustDomain {
   readonly authorities: number;
   /** When the first and the last of its authorities expire. */
   readonly firstExpiry: Time;
+  /** When the last to expire began. */
+  readonly lastBegin: Time;
   readonly lastExpiry: Time;
   readonly revocationLists: number;
   /** At most 20 sentences: what of the bundle is not used, and why. */

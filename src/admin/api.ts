@@ -99,6 +99,8 @@ function trustDomains({ status, clock }: ApiSource, search: URLSearchParams): ap
     describe({ name }) {
       const bundle = bundles.get(name);
       const expiries = bundle?.authorities.map(({ notAfterMs }) => notAfterMs) ?? [];
+      const lastMs = expiries.reduce((one, other) => Math.max(one, other), -Infinity);
+      const last = bundle?.authorities.find(({ notAfterMs }) => notAfterMs === lastMs);
       const fetched = bundle !== undefined && snapshot?.kind === 'held' && snapshot.endpointBundles.has(bundle.trustDomain);
       return {
         trustDomain: name,
@@ -106,7 +108,8 @@ function trustDomains({ status, clock }: ApiSource, search: URLSearchParams): ap
         source: bundle === undefined ? null : fetched ? 'bundle_endpoint' : 'workload_api',
         authorities: expiries.length,
         firstExpiry: expiries.length === 0 ? null : isoTime(expiries.reduce((one, other) => Math.min(one, other))),
-        lastExpiry: expiries.length === 0 ? null : isoTime(expiries.reduce((one, other) => Math.max(one, other))),
+        lastBegin: last === undefined ? null : isoTime(last.notBeforeMs),
+        lastExpiry: last === undefined ? null : isoTime(last.notAfterMs),
         revocationLists: bundle?.crls.length ?? 0,
         notes: bundle?.notes.slice(0, MAX_NOTES).map((note) => words(note)) ?? [],
         endpoint: describeRelation(relations.get(name)),

@@ -122,6 +122,7 @@ export const trustDomainSchema: z.ZodType<api.TrustDomain> = object({
   source: z.enum(['workload_api', 'bundle_endpoint']).nullable(),
   authorities: count,
   firstExpiry: maybe,
+  lastBegin: maybe,
   lastExpiry: maybe,
   revocationLists: count,
   notes: texts,

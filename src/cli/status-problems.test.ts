@@ -46,6 +46,7 @@ const DOMAIN: TrustDomain = {
   source: 'workload_api',
   authorities: 1,
   firstExpiry: inMs(30 * DAY_MS),
+  lastBegin: inMs(-335 * DAY_MS),
   lastExpiry: inMs(30 * DAY_MS),
   revocationLists: 0,
   notes: [],

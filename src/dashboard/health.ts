@@ -22,7 +22,6 @@ export interface Facts {
   readonly overview: Overview;
   readonly readiness: Readiness | undefined;
   readonly svids: readonly Certificate[] | undefined;
-  readonly authorities: readonly Certificate[] | undefined;
   readonly domains: readonly TrustDomain[] | undefined;
   readonly sds: readonly SdsStream[] | undefined;
   readonly rotations: Rotations | undefined;
@@ -202,7 +201,7 @@ function ofChecks({ overview, readiness }: Facts): Attention[] {
   });
 }
 
-function ofTrust({ nowMs, overview, authorities, domains }: Facts): Attention[] {
+function ofTrust({ nowMs, overview, domains }: Facts): Attention[] {
   if (overview.identity.state !== 'held') return [];
   return (domains ?? []).flatMap((domain): Attention[] => {
     const name = domain.trustDomain;
@@ -221,12 +220,8 @@ function ofTrust({ nowMs, overview, authorities, domains }: Facts): Attention[] 
         },
       ];
     if (lastMs === undefined) return [];
-    const last = authorities?.find(({ trustDomain, notAfter }) => trustDomain === name && parseTime(notAfter) === lastMs);
-    const beginMs = parseTime(last?.notBefore);
+    const lifeMs = lastMs - (parseTime(domain.lastBegin) ?? -Infinity);
     const leftMs = lastMs - nowMs;
-    // How much is little depends on how long it lives in all.
-    if (beginMs === undefined && leftMs > 0) return [];
-    const lifeMs = lastMs - (beginMs ?? -Infinity);
     if (leftMs >= Math.min(lifeMs * SUCCESSOR_SHARE, SUCCESSOR_MS)) return [];
     const isExpired = leftMs <= 0;
     const isLastCall = isExpired || leftMs < Math.min(lifeMs * LAST_CALL_SHARE, LAST_CALL_MS);

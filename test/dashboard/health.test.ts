@@ -76,6 +76,7 @@ const domain = (more: Partial<TrustDomain>): TrustDomain => ({
   source: 'workload_api',
   authorities: 1,
   firstExpiry: iso(NOW + 300 * DAY),
+  lastBegin: iso(NOW - 65 * DAY),
   lastExpiry: iso(NOW + 300 * DAY),
   revocationLists: 0,
   notes: [],
@@ -88,7 +89,6 @@ const facts = (more: Partial<Facts>): Facts => ({
   overview: overview(),
   readiness: undefined,
   svids: [certificate({})],
-  authorities: undefined,
   domains: undefined,
   sds: undefined,
   rotations: undefined,
@@ -137,27 +137,17 @@ test('waiting for the first SVID is no fault for half a minute, and red after it
   assert.deepEqual(said(waiting(90)), ['red: No SVID has arrived for 1 min 30 s.']);
 });
 
-test('of an authority of which only the end is known, it is told when it has expired, and not that it is near', () => {
-  const ends = (leftDays: number): Partial<Facts> => ({
-    authorities: [],
-    domains: [domain({ lastExpiry: iso(NOW + leftDays * DAY) })],
-  });
+test('an authority whose beginning is not known is judged as one that lives long', () => {
+  const ends = (leftDays: number): Partial<Facts> => ({ domains: [domain({ lastBegin: null, lastExpiry: iso(NOW + leftDays * DAY) })] });
 
-  assert.deepEqual(said(ends(13)), []);
+  assert.deepEqual(said(ends(15)), []);
+  assert.deepEqual(said(ends(13)), ['amber: The authority of example.org expires in 13 days, and no newer one has been announced.']);
   assert.deepEqual(said(ends(-3)), ['red: The authority of example.org has expired, 3 days ago.']);
 });
 
 test('an authority without a successor is amber in its last quarter, or the last two weeks, and red at the very end', () => {
   const authority = (lifeDays: number, leftDays: number): Partial<Facts> => ({
-    authorities: [
-      certificate({
-        kind: 'authority',
-        id: 'authority:example.org:1',
-        notBefore: iso(NOW - (lifeDays - leftDays) * DAY),
-        notAfter: iso(NOW + leftDays * DAY),
-      }),
-    ],
-    domains: [domain({ lastExpiry: iso(NOW + leftDays * DAY) })],
+    domains: [domain({ lastBegin: iso(NOW - (lifeDays - leftDays) * DAY), lastExpiry: iso(NOW + leftDays * DAY) })],
   });
 
   // As SPIRE has them: a day, and a new one after half of it.
