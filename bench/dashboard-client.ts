@@ -127,7 +127,6 @@ class Asking {
     this.#timer = undefined;
     this.#isNews = false;
     this.#isAsking = true;
-    this.#askedMs = performance.now();
     try {
       await this.#ask();
     } catch (cause) {
@@ -135,6 +134,7 @@ class Asking {
       return;
     }
     this.#isAsking = false;
+    this.#askedMs = performance.now();
     this.#schedule();
   }
 }

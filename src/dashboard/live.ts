@@ -11,7 +11,7 @@ const SILENCE_MS = 15_000;
 const RETRY_MS = 2000;
 const POLL_MS = 5000;
 const LOOK_MS = 1000;
-/** What one answer may take. */
+/** What one answer may take, or a whole list. */
 const ANSWER_WITHIN_MS = 10_000;
 
 const TOPICS: readonly StreamTopic[] = ['identity', 'trust', 'readiness', 'peers', 'traffic', 'refusals', 'sds', 'configuration'];
@@ -172,20 +172,22 @@ class Resource<T> {
 
   /** Asks, unless it has just done so: then a little later, once for all that comes until then. */
   #changed(): void {
+    const hasFailed = this.answer.problem !== undefined;
     const isNews = this.answer === EMPTY || live.changesOf(this.#topics) !== this.#changes;
-    if (!isNews || this.#isAsking || this.#timer !== undefined) return;
+    if ((!isNews && !hasFailed) || this.#isAsking || this.#timer !== undefined) return;
+    // While there is nobody to answer, or nobody to look, the stream finds out when to ask again.
+    if (!isNews && (live.state === 'lost' || document.hidden)) return;
     this.#timer = setTimeout(
       () => {
         this.#timer = undefined;
         void this.#ask();
       },
-      Math.max(this.#askedMs + this.#everyMs - Date.now(), 0),
+      Math.max(this.#askedMs + (isNews ? this.#everyMs : RETRY_MS) - Date.now(), 0),
     );
   }
 
   async #ask(): Promise<void> {
     this.#isAsking = true;
-    this.#askedMs = Date.now();
     const changes = live.changesOf(this.#topics);
     try {
       this.answer = { data: await this.#read(), problem: undefined };
@@ -194,15 +196,17 @@ class Resource<T> {
     }
     this.#changes = changes;
     this.#isAsking = false;
+    this.#askedMs = Date.now();
     for (const listener of this.#listeners) listener();
     if (this.#listeners.size > 0) this.#changed();
   }
 
   async #read(): Promise<T> {
-    const first = await read<T>(this.#path);
+    const signal = AbortSignal.timeout(ANSWER_WITHIN_MS);
+    const first = await read<T>(this.#path, signal);
     if (!this.#isWhole) return first;
     const more = (cursor: string): Promise<Page<unknown>> =>
-      read(`${this.#path}${this.#path.includes('?') ? '&' : '?'}cursor=${encodeURIComponent(cursor)}`);
+      read(`${this.#path}${this.#path.includes('?') ? '&' : '?'}cursor=${encodeURIComponent(cursor)}`, signal);
     return { ...first, ...(await wholeOf(first as Page<unknown>, more)) };
   }
 }
@@ -212,8 +216,8 @@ class Refused extends Error {
   override name = 'Refused';
 }
 
-async function read<T>(path: string): Promise<T> {
-  const response = await fetch(path, { signal: AbortSignal.timeout(ANSWER_WITHIN_MS) });
+async function read<T>(path: string, signal: AbortSignal): Promise<T> {
+  const response = await fetch(path, { signal });
   const body: unknown = await response.json();
   if (!response.ok) throw new Refused((body as Problem).detail ?? `status ${response.status}`);
   return body as T;

@@ -24,7 +24,7 @@ export const QUESTIONS = {
   domains: { path: apiPath('trust-domains', { limit: 500 }), topics: ['identity', 'trust'], isWhole: true },
   rotations: { path: apiPath('rotations'), topics: ['identity', 'trust'] },
   listeners: { path: apiPath('listeners'), topics: ['peers', 'traffic', 'identity', 'readiness'] },
-  sds: { path: apiPath('sds'), topics: ['sds', 'identity'], isWhole: true },
+  sds: { path: apiPath('sds', { limit: 500 }), topics: ['sds', 'identity'], isWhole: true },
   latestRefusals: { path: apiPath('refusals'), topics: ['refusals'] },
   latestPeers: { path: apiPath('peers', { limit: LATEST }), topics: ['peers', 'traffic'] },
   // Judging what was refused takes the process some milliseconds, so it is asked more seldom.

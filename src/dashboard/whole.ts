@@ -12,6 +12,7 @@ export async function wholeOf<T>(first: Page<T>, ask: (cursor: string) => Promis
   for (let pages = 1; nextCursor !== null && pages < MOST_PAGES && items.length < MOST_ITEMS; pages++) {
     const page = await ask(nextCursor);
     items.push(...page.items);
+    if (page.nextCursor === nextCursor) throw new Error(`a page that ends where it began: ${nextCursor}`);
     ({ nextCursor } = page);
   }
   return { items, nextCursor };

@@ -16,12 +16,23 @@ test('of a list that comes in short pages all is known, in order', async () => {
 
 test('a list without end is asked for a bounded number of pages, and keeps its cursor', async () => {
   let asked = 0;
-  const ask = () => Promise.resolve({ items: [asked++], nextCursor: 'more' });
+  const ask = () => Promise.resolve({ items: [asked++], nextCursor: `more-${asked}` });
 
   const { items, nextCursor } = await wholeOf<number>({ items: [], nextCursor: 'more' }, ask);
 
-  assert.equal(nextCursor, 'more');
+  assert.equal(nextCursor, `more-${asked}`);
   assert.ok(asked < 100 && items.length === asked, `${asked} pages`);
+});
+
+test('a page that leads to itself is an error, and not asked for again', async () => {
+  const asked: string[] = [];
+  const ask = (cursor: string) => {
+    asked.push(cursor);
+    return Promise.resolve({ items: [2], nextCursor: 'b' });
+  };
+
+  await assert.rejects(wholeOf({ items: [1], nextCursor: 'b' }, ask), /ends where it began: b/);
+  assert.deepEqual(asked, ['b']);
 });
 
 test('whoever cannot read a page on the way has no list at all', async () => {

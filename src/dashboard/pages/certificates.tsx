@@ -70,31 +70,30 @@ export function CertificateDetail({ id }: { readonly id: string }): JSX.Element 
     'refusals',
   ]);
   const certificate = data?.items.find((one) => one.id === id);
-  if (data === undefined)
-    return (
-      <>
-        <h1 tabIndex={-1}>Certificate</h1>
-        {problem === undefined ? <Loading /> : <Unread problem={problem} />}
-      </>
-    );
-  if (certificate === undefined)
-    return (
-      <>
-        <h1 tabIndex={-1}>Certificate</h1>
+  // One heading, whatever comes below it: it may have the focus.
+  return (
+    <>
+      <h1 tabIndex={-1}>{certificate === undefined ? 'Certificate' : kindName(certificate.kind)}</h1>
+      {certificate !== undefined ? (
+        <Detail of={certificate} />
+      ) : data !== undefined ? (
         <Nothing>
           This certificate is not in sight any more: it was rotated, or its peer has left.{' '}
           <a href={links.certificates()}>All certificates</a>
         </Nothing>
-      </>
-    );
-  return <Detail of={certificate} />;
+      ) : problem === undefined ? (
+        <Loading />
+      ) : (
+        <Unread problem={problem} />
+      )}
+    </>
+  );
 }
 
 function Detail({ of }: { readonly of: Certificate }): JSX.Element {
   const now = useNow();
   return (
     <>
-      <h1 tabIndex={-1}>{kindName(of.kind)}</h1>
       <Panel title="Chain" about="the path to its authority, as it was verified">
         <Chain of={of} />
       </Panel>
