@@ -221,9 +221,11 @@ Examples:
   program
     .command('inspect <target>')
     .description(
-      'look at a TLS server (HOST:PORT or unix:///path) with the SVID that the Workload API gives, or into a file of certificates (PEM, DER, SPIFFE bundle; - is standard input): what is there, drawn and judged',
+      'look at a TLS server (HOST:PORT or unix:///path) with an SVID that the Workload API gives, or into a file of certificates (PEM, DER, SPIFFE bundle; - is standard input): what is there, drawn and judged',
     )
     .option('--workload-api <address>', 'unix:///path or tcp://IP:PORT of the Workload API, if not as in SPIFFE_ENDPOINT_SOCKET')
+    .option('-c, --config <file>', 'its configuration file (YAML): where the Workload API is, and the deny list to judge by')
+    .option('--svid <id>', 'which SVID to show, by SPIFFE ID or hint, if not the default one')
     .option('--no-svid', 'show the server no SVID; what it presents is then not judged')
     .option('--expect <id>', 'the SPIFFE ID that the server must have')
     .option('--server-name <name>', 'to indicate (SNI), if not the host')
