@@ -41,6 +41,30 @@ export async function askAdmin(
   return answer.ok ? parsed(address, answer.value) : answer;
 }
 
+/** Has `POST path` done, without a body. The error says in one line why it is not, such as that the answer has not that `status`. */
+export async function tellAdmin(
+  address: Address,
+  path: string,
+  status: number,
+  stopped: AbortSignal,
+  limits: AdminLimits = LIMITS,
+): Promise<Result<void, string>> {
+  const answer = await textOf(address, path, stopped, limits, { method: 'POST', status });
+  return answer.ok ? ok(undefined) : answer;
+}
+
+/** Whether anybody listens there: not, once the process has ended. */
+export async function isListening(address: Address, stopped: AbortSignal, { timeoutMs, maxBytes }: AdminLimits = LIMITS): Promise<boolean> {
+  try {
+    await send(address, 'GET', '/livez', maxBytes, AbortSignal.any([stopped, AbortSignal.timeout(timeoutMs)]));
+    return true;
+  } catch (cause) {
+    return !NOBODY_LISTENS.has(codeOf(cause) ?? '');
+  }
+}
+
+const NOBODY_LISTENS: ReadonlySet<string> = new Set(['ENOENT', 'ECONNREFUSED']);
+
 /** What of a list is read at most. */
 export interface ListLimits extends AdminLimits {
   readonly maxItems: number;
@@ -102,18 +126,19 @@ function tooLong(where: string, maxBytes: number): Result<never, string> {
   return err(`what listens at ${where} answers with more than ${maxBytes} bytes`);
 }
 
-/** The body of a 200. */
+/** The body of an answer with that status. */
 async function textOf(
   address: Address,
   path: string,
   stopped: AbortSignal,
   { timeoutMs, maxBytes }: AdminLimits,
+  { method, status }: { readonly method: 'GET' | 'POST'; readonly status: number } = { method: 'GET', status: 200 },
 ): Promise<Result<string, string>> {
   const where = formatAddress(address);
   const timeout = AbortSignal.timeout(timeoutMs);
   let answer: Answer | undefined;
   try {
-    answer = await get(address, path, maxBytes, AbortSignal.any([stopped, timeout]));
+    answer = await send(address, method, path, maxBytes, AbortSignal.any([stopped, timeout]));
   } catch (cause) {
     if (stopped.aborted) return err('stopped');
     if (timeout.aborted) return err(`the admin listener at ${where} did not answer within ${timeoutMs} ms`);
@@ -129,20 +154,21 @@ async function textOf(
     }
   }
   if (answer === undefined) return tooLong(where, maxBytes);
-  if (answer.status !== 200)
+  if (answer.status !== status)
     return err(`what listens at ${where} answers ${answer.status}: it is no admin listener, or that of another version of Scute`);
   return ok(answer.text);
 }
 
 /** Undefined if the answer is longer than it may be. */
-function get(address: Address, path: string, maxBytes: number, signal: AbortSignal): Promise<Answer | undefined> {
+function send(address: Address, method: 'GET' | 'POST', path: string, maxBytes: number, signal: AbortSignal): Promise<Answer | undefined> {
   return new Promise((resolve, reject) => {
     const sent = request(
       {
         ...(address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: address.port }),
+        method,
         path,
-        // The one name that is served whatever `allowedHosts` says.
-        headers: { host: 'localhost' },
+        // The one name that is served whatever `allowedHosts` says. What changes something must say that it has JSON.
+        headers: { host: 'localhost', ...(method === 'POST' && { 'content-type': 'application/json' }) },
         agent: false,
         signal,
       },

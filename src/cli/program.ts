@@ -5,6 +5,8 @@ import type { InspectOptions } from './inspect.ts';
 import { createListenerFlags } from './listener-flags.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 import type { FleetFlags } from './fleet.ts';
+import { addCommandsBesideAnApplication } from './program-application.ts';
+import { ADMIN, WHERE_ASKED } from './shared-options.ts';
 import { describeVersion } from './version.ts';
 
 const PRECEDENCE = `
@@ -37,9 +39,6 @@ interface CertsFlags extends AuditFlags {
   readonly spiffeId?: string;
   readonly expiringIn?: string;
 }
-
-const WHERE_ASKED = 'its configuration file (YAML), which says where it is asked';
-const ADMIN = 'where its admin listener is (Unix socket or loopback), if not as in the file';
 
 /** Parses the arguments (without `node` and the script) and runs the command. Resolves to the exit code. What a command needs is loaded when it runs, so that each starts fast. */
 export async function runCommandLine(args: readonly string[], environment: CommandEnvironment, signal: AbortSignal): Promise<number> {
@@ -100,6 +99,10 @@ Examples:
       const { run } = await import('./run.ts');
       exitCode = await run({ file: config, flags: { ...listeners, ...rawFlags(rest) } }, environment, signal);
     });
+
+  addCommandsBesideAnApplication(program, environment, signal, (code) => {
+    exitCode = code;
+  });
 
   program
     .command('check')

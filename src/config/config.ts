@@ -89,6 +89,8 @@ export interface OutboundConfig extends ListenerConfig {
   /** Who the server must be, and may be asked for what. It allows somebody; a whole trust domain only with `unsafeAllowAnyInTrustDomain`. */
   readonly policy: Policy;
   readonly unsafeAllowAnyInTrustDomain: TrustDomain | undefined;
+  /** How long a connection (`tcp`) or a request (`http`) that comes before the first SVID waits for it; 0: not at all. */
+  readonly identityWaitMs: number;
   /** For SNI instead of the host of `to`. */
   readonly serverName: string | undefined;
 }

@@ -30,6 +30,11 @@ export const duration = z.string(WITH_UNIT).transform(judged(parseDuration));
 /** As `duration`, but a limit of no time at all would refuse everything. */
 export const positiveDuration = z.string(WITH_UNIT).transform(judged(parsePositiveDuration));
 
+const LONGEST_IDENTITY_WAIT_MS = 600_000;
+
+/** Applications wait for as long, and hold what they wait with. */
+export const identityWait = duration.refine((waitMs) => waitMs <= LONGEST_IDENTITY_WAIT_MS, 'is too long: 10m at most');
+
 /** As `positiveDuration`, or `off`. */
 export const durationOrOff = z
   .string(`${WITH_UNIT}, or off`)

@@ -36,11 +36,13 @@ export function planReload(current: Config, wanted: Config): Reload {
   const outbound = matchListeners('outbound', current.outbound, wanted.outbound, needRestart, (old, fresh) => {
     const policy = policyFor(`outbound ${old.name}`, 'expect', old, fresh, differences, needRestart);
     differences.push(...limitDifferences(`outbound ${old.name}`, old.limits, fresh.limits));
-    const { limits, unsafeAllowAnyInTrustDomain } = fresh;
+    const { limits, unsafeAllowAnyInTrustDomain, identityWaitMs } = fresh;
+    if (old.identityWaitMs !== identityWaitMs)
+      differences.push(`outbound ${old.name}: identityWait ${formatDuration(old.identityWaitMs)} to ${formatDuration(identityWaitMs)}`);
     // What replaces `expect` goes where that goes.
     const replaced = policy.policyFile === fresh.policyFile ? unsafeAllowAnyInTrustDomain : old.unsafeAllowAnyInTrustDomain;
     const live = liveRules(`outbound ${old.name}`, old, fresh, differences);
-    return { ...old, ...live, ...policy, limits, unsafeAllowAnyInTrustDomain: replaced };
+    return { ...old, ...live, ...policy, limits, identityWaitMs, unsafeAllowAnyInTrustDomain: replaced };
   });
 
   if (current.log.level !== wanted.log.level) differences.push(`log.level: ${current.log.level} to ${wanted.log.level}`);
@@ -121,7 +123,14 @@ function reloadSds(
   return Object.freeze({ ...old, matchers: Object.freeze(fresh.matchers) });
 }
 
-const LIVE_KEYS: ReadonlySet<string> = new Set([...LIVE_RULES, 'policy', 'policyFile', 'unsafeAllowAnyInTrustDomain', 'limits']);
+const LIVE_KEYS: ReadonlySet<string> = new Set([
+  ...LIVE_RULES,
+  'policy',
+  'policyFile',
+  'unsafeAllowAnyInTrustDomain',
+  'limits',
+  'identityWaitMs',
+]);
 
 function fixedKeys(listener: Listener): string[] {
   return Object.keys(listener).filter((key) => !LIVE_KEYS.has(key));

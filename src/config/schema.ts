@@ -510,6 +510,11 @@ export function createConfigSchema(lookups: Lookups) {
           'how to forward: `tcp` as bytes; `http` request by request (HTTP/1.1), over a connection to the server that is opened when it is needed',
       }),
       http: outboundHttp.optional().meta({ description: 'for `protocol: http`' }),
+      identityWait: field.identityWait.prefault('10s').meta({
+        description:
+          'how long what comes before the first SVID waits for it, `10m` at most: with `protocol: http` the request, which is then a 503, else the connection, which is then reset. Never after an SVID was there; `0s`: not at all',
+        pattern: field.durationPattern,
+      }),
       serverName: field.serverName
         .optional()
         .meta({ description: 'name to send in SNI; the host of `to`, if that is a name, if left out' }),
@@ -671,6 +676,7 @@ export function createConfigSchema(lookups: Lookups) {
           unsafeAllowAnyInTrustDomain: entry.unsafeAllowAnyInTrustDomain,
           protocol: entry.protocol,
           http: entry.protocol === 'http' ? (entry.http ?? outboundHttp.parse({})) : undefined,
+          identityWaitMs: entry.identityWait,
           serverName: entry.serverName,
           alpn: entry.alpn,
           identity: entry.identity ?? { by: 'default' },

@@ -398,9 +398,9 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#pump();
   }
 
-  upstreamFailed({ status, result, closeReason, detail, message }: UpstreamFailure): void {
+  upstreamFailed({ status, result, closeReason, detail, message, retryAfterS }: UpstreamFailure): void {
     this.#options.session.because(closeReason, message);
-    this.#answer(status, result, detail);
+    this.#answer(status, result, detail, false, retryAfterS);
     this.#pump();
   }
 
@@ -633,8 +633,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   }
 
   /** `isUnread`: there is no request to speak of. */
-  #answer(status: OwnStatus, result: HttpResult, detail: string, isUnread = false): void {
-    const answer = ownAnswer(status, detail, isUnread || this.#request.head.method !== 'HEAD');
+  #answer(status: OwnStatus, result: HttpResult, detail: string, isUnread = false, retryAfterS?: number): void {
+    const answer = ownAnswer(status, detail, isUnread || this.#request.head.method !== 'HEAD', retryAfterS);
     this.#status = status;
     this.responseRead(answer, 0, answer.length);
     this.#logRequest(result, detail, isUnread);

@@ -21,6 +21,9 @@ export function handshakeProblem(code: string): DenyReason {
   }
 }
 
+/** Identity may come any moment, and may never: whoever asks again soon costs little. */
+const AWAITED_RETRY_S = 1;
+
 /** Why there is no connection to send to: what a request is answered, and what is said of the connection. */
 export interface UpstreamFailure {
   readonly status: OwnStatus;
@@ -30,6 +33,8 @@ export interface UpstreamFailure {
   readonly detail: string;
   /** For the log. */
   readonly message: string;
+  /** In how many seconds it may be otherwise, if that can be said. */
+  readonly retryAfterS?: number | undefined;
 }
 
 /** Whom a text means: inbound, the application beside us; outbound, the server, which may have a sidecar of its own. */
@@ -68,14 +73,15 @@ export function deniedFailure(reason: DenyReason, message: string): UpstreamFail
   return { status: 502, result: 'upstream_denied', closeReason: 'upstream_denied', detail, message };
 }
 
-/** Scute itself has nothing to present. */
-export function notReadyFailure(message: string): UpstreamFailure {
+/** Scute itself has nothing to present; `isAwaited`: not yet. */
+export function notReadyFailure(message: string, isAwaited = false): UpstreamFailure {
   return {
     status: 503,
     result: 'identity_not_ready',
     closeReason: 'identity_withdrawn',
-    detail: 'there is no SVID to present',
+    detail: isAwaited ? 'there is no SVID to present yet' : 'there is no SVID to present',
     message,
+    retryAfterS: isAwaited ? AWAITED_RETRY_S : undefined,
   };
 }
 

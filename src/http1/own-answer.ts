@@ -27,14 +27,18 @@ export function ownBody(detail: string): string {
   return `scute: ${detail}\n`;
 }
 
-/** `withBody` is false for HEAD. The detail is printable ASCII of ours, never what a client or an application sent. */
-export function ownAnswer(status: OwnStatus, detail: string, withBody: boolean): Buffer {
+/**
+ * `withBody` is false for HEAD. The detail is printable ASCII of ours, never what a client or an application sent. `retryAfterS`: in how many
+ * seconds the same may be asked again (RFC 9110, section 10.2.3).
+ */
+export function ownAnswer(status: OwnStatus, detail: string, withBody: boolean, retryAfterS?: number): Buffer {
   const body = ownBody(detail);
   const head =
     `HTTP/1.1 ${status} ${REASONS[status]}\r\n` +
     'Content-Type: text/plain; charset=utf-8\r\n' +
     `Content-Length: ${Buffer.byteLength(body)}\r\n` +
     'Cache-Control: no-store\r\n' +
+    (retryAfterS === undefined ? '' : `Retry-After: ${retryAfterS}\r\n`) +
     'Connection: close\r\n\r\n';
   return Buffer.from(withBody ? head + body : head, 'utf8');
 }

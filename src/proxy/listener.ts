@@ -13,7 +13,7 @@ import { nearestMiss, type Question } from '../policy/explain.ts';
 import { auditOf } from '../policy/audit.ts';
 import { isRuleOf } from '../policy/rule-names.ts';
 import type { Events } from '../telemetry/events.ts';
-import type { CloseReason, Direction, ListenerCounters, ListenerRef, RequestRecord } from '../telemetry/records.ts';
+import type { CloseReason, Direction, ListenerCounters, ListenerRef, RefusedAcceptReason, RequestRecord } from '../telemetry/records.ts';
 import type { Refusals } from '../telemetry/refusals.ts';
 import type { OwnIdentity, TlsContexts } from '../tls/contexts.ts';
 import { Authorisation } from '../policy/judge.ts';
@@ -63,8 +63,8 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   protected readonly deps: ListenerDeps;
   protected readonly admission: Admission;
   protected settings: C;
+  protected readonly room: WaitingRoom;
   readonly #gate: Gate;
-  readonly #room: WaitingRoom;
   /** Of descriptors, before a connection is admitted and after. */
   readonly #files: { readonly pending: FileAccount; readonly admitted: FileAccount };
   readonly #connections: Connections;
@@ -93,26 +93,24 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       this.#setPolicyAlarm();
       this.judgeAgain();
     });
-    this.#room = deps.waiting[direction];
+    this.room = deps.waiting[direction];
     const { strangers, inbound, outbound } = deps.files;
     this.#files = direction === 'inbound' ? { pending: strangers, admitted: inbound } : { pending: outbound, admitted: outbound };
     this.#gate = new Gate({
       clock: deps.clock,
       counters: this.counters,
       clientSpeaksFirst: direction === 'inbound',
-      room: this.#room,
+      room: this.room,
       limits: () => this.limits,
       begin: (accepted) => this.#begin(accepted),
       refuse: (accepted, reason, detail) => {
-        accepted.abort();
-        this.#files.pending.give(FILES_A_CONNECTION);
+        this.letGoUnread(accepted);
         if (reason === 'handshake_timeout') deps.events.handshakeFinished(this.ref, reason, this.limits.handshakeTimeoutMs);
         else deps.events.acceptRefused(this.ref, reason, detail);
       },
       left: (accepted) => {
         // It may have ended its side only, which leaves the socket open.
-        accepted.abort();
-        this.#files.pending.give(FILES_A_CONNECTION);
+        this.letGoUnread(accepted);
         // The handshake of an outbound connection is not its own.
         if (direction === 'inbound') deps.events.handshakeFinished(this.ref, 'protocol_error', 0);
       },
@@ -122,7 +120,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       ref: this.ref,
       gate: this.#gate,
       policy: () => this.policy,
-      room: this.#room,
+      room: this.room,
       placeTimeoutMs: () => this.limits.handshakeTimeoutMs,
       refused: (event) => deps.refusals.record(this.ref, this.policy, event),
       finish: (session) => this.finish(session),
@@ -292,6 +290,23 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   /** Whether its rules ask for something of requests that other fields could say again. */
   protected readonly guardsRequests = (): boolean => this.policy.asksForMethod || this.policy.asksForPath;
 
+  /** It has its descriptors: goes on to the gate. */
+  protected arrived(accepted: AcceptedConnection): void {
+    this.#gate.arrive(accepted);
+  }
+
+  /** What has its descriptors is dropped before it got any further. */
+  protected refuseUnread(accepted: AcceptedConnection, reason: RefusedAcceptReason, detail: string): void {
+    this.letGoUnread(accepted);
+    this.deps.events.acceptRefused(this.ref, reason, detail);
+  }
+
+  /** It may have left by itself. */
+  protected letGoUnread(accepted: AcceptedConnection): void {
+    accepted.abort();
+    this.#files.pending.give(FILES_A_CONNECTION);
+  }
+
   /** The session has a place among the handshakes: goes on to `admission`, or to `finish`. */
   protected abstract begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void;
 
@@ -322,7 +337,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   protected watchUnread(session: Session, accepted: AcceptedConnection): void {
     session.linger = () => {
       session.linger = () => undefined;
-      this.#room.enter(accepted, {
+      this.room.enter(accepted, {
         closed: () => {
           session.because('downstream_reset', 'it left before it was served');
           session.drop();
@@ -338,13 +353,13 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   /** It is to be read by whoever serves it. */
   protected heed(session: Session, accepted: AcceptedConnection): Connection {
     session.linger = () => undefined;
-    this.#room.leave(accepted);
+    this.room.leave(accepted);
     return accepted.open();
   }
 
   /** It is not served. */
   protected dropUnread(accepted: AcceptedConnection): void {
-    this.#room.leave(accepted);
+    this.room.leave(accepted);
     accepted.abort();
   }
 
@@ -417,8 +432,8 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       deps.events.acceptRefused(this.ref, 'file_limit', `no file descriptors are left; ${pending.held} are held by ${this.#holders}`);
       return;
     }
-    if (this.#draining) this.#refuse(accepted, 'draining', 'the listener is closing');
-    else this.#gate.arrive(accepted);
+    if (this.#draining) this.refuseUnread(accepted, 'draining', 'the listener is closing');
+    else this.arrived(accepted);
   }
 
   #begin(accepted: AcceptedConnection): void {
@@ -426,7 +441,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     const own = deps.contexts.own(this.settings.identity, deps.clock.now());
     if ('detail' in own && !this.answersUnready) {
       this.#gate.handshakeEnded();
-      this.#refuse(accepted, 'identity_not_ready', own.detail);
+      this.refuseUnread(accepted, 'identity_not_ready', own.detail);
       return;
     }
     const session = new Session(accepted.remoteAddress, deps.clock.monotonic());
@@ -451,12 +466,6 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
 
   get #holders(): string {
     return this.ref.direction === 'inbound' ? 'peers that are not admitted yet' : 'outbound connections';
-  }
-
-  #refuse(accepted: AcceptedConnection, reason: 'draining' | 'identity_not_ready', detail: string): void {
-    accepted.abort();
-    this.#files.pending.give(FILES_A_CONNECTION);
-    this.deps.events.acceptRefused(this.ref, reason, detail);
   }
 }
 

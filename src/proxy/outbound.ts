@@ -9,6 +9,7 @@ import { buildOutboundFields } from '../http1/identity-fields.ts';
 import { forwardHttp } from '../forward/http1-forwarder.ts';
 import type { UpstreamOutcome } from '../forward/http1-upstream.ts';
 import type { AuthenticateOptions } from './admission.ts';
+import { IdentityWait } from './identity-wait.ts';
 import { ProxyListener, type ListenerDeps } from './listener.ts';
 import { connectFailure, connectProblem, deniedFailure, handshakeFailure, notReadyFailure } from '../forward/outcome.ts';
 import type { Session } from '../forward/session.ts';
@@ -19,8 +20,77 @@ import type { CloseReason } from '../telemetry/records.ts';
  * to be who it must be.
  */
 export class OutboundListener extends ProxyListener<OutboundConfig> {
+  readonly #identityWait: IdentityWait;
+  /** Connections over `tcp` that wait for our first SVID, ahead of the gate: no time of a handshake is theirs yet. */
+  readonly #early = new Map<AcceptedConnection, { leave(why: 'left' | 'stopping'): void }>();
+  #stopListening: (() => void) | undefined;
+
   constructor(config: OutboundConfig, deps: ListenerDeps) {
     super('outbound', config, deps);
+    this.#identityWait = new IdentityWait({
+      clock: deps.clock,
+      turns: deps.turns,
+      choice: config.identity,
+      limits: () => ({ waitMs: this.settings.identityWaitMs, most: this.limits.maxWaiting }),
+      ended: (result) => deps.events.identityWaitEnded(this.ref, result),
+    });
+  }
+
+  override async start(signal: AbortSignal): Promise<void> {
+    this.#stopListening = this.deps.identity.subscribe((snapshot) => this.#identityWait.note(snapshot));
+    await super.start(signal);
+  }
+
+  /** Requests that wait for identity are under way; connections that do are nobody's yet. */
+  override async stop(deadline: AbortSignal): Promise<void> {
+    const stopped = super.stop(deadline);
+    for (const [accepted, wait] of this.#early) {
+      wait.leave('stopping');
+      this.#noLongerEarly(accepted);
+      this.refuseUnread(accepted, 'draining', 'the listener is closing');
+    }
+    await stopped;
+    this.#stopListening?.();
+  }
+
+  protected override arrived(accepted: AcceptedConnection): void {
+    if (this.settings.http === undefined && this.#identityWait.isAwaited) this.#awaitIdentity(accepted);
+    else super.arrived(accepted);
+  }
+
+  #awaitIdentity(accepted: AcceptedConnection): void {
+    this.counters.waiting += 1;
+    let isOver = false;
+    const wait = this.#identityWait.enter((end) => {
+      isOver = true;
+      this.#noLongerEarly(accepted);
+      if (end === 'came') super.arrived(accepted);
+      else if (end === 'limit')
+        this.refuseUnread(accepted, 'waiting_limit', `${this.limits.maxWaiting} connections wait already for our first SVID`);
+      else this.refuseUnread(accepted, 'identity_not_ready', this.notReady() ?? 'our first SVID came too late');
+    });
+    if (isOver) return;
+    this.#early.set(accepted, wait);
+    const leave = (): void => {
+      wait.leave('left');
+      this.#noLongerEarly(accepted);
+    };
+    this.room.enter(accepted, {
+      closed: () => {
+        leave();
+        this.letGoUnread(accepted);
+      },
+      crowdedOut: (detail) => {
+        leave();
+        this.refuseUnread(accepted, 'waiting_limit', detail);
+      },
+    });
+  }
+
+  #noLongerEarly(accepted: AcceptedConnection): void {
+    this.counters.waiting -= 1;
+    this.#early.delete(accepted);
+    this.room.leave(accepted);
   }
 
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
@@ -144,8 +214,21 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
     this.deps.events.serverDismissed(this.ref, { connection: session.id, peerId: session.peer?.peerId, reason, detail });
   }
 
-  /** A connection to a server that was found to be who it must be; nothing has been said on it. */
+  /** A connection to a server that was found to be who it must be; nothing has been said on it. Before our first SVID, that is waited for. */
   #openServer(session: Session, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
+    if (!this.#identityWait.isAwaited) return this.#openNow(session, done);
+    let abort: (() => void) | undefined;
+    const wait = this.#identityWait.enter((end) => {
+      if (end === 'came' || end === 'withdrawn') {
+        const opening = this.#openNow(session, done);
+        abort = () => opening.abort();
+      } else done({ ok: false, failure: notReadyFailure(this.notReady() ?? 'our first SVID came too late', true) });
+    });
+    abort ??= () => wait.leave('left');
+    return { abort: () => abort?.() };
+  }
+
+  #openNow(session: Session, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
     const { clock, contexts } = this.deps;
     const own = contexts.own(this.settings.identity, clock.now());
     if ('detail' in own) {

@@ -8,6 +8,7 @@ import type {
   CloseReason,
   ConnectionRecord,
   DismissedServer,
+  IdentityWaitResult,
   ListenerCounters,
   ListenerRef,
   RefusedAcceptReason,
@@ -32,6 +33,8 @@ export interface Events {
   statusRequestRefused(listener: 'metrics' | 'admin', reason: StatusRefusal, detail: string): void;
   /** Rate-limited in the log, always counted. */
   acceptRefused(listener: ListenerRef, reason: RefusedAcceptReason, detail: string): void;
+  /** Of a connection or a request that came before our first SVID. */
+  identityWaitEnded(listener: ListenerRef, result: IdentityWaitResult): void;
   /** `reason` is `ok` or why the handshake or the authentication failed. */
   handshakeFinished(listener: ListenerRef, reason: 'ok' | DenyReason, durationMs: number): void;
   /** `rule` is the one that decided, empty if none did; `audited`: only audit let the peer in, which would have been refused for that. */
@@ -182,6 +185,9 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       repeated(`accept ${listener.direction} ${listener.name} ${reason}`, (count) =>
         logger.warn({ direction: listener.direction, listener: listener.name, reason, detail, count }, 'connections refused unread'),
       );
+    },
+    identityWaitEnded(listener, result) {
+      numbersOf(listener).identityWaits[result] += 1;
     },
     handshakeFinished(listener, reason, durationMs) {
       const numbers = numbersOf(listener);

@@ -1,8 +1,16 @@
 import { inTurns } from '../config/in-turns.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { DENY_REASONS, POLICY_REASONS, type DenyReason, type PolicyReason } from '../policy/verdict.ts';
-import { CLOSE_REASONS, HTTP_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from './records.ts';
-import type { CloseReason, HttpResult, ListenerCounters, ListenerRef, RefusedAcceptReason, StatusRefusal } from './records.ts';
+import { CLOSE_REASONS, HTTP_RESULTS, IDENTITY_WAIT_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from './records.ts';
+import type {
+  CloseReason,
+  HttpResult,
+  IdentityWaitResult,
+  ListenerCounters,
+  ListenerRef,
+  RefusedAcceptReason,
+  StatusRefusal,
+} from './records.ts';
 import { registerCertificateMetrics } from './certificate-metrics.ts';
 import { CONNECTION_SECONDS, Durations, durationsMetric, REQUEST_SECONDS, type DefineDurations, type DurationSeries } from './durations.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
@@ -33,6 +41,8 @@ export interface ListenerMetrics {
   /** Connections to servers that were ended while the application's went on. */
   readonly dismissedServers: Record<CloseReason, number>;
   readonly requests: RequestCounts;
+  /** Outbound: what waited for our first SVID. */
+  readonly identityWaits: Record<IdentityWaitResult, number>;
   /** Requests that were sent once more, by how they went then. */
   readonly retries: Tally;
   /** By the rule that decided; empty if none did. */
@@ -257,6 +267,15 @@ export function createMetrics(options: MetricsOptions): Metrics {
     each((m, labels, add) => byReason(m.refusedAccepts, REFUSED_ACCEPT_REASONS, labels, add)),
   );
   counter(
+    'identity_waits_total',
+    'Connections (tcp) and requests (http) that waited for our first SVID, by how the wait ended',
+    [...LISTENER, 'result'],
+    each((m, labels, add) => {
+      if (m.listener.direction === 'inbound') return;
+      for (const result of IDENTITY_WAIT_RESULTS) add({ ...labels, result }, m.identityWaits[result]);
+    }),
+  );
+  counter(
     'connections_drained_total',
     'Connections that Scute ended by itself',
     [...LISTENER, 'reason'],
@@ -409,6 +428,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
         closes: zeroes(CLOSE_REASONS),
         dismissedServers: zeroes(CLOSE_REASONS),
         requests: new Map(),
+        identityWaits: zeroes(IDENTITY_WAIT_RESULTS),
         retries: createTally(['forwarded']),
         allowed: createTally([]),
         denied: createTally(['']),

@@ -43,6 +43,17 @@ export const REFUSED_ACCEPT_REASONS = [
 ] as const;
 export type RefusedAcceptReason = (typeof REFUSED_ACCEPT_REASONS)[number];
 
+/** How the wait for our first SVID ended. One closed set: the `result` label of `scute_identity_waits_total`. */
+export const IDENTITY_WAIT_RESULTS = [
+  'came', // and it went on
+  'timeout', // not within `identityWait`
+  'limit', // as many waited as may
+  'left', // whoever waited did not wait for it
+  'withdrawn', // another identity came and went meanwhile
+  'stopping',
+] as const;
+export type IdentityWaitResult = (typeof IDENTITY_WAIT_RESULTS)[number];
+
 /** How a request over HTTP went. One closed set: the `result` label of `scute_http_requests_total` and the log field. */
 export const HTTP_RESULTS = [
   'forwarded', // the application's response, whole

@@ -228,7 +228,11 @@ test('while the agent gives no identity, a request is a 503, and bytes are refus
     [HTTP, /^HTTP\/1\.1 503 /],
     [{}, /^$/],
   ] as const) {
-    const { address } = await startOutbound(t, server.address, { spiffe, listener, sidecar: { unready: true } });
+    const { address } = await startOutbound(t, server.address, {
+      spiffe,
+      listener: { ...listener, identityWait: '0s' },
+      sidecar: { unready: true },
+    });
     const line = wire(dialling(t, address));
     line.socket.write(get('/'));
     const { text, error } = await line.over();

@@ -1,0 +1,58 @@
+/** The commands that start, wait for and end a Scute beside an application. */
+import type { Command } from 'commander';
+import type { CommandEnvironment } from './environment.ts';
+import { ADMIN, WHERE_ASKED } from './shared-options.ts';
+import type { StopOptions } from './stop.ts';
+import type { WaitOptions } from './wait.ts';
+
+/** `done` is told the exit code. */
+export function addCommandsBesideAnApplication(
+  program: Command,
+  environment: CommandEnvironment,
+  signal: AbortSignal,
+  done: (exitCode: number) => void,
+): void {
+  program
+    .command('wait')
+    .description('wait until the Scute that runs is ready, or an identity is there: for scripts and init containers')
+    .option('-c, --config <file>', WHERE_ASKED)
+    .option('--admin <address>', ADMIN)
+    .option('--workload-api <address>', 'ask the Workload API itself (unix:///path or tcp://IP:PORT), for an identity alone')
+    .option('--for <what...>', 'ready, identity, or listener NAME (default: ready, or with --workload-api identity)')
+    .option('--timeout <duration>', 'how long; 0s looks once (default: 60s)')
+    .addHelpText(
+      'after',
+      `
+If neither -c nor --admin is given, SPIFFE_ENDPOINT_SOCKET says which Workload API is asked.
+
+Exit codes: 0 it is there; 1 not in time; 64 wrong usage or configuration, or no such listener; 69 nobody answered in time.
+
+Examples:
+  scute wait -c scute.yaml
+  scute wait --admin unix:///run/scute/admin.sock --for listener database --timeout 30s
+  scute wait --workload-api unix:///run/spire/agent.sock`,
+    )
+    .action(async (options: WaitOptions) => {
+      const { wait } = await import('./wait.ts');
+      done(await wait(options, environment, signal));
+    });
+
+  program
+    .command('stop')
+    .description('have the Scute that runs drain and end, as after SIGTERM, and wait for its end: for a job whose main program is done')
+    .option('-c, --config <file>', WHERE_ASKED)
+    .option('--admin <address>', ADMIN)
+    .option('--timeout <duration>', 'how long its end is waited for; 0s does not wait (default: 60s)')
+    .addHelpText(
+      'after',
+      `
+Exit codes: 0 it has ended; 1 not in time, but it drains; 64 wrong usage or configuration; 69 no Scute to ask.
+
+Example:
+  scute stop --admin unix:///run/scute/admin.sock`,
+    )
+    .action(async (options: StopOptions) => {
+      const { stop } = await import('./stop.ts');
+      done(await stop(options, environment, signal));
+    });
+}
