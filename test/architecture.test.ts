@@ -54,7 +54,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   },
   telemetry: {
     ours: [...PURE, 'config'],
-    outside: ['node:fs', 'node:perf_hooks', 'pino', 'pino-pretty'],
+    outside: ['node:fs', 'node:fs/promises', 'node:perf_hooks', 'pino', 'pino-pretty', 'prom-client'],
   },
   gen: { ours: [], outside: ['@bufbuild/protobuf'] },
   'workload-api': {

@@ -11,7 +11,7 @@ const root = join(import.meta.dirname, '..');
 const CHECKS = namesUnder('docs/operations.md', 'Probes and readiness');
 
 test('the metrics of the documents are those that there are, with type and labels', async () => {
-  const described = metricsInUse().describe();
+  const described = await metricsInUse().describe();
 
   assert.deepEqual(
     documentedMetrics()
@@ -24,7 +24,7 @@ test('the metrics of the documents are those that there are, with type and label
 });
 
 test('each metric has the unit that its name says, and an example that is about it and names only what is there', async () => {
-  const known = seriesNames(metricsInUse().describe());
+  const known = seriesNames(await metricsInUse().describe());
   for (const { name, unit, meaning, example } of documentedMetrics()) {
     const [, suffix] = /_(timestamp_seconds|time_seconds|seconds|bytes)(?:_total)?$/.exec(name) ?? [];
     if (suffix !== undefined) assert.equal(unit, suffix.endsWith('_seconds') ? 'seconds since 1970' : suffix, name);
@@ -73,7 +73,7 @@ test('each label of each metric is in the documents, and a closed set has the va
   const metrics = metricsInUse(CHECKS);
   const shown = valuesShown((await metrics.render()).body);
   const used = new Set<string>();
-  for (const { name, type, labels } of metrics.describe()) {
+  for (const { name, type, labels } of await metrics.describe()) {
     for (const label of [...labels, ...(type === 'histogram' ? ['le'] : [])]) {
       const key = closed.has(`${name} ${label}`) ? `${name} ${label}` : label;
       used.add(key);
@@ -116,9 +116,7 @@ test('the readiness checks of the documents are those that there are', () => {
 
 test('metrics that the documents name anywhere are there', async () => {
   const known = new Set(
-    metricsInUse()
-      .describe()
-      .flatMap(({ name, type }) => (type === 'histogram' ? [name, `${name}_bucket`] : name)),
+    (await metricsInUse().describe()).flatMap(({ name, type }) => (type === 'histogram' ? [name, `${name}_bucket`] : name)),
   );
   const documents = globSync('{*,docs/*,deploy/**/*}.md', { cwd: root });
   const wrong = documents.flatMap((document) =>

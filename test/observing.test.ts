@@ -8,7 +8,7 @@ import { namesIn, seriesNames } from './support/metric-names.ts';
 import { metricsInUse } from './support/metrics-in-use.ts';
 import { dashboardQueries, readDashboard, readRules, readRuleTests } from './support/observing.ts';
 
-const described = metricsInUse().describe();
+const described = await metricsInUse().describe();
 const series = seriesNames(described);
 const { alerts, records } = readRules();
 const recorded = new Set(records.map(({ record }) => record));

@@ -1,3 +1,4 @@
+import { Gauge, Registry } from 'prom-client';
 import { inTurns } from '../config/in-turns.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { DENY_REASONS, POLICY_REASONS, type DenyReason, type PolicyReason } from '../policy/verdict.ts';
@@ -18,7 +19,7 @@ import { registerCheckMetrics, type CheckMetrics } from './ext-authz-metrics.ts'
 import { registerFederationMetrics, type FederationMetrics } from './federation-metrics.ts';
 import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';
 import { countsByLabel, createTally, type Tally } from './tally.ts';
-import { CONTENT_TYPE, writeMetrics, type Add, type Collected, type Define, type Labels } from './text-format.ts';
+import { writeMetrics, type Add, type Collected, type Define } from './text-format.ts';
 
 export interface MetricsOptions {
   readonly version: string;
@@ -29,8 +30,8 @@ export interface MetricsOptions {
 }
 
 /**
- * What the data path counts for one listener, in plain integers: a connection costs a few additions, and labels are written only when somebody
- * scrapes.
+ * What the data path counts for one listener, in plain integers: a connection costs a few additions, and prom-client
+ * (which hashes labels at each increment) sees them only when somebody scrapes.
  */
 export interface ListenerMetrics {
   readonly listener: ListenerRef;
@@ -102,7 +103,7 @@ export interface MetricDescription {
   readonly labels: readonly string[];
 }
 
-/** The metrics of one application. Written through `Events`, read through `render`. */
+/** The metrics of one application, in a registry of their own. Written through `Events`, read through `render`. */
 export interface Metrics {
   /** The numbers of one listener; the same object for the same listener. */
   listener(listener: ListenerRef): ListenerMetrics;
@@ -127,7 +128,7 @@ export interface Metrics {
   /** Both are asked at each scrape: descriptors by their use, and bytes that are kept of connections that wait, by direction. */
   setWaitingSource(files: () => readonly FileSeries[], keptBytes: () => Readonly<Record<string, number>>): void;
   /** All that there is, also what has no series yet: documents, rules and dashboards are held against it. */
-  describe(): readonly MetricDescription[];
+  describe(): Promise<readonly MetricDescription[]>;
   /** The Prometheus text format. */
   render(): Promise<{ readonly contentType: string; readonly body: string }>;
 }
@@ -154,24 +155,19 @@ const DRAIN_REASONS = [
 const LISTENER = ['direction', 'listener'] as const;
 
 export function createMetrics(options: MetricsOptions): Metrics {
+  const registry = new Registry();
   const listeners = new Map<string, ListenerMetrics>();
 
   const collected: Collected[] = [];
   type Collect = Collected['collect'];
-  const define =
-    (type: 'counter' | 'gauge'): Define =>
-    (name, help, labels, collect) =>
-      void collected.push({ name: `scute_${name}`, type, help, labels, collect });
-  const [counter, gauge] = [define('counter'), define('gauge')];
+  const collect = (type: 'counter' | 'gauge', name: string, help: string, labels: readonly string[], told: Collect): void =>
+    void collected.push({ name: `scute_${name}`, type, help, labels, collect: told });
+  const counter: Define = (...metric) => collect('counter', ...metric);
+  const gauge: Define = (...metric) => collect('gauge', ...metric);
   const histogram: DefineDurations = (name, ...metric) => void collected.push(durationsMetric(`scute_${name}`, ...metric));
-  /** One that is set when its value changes. Without labels it is 0 before. */
-  const kept = (name: string, help: string, labelNames: readonly string[] = []): ((value: number, labels?: Labels) => void) => {
-    const series = new Map<string, readonly [Labels, number]>(labelNames.length === 0 ? [['', [{}, 0]]] : []);
-    gauge(name, help, labelNames, (add) => {
-      for (const [labels, value] of series.values()) add(labels, value);
-    });
-    return (value, labels = {}) => void series.set(Object.values(labels).join('\n'), [labels, value]);
-  };
+  /** One that is set when its value changes. */
+  const kept = (name: string, help: string, labelNames: readonly string[] = []): Gauge =>
+    new Gauge({ name: `scute_${name}`, help, labelNames: [...labelNames], registers: [registry] });
   /** One counter or gauge over all listeners. */
   const each = (visit: (metrics: ListenerMetrics, labels: { direction: string; listener: string }, add: Add) => void): Collect =>
     function* (add) {
@@ -184,10 +180,12 @@ export function createMetrics(options: MetricsOptions): Metrics {
     for (const reason of reasons) add({ ...labels, reason }, counts[reason] ?? 0);
   };
 
-  const { node: nodejs, openssl } = process.versions;
-  const { version, tls } = options;
-  gauge('build_info', 'What is running; always 1', ['version', 'nodejs', 'openssl'], (add) => add({ version, nodejs, openssl }, 1));
-  if (tls !== undefined) gauge('tls_info', 'How TLS is set up; always 1', ['versions', 'groups', 'ciphers', 'fips'], (add) => add(tls, 1));
+  kept('build_info', 'What is running; always 1', ['version', 'nodejs', 'openssl']).set(
+    { version: options.version, nodejs: process.versions.node, openssl: process.versions.openssl },
+    1,
+  );
+  if (options.tls !== undefined)
+    kept('tls_info', 'How TLS is set up; always 1', ['versions', 'groups', 'ciphers', 'fips']).set({ ...options.tls }, 1);
 
   // `peer` says which side, as linkerd does: src is who connected to us, dst whom we connected to. Connections are counted by src.
   const tcp = [...LISTENER, 'peer'];
@@ -410,10 +408,10 @@ export function createMetrics(options: MetricsOptions): Metrics {
   counter('log_dropped_total', 'Log lines thrown away because standard output did not take them', [], (add) =>
     add({}, options.droppedLogLines?.() ?? 0),
   );
-  const sds = registerSdsMetrics(counter, gauge, histogram);
+  const sds = registerSdsMetrics(registry, counter, gauge);
   const checks = registerCheckMetrics(counter, gauge, histogram);
   const federation = registerFederationMetrics(counter, gauge);
-  const lookAtProcess = registerProcessMetrics((metric) => void collected.push(metric));
+  registerProcessMetrics(registry);
 
   return {
     listener(listener) {
@@ -452,14 +450,14 @@ export function createMetrics(options: MetricsOptions): Metrics {
     sds,
     checks,
     federation,
-    setWorkloadApiConnected: (isConnected) => connected(isConnected ? 1 : 0),
+    setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
     setIdentity(snapshot) {
-      generation(snapshot.generation);
-      lastUpdate(snapshot.receivedAtMs / 1000);
+      generation.set(snapshot.generation);
+      lastUpdate.set(snapshot.receivedAtMs / 1000);
       setCertificates(snapshot);
     },
-    setDenyListEntries: (entries) => denyListEntries(entries),
-    setApplicationExposed: (listener, exposed) => applicationExposed(exposed ? 1 : 0, { listener: listener.name }),
+    setDenyListEntries: (entries) => denyListEntries.set(entries),
+    setApplicationExposed: (listener, exposed) => applicationExposed.set({ listener: listener.name }, exposed ? 1 : 0),
     setReadinessSource(checks) {
       readiness = checks;
     },
@@ -470,12 +468,20 @@ export function createMetrics(options: MetricsOptions): Metrics {
       files = askFiles;
       keptBytes = askBytes;
     },
-    describe: () => collected.map(({ name, type, help, labels }) => ({ name, type, help, labels })),
+    async describe() {
+      const known = new Map(registry.getMetricsAsArray().map((metric) => [metric.name, metric]));
+      const others = (await registry.getMetricsAsJSON()).map(({ name, type, help }) => {
+        const { labelNames } = known.get(name) as unknown as { readonly labelNames: readonly string[] };
+        // prom-client counts types in its declarations and names them in its answers.
+        return { name, type: String(type), help, labels: labelNames };
+      });
+      return [...collected.map(({ name, type, help, labels }) => ({ name, type, help, labels })), ...others];
+    },
     async render() {
       const parts: string[] = [];
-      await lookAtProcess();
       await inTurns(writeMetrics(collected, (text) => parts.push(text)));
-      return { contentType: CONTENT_TYPE, body: parts.join('') };
+      parts.push(await registry.metrics());
+      return { contentType: registry.contentType, body: parts.join('') };
     },
   };
 }

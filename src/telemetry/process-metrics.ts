@@ -1,85 +1,89 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { performance } from 'node:perf_hooks';
+import { Counter, Gauge, type Registry } from 'prom-client';
 import { eventLoopDelay } from './event-loop-delay.ts';
-import type { Collected } from './text-format.ts';
-
-/** What the process says of itself at one moment. */
-interface Look {
-  readonly cpu: NodeJS.CpuUsage;
-  readonly memory: NodeJS.MemoryUsage;
-  readonly loop: ReturnType<typeof performance.eventLoopUtilization>;
-  readonly turns: ReturnType<typeof eventLoopDelay>;
-  readonly openFiles: number;
-  readonly maxFiles: number;
-  readonly lagSeconds: number;
-}
 
 /**
- * The usual `process_*` and a few `nodejs_*` series. Nothing is sampled between scrapes by a timer, as others do each 10 ms: a sidecar should
- * cost nothing when idle. Returns what is to be done before each scrape.
+ * The usual `process_*` and a few `nodejs_*` series, read when scraped. prom-client's own default set is not used: its
+ * delay histogram wakes the process every 10 ms for as long as it lives, and a sidecar should cost nothing when idle.
  */
-export function registerProcessMetrics(define: (metric: Collected) => void): () => Promise<void> {
-  let look: Look | undefined;
-  const as =
-    (type: 'counter' | 'gauge') =>
-    (name: string, help: string, read: (look: Look) => number): void =>
-      define({ name, type, help, labels: [], collect: (add) => (look === undefined ? undefined : add({}, read(look))) });
-  const [counter, gauge] = [as('counter'), as('gauge')];
-  counter('process_cpu_user_seconds_total', 'Processor time in user mode', ({ cpu }) => cpu.user / 1e6);
-  counter('process_cpu_system_seconds_total', 'Processor time in the kernel', ({ cpu }) => cpu.system / 1e6);
-  counter('process_cpu_seconds_total', 'Processor time', ({ cpu }) => (cpu.user + cpu.system) / 1e6);
+export function registerProcessMetrics(registry: Registry): void {
+  const registers = [registry];
+  const counter = (name: string, help: string, read: () => number): void => {
+    const made: Counter = new Counter({
+      name,
+      help,
+      registers,
+      collect() {
+        made.reset();
+        made.inc(read());
+      },
+    });
+  };
+  const gauge = (name: string, help: string, read: () => number | Promise<number>): void => {
+    const made: Gauge = new Gauge({
+      name,
+      help,
+      registers,
+      async collect() {
+        made.set(await read());
+      },
+    });
+  };
+  counter('process_cpu_user_seconds_total', 'Processor time in user mode', () => process.cpuUsage().user / 1e6);
+  counter('process_cpu_system_seconds_total', 'Processor time in the kernel', () => process.cpuUsage().system / 1e6);
+  counter('process_cpu_seconds_total', 'Processor time', () => {
+    const { user, system } = process.cpuUsage();
+    return (user + system) / 1e6;
+  });
   gauge('process_start_time_seconds', 'When the process started, in seconds since 1970', () => performance.timeOrigin / 1000);
-  gauge('process_resident_memory_bytes', 'Resident memory', ({ memory }) => memory.rss);
-  gauge('process_open_fds', 'Open file descriptors', ({ openFiles }) => openFiles);
-  gauge('process_max_fds', 'Limit of open file descriptors', ({ maxFiles }) => maxFiles);
-  gauge('nodejs_heap_size_used_bytes', 'Heap in use', ({ memory }) => memory.heapUsed);
-  gauge('nodejs_external_memory_bytes', 'Memory outside the heap that belongs to objects in it', ({ memory }) => memory.external);
+  gauge('process_resident_memory_bytes', 'Resident memory', () => process.memoryUsage.rss());
+  gauge('process_open_fds', 'Open file descriptors', countOpenFiles);
+  gauge('process_max_fds', 'Limit of open file descriptors', readFileLimit);
+  gauge('nodejs_heap_size_used_bytes', 'Heap in use', () => process.memoryUsage().heapUsed);
+  gauge('nodejs_external_memory_bytes', 'Memory outside the heap that belongs to objects in it', () => process.memoryUsage().external);
   // Busy divided by busy and idle is how near the one thread is to its limit; the runtime counts it anyway.
-  counter('nodejs_eventloop_busy_seconds_total', 'Time in which the event loop worked', ({ loop }) => loop.active / 1000);
-  counter('nodejs_eventloop_idle_seconds_total', 'Time in which the event loop waited', ({ loop }) => loop.idle / 1000);
+  counter(
+    'nodejs_eventloop_busy_seconds_total',
+    'Time in which the event loop worked',
+    () => performance.eventLoopUtilization().active / 1000,
+  );
+  counter(
+    'nodejs_eventloop_idle_seconds_total',
+    'Time in which the event loop waited',
+    () => performance.eventLoopUtilization().idle / 1000,
+  );
+  // Begins to count now, and not at the first scrape.
+  eventLoopDelay();
   gauge(
     'nodejs_eventloop_delay_p99_seconds',
     'How long one of a hundred turns of the event loop took at least, in the last minute or two',
-    ({ turns }) => turns.p99,
+    () => eventLoopDelay().p99,
   );
   gauge(
     'nodejs_eventloop_delay_max_seconds',
     'How long the longest turn of the event loop took, in the last minute or two',
-    ({ turns }) => turns.max,
+    () => eventLoopDelay().max,
   );
-  gauge('nodejs_eventloop_lag_seconds', 'How long a task waited for its turn during this scrape', ({ lagSeconds }) => lagSeconds);
-  // Begins to count now, and not at the first scrape.
-  eventLoopDelay();
-  return async () => {
-    const lagSeconds = await measureLag();
-    look = {
-      cpu: process.cpuUsage(),
-      memory: process.memoryUsage(),
-      loop: performance.eventLoopUtilization(),
-      turns: eventLoopDelay(),
-      openFiles: countOpenFiles(),
-      maxFiles: readFileLimit(),
-      lagSeconds,
-    };
-  };
+  gauge('nodejs_eventloop_lag_seconds', 'How long a task waited for its turn during this scrape', measureLag);
 }
 
-/** NaN where the system does not say. Read at once: for what /proc makes up, another thread would have to be woken, which costs more. */
-function countOpenFiles(): number {
+/** NaN where the system does not say. */
+async function countOpenFiles(): Promise<number> {
   try {
     // Since Linux 6.2 the size of the folder is their number: ten thousand names would each have to become a string.
-    const { size } = statSync('/proc/self/fd');
+    const { size } = await stat('/proc/self/fd');
     if (size > 0) return size;
     // One of them is this very listing.
-    return readdirSync('/proc/self/fd').length - 1;
+    return (await readdir('/proc/self/fd')).length - 1;
   } catch {
     return Number.NaN;
   }
 }
 
-function readFileLimit(): number {
+async function readFileLimit(): Promise<number> {
   try {
-    const [, soft] = /^Max open files\s+(\S+)/m.exec(readFileSync('/proc/self/limits', 'utf8')) ?? [];
+    const [, soft] = /^Max open files\s+(\S+)/m.exec(await readFile('/proc/self/limits', 'utf8')) ?? [];
     return soft === 'unlimited' ? Number.POSITIVE_INFINITY : Number(soft);
   } catch {
     return Number.NaN;

@@ -1,4 +1,4 @@
-import { Durations, type DefineDurations } from './durations.ts';
+import { Histogram, type Registry } from 'prom-client';
 import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS, type SdsMissingReason, type SdsProtocol, type SdsRefusalReason } from './sds-records.ts';
 import type { Collected, Define } from './text-format.ts';
 
@@ -21,8 +21,13 @@ export interface SdsMetrics {
 
 const PUSH_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
 
-export function registerSdsMetrics(counter: Define, gauge: Define, histogram: DefineDurations): SdsMetrics {
-  const pushes = new Durations(PUSH_SECONDS);
+export function registerSdsMetrics(registry: Registry, counter: Define, gauge: Define): SdsMetrics {
+  const pushSeconds = new Histogram({
+    name: 'scute_sds_push_duration_seconds',
+    help: 'Time from a new snapshot until the last client has been sent what changed for it',
+    buckets: PUSH_SECONDS,
+    registers: [registry],
+  });
   const metrics: SdsMetrics = {
     connections: 0,
     calls: 0,
@@ -36,16 +41,13 @@ export function registerSdsMetrics(counter: Define, gauge: Define, histogram: De
     stale: { sotw: 0, delta: 0 },
     missing: zeroes(SDS_MISSING_REASONS),
     refused: zeroes(SDS_REFUSAL_REASONS),
-    observePush: (durationMs) => pushes.observe(durationMs),
+    observePush: (durationMs) => pushSeconds.observe(durationMs / 1000),
   };
   const by =
     (label: string, counts: () => Readonly<Record<string, number>>): Collected['collect'] =>
     (add) => {
       for (const [value, count] of Object.entries(counts())) add({ [label]: value }, count);
     };
-  histogram('sds_push_duration_seconds', 'Time from a new snapshot until the last client has been sent what changed for it', [], () => [
-    { labels: {}, durations: pushes },
-  ]);
   gauge('sds_connections', 'Connections of SDS clients', [], (add) => add({}, metrics.connections));
   gauge('sds_calls', 'FetchSecrets, health and reflection calls that are open', [], (add) => add({}, metrics.calls));
   gauge(

@@ -1,6 +1,3 @@
-/** Of the text format, for scrapers. */
-export const CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
-
 export type Labels = Readonly<Record<string, string>>;
 /** `suffix` goes after the name of the metric: the series of a histogram have three. */
 export type Add = (labels: Labels, value: number, suffix?: '_bucket' | '_sum' | '_count') => void;
@@ -33,18 +30,13 @@ export function* writeMetrics(metrics: Iterable<Collected>, write: (text: string
 
 function formatLabels(labels: Labels): string {
   let text = '';
-  for (const label in labels) text += `${text === '' ? '{' : ','}${label}="${escapeValue(labels[label] ?? '')}"`;
+  for (const label in labels) text += `${text === '' ? '{' : ','}${label}="${escapeLine(labels[label] ?? '').replaceAll('"', '\\"')}"`;
   return text === '' ? '' : `${text}}`;
 }
 
 function formatValue(value: number): string {
   if (value === Infinity) return '+Inf';
   return value === -Infinity ? '-Inf' : String(value);
-}
-
-/** Nearly none has anything to escape, and there are thousands in a scrape. */
-function escapeValue(value: string): string {
-  return /["\\\n]/.test(value) ? escapeLine(value).replaceAll('"', '\\"') : value;
 }
 
 function escapeLine(text: string): string {

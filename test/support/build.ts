@@ -75,10 +75,12 @@ const oneLanguage: Plugin = {
 };
 
 /**
- * Parts of packages that Scute has no use for: pino writes from worker threads, http-proxy follows redirects and forwards WebSockets. Whoever
- * came to need one would fail at once.
+ * Parts of packages that Scute has no use for: prom-client pushes metrics with an HTTP client and has exemplars from a
+ * tracing library, pino writes from worker threads, http-proxy follows redirects and forwards WebSockets. Whoever came to
+ * need one would fail at once.
  */
-const UNUSED = /pino\/lib\/transport\.js$|follow-redirects\/index\.js$|http-proxy\/passes\/(?:ws-incoming|web-outgoing)\.js$/;
+const UNUSED =
+  /pino\/lib\/transport\.js$|prom-client\/lib\/pushgateway\.js$|@opentelemetry\/api\/.*\.c?js$|follow-redirects\/index\.js$|http-proxy\/passes\/(?:ws-incoming|web-outgoing)\.js$/;
 
 const withoutTheUnused: Plugin = {
   name: 'without-the-unused',
