@@ -55,7 +55,7 @@ test('grpc-java is given secrets by SDS over a Unix socket, and each rotation', 
   await spiffe.rotate('example.org');
   const second = await client.next('secrets');
 
-  assert.deepEqual(first['secrets'], ['default TLS_CERTIFICATE', 'ROOTCA VALIDATION_CONTEXT']);
+  assert.deepEqual((first['secrets'] as string[]).toSorted(), ['ROOTCA VALIDATION_CONTEXT', 'default TLS_CERTIFICATE']);
   assert.deepEqual((second['secrets'] as string[]).includes('default TLS_CERTIFICATE'), true);
   assert.notEqual(first['version'], second['version']);
 });
