@@ -78,7 +78,7 @@ export class Application implements WireOwner {
   /** They are sent when it takes them, in order. */
   #waiting: Asked[] = [];
   /** Those of which something is held for it. */
-  readonly #held = new Set<Asked>();
+  #held = new Set<Asked>();
   #opening: { abort(): void } | undefined;
   /** Also before it has said its SETTINGS. */
   #connected: Wire | undefined;
@@ -236,12 +236,15 @@ export class Application implements WireOwner {
   widened(): void {
     const { wire } = this;
     if (wire === undefined) return;
-    // Whose own window is not large enough goes into the set again.
-    for (const exchange of [...this.#held]) {
-      if (wire.sendWindow === 0) break;
-      this.#held.delete(exchange);
-      exchange.flushRequest(wire);
+    const held = this.#held;
+    this.#held = new Set();
+    const unserved: Asked[] = [];
+    for (const exchange of held) {
+      if (wire.sendWindow > 0) exchange.flushRequest(wire);
+      else unserved.push(exchange);
     }
+    // Who was served, and has still more, is behind those who were not.
+    if (unserved.length > 0) this.#held = new Set([...unserved, ...this.#held]);
     this.#owner.widened(this);
   }
 

@@ -97,7 +97,7 @@ class Splice implements WireOwner, ExchangeContext {
   readonly #maxSectionBytes: number;
   readonly #streams = new Map<number, Exchange>();
   /** Those of which something is held for the client. */
-  readonly #held = new Set<Exchange>();
+  #held = new Set<Exchange>();
   #lastStream = 0;
   /** The last that is answered, as the client was told. */
   #lastTaken: number | undefined;
@@ -277,12 +277,15 @@ class Splice implements WireOwner, ExchangeContext {
 
   widened(): void {
     for (const each of this.#applications) each.raiseWindow(this.peer.sendWindow);
-    // Whose own window is not large enough goes into the set again.
-    for (const exchange of [...this.#held]) {
-      if (this.peer.sendWindow === 0) break;
-      this.#held.delete(exchange);
-      exchange.flushResponse();
+    const held = this.#held;
+    this.#held = new Set();
+    const unserved: Exchange[] = [];
+    for (const exchange of held) {
+      if (this.peer.sendWindow > 0) exchange.flushResponse();
+      else unserved.push(exchange);
     }
+    // Who was served, and has still more, is behind those who were not.
+    if (unserved.length > 0) this.#held = new Set([...unserved, ...this.#held]);
   }
 
   settled(initialWindowBefore: number): Fault | undefined {
