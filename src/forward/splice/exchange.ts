@@ -94,6 +94,8 @@ export class Exchange implements Asked, DeadlineSink {
   #received = 0;
   #awaited: number | undefined;
   #interim = 0;
+  /** The application takes nothing more of the request. */
+  #isStalled = false;
   #deadlines: Deadlines | undefined;
   /** When all of the response is sent, the client is asked to send no more of the request. */
   #resetAfter: number | undefined;
@@ -189,17 +191,11 @@ export class Exchange implements Asked, DeadlineSink {
       return undefined;
     }
     this.#deadlines?.bodyRead(size);
-    const wasHolding = this.#up.heldBytes > 0;
     peer.credit(this.#up.push(this.#sink, this.id, bytes, start, end, ends));
-    if (this.#up.heldBytes > 0) {
-      if (this.#up.heldBytes > this.#context.mostHeldBytes) {
-        this.#refuse({ status: 400, detail: 'more DATA than the window of the stream', isMalformed: true }, FLOW_CONTROL_ERROR);
-        return undefined;
-      }
-      this.#application.holds(this);
-      if (!wasHolding) this.#stalled();
-    }
-    if (ends) this.#requestWhole();
+    if (this.#up.heldBytes > this.#context.mostHeldBytes) {
+      this.#refuse({ status: 400, detail: 'more DATA than the window of the stream', isMalformed: true }, FLOW_CONTROL_ERROR);
+    } else if (ends) this.#requestWhole();
+    else this.#stalledOrNot();
     return undefined;
   }
 
@@ -273,14 +269,24 @@ export class Exchange implements Asked, DeadlineSink {
 
   #requestWhole(): void {
     this.#deadlines?.end();
+    if (this.#up.heldBytes > 0) this.#application?.holds(this);
     if (this.#stage === 'asking') this.#context.awaits(this);
     this.#closeIfDone();
   }
 
-  /** Who takes nothing more of a request owes its response no later than who has it all. */
-  #stalled(): void {
-    this.#deadlines?.heldUp(true);
-    if (this.#stage === 'asking') this.#context.awaits(this);
+  /**
+   * While the application takes nothing more, the client is not to blame; and who takes nothing more of a request owes its response
+   * no later than who has it all.
+   */
+  #stalledOrNot(): void {
+    const isStalled = this.#up.isBlocked(this.#sink);
+    if (isStalled) this.#application?.holds(this);
+    if (isStalled === this.#isStalled) return;
+    this.#isStalled = isStalled;
+    this.#deadlines?.heldUp(isStalled);
+    if (this.#stage !== 'asking' || this.#requestEnded) return;
+    if (isStalled) this.#context.awaits(this);
+    else this.#context.answered(this);
   }
 
   // ——— towards the application ———
@@ -307,12 +313,14 @@ export class Exchange implements Asked, DeadlineSink {
     sink.sendBlock(this.id, this.#request.block, isAll);
     if (!isAll) peer.credit(up.flush(sink, this.id));
     if (up.heldBytes > 0) application.holds(this);
+    this.#isStalled = false;
     // What the client has given since it asked.
     const more = this.#down.window - application.announcedWindow;
     if (more > 0) sink.sendWindowUpdate(this.id, more);
     if (this.#requestEnded) this.#context.awaits(this);
     else {
       this.#context.answered(this);
+      this.#stalledOrNot();
       this.#context.bodyAwaited(this);
     }
   }
@@ -323,12 +331,9 @@ export class Exchange implements Asked, DeadlineSink {
     const passed = this.#up.flush(sink, this.id);
     this.#context.peer.credit(passed);
     if (passed > 0) this.#context.active(this);
-    if (this.#up.heldBytes > 0) this.#application?.holds(this);
-    else {
-      this.#deadlines?.heldUp(false);
-      if (this.#stage === 'asking' && !this.#requestEnded) this.#context.answered(this);
-      this.#closeIfDone();
-    }
+    if (!this.#requestEnded) this.#stalledOrNot();
+    else if (this.#up.heldBytes > 0) this.#application?.holds(this);
+    else this.#closeIfDone();
   }
 
   applicationWindow(increment: number): void {
@@ -341,13 +346,13 @@ export class Exchange implements Asked, DeadlineSink {
     }
     this.#up.window += increment;
     if (!this.#requestEnded) this.#context.peer.sendWindowUpdate(this.id, increment);
-    if (this.#up.isHolding) this.flushRequest(sink);
+    this.flushRequest(sink);
   }
 
   applicationWindowChanged(change: number, sink: Wire): Fault | undefined {
     this.#up.window += change;
     if (this.#up.window > MAX_WINDOW) return fault(FLOW_CONTROL_ERROR, 'flow_control', 'a window that is too large');
-    if (change > 0 && this.#up.isHolding) this.flushRequest(sink);
+    if (change > 0) this.flushRequest(sink);
     return undefined;
   }
 
@@ -518,7 +523,7 @@ export class Exchange implements Asked, DeadlineSink {
   timeBody(): void {
     if (this.#isClosed || this.#requestEnded || this.#application === undefined || this.#request?.isGrpc === true) return;
     this.#deadlines ??= new Deadlines(this, this.#context.clock, this.#context.limits);
-    this.#deadlines.heldUp(this.#up.heldBytes > 0);
+    this.#deadlines.heldUp(this.#isStalled);
     this.#deadlines.bodyAwaited();
   }
 
@@ -544,8 +549,10 @@ export class Exchange implements Asked, DeadlineSink {
     if (this.#stage === 'over' && this.#down.isDone) {
       this.#leave(CANCEL);
       this.#reset(NO_ERROR);
-    } else if (this.#down.isHolding) this.#fail(408, 'timeout', 'the client did not read the response');
-    else if (this.#requestEnded) this.#fail(504, 'upstream_timeout', 'the response stood still');
+    } else if (this.#stage !== 'asking' && this.#down.isBlocked(this.#context.peer)) {
+      this.#fail(408, 'timeout', 'the client did not read the response');
+    } else if (this.#requestEnded) this.#fail(504, 'upstream_timeout', 'the response stood still');
+    else if (this.#isStalled) this.#fail(504, 'upstream_timeout', 'the application took no more of the request');
     else this.#fail(408, 'timeout', 'the request stood still');
   }
 

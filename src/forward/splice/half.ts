@@ -31,6 +31,11 @@ export class Half {
     return this.heldBytes > 0 || this.#trailers !== undefined;
   }
 
+  /** Nothing more is taken now. */
+  isBlocked(sink: Wire | undefined): boolean {
+    return sink === undefined || this.heldBytes > 0 || this.window <= 0 || sink.sendWindow <= 0;
+  }
+
   /** Takes a part of the body. Answers how much of what was taken was passed on. `sink` undefined: there is nobody to take it yet. */
   push(sink: Wire | undefined, stream: number, bytes: Buffer, start: number, end: number, ends: boolean): number {
     const size = end - start;
