@@ -29,6 +29,7 @@ export class Referee {
   /** Octets of DATA that may still be sent. */
   window = 65_535;
   #initialWindow = 65_535;
+  #hasSettings = false;
   #read = 0;
   readonly #opens: boolean;
   #block = 0;
@@ -50,10 +51,15 @@ export class Referee {
     }
   }
 
-  /** A smaller one is no fault: what is on its way was sent before it was heard of. */
-  gaveInitialWindow(window: number): void {
+  /**
+   * It was told SETTINGS, with a window or without. One that is smaller than before is no fault: what is on its way was sent before
+   * it was heard of. The first are heard before anything is sent.
+   */
+  gaveSettings(window = this.#initialWindow): void {
     const more = window - this.#initialWindow;
-    if (more <= 0) return;
+    const isFirst = !this.#hasSettings;
+    this.#hasSettings = true;
+    if (more <= 0 && !isFirst) return;
     for (const watched of this.streams.values()) watched.window += more;
     this.#initialWindow = window;
   }

@@ -108,6 +108,7 @@ async function run(seed: number): Promise<void> {
         applications.push(application);
         const initial = chance(0.7) ? [] : [[4, pick([0, 10, 100_000])] as const];
         application.toSay = settings(...initial, ...(chance(0.8) ? [] : [[3, pick([0, 1, 2])] as const]));
+        told(application, application.toSay);
         tell({ ok: true, connection: application.connection });
       });
       return {
@@ -132,9 +133,12 @@ async function run(seed: number): Promise<void> {
     for (const { type, flags, stream, payload } of framesIn(said.subarray(from))) {
       if (type === HEADERS && side === client && !side.referee.streams.has(stream)) side.referee.wasOpened(stream);
       if (type === WINDOW_UPDATE) side.referee.gaveWindow(stream, payload.readUInt32BE(0));
-      if (type === SETTINGS && flags === 0)
-        for (let at = 0; at < payload.length; at += 6)
-          if (payload[at + 1] === 4) side.referee.gaveInitialWindow(payload.readUInt32BE(at + 2));
+      if (type === SETTINGS && flags === 0) {
+        const windows = Array.from({ length: payload.length / 6 }, (_, index) => payload.subarray(index * 6)).filter(
+          (each) => each[1] === 4,
+        );
+        side.referee.gaveSettings(windows.at(-1)?.readUInt32BE(2));
+      }
       if (type === RST_STREAM) side.referee.wasReset(stream);
     }
   };
