@@ -19,6 +19,7 @@ export const CONTINUATION = 9;
 export const END_STREAM = 1;
 export const ACK = 1;
 export const END_HEADERS = 4;
+export const PADDED = 8;
 
 export const NO_ERROR = 0;
 export const PROTOCOL_ERROR = 1;
