@@ -66,6 +66,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     outside: [
       'node:crypto',
       'node:fs/promises',
+      'node:net',
       'node:path',
       'node:util',
       '@bufbuild/protobuf',
@@ -77,7 +78,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
       'zod',
     ],
   },
-  grpc: { ours: ['lib', 'gen'], outside: ['@bufbuild/protobuf', '@grpc/grpc-js'] },
+  grpc: { ours: ['lib', 'http2', 'gen'], outside: ['node:net', 'node:stream', '@bufbuild/protobuf', '@grpc/grpc-js'] },
   'ext-authz': { ours: [...ADAPTER, 'gen'], outside: ['node:crypto', '@bufbuild/protobuf'] },
   sds: { ours: [...ADAPTER, 'gen', 'grpc', 'ext-authz'], outside: ['node:crypto', 'node:net', '@bufbuild/protobuf', '@grpc/grpc-js'] },
   federation: { ours: [...ADAPTER, 'tls'], outside: ['node:fs/promises', 'node:http'] },

@@ -41,12 +41,14 @@ export function scuteWith(
   };
 }
 
-function side({ direction, port, protocol, to, certificates }: Task, rulesFor: (peer: string) => readonly unknown[]): object {
+function side({ direction, port, protocol, http2, to, certificates }: Task, rulesFor: (peer: string) => readonly unknown[]): object {
   const listen = `127.0.0.1:${port}`;
   if (direction === 'inbound') {
     return {
       workloadApi: { endpoint: certificates.serverWorkloadApi },
-      inbound: [{ name: 'inbound', listen, to, allow: rulesFor(certificates.clientId), protocol }],
+      inbound: [
+        { name: 'inbound', listen, to, allow: rulesFor(certificates.clientId), protocol, ...(http2 && { http: { application: 'h2c' } }) },
+      ],
     };
   }
   return {

@@ -168,6 +168,9 @@ function describeHttp({ http, alpn }: InboundConfig): string[] {
   const fields = [tellsXfcc ? 'X-Forwarded-Client-Cert' : undefined, http.spiffeIdHeader].filter((name) => name !== undefined);
   return [
     `  serves ${describeAlpn(alpn)}, and tells the application who asks in ${fields.length === 0 ? 'no field' : fields.join(' and ')}`,
+    ...(http.application === 'h2c'
+      ? ['  note: the application speaks h2c, so peers must speak HTTP/2: one that speaks HTTP/1.1 is refused in the handshake']
+      : []),
     ...describeUnsafeXfcc(http.xfcc, 'peer'),
   ];
 }

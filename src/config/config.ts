@@ -98,8 +98,16 @@ export interface OutboundConfig extends ListenerConfig {
 /** What `protocol: http` speaks with peers, by its names in ALPN; the better one first. */
 export const HTTP_PROTOCOLS: readonly string[] = ['h2', 'http/1.1'];
 
-/** To the application, request by request: over HTTP/1.1, whatever the client speaks. */
+/** How the application speaks: nothing is guessed. `h2c` is HTTP/2 in plain text, from the first byte on (prior knowledge). */
+export const APPLICATION_PROTOCOLS = ['http/1.1', 'h2c'] as const;
+export type ApplicationProtocol = (typeof APPLICATION_PROTOCOLS)[number];
+
+/** What is spoken with peers before an application that speaks so: HTTP/1.1 is translated to HTTP/2 for nobody. */
+export const PEER_PROTOCOLS: Readonly<Record<ApplicationProtocol, readonly string[]>> = { 'http/1.1': HTTP_PROTOCOLS, h2c: ['h2'] };
+
+/** To the application, request by request. */
 export interface HttpConfig {
+  readonly application: ApplicationProtocol;
   readonly xfcc: XfccMode;
   /** Name of a field that has the peer's SPIFFE ID alone; undefined for none. */
   readonly spiffeIdHeader: string | undefined;

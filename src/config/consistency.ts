@@ -4,7 +4,7 @@ import { parseSpiffeId, pathOf, trustDomainOf, type SpiffeId } from '../spiffe/s
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import { METHODS } from '../http1/request-head.ts';
 import type { Policy } from '../policy/policy.ts';
-import { HTTP_PROTOCOLS } from './config.ts';
+import { HTTP_PROTOCOLS, PEER_PROTOCOLS } from './config.ts';
 import { describeUseProblems, type PolicyUse } from './policy-use.ts';
 import { addressesOverlap, formatAddress, isLocal, type Address } from './units.ts';
 
@@ -52,7 +52,20 @@ function checkProtocol(entry: unknown, report: Report): void {
   for (const [index, protocol] of (listAt(entry, 'alpn') ?? []).entries()) {
     if (typeof protocol === 'string' && !HTTP_PROTOCOLS.includes(protocol)) {
       problem(report, ['alpn', index], `protocol: http speaks ${HTTP_PROTOCOLS.join(' and ')}, and not ${JSON.stringify(protocol)}`);
+    } else if (at(at(entry, 'http'), 'application') === 'h2c' && typeof protocol === 'string' && !PEER_PROTOCOLS.h2c.includes(protocol)) {
+      problem(
+        report,
+        ['alpn', index],
+        'the application speaks h2c: requests of HTTP/1.1 are not translated for it, so peers must speak h2',
+      );
     }
+  }
+  if (at(at(entry, 'http'), 'application') === 'h2c' && listAt(entry, 'alpn')?.length === 0) {
+    problem(report, ['alpn'], 'the application speaks h2c, which is for peers that agree on h2: leave it out');
+  }
+  const upgrades = listAt(at(entry, 'http'), 'upgrades') ?? [];
+  if (at(at(entry, 'http'), 'application') === 'h2c' && upgrades.length > 0) {
+    problem(report, ['http', 'upgrades'], 'is for HTTP/1.1, which nobody speaks before an application that speaks h2c');
   }
 }
 

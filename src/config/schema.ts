@@ -7,7 +7,8 @@ import { compilePolicy, type Policy, type PolicySpec } from '../policy/policy.ts
 import type { IdsOf } from '../policy/rule.ts';
 import {
   ENDPOINT_PROFILES,
-  HTTP_PROTOCOLS,
+  APPLICATION_PROTOCOLS,
+  PEER_PROTOCOLS,
   LOG_FORMATS,
   LOG_LEVELS,
   PROXY_PROTOCOL_MODES,
@@ -213,6 +214,10 @@ function limitsOfHttp({
 
 const http = z
   .strictObject({
+    application: z.enum(APPLICATION_PROTOCOLS).prefault('http/1.1').meta({
+      description:
+        'how the application speaks: `http/1.1`; or `h2c`, HTTP/2 in plain text, as gRPC servers do, and then peers must speak HTTP/2, too',
+    }),
     xfcc: z.enum(XFCC_MODES).prefault('sanitize-set').meta({
       description:
         "the field `X-Forwarded-Client-Cert`: `sanitize-set` puts the peer's there instead of any that it sent, `sanitize` only removes it; `unsafe-forward` leaves what the peer sent, and `unsafe-append` puts the peer's after it: any peer can then name anybody",
@@ -221,13 +226,14 @@ const http = z
       description: "name of a field for the peer's SPIFFE ID alone, removed from what peers send; none if left out",
     }),
     maxConcurrentStreams: z.int().min(1).max(10_000).prefault(100).meta({
-      description: 'requests of one HTTP/2 connection at once; each may hold a connection to the application',
+      description: 'requests of one HTTP/2 connection at once; each may hold a connection to the application, unless that speaks `h2c`',
     }),
     upgrades,
     ...httpLimitFields,
     upstreamIdleTimeout: upstreamIdleTimeout('1500ms', 'the application', ' (gunicorn: 2 s, uvicorn: 5 s), and a new one costs little'),
   })
-  .transform(({ xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, ...limits }): HttpConfig => ({
+  .transform(({ application, xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, ...limits }): HttpConfig => ({
+    application,
     xfcc,
     spiffeIdHeader,
     maxConcurrentStreams,
@@ -473,12 +479,12 @@ export function createConfigSchema(lookups: Lookups) {
       policyFile: policyFile('`allow`, `deny` and `policyMode`'),
       protocol: z.enum(['tcp', 'http']).prefault('tcp').meta({
         description:
-          "how to forward: `tcp` as bytes; `http` request by request, over HTTP/2 or HTTP/1.1 from the peer and HTTP/1.1 to the application, with the peer's SPIFFE ID in a field",
+          "how to forward: `tcp` as bytes; `http` request by request, over HTTP/2 or HTTP/1.1 from the peer and as `http.application` says to the application, with the peer's SPIFFE ID in a field",
       }),
       http: http.optional().meta({ description: 'for `protocol: http`' }),
       alpn: alpnProtocols.optional().meta({
         description:
-          'ALPN protocols, best first, such as `[h2]`. If left out: none for `tcp`; `[h2, http/1.1]` for `http`, which has no others, and where a client that names none speaks HTTP/1.1',
+          'ALPN protocols, best first, such as `[h2]`. If left out: none for `tcp`; `[h2, http/1.1]` for `http`, which has no others, and where a client that names none speaks HTTP/1.1; `[h2]` alone before an application that speaks `h2c`',
       }),
       identity,
       proxyProtocol,
@@ -662,7 +668,7 @@ export function createConfigSchema(lookups: Lookups) {
           ...policyFrom(entry.policyFile, { allow: entry.allow ?? [], deny: entry.deny, mode: entry.policyMode }, files),
           protocol: entry.protocol,
           http: entry.protocol === 'http' ? (entry.http ?? http.parse({})) : undefined,
-          alpn: entry.alpn ?? (entry.protocol === 'http' ? HTTP_PROTOCOLS : []),
+          alpn: entry.alpn ?? (entry.protocol === 'http' ? PEER_PROTOCOLS[entry.http?.application ?? 'http/1.1'] : []),
           identity: entry.identity ?? { by: 'default' },
           proxyProtocol: entry.proxyProtocol,
           limits: limitsOf(entry.limits),

@@ -1,4 +1,5 @@
 import type { LogLevel } from '../config/config.ts';
+import type { FaultReason } from '../http2/frame.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { DenyReason, PolicyReason } from '../policy/verdict.ts';
@@ -50,6 +51,8 @@ export interface Events {
   /** `near` says which rule nearly allowed what none did. It is called only for a line that is written. */
   connectionClosed(listener: ListenerRef, record: ConnectionRecord, near?: () => string | undefined): void;
   requestFinished(listener: ListenerRef, record: RequestRecord, near?: () => string | undefined): void;
+  /** A connection over HTTP/2 is ended since one side of it broke the rules; its own line, or those of its requests, say how. */
+  http2Faulted(listener: ListenerRef, side: 'downstream' | 'upstream', reason: FaultReason): void;
   /** Outbound over HTTP: a server that is no longer who it must be is asked nothing more. */
   serverDismissed(listener: ListenerRef, server: DismissedServer): void;
   /** The application can be reached around Scute at `addresses`; empty: no longer. */
@@ -240,6 +243,9 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       // A connection that was switched to another protocol lasts as long as it is wanted.
       if (record.status !== 101) numbers.requestDurations.observe(record.durationMs);
       if (logger.isLevelEnabled('info')) logger.members('info', requestMembers(listener, record, near), 'request finished');
+    },
+    http2Faulted(listener, side, reason) {
+      numbersOf(listener).http2Faults[side === 'downstream' ? 'src' : 'dst'][reason] += 1;
     },
     serverDismissed(listener, { connection, peerId, reason, detail }) {
       numbersOf(listener).dismissedServers[reason] += 1;

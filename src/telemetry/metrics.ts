@@ -1,5 +1,6 @@
 import { Gauge, Registry } from 'prom-client';
 import { inTurns } from '../config/in-turns.ts';
+import { FAULT_REASONS, type FaultReason } from '../http2/frame.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { DENY_REASONS, POLICY_REASONS, type DenyReason, type PolicyReason } from '../policy/verdict.ts';
 import { CLOSE_REASONS, HTTP_RESULTS, IDENTITY_WAIT_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from './records.ts';
@@ -44,6 +45,8 @@ export interface ListenerMetrics {
   readonly requests: RequestCounts;
   /** Outbound: what waited for our first SVID. */
   readonly identityWaits: Record<IdentityWaitResult, number>;
+  /** Who broke the rules of HTTP/2, or flooded us: the client or the application. */
+  readonly http2Faults: Readonly<Record<'src' | 'dst', Record<FaultReason, number>>>;
   /** Requests that were sent once more, by how they went then. */
   readonly retries: Tally;
   /** By the rule that decided; empty if none did. */
@@ -290,6 +293,14 @@ export function createMetrics(options: MetricsOptions): Metrics {
       byReason(m.handshakes, DENY_REASONS, { ...labels, result: 'error' }, add);
     }),
   );
+  counter(
+    'http2_faults_total',
+    'Connections that Scute ended since a side broke the rules of HTTP/2, or flooded it',
+    [...LISTENER, 'peer', 'reason'],
+    each((m, labels, add) => {
+      for (const peer of ['src', 'dst'] as const) byReason(m.http2Faults[peer], FAULT_REASONS, { ...labels, peer }, add);
+    }),
+  );
   histogram(
     'tls_handshake_duration_seconds',
     'Time from the first byte to the verdict of authentication',
@@ -427,6 +438,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
         dismissedServers: zeroes(CLOSE_REASONS),
         requests: new Map(),
         identityWaits: zeroes(IDENTITY_WAIT_RESULTS),
+        http2Faults: { src: zeroes(FAULT_REASONS), dst: zeroes(FAULT_REASONS) },
         retries: createTally(['forwarded']),
         allowed: createTally([]),
         denied: createTally(['']),

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 
 /** Where `setup.ts` puts what it installs. */
 export const interopFolder = fileURLToPath(new URL('../../.cache/interop/', import.meta.url));
+export const javaProgram = fileURLToPath(new URL('java/', import.meta.url));
 export const pythonPrograms = fileURLToPath(new URL('python/', import.meta.url));
 /** A program each, by its folder: go-spiffe and the types of Envoy want different versions of the same modules. */
 export const GO_PROGRAMS = {
@@ -13,6 +14,7 @@ export const GO_PROGRAMS = {
 
 const venvFolder = join(interopFolder, 'venv');
 const goBinFolder = join(interopFolder, 'go');
+const javaFolder = join(interopFolder, 'java');
 
 /** The versions that are tested. `.cache/interop` is made anew when one changes. */
 export const PYTHON_PACKAGES = [
@@ -41,7 +43,7 @@ export const GO_PACKAGES = [
 ] as const;
 
 interface Installed {
-  readonly from: 'pip' | 'go';
+  readonly from: 'pip' | 'go' | 'maven';
   readonly path: string;
 }
 
@@ -65,6 +67,7 @@ const PARTS = {
   zlint: { from: 'go', path: join(goBinFolder, 'zlint') },
   grpcurl: { from: 'go', path: join(goBinFolder, 'grpcurl') },
   h2spec: { from: 'go', path: join(goBinFolder, 'h2spec') },
+  'java-spiffe': { from: 'maven', path: join(javaFolder, 'java-peer') },
   curl: { from: 'debian', program: 'curl', aptPackage: 'curl' },
   openssl: { from: 'debian', program: 'openssl', aptPackage: 'openssl' },
   'redis-server': { from: 'debian', program: 'redis-server', aptPackage: 'redis-server' },
@@ -88,8 +91,8 @@ const PARTS = {
 export type PartName = keyof typeof PARTS;
 export const PART_NAMES = Object.keys(PARTS) as PartName[];
 
-/** Where the virtual environment and the Go programs go. */
-export const installFolders = { venv: venvFolder, go: goBinFolder } as const;
+/** Where the virtual environment, the Go programs and the Java program go. */
+export const installFolders = { venv: venvFolder, go: goBinFolder, java: javaFolder } as const;
 
 /** True when a missing part is a failure, as in CI, and not a skipped test. */
 export const everyPartRequired = process.env['SCUTE_INTEROP'] === 'require';
