@@ -22,6 +22,7 @@ import type { FederationClient } from './federation/client.ts';
 import type { BundleEndpoint } from './federation/endpoint.ts';
 import { MOST_ENDPOINT_CONNECTIONS } from './federation/limits.ts';
 import { chooseSvid, type EndpointBundles } from './identity/snapshot.ts';
+import { RotationWatch } from './identity/rotation.ts';
 import { createIdentityStore, type IdentityPublisher, type IdentityView } from './identity/store.ts';
 import { systemClock, type Clock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
@@ -37,10 +38,11 @@ import { Turns } from './proxy/turns.ts';
 import { MAX_KEPT_BYTES, WaitingRoom } from './proxy/waiting-room.ts';
 import type { SdsServer } from './sds/server.ts';
 import { describeWithheld, sdsPolicies, withheldMatchers } from './sds/withheld.ts';
+import type { ApplicationEvents } from './telemetry/application-events.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
 import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
 import type { SdsStatus } from './telemetry/sds-records.ts';
-import { createLogger, type LogDestination } from './telemetry/logger.ts';
+import { createLogger, type LogDestination, type LogStream } from './telemetry/logger.ts';
 import { createMetrics, decidedBy } from './telemetry/metrics.ts';
 import { createRefusals, type Refusals } from './telemetry/refusals.ts';
 import { createTlsContexts, validityProblem, type TlsContexts } from './tls/contexts.ts';
@@ -60,7 +62,9 @@ export interface AppDeps {
   readonly clock?: Clock | undefined;
   /** Uniform in [0, 1): jitter. */
   readonly random?: (() => number) | undefined;
-  /** Where log lines go; standard output if left out. */
+  /** Standard output if left out. */
+  readonly logStream?: LogStream | undefined;
+  /** Where log lines go instead. */
   readonly logDestination?: LogDestination | undefined;
   /** Bytes that are kept of connections that wait, in each direction. `MAX_KEPT_BYTES` if left out. */
   readonly maxKeptBytes?: number | undefined;
@@ -75,6 +79,10 @@ export interface App {
   addresses(): ReadonlyMap<string, Address>;
   /** Names of the readiness checks that fail, none when ready. */
   notReady(): readonly string[];
+  /** What becomes of an application beside us. */
+  readonly applicationEvents: ApplicationEvents;
+  /** Calls `listener` when there are other SVIDs than before. Returns the way to stop. */
+  onRotation(listener: () => void): () => void;
   /** Aborted when somebody asked over the admin listener to stop. */
   readonly stopRequested: AbortSignal;
   /** In force now. */
@@ -87,7 +95,12 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     throw new Error('the deny list is not that of the configuration');
   const denyFile = deps.denyList ?? NO_DENY_FILE;
   const denyList = (): DenyList => denyFile.current();
-  const log = await createLogger({ level: config.log.level, format: config.log.format, destination: deps.logDestination });
+  const log = await createLogger({
+    level: config.log.level,
+    format: config.log.format,
+    destination: deps.logDestination,
+    stream: deps.logStream,
+  });
   const metrics = createMetrics({
     version: deps.version,
     tls: { versions: TLS_VERSIONS, groups: TLS_GROUPS, ciphers: TLS_CIPHERS, fips: TLS_FIPS },
@@ -410,6 +423,13 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
 
   return {
     stopRequested: stopAsked.signal,
+    applicationEvents: events.application,
+    onRotation(listener) {
+      const rotation = new RotationWatch();
+      return view.subscribe((snapshot) => {
+        if (rotation.isRotation(snapshot)) listener();
+      });
+    },
     config: () => current,
     addresses,
     notReady: () =>
@@ -461,10 +481,13 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
 /** How long the last log lines may wait for a reader. */
 const LAST_LINES_MS = 1000;
 
-/** `scute run`: starts, waits for `signal`, drains. Resolves to the exit code: 0 if everything drained, 1 if not or if it could not start. */
+/**
+ * `scute run`: starts, waits for `signal`, drains. Resolves to the exit code: 0 if everything drained, 1 if not or if it could not start. With
+ * `beside`, it ends when that does, and with its exit code.
+ */
 export async function runApp(
   config: Config,
-  deps: AppDeps & { readonly stderr: (text: string) => void },
+  deps: AppDeps & { readonly stderr: (text: string) => void; readonly beside?: ((app: App) => Promise<number>) | undefined },
   signal: AbortSignal,
 ): Promise<number> {
   const app = await createApp(config, deps);
@@ -476,13 +499,18 @@ export async function runApp(
     return 1;
   }
   const either = AbortSignal.any([signal, app.stopRequested]);
-  await new Promise<void>((resolve) => {
-    if (either.aborted) resolve();
-    else either.addEventListener('abort', () => resolve(), { once: true });
-  });
+  const exitCode = await (deps.beside?.(app) ?? aborted(either));
   const { drainTimeoutMs } = app.config();
-  const forced = await app.stop(String(either.reason), drainTimeoutMs === 0 ? AbortSignal.abort() : AbortSignal.timeout(drainTimeoutMs));
-  return forced === 0 ? 0 : 1;
+  const reason = exitCode === undefined ? String(either.reason) : 'the application ended';
+  const forced = await app.stop(reason, drainTimeoutMs === 0 ? AbortSignal.abort() : AbortSignal.timeout(drainTimeoutMs));
+  return exitCode ?? (forced === 0 ? 0 : 1);
+}
+
+function aborted(signal: AbortSignal): Promise<undefined> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve(undefined);
+    else signal.addEventListener('abort', () => resolve(undefined), { once: true });
+  });
 }
 
 function describe(cause: unknown): string {

@@ -9,12 +9,21 @@ import { processOutput } from './cli/output.ts';
 // --disable-sigusr1 has not already; the guard below sees an inspector that was opened before this line.
 process.on('SIGUSR1', () => {});
 
+/** Besides SIGINT and SIGTERM: those that have no meaning of their own for whoever runs another program. */
+const SENT_ON = ['SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
+
 /** How long what was left open may hold the process back, once its work is done. */
 const LAST_RESORT_MS = 2000;
 
 const stop = new AbortController();
+/** Who runs an application sends all of them on to it. */
+let takesSignals: ((signal: NodeJS.Signals) => void) | undefined;
 for (const name of ['SIGINT', 'SIGTERM'] as const) {
   process.on(name, () => {
+    if (takesSignals !== undefined) {
+      takesSignals(name);
+      return;
+    }
     // The second signal ends the process even where it is PID 1, for which signals have no default action.
     // oxlint-disable-next-line unicorn/no-process-exit -- asked for by the user, and nothing is waited for
     if (stop.signal.aborted) process.exit(128 + constants.signals[name]);
@@ -45,6 +54,14 @@ async function main(): Promise<number> {
       env,
       ...output,
       stdin: () => process.stdin,
+      takeSignals(listener) {
+        takesSignals = listener;
+        for (const name of SENT_ON) process.on(name, listener);
+        return () => {
+          takesSignals = undefined;
+          for (const name of SENT_ON) process.off(name, listener);
+        };
+      },
       onHangup(listener) {
         process.on('SIGHUP', listener);
         return () => process.off('SIGHUP', listener);

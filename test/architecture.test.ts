@@ -54,7 +54,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   },
   telemetry: {
     ours: [...PURE, 'config'],
-    outside: ['node:fs', 'node:fs/promises', 'node:perf_hooks', 'pino', 'pino-pretty', 'prom-client'],
+    outside: ['node:fs', 'node:fs/promises', 'node:perf_hooks', 'node:tty', 'pino', 'pino-pretty', 'prom-client'],
   },
   gen: { ours: [], outside: ['@bufbuild/protobuf'] },
   'workload-api': {
@@ -92,12 +92,14 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   dashboard: { ours: ['admin', 'fleet'], outside: ['preact'] },
   forward: { ours: [...ADAPTER, 'tls'], outside: ['node:http', 'node:http2', 'node:stream', 'node:util', 'http-proxy'] },
   proxy: { ours: [...ADAPTER, 'tls', 'forward'], outside: [] },
+  application: { ours: ['lib', 'config', 'telemetry'], outside: ['node:child_process', 'node:os'] },
   inspect: { ours: [...ADAPTER, 'workload-api', 'tls', 'admin'], outside: ['node:crypto'] },
   'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'ext-authz', 'sds', 'federation', 'admin', 'proxy'], outside: [] },
   'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'forward'], outside: [] },
   cli: {
     ours: [
       'lib',
+      'application',
       'spiffe',
       'http1',
       'policy',

@@ -281,7 +281,7 @@ test('the limits of checks are in the documents with their defaults', () => {
 });
 
 test('the messages of the documents are those that are logged', () => {
-  const source = ['events.ts', 'sds-events.ts', 'ext-authz-events.ts', 'federation-events.ts']
+  const source = ['events.ts', 'application-events.ts', 'sds-events.ts', 'ext-authz-events.ts', 'federation-events.ts']
     .map((file) => readFileSync(join(root, 'src/telemetry', file), 'utf8'))
     .join('\n');
   const logged = [...source.matchAll(/logger(?:\.\w+|\[level\])\((?:[^;]*?, )?'([^']+)'\)/g)].map(([, message]) => message ?? '');
@@ -335,7 +335,8 @@ test('commands and flags that the documents show are in the help', async () => {
       .filter(({ info }) => info.startsWith('sh'))
       .flatMap(({ text }) => text.replaceAll('\\\n', ' ').split('\n')),
   );
-  const commands = lines.filter((line) => line.startsWith('scute ')).map((line) => line.split(/\s+/));
+  // After `--` another program is meant.
+  const commands = lines.filter((line) => line.startsWith('scute ')).map((line) => line.replace(/ -- .*/, '').split(/\s+/));
   assert.ok(commands.length > 3);
   for (const [, command = '', ...words] of commands) {
     const known = new Set((await helpOf(command)).match(FLAG));

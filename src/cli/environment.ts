@@ -13,6 +13,8 @@ export interface CommandEnvironment {
   readonly isTerminal: boolean;
   /** Of that terminal, at this moment; undefined if it does not say. */
   readonly terminalSize?: () => { readonly columns: number; readonly rows: number } | undefined;
+  /** From now on the signals that can be sent on are for `listener`, and none ends the process. Returns the way to give them back. */
+  takeSignals?(listener: (signal: NodeJS.Signals) => void): () => void;
   /** Calls `listener` at each SIGHUP. Returns the way to stop. */
   onHangup(listener: () => void): () => void;
 }

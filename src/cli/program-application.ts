@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import type { CommandEnvironment } from './environment.ts';
 import { ADMIN, WHERE_ASKED } from './shared-options.ts';
+import type { ExecOptions } from './exec.ts';
 import type { StopOptions } from './stop.ts';
 import type { WaitOptions } from './wait.ts';
 
@@ -12,6 +13,31 @@ export function addCommandsBesideAnApplication(
   signal: AbortSignal,
   done: (exitCode: number) => void,
 ): void {
+  program
+    .command('exec')
+    .description(
+      'run the proxy, and a command when identity and listeners are there: it gets our signals, its end ends the proxy, and its exit code is ours',
+    )
+    .argument('<command...>', 'after --; no shell reads it')
+    .requiredOption('-c, --config <file>', 'configuration file (YAML), with what is said of the command in its section exec')
+    .option('--user <user>', 'the user that the command runs as, name or number, for which Scute must be root')
+    .option('--restart-on-rotation', 'end the command and start it anew at each rotation')
+    .addHelpText(
+      'after',
+      `
+The log is on standard error; standard output is the command's alone.
+
+Exit codes: that of the command, 128 and the number of the signal that ended it; 126 it cannot be started; 127 there is no such command; 1 the
+proxy could not start; 64 wrong usage or configuration; 69 identity or listeners did not come within exec.waitTimeout.
+
+Example:
+  scute exec -c scute.yaml --user app -- ./application --port 8080`,
+    )
+    .action(async ([file = '', ...args]: readonly string[], options: ExecOptions) => {
+      const { exec } = await import('./exec.ts');
+      done(await exec([file, ...args], options, environment, signal));
+    });
+
   program
     .command('wait')
     .description('wait until the Scute that runs is ready, or an identity is there: for scripts and init containers')

@@ -1,3 +1,4 @@
+import type { App } from '../app.ts';
 import { createConfigFile, type ConfigReloads, type LoadedConfig } from '../config/config-file.ts';
 import { createDenyFile, type DenyFile } from '../config/deny-file.ts';
 import { formatIssues } from '../config/issue.ts';
@@ -19,8 +20,16 @@ export interface RunOptions {
   readonly flags: Readonly<Record<string, unknown>>;
 }
 
-/** `scute run`: loads the configuration, runs the application on it, and reads the file again when it changes. */
-export async function run({ file, flags }: RunOptions, environment: CommandEnvironment, signal: AbortSignal): Promise<number> {
+/**
+ * `scute run`: loads the configuration, runs the proxy on it, and reads the file again when it changes. With `beside`, that says when it ends,
+ * and with which exit code, and the log is on standard error.
+ */
+export async function run(
+  { file, flags }: RunOptions,
+  environment: CommandEnvironment,
+  signal: AbortSignal,
+  beside?: (app: App) => Promise<number>,
+): Promise<number> {
   const { env, stderr } = environment;
   const policyFiles = createPolicyFiles({
     clock: systemClock,
@@ -58,7 +67,11 @@ export async function run({ file, flags }: RunOptions, environment: CommandEnvir
     const { runApp } = await import('../app.ts');
     const reloads: ConfigReloads = configFile ?? { onReload: () => () => {} };
     for (const watched of [configFile, policyFiles, denyFile]) if (watched !== undefined) watches.push(watched.watch(watching.signal));
-    return await runApp(loaded.value, { reloads, policyFiles, denyList: denyFile, version: VERSION, stderr }, signal);
+    return await runApp(
+      loaded.value,
+      { ...(beside && { beside, logStream: 'shared-stderr' }), reloads, policyFiles, denyList: denyFile, version: VERSION, stderr },
+      signal,
+    );
   } finally {
     watching.abort();
     await Promise.all(watches);

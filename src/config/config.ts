@@ -25,9 +25,29 @@ export interface Config {
   readonly bundleEndpoint: BundleEndpointConfig | undefined;
   /** Undefined: nobody is revoked but by the revocation lists of the Workload API. */
   readonly revocations: RevocationsConfig | undefined;
+  /** For `scute exec`. */
+  readonly exec: ExecConfig;
   readonly log: { readonly level: LogLevel; readonly format: LogFormat };
   /** How long a stop waits for open connections, and how long each that drains may take; 0 closes them at once. */
   readonly drainTimeoutMs: number;
+}
+
+/** The application that `scute exec` runs. */
+export interface ExecConfig {
+  /** Undefined: that of Scute. */
+  readonly user: ExecUser | undefined;
+  readonly restartOnRotation: boolean;
+  /** From a SIGTERM of ours to a SIGKILL. */
+  readonly stopTimeoutMs: number;
+  /** Until identity and listeners are there. Undefined: no limit. */
+  readonly waitTimeoutMs: number | undefined;
+}
+
+export interface ExecUser {
+  readonly uid: number;
+  readonly gid: number;
+  /** As the system knows it; undefined if it does not. */
+  readonly login: { readonly name: string; readonly home: string } | undefined;
 }
 
 export const LOG_LEVELS = ['error', 'warn', 'info', 'debug', 'trace'] as const;

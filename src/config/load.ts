@@ -12,6 +12,7 @@ import { namedFiles } from './named-files.ts';
 import { readLists, readPolicyFile, type ReadPolicy } from './policy-file.ts';
 import type { PolicyTextParser } from './policy-text.ts';
 import { overlay, type Environment } from './precedence.ts';
+import type { SystemUser } from './exec-section.ts';
 import { createConfigSchema, type FileLookups, type Lookups } from './schema.ts';
 import { CHANGED, unread, unreadable } from './whole-file.ts';
 
@@ -185,14 +186,22 @@ export async function readConfigFile(file: string): Promise<Result<string, reado
   }
 }
 
-/** Group names from `/etc/group`. Read at each load, so that a reload sees new groups. */
+/** Names from `/etc/group` and `/etc/passwd`. Read at each load, so that a reload sees new ones. */
 export async function systemLookups(): Promise<Lookups> {
   const groups = new Map<string, number>();
-  // An image without shell may have no such file; then groups are given by number.
-  const text = await readFile('/etc/group', 'utf8').catch(() => '');
-  for (const line of text.split('\n')) {
-    const [name, , gid] = line.split(':');
+  const users = new Map<string | number, SystemUser>();
+  for (const [name, , gid] of await linesOf('/etc/group'))
     if (name !== undefined && gid !== undefined && /^\d+$/.test(gid) && !groups.has(name)) groups.set(name, Number(gid));
+  for (const [name, , uid = '', gid = '', , home = '/'] of await linesOf('/etc/passwd')) {
+    if (name === undefined || !/^\d+$/.test(uid) || !/^\d+$/.test(gid)) continue;
+    const user = { name, uid: Number(uid), gid: Number(gid), home };
+    for (const key of [user.name, user.uid]) if (!users.has(key)) users.set(key, user);
   }
-  return { groupId: (name) => groups.get(name) };
+  return { groupId: (name) => groups.get(name), user: (nameOrUid) => users.get(nameOrUid) };
+}
+
+/** An image without shell may have no such file; then users and groups are given by number. */
+async function linesOf(file: string): Promise<string[][]> {
+  const text = await readFile(file, 'utf8').catch(() => '');
+  return text.split('\n').map((line) => line.split(':'));
 }

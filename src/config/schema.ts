@@ -36,13 +36,12 @@ import {
   checkSocket,
   evenIfIncomplete,
 } from './consistency.ts';
+import { createExecSection, type UserLookups } from './exec-section.ts';
 import * as field from './fields.ts';
 import { ON_CHANGE, ON_EXPIRY, type LiveRules } from './live-rules.ts';
 
 /** What the schema must ask the system about. */
-export interface Lookups {
-  /** The number of a group, or undefined if there is none such. */
-  groupId(name: string): number | undefined;
+export interface Lookups extends UserLookups {
   /** What the files hold that the configuration names; none are known if left out. */
   readonly files?: FileLookups | undefined;
 }
@@ -628,6 +627,7 @@ export function createConfigSchema(lookups: Lookups) {
         })
         .optional()
         .meta({ description: 'who is refused whatever else speaks for them, in both directions; nobody if left out' }),
+      exec: createExecSection(lookups),
       log: z
         .strictObject({
           level: z
@@ -695,6 +695,7 @@ export function createConfigSchema(lookups: Lookups) {
         sds: raw.sds && sdsOf(raw.sds),
         federation: raw.federation,
         bundleEndpoint: raw.bundleEndpoint,
+        exec: raw.exec,
         log: raw.log,
         drainTimeoutMs: raw.drainTimeout,
       };

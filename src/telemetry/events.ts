@@ -18,6 +18,7 @@ import type {
 } from './records.ts';
 import { strangersWords } from './scrub.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
+import { createApplicationEvents, type ApplicationEvents } from './application-events.ts';
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
 import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
@@ -72,6 +73,8 @@ export interface Events {
   readonly checks: CheckEvents;
   /** What happens between bundle endpoints. */
   readonly federation: FederationEvents;
+  /** What becomes of the application of `scute exec`. */
+  readonly application: ApplicationEvents;
 
   logLevelChanged(from: LogLevel, to: LogLevel): void;
   configReloaded(differences: readonly string[], needRestart: readonly string[]): void;
@@ -300,6 +303,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
 
     sds: createSdsEvents({ logger, metrics: metrics.sds, repeated }),
     checks: createCheckEvents({ logger, metrics: metrics.checks, repeated }),
+    application: createApplicationEvents({ logger, metrics: metrics.application }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
 
     logLevelChanged(from, to) {

@@ -1,4 +1,4 @@
-import { fstatSync, write, writeSync } from 'node:fs';
+import { constants, fstatSync, openSync, write, writeSync } from 'node:fs';
 import { codeOf } from '../lib/errors.ts';
 
 export interface LogOutputOptions {
@@ -158,6 +158,19 @@ export function createLogOutput(options: LogOutputOptions): LogOutput {
         pump();
       }),
   };
+}
+
+/**
+ * A descriptor for what another program writes to as well. Whether a pipe blocks is said of all who have it, and that program may not
+ * understand that it does not: so it is opened once more, for us alone. Of what cannot be, such as a socket, it is used as it is.
+ */
+export function sharedDescriptor(fd: number): number {
+  try {
+    if (!fstatSync(fd).isFIFO()) return fd;
+    return openSync(`/proc/self/fd/${fd}`, constants.O_WRONLY | constants.O_NONBLOCK);
+  } catch {
+    return fd;
+  }
 }
 
 /**

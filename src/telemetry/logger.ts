@@ -1,7 +1,8 @@
+import { isatty } from 'node:tty';
 import { pino } from 'pino';
 import type { LogFormat, LogLevel } from '../config/config.ts';
 import { codeOf } from '../lib/errors.ts';
-import { createLogOutput, type LogOutput } from './log-output.ts';
+import { createLogOutput, sharedDescriptor, type LogOutput } from './log-output.ts';
 import { scrub } from './scrub.ts';
 
 export type LogFields = Readonly<Record<string, unknown>>;
@@ -28,11 +29,16 @@ export interface LogDestination {
   flushSync?(): void;
 }
 
+/** Standard output is ours alone; standard error is shared with an application. */
+export type LogStream = 'stdout' | 'shared-stderr';
+
 export interface LoggerOptions {
   readonly level: LogLevel;
   /** `auto` is pretty on a terminal, JSON elsewhere. */
   readonly format: LogFormat;
-  /** Standard output if absent. */
+  /** Where standard output is another's, the log goes to standard error. `destination` goes before it. */
+  readonly stream?: LogStream | undefined;
+  /** Instead of a stream. */
   readonly destination?: LogDestination | undefined;
 }
 
@@ -56,10 +62,11 @@ const MAX_WAITING_BYTES = 4 << 20;
 
 /** Standard output carries the log. JSON lines are batched and written asynchronously, so a reader that stalls never stalls the proxy. */
 export async function createLogger(options: LoggerOptions): Promise<Log> {
-  const isTerminal = options.destination === undefined ? process.stdout.isTTY : options.destination.isTerminal === true;
+  const { destination, stream = 'stdout' } = options;
+  const isTerminal = destination === undefined ? isatty(stream === 'stdout' ? 1 : 2) : destination.isTerminal === true;
   const isPretty = options.format === 'pretty' || (options.format === 'auto' && isTerminal);
-  const output = options.destination === undefined ? standardOutput(isPretty) : wrapped(options.destination);
-  const format = isPretty ? await loadPretty(isTerminal && hasColours()) : undefined;
+  const output = destination === undefined ? streamOutput(stream, isPretty) : wrapped(destination);
+  const format = isPretty ? await loadPretty(isTerminal && hasColours(destination === undefined ? stream : 'stdout')) : undefined;
   const write = (line: string): void => output.write(format === undefined ? line : format(line));
   const time = createTimestamps();
   const logger = pino(
@@ -116,19 +123,20 @@ function wrapped(destination: LogDestination): LogOutput {
   return { write: (line) => destination.write(line), dropped: () => 0, flushSync, flush: async () => flushSync() };
 }
 
-function standardOutput(isPretty: boolean): LogOutput {
+function streamOutput(stream: LogStream, isPretty: boolean): LogOutput {
   // Whoever reads the pretty form is watching.
   return createLogOutput({
-    fd: 1,
+    fd: stream === 'stdout' ? 1 : sharedDescriptor(2),
     batchBytes: isPretty ? 0 : BATCH_BYTES,
     flushEveryMs: FLUSH_EVERY_MS,
     maxWaitingBytes: MAX_WAITING_BYTES,
   });
 }
 
-/** Node heeds NO_COLOR and TERM=dumb. */
-function hasColours(): boolean {
-  return process.stdout.isTTY && process.stdout.hasColors();
+/** Node heeds NO_COLOR and TERM=dumb. A terminal is opened anew, so that what is asked here changes nothing of what others have. */
+function hasColours(stream: LogStream): boolean {
+  const terminal = stream === 'stdout' ? process.stdout : process.stderr;
+  return terminal.isTTY && terminal.hasColors();
 }
 
 /** Loaded only when needed, and as a function: its streams use worker threads. Undefined where it is not installed: then JSON will do. */

@@ -13,6 +13,7 @@ import type {
   RefusedAcceptReason,
   StatusRefusal,
 } from './records.ts';
+import { registerApplicationMetrics, type ApplicationMetrics } from './application-metrics.ts';
 import { registerCertificateMetrics } from './certificate-metrics.ts';
 import { CONNECTION_SECONDS, Durations, durationsMetric, REQUEST_SECONDS, type DefineDurations, type DurationSeries } from './durations.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
@@ -119,6 +120,7 @@ export interface Metrics {
   readonly sds: SdsMetrics;
   readonly checks: CheckMetrics;
   readonly federation: FederationMetrics;
+  readonly application: ApplicationMetrics;
   setWorkloadApiConnected(connected: boolean): void;
   /** Replaces everything that is said of certificates: series of vanished ones go. */
   setIdentity(snapshot: IdentitySnapshot): void;
@@ -422,6 +424,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const sds = registerSdsMetrics(registry, counter, gauge);
   const checks = registerCheckMetrics(counter, gauge, histogram);
   const federation = registerFederationMetrics(counter, gauge);
+  const application = registerApplicationMetrics(counter, gauge);
   registerProcessMetrics(registry);
 
   return {
@@ -462,6 +465,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     sds,
     checks,
     federation,
+    application,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
     setIdentity(snapshot) {
       generation.set(snapshot.generation);

@@ -1,0 +1,177 @@
+import assert from 'node:assert/strict';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
+import { constants } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { scute } from '../../support/command.ts';
+import { anSvid, startExecStage } from '../../support/exec-stage.ts';
+
+const messages = (log: readonly { readonly message: string }[]): string[] => log.map(({ message }) => message);
+
+test('the application starts when the identity is there, not before; its output is its own, and its end ends Scute', async (t) => {
+  const { api, exec } = await startExecStage(t, { early: true });
+  const running = await exec(['/bin/sh', '-c', 'echo started; cat; exit 7']);
+  await running.line(/"message":"listening".*"in"|"in".*"message":"listening"/);
+  assert.equal(running.stdout(), '');
+
+  api.setX509([anSvid()]);
+  await running.line(/^started$/);
+  running.write('said by us\n');
+  running.endInput();
+
+  assert.equal((await running.exited).code, 7);
+  assert.equal(running.stdout(), 'started\nsaid by us\n');
+  const told = messages(running.log()).filter((message) => /^(?:application|stopp)|identity updated/.test(message));
+  assert.deepEqual(told, ['identity updated', 'application started', 'application ended', 'stopping', 'stopped']);
+  const [stopping] = running.log().filter(({ message }) => message === 'stopping');
+  assert.equal(stopping?.['reason'], 'the application ended');
+});
+
+test('the exit code is that of the application, or says why there was none', async (t) => {
+  const { exec, folder } = await startExecStage(t);
+  const notExecutable = join(folder, 'data');
+  await writeFile(notExecutable, 'no program\n');
+  await chmod(notExecutable, 0o644);
+  for (const [command, expected] of [
+    [['/bin/true'], 0],
+    [['/bin/sh', '-c', 'exit 255'], 255],
+    [['/bin/sh', '-c', 'kill -KILL $$'], 128 + constants.signals.SIGKILL],
+    [['/no/such/program'], 127],
+    [[notExecutable], 126],
+  ] as const) {
+    const running = await exec(command);
+    const { code, signal } = await running.exited;
+    assert.deepEqual([code, signal], [expected, null], `${command.join(' ')}\n${running.stderr()}`);
+    if (expected === 126 || expected === 127) {
+      const [line] = running.log().filter(({ message }) => message === 'application cannot be started');
+      assert.equal(line?.['command'], command[0]);
+    }
+  }
+});
+
+test('the application is sent what we are sent, each time, and we end when it does', async (t) => {
+  const { exec } = await startExecStage(t);
+  const names = ['HUP', 'QUIT', 'USR1', 'USR2', 'INT', 'TERM'] as const;
+  const program = `
+    for (const name of ${JSON.stringify(names)}) process.on('SIG' + name, () => console.log(name));
+    process.stdin.resume().on('end', () => process.exit(9));
+    console.log('ready');
+  `;
+  const running = await exec([process.execPath, '--eval', program]);
+  let { next } = await running.line(/^ready$/);
+
+  for (const name of [...names, 'TERM', 'INT', 'TERM'] as const) {
+    running.signal(`SIG${name}`);
+    ({ next } = await running.line(new RegExp(`^${name}$`), { after: next }));
+  }
+  running.endInput();
+
+  assert.equal((await running.exited).code, 9);
+});
+
+test('who is told to end while it waits for an identity starts nothing, whoever says so', async (t) => {
+  const { exec, admin } = await startExecStage(t, { early: true });
+  for (const [tell, expected] of [
+    [(running: Awaited<ReturnType<typeof exec>>) => running.signal('SIGTERM'), 143],
+    [(running: Awaited<ReturnType<typeof exec>>) => running.signal('SIGINT'), 130],
+    [async () => void (await scute('stop', '--admin', admin)), 143],
+  ] as const) {
+    const running = await exec(['/bin/echo', 'started']);
+    await running.line(/"listener":"admin"/);
+    running.signal('SIGHUP');
+    await tell(running);
+    assert.equal((await running.exited).code, expected, running.stderr());
+    assert.equal(running.stdout(), '');
+  }
+
+  const late = await exec(['/bin/echo', 'started'], { settings: { waitTimeout: '100ms' } });
+  assert.equal((await late.exited).code, 69);
+  assert.equal(late.stdout(), '');
+  const [line] = late.log().filter(({ message }) => message.startsWith('application not started'));
+  assert.deepEqual(line?.['failing'], ['identity']);
+});
+
+test('an application that does not heed SIGTERM is killed when stopTimeout is over; of what it left behind nobody waits', async (t) => {
+  const { exec, admin, folder } = await startExecStage(t);
+  const left = join(folder, 'left');
+  const stubborn = await exec(['/bin/sh', '-c', `trap '' TERM; (sleep 60 & echo $! > ${left}) > /dev/null 2>&1; echo ready; cat`], {
+    settings: { stopTimeout: '100ms' },
+  });
+  await stubborn.line(/^ready$/);
+
+  assert.equal((await scute('stop', '--admin', admin)).code, 0);
+
+  assert.equal((await stubborn.exited).code, 137);
+  assert.ok(messages(stubborn.log()).includes('application killed, since it did not end'));
+  const orphan = Number(await readFile(left, 'utf8'));
+  assert.ok(process.kill(orphan, 'SIGKILL'), 'it lives on, as it would without us');
+});
+
+test('the application has the environment of Scute but for what is for Scute alone, and none of its descriptors', async (t) => {
+  const { exec } = await startExecStage(t);
+  const own = {
+    SCUTE_LOG_LEVEL: 'info',
+    NOTIFY_SOCKET: '/run/none',
+    LISTEN_FDNAMES: 'a',
+    WATCHDOG_USEC: '1',
+    CREDENTIALS_DIRECTORY: '/run/credentials',
+  };
+  const running = await exec(['/bin/sh', '-c', 'env; echo; ls -l /proc/self/fd'], {
+    env: { ...own, PAYLOAD: 'of the application' },
+    under: ['/bin/sh', '-c', 'exec "$0" "$@" 3</etc/hostname 4</etc/hostname 9</etc/hostname'],
+  });
+
+  assert.equal((await running.exited).code, 0, running.stderr());
+  const [environment = '', descriptors = ''] = running.stdout().split('\n\n');
+  assert.ok(environment.includes('PAYLOAD=of the application'));
+  for (const name of Object.keys(own)) assert.ok(!environment.includes(`${name}=`), name);
+  // What opened them beyond the first sixteen was not Scute, nor a service manager.
+  const open = [...descriptors.matchAll(/ (\d+) -> (\S+)/g)].filter(
+    ([, fd, target = '']) => Number(fd) < 16 && !/^\/proc\/\d+\/fd$/.test(target),
+  );
+  assert.deepEqual(
+    open.map(([, fd]) => fd),
+    ['0', '1', '2'],
+  );
+});
+
+test('a configuration that is wrong, or a proxy that cannot start, starts no application', async (t) => {
+  const { exec, folder } = await startExecStage(t);
+  for (const [flags, settings, problem] of [
+    [['--user', 'no-such-user'], {}, /^command line exec\.user: there is no user "no-such-user"/],
+    [[], { user: 4_294_967_000 }, /exec\.group: is required: the system does not know the user 4294967000/],
+    [[], { group: 'root' }, /exec\.group: is for another user alone/],
+    [[], { user: 0, group: 'no-such-group' }, /exec\.group: there is no group "no-such-group"/],
+    [[], { stopTimeout: '0s' }, /exec\.stopTimeout: /],
+  ] as const) {
+    const running = await exec(['/bin/echo', 'started'], { flags, settings });
+    assert.equal((await running.exited).code, 64, running.stderr());
+    assert.match(running.stderr(), problem);
+    assert.equal(running.stdout(), '');
+  }
+  await writeFile(join(folder, 'admin.sock'), 'in the way');
+  const unbound = await exec(['/bin/echo', 'started']);
+  assert.equal((await unbound.exited).code, 1);
+  assert.equal(unbound.stdout(), '');
+
+  const usage = await scute('exec', '--', '/bin/true');
+  assert.equal(usage.code, 64);
+  assert.match(usage.stderr, /required option '-c, --config <file>'/);
+  assert.equal((await scute('exec', '-c', 'scute.yaml')).code, 64);
+});
+
+test('another user runs the application if Scute may lend it, and without that right nothing is started', async (t) => {
+  const { exec } = await startExecStage(t);
+  const running = await exec(['/bin/sh', '-c', 'id -u; id -g; id -G; echo $HOME; cat /proc/$PPID/environ >/dev/null && echo read'], {
+    flags: ['--user', '65534'],
+    settings: { group: 65534 },
+    env: { HOME: '/root' },
+  });
+  const { code } = await running.exited;
+  if (process.getuid?.() !== 0) {
+    assert.equal(code, 126);
+    return;
+  }
+  assert.match(running.stdout(), /^65534\n65534\n65534\n\/nonexistent\n$/);
+  assert.match(running.stderr(), /environ: Permission denied/);
+});
