@@ -13,6 +13,7 @@ import { readLists, readPolicyFile, type ReadPolicy } from './policy-file.ts';
 import type { PolicyTextParser } from './policy-text.ts';
 import { overlay, type Environment } from './precedence.ts';
 import { createConfigSchema, type FileLookups, type Lookups } from './schema.ts';
+import { directoryProblem, lookAtDirectory, type DirectoryLook } from './target-directory.ts';
 import { CHANGED, unread, unreadable } from './whole-file.ts';
 
 /** A configuration is written by hand; what is larger is not one. */
@@ -26,6 +27,8 @@ export interface ConfigSources {
   readonly env: Environment;
   /** What a policy file holds, an absolute path; if left out it is read, each time. */
   readonly readPolicy?: ((file: string) => Promise<ReadPolicy>) | undefined;
+  /** For one who is about to write there: whose process this is. What is wrong with directories of `files` is a problem of the configuration then. */
+  readonly writesAs?: number | undefined;
 }
 
 /** Reads, parses and judges a configuration. All problems come at once, in the order of the file. */
@@ -90,13 +93,32 @@ export async function parseConfigWithLists(
   }
   const whole = overlay(raw, sources);
   const { lookups, issues, policies, ...read } = await readNamedFiles(whole.value, sources, known);
-  const judged = judgeLocated(createConfigSchema({ ...(await systemLookups()), files: lookups }), whole);
+  const directoryProblem = await lookAtDirectories(whole.value, sources.writesAs);
+  const judged = judgeLocated(createConfigSchema({ ...(await systemLookups()), files: lookups, directoryProblem }), whole);
   if (judged.ok && issues.length === 0) return { parsed: judged, ...read };
   return {
     parsed: err([...(judged.ok ? [] : judged.error), ...issues]),
     files: [...read.files, ...policies.flatMap(({ files }) => files)],
     looks: [read, ...policies].flatMap(({ files, looks }) => (files.length === 0 ? [] : [looks])).join('\n'),
     lists: read.lists,
+  };
+}
+
+/** What is wrong with the directories of `files`, by path; nobody asks unless somebody will write there. */
+async function lookAtDirectories(raw: unknown, writesAs: number | undefined): Promise<Lookups['directoryProblem']> {
+  if (writesAs === undefined) return undefined;
+  const looks = new Map<string, DirectoryLook>();
+  // What is no good path is told as that.
+  for (const path of namedFiles(raw).directories.filter((text) => /^\/[^\0]+$/.test(text))) looks.set(path, await lookAtDirectory(path));
+  const twinOf = (path: string, look: DirectoryLook): string | undefined =>
+    [...looks].find(
+      ([other, seen]) => other !== path && look.kind === 'directory' && seen.kind === 'directory' && seen.id === look.id,
+    )?.[0];
+  return (path, unsafeDisk) => {
+    const look = looks.get(path);
+    if (look === undefined) return undefined;
+    const twin = twinOf(path, look);
+    return twin === undefined ? directoryProblem(path, look, { uid: writesAs, unsafeDisk }) : `${path} is ${twin} by another name`;
   };
 }
 
@@ -185,14 +207,19 @@ export async function readConfigFile(file: string): Promise<Result<string, reado
   }
 }
 
-/** Group names from `/etc/group`. Read at each load, so that a reload sees new groups. */
+/** Names from `/etc/group` and `/etc/passwd`. Read at each load, so that a reload sees new ones. */
 export async function systemLookups(): Promise<Lookups> {
-  const groups = new Map<string, number>();
-  // An image without shell may have no such file; then groups are given by number.
-  const text = await readFile('/etc/group', 'utf8').catch(() => '');
+  const [groups, users] = await Promise.all(['/etc/group', '/etc/passwd'].map(numbersIn));
+  return { groupId: (name) => groups?.get(name), userId: (name) => users?.get(name) };
+}
+
+/** An image without shell may have no such file; then groups and users are given by number. */
+async function numbersIn(file: string): Promise<ReadonlyMap<string, number>> {
+  const numbers = new Map<string, number>();
+  const text = await readFile(file, 'utf8').catch(() => '');
   for (const line of text.split('\n')) {
-    const [name, , gid] = line.split(':');
-    if (name !== undefined && gid !== undefined && /^\d+$/.test(gid) && !groups.has(name)) groups.set(name, Number(gid));
+    const [name, , id] = line.split(':');
+    if (name !== undefined && id !== undefined && /^\d+$/.test(id) && !numbers.has(name)) numbers.set(name, Number(id));
   }
-  return { groupId: (name) => groups.get(name) };
+  return numbers;
 }

@@ -17,6 +17,7 @@ import type {
 import { strangersWords } from './scrub.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
+import { createFilesEvents, type FilesEvents } from './files-events.ts';
 import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
 
@@ -66,6 +67,8 @@ export interface Events {
   readonly checks: CheckEvents;
   /** What happens between bundle endpoints. */
   readonly federation: FederationEvents;
+  /** What happens to sets of files. */
+  readonly files: FilesEvents;
 
   logLevelChanged(from: LogLevel, to: LogLevel): void;
   configReloaded(differences: readonly string[], needRestart: readonly string[]): void;
@@ -289,6 +292,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     sds: createSdsEvents({ logger, metrics: metrics.sds, repeated }),
     checks: createCheckEvents({ logger, metrics: metrics.checks, repeated }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
+    files: createFilesEvents({ logger, metrics: metrics.files, clock }),
 
     logLevelChanged(from, to) {
       logger.warn({ from, to }, 'log level changed');
