@@ -33,7 +33,7 @@ export function commandTarget({ command, timeoutMs, clock, onOutput }: CommandTa
     tell(context, signal) {
       const env = { PATH, SCUTE_SET: context.set, SCUTE_DIRECTORY: context.directory, SCUTE_SPIFFE_ID: context.spiffeId };
       return new Promise((resolve) => {
-        let output = '';
+        let output: Buffer = Buffer.alloc(0);
         let ended: NotifyFailure | undefined;
         const child = spawn(program, args, { cwd: '/', env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
         const endGroup = (how: NodeJS.Signals): void => {
@@ -43,7 +43,9 @@ export function commandTarget({ command, timeoutMs, clock, onOutput }: CommandTa
             // Nobody of it is left.
           }
         };
-        const collect = (chunk: Buffer): void => void (output = `${output}${chunk.toString('utf8')}`.slice(-MAX_TOLD));
+        const collect = (chunk: Buffer): void => {
+          output = chunk.length >= MAX_TOLD ? chunk.subarray(-MAX_TOLD) : Buffer.concat([output, chunk]).subarray(-MAX_TOLD);
+        };
         child.stdout.on('data', collect);
         child.stderr.on('data', collect);
         const giveUp = (why: NotifyFailure): void => {
@@ -61,7 +63,7 @@ export function commandTarget({ command, timeoutMs, clock, onOutput }: CommandTa
           // Whoever it left behind may hold the other ends for ever.
           child.stdout.destroy();
           child.stderr.destroy();
-          if (output !== '') onOutput(strangersWords(output, MAX_TOLD));
+          if (output.length > 0) onOutput(strangersWords(output.toString('utf8'), MAX_TOLD));
           resolve(failure);
         };
         child.once('error', (cause) => {
@@ -73,8 +75,11 @@ export function commandTarget({ command, timeoutMs, clock, onOutput }: CommandTa
             reason: 'exit_code',
             detail: by === null ? `${program} ended with exit code ${code}` : `${program} was ended by ${by}`,
           };
-          // What it wrote before it ended may still have to be read.
-          setImmediate(() => finish(ended ?? (code === 0 ? undefined : failed)));
+          const result = ended ?? (code === 0 ? undefined : failed);
+          killing.cancel();
+          // What it wrote is read to its end, unless somebody who left the group holds the other end.
+          killing = clock.after(GRACE_MS, () => finish(result));
+          child.once('close', () => finish(result));
         });
         if (signal.aborted) onAbort();
       });
