@@ -5,7 +5,7 @@ import { type AddressInfo, createServer as createTcpServer } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { eventually } from '../../test/support/eventually.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
-import { systemClock } from '../lib/clock.ts';
+import { systemClock, type Clock } from '../lib/clock.ts';
 import { createLogger } from '../telemetry/logger.ts';
 import { createEvents } from '../telemetry/events.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
@@ -114,7 +114,7 @@ test('over HTTP a 2xx counts; another answer, none in time and nobody there do n
     silent.close();
   });
   const base = (of: { address(): unknown }): string => `http://127.0.0.1:${(of.address() as AddressInfo).port}`;
-  const ask = (url: string, clock = systemClock as FakeClock | typeof systemClock) =>
+  const ask = (url: string, clock: Clock = systemClock) =>
     httpTarget({ url, method: 'POST', timeoutMs: 60_000, clock }).tell(CONTEXT, new AbortController().signal);
 
   assert.equal(await ask(`${base(server)}/good`), undefined);

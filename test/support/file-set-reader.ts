@@ -4,10 +4,10 @@ import { readSet } from './numbered-files.ts';
 
 const config = JSON.parse(process.argv[2] ?? '') as FileSetConfig;
 const seen = { reads: 0, gone: 0, mismatches: 0, last: 0 };
-let isOver = false;
-process.stdin.resume().once('end', () => (isOver = true));
+const over = new AbortController();
+process.stdin.resume().once('end', () => over.abort());
 process.stdout.write('reading\n');
-while (!isOver) {
+while (!over.signal.aborted) {
   const numbers = await readSet(config);
   if (numbers === undefined) seen.gone += 1;
   else {
