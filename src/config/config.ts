@@ -4,6 +4,7 @@ import type { IpRange } from '../lib/ip.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import type { FileSetConfig } from './file-sets.ts';
 import type { LiveRules } from './live-rules.ts';
 import type { Address, TcpAddress } from './units.ts';
 
@@ -23,6 +24,8 @@ export interface Config {
   readonly federation: readonly FederationConfig[];
   /** Undefined: not served. */
   readonly bundleEndpoint: BundleEndpointConfig | undefined;
+  /** In the order of the configuration. */
+  readonly files: readonly FileSetConfig[];
   /** Undefined: nobody is revoked but by the revocation lists of the Workload API. */
   readonly revocations: RevocationsConfig | undefined;
   /** For `scute exec`. */

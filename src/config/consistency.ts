@@ -244,13 +244,19 @@ export function checkListeners(config: unknown, report: Report): void {
   if (typeof config !== 'object' || config === null || Array.isArray(config)) return;
   const inbound = listAt(config, 'inbound');
   const outbound = listAt(config, 'outbound');
-  if (inbound?.length === 0 && outbound?.length === 0 && at(config, 'sds') === undefined && at(config, 'bundleEndpoint') === undefined)
-    problem(report, [], 'has no listener: it needs at least one inbound or outbound entry, sds or bundleEndpoint');
+  const files = listAt(config, 'files');
+  if (
+    [inbound, outbound, files].every((list) => list?.length === 0) &&
+    at(config, 'sds') === undefined &&
+    at(config, 'bundleEndpoint') === undefined
+  )
+    problem(report, [], 'has nothing to do: it needs at least one inbound, outbound or files entry, sds or bundleEndpoint');
   if (at(at(config, 'workloadApi'), 'endpoint') === undefined) {
     problem(report, ['workloadApi', 'endpoint'], 'is required, unless SPIFFE_ENDPOINT_SOCKET is set');
   }
 
   checkRelations(config, report);
+  checkFileSets(config, report);
   const names = new Map<string, string>();
   const bound: { readonly address: Address; readonly label: string }[] = [];
   const see = (entry: unknown, path: readonly (string | number)[], label: string): void => {
@@ -291,6 +297,30 @@ export function checkListeners(config: unknown, report: Report): void {
     const listener = at(matchers, 'listener');
     if (typeof listener === 'string' && names.get(listener)?.startsWith('inbound') !== true)
       problem(report, ['sds', 'matchers', index, 'listener'], `there is no inbound listener ${JSON.stringify(listener)}`);
+  }
+}
+
+/** Each set has a directory to itself, and none is in that of another: what is not of a set is taken for what a crash left, or in the way. */
+function checkFileSets(config: unknown, report: Report): void {
+  const names = new Map<string, string>();
+  const directories = new Map<string, string>();
+  for (const [index, entry] of (listAt(config, 'files') ?? []).entries()) {
+    // It becomes one when the whole is known to be good.
+    const set = typeof entry === 'function' ? (entry as (at: number) => unknown)(index) : entry;
+    const label = `files[${index}]`;
+    const own = at(set, 'name');
+    const name = typeof own === 'string' ? own : `files-${index}`;
+    const other = names.get(name);
+    if (other === undefined) names.set(name, label);
+    else problem(report, ['files', index], `the name ${JSON.stringify(name)} is taken by ${other}`);
+    const directory = at(set, 'directory');
+    if (typeof directory !== 'string') continue;
+    for (const [path, owner] of directories) {
+      if (path === directory) problem(report, ['files', index, 'directory'], `${directory} is the directory of ${owner}`);
+      else if (directory.startsWith(`${path}/`) || path.startsWith(`${directory}/`))
+        problem(report, ['files', index, 'directory'], `${directory} and ${path} of ${owner} are one within the other`);
+    }
+    directories.set(directory, label);
   }
 }
 

@@ -301,7 +301,7 @@ test('a server name is a DNS name, never an IP address', () => {
 });
 
 test('a configuration without listener or without Workload API is an error', () => {
-  assert.deepEqual(problems(BASE), [': has no listener: it needs at least one inbound or outbound entry, sds or bundleEndpoint']);
+  assert.deepEqual(problems(BASE), [': has nothing to do: it needs at least one inbound, outbound or files entry, sds or bundleEndpoint']);
   assert.deepEqual(problems({ inbound: [INBOUND] }), ['workloadApi.endpoint: is required, unless SPIFFE_ENDPOINT_SOCKET is set']);
 });
 

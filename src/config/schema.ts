@@ -38,12 +38,15 @@ import {
 } from './consistency.ts';
 import { createExecSection, type UserLookups } from './exec-section.ts';
 import * as field from './fields.ts';
+import { fileSetSchema } from './file-sets.ts';
 import { ON_CHANGE, ON_EXPIRY, type LiveRules } from './live-rules.ts';
 
 /** What the schema must ask the system about. */
 export interface Lookups extends UserLookups {
   /** What the files hold that the configuration names; none are known if left out. */
   readonly files?: FileLookups | undefined;
+  /** What is wrong with a directory for a set of files; undefined if nothing is. Not asked if left out. */
+  readonly directoryProblem?: ((path: string, unsafeDisk: boolean) => string | undefined) | undefined;
 }
 
 export interface FileLookups {
@@ -428,20 +431,12 @@ export function createConfigSchema(lookups: Lookups) {
   const files = lookups.files ?? NO_FILES;
   // Zod would compile each object with `new Function`, which takes longer than to interpret them once.
   z.config({ jitless: true });
+  const groupOf = numbered('group', (name) => lookups.groupId(name));
   const socketFields = {
     socketMode: field.socketMode
       .optional()
       .meta({ description: 'permission bits of a Unix socket, in quotes; `"0600"` if left out', pattern: '^0?[0-7]{3}$' }),
-    socketGroup: z
-      .union([z.int().min(0).max(4_294_967_294), z.string().min(1)])
-      .transform((group, context) => {
-        const gid = typeof group === 'number' ? group : lookups.groupId(group);
-        if (gid !== undefined) return gid;
-        context.addIssue({ code: 'custom', message: `there is no group ${JSON.stringify(group)}`, input: group });
-        return z.NEVER;
-      })
-      .optional()
-      .meta({ description: 'group of a Unix socket, name or number; that of the process if left out' }),
+    socketGroup: groupOf.optional().meta({ description: 'group of a Unix socket, name or number; that of the process if left out' }),
   };
 
   const policyFile = (replaced: string) =>
@@ -596,6 +591,13 @@ export function createConfigSchema(lookups: Lookups) {
     .optional()
     .meta({ description: 'the Secret Discovery Service of Envoy; not served if left out' });
 
+  const fileSet = fileSetSchema({
+    identity,
+    group: groupOf,
+    user: numbered('user', (name) => lookups.user?.(name)?.uid),
+    directoryProblem: (path, unsafeDisk) => lookups.directoryProblem?.(path, unsafeDisk),
+  });
+
   return z
     .strictObject({
       workloadApi: z
@@ -617,6 +619,9 @@ export function createConfigSchema(lookups: Lookups) {
       }),
       bundleEndpoint: bundleEndpoint.optional().meta({
         description: 'a bundle endpoint for our own trust domain, with what the Workload API says of it; not served if left out',
+      }),
+      files: z.array(fileSet).max(100).prefault([]).meta({
+        description: 'sets of files with SVID, private key and trust bundles, for programs that read such; none are written if left out',
       }),
       revocations: z
         .strictObject({
@@ -696,10 +701,21 @@ export function createConfigSchema(lookups: Lookups) {
         federation: raw.federation,
         bundleEndpoint: raw.bundleEndpoint,
         exec: raw.exec,
+        files: raw.files.map((set, index) => set(index)),
         log: raw.log,
         drainTimeoutMs: raw.drainTimeout,
       };
     });
+}
+
+/** A user or a group, by name or number. */
+function numbered(kind: 'user' | 'group', numberOf: (name: string) => number | undefined) {
+  return z.union([z.int().min(0).max(4_294_967_294), z.string().min(1)]).transform((named, context) => {
+    const id = typeof named === 'number' ? named : numberOf(named);
+    if (id !== undefined) return id;
+    context.addIssue({ code: 'custom', message: `there is no ${kind} ${JSON.stringify(named)}`, input: named });
+    return z.NEVER;
+  });
 }
 
 export type ConfigSchema = ReturnType<typeof createConfigSchema>;

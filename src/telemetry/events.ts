@@ -20,6 +20,7 @@ import { strangersWords } from './scrub.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
 import { createApplicationEvents, type ApplicationEvents } from './application-events.ts';
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
+import { createFilesEvents, type FilesEvents } from './files-events.ts';
 import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
 
@@ -75,6 +76,8 @@ export interface Events {
   readonly federation: FederationEvents;
   /** What becomes of the application of `scute exec`. */
   readonly application: ApplicationEvents;
+  /** What happens to sets of files. */
+  readonly files: FilesEvents;
 
   logLevelChanged(from: LogLevel, to: LogLevel): void;
   configReloaded(differences: readonly string[], needRestart: readonly string[]): void;
@@ -305,6 +308,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     checks: createCheckEvents({ logger, metrics: metrics.checks, repeated }),
     application: createApplicationEvents({ logger, metrics: metrics.application }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
+    files: createFilesEvents({ logger, metrics: metrics.files, clock }),
 
     logLevelChanged(from, to) {
       logger.warn({ from, to }, 'log level changed');

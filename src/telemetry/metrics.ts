@@ -19,6 +19,7 @@ import { CONNECTION_SECONDS, Durations, durationsMetric, REQUEST_SECONDS, type D
 import { registerProcessMetrics } from './process-metrics.ts';
 import { registerCheckMetrics, type CheckMetrics } from './ext-authz-metrics.ts';
 import { registerFederationMetrics, type FederationMetrics } from './federation-metrics.ts';
+import { registerFilesMetrics, type FilesMetrics } from './files-metrics.ts';
 import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';
 import { countsByLabel, createTally, type Tally } from './tally.ts';
 import { writeMetrics, type Add, type Collected, type Define } from './text-format.ts';
@@ -121,6 +122,7 @@ export interface Metrics {
   readonly checks: CheckMetrics;
   readonly federation: FederationMetrics;
   readonly application: ApplicationMetrics;
+  readonly files: FilesMetrics;
   setWorkloadApiConnected(connected: boolean): void;
   /** Replaces everything that is said of certificates: series of vanished ones go. */
   setIdentity(snapshot: IdentitySnapshot): void;
@@ -425,6 +427,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const checks = registerCheckMetrics(counter, gauge, histogram);
   const federation = registerFederationMetrics(counter, gauge);
   const application = registerApplicationMetrics(counter, gauge);
+  const fileSets = registerFilesMetrics(counter, gauge);
   registerProcessMetrics(registry);
 
   return {
@@ -466,6 +469,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     checks,
     federation,
     application,
+    files: fileSets,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
     setIdentity(snapshot) {
       generation.set(snapshot.generation);
