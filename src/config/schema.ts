@@ -39,6 +39,7 @@ import {
 import { createExecSection, type UserLookups } from './exec-section.ts';
 import * as field from './fields.ts';
 import { fileSetSchema } from './file-sets.ts';
+import { inboundJwt } from './jwt.ts';
 import { ON_CHANGE, ON_EXPIRY, type LiveRules } from './live-rules.ts';
 
 /** What the schema must ask the system about. */
@@ -476,6 +477,9 @@ export function createConfigSchema(lookups: Lookups) {
           "how to forward: `tcp` as bytes; `http` request by request, over HTTP/2 or HTTP/1.1 from the peer and as `http.application` says to the application, with the peer's SPIFFE ID in a field",
       }),
       http: http.optional().meta({ description: 'for `protocol: http`' }),
+      jwt: inboundJwt.optional().meta({
+        description: 'for `protocol: http`: look at the JWT-SVIDs of requests, besides the TLS peer; nobody does if left out',
+      }),
       alpn: alpnProtocols.optional().meta({
         description:
           'ALPN protocols, best first, such as `[h2]`. If left out: none for `tcp`; `[h2, http/1.1]` for `http`, which has no others, and where a client that names none speaks HTTP/1.1; `[h2]` alone before an application that speaks `h2c`',
@@ -674,6 +678,7 @@ export function createConfigSchema(lookups: Lookups) {
           protocol: entry.protocol,
           http: entry.protocol === 'http' ? (entry.http ?? http.parse({})) : undefined,
           alpn: entry.alpn ?? (entry.protocol === 'http' ? PEER_PROTOCOLS[entry.http?.application ?? 'http/1.1'] : []),
+          jwt: entry.jwt,
           identity: entry.identity ?? { by: 'default' },
           proxyProtocol: entry.proxyProtocol,
           limits: limitsOf(entry.limits),

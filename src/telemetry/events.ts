@@ -22,6 +22,7 @@ import { createApplicationEvents, type ApplicationEvents } from './application-e
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
 import { createFilesEvents, type FilesEvents } from './files-events.ts';
 import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
+import { createJwtEvents, type JwtEvents } from './jwt-events.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
 
 /** One function for each thing that happens: the metric and the log line together, so that they cannot disagree. */
@@ -78,6 +79,8 @@ export interface Events {
   readonly application: ApplicationEvents;
   /** What happens to sets of files. */
   readonly files: FilesEvents;
+  /** What happens with JWT bundles. */
+  readonly jwt: JwtEvents;
 
   logLevelChanged(from: LogLevel, to: LogLevel): void;
   configReloaded(differences: readonly string[], needRestart: readonly string[]): void;
@@ -309,6 +312,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     application: createApplicationEvents({ logger, metrics: metrics.application }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
     files: createFilesEvents({ logger, metrics: metrics.files, clock }),
+    jwt: createJwtEvents({ logger, metrics: metrics.jwt, streamErrors: metrics.workloadApiErrors, repeated }),
 
     logLevelChanged(from, to) {
       logger.warn({ from, to }, 'log level changed');

@@ -20,6 +20,7 @@ import { registerProcessMetrics } from './process-metrics.ts';
 import { registerCheckMetrics, type CheckMetrics } from './ext-authz-metrics.ts';
 import { registerFederationMetrics, type FederationMetrics } from './federation-metrics.ts';
 import { registerFilesMetrics, type FilesMetrics } from './files-metrics.ts';
+import { registerJwtMetrics, type JwtMetrics } from './jwt-metrics.ts';
 import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';
 import { countsByLabel, createTally, type Tally } from './tally.ts';
 import { writeMetrics, type Add, type Collected, type Define } from './text-format.ts';
@@ -123,6 +124,7 @@ export interface Metrics {
   readonly federation: FederationMetrics;
   readonly application: ApplicationMetrics;
   readonly files: FilesMetrics;
+  readonly jwt: JwtMetrics;
   setWorkloadApiConnected(connected: boolean): void;
   /** Replaces everything that is said of certificates: series of vanished ones go. */
   setIdentity(snapshot: IdentitySnapshot): void;
@@ -428,6 +430,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const federation = registerFederationMetrics(counter, gauge);
   const application = registerApplicationMetrics(counter, gauge);
   const fileSets = registerFilesMetrics(counter, gauge);
+  const jwt = registerJwtMetrics(counter, gauge);
   registerProcessMetrics(registry);
 
   return {
@@ -470,9 +473,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
     federation,
     application,
     files: fileSets,
+    jwt,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
     setIdentity(snapshot) {
       generation.set(snapshot.generation);
+      jwt.setBundles(snapshot);
       lastUpdate.set(snapshot.receivedAtMs / 1000);
       setCertificates(snapshot);
     },
