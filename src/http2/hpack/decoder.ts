@@ -120,7 +120,7 @@ export class HpackDecoder {
         continue;
       }
       if (isFirst) {
-        if (this.#lowest < this.#table.maxBytes) throw this.#fail('size_update_missing');
+        this.#missNoUpdate();
         isFirst = false;
       }
       let field: HpackField;
@@ -141,7 +141,13 @@ export class HpackDecoder {
       if (left >= 0 && fields.length < this.#maxFields) fields.push(field);
       else left = -1;
     }
+    if (isFirst) this.#missNoUpdate();
     return { changed, tooLarge: left < 0 };
+  }
+
+  /** At the end of the updates: there was one, if it was needed. */
+  #missNoUpdate(): void {
+    if (this.#lowest < this.#table.maxBytes) throw this.#fail('size_update_missing');
   }
 
   #resize(bytes: number): void {

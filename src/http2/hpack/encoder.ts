@@ -10,12 +10,12 @@ const NO_TABLE = 0x20;
 /** Of an integer, at most. */
 const INTEGER_BYTES = 6;
 
-/** For each name the index of its first entry, and that of each value it has there. */
+/** For each name the index of its first entry, and that of each value that it has in the table. */
 const KNOWN = new Map<string, { readonly index: number; readonly values: Map<string, number> }>();
 for (const [index, field] of STATIC_TABLE.entries()) {
   if (field === undefined) continue;
   const known = KNOWN.get(field[0]) ?? { index, values: new Map<string, number>() };
-  if (field[1] !== '') known.values.set(field[1], index);
+  known.values.set(field[1], index);
   KNOWN.set(field[0], known);
 }
 
