@@ -189,17 +189,27 @@ function hpackText(draws: Draws, text: string): Buffer {
 const HUFFMAN_CODES = codes();
 
 /** RFC 7541, appendix B: the codes of one length count up, in the order of bytes. */
-function codes(): readonly string[] {
-  const all: string[] = [];
+function codes(): readonly number[] {
+  const all: number[] = [];
   let code = 0;
   for (let bits = 1; bits <= 30; bits++, code *= 2) {
-    for (const [byte, length] of HUFFMAN_BITS.entries()) if (length === bits) all[byte] = (code++).toString(2).padStart(bits, '0');
+    for (const [byte, length] of HUFFMAN_BITS.entries()) if (length === bits) all[byte] = code++;
   }
   return all;
 }
 
 function huffman(text: string): Buffer {
-  const bits = Array.from(Buffer.from(text, 'latin1'), (byte) => HUFFMAN_CODES[byte] ?? '').join('');
-  const padded = bits.padEnd(Math.ceil(bits.length / 8) * 8, '1');
-  return Buffer.from(padded.match(/.{8}/g)?.map((byte) => Number.parseInt(byte, 2)) ?? []);
+  const coded: number[] = [];
+  let rest = 0;
+  let bits = 0;
+  for (const byte of Buffer.from(text, 'latin1')) {
+    const length = HUFFMAN_BITS[byte] ?? 0;
+    rest = rest * 2 ** length + (HUFFMAN_CODES[byte] ?? 0);
+    for (bits += length; bits >= 8; rest %= 2 ** bits) {
+      bits -= 8;
+      coded.push(Math.floor(rest / 2 ** bits));
+    }
+  }
+  if (bits > 0) coded.push((rest + 1) * 2 ** (8 - bits) - 1);
+  return Buffer.from(coded);
 }
