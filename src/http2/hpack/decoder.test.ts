@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { hpackInteger } from '../../../test/support/http2-frames.ts';
 import { HpackDecoder, HpackError, type HpackLimits, type HpackProblem } from './decoder.ts';
+import { DynamicTable } from './dynamic-table.ts';
 import type { HpackField } from './field.ts';
 
 const LIMITS: HpackLimits = { maxTableSize: 4096, maxFieldSectionSize: 65_536, maxFields: 100 };
@@ -219,6 +220,14 @@ test('all bytes come through, coded or not, and none of them means anything', ()
   assert.equal(field?.[1], 'foo');
 });
 
+test('a text may be much longer than its code', () => {
+  // `0` has five bits.
+  for (const eights of [1, 2047, 2048, 2049, 20_000]) {
+    const block = Buffer.concat([hex('0001 61'), hpackInteger(eights * 5, 7, 0x80), Buffer.alloc(eights * 5)]);
+    assert.deepEqual(say(decoder(), block), eights * 8 + 33 > LIMITS.maxFieldSectionSize ? 'too_large' : [['a', '0'.repeat(eights * 8)]]);
+  }
+});
+
 suite('the table', () => {
   /** What stands in the table, by asking for it. */
   const table = (hpack: HpackDecoder, places: number): readonly HpackField[] | string =>
@@ -271,6 +280,17 @@ suite('the table', () => {
     // The hundredth is the last: index 161, then 162.
     assert.notEqual(say(hpack, 'ff22'), 'index');
     assert.equal(say(hpack, 'ff23'), 'index');
+  });
+
+  test('keeps no places of fields that are gone, on a connection that inserts for ever', () => {
+    const table = new DynamicTable(4096);
+    const field: HpackField = ['a', 'v'];
+    const before = process.memoryUsage().heapUsed;
+    // 80 MB of places.
+    for (let number = 0; number < 10_000_000; number++) table.insert(field);
+    assert.ok(process.memoryUsage().heapUsed - before < 40_000_000);
+    assert.equal(table.at(119), field);
+    assert.equal(table.at(120), undefined);
   });
 
   test('is emptied by an update to 0, may be larger again, and never beyond the limit', () => {
@@ -476,6 +496,16 @@ suite('a block that comes again', () => {
       assert.equal(hpack.decode(hex('82')), often);
     }
     assert.notEqual(hpack.decode(literal('00', 'x-request', 'first')), first);
+  });
+
+  test('is forgotten with the table, however long ago it came', () => {
+    for (let others = 0; others < 400; others += 7) {
+      const hpack = withEntry();
+      assert.deepEqual(hpack.decode(hex('be')), [['a', 'v']]);
+      for (let number = 0; number < others; number++) hpack.decode(literal('00', 'x-request', String(number)));
+      hpack.decode(literal('40', 'b', 'w'));
+      assert.deepEqual(hpack.decode(hex('be')), [['b', 'w']], `after ${others} others`);
+    }
   });
 
   test('is not kept if it is long, or has very many fields', () => {
