@@ -150,7 +150,7 @@ async function measure(
     }
     for (const work of turns) {
       for (const row of await runRejudge({ work, directory, rounds, version: ours.version, signal })) {
-        const times = `[${row.spread.join(' .. ')}], ${row.wallMs} ms of wall time${row.tookMs === undefined ? '' : `, closed in ${row.tookMs} ms`}`;
+        const times = `[${row.spread.join(' .. ')}], collector ${row.collectorMs} ms, ${row.wallMs} ms of wall time${row.tookMs === undefined ? '' : `, closed in ${row.tookMs} ms`}`;
         const text = `${`${row.work} ${row.variant}`.padEnd(46)} ${row.ours} ${row.unit} ${times}; ${row.connections} connections`;
         process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
         written += 1;
