@@ -17,15 +17,29 @@ test('Redis takes 100 rotations by CONFIG SET, and no client fails', needs('redi
   const files = { 'tls-cert-file': 'svid.pem', 'tls-key-file': 'svid_key.pem', 'tls-ca-cert-file': 'svid_bundle.pem' };
   const settings = Object.entries(files).flatMap(([key, name]) => [key, join(directory, name)]);
   const port = await freePort();
-  const { stop } = await stage.startWriter({});
+  const first = await stage.startWriter({});
+  const options = [
+    '--port',
+    '0',
+    '--bind',
+    '127.0.0.1',
+    '--tls-port',
+    String(port),
+    '--tls-auth-clients',
+    'no',
+    '--unixsocket',
+    socket,
+    '--save',
+    '',
+  ];
   const redis = await startChild([
     part('redis-server'),
-    ...['--port', '0', '--bind', '127.0.0.1', '--tls-port', String(port), '--tls-auth-clients', 'no', '--unixsocket', socket, '--save', ''],
+    ...options,
     ...settings.map((text, index) => (index % 2 === 0 ? `--${text}` : text)),
   ]);
   t.after(() => redis.stop().then(() => undefined));
   await redis.line(/ready to accept connections/i);
-  await stop();
+  await first.stop();
   await stage.startWriter({ notify: [{ command: [part('redis-cli'), '-e', '-s', socket, 'config', 'set', ...settings] }] });
 
   await rotateUnderLoad(stage, (ca) => visit(port, ca, {}, { ask: 'PING\r\n', answer: '+PONG' }));
