@@ -22,7 +22,7 @@ import { filesCheck, filesCurrentCheck } from './admin/file-sets.ts';
 import type { FederationClient } from './federation/client.ts';
 import type { BundleEndpoint } from './federation/endpoint.ts';
 import { MOST_ENDPOINT_CONNECTIONS } from './federation/limits.ts';
-import { filesService } from './files/lazy.ts';
+import { filesNeeded, filesService } from './files/lazy.ts';
 import { chooseSvid, type EndpointBundles } from './identity/snapshot.ts';
 import { RotationWatch } from './identity/rotation.ts';
 import { createIdentityStore, type IdentityPublisher, type IdentityView } from './identity/store.ts';
@@ -115,15 +115,10 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const stopAsked = new AbortController();
   const contexts = createTlsContexts(view);
   const filePlan = planFiles(openFileLimit(), {
-    listeners: [
-      ...config.inbound,
-      ...config.outbound,
-      config.sds,
-      config.metrics,
-      config.admin,
-      config.bundleEndpoint,
-      ...config.federation,
-    ].filter(Boolean).length,
+    listeners:
+      [...config.inbound, ...config.outbound, config.sds, config.metrics, config.admin, config.bundleEndpoint, ...config.federation].filter(
+        Boolean,
+      ).length + filesNeeded(config.files),
     inbound: config.inbound.length > 0,
     outbound: config.outbound.length > 0,
     sds: config.sds?.limits.maxConnections ?? 0,
