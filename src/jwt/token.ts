@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { JwtAuthority } from '../spiffe/bundle-document.ts';
@@ -137,6 +138,11 @@ export function keysFor(token: ReadToken, bundles: JwtBundles): Result<readonly 
 export function isStillTrusted(subject: SpiffeId, { keyId, key }: JwtAuthority, bundles: JwtBundles): boolean {
   const known = bundles.get(trustDomainOf(subject))?.authorities.find((authority) => authority.keyId === keyId);
   return known !== undefined && (known.key === key || known.key.equals(key));
+}
+
+/** What a token is remembered by, in place of its text. */
+export function tokenDigest(token: string): string {
+  return hash('sha256', token, 'base64url');
 }
 
 function isFor(algorithm: Algorithm, { key }: JwtAuthority): boolean {
