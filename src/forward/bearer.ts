@@ -1,4 +1,4 @@
-import type { VerifiedToken } from '../jwt/verify.ts';
+import type { ProvenToken } from '../jwt/verify.ts';
 import type { Result } from '../lib/result.ts';
 import type { DenyReason, VerdictFor } from '../policy/verdict.ts';
 import type { TokenRefusal } from '../telemetry/jwt-records.ts';
@@ -10,7 +10,7 @@ export type Bearer =
   | { readonly kind: 'none' }
   | {
       readonly kind: 'token';
-      readonly token: VerifiedToken;
+      readonly token: ProvenToken;
       /** Wall time at which whatever it admitted ends: its `exp`, or the end of its leeway if it came after that. */
       readonly endsAtMs: number;
     }
@@ -52,7 +52,6 @@ const ANSWERS: Readonly<Partial<Record<string, TokenAnswer>>> = {
   token_missing: { status: 401, detail: 'a token is needed', challenge: 'Bearer' },
   token_repeated: { status: 400, detail: 'there is more than one token', challenge: 'Bearer error="invalid_request"' },
   token_unverifiable: { status: 503, detail: 'no token can be verified at the moment', challenge: undefined },
-  token_busy: { status: 503, detail: 'too many tokens are being verified', challenge: undefined },
 };
 const INVALID: TokenAnswer = { status: 401, detail: 'the token is not accepted', challenge: 'Bearer error="invalid_token"' };
 

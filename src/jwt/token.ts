@@ -103,7 +103,10 @@ export function claimsProblem(token: ReadToken, { audiences, nowMs }: Expectatio
 }
 
 /** Whether a token is in its time, give or take `LEEWAY_MS`; undefined if it is. */
-export function timeProblem({ expiresMs, notBeforeMs, issuedMs }: ReadToken, nowMs: number): TokenProblem | undefined {
+export function timeProblem(
+  { expiresMs, notBeforeMs, issuedMs }: Pick<ReadToken, 'expiresMs' | 'notBeforeMs' | 'issuedMs'>,
+  nowMs: number,
+): TokenProblem | undefined {
   // Written so that a time that is no number is outside of everything.
   if (!(nowMs < expiresMs + LEEWAY_MS)) return { code: 'token_expired', message: `the token expired at ${isoTime(expiresMs)}` };
   for (const [claim, ms] of [

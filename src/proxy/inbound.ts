@@ -17,7 +17,7 @@ import { connectFailure } from '../forward/outcome.ts';
 import { mustSendHeader, proxyHeaderFor, readProxyHeader } from './proxy-header.ts';
 import { endpointOf, formatEndpoint, type ProxyEndpoint } from '../proxy-protocol/header.ts';
 import type { Session } from '../forward/session.ts';
-import { Tokens } from './tokens.ts';
+import { takeTurns, Tokens } from './tokens.ts';
 
 /** What both versions of HTTP need. */
 type HttpOptions = Omit<Http2ForwardOptions, 'open' | 'files' | 'idleTimeoutMs' | 'maxConcurrentStreams'>;
@@ -196,12 +196,13 @@ export class InboundListener extends ProxyListener<InboundConfig> {
     const tokens = this.#tokens;
     if (jwt === undefined || tokens === undefined) return undefined;
     const { header, subjectHeader, forwardsToken } = jwt;
+    const inTurn = takeTurns();
     const removed = forwardsToken ? [subjectHeader] : [subjectHeader, header];
     return {
       header: nameBytes(foldName(header)),
       identity: buildIdentityFields(http, caller, this.guardsRequests, removed),
       subjectHeader,
-      read: (values) => (mayAsk() ? tokens.read(values) : NO_BEARER),
+      read: (values) => (mayAsk() ? tokens.read(values, inTurn) : NO_BEARER),
       problemOf: (bearer) => tokens.problemOf(bearer),
     };
   }

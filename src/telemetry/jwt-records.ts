@@ -12,7 +12,6 @@ export const TOKEN_RESULTS = [
   'token_missing',
   'token_repeated', // more than one
   'token_unverifiable', // no JWT bundles have come yet
-  'token_busy', // too many are being verified
   'token_revoked', // the deny list names its subject
   ...TOKEN_PROBLEMS,
 ] as const;
