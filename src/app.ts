@@ -350,8 +350,14 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     },
     stop: () => Promise.resolve(),
   };
+  const needsJwt = config.inbound.some(({ jwt }) => jwt !== undefined);
+  if (needsJwt)
+    readiness.register('jwt_bundles', () =>
+      view.current()?.jwtBundles === undefined ? { ok: false, detail: 'the Workload API has given no JWT bundles yet' } : { ok: true },
+    );
   const source = workloadApi(config.workloadApi.endpoint, {
     events,
+    needsJwt,
     clock,
     publisher,
     endpointBundles,
@@ -711,6 +717,8 @@ function bundleEndpointService({ events, ...parts }: BundleEndpointParts): Servi
 
 interface SourceParts {
   readonly events: Events;
+  /** Somebody needs JWT bundles. */
+  readonly needsJwt: boolean;
   readonly clock: Clock;
   readonly publisher: IdentityPublisher;
   readonly endpointBundles: Watch<EndpointBundles>;
@@ -718,7 +726,7 @@ interface SourceParts {
 }
 
 /** The Workload API source, and with it gRPC, which is loaded when the addresses are bound. */
-function workloadApi(endpointText: string, { events, clock, publisher, endpointBundles, random }: SourceParts): Service {
+function workloadApi(endpointText: string, { events, needsJwt, clock, publisher, endpointBundles, random }: SourceParts): Service {
   let source: Service | undefined;
   return {
     name: 'workload API source',
@@ -734,6 +742,7 @@ function workloadApi(endpointText: string, { events, clock, publisher, endpointB
         publisher,
         endpointBundles,
         events,
+        jwt: needsJwt ? events.jwt : undefined,
         clock,
         random,
       });

@@ -56,13 +56,14 @@ const NOTHING: Buffer = Buffer.alloc(0);
 const CLOSE = Buffer.from('Connection: close\r\n', 'latin1');
 
 /**
- * `removesOverrides` says, at each head, whether rules look at requests. Throws if a value would have to be quoted, which no
+ * `removesOverrides` says, at each head, whether rules look at requests; `others` are names that no client may send, besides. Throws if a value would have to be quoted, which no
  * SPIFFE ID needs.
  */
 export function buildIdentityFields(
   { xfcc, spiffeIdHeader }: IdentityOptions,
   { peerId, ownId, leafSha256 }: Caller,
   removesOverrides: () => boolean,
+  others: readonly string[] = [],
 ): IdentityFields {
   for (const id of [peerId, ownId])
     if (!/^spiffe:\/\/[A-Za-z0-9._/-]+$/.test(id)) throw new Error(`${JSON.stringify(id)} cannot stand in a field`);
@@ -72,21 +73,22 @@ export function buildIdentityFields(
   const lines = xfcc === 'sanitize-set' ? `${XFCC}: ${ours}\r\n` : '';
   const all = lines + (spiffeIdHeader === undefined ? '' : `${spiffeIdHeader}: ${peerId}\r\n`);
   const clientXfcc = xfcc === 'unsafe-forward' ? 'kept' : xfcc === 'unsafe-append' ? { appended: Buffer.from(ours, 'latin1') } : 'removed';
-  return fieldsOf(all, spiffeIdHeader, clientXfcc, removesOverrides);
+  const names = spiffeIdHeader === undefined ? others : [spiffeIdHeader, ...others];
+  return fieldsOf(all, names, clientXfcc, removesOverrides);
 }
 
 /** Of a connection away from the application, which has nobody to tell the server of. */
 export function buildOutboundFields(xfcc: OutboundXfccMode, removesOverrides: () => boolean): IdentityFields {
-  return fieldsOf('', undefined, xfcc === 'unsafe-forward' ? 'kept' : 'removed', removesOverrides);
+  return fieldsOf('', [], xfcc === 'unsafe-forward' ? 'kept' : 'removed', removesOverrides);
 }
 
 function fieldsOf(
   lines: string,
-  spiffeIdHeader: string | undefined,
+  names: readonly string[],
   clientXfcc: IdentityFields['clientXfcc'],
   removesOverrides: () => boolean,
 ): IdentityFields {
-  const own = [XFCC, ...(spiffeIdHeader === undefined ? [] : [spiffeIdHeader])].map((name) => nameBytes(foldName(name)));
+  const own = [XFCC, ...names].map((name) => nameBytes(foldName(name)));
   const all = [...own, ...FOLDED_OVERRIDES];
   return {
     get names() {
@@ -129,6 +131,19 @@ export function rewriteHead(head: RequestHead, identity: IdentityFields): Buffer
   );
   for (const part of [connection, CRLF]) at += part.copy(out, at);
   return out.subarray(0, at);
+}
+
+/** A head as `rewriteHead` left it, with one more field of ours, which comes first as they do. */
+export function withField(head: Buffer, name: string, value: string): Buffer {
+  const start = head.indexOf(CRLF) + CRLF.length;
+  return Buffer.concat([head.subarray(0, start), Buffer.from(`${name}: ${value}\r\n`, 'latin1'), head.subarray(start)]);
+}
+
+/** The values of a field of the client's, each time that it is there, however its name is spelt. `name` is folded. */
+export function valuesOf({ fields }: RequestHead, name: Uint8Array): readonly string[] {
+  const values: string[] = [];
+  for (let field = 0; field < fields.count; field++) if (fields.readsAs(field, name)) values.push(fields.value(field));
+  return values;
 }
 
 /** A head as `rewriteHead` left it when no rule looked at requests, now that one does. `fields` is room to work in. */

@@ -135,6 +135,7 @@ const CLOSE_LEVELS: Readonly<Record<CloseReason, LineLevel>> = {
   authority_removed: 'info',
   revoked: 'info',
   policy: 'info',
+  token_ended: 'info',
   identity_withdrawn: 'info',
   peer_svid_expired: 'info',
   own_svid_expired: 'info',
@@ -312,7 +313,13 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     application: createApplicationEvents({ logger, metrics: metrics.application }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
     files: createFilesEvents({ logger, metrics: metrics.files, clock }),
-    jwt: createJwtEvents({ logger, metrics: metrics.jwt, streamErrors: metrics.workloadApiErrors, repeated }),
+    jwt: createJwtEvents({
+      logger,
+      metrics: metrics.jwt,
+      streamErrors: metrics.workloadApiErrors,
+      setIdentity: (snapshot) => metrics.setIdentity(snapshot),
+      repeated,
+    }),
 
     logLevelChanged(from, to) {
       logger.warn({ from, to }, 'log level changed');
