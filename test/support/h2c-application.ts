@@ -69,8 +69,8 @@ export function answerOk(stream: ServerHttp2Stream): void {
 export interface FrameConnection {
   readonly socket: Socket;
   /** All that came, without the preface. */
-  frames(): Frame[];
-  send(...frames: readonly Uint8Array[]): void;
+  readonly frames: () => Frame[];
+  readonly send: (...frames: readonly Uint8Array[]) => void;
 }
 
 /** An application that writes frames by hand, so that they may be wrong. It says `first`, or SETTINGS, and then what `answer` says to each frame; if `first` is empty, nothing else. */

@@ -55,6 +55,8 @@ export interface ApplicationOwner {
   left(application: Application, waiting: readonly Asked[]): void;
   /** It broke the rules. */
   faulted(problem: Fault): void;
+  /** A mistake of ours. */
+  failed(thrown: unknown): void;
   /** Something was done, which may have been written and not sent yet. */
   turned(): void;
   closed(application: Application): void;
@@ -78,12 +80,14 @@ export class Application implements WireOwner {
   /** They are sent when it takes them, in order. */
   #waiting: Asked[] = [];
   /** Those of which something is held for it. */
-  #held = new Set<Asked>();
+  readonly #held = new Set<Asked>();
   #opening: { abort(): void } | undefined;
   /** Also before it has said its SETTINGS. */
   #connected: Wire | undefined;
   #timer: Timer | undefined;
   #lastSent = 0;
+  /** Why there is no connection. */
+  #failure: UpstreamFailure | undefined;
   #isLeaving = false;
   #isEnding = false;
 
@@ -141,7 +145,9 @@ export class Application implements WireOwner {
   /** Asks it, or has the request wait until it can be asked. */
   ask(exchange: Asked): void {
     const { wire } = this;
-    if (wire !== undefined && this.#waiting.length === 0 && this.#streams.size < wire.remote.maxConcurrentStreams) {
+    // It may have been refused within the call that opened it.
+    if (this.#failure !== undefined) exchange.unreached(this.#failure);
+    else if (wire !== undefined && this.#waiting.length === 0 && this.#streams.size < wire.remote.maxConcurrentStreams) {
       this.#send(exchange, wire, false);
     } else this.#waiting.push(exchange);
   }
@@ -236,15 +242,13 @@ export class Application implements WireOwner {
   widened(): void {
     const { wire } = this;
     if (wire === undefined) return;
-    const held = this.#held;
-    this.#held = new Set();
-    const unserved: Asked[] = [];
-    for (const exchange of held) {
-      if (wire.sendWindow > 0) exchange.flushRequest(wire);
-      else unserved.push(exchange);
+    let left = this.#held.size;
+    for (const exchange of this.#held) {
+      // Who was served, and has still more, is behind those who were not.
+      if (left-- === 0 || wire.sendWindow <= 0) break;
+      this.#held.delete(exchange);
+      exchange.flushRequest(wire);
     }
-    // Who was served, and has still more, is behind those who were not.
-    if (unserved.length > 0) this.#held = new Set([...unserved, ...this.#held]);
     this.#owner.widened(this);
   }
 
@@ -286,6 +290,10 @@ export class Application implements WireOwner {
     wire?.sendGoaway(0, problem.code);
     this.#lose(`the application broke the rules of HTTP/2: ${problem.detail}`);
     wire?.abort();
+  }
+
+  failed(thrown: unknown): void {
+    this.#owner.failed(thrown);
   }
 
   turned(): void {
@@ -343,6 +351,7 @@ export class Application implements WireOwner {
   #failed(failure: UpstreamFailure): void {
     const waiting = this.#waiting;
     this.#waiting = [];
+    this.#failure = failure;
     this.#leave();
     for (const exchange of waiting) exchange.unreached(failure);
     this.#timer?.cancel();

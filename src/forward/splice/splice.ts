@@ -97,7 +97,7 @@ class Splice implements WireOwner, ExchangeContext {
   readonly #maxSectionBytes: number;
   readonly #streams = new Map<number, Exchange>();
   /** Those of which something is held for the client. */
-  #held = new Set<Exchange>();
+  readonly #held = new Set<Exchange>();
   #lastStream = 0;
   /** The last that is answered, as the client was told. */
   #lastTaken: number | undefined;
@@ -158,6 +158,7 @@ class Splice implements WireOwner, ExchangeContext {
         for (const exchange of waiting) exchange.moveOn();
       },
       faulted: ({ reason }) => options.faulted('upstream', reason),
+      failed: (thrown) => this.failed(thrown),
       turned: () => this.turned(),
       closed: (application) => this.#applicationClosed(application),
     };
@@ -218,7 +219,7 @@ class Splice implements WireOwner, ExchangeContext {
 
   section(stream: number, fields: Section, ends: boolean): Fault | undefined {
     const known = this.#streams.get(stream);
-    if (known !== undefined) return known.requestTrailers(fields, ends);
+    if (known !== undefined) return known.requestTrailers(fields, ends) ?? this.#fault;
     if (stream % 2 === 0) return fault(PROTOCOL_ERROR, 'stream', 'a stream of a client with an even number');
     if (stream <= this.#lastStream) return this.#late(stream);
     this.#lastStream = stream;
@@ -236,13 +237,7 @@ class Splice implements WireOwner, ExchangeContext {
     this.#streams.set(stream, exchange);
     this.session.lastActiveTick = this.#options.ticker.tick;
     this.#idle.set(exchange);
-    try {
-      exchange.begin(fields, ends);
-    } catch (thrown) {
-      // A mistake of ours; thrown on, it would end the process, for a client to do.
-      this.session.because('internal_error', `a request could not be served: ${messageOf(thrown)}`);
-      this.#drop();
-    }
+    exchange.begin(fields, ends);
     return this.#fault;
   }
 
@@ -277,15 +272,13 @@ class Splice implements WireOwner, ExchangeContext {
 
   widened(): void {
     for (const each of this.#applications) each.raiseWindow(this.peer.sendWindow);
-    const held = this.#held;
-    this.#held = new Set();
-    const unserved: Exchange[] = [];
-    for (const exchange of held) {
-      if (this.peer.sendWindow > 0) exchange.flushResponse();
-      else unserved.push(exchange);
+    let left = this.#held.size;
+    for (const exchange of this.#held) {
+      // Who was served, and has still more, is behind those who were not.
+      if (left-- === 0 || this.peer.sendWindow <= 0) break;
+      this.#held.delete(exchange);
+      exchange.flushResponse();
     }
-    // Who was served, and has still more, is behind those who were not.
-    if (unserved.length > 0) this.#held = new Set([...unserved, ...this.#held]);
   }
 
   settled(initialWindowBefore: number): Fault | undefined {
@@ -315,6 +308,11 @@ class Splice implements WireOwner, ExchangeContext {
     this.#ending = true;
     this.#endPeer(code, DROP_GRACE_MS);
     this.#leave();
+  }
+
+  failed(thrown: unknown): void {
+    this.session.because('internal_error', `a request could not be served: ${messageOf(thrown)}`);
+    this.#drop();
   }
 
   turned(): void {

@@ -1,8 +1,9 @@
 /** Header blocks of late and what they said, for as long as the tables are the same. Pure. */
 import type { HpackField } from './field.ts';
 
-/** Of one half. Beside the block itself, a field of it is counted as what its objects take. */
+/** Of one half: blocks, and what the objects take, of an entry and of each field. */
 const MAX_BYTES = 32_768;
+const ENTRY_BYTES = 64;
 const FIELD_BYTES = 64;
 /** Longer blocks are rare, and hardly ever the same again. */
 export const MAX_KEPT_BLOCK = 2048;
@@ -25,7 +26,7 @@ export class BlockCache {
   }
 
   set(block: string, fields: readonly HpackField[]): void {
-    const bytes = block.length + fields.length * FIELD_BYTES;
+    const bytes = ENTRY_BYTES + block.length + fields.length * FIELD_BYTES;
     if (bytes > MAX_BYTES) return;
     if (this.#newBytes + bytes > MAX_BYTES) {
       this.#old = this.#new;
@@ -37,7 +38,8 @@ export class BlockCache {
   }
 
   clear(): void {
-    if (this.#newBytes === 0) return;
+    // Whenever there is something in the old half, there is in the new one.
+    if (this.#new.size === 0) return;
     this.#new.clear();
     this.#old.clear();
     this.#newBytes = 0;

@@ -82,9 +82,9 @@ export class HpackDecoder {
   }
 
   /**
-   * The fields of one whole block, which lies in `bytes` from `from` to `to`. If this neither found nor made a change of the
-   * table, they are frozen, and the same block gives the very same array again until there is one; so whoever keeps something by
-   * it need not do so for others.
+   * The fields of one whole block, which lies in `bytes` from `from` to `to`. If it changed nothing in the table, they are frozen,
+   * and the same block gives the very same array again until there is a change, or newer ones push it out; so what else is known
+   * of a block may be kept by its array. Of one that is not frozen the array never comes again.
    * `too_large`: more than the limits. The table is right, so only this message is lost.
    * Throws an HpackError, and from then on always: the connection is lost.
    */
@@ -120,7 +120,7 @@ export class HpackDecoder {
         continue;
       }
       if (isFirst) {
-        if (this.#lowest < this.#table.maxBytes) throw this.#fail('size_update_missing');
+        this.#missNoUpdate();
         isFirst = false;
       }
       let field: HpackField;
@@ -141,7 +141,13 @@ export class HpackDecoder {
       if (left >= 0 && fields.length < this.#maxFields) fields.push(field);
       else left = -1;
     }
+    if (isFirst) this.#missNoUpdate();
     return { changed, tooLarge: left < 0 };
+  }
+
+  /** At the end of the updates: there was one, if it was needed. */
+  #missNoUpdate(): void {
+    if (this.#lowest < this.#table.maxBytes) throw this.#fail('size_update_missing');
   }
 
   #resize(bytes: number): void {

@@ -7,15 +7,16 @@ const INDEXED = 0x80;
 const NEVER_INDEXED = 0x10;
 /** A size update to 0 (RFC 7541, section 6.3). */
 const NO_TABLE = 0x20;
+const NO_BYTE = /[\u0100-\uffff]/;
 /** Of an integer, at most. */
 const INTEGER_BYTES = 6;
 
-/** For each name the index of its first entry, and that of each value it has there. */
+/** For each name the index of its first entry, and that of each value that it has in the table. */
 const KNOWN = new Map<string, { readonly index: number; readonly values: Map<string, number> }>();
 for (const [index, field] of STATIC_TABLE.entries()) {
   if (field === undefined) continue;
   const known = KNOWN.get(field[0]) ?? { index, values: new Map<string, number>() };
-  if (field[1] !== '') known.values.set(field[1], index);
+  known.values.set(field[1], index);
   KNOWN.set(field[0], known);
 }
 
@@ -73,13 +74,8 @@ function writeInteger(block: Buffer, from: number, flags: number, most: number, 
 
 /** Section 5.2. As it is: the code of Huffman would cost more than the bytes that it saves, here and at the other side. */
 function writeString(block: Buffer, from: number, text: string): number {
+  // Costs nothing where V8 has a byte for each character, as of all that was read.
+  if (NO_BYTE.test(text)) throw new RangeError('a field with a character that is no byte');
   const at = writeInteger(block, from, 0, 0x7f, text.length);
-  let all = 0;
-  for (let index = 0; index < text.length; index++) {
-    const code = text.charCodeAt(index);
-    all |= code;
-    block[at + index] = code;
-  }
-  if (all > 0xff) throw new RangeError('a field with a character that is no byte');
-  return at + text.length;
+  return at + block.write(text, at, 'latin1');
 }

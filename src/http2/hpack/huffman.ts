@@ -4,7 +4,7 @@
  * Bits of the code of each byte. The codes follow: in the order of lengths, among those of one length in the order of bytes,
  * each is the one before it plus one. EOS, of 30 bits, is the last.
  */
-const BITS: readonly number[] = [
+export const HUFFMAN_BITS: readonly number[] = [
   13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28, 6, 10, 10,
   12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12, 10, 13, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
   7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 8, 7, 8, 13, 19, 13, 14, 6, 15, 5, 6, 5, 6, 5, 6, 6, 6, 5, 7, 7, 6, 6, 6, 5, 6, 7, 6, 5, 5, 6, 7, 7, 7, 7,
@@ -31,7 +31,7 @@ function buildSteps(): void {
   // The tree: below each inner node one for a 0 and one for a 1; leaves are written as -1 - byte.
   const children: [number, number][] = [[0, 0]];
   const EOS_LEAF = -257;
-  const order = BITS.map((bits, byte) => ({ bits, byte })).toSorted((a, b) => a.bits - b.bits || a.byte - b.byte);
+  const order = HUFFMAN_BITS.map((bits, byte) => ({ bits, byte })).toSorted((a, b) => a.bits - b.bits || a.byte - b.byte);
   let code = 0;
   let length = 0;
   for (const { bits, byte } of order) {
