@@ -45,6 +45,7 @@ import { createMetrics, decidedBy } from './telemetry/metrics.ts';
 import { createRefusals, type Refusals } from './telemetry/refusals.ts';
 import { createTlsContexts, validityProblem, type TlsContexts } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
+import { createWebAuthorities, type WebAuthorities } from './tls/web-authorities.ts';
 import { openFileLimit } from './transport/file-limit.ts';
 import { TLS_CIPHERS, TLS_FIPS, TLS_GROUPS, TLS_VERSIONS } from './transport/node.ts';
 
@@ -138,8 +139,11 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   };
   let current = config;
   const inbound = config.inbound.map((settings) => new InboundListener(settings, listenerDeps));
-  const outbound = config.outbound.map((settings) => new OutboundListener(settings, listenerDeps));
+  const web = webAuthorities(config, { events, clock });
+  const outbound = config.outbound.map((settings) => new OutboundListener(settings, listenerDeps, { authorities: web }));
   const listeners = [...inbound, ...outbound];
+  /** By SPIFFE IDs. */
+  const judging = [...inbound, ...outbound.filter(({ config: { webPki } }) => webPki === undefined)];
   let lastReload: ReloadStatus | undefined;
   if (deps.policyFiles !== undefined) deps.policyFiles.follow(config);
   else if ([...config.inbound, ...config.outbound].some(({ policyFile }) => policyFile !== undefined))
@@ -202,7 +206,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       log,
       events,
       policies: () =>
-        listeners.map(({ ref, config: { policy } }) => ({
+        judging.map(({ ref, config: { policy } }) => ({
           listener: ref,
           policy,
           refusals: () => refusals.list(ref),
@@ -342,6 +346,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const bundles: readonly Service[] = federation === undefined ? [] : [federation];
   const others: readonly Service[] = [
     ...[metricsServer, adminServer].filter((server): server is HttpService => server !== undefined),
+    ...(web === undefined ? [] : [web]),
     // What peers began may need the outbound side until it is done, so that side starts first and stops last.
     together('outbound listeners', outbound),
     together('inbound listeners', inbound),
@@ -564,6 +569,17 @@ function together(name: string, services: readonly Service[]): Service {
       if (failures.length > 0) throw new AggregateError(failures, `${name} could not be stopped`);
     },
   };
+}
+
+/** Undefined where nothing leads to the public web. */
+function webAuthorities(
+  { outbound }: Config,
+  { events, clock }: { readonly events: Events; readonly clock: Clock },
+): WebAuthorities | undefined {
+  const web = outbound.flatMap(({ webPki }) => webPki ?? []);
+  if (web.length === 0) return undefined;
+  const files = [...new Set(web.flatMap(({ caFile }) => caFile ?? []))];
+  return createWebAuthorities({ files, clock, reloaded: (file, outcome) => events.authoritiesReloaded(file, outcome) });
 }
 
 interface SdsParts {

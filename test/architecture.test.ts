@@ -108,6 +108,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
       'federation',
       'fleet',
       'inspect',
+      'tls',
       'workload-api',
       'app.ts',
       'harness.ts',

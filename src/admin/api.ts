@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { formatAddress } from '../config/units.ts';
+import { formatAddress, formatTarget } from '../config/units.ts';
 import { chooseSvid } from '../identity/snapshot.ts';
 import { trustDomainOf } from '../spiffe/spiffe-id.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
@@ -183,7 +183,7 @@ function listener({ status }: ApiSource, { listener: ref, address, to, identity,
   return {
     ...listenerName(ref),
     address: address === undefined ? null : formatAddress(address),
-    to: formatAddress(to),
+    to: formatTarget(to),
     presents: svid?.id ?? null,
     certificate: svid === undefined ? null : svidId(svid),
     exposedAt: status.exposed().get(ref.name) ?? [],

@@ -1,7 +1,7 @@
 import { KeyObject } from 'node:crypto';
 import type { DenyListStatus } from '../config/deny-file.ts';
 import { formatIssues } from '../config/issue.ts';
-import { formatAddress, type Address } from '../config/units.ts';
+import { formatAddress, formatTarget, type Address } from '../config/units.ts';
 import type { PolicyFileStatus } from '../config/policy-files.ts';
 import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
 import type { Certificate } from '../spiffe/certificate.ts';
@@ -87,7 +87,7 @@ function describeListener(
     name: status.listener.name,
     direction: status.listener.direction,
     address: status.address === undefined ? null : formatAddress(status.address),
-    to: formatAddress(status.to),
+    to: formatTarget(status.to),
     identity: status.identity,
     presents: chooseSvid(snapshot, status.identity)?.id ?? null,
     exposed_at: exposed.get(status.listener.name) ?? [],

@@ -12,11 +12,12 @@ import { readDenyFile } from '../config/deny-file.ts';
 import { formatIssues, formatPlace } from '../config/issue.ts';
 import { unsafeKeepsOf } from '../config/live-rules.ts';
 import { loadLocatedConfig, type Located } from '../config/load.ts';
-import { formatAddress } from '../config/units.ts';
+import { formatAddress, formatTarget } from '../config/units.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import type { Policy } from '../policy/policy.ts';
 import { OTHER_WAY, sayRules } from '../sds/expression.ts';
 import { describeWithheld, sdsPolicies, withheldMatchers, type WithheldMatchers } from '../sds/withheld.ts';
+import { readAuthoritiesPem } from '../tls/web-authorities.ts';
 import { undeniedParents } from '../policy/undenied-parents.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 import { findListener, placeOf } from './question.ts';
@@ -29,6 +30,12 @@ export async function check(file: string, { env, stdout, stderr }: CommandEnviro
     return EXIT_USAGE;
   }
   const { value: config } = loaded.value;
+  const files = new Set(config.outbound.flatMap(({ webPki }) => webPki?.caFile ?? []));
+  const unusable = (await Promise.all([...files].map(readAuthoritiesPem))).flatMap((read) => (read.ok ? [] : [read.error]));
+  if (unusable.length > 0) {
+    stderr(`${unusable.join('\n')}\n`);
+    return EXIT_USAGE;
+  }
   const { revocations } = config;
   const denied = revocations && (await readDenyFile(revocations.file));
   if (denied?.ok === false) {
@@ -148,15 +155,17 @@ function describeProxyProtocol({ proxyProtocol: { send, spiffeIdTlv, acceptFrom 
 }
 
 function describeOutbound(listener: OutboundConfig): string[] {
+  const { webPki } = listener;
   return [
-    `outbound ${listener.name}  ${describeSocket(listener)} (plain) to ${formatAddress(listener.to)} (mTLS)`,
+    `outbound ${listener.name}  ${describeSocket(listener)} (plain) to ${formatTarget(listener.to)} (${webPki === undefined ? 'mTLS' : 'TLS'})`,
+    ...(webPki === undefined ? [] : [`  a server of the public web, by ${webPki.caFile ?? 'its authorities'}; our SVID is not presented`]),
     ...describeIdentity(listener),
     ...describeOutboundHttp(listener),
     ...listener.policy.entries.map((entry) => `  expects ${describeEntry(entry)}`),
     ...describeDeny(listener.policy),
     ...describeFiles(listener),
     ...describeLive(listener),
-    ...(listener.listen.kind === 'tcp'
+    ...(listener.listen.kind === 'tcp' && webPki === undefined
       ? ['  note: whoever reaches this address acts with this identity; a Unix socket can be kept to one user or group']
       : []),
   ];

@@ -91,6 +91,13 @@ export interface OutboundConfig extends ListenerConfig {
   readonly unsafeAllowAnyInTrustDomain: TrustDomain | undefined;
   /** For SNI instead of the host of `to`. */
   readonly serverName: string | undefined;
+  /** The server is one of the public web: its certificate is for the host of `to`, and nobody's SPIFFE ID counts. */
+  readonly webPki: WebPkiConfig | undefined;
+}
+
+export interface WebPkiConfig {
+  /** Undefined: the authorities of the public web. */
+  readonly caFile: string | undefined;
 }
 
 /** What `protocol: http` speaks with peers, by its names in ALPN; the better one first. */

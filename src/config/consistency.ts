@@ -6,7 +6,7 @@ import { METHODS } from '../http1/request-head.ts';
 import type { Policy } from '../policy/policy.ts';
 import { HTTP_PROTOCOLS } from './config.ts';
 import { describeUseProblems, type PolicyUse } from './policy-use.ts';
-import { addressesOverlap, formatAddress, isLocal, type Address } from './units.ts';
+import { addressesOverlap, formatAddress, formatTarget, isLocal, isWebAddress, type Address } from './units.ts';
 
 type Report = Pick<z.RefinementCtx, 'addIssue'>;
 
@@ -117,7 +117,24 @@ export function checkOutbound(entry: unknown, report: Report): void {
       `${formatAddress(listen)} would lend this identity to other machines: use a Unix socket or a loopback address, or set unsafeListen`,
     );
   }
-  checkExpect(entry, report);
+  if (at(entry, 'webPki') === undefined) checkExpect(entry, report);
+  else checkWebPki(entry, report);
+  const to = addressAt(entry, 'to');
+  if (to !== undefined && isWebAddress(to) && at(entry, 'webPki') === undefined)
+    problem(report, ['to'], `${formatTarget(to)} is a server of the public web: set webPki, or write HOST:PORT and whom to expect`);
+}
+
+/** What is said of servers with a SPIFFE ID, and would look as if it counted. */
+const OF_SPIFFE = ['expect', 'deny', 'policyFile', 'unsafeAllowAnyInTrustDomain', 'identity', 'serverName'] as const;
+
+/** A server is judged by the public web or by SPIFFE, and never by both. */
+function checkWebPki(entry: unknown, report: Report): void {
+  for (const key of OF_SPIFFE)
+    if (at(entry, key) !== undefined) problem(report, [key], 'is for servers with a SPIFFE ID, and with webPki none is looked at');
+  if (at(entry, 'protocol') !== 'http') problem(report, ['webPki'], 'is for protocol: http');
+  if ((listAt(entry, 'alpn') ?? []).length > 0) problem(report, ['alpn'], 'is chosen by webPki: servers are asked over HTTP/1.1');
+  const to = addressAt(entry, 'to');
+  if (to !== undefined && !isWebAddress(to)) problem(report, ['to'], `${formatAddress(to)} is not https://HOST, as webPki needs it`);
 }
 
 function checkExpect(entry: unknown, report: Report): void {

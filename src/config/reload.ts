@@ -3,7 +3,7 @@ import type { Policy } from '../policy/policy.ts';
 import { ruleText, type Effect, type RuleSpec } from '../policy/rule.ts';
 import type { Config, InboundConfig, Limits, OutboundConfig, SdsConfig, SdsMatchers } from './config.ts';
 import { LIVE_RULES, type LiveRules } from './live-rules.ts';
-import { formatAddress, formatDuration } from './units.ts';
+import { formatAddress, formatDuration, formatTarget } from './units.ts';
 
 /** What a new configuration means for a running process. */
 export interface Reload {
@@ -128,7 +128,7 @@ function fixedKeys(listener: Listener): string[] {
 }
 
 function describe({ listen, to }: Listener): string {
-  return `${formatAddress(listen)} to ${formatAddress(to)}`;
+  return `${formatAddress(listen)} to ${formatTarget(to)}`;
 }
 
 /**

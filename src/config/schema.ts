@@ -24,6 +24,7 @@ import {
   type Protocol,
   type SdsConfig,
   type SocketConfig,
+  type WebPkiConfig,
 } from './config.ts';
 import {
   checkBundleEndpoint,
@@ -250,6 +251,17 @@ const outboundHttp = z
     ),
   })
   .transform(({ xfcc, upgrades, ...limits }): OutboundHttpConfig => ({ xfcc, upgrades, limits: limitsOfHttp(limits) }));
+
+const webPki = z
+  .union([
+    z.literal(true),
+    z.strictObject({
+      caFile: field.filePath.meta({
+        description: 'a file with the authorities (PEM) that may vouch for the server, read again when it changes',
+      }),
+    }),
+  ])
+  .transform((given): WebPkiConfig => ({ caFile: given === true ? undefined : given.caFile }));
 
 const name = (direction: string) =>
   field.listenerName.optional().meta({
@@ -496,10 +508,16 @@ export function createConfigSchema(lookups: Lookups) {
           'where the application connects in plain text: `unix:///path` (better) or a loopback address, which lends the identity to every local user',
       }),
       ...socketFields,
-      to: field.targetAddress.meta({ description: 'the server, reached with TLS: `HOST:PORT` or `unix:///path`' }),
+      to: field.serverAddress.meta({
+        description: 'the server, reached with TLS: `HOST:PORT` or `unix:///path`; with `webPki`, `https://HOST` or `https://HOST:PORT`',
+      }),
+      webPki: webPki.optional().meta({
+        description:
+          'the server is one of the public web: its certificate must be for the host of `to`, and `Host` names that, whatever the application asks for. Our SVID is not presented, and no SPIFFE ID is looked at. For `protocol: http`',
+      }),
       expect: field.ruleList('allow', files).optional().meta({
         description:
-          'who the server must be: SPIFFE IDs, patterns and rules as in `allow`, but not a whole trust domain; with `protocol: http`, rules say what it may be asked. Required, unless there is `policyFile`',
+          'who the server must be: SPIFFE IDs, patterns and rules as in `allow`, but not a whole trust domain; with `protocol: http`, rules say what it may be asked. Required, unless there is `policyFile` or `webPki`',
       }),
       deny: field.ruleList('deny', files).optional().meta({
         description: 'who it must not be, or must not be asked, whatever `expect` says; nobody if left out',
@@ -672,6 +690,7 @@ export function createConfigSchema(lookups: Lookups) {
           protocol: entry.protocol,
           http: entry.protocol === 'http' ? (entry.http ?? outboundHttp.parse({})) : undefined,
           serverName: entry.serverName,
+          webPki: entry.webPki,
           alpn: entry.alpn,
           identity: entry.identity ?? { by: 'default' },
           limits: limitsOf(entry.limits),

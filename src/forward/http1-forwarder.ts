@@ -36,7 +36,8 @@ export interface HttpForwardOptions {
   readonly scratch: Fields;
   /** Whose SPIFFE ID the verdict is on: of who asks, or of who answers, which is known when it is connected to. */
   readonly judged: Side;
-  readonly judge: RequestJudge;
+  /** Undefined: nobody is judged but by the connection. */
+  readonly judge: RequestJudge | undefined;
   readonly open: OpenUpstream;
   /** What `open` gave is no longer used. */
   released(): void;
@@ -364,6 +365,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   #isAllowed(): boolean {
     const { judge, judged } = this.#options;
+    if (judge === undefined) return true;
     const { method, target, host } = this.#request.head;
     const judgement = judge(method, target, host);
     if (!judgement.ok) {
@@ -381,8 +383,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #isStillAllowed(): boolean {
     if (!this.#isUnderWay || this.#verdict?.allowed !== true) return true;
     const { method, target, host } = this.#request.head;
-    const again = this.#options.judge(method, target, host);
-    return again.ok && again.value.allowed;
+    const again = this.#options.judge?.(method, target, host);
+    return again === undefined || (again.ok && again.value.allowed);
   }
 
   // ——— the application's connection ———

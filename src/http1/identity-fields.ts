@@ -36,6 +36,8 @@ export interface IdentityFields {
   readonly clientXfcc: 'removed' | 'kept' | { readonly appended: Buffer };
   /** Field lines, each with its CRLF. */
   readonly lines: Buffer;
+  /** The `Host` line, where whom is asked is not for the client to say. */
+  readonly host: Buffer | undefined;
 }
 
 /**
@@ -75,9 +77,14 @@ export function buildIdentityFields(
   return fieldsOf(all, spiffeIdHeader, clientXfcc, removesOverrides);
 }
 
-/** Of a connection away from the application, which has nobody to tell the server of. */
-export function buildOutboundFields(xfcc: OutboundXfccMode, removesOverrides: () => boolean): IdentityFields {
-  return fieldsOf('', undefined, xfcc === 'unsafe-forward' ? 'kept' : 'removed', removesOverrides);
+/** Of a connection away from the application, which has nobody to tell the server of. `authority`: of the server, if it has a name of its own. */
+export function buildOutboundFields(xfcc: OutboundXfccMode, removesOverrides: () => boolean, authority?: string): IdentityFields {
+  const host = authority === undefined ? undefined : hostLine(authority);
+  return fieldsOf('', undefined, xfcc === 'unsafe-forward' ? 'kept' : 'removed', removesOverrides, host);
+}
+
+function hostLine(authority: string): Buffer {
+  return Buffer.from(`Host: ${authority}\r\n`, 'latin1');
 }
 
 function fieldsOf(
@@ -85,6 +92,7 @@ function fieldsOf(
   spiffeIdHeader: string | undefined,
   clientXfcc: IdentityFields['clientXfcc'],
   removesOverrides: () => boolean,
+  host?: Buffer,
 ): IdentityFields {
   const own = [XFCC, ...(spiffeIdHeader === undefined ? [] : [spiffeIdHeader])].map((name) => nameBytes(foldName(name)));
   const all = [...own, ...FOLDED_OVERRIDES];
@@ -97,6 +105,7 @@ function fieldsOf(
     },
     clientXfcc,
     lines: Buffer.from(lines, 'latin1'),
+    host,
   };
 }
 
@@ -112,7 +121,7 @@ export function rewriteHead(head: RequestHead, identity: IdentityFields): Buffer
   const { names, clientXfcc, lines } = identity;
   const appended = typeof clientXfcc === 'string' ? NOTHING : xfccAfterClients(fields, clientXfcc.appended);
   const line = absolute === undefined ? fields.bytes.subarray(lineStart, fieldsStart) : originLine(head);
-  const host = absolute === undefined ? NOTHING : Buffer.from(`Host: ${absolute.authority}\r\n`, 'latin1');
+  const host = identity.host ?? (absolute === undefined ? NOTHING : hostLine(absolute.authority));
   const connection = head.upgrade !== undefined ? Buffer.from(upgradeLines([head.upgrade], false), 'latin1') : head.close ? CLOSE : NOTHING;
   const ours = line.length + appended.length + lines.length + host.length + connection.length + CRLF.length;
   const out = Buffer.allocUnsafe(ours + end - fieldsStart);
@@ -125,7 +134,7 @@ export function rewriteHead(head: RequestHead, identity: IdentityFields): Buffer
     end,
     out,
     at,
-    (field) => endsHere(fields, field, names, nominated, keepsXfcc) || (absolute !== undefined && fields.isNamed(field, HOST)),
+    (field) => endsHere(fields, field, names, nominated, keepsXfcc) || (host.length > 0 && fields.isNamed(field, HOST)),
   );
   for (const part of [connection, CRLF]) at += part.copy(out, at);
   return out.subarray(0, at);

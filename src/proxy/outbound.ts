@@ -1,26 +1,67 @@
-import { isIpAddress } from '../config/units.ts';
+import { authorityOf, isIpAddress, isWebAddress, type WebAddress } from '../config/units.ts';
 import type { OutboundConfig, OutboundHttpConfig } from '../config/config.ts';
 import { ok } from '../lib/result.ts';
 import type { Authorisation } from '../policy/judge.ts';
 import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
-import type { AcceptedConnection } from '../transport/connection.ts';
+import type { WebAuthorities } from '../tls/web-authorities.ts';
+import type { AcceptedConnection, TlsContext } from '../transport/connection.ts';
 import { connect, type OpenedConnection } from '../transport/node.ts';
 import { buildOutboundFields } from '../http1/identity-fields.ts';
-import { forwardHttp } from '../forward/http1-forwarder.ts';
+import { forwardHttp, type RequestJudge } from '../forward/http1-forwarder.ts';
 import type { UpstreamOutcome } from '../forward/http1-upstream.ts';
 import type { AuthenticateOptions } from './admission.ts';
 import { ProxyListener, type ListenerDeps } from './listener.ts';
 import { connectFailure, connectProblem, deniedFailure, handshakeFailure, notReadyFailure } from '../forward/outcome.ts';
 import type { Session } from '../forward/session.ts';
 import type { CloseReason } from '../telemetry/records.ts';
+import { openWebServer } from './web-upstream.ts';
+
+/** What is only needed by listeners that lead to the public web; made when one does. */
+export interface OutboundExtras {
+  readonly authorities?: Pick<WebAuthorities, 'contextOf' | 'onChange'> | undefined;
+}
 
 /**
  * Plain text from the application, TLS to a server. Nothing that the application says is read before the server was found
  * to be who it must be.
  */
 export class OutboundListener extends ProxyListener<OutboundConfig> {
-  constructor(config: OutboundConfig, deps: ListenerDeps) {
+  readonly #extras: OutboundExtras;
+  /** Undefined: the server has a SPIFFE ID. */
+  readonly #web: { readonly to: WebAddress; readonly context: () => TlsContext } | undefined;
+  #leave: (() => void) | undefined;
+
+  constructor(config: OutboundConfig, deps: ListenerDeps, extras: OutboundExtras = {}) {
     super('outbound', config, deps);
+    this.#extras = extras;
+    this.#web = webOf(config, extras);
+  }
+
+  override async start(signal: AbortSignal): Promise<void> {
+    const { webPki } = this.settings;
+    if (webPki?.caFile !== undefined) this.#leave = this.#extras.authorities?.onChange(webPki.caFile, () => this.#authoritiesChanged());
+    await super.start(signal);
+  }
+
+  override async stop(deadline: AbortSignal): Promise<void> {
+    await super.stop(deadline);
+    this.#leave?.();
+  }
+
+  /** No SVID is presented to a server of the public web. */
+  override notReady(): string | undefined {
+    return this.#web === undefined ? super.notReady() : undefined;
+  }
+
+  /** What is under way goes on; whatever is asked after that goes to a server that those of now vouch for. */
+  #authoritiesChanged(): void {
+    const draining = {
+      reason: 'authority_removed',
+      detail: 'the authorities of its listener changed',
+      endsAtMs: Infinity,
+      mayAsk: true,
+    } as const;
+    for (const session of this.sessions) session.drain(draining);
   }
 
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
@@ -103,6 +144,17 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
 
   #forwardRequests(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
     let authorisation: Authorisation | undefined;
+    const web = this.#web;
+    const judge: RequestJudge = (method, target, host) => {
+      const { proven } = session;
+      if (proven === undefined) throw new Error('a request was judged before its server');
+      const refused = this.refusedAnew(session, proven);
+      if (refused !== undefined) return ok(refused);
+      authorisation ??= this.authorisation(proven.authenticated.id);
+      const judged = authorisation.request(method, target, host);
+      if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());
+      return judged;
+    };
     forwardHttp({
       downstream: this.heed(session, accepted),
       session,
@@ -111,20 +163,11 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       clock: this.deps.clock,
       limits: http.limits,
       upgrades: http.upgrades,
-      identity: buildOutboundFields(http.xfcc, this.guardsRequests),
+      identity: buildOutboundFields(http.xfcc, this.guardsRequests, web && authorityOf(web.to)),
       scratch: this.scratch(http.limits),
       judged: 'upstream',
-      judge: (method, target, host) => {
-        const { proven } = session;
-        if (proven === undefined) throw new Error('a request was judged before its server');
-        const refused = this.refusedAnew(session, proven);
-        if (refused !== undefined) return ok(refused);
-        authorisation ??= this.authorisation(proven.authenticated.id);
-        const judged = authorisation.request(method, target, host);
-        if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());
-        return judged;
-      },
-      open: (done) => this.#openServer(session, done),
+      judge: web === undefined ? judge : undefined,
+      open: (done) => (web === undefined ? this.#openServer(session, done) : this.#openWebServer(session, web.to, web.context(), done)),
       // The next server is judged by itself.
       released: () => {
         const { draining } = session;
@@ -183,10 +226,23 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
     return { abort: () => inProgress.abort() };
   }
 
+  /** As `#openServer`, judged by the rules of the web alone. */
+  #openWebServer(session: Session, to: WebAddress, context: TlsContext, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
+    const { deps, ref, limits } = this;
+    session.ownId = undefined;
+    return openWebServer({ session, to, context, limits, clock: deps.clock, events: deps.events, ref }, done);
+  }
+
   /** TLS forbids IP literals in SNI (RFC 6066, section 3). */
   #serverName(): string | undefined {
     const { serverName, to } = this.settings;
     if (serverName !== undefined) return serverName;
     return to.kind === 'tcp' && !isIpAddress(to.host) ? to.host : undefined;
   }
+}
+
+function webOf({ to, webPki }: OutboundConfig, { authorities }: OutboundExtras) {
+  if (webPki === undefined) return undefined;
+  if (!isWebAddress(to) || authorities === undefined) throw new Error('a listener to the public web has nobody to ask who its server is');
+  return { to, context: () => authorities.contextOf(webPki.caFile) };
 }

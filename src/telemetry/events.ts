@@ -1,6 +1,7 @@
 import type { LogLevel } from '../config/config.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { Clock } from '../lib/clock.ts';
+import type { Result } from '../lib/result.ts';
 import type { DenyReason, PolicyReason } from '../policy/verdict.ts';
 import type { LogFields, Logger } from './logger.ts';
 import { countRequest, type ListenerMetrics, type Metrics } from './metrics.ts';
@@ -76,6 +77,8 @@ export interface Events {
   policyFileLoaded(file: string, entries: number): void;
   policyFileReloaded(reload: DenyListDifference & { readonly file: string }): void;
   policyFileReloadFailed(file: string, problems: readonly string[]): void;
+  /** A file of authorities of the web changed: so many are in force, or what is wrong with it, and those before stay. */
+  authoritiesReloaded(file: string, outcome: Result<number, string>): void;
   stopping(reason: string, openConnections: number): void;
   stopped(drained: boolean, forcedConnections: number): void;
 }
@@ -327,6 +330,11 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     policyFileReloadFailed(file, problems) {
       metrics.policyFileReloads.failed += 1;
       logger.error({ file, problems }, 'policy file not reloaded; the old policy stays in force');
+    },
+    authoritiesReloaded(file, outcome) {
+      metrics.authoritiesReloads[outcome.ok ? 'ok' : 'failed'] += 1;
+      if (outcome.ok) logger.info({ file, authorities: outcome.value }, 'authorities of the web reloaded');
+      else logger.error({ file, detail: outcome.error }, 'authorities of the web not reloaded; the old ones stay in force');
     },
     stopping(reason, openConnections) {
       logger.info({ reason, open_connections: openConnections }, 'stopping');

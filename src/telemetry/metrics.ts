@@ -102,6 +102,7 @@ export interface Metrics {
   readonly configReloads: { ok: number; failed: number };
   readonly denyListReloads: { ok: number; failed: number };
   readonly policyFileReloads: { ok: number; failed: number };
+  readonly authoritiesReloads: { ok: number; failed: number };
   readonly statusRefusals: Readonly<Record<'metrics' | 'admin', Record<StatusRefusal, number>>>;
   readonly sds: SdsMetrics;
   readonly checks: CheckMetrics;
@@ -374,6 +375,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
     add({ result: 'ok' }, policyFileReloads.ok);
     add({ result: 'failed' }, policyFileReloads.failed);
   });
+  const authoritiesReloads = { ok: 0, failed: 0 };
+  counter('authorities_reloads_total', 'Reloads of files with authorities of the public web', ['result'], (add) => {
+    add({ result: 'ok' }, authoritiesReloads.ok);
+    add({ result: 'failed' }, authoritiesReloads.failed);
+  });
   let policyFiles: () => readonly PolicyFileSeries[] = () => [];
   gauge('policy_file_entries', 'Rules of a policy file in force, and SPIFFE IDs of the lists that it names', ['file'], (add) => {
     for (const { file, entries } of policyFiles()) add({ file }, entries);
@@ -426,6 +432,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     configReloads,
     denyListReloads,
     policyFileReloads,
+    authoritiesReloads,
     statusRefusals,
     sds,
     checks,
