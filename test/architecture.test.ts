@@ -11,12 +11,13 @@ interface Layer {
   readonly outside: readonly string[];
 }
 
-const PURE = ['lib', 'spiffe', 'policy', 'http1', 'http2', 'proxy-protocol', 'identity'];
+const PURE = ['lib', 'spiffe', 'jwt', 'policy', 'http1', 'http2', 'proxy-protocol', 'identity'];
 const ADAPTER = [...PURE, 'config', 'transport', 'telemetry'];
 
 const LAYERS: Readonly<Record<string, Layer>> = {
   lib: { ours: [], outside: ['node:perf_hooks'] },
   spiffe: { ours: ['lib'], outside: ['node:crypto'] },
+  jwt: { ours: ['lib', 'spiffe'], outside: ['jose'] },
   policy: { ours: ['lib', 'spiffe'], outside: [] },
   http1: { ours: [], outside: [] },
   http2: { ours: ['http1'], outside: [] },

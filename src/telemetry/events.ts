@@ -19,6 +19,7 @@ import { strangersWords } from './scrub.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
 import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
+import { createJwtEvents, type JwtEvents } from './jwt-events.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
 
 /** One function for each thing that happens: the metric and the log line together, so that they cannot disagree. */
@@ -67,6 +68,8 @@ export interface Events {
   readonly checks: CheckEvents;
   /** What happens between bundle endpoints. */
   readonly federation: FederationEvents;
+  /** What happens with JWT bundles. */
+  readonly jwt: JwtEvents;
 
   logLevelChanged(from: LogLevel, to: LogLevel): void;
   configReloaded(differences: readonly string[], needRestart: readonly string[]): void;
@@ -292,6 +295,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     sds: createSdsEvents({ logger, metrics: metrics.sds, repeated }),
     checks: createCheckEvents({ logger, metrics: metrics.checks, repeated }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
+    jwt: createJwtEvents({ logger, metrics: metrics.jwt, streamErrors: metrics.workloadApiErrors, repeated }),
 
     logLevelChanged(from, to) {
       logger.warn({ from, to }, 'log level changed');

@@ -9,6 +9,7 @@ import { CONNECTION_SECONDS, Durations, durationsMetric, REQUEST_SECONDS, type D
 import { registerProcessMetrics } from './process-metrics.ts';
 import { registerCheckMetrics, type CheckMetrics } from './ext-authz-metrics.ts';
 import { registerFederationMetrics, type FederationMetrics } from './federation-metrics.ts';
+import { registerJwtMetrics, type JwtMetrics } from './jwt-metrics.ts';
 import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';
 import { countsByLabel, createTally, type Tally } from './tally.ts';
 import { writeMetrics, type Add, type Collected, type Define } from './text-format.ts';
@@ -107,6 +108,7 @@ export interface Metrics {
   readonly sds: SdsMetrics;
   readonly checks: CheckMetrics;
   readonly federation: FederationMetrics;
+  readonly jwt: JwtMetrics;
   setWorkloadApiConnected(connected: boolean): void;
   /** Replaces everything that is said of certificates: series of vanished ones go. */
   setIdentity(snapshot: IdentitySnapshot): void;
@@ -398,6 +400,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const sds = registerSdsMetrics(registry, counter, gauge);
   const checks = registerCheckMetrics(counter, gauge, histogram);
   const federation = registerFederationMetrics(counter, gauge);
+  const jwt = registerJwtMetrics(counter, gauge);
   registerProcessMetrics(registry);
 
   return {
@@ -437,9 +440,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
     sds,
     checks,
     federation,
+    jwt,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
     setIdentity(snapshot) {
       generation.set(snapshot.generation);
+      jwt.setBundles(snapshot);
       lastUpdate.set(snapshot.receivedAtMs / 1000);
       setCertificates(snapshot);
     },
