@@ -1,5 +1,6 @@
 /** The composition root: everything is made here, and started in the order in which it reads. */
 import type { BundleEndpointConfig, Config, FederationConfig, InboundConfig, OutboundConfig, SdsConfig } from './config/config.ts';
+import type { Credentials, CredentialsDeps } from './credentials/service.ts';
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
 import { NO_DENY_FILE, type DenyListStatus, type DenyListView } from './config/deny-file.ts';
 import { formatIssues } from './config/issue.ts';
@@ -36,6 +37,7 @@ import { OutboundListener } from './proxy/outbound.ts';
 import { Turns } from './proxy/turns.ts';
 import { MAX_KEPT_BYTES, WaitingRoom } from './proxy/waiting-room.ts';
 import type { SdsServer } from './sds/server.ts';
+import type { JwtSource } from './workload-api/jwt-source.ts';
 import { describeWithheld, sdsPolicies, withheldMatchers } from './sds/withheld.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
 import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
@@ -45,7 +47,7 @@ import { createMetrics, decidedBy } from './telemetry/metrics.ts';
 import { createRefusals, type Refusals } from './telemetry/refusals.ts';
 import { createTlsContexts, validityProblem, type TlsContexts } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
-import { createWebAuthorities, type WebAuthorities } from './tls/web-authorities.ts';
+import type { WebAuthorities } from './tls/web-authorities.ts';
 import { openFileLimit } from './transport/file-limit.ts';
 import { TLS_CIPHERS, TLS_FIPS, TLS_GROUPS, TLS_VERSIONS } from './transport/node.ts';
 
@@ -139,8 +141,22 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   };
   let current = config;
   const inbound = config.inbound.map((settings) => new InboundListener(settings, listenerDeps));
-  const web = webAuthorities(config, { events, clock });
-  const outbound = config.outbound.map((settings) => new OutboundListener(settings, listenerDeps, { authorities: web }));
+  const web = await webAuthorities(config, { events, clock });
+  const credentials = await credentialsService(config, web, {
+    identity: view,
+    contexts,
+    events,
+    clock,
+    random: deps.random ?? Math.random,
+    jwt: () => source.tokens(),
+  });
+  const outbound = config.outbound.map(
+    (settings) =>
+      new OutboundListener(settings, listenerDeps, {
+        authorities: web,
+        credential: settings.attach && credentials?.credentialOf(settings.attach),
+      }),
+  );
   const listeners = [...inbound, ...outbound];
   /** By SPIFFE IDs. */
   const judging = [...inbound, ...outbound.filter(({ config: { webPki } }) => webPki === undefined)];
@@ -336,6 +352,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     stop: () => Promise.resolve(),
   };
   const source = workloadApi(config.workloadApi.endpoint, {
+    jwt: needsJwt(config),
+    identity: view,
     events,
     clock,
     publisher,
@@ -347,6 +365,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const others: readonly Service[] = [
     ...[metricsServer, adminServer].filter((server): server is HttpService => server !== undefined),
     ...(web === undefined ? [] : [web]),
+    ...(credentials === undefined ? [] : [credentials]),
     // What peers began may need the outbound side until it is done, so that side starts first and stops last.
     together('outbound listeners', outbound),
     together('inbound listeners', inbound),
@@ -572,14 +591,53 @@ function together(name: string, services: readonly Service[]): Service {
 }
 
 /** Undefined where nothing leads to the public web. */
-function webAuthorities(
-  { outbound }: Config,
+async function webAuthorities(
+  { outbound, credentials }: Config,
   { events, clock }: { readonly events: Events; readonly clock: Clock },
-): WebAuthorities | undefined {
-  const web = outbound.flatMap(({ webPki }) => webPki ?? []);
+): Promise<WebAuthorities | undefined> {
+  const web = [...outbound.flatMap(({ webPki }) => webPki ?? []), ...usedOf(outbound, credentials)];
   if (web.length === 0) return undefined;
+  const { createWebAuthorities } = await import('./tls/web-authorities.ts');
   const files = [...new Set(web.flatMap(({ caFile }) => caFile ?? []))];
   return createWebAuthorities({ files, clock, reloaded: (file, outcome) => events.authoritiesReloaded(file, outcome) });
+}
+
+/** The credentials that a listener puts on requests: no others are fetched. */
+function usedOf(outbound: readonly OutboundConfig[], credentials: Config['credentials']): Config['credentials'] {
+  const names = new Set(outbound.map(({ attach }) => (attach?.token.kind === 'credential' ? attach.token.name : undefined)));
+  return credentials.filter(({ name }) => names.has(name));
+}
+
+interface CredentialsParts extends Pick<CredentialsDeps, 'identity' | 'contexts' | 'clock' | 'random'> {
+  readonly events: Events;
+  /** Undefined until the Workload API is asked for anything. */
+  readonly jwt: () => JwtSource | undefined;
+}
+
+/** Undefined where no token is put on requests: then nothing of it is loaded. */
+async function credentialsService(
+  { outbound, credentials }: Config,
+  authorities: WebAuthorities | undefined,
+  { events, jwt, ...parts }: CredentialsParts,
+): Promise<Credentials | undefined> {
+  const attached = outbound.flatMap(({ attach }) => attach ?? []);
+  if (attached.length === 0) return undefined;
+  const { createCredentials } = await import('./credentials/service.ts');
+  return createCredentials({
+    ...parts,
+    credentials: usedOf(outbound, credentials),
+    attached,
+    authorities,
+    events: events.credentials,
+    jwt: (request, signal) =>
+      jwt()?.fetch(request, signal) ??
+      Promise.resolve({ ok: false, error: { code: 'agent_unavailable', message: 'the Workload API was not asked for anything yet' } }),
+  });
+}
+
+/** Whether JWT-SVIDs of ours are fetched, which are verified by the JWT bundle of our own trust domain. */
+function needsJwt({ outbound, credentials }: Config): boolean {
+  return outbound.some(({ attach }) => attach?.token.kind === 'jwt') || usedOf(outbound, credentials).some(({ jwt }) => jwt !== undefined);
 }
 
 interface SdsParts {
@@ -690,6 +748,9 @@ function bundleEndpointService({ events, ...parts }: BundleEndpointParts): Servi
 }
 
 interface SourceParts {
+  /** Whether anybody needs JWTs: if not, no call is made about them. */
+  readonly jwt: boolean;
+  readonly identity: IdentityView;
   readonly events: Events;
   readonly clock: Clock;
   readonly publisher: IdentityPublisher;
@@ -698,22 +759,31 @@ interface SourceParts {
 }
 
 /** The Workload API source, and with it gRPC, which is loaded when the addresses are bound. */
-function workloadApi(endpointText: string, { events, clock, publisher, endpointBundles, random }: SourceParts): Service {
+function workloadApi(
+  endpointText: string,
+  { jwt, identity, events, clock, publisher, endpointBundles, random }: SourceParts,
+): Service & { tokens(): JwtSource | undefined } {
   let source: Service | undefined;
+  let tokens: JwtSource | undefined;
   return {
     name: 'workload API source',
+    tokens: () => tokens,
     async start(signal) {
       const endpoint = parseEndpoint(endpointText);
       if (!endpoint.ok) throw new Error(endpoint.error);
-      const [{ createWorkloadApiClient }, { createWorkloadApiSource }] = await Promise.all([
+      const [{ createWorkloadApiClient }, { createWorkloadApiSource }, ofTokens] = await Promise.all([
         import('./workload-api/client.ts'),
         import('./workload-api/source.ts'),
+        jwt ? import('./workload-api/jwt-source.ts') : undefined,
       ]);
+      const client = createWorkloadApiClient({ endpoint: endpoint.value, clock });
+      tokens = ofTokens?.createJwtSource({ client, bundles: () => identity.current()?.jwtBundles, clock });
       source = createWorkloadApiSource({
-        client: createWorkloadApiClient({ endpoint: endpoint.value, clock }),
+        client,
         publisher,
         endpointBundles,
         events,
+        jwt: jwt ? events.jwt : undefined,
         clock,
         random,
       });

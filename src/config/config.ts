@@ -4,6 +4,7 @@ import type { IpRange } from '../lib/ip.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import type { AttachConfig, CredentialConfig } from './credentials.ts';
 import type { LiveRules } from './live-rules.ts';
 import type { Address, TcpAddress } from './units.ts';
 
@@ -23,6 +24,8 @@ export interface Config {
   readonly federation: readonly FederationConfig[];
   /** Undefined: not served. */
   readonly bundleEndpoint: BundleEndpointConfig | undefined;
+  /** By name, each once. */
+  readonly credentials: readonly CredentialConfig[];
   /** Undefined: nobody is revoked but by the revocation lists of the Workload API. */
   readonly revocations: RevocationsConfig | undefined;
   readonly log: { readonly level: LogLevel; readonly format: LogFormat };
@@ -93,6 +96,8 @@ export interface OutboundConfig extends ListenerConfig {
   readonly serverName: string | undefined;
   /** The server is one of the public web: its certificate is for the host of `to`, and nobody's SPIFFE ID counts. */
   readonly webPki: WebPkiConfig | undefined;
+  /** What is put on requests before they go; undefined for nothing. */
+  readonly attach: AttachConfig | undefined;
 }
 
 export interface WebPkiConfig {

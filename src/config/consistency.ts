@@ -117,6 +117,10 @@ export function checkOutbound(entry: unknown, report: Report): void {
       `${formatAddress(listen)} would lend this identity to other machines: use a Unix socket or a loopback address, or set unsafeListen`,
     );
   }
+  for (const key of ['jwt', 'credential'])
+    if (at(entry, key) !== undefined && at(entry, 'protocol') !== 'http') problem(report, [key], 'is for protocol: http');
+  if (at(entry, 'jwt') !== undefined && at(entry, 'credential') !== undefined)
+    problem(report, ['credential'], 'stands beside jwt: set one of the two');
   if (at(entry, 'webPki') === undefined) checkExpect(entry, report);
   else checkWebPki(entry, report);
   const to = addressAt(entry, 'to');
@@ -238,6 +242,21 @@ function checkRelations(config: unknown, report: Report): void {
   }
 }
 
+/** Each has a name of its own, and listeners name only those that there are. */
+function checkCredentials(config: unknown, report: Report): void {
+  const names = new Set<unknown>();
+  for (const [index, credential] of (listAt(config, 'credentials') ?? []).entries()) {
+    const name = at(credential, 'name');
+    if (names.has(name)) problem(report, ['credentials', index, 'name'], `the name ${JSON.stringify(name)} is taken`);
+    names.add(name);
+  }
+  for (const [index, listener] of (listAt(config, 'outbound') ?? []).entries()) {
+    const name = at(at(listener, 'credential'), 'name');
+    if (typeof name === 'string' && !names.has(name))
+      problem(report, ['outbound', index, 'credential', 'name'], `there is no credential ${JSON.stringify(name)}`);
+  }
+}
+
 function isTrustDomainId(text: string): boolean {
   const id = parseSpiffeId(text);
   return id.ok && pathOf(id.value) === '';
@@ -255,6 +274,7 @@ export function checkListeners(config: unknown, report: Report): void {
   }
 
   checkRelations(config, report);
+  checkCredentials(config, report);
   const names = new Map<string, string>();
   const bound: { readonly address: Address; readonly label: string }[] = [];
   const see = (entry: unknown, path: readonly (string | number)[], label: string): void => {

@@ -49,7 +49,7 @@ export function planReload(current: Config, wanted: Config): Reload {
   }
   if (current.workloadApi.endpoint !== wanted.workloadApi.endpoint) needRestart.push('workloadApi.endpoint');
   if (current.log.format !== wanted.log.format) needRestart.push('log.format');
-  for (const key of ['metrics', 'admin', 'federation', 'bundleEndpoint', 'revocations'] as const)
+  for (const key of ['metrics', 'admin', 'federation', 'bundleEndpoint', 'credentials', 'revocations'] as const)
     if (!same(current[key], wanted[key])) needRestart.push(key);
 
   const matchers = (wanted.sds?.matchers ?? []).map((entry) => resolveMatchers(entry, wanted.inbound, running));

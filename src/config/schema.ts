@@ -36,6 +36,7 @@ import {
   checkSocket,
   evenIfIncomplete,
 } from './consistency.ts';
+import { attachedCredential, attachedJwt, attachOf, credentials } from './credentials.ts';
 import * as field from './fields.ts';
 import { ON_CHANGE, ON_EXPIRY, type LiveRules } from './live-rules.ts';
 
@@ -515,6 +516,8 @@ export function createConfigSchema(lookups: Lookups) {
         description:
           'the server is one of the public web: its certificate must be for the host of `to`, and `Host` names that, whatever the application asks for. Our SVID is not presented, and no SPIFFE ID is looked at. For `protocol: http`',
       }),
+      jwt: attachedJwt,
+      credential: attachedCredential,
       expect: field.ruleList('allow', files).optional().meta({
         description:
           'who the server must be: SPIFFE IDs, patterns and rules as in `allow`, but not a whole trust domain; with `protocol: http`, rules say what it may be asked. Required, unless there is `policyFile` or `webPki`',
@@ -616,6 +619,7 @@ export function createConfigSchema(lookups: Lookups) {
         .meta({ description: 'where identity comes from: a SPIFFE Workload API, such as that of a SPIRE agent' }),
       inbound: z.array(inbound).prefault([]).meta({ description: 'listeners towards the application' }),
       outbound: z.array(outbound).prefault([]).meta({ description: 'listeners away from the application' }),
+      credentials,
       limits: defaultLimits,
       metrics,
       admin,
@@ -691,6 +695,7 @@ export function createConfigSchema(lookups: Lookups) {
           http: entry.protocol === 'http' ? (entry.http ?? outboundHttp.parse({})) : undefined,
           serverName: entry.serverName,
           webPki: entry.webPki,
+          attach: attachOf(entry.jwt, entry.credential),
           alpn: entry.alpn,
           identity: entry.identity ?? { by: 'default' },
           limits: limitsOf(entry.limits),
@@ -702,6 +707,7 @@ export function createConfigSchema(lookups: Lookups) {
         sds: raw.sds && sdsOf(raw.sds),
         federation: raw.federation,
         bundleEndpoint: raw.bundleEndpoint,
+        credentials: raw.credentials,
         log: raw.log,
         drainTimeoutMs: raw.drainTimeout,
       };

@@ -5,7 +5,7 @@ import type { Result } from '../lib/result.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { CloseReason, HttpResult, ListenerCounters, RequestRecord } from '../telemetry/records.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
-import { rewriteHead, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
+import { hasField, rewriteHead, withLine, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
 import { CONTINUE, ownAnswer, type OwnStatus } from '../http1/own-answer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
 import { Fields } from '../http1/fields.ts';
@@ -14,6 +14,7 @@ import { RequestReader, type RequestPart, type RequestSink } from '../http1/requ
 import { ResponseReader, type ResponseSink } from '../http1/response-reader.ts';
 import { Upstreams, type OpenUpstream, type UpstreamSink } from './http1-upstream.ts';
 import type { UpstreamFailure } from './outcome.ts';
+import type { RequestCredential } from './request-credential.ts';
 import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
 import type { Session, Ticker } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
@@ -38,6 +39,8 @@ export interface HttpForwardOptions {
   readonly judged: Side;
   /** Undefined: nobody is judged but by the connection. */
   readonly judge: RequestJudge | undefined;
+  /** Put on requests before they go; undefined for none. */
+  readonly credential?: RequestCredential | undefined;
   readonly open: OpenUpstream;
   /** What `open` gave is no longer used. */
   released(): void;
@@ -108,6 +111,10 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   /** It may have fields that say another request: no rule looked at requests when it was rewritten. */
   #hasOverrides = false;
   readonly #kept = new KeptRequest();
+  /** It goes with our token, which is put into the head when that is sent. */
+  #needsToken = false;
+  /** It waits for one. */
+  #tokenWait: { abort(): void } | undefined;
   /** The client was told to go on with the body. */
   #hasContinued = false;
   /** It is sent once more when there is a connection for it, and then this part of it comes next. */
@@ -318,13 +325,39 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     // The bytes of the head are the transport's.
     this.#rewritten = rewriteHead(head, this.#options.identity);
     this.#hasOverrides = !this.#options.identity.removesOverrides;
+    const { credential } = this.#options;
+    this.#needsToken = credential !== undefined && (credential.replaces || !hasField(head, credential.name));
     if (this.#upstreams.wake(this.#startedAtMs) < RESTED_MS) this.#forward();
     else setImmediate(() => this.#forwardNow());
   }
 
   #forward(): void {
-    if (!this.#upstreams.isOpen) this.#upstreams.connect();
+    const { credential } = this.#options;
+    if (this.#needsToken && credential !== undefined && credential.line() === undefined) this.#awaitToken(credential);
+    else if (!this.#upstreams.isOpen) this.#upstreams.connect();
     else if (this.#options.judged === 'downstream' || this.#isAllowed()) this.#sendHead();
+  }
+
+  #awaitToken(credential: RequestCredential): void {
+    let isOver = false;
+    const wait = credential.wait((problem) => {
+      isOver = true;
+      this.#tokenWait = undefined;
+      if (problem === undefined) this.#forward();
+      else this.#answer(503, 'token_unavailable', problem);
+      this.#pump();
+    });
+    if (!isOver) this.#tokenWait = wait;
+  }
+
+  /** The head as it goes now; undefined if its token has run out meanwhile, and then that was the answer. */
+  #headToSend(): Buffer | undefined {
+    const { credential } = this.#options;
+    if (!this.#needsToken || credential === undefined) return this.#rewritten;
+    const line = credential.line();
+    if (line !== undefined) return withLine(this.#rewritten, line);
+    this.#answer(503, 'token_unavailable', 'the token to attach has expired');
+    return undefined;
   }
 
   /** All that had come is read by now: also the end of a connection that it was to be sent on. */
@@ -485,9 +518,11 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     }
     const { head, body } = this.#request;
     const continues = head.expectsContinue && body.state !== 'done';
-    this.#response.expect(head, continues);
     this.#heedFirstRule();
-    this.#toUpstream(this.#rewritten);
+    const sent = this.#headToSend();
+    if (sent === undefined) return;
+    this.#response.expect(head, continues);
+    this.#toUpstream(sent);
     // Only who answered before may have closed without having seen the request.
     const mayRepeat = this.#upstreams.isReused && isIdempotent(head.method);
     if (!mayRepeat || !this.#kept.begin(this.#rewritten.length)) this.#rewritten = NOTHING;
@@ -527,9 +562,11 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   #sendRest(next: RequestPart): void {
     const request = this.#request;
-    this.#response.expect(request.head, this.#hasContinued);
     this.#heedFirstRule();
-    this.#toUpstream(this.#rewritten);
+    const sent = this.#headToSend();
+    if (sent === undefined) return;
+    this.#response.expect(request.head, this.#hasContinued);
+    this.#toUpstream(sent);
     this.#toUpstream(this.#kept.body);
     this.#forgetRequest();
     request.part = next;
@@ -667,6 +704,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   #stopExchange(): void {
     this.#response.part = 'none';
+    this.#tokenWait?.abort();
+    this.#tokenWait = undefined;
     this.#forgetRequest();
     this.#deadlines.stop();
   }

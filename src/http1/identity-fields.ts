@@ -77,24 +77,36 @@ export function buildIdentityFields(
   return fieldsOf(all, spiffeIdHeader, clientXfcc, removesOverrides);
 }
 
-/** Of a connection away from the application, which has nobody to tell the server of. `authority`: of the server, if it has a name of its own. */
-export function buildOutboundFields(xfcc: OutboundXfccMode, removesOverrides: () => boolean, authority?: string): IdentityFields {
+export interface OutboundOptions {
+  /** Of the server, if it has a name of its own. */
+  readonly authority?: string | undefined;
+  /** Name of a field that is not the application's to set. */
+  readonly replaced?: string | undefined;
+}
+
+/** Of a connection away from the application, which has nobody to tell the server of. */
+export function buildOutboundFields(
+  xfcc: OutboundXfccMode,
+  removesOverrides: () => boolean,
+  { authority, replaced }: OutboundOptions = {},
+): IdentityFields {
   const host = authority === undefined ? undefined : hostLine(authority);
-  return fieldsOf('', undefined, xfcc === 'unsafe-forward' ? 'kept' : 'removed', removesOverrides, host);
+  return fieldsOf('', replaced, xfcc === 'unsafe-forward' ? 'kept' : 'removed', removesOverrides, host);
 }
 
 function hostLine(authority: string): Buffer {
   return Buffer.from(`Host: ${authority}\r\n`, 'latin1');
 }
 
+/** `ownName`: of a further field that no client may send. */
 function fieldsOf(
   lines: string,
-  spiffeIdHeader: string | undefined,
+  ownName: string | undefined,
   clientXfcc: IdentityFields['clientXfcc'],
   removesOverrides: () => boolean,
   host?: Buffer,
 ): IdentityFields {
-  const own = [XFCC, ...(spiffeIdHeader === undefined ? [] : [spiffeIdHeader])].map((name) => nameBytes(foldName(name)));
+  const own = [XFCC, ...(ownName === undefined ? [] : [ownName])].map((name) => nameBytes(foldName(name)));
   const all = [...own, ...FOLDED_OVERRIDES];
   return {
     get names() {
@@ -149,6 +161,18 @@ export function withoutOverrides(head: Buffer, fields: Fields): Buffer {
   head.copy(out, 0, 0, start);
   const at = copyFields(fields, start, end, out, start, (field) => readsAsAny(fields, field, FOLDED_OVERRIDES));
   return out.subarray(0, at + head.copy(out, at, end));
+}
+
+/** A head as `rewriteHead` left it, with one more field line, ahead of all others. */
+export function withLine(head: Buffer, line: Buffer): Buffer {
+  const start = head.indexOf(CRLF) + CRLF.length;
+  return Buffer.concat([head.subarray(0, start), line, head.subarray(start)]);
+}
+
+/** Whether the client sent a field that reads as `name`, which is folded. */
+export function hasField({ fields }: RequestHead, name: Uint8Array): boolean {
+  for (let field = 0; field < fields.count; field++) if (fields.readsAs(field, name)) return true;
+  return false;
 }
 
 /** Whether a field's name reads as one of `OVERRIDES`. */

@@ -7,6 +7,7 @@ import type { WebAuthorities } from '../tls/web-authorities.ts';
 import type { AcceptedConnection, TlsContext } from '../transport/connection.ts';
 import { connect, type OpenedConnection } from '../transport/node.ts';
 import { buildOutboundFields } from '../http1/identity-fields.ts';
+import type { RequestCredential } from '../forward/request-credential.ts';
 import { forwardHttp, type RequestJudge } from '../forward/http1-forwarder.ts';
 import type { UpstreamOutcome } from '../forward/http1-upstream.ts';
 import type { AuthenticateOptions } from './admission.ts';
@@ -16,9 +17,10 @@ import type { Session } from '../forward/session.ts';
 import type { CloseReason } from '../telemetry/records.ts';
 import { openWebServer } from './web-upstream.ts';
 
-/** What is only needed by listeners that lead to the public web; made when one does. */
+/** What only some listeners need. */
 export interface OutboundExtras {
   readonly authorities?: Pick<WebAuthorities, 'contextOf' | 'onChange'> | undefined;
+  readonly credential?: RequestCredential | undefined;
 }
 
 /**
@@ -33,6 +35,8 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
 
   constructor(config: OutboundConfig, deps: ListenerDeps, extras: OutboundExtras = {}) {
     super('outbound', config, deps);
+    if ((config.attach === undefined) !== (extras.credential === undefined))
+      throw new Error('a listener has another token than it asks for');
     this.#extras = extras;
     this.#web = webOf(config, extras);
   }
@@ -145,6 +149,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   #forwardRequests(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
     let authorisation: Authorisation | undefined;
     const web = this.#web;
+    const { attach } = this.settings;
     const judge: RequestJudge = (method, target, host) => {
       const { proven } = session;
       if (proven === undefined) throw new Error('a request was judged before its server');
@@ -163,7 +168,11 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       clock: this.deps.clock,
       limits: http.limits,
       upgrades: http.upgrades,
-      identity: buildOutboundFields(http.xfcc, this.guardsRequests, web && authorityOf(web.to)),
+      identity: buildOutboundFields(http.xfcc, this.guardsRequests, {
+        authority: web && authorityOf(web.to),
+        replaced: attach?.replace === true ? attach.header : undefined,
+      }),
+      credential: this.#extras.credential,
       scratch: this.scratch(http.limits),
       judged: 'upstream',
       judge: web === undefined ? judge : undefined,

@@ -17,6 +17,7 @@ import type {
 } from './records.ts';
 import { strangersWords } from './scrub.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
+import { createCredentialEvents, type CredentialEvents } from './credential-events.ts';
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
 import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
 import { createJwtEvents, type JwtEvents } from './jwt-events.ts';
@@ -66,6 +67,8 @@ export interface Events {
   readonly sds: SdsEvents;
   /** What Envoy asks there. */
   readonly checks: CheckEvents;
+  /** What happens with tokens that are put on requests. */
+  readonly credentials: CredentialEvents;
   /** What happens between bundle endpoints. */
   readonly federation: FederationEvents;
   /** What happens with JWT bundles. */
@@ -294,6 +297,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
 
     sds: createSdsEvents({ logger, metrics: metrics.sds, repeated }),
     checks: createCheckEvents({ logger, metrics: metrics.checks, repeated }),
+    credentials: createCredentialEvents({ logger, metrics: metrics.credentials }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
     jwt: createJwtEvents({ logger, metrics: metrics.jwt, streamErrors: metrics.workloadApiErrors, repeated }),
 

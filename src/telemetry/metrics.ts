@@ -8,6 +8,7 @@ import { registerCertificateMetrics } from './certificate-metrics.ts';
 import { CONNECTION_SECONDS, Durations, durationsMetric, REQUEST_SECONDS, type DefineDurations, type DurationSeries } from './durations.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
 import { registerCheckMetrics, type CheckMetrics } from './ext-authz-metrics.ts';
+import { registerCredentialMetrics, type CredentialMetrics } from './credential-metrics.ts';
 import { registerFederationMetrics, type FederationMetrics } from './federation-metrics.ts';
 import { registerJwtMetrics, type JwtMetrics } from './jwt-metrics.ts';
 import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';
@@ -108,6 +109,7 @@ export interface Metrics {
   readonly sds: SdsMetrics;
   readonly checks: CheckMetrics;
   readonly federation: FederationMetrics;
+  readonly credentials: CredentialMetrics;
   readonly jwt: JwtMetrics;
   setWorkloadApiConnected(connected: boolean): void;
   /** Replaces everything that is said of certificates: series of vanished ones go. */
@@ -400,6 +402,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const sds = registerSdsMetrics(registry, counter, gauge);
   const checks = registerCheckMetrics(counter, gauge, histogram);
   const federation = registerFederationMetrics(counter, gauge);
+  const credentials = registerCredentialMetrics(counter, gauge);
   const jwt = registerJwtMetrics(counter, gauge);
   registerProcessMetrics(registry);
 
@@ -440,6 +443,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     sds,
     checks,
     federation,
+    credentials,
     jwt,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
     setIdentity(snapshot) {

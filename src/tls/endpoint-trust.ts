@@ -31,8 +31,13 @@ export function spiffeTrust(id: SpiffeId, bundle: TrustBundle, denyList: () => D
 
 /** `https_web`: an authority of the public web, or one of `authoritiesPem`, vouches for the host name of the URL (RFC 9525). */
 export function webTrust(authoritiesPem: readonly string[] | 'web'): EndpointTrust {
+  return webTrustIn(createTlsContext({ own: undefined, authoritiesPem }));
+}
+
+/** As `webTrust`, by the authorities of `context`, in which something may be presented, too. */
+export function webTrustIn(context: TlsContext): EndpointTrust {
   return {
-    context: createTlsContext({ own: undefined, authoritiesPem }),
+    context,
     problemOf(connection, host) {
       const judged = judgeWebServer(connection, host);
       return judged.ok ? undefined : judged.error.detail;
