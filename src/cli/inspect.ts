@@ -3,12 +3,12 @@ import { readBounded, MAX_FILE_BYTES } from '../federation/files.ts';
 import { inspectFile, type FileReport } from '../inspect/file.ts';
 import type { PeerQuestion, PeerReport } from '../inspect/peer.ts';
 import { systemClock } from '../lib/clock.ts';
-import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import { parseSpiffeId } from '../spiffe/spiffe-id.ts';
 import { chooseEndpoint, ENDPOINT_VARIABLE } from '../workload-api/endpoint.ts';
 import { counted, drawCertificate } from './draw.ts';
 import { EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
+import { readInput } from './input.ts';
 import { screenOf, span, type Line } from './screen.ts';
 import { inAscii, visible } from './text.ts';
 
@@ -171,7 +171,7 @@ async function inspectFileAt(
   stopped: AbortSignal,
 ): Promise<number> {
   const { stdout, stderr } = environment;
-  const bytes = file === '-' ? await readInput(environment, stopped) : await readBounded(file);
+  const bytes = file === '-' ? await readInput(environment, MAX_FILE_BYTES, stopped) : await readBounded(file);
   if (!bytes.ok) {
     stderr(`scute: ${visible(bytes.error)}\n`);
     return EXIT_USAGE;
@@ -181,28 +181,6 @@ async function inspectFileAt(
   if (json === true) stdout(`${inAscii(JSON.stringify({ target: file, ...report }, null, 2))}\n`);
   else stdout(screenOf(environment).render(drawFile(report, environment, nowMs)));
   return isGood(report) ? EXIT_OK : EXIT_FAILED;
-}
-
-async function readInput({ stdin }: CommandEnvironment, stopped: AbortSignal): Promise<Result<Uint8Array, string>> {
-  if (stdin === undefined) return err('there is no standard input');
-  const input = stdin();
-  const stop = (): void => void input.destroy();
-  stopped.addEventListener('abort', stop, { once: true });
-  try {
-    const chunks: Uint8Array[] = [];
-    let length = 0;
-    for await (const chunk of input) {
-      chunks.push(chunk);
-      length += chunk.length;
-      if (length > MAX_FILE_BYTES) return err(`standard input is larger than ${MAX_FILE_BYTES} bytes`);
-    }
-    return ok(Buffer.concat(chunks));
-  } catch (cause) {
-    return err(stopped.aborted ? 'stopped' : `standard input cannot be read: ${messageOf(cause)}`);
-  } finally {
-    stopped.removeEventListener('abort', stop);
-    input.destroy();
-  }
 }
 
 /** Whoever relies on it would be let down: it is wrong, or not valid now, or refused for its form. */
