@@ -19,6 +19,7 @@ import { PeerBook } from './admin/peer-book.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from './admin/server.ts';
 import { federationCheck } from './admin/federation.ts';
+import { tokensCheck } from './admin/tokens.ts';
 import type { FederationClient } from './federation/client.ts';
 import type { BundleEndpoint } from './federation/endpoint.ts';
 import { MOST_ENDPOINT_CONNECTIONS } from './federation/limits.ts';
@@ -245,6 +246,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         denyList: () => denyFile.status(),
         sds: () => sds?.describe(),
         federation: () => federation?.status() ?? [],
+        tokens: () => credentials?.status() ?? [],
         bundleEndpoint: () => bundleEndpoint?.status(),
       },
       inventory: {
@@ -299,6 +301,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     );
   });
   if (federation !== undefined) readiness.register('federation', () => federationCheck(federation.status()), { blocks: false });
+  if (credentials !== undefined) readiness.register('tokens', () => tokensCheck(credentials.status()), { blocks: false });
   readiness.register('revocations', () => checkDenyList(denyFile.status()), { blocks: false });
   readiness.register('policy_current', () => checkPolicies(lastReload, deps.policyFiles), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });

@@ -81,7 +81,9 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   grpc: { ours: ['lib', 'gen'], outside: ['@bufbuild/protobuf', '@grpc/grpc-js'] },
   'ext-authz': { ours: [...ADAPTER, 'gen'], outside: ['node:crypto', '@bufbuild/protobuf'] },
   sds: { ours: [...ADAPTER, 'gen', 'grpc', 'ext-authz'], outside: ['node:crypto', 'node:net', '@bufbuild/protobuf', '@grpc/grpc-js'] },
-  federation: { ours: [...ADAPTER, 'tls'], outside: ['node:fs/promises', 'node:http'] },
+  https: { ours: [...ADAPTER, 'tls'], outside: ['node:http'] },
+  credentials: { ours: [...ADAPTER, 'tls', 'https', 'forward'], outside: ['oauth4webapi'] },
+  federation: { ours: [...ADAPTER, 'tls', 'https'], outside: ['node:fs/promises', 'node:http'] },
   tls: { ours: ADAPTER, outside: ['node:crypto'] },
   admin: {
     ours: ADAPTER,
@@ -93,7 +95,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   forward: { ours: [...ADAPTER, 'tls'], outside: ['node:http', 'node:http2', 'node:stream', 'node:util', 'http-proxy'] },
   proxy: { ours: [...ADAPTER, 'tls', 'forward'], outside: [] },
   inspect: { ours: [...ADAPTER, 'workload-api', 'tls', 'admin'], outside: ['node:crypto'] },
-  'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'ext-authz', 'sds', 'federation', 'admin', 'proxy'], outside: [] },
+  'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'ext-authz', 'sds', 'federation', 'credentials', 'admin', 'proxy'], outside: [] },
   'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'forward'], outside: [] },
   cli: {
     ours: [

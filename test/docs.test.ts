@@ -19,6 +19,7 @@ import { devConfigSchema } from '../src/devdomain/config.ts';
 import { DENY_REASONS } from '../src/policy/verdict.ts';
 import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from '../src/telemetry/records.ts';
 import { ENDPOINT_RESULTS, REFRESH_PROBLEMS } from '../src/telemetry/federation-records.ts';
+import { CREDENTIAL_PROBLEMS } from '../src/telemetry/credential-records.ts';
 import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/sds-records.ts';
 import { CHECK_DENIALS, CHECK_REFUSALS } from '../src/telemetry/ext-authz-records.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from './support/documents.ts';
@@ -157,6 +158,7 @@ test('the close, deny and drop reasons of the documents are those that there are
     ['Why a check was denied', CHECK_DENIALS],
     ['Why a check was refused', CHECK_REFUSALS],
     ['Why a bundle was not fetched', REFRESH_PROBLEMS],
+    ['Why a token was not fetched', CREDENTIAL_PROBLEMS],
     ['What became of a connection to our bundle endpoint', ENDPOINT_RESULTS],
   ];
   for (const [heading, reasons] of sets)
@@ -260,7 +262,7 @@ test('the limits of checks are in the documents with their defaults', () => {
 });
 
 test('the messages of the documents are those that are logged', () => {
-  const source = ['events.ts', 'sds-events.ts', 'ext-authz-events.ts', 'federation-events.ts', 'jwt-events.ts']
+  const source = ['events.ts', 'sds-events.ts', 'ext-authz-events.ts', 'federation-events.ts', 'jwt-events.ts', 'credential-events.ts']
     .map((file) => readFileSync(join(root, 'src/telemetry', file), 'utf8'))
     .join('\n');
   const logged = [...source.matchAll(/logger(?:\.\w+|\[level\])\((?:[^;]*?, )?'([^']+)'\)/g)].map(([, message]) => message ?? '');

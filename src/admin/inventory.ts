@@ -7,10 +7,12 @@ import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/
 import type { Certificate } from '../spiffe/certificate.ts';
 import type { Crl } from '../spiffe/crl.ts';
 import type { EndpointStatus, RelationStatus } from '../telemetry/federation-records.ts';
+import type { TokenStatus } from '../telemetry/credential-records.ts';
 import type { ListenerCounters, ListenerRef } from '../telemetry/records.ts';
 import { keyType } from './certificates.ts';
 import { describeEndpoint, describeFederation } from './federation.ts';
 import { isoTime } from './iso-time.ts';
+import { describeTokens } from './tokens.ts';
 
 /** One listener as status pages show it. */
 export interface ListenerStatus {
@@ -50,6 +52,8 @@ export interface StatusSource {
   sds?(): unknown;
   /** The relations of the configuration, in its order. */
   federation?(): readonly RelationStatus[];
+  /** What is put on requests; none if left out. */
+  tokens?(): readonly TokenStatus[];
   /** Undefined if it is not served. */
   bundleEndpoint?(): EndpointStatus | undefined;
 }
@@ -70,6 +74,7 @@ export function buildConfigDump(source: StatusSource): unknown {
     sds: source.sds?.() ?? null,
     federation: describeFederation(source.federation?.() ?? []),
     bundle_endpoint: describeEndpoint(source.bundleEndpoint?.()),
+    tokens: describeTokens(source.tokens?.() ?? []),
     policy_files: (source.policyFiles?.() ?? []).map(describePolicyFile),
     deny_list: describeDenyList(source.denyList?.()),
     last_reload: describeReload(source.lastReload()),
@@ -180,7 +185,7 @@ function describePolicyFile({ file, lists, entries, loadedAtMs, problems }: Poli
   return { file, lists, entries, loaded_at: isoTime(loadedAtMs), result: problems.length === 0 ? 'ok' : 'failed', problems };
 }
 
-const SECRET_NAME = /key(?:pem)?$|secret|password|passphrase|token/i;
+const SECRET_NAME = /key(?:pem)?$|secret|password|passphrase|token(?!Endpoint$)/i;
 
 /** A copy in plain JSON values. Key objects, bytes, and text in fields that are named like secrets do not come through. */
 function withoutSecrets(value: unknown, within = ''): unknown {

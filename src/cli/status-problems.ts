@@ -62,6 +62,10 @@ export const CHECK_ADVICE: Readonly<Record<string, Advice>> = {
     why: 'Peers of that trust domain are refused, or will be once its authorities change.',
     todo: 'see the reason under trust, and ask its operators',
   },
+  tokens: {
+    why: 'Requests of its listeners are answered with a 503 until there is a token to put on them.',
+    todo: 'see the reason, at the agent or at the token endpoint',
+  },
   revocations: {
     why: 'Whom a newer deny list names is still let in.',
     todo: 'mend the deny list; the log has file, line and column, and so has scute check',

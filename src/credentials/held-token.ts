@@ -2,7 +2,7 @@ import type { Clock, Timer } from '../lib/clock.ts';
 import { LONGEST_TIMER_MS } from '../lib/clock.ts';
 import { createBackoff, type Backoff } from '../lib/backoff.ts';
 import { err, type Result } from '../lib/result.ts';
-import type { CredentialProblem } from '../telemetry/credential-records.ts';
+import type { CredentialProblem, CredentialProblemCode } from '../telemetry/credential-records.ts';
 
 /** A bearer token. */
 export interface Token {
@@ -21,7 +21,7 @@ export interface HeldTokenOptions {
   /** Uniform in [0, 1): jitter. */
   readonly random: () => number;
   /** A fetch is over. `nextInMs` is when the next one is due. */
-  fetched(outcome: Result<{ readonly expiresAtMs: number }, CredentialProblem>, nextInMs: number): void;
+  readonly fetched: (outcome: Result<{ readonly expiresAtMs: number }, CredentialProblem>, nextInMs: number) => void;
 }
 
 /** How long a request waits for a token at most. */
@@ -33,6 +33,9 @@ const JITTER = 0.1;
 const MARGIN = 0.1;
 const MAX_MARGIN_MS = 2000;
 const RETRY = { initialMs: 1000, maxMs: 30_000 };
+
+/** What is to be expected while the agent begins, too. */
+const OF_START: ReadonlySet<CredentialProblemCode> = new Set(['identity_not_ready', 'agent_unavailable', 'not_entitled', 'bad_svid']);
 
 interface Held {
   readonly token: Token;
@@ -50,11 +53,12 @@ export class HeldToken {
   readonly #backoff: Backoff;
   readonly #waiting = new Set<(problem: CredentialProblem | undefined) => void>();
   #held: Held | undefined;
-  #problem: CredentialProblem | undefined;
+  #problem: CredentialProblem | undefined = { reason: 'identity_not_ready', detail: 'no identity has come yet' };
   #flight: AbortController | undefined;
   #timer: Timer | undefined;
   #nextAtMs: number | undefined;
-  #startedAtMs = Infinity;
+  /** Monotonic time until which requests wait although none could be fetched: it has only just begun. */
+  #waitsUntilMs = -Infinity;
   #isStopped = false;
 
   constructor(options: HeldTokenOptions) {
@@ -62,10 +66,10 @@ export class HeldToken {
     this.#backoff = createBackoff({ ...RETRY, random: options.random });
   }
 
-  /** Fetches the first one, and goes on until `stop`. */
+  /** The first one is fetched at `retry`, or when requests have waited for it for as long as they may; it goes on until `stop`. */
   start(): void {
-    this.#startedAtMs = this.#options.clock.monotonic();
-    this.#fetch();
+    this.#waitsUntilMs = this.#options.clock.monotonic() + MAX_WAIT_MS;
+    this.#plan(MAX_WAIT_MS);
   }
 
   stop(): void {
@@ -97,14 +101,14 @@ export class HeldToken {
 
   /**
    * For a request that finds no valid token: `done` is told once why there is none, or undefined if there is one now. Who comes while the fetch is
-   * put off after failures is told so at once, but not in the first moments after the start.
+   * put off after failures is told so at once; in the first moments after the start not if the agent may be to blame.
    */
   wait(done: (problem: CredentialProblem | undefined) => void): { abort(): void } {
     const { clock } = this.#options;
     // It has run out before its renewal was due: the machine slept, or the clock was set.
     if (this.#flight === undefined && this.#problem === undefined) this.#fetch();
-    const leftMs = this.#startedAtMs + MAX_WAIT_MS - clock.monotonic();
-    if (this.#flight === undefined && this.#problem !== undefined && leftMs <= 0) {
+    const leftMs = this.#waitsUntilMs - clock.monotonic();
+    if (this.#flight === undefined && this.#problem !== undefined && !this.#isStarting(this.#problem)) {
       done(this.#problem);
       return { abort: () => undefined };
     }
@@ -147,13 +151,16 @@ export class HeldToken {
     this.#nextAtMs = undefined;
     const flight = new AbortController();
     this.#flight = flight;
-    void this.#options.fetch(flight.signal).then((outcome) => {
-      // It was given up.
-      if (this.#flight !== flight || this.#isStopped) return;
-      this.#flight = undefined;
-      if (outcome.ok) this.#take(outcome.value);
-      else this.#failed(outcome.error);
-    });
+    void this.#finish(flight);
+  }
+
+  async #finish(flight: AbortController): Promise<void> {
+    const outcome = await this.#options.fetch(flight.signal);
+    // It was given up.
+    if (this.#flight !== flight || this.#isStopped) return;
+    this.#flight = undefined;
+    if (outcome.ok) this.#take(outcome.value);
+    else this.#failed(outcome.error);
   }
 
   #take(token: Token): void {
@@ -163,6 +170,7 @@ export class HeldToken {
     const usedMs = leftMs - Math.min(leftMs * MARGIN, MAX_MARGIN_MS);
     if (!(usedMs > 0)) return this.#failed({ reason: 'expired', detail: 'the token that came had expired already' });
     this.#problem = undefined;
+    this.#waitsUntilMs = -Infinity;
     this.#backoff.reset();
     this.#held = { token, untilMs: clock.now() + usedMs, untilMonotonicMs: clock.monotonic() + usedMs };
     const nextInMs = leftMs * (RENEWAL + JITTER * (random() - 0.5));
@@ -176,8 +184,12 @@ export class HeldToken {
     const nextInMs = this.#backoff.next();
     this.#plan(nextInMs);
     this.#options.fetched(err(problem), nextInMs);
-    const isStarting = this.#options.clock.monotonic() < this.#startedAtMs + MAX_WAIT_MS;
-    if (!isStarting && this.current() === undefined) this.#tell(problem);
+    if (!this.#isStarting(problem) && this.current() === undefined) this.#tell(problem);
+  }
+
+  /** Whether it may be because everything has only just begun. */
+  #isStarting({ reason }: CredentialProblem): boolean {
+    return OF_START.has(reason) && this.#options.clock.monotonic() < this.#waitsUntilMs;
   }
 
   #tell(problem: CredentialProblem | undefined): void {

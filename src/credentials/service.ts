@@ -46,9 +46,11 @@ export interface Credentials extends Service {
 /** One token, with what is told of it. */
 interface Source extends Pick<TokenStatus, 'source' | 'kind' | 'audience' | 'spiffeId'> {
   readonly held: HeldToken;
+  /** It is one, or stands behind it. */
+  readonly needsJwt: boolean;
 }
 
-/** Only tokens that a listener asks for are fetched; `start` waits for none. */
+/** Only tokens that a listener asks for are fetched, as soon as there is an identity; `start` waits for none. */
 export function createCredentials({ credentials, attached, identity, events, clock, random, ...deps }: CredentialsDeps): Credentials {
   const sources = new Map<string, Source>();
   const add = (source: string, described: Omit<Source, 'held' | 'source'>, fetch: TokenFetch): void => {
@@ -67,15 +69,16 @@ export function createCredentials({ credentials, attached, identity, events, clo
     if (sources.has(key)) continue;
     const { token } = attach;
     if (token.kind === 'jwt') {
-      add(key, { kind: 'jwt_svid', ...token.jwt }, (signal) => fetchJwt(token.jwt, signal));
+      add(key, { kind: 'jwt_svid', needsJwt: true, ...token.jwt }, (signal) => fetchJwt(token.jwt, signal));
       continue;
     }
     const config = credentials.find(({ name }) => name === token.name);
     if (config === undefined) throw new Error(`there is no credential ${token.name}`);
-    add(key, { kind: 'access_token', audience: config.jwt?.audience, spiffeId: config.spiffeId }, async (signal) => {
+    const { jwt: choice, spiffeId } = config;
+    add(key, { kind: 'access_token', needsJwt: choice !== undefined, audience: choice?.audience, spiffeId }, async (signal) => {
       const trust = trustOf(config, { clock, ...deps });
       if (!trust.ok) return trust;
-      const jwt = config.jwt && (await fetchJwt(config.jwt, signal));
+      const jwt = choice && (await fetchJwt(choice, signal));
       if (jwt?.ok === false) return jwt;
       return askTokenEndpoint({ config, jwt: jwt?.value.value, trust: trust.value, clock, signal });
     });
@@ -83,10 +86,11 @@ export function createCredentials({ credentials, attached, identity, events, clo
   let before: IdentitySnapshot | undefined;
   const identityChanged = (snapshot: IdentitySnapshot): void => {
     const lost = before !== undefined && lostKey(before, snapshot);
-    for (const { kind, held } of sources.values()) {
+    for (const { kind, held, needsJwt } of sources.values()) {
       if (snapshot.kind === 'none') held.withdraw({ reason: 'identity_not_ready', detail: `we hold no identity: ${snapshot.reason}` });
       else if (lost && kind === 'jwt_svid') held.renew();
-      else held.retry();
+      // Without our own bundle no JWT-SVID of ours could be verified.
+      else if (!needsJwt || snapshot.jwtBundles !== undefined) held.retry();
     }
     before = snapshot;
   };
@@ -108,7 +112,8 @@ export function createCredentials({ credentials, attached, identity, events, clo
       if (source === undefined) throw new Error('a token is put on requests that nobody fetches');
       return attachedToken(source.held, attach);
     },
-    status: () => [...sources.values()].map(({ held, ...told }) => ({ ...told, ...held.status })),
+    status: () =>
+      [...sources.values()].map(({ source, kind, audience, spiffeId, held }) => ({ source, kind, audience, spiffeId, ...held.status })),
   };
 }
 

@@ -350,13 +350,13 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     if (!isOver) this.#tokenWait = wait;
   }
 
-  /** The head as it goes now; undefined if its token has run out meanwhile, and then that was the answer. */
+  /** The head as it goes now; undefined if its token has run out meanwhile, and then it waits for another. */
   #headToSend(): Buffer | undefined {
     const { credential } = this.#options;
     if (!this.#needsToken || credential === undefined) return this.#rewritten;
     const line = credential.line();
     if (line !== undefined) return withLine(this.#rewritten, line);
-    this.#answer(503, 'token_unavailable', 'the token to attach has expired');
+    this.#awaitToken(credential);
     return undefined;
   }
 

@@ -22,8 +22,13 @@ const MAX_DETAIL = 500;
 export function createCredentialEvents({ logger, metrics }: CredentialEventsOptions): CredentialEvents {
   /** By source, the reason that was told last and still holds. */
   const failing = new Map<string, CredentialProblemCode>();
+  /** Those of which it is worth a line that the next fetch goes well. */
+  const isNews = new Set<string>();
   return {
-    tokenSource: (source) => void metrics.source(source),
+    tokenSource(source) {
+      metrics.source(source);
+      isNews.add(source);
+    },
     tokenFetched(source, outcome, nextInMs) {
       const numbers = metrics.source(source);
       const next_in_ms = Math.round(nextInMs);
@@ -31,15 +36,19 @@ export function createCredentialEvents({ logger, metrics }: CredentialEventsOpti
         const { expiresAtMs } = outcome.value;
         numbers.results.ok += 1;
         numbers.expiry = expiresAtMs / 1000;
-        const wasFailing = failing.delete(source);
-        logger[wasFailing ? 'info' : 'debug']({ source, expires_at: isoTime(expiresAtMs), next_in_ms }, 'token fetched');
+        const fields = { source, expires_at: isoTime(expiresAtMs), next_in_ms };
+        if (isNews.delete(source)) logger.info(fields, 'token fetched');
+        else logger.debug(fields, 'token fetched');
+        failing.delete(source);
         return;
       }
       const { reason, detail } = outcome.error;
       numbers.results[reason] += 1;
       if (failing.get(source) === reason) return;
       failing.set(source, reason);
-      logger.warn({ source, reason, detail: strangersWords(detail, MAX_DETAIL), next_in_ms }, 'token not fetched');
+      isNews.add(source);
+      const fields = { source, reason, detail: strangersWords(detail, MAX_DETAIL), next_in_ms };
+      logger.warn(fields, 'token not fetched');
     },
   };
 }

@@ -29,6 +29,7 @@ export function metricsInUse(checks: readonly string[] = ['identity']): Metrics 
   metrics.workloadApiErrors.add('TRANSPORT');
   metrics.setApplicationExposed({ direction: 'inbound', name: 'inbound-0' }, false);
   metrics.federation.relation('partner.example');
+  metrics.credentials.source('partner');
   metrics.setReadinessSource(() => checks.flatMap((name) => [true, false].map((blocks) => ({ name, ok: true, blocks }))));
   metrics.setPolicyFilesSource(() => [{ file: '/etc/scute/policy.yaml', entries: 1 }]);
   metrics.setWaitingSource(
