@@ -121,6 +121,7 @@ Examples:
     .option('--method <method>', 'of a request; GET if left out and no rule asks for it')
     .option('--path <path>', 'of a request')
     .option('--host <host>', 'of a request')
+    .option('--subject <id>', 'whose JWT-SVID a request has, for listeners with jwt; none if left out')
     .option('--at <time>', 'when, such as 2027-01-31T09:00:00+01:00; now if left out')
     .option('--expect <verdict>', 'allow or deny: anything else is exit code 1')
     .addHelpText(
@@ -143,7 +144,7 @@ Examples:
     .addHelpText(
       'after',
       `
-The table is a list of { listener, peer, method, path, host, at, expect: allow or deny, rule }. Only peer and expect are required;
+The table is a list of { listener, peer, method, path, host, subject, at, expect: allow or deny, rule }. Only peer and expect are required;
 listener may be left out if there is one, rule is the deciding rule as logs and scute explain name it.
 
 Example:

@@ -71,6 +71,20 @@ export interface InboundConfig extends ListenerConfig {
   /** Who may connect, and ask for what. */
   readonly policy: Policy;
   readonly proxyProtocol: ProxyProtocolConfig;
+  /** With `http` alone; undefined: nobody looks at tokens. */
+  readonly jwt: JwtConfig | undefined;
+}
+
+/** The JWT-SVIDs of requests. */
+export interface JwtConfig {
+  /** Never empty. */
+  readonly audiences: readonly string[];
+  readonly header: string;
+  /** A request without one is refused. */
+  readonly isRequired: boolean;
+  readonly subjectHeader: string;
+  /** The application gets the token itself, too. */
+  readonly forwardsToken: boolean;
 }
 
 /** `conn` is the addresses alone; `tls` also what is known of TLS and the SPIFFE ID; `tls-full` also the peer's certificate. */

@@ -2,6 +2,7 @@
 import type * as z from 'zod';
 import { parseSpiffeId, pathOf, trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import { foldName } from '../http1/fields.ts';
 import { METHODS } from '../http1/request-head.ts';
 import type { Policy } from '../policy/policy.ts';
 import { HTTP_PROTOCOLS } from './config.ts';
@@ -28,6 +29,7 @@ export function checkInbound(entry: unknown, report: Report): void {
   checkRules(entry, report, ['allow', 'deny']);
   checkPolicyFile(entry, report, 'inbound', ['allow', 'deny', 'policyMode']);
   if (at(entry, 'allow') === undefined && at(entry, 'policyFile') === undefined) problem(report, ['allow'], 'is required');
+  checkTokens(entry, report);
   checkLoop(entry, report);
   const acceptFrom = listAt(at(entry, 'proxyProtocol'), 'acceptFrom') ?? [];
   if (acceptFrom.length > 0 && addressAt(entry, 'listen')?.kind === 'unix') {
@@ -46,7 +48,7 @@ export function checkInbound(entry: unknown, report: Report): void {
 /** Nothing may be agreed on that is not spoken then. */
 function checkProtocol(entry: unknown, report: Report): void {
   if (at(entry, 'protocol') !== 'http') {
-    if (at(entry, 'http') !== undefined) problem(report, ['http'], 'is for protocol: http');
+    for (const key of ['http', 'jwt']) if (at(entry, key) !== undefined) problem(report, [key], 'is for protocol: http');
     return;
   }
   for (const [index, protocol] of (listAt(entry, 'alpn') ?? []).entries()) {
@@ -76,6 +78,24 @@ function checkRules(entry: unknown, report: Report, lists: readonly string[]): v
   }
 }
 
+/** Whose token a request has, nobody says where nobody looks; and a field has one meaning. */
+function checkTokens(entry: unknown, report: Report): void {
+  const jwt = at(entry, 'jwt');
+  if (jwt === undefined) {
+    for (const list of ['allow', 'deny', 'expect'])
+      for (const [index, rule] of (listAt(entry, list) ?? []).entries())
+        if (at(rule, 'subject') !== undefined)
+          problem(report, [list, index, 'subject'], 'is for inbound listeners with jwt, and here nobody looks at tokens');
+    return;
+  }
+  const spiffeIdHeader = at(at(entry, 'http'), 'spiffeIdHeader');
+  for (const key of ['header', 'subjectHeader']) {
+    const name = at(jwt, key);
+    if (typeof name === 'string' && typeof spiffeIdHeader === 'string' && foldName(name) === foldName(spiffeIdHeader))
+      problem(report, ['jwt', key], 'is spiffeIdHeader, which speaks of the TLS peer');
+  }
+}
+
 /** For `superRefine` of what a policy file holds. What is special to a listener, `policy-use.ts` knows. */
 export function checkPolicy(policy: unknown, report: Report): void {
   checkRules(policy, report, ['allow', 'deny']);
@@ -89,7 +109,11 @@ function checkPolicyFile(entry: unknown, report: Report, direction: PolicyUse['d
   const policy = at(file, 'policy') as Policy | undefined;
   if (policy === undefined) return;
   const protocol = at(entry, 'protocol') === 'http' ? 'http' : 'tcp';
-  const [first, ...more] = describeUseProblems(policy, { listener: 'this', direction, protocol }, String(at(file, 'file')));
+  const [first, ...more] = describeUseProblems(
+    policy,
+    { listener: 'this', direction, protocol, hasTokens: at(entry, 'jwt') !== undefined },
+    String(at(file, 'file')),
+  );
   if (first !== undefined) problem(report, ['policyFile'], `${first}${more.length === 0 ? '' : `, and ${more.length} more`}`);
 }
 
@@ -107,6 +131,7 @@ export function checkOutbound(entry: unknown, report: Report): void {
   checkProtocol(entry, report);
   checkRules(entry, report, ['expect', 'deny']);
   checkAudit(entry, report);
+  checkTokens(entry, report);
   checkPolicyFile(entry, report, 'outbound', ['expect', 'deny', 'unsafeAllowAnyInTrustDomain']);
   checkLoop(entry, report);
   const listen = addressAt(entry, 'listen');
@@ -315,6 +340,9 @@ export function checkListeners(config: unknown, report: Report): void {
     const listener = at(matchers, 'listener');
     if (typeof listener === 'string' && names.get(listener)?.startsWith('inbound') !== true)
       problem(report, ['sds', 'matchers', index, 'listener'], `there is no inbound listener ${JSON.stringify(listener)}`);
+    const named = (inbound ?? []).find((entry, position) => (at(entry, 'name') ?? `inbound-${position}`) === listener);
+    if (at(named, 'jwt') !== undefined)
+      problem(report, ['sds', 'matchers', index, 'listener'], `${JSON.stringify(listener)} asks for tokens (jwt), which matchers cannot`);
   }
 }
 

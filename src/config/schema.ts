@@ -38,6 +38,7 @@ import {
 } from './consistency.ts';
 import { attachedCredential, attachedJwt, attachOf, credentials } from './credentials.ts';
 import * as field from './fields.ts';
+import { inboundJwt } from './jwt.ts';
 import { ON_CHANGE, ON_EXPIRY, type LiveRules } from './live-rules.ts';
 
 /** What the schema must ask the system about. */
@@ -489,6 +490,9 @@ export function createConfigSchema(lookups: Lookups) {
           "how to forward: `tcp` as bytes; `http` request by request, over HTTP/2 or HTTP/1.1 from the peer and HTTP/1.1 to the application, with the peer's SPIFFE ID in a field",
       }),
       http: http.optional().meta({ description: 'for `protocol: http`' }),
+      jwt: inboundJwt.optional().meta({
+        description: 'for `protocol: http`: look at the JWT-SVIDs of requests, besides the TLS peer; nobody does if left out',
+      }),
       alpn: alpnProtocols.optional().meta({
         description:
           'ALPN protocols, best first, such as `[h2]`. If left out: none for `tcp`; `[h2, http/1.1]` for `http`, which has no others, and where a client that names none speaks HTTP/1.1',
@@ -679,6 +683,7 @@ export function createConfigSchema(lookups: Lookups) {
           ...policyFrom(entry.policyFile, { allow: entry.allow ?? [], deny: entry.deny, mode: entry.policyMode }, files),
           protocol: entry.protocol,
           http: entry.protocol === 'http' ? (entry.http ?? http.parse({})) : undefined,
+          jwt: entry.jwt,
           alpn: entry.alpn ?? (entry.protocol === 'http' ? HTTP_PROTOCOLS : []),
           identity: entry.identity ?? { by: 'default' },
           proxyProtocol: entry.proxyProtocol,
