@@ -112,6 +112,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       config.admin,
       config.bundleEndpoint,
       ...config.federation,
+      ...config.credentials,
     ].filter(Boolean).length,
     inbound: config.inbound.length > 0,
     outbound: config.outbound.length > 0,
@@ -577,7 +578,8 @@ function withCurrentPolicies(config: Config, files: PolicyFilesView | undefined)
 
 function listenerStatus(listener: InboundListener | OutboundListener): ListenerStatus {
   const { ref, address, counters, config } = listener;
-  return { listener: ref, address, to: config.to, identity: config.identity, counters };
+  const presentsNone = 'webPki' in config && config.webPki !== undefined;
+  return { listener: ref, address, to: config.to, identity: presentsNone ? undefined : config.identity, counters };
 }
 
 /** Services of one kind: bound one after the other, stopped at the same time. */
@@ -623,7 +625,7 @@ async function credentialsService(
   authorities: WebAuthorities | undefined,
   { events, jwt, ...parts }: CredentialsParts,
 ): Promise<Credentials | undefined> {
-  const attached = outbound.flatMap(({ attach }) => attach ?? []);
+  const attached = outbound.flatMap(({ name, attach }) => (attach === undefined ? [] : [{ listener: name, attach }]));
   if (attached.length === 0) return undefined;
   const { createCredentials } = await import('./credentials/service.ts');
   return createCredentials({

@@ -18,6 +18,7 @@ import { data, refuseInJson, type Query, type Reply, type Routes } from './http.
 import type { ListenerStatus } from './inventory.ts';
 import { isoTime, timeOf } from './iso-time.ts';
 import type { SeenRefusal } from './peer-book.ts';
+import { tokenList } from './tokens.ts';
 
 const MAX_NOTES = 20;
 const MAX_WORDS = 500;
@@ -32,6 +33,7 @@ export const RESOURCES: Readonly<Record<string, string>> = {
   connections: `${PAGED}, spiffeId, listener`,
   peers: `${PAGED}, search, listener`,
   listeners: '',
+  tokens: '',
   readiness: '',
   refusals: PAGED,
   sds: PAGED,
@@ -50,6 +52,7 @@ export function apiRoutes(source: ApiSource, openStream: (response: ServerRespon
     connections: (search) => connections(source, search),
     peers: (search) => livePeers(source, search),
     listeners: () => ({ items: source.status.listeners().map((status) => listener(source, status)) }) satisfies api.ListenerList,
+    tokens: () => tokenList(source.status.tokens?.() ?? []),
     readiness: () => readiness(source),
     refusals: (search) => refusals(source, search),
     sds: (search) => sds(source, search),

@@ -20,7 +20,8 @@ export interface ListenerStatus {
   /** Undefined until it is bound. */
   readonly address: Address | undefined;
   readonly to: Address;
-  readonly identity: SvidChoice;
+  /** Undefined: it presents none. */
+  readonly identity: SvidChoice | undefined;
   readonly counters: ListenerCounters;
 }
 
@@ -93,7 +94,7 @@ function describeListener(
     direction: status.listener.direction,
     address: status.address === undefined ? null : formatAddress(status.address),
     to: formatTarget(status.to),
-    identity: status.identity,
+    identity: status.identity ?? null,
     presents: chooseSvid(snapshot, status.identity)?.id ?? null,
     exposed_at: exposed.get(status.listener.name) ?? [],
     connections: { opened: counters.opened, open: counters.open, waiting: counters.waiting, handshaking: counters.handshaking },

@@ -1,4 +1,6 @@
 import type { TokenStatus } from '../telemetry/credential-records.ts';
+import { strangersWords } from '../telemetry/scrub.ts';
+import type * as api from './api-types.ts';
 import { isoTime } from './iso-time.ts';
 import type { CheckResult } from './readiness.ts';
 
@@ -22,4 +24,22 @@ export function describeTokens(tokens: readonly TokenStatus[]): object[] {
     next_fetch_at: nextFetchAtMs === undefined ? null : isoTime(nextFetchAtMs),
     problem: problem ?? null,
   }));
+}
+
+const MAX_DETAIL = 500;
+
+/** As `describeTokens`, for the API. */
+export function tokenList(tokens: readonly TokenStatus[]): api.TokenList {
+  return {
+    items: tokens.map(({ source, kind, audience, spiffeId, listeners, expiresAtMs, nextFetchAtMs, problem }) => ({
+      source,
+      kind,
+      audience: audience ?? null,
+      spiffeId: spiffeId ?? null,
+      listeners: listeners.map((name) => ({ name, direction: 'outbound' })),
+      expiresAt: expiresAtMs === undefined ? null : isoTime(expiresAtMs),
+      nextFetchAt: nextFetchAtMs === undefined ? null : isoTime(nextFetchAtMs),
+      problem: problem === undefined ? null : { reason: problem.reason, detail: strangersWords(problem.detail, MAX_DETAIL) },
+    })),
+  };
 }

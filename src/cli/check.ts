@@ -30,7 +30,9 @@ export async function check(file: string, { env, stdout, stderr }: CommandEnviro
     return EXIT_USAGE;
   }
   const { value: config } = loaded.value;
-  const files = new Set(config.outbound.flatMap(({ webPki }) => webPki?.caFile ?? []));
+  const files = new Set(
+    [...config.outbound.flatMap(({ webPki }) => webPki ?? []), ...config.credentials].flatMap(({ caFile }) => caFile ?? []),
+  );
   const unusable = (await Promise.all([...files].map(readAuthoritiesPem))).flatMap((read) => (read.ok ? [] : [read.error]));
   if (unusable.length > 0) {
     stderr(`${unusable.join('\n')}\n`);
@@ -65,6 +67,7 @@ export function describeConfig(config: Config): string {
   const lines = [`workload API  ${config.workloadApi.endpoint}`];
   for (const listener of config.inbound) lines.push(...describeInbound(listener));
   for (const listener of config.outbound) lines.push(...describeOutbound(listener));
+  lines.push(...config.credentials.map(describeCredential));
   if (config.metrics !== undefined) lines.push(`metrics  ${describeSocket(config.metrics)}`);
   if (config.admin !== undefined) lines.push(`admin  ${describeSocket(config.admin)}`);
   if (config.sds !== undefined) lines.push(...describeSds(config, config.sds));
@@ -161,14 +164,27 @@ function describeOutbound(listener: OutboundConfig): string[] {
     ...(webPki === undefined ? [] : [`  a server of the public web, by ${webPki.caFile ?? 'its authorities'}; our SVID is not presented`]),
     ...describeIdentity(listener),
     ...describeOutboundHttp(listener),
+    ...describeAttached(listener),
     ...listener.policy.entries.map((entry) => `  expects ${describeEntry(entry)}`),
     ...describeDeny(listener.policy),
     ...describeFiles(listener),
     ...describeLive(listener),
-    ...(listener.listen.kind === 'tcp' && webPki === undefined
+    ...(listener.listen.kind === 'tcp' && (webPki === undefined || listener.attach !== undefined)
       ? ['  note: whoever reaches this address acts with this identity; a Unix socket can be kept to one user or group']
       : []),
   ];
+}
+
+function describeAttached({ attach }: OutboundConfig): string[] {
+  if (attach === undefined) return [];
+  const { header, replace, token } = attach;
+  const what = token.kind === 'jwt' ? `a JWT-SVID for ${JSON.stringify(token.jwt.audience)}` : `the access token of ${token.name}`;
+  return [`  puts ${what} in ${header} of each request${replace ? '' : ' that has none'}`];
+}
+
+function describeCredential({ name, grant, tokenEndpoint, clientAuth }: Config['credentials'][number]): string {
+  const how = clientAuth === 'mtls' ? 'our X.509-SVID' : 'a JWT-SVID';
+  return `credential ${name}  access tokens of ${tokenEndpoint} for ${how} (${grant}, ${clientAuth})`;
 }
 
 function describeHttp({ http, alpn }: InboundConfig): string[] {

@@ -86,7 +86,7 @@ function matchListeners<L extends Listener>(
     }
     left.delete(fresh);
     const changed = fixedKeys(old).filter((key) => !same(Reflect.get(old, key), Reflect.get(fresh, key)));
-    if (changed.length > 0) needRestart.push(`${direction} ${old.name}: ${changed.join(', ')}`);
+    if (changed.length > 0) needRestart.push(`${direction} ${old.name}: ${changed.map(keyName).join(', ')}`);
     return Object.freeze(merge(old, fresh));
   });
   for (const fresh of left) needRestart.push(`${direction} ${fresh.name}: ${describe(fresh)} is new`);
@@ -126,6 +126,11 @@ const LIVE_KEYS: ReadonlySet<string> = new Set([...LIVE_RULES, 'policy', 'policy
 
 function fixedKeys(listener: Listener): string[] {
   return Object.keys(listener).filter((key) => !LIVE_KEYS.has(key));
+}
+
+/** As the file has it. */
+function keyName(key: string): string {
+  return key === 'attach' ? 'jwt or credential' : key;
 }
 
 function describe({ listen, to }: Listener): string {

@@ -25,7 +25,7 @@ export type JwtFetch = (
 export interface CredentialsDeps {
   readonly credentials: readonly CredentialConfig[];
   /** What the listeners put on requests. */
-  readonly attached: readonly AttachConfig[];
+  readonly attached: readonly { readonly listener: string; readonly attach: AttachConfig }[];
   readonly identity: IdentityView;
   readonly contexts: TlsContexts;
   /** Undefined where no token endpoint is asked. */
@@ -44,7 +44,9 @@ export interface Credentials extends Service {
 }
 
 /** One token, with what is told of it. */
-interface Source extends Pick<TokenStatus, 'source' | 'kind' | 'audience' | 'spiffeId'> {
+interface Source extends Omit<TokenStatus, 'listeners' | 'expiresAtMs' | 'nextFetchAtMs' | 'problem'> {
+  /** By name. */
+  readonly listeners: string[];
   readonly held: HeldToken;
   /** It is one, or stands behind it. */
   readonly needsJwt: boolean;
@@ -64,18 +66,23 @@ export function createCredentials({ credentials, attached, identity, events, clo
     if (!fetched.ok) return err({ reason: JWT_PROBLEMS[fetched.error.code] ?? 'agent_unavailable', detail: fetched.error.message });
     return ok({ value: fetched.value.token, expiresAtMs: fetched.value.expiresMs });
   };
-  for (const attach of attached) {
+  for (const { listener, attach } of attached) {
     const key = keyOf(attach);
-    if (sources.has(key)) continue;
+    const known = sources.get(key);
+    if (known !== undefined) {
+      known.listeners.push(listener);
+      continue;
+    }
+    const listeners = [listener];
     const { token } = attach;
     if (token.kind === 'jwt') {
-      add(key, { kind: 'jwt_svid', needsJwt: true, ...token.jwt }, (signal) => fetchJwt(token.jwt, signal));
+      add(key, { kind: 'jwt_svid', needsJwt: true, listeners, ...token.jwt }, (signal) => fetchJwt(token.jwt, signal));
       continue;
     }
     const config = credentials.find(({ name }) => name === token.name);
     if (config === undefined) throw new Error(`there is no credential ${token.name}`);
     const { jwt: choice, spiffeId } = config;
-    add(key, { kind: 'access_token', needsJwt: choice !== undefined, audience: choice?.audience, spiffeId }, async (signal) => {
+    add(key, { kind: 'access_token', needsJwt: choice !== undefined, listeners, audience: choice?.audience, spiffeId }, async (signal) => {
       const trust = trustOf(config, { clock, ...deps });
       if (!trust.ok) return trust;
       const jwt = choice && (await fetchJwt(choice, signal));
@@ -113,7 +120,14 @@ export function createCredentials({ credentials, attached, identity, events, clo
       return attachedToken(source.held, attach);
     },
     status: () =>
-      [...sources.values()].map(({ source, kind, audience, spiffeId, held }) => ({ source, kind, audience, spiffeId, ...held.status })),
+      [...sources.values()].map(({ source, kind, audience, spiffeId, listeners, held }) => ({
+        source,
+        kind,
+        audience,
+        spiffeId,
+        listeners,
+        ...held.status,
+      })),
   };
 }
 

@@ -44,6 +44,8 @@ export interface TokenStatus {
   /** Whose JWT-SVID it is, or stands behind it, as the configuration has it. */
   readonly audience: string | undefined;
   readonly spiffeId: string | undefined;
+  /** The outbound listeners that put it on requests, by name. */
+  readonly listeners: readonly string[];
   /** Undefined: none is held that is valid. */
   readonly expiresAtMs: number | undefined;
   /** When another is asked for; undefined while that is under way. */

@@ -21,7 +21,7 @@ declare module 'oidc-provider' {
     save(): Promise<string>;
   }
 
-  export default class Provider {
+  export class Provider {
     constructor(issuer: string, configuration: object);
     readonly ClientCredentials: {
       new (properties: object): StoredToken;

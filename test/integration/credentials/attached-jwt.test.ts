@@ -1,18 +1,26 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
+import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { status } from '@grpc/grpc-js';
+import type { Readiness, TokenList } from '../../../src/admin/api-types.ts';
 import type { Address } from '../../../src/config/units.ts';
+import { api } from '../../support/api.ts';
 import { startExampleDomain, startInbound, API, WEB } from '../../support/data-path.ts';
 import { eventually } from '../../support/eventually.ts';
 import { ask, type AskOptions } from '../../support/http.ts';
 import { startHttpApplication, wire } from '../../support/http-stage.ts';
 import { startJwtAgent, type JwtAgent } from '../../support/jwt-agent.ts';
+import { createTestAuthority } from '../../support/pki.ts';
 import { startSidecar, type Sidecar } from '../../support/sidecar.ts';
+import { temporaryFolder } from '../../support/temporary-folder.ts';
+import { tlsServer } from '../../support/tls-peer.ts';
 import { SUBJECT, testKey } from '../../support/tokens.ts';
-import { startWebServer } from '../../support/web-server.ts';
+import { issueForWeb, startWebServer } from '../../support/web-server.ts';
 
+const CA = createTestAuthority({ trustDomain: 'web.test' });
 const ADMIN = { listen: '127.0.0.1:0' };
 
 /** A sidecar whose listener to a server of the web has `jwt`. */
@@ -197,13 +205,73 @@ test('a token is in no line of the log, no metric and no page', async (t) => {
   assert.equal((await asks()).status, 200);
   const admin = addressOf(sidecar, 'admin');
   const pages = await Promise.all(
-    ['/config_dump', '/metrics', '/policy', '/api/v1/overview', '/api/v1/connections', '/api/v1/listeners'].map((path) => ask(admin, path)),
+    ['/config_dump', '/metrics', '/policy', '/api/v1/overview', '/api/v1/connections', '/api/v1/listeners', '/api/v1/tokens'].map((path) =>
+      ask(admin, path),
+    ),
   );
   const text = [JSON.stringify(sidecar.log()), ...pages.map(({ body }) => body)].join('\n');
   assert.ok(pages.every(({ status: code }) => code === 200));
   const [header = '', claims = '', signature = ''] = agent.signed[0]?.split('.') ?? [];
   for (const part of [header, claims, signature]) assert.ok(part.length > 10 && !text.includes(part), part);
   assert.match(text, /"source":"jwt partner"/);
+});
+
+test('tokens are in the inventory by audience and end, with why there is none', async (t) => {
+  const { agent, sidecar, asks } = await startStage(t, { spiffeId: SUBJECT });
+  assert.equal((await asks()).status, 200);
+  const { items } = await api<TokenList>(sidecar, 'tokens');
+  const [held] = items;
+  assert.deepEqual(
+    [items.length, held?.source, held?.kind, held?.audience, held?.spiffeId, held?.listeners, held?.problem],
+    [1, `jwt partner as ${SUBJECT}`, 'jwt_svid', 'partner', SUBJECT, [{ name: 'out', direction: 'outbound' }], null],
+  );
+  const leftMs = Date.parse(held?.expiresAt ?? '') - Date.now();
+  assert.ok(leftMs > 200_000 && leftMs <= 300_000, String(leftMs));
+  assert.ok(Date.parse(held?.nextFetchAt ?? '') < Date.parse(held?.expiresAt ?? ''));
+
+  agent.api.failWith('FetchJWTSVID', status.PERMISSION_DENIED);
+  agent.api.failWith('FetchX509SVID', status.PERMISSION_DENIED);
+  await eventually(async () => {
+    const [none] = (await api<TokenList>(sidecar, 'tokens')).items;
+    assert.equal(none?.expiresAt, null);
+    assert.ok(none.problem !== null);
+  });
+  const checks = (await api<Readiness>(sidecar, 'readiness')).checks.find(({ name }) => name === 'tokens');
+  assert.deepEqual([checks?.ok, checks?.blocks], [false, false]);
+});
+
+test('a request that is sent once more, since its connection was closed, has the token once', async (t) => {
+  const agent = await startJwtAgent(t);
+  const { chainPem, keyPem } = issueForWeb(CA);
+  const heads: string[] = [];
+  let connections = 0;
+  const server = await tlsServer(t, { cert: chainPem, key: keyPem }, (socket) => {
+    const number = ++connections;
+    let requests = 0;
+    socket.on('data', (chunk: Buffer) => {
+      heads.push(chunk.toString('latin1'));
+      if (number === 1 && ++requests === 2) socket.destroy();
+      else socket.write('HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok');
+    });
+  });
+  const caFile = join(await temporaryFolder(t), 'ca.pem');
+  await writeFile(caFile, CA.pem);
+  const to = `https://localhost:${server.address.split(':').at(-1)}`;
+  const out = { name: 'out', listen: '127.0.0.1:0', protocol: 'http', to, webPki: { caFile }, jwt: { audience: 'partner' } };
+  const sidecar = await startSidecar(t, { workloadApi: { endpoint: agent.api.endpoint }, outbound: [out] });
+  const { host, port } = addressOf(sidecar) as Extract<Address, { kind: 'tcp' }>;
+  const line = wire(connect(port, host));
+  t.after(() => line.socket.destroy());
+  line.socket.write('GET /1 HTTP/1.1\r\nHost: a\r\n\r\n');
+  await line.until('ok');
+  line.socket.write('GET /2 HTTP/1.1\r\nHost: a\r\n\r\n');
+  await line.until(/ok.*ok/s);
+
+  assert.deepEqual(
+    heads.map((head) => [head.split(' ')[1], head.match(/^Authorization: .*$/gm)]),
+    ['/1', '/2', '/2'].map((path) => [path, [`Authorization: Bearer ${agent.signed[0]}`]]),
+  );
+  assert.equal(await sidecar.metric('scute_http_retries_total', { result: 'forwarded' }), 1);
 });
 
 test('a Scute that puts no token on requests makes no call about JWTs', async (t) => {

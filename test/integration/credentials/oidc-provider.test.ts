@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { decodeProtectedHeader, jwtVerify } from 'jose';
-import Provider, { errors, type Context } from 'oidc-provider';
+import { errors, Provider, type Context } from 'oidc-provider';
 import { systemClock } from '../../../src/lib/clock.ts';
+import { needs } from '../../interop/parts.ts';
 import { runChild } from '../../support/child.ts';
 import { startExampleDomain, WEB } from '../../support/data-path.ts';
 import { eventually } from '../../support/eventually.ts';
@@ -115,7 +116,7 @@ async function startStage(t: TestContext, credential: object | ((issuer: string)
   return { endpoint, sidecar, curl };
 }
 
-test('a JWT-SVID is exchanged for an access token of the provider, and curl gets what that is good for', async (t) => {
+test('a JWT-SVID is exchanged for an access token of the provider, and curl gets what that is good for', needs('curl'), async (t) => {
   const stage = await startStage(t, (jwtAudience) => ({ kind: 'token_exchange', scope: ['orders.read'], jwtAudience }), {
     grant_types: [EXCHANGE],
     token_endpoint_auth_method: 'none',
@@ -127,7 +128,7 @@ test('a JWT-SVID is exchanged for an access token of the provider, and curl gets
   assert.equal(stage.endpoint.requests.length, 1);
 });
 
-test('over mTLS the X.509-SVID gets an access token of the provider (RFC 8705)', async (t) => {
+test('over mTLS the X.509-SVID gets an access token of the provider (RFC 8705)', needs('curl'), async (t) => {
   const stage = await startStage(
     t,
     { kind: 'client_credentials', clientAuth: 'mtls', scope: ['orders.read'] },
@@ -142,7 +143,7 @@ test('over mTLS the X.509-SVID gets an access token of the provider (RFC 8705)',
   assert.deepEqual([status, JSON.parse(body)], ['200', { clientId: CLIENT, scope: 'orders.read' }]);
 });
 
-test('an X.509-SVID of somebody else gets none', async (t) => {
+test('an X.509-SVID of somebody else gets none', needs('curl'), async (t) => {
   const stage = await startStage(
     t,
     { kind: 'client_credentials', clientAuth: 'mtls' },
@@ -156,11 +157,15 @@ test('an X.509-SVID of somebody else gets none', async (t) => {
   await eventually(() => assert.ok(stage.sidecar.log().some(({ detail }) => detail === 'the token endpoint answered 401: invalid_client')));
 });
 
-test('a JWT-SVID is no client assertion for a provider that asks for iss and jti: that is told, and nothing else', async (t) => {
-  const stage = await startStage(t, (jwtAudience) => ({ kind: 'client_credentials', jwtAudience }), {
-    grant_types: ['client_credentials'],
-    token_endpoint_auth_method: 'private_key_jwt',
-    jwks: { keys: [] },
-  });
-  assert.deepEqual(await stage.curl(), { status: '503', body: 'scute: there is no token to attach: refused' });
-});
+test(
+  'a JWT-SVID is no client assertion for a provider that asks for iss and jti: that is told, and nothing else',
+  needs('curl'),
+  async (t) => {
+    const stage = await startStage(t, (jwtAudience) => ({ kind: 'client_credentials', jwtAudience }), {
+      grant_types: ['client_credentials'],
+      token_endpoint_auth_method: 'private_key_jwt',
+      jwks: { keys: [] },
+    });
+    assert.deepEqual(await stage.curl(), { status: '503', body: 'scute: there is no token to attach: refused' });
+  },
+);
