@@ -355,8 +355,13 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     },
     stop: () => Promise.resolve(),
   };
+  const asksForTokens = config.inbound.some(({ jwt }) => jwt !== undefined);
+  if (asksForTokens)
+    readiness.register('jwt_bundles', () =>
+      view.current()?.jwtBundles === undefined ? { ok: false, detail: 'the Workload API has given no JWT bundles yet' } : { ok: true },
+    );
   const source = workloadApi(config.workloadApi.endpoint, {
-    jwt: needsJwt(config),
+    needsJwt: asksForTokens || needsOwnJwt(config),
     identity: view,
     events,
     clock,
@@ -641,7 +646,7 @@ async function credentialsService(
 }
 
 /** Whether JWT-SVIDs of ours are fetched, which are verified by the JWT bundle of our own trust domain. */
-function needsJwt({ outbound, credentials }: Config): boolean {
+function needsOwnJwt({ outbound, credentials }: Config): boolean {
   return outbound.some(({ attach }) => attach?.token.kind === 'jwt') || usedOf(outbound, credentials).some(({ jwt }) => jwt !== undefined);
 }
 
@@ -753,10 +758,10 @@ function bundleEndpointService({ events, ...parts }: BundleEndpointParts): Servi
 }
 
 interface SourceParts {
-  /** Whether anybody needs JWTs: if not, no call is made about them. */
-  readonly jwt: boolean;
   readonly identity: IdentityView;
   readonly events: Events;
+  /** Somebody needs JWT bundles, or JWT-SVIDs of ours: if not, no call is made about them. */
+  readonly needsJwt: boolean;
   readonly clock: Clock;
   readonly publisher: IdentityPublisher;
   readonly endpointBundles: Watch<EndpointBundles>;
@@ -766,7 +771,7 @@ interface SourceParts {
 /** The Workload API source, and with it gRPC, which is loaded when the addresses are bound. */
 function workloadApi(
   endpointText: string,
-  { jwt, identity, events, clock, publisher, endpointBundles, random }: SourceParts,
+  { needsJwt, identity, events, clock, publisher, endpointBundles, random }: SourceParts,
 ): Service & { tokens(): JwtSource | undefined } {
   let source: Service | undefined;
   let tokens: JwtSource | undefined;
@@ -779,7 +784,7 @@ function workloadApi(
       const [{ createWorkloadApiClient }, { createWorkloadApiSource }, ofTokens] = await Promise.all([
         import('./workload-api/client.ts'),
         import('./workload-api/source.ts'),
-        jwt ? import('./workload-api/jwt-source.ts') : undefined,
+        needsJwt ? import('./workload-api/jwt-source.ts') : undefined,
       ]);
       const client = createWorkloadApiClient({ endpoint: endpoint.value, clock });
       tokens = ofTokens?.createJwtSource({ client, bundles: () => identity.current()?.jwtBundles, clock });
@@ -788,7 +793,7 @@ function workloadApi(
         publisher,
         endpointBundles,
         events,
-        jwt: jwt ? events.jwt : undefined,
+        jwt: needsJwt ? events.jwt : undefined,
         clock,
         random,
       });

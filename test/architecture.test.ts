@@ -17,7 +17,7 @@ const ADAPTER = [...PURE, 'config', 'transport', 'telemetry'];
 const LAYERS: Readonly<Record<string, Layer>> = {
   lib: { ours: [], outside: ['node:perf_hooks'] },
   spiffe: { ours: ['lib'], outside: ['node:crypto'] },
-  jwt: { ours: ['lib', 'spiffe'], outside: ['jose'] },
+  jwt: { ours: ['lib', 'spiffe'], outside: ['node:crypto', 'jose'] },
   policy: { ours: ['lib', 'spiffe'], outside: [] },
   http1: { ours: [], outside: [] },
   http2: { ours: ['http1'], outside: [] },

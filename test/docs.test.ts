@@ -17,6 +17,7 @@ import { policyPageSchema } from '../src/config/policy-page.ts';
 import { loadConfig, parseConfig } from '../src/config/load.ts';
 import { devConfigSchema } from '../src/devdomain/config.ts';
 import { DENY_REASONS } from '../src/policy/verdict.ts';
+import { TOKEN_RESULTS } from '../src/telemetry/jwt-records.ts';
 import { CLOSE_REASONS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from '../src/telemetry/records.ts';
 import { ENDPOINT_RESULTS, REFRESH_PROBLEMS } from '../src/telemetry/federation-records.ts';
 import { CREDENTIAL_PROBLEMS } from '../src/telemetry/credential-records.ts';
@@ -151,6 +152,7 @@ test('the close, deny and drop reasons of the documents are those that there are
   const sets: [string, readonly string[]][] = [
     ['Why a peer was refused', DENY_REASONS],
     ['Why a connection ended', CLOSE_REASONS],
+    ['Why a token was refused', TOKEN_RESULTS.filter((result) => result.startsWith('token_'))],
     ['Why a connection was dropped unread', REFUSED_ACCEPT_REASONS],
     ['Why a status request was refused', STATUS_REFUSALS],
     ['Why a secret is not there', SDS_MISSING_REASONS],

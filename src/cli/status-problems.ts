@@ -58,6 +58,10 @@ export const CHECK_ADVICE: Readonly<Record<string, Advice>> = {
     why: 'Peers refuse an SVID that is not valid, so none is presented.',
     todo: "see that the agent renews SVIDs, and that this machine's clock is right",
   },
+  jwt_bundles: {
+    why: 'Requests with a token are answered 503, since none can be verified.',
+    todo: 'see that the agent serves JWT bundles to this workload',
+  },
   federation: {
     why: 'Peers of that trust domain are refused, or will be once its authorities change.',
     todo: 'see the reason under trust, and ask its operators',

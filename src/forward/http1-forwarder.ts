@@ -1,12 +1,11 @@
 import type { HttpLimits } from '../config/config.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
-import type { Result } from '../lib/result.ts';
-import type { Verdict } from '../policy/verdict.ts';
 import type { CloseReason, HttpResult, ListenerCounters, RequestRecord } from '../telemetry/records.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
-import { hasField, rewriteHead, withLine, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
+import { rewriteHead, valuesOf, withField, withLine, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
 import { CONTINUE, ownAnswer, type OwnStatus } from '../http1/own-answer.ts';
+import { NO_BEARER, tokenAnswer, type Bearer, type RequestJudge, type RequestTokens, type RequestVerdict } from './bearer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
 import { Fields } from '../http1/fields.ts';
 import type { HeadProblem } from '../http1/request-head.ts';
@@ -19,12 +18,9 @@ import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
 import type { Session, Ticker } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
 
-/** Whether this request may be made, by or to the peer; or why that cannot be said, in words for whoever asks. Asked for each one. */
-export type RequestJudge = (method: string, target: string, host: string) => Result<Verdict, string>;
-
 export interface HttpForwardOptions {
   readonly downstream: Connection;
-  /** Its `drop`, `dismiss`, `wind`, `drain`, `hasDenied` and `endDenied` are set. */
+  /** Its `drop`, `dismiss`, `wind`, `drain`, `hasDenied`, `endDenied` and `endTokens` are set. */
   readonly session: Session;
   readonly counters: ListenerCounters;
   readonly ticker: Ticker;
@@ -41,6 +37,8 @@ export interface HttpForwardOptions {
   readonly judge: RequestJudge | undefined;
   /** Put on requests before they go; undefined for none. */
   readonly credential?: RequestCredential | undefined;
+  /** Inbound: undefined where nobody looks at tokens. */
+  readonly tokens?: RequestTokens | undefined;
   readonly open: OpenUpstream;
   /** What `open` gave is no longer used. */
   released(): void;
@@ -120,15 +118,17 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   /** It is sent once more when there is a connection for it, and then this part of it comes next. */
   #resumesAs: RequestPart | undefined;
   #retries = 0;
-  #verdict: Verdict | undefined;
+  /** What it brought besides its peer. */
+  #bearer: Bearer = NO_BEARER;
+  #verdict: RequestVerdict | undefined;
   /** Of the final response; 0 before. */
   #status = 0;
   #responseBytes = 0;
 
   constructor(options: HttpForwardOptions) {
     this.#options = options;
-    const { downstream, limits, upgrades, identity, scratch, clock, open, judged } = options;
-    this.#request = new RequestReader(this, limits, identity, scratch, upgrades);
+    const { downstream, limits, upgrades, identity, tokens, scratch, clock, open, judged } = options;
+    this.#request = new RequestReader(this, limits, tokens?.identity ?? identity, scratch, upgrades);
     // A Unix socket that is dropped ends like any other.
     this.#response = new ResponseReader(this, limits, scratch, downstream.remoteAddress === 'unix', upgrades);
     this.#who = judged === 'downstream' ? 'the application' : 'the server';
@@ -149,6 +149,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     session.drain = ({ mayAsk }) => this.#drainPeer(mayAsk);
     session.hasDenied = () => !this.#isStillAllowed();
     session.endDenied = (reason, detail) => this.#dismiss(reason, detail);
+    session.endTokens = () => this.#endToken();
     // A peer that is not allowed is here to be told so, not to hold a place.
     if (session.denied !== undefined) this.#deadlines.headBegun(Math.min(limits.headTimeoutMs, DENIED_HEAD_MS));
     downstream.start(this);
@@ -314,19 +315,51 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   }
 
   headRead(): void {
-    const { head, body } = this.#request;
+    const { head } = this.#request;
     this.#deadlines.headEnded();
     this.#beginRequest();
-    if (this.#options.judged === 'downstream' && !this.#isAllowed()) return;
-    if (body.announcedBytes > (this.#options.limits.maxBodyBytes ?? Infinity)) {
-      this.#answer(413, 'too_large', 'the body is too large');
+    const { tokens } = this.#options;
+    const bearer = tokens?.read(valuesOf(head, tokens.header)) ?? NO_BEARER;
+    if (bearer instanceof Promise) {
+      // The bytes of the head are the transport's.
+      this.#rewrite(true);
+      void bearer.then((read) => this.#tokenRead(read));
       return;
     }
-    // The bytes of the head are the transport's.
-    this.#rewritten = rewriteHead(head, this.#options.identity);
-    this.#hasOverrides = !this.#options.identity.removesOverrides;
-    const { credential } = this.#options;
-    this.#needsToken = credential !== undefined && (credential.replaces || !hasField(head, credential.name));
+    this.#bearer = bearer;
+    if (!this.#mayBegin()) return;
+    this.#rewrite(bearer.kind === 'token');
+    this.#begin();
+  }
+
+  /** By then, the client may be gone, and the request over. */
+  #tokenRead(bearer: Bearer): void {
+    if (!this.#isUnderWay) return;
+    this.#bearer = bearer;
+    if (this.#mayBegin()) this.#begin();
+    this.#pump();
+  }
+
+  #mayBegin(): boolean {
+    if (this.#options.judged === 'downstream' && !this.#isAllowed()) return false;
+    if (this.#request.body.announcedBytes <= (this.#options.limits.maxBodyBytes ?? Infinity)) return true;
+    this.#answer(413, 'too_large', 'the body is too large');
+    return false;
+  }
+
+  #rewrite(hasToken: boolean): void {
+    const { identity, tokens, credential } = this.#options;
+    this.#rewritten = rewriteHead(this.#request.head, hasToken && tokens !== undefined ? tokens.identity : identity);
+    this.#hasOverrides = !identity.removesOverrides;
+    this.#needsToken = credential !== undefined && (credential.replaces || valuesOf(this.#request.head, credential.name).length === 0);
+  }
+
+  #begin(): void {
+    const { tokens, session } = this.#options;
+    if (this.#bearer.kind === 'token' && tokens !== undefined) {
+      this.#rewritten = withField(this.#rewritten, tokens.subjectHeader, this.#bearer.token.subject);
+      session.tokensEndAtMs = this.#bearer.endsAtMs;
+    }
     if (this.#upstreams.wake(this.#startedAtMs) < RESTED_MS) this.#forward();
     else setImmediate(() => this.#forwardNow());
   }
@@ -389,6 +422,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #beginRequest(): void {
     this.#isUnderWay = true;
     this.#startedAtMs = this.#options.clock.monotonic();
+    this.#bearer = NO_BEARER;
     this.#verdict = undefined;
     this.#status = 0;
     this.#responseBytes = 0;
@@ -400,7 +434,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { judge, judged } = this.#options;
     if (judge === undefined) return true;
     const { method, target, host } = this.#request.head;
-    const judgement = judge(method, target, host);
+    const judgement = judge(method, target, host, this.#bearer);
     if (!judgement.ok) {
       this.#answer(400, 'bad_request', judgement.error);
       return false;
@@ -408,7 +442,9 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const verdict = judgement.value;
     this.#verdict = verdict;
     if (verdict.allowed) return true;
-    if (judged === 'downstream') this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
+    const ofToken = tokenAnswer(verdict.reason);
+    if (ofToken !== undefined) this.#answer(ofToken.status, 'token_refused', ofToken.detail, false, ofToken.challenge, verdict.detail);
+    else if (judged === 'downstream') this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
     else this.#answer(502, 'upstream_denied', `${verdict.reason}: ${verdict.peer ?? 'the server'} may not be asked this`);
     return false;
   }
@@ -416,8 +452,18 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #isStillAllowed(): boolean {
     if (!this.#isUnderWay || this.#verdict?.allowed !== true) return true;
     const { method, target, host } = this.#request.head;
-    const again = this.#options.judge?.(method, target, host);
+    const again = this.#options.judge?.(method, target, host, this.#bearer);
     return again === undefined || (again.ok && again.value.allowed);
+  }
+
+  /** What its token admitted ends with it. */
+  #endToken(): void {
+    const { session, tokens } = this.#options;
+    if (!this.#isUnderWay || this.#verdict?.allowed !== true) return;
+    const problem = tokens?.problemOf(this.#bearer);
+    if (problem === undefined) return;
+    session.because('token_ended', problem.detail);
+    this.#drop();
   }
 
   // ——— the application's connection ———
@@ -671,12 +717,12 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#answer(status, result, detail, true);
   }
 
-  /** `isUnread`: there is no request to speak of. */
-  #answer(status: OwnStatus, result: HttpResult, detail: string, isUnread = false): void {
-    const answer = ownAnswer(status, detail, isUnread || this.#request.head.method !== 'HEAD');
+  /** `isUnread`: there is no request to speak of. `told` is what the log has instead of what the client is sent. */
+  #answer(status: OwnStatus, result: HttpResult, detail: string, isUnread = false, challenge?: string, told = detail): void {
+    const answer = ownAnswer(status, detail, isUnread || this.#request.head.method !== 'HEAD', challenge);
     this.#status = status;
     this.responseRead(answer, 0, answer.length);
-    this.#logRequest(result, detail, isUnread);
+    this.#logRequest(result, told, isUnread);
     this.#releaseUpstream();
     this.#stopExchange();
     this.#closeDownstream(ANSWER_GRACE_MS);
@@ -765,6 +811,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #logRequest(result: HttpResult, detail?: string, isUnread = false): void {
     this.#isUnderWay = false;
     const { clock, session } = this.#options;
+    session.tokensEndAtMs = Infinity;
     this.#endedAtMs = clock.monotonic();
     const { method, target, host } = this.#request.head;
     this.#options.requestFinished({
@@ -778,6 +825,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       result,
       detail,
       verdict: this.#verdict,
+      subject: this.#bearer.kind === 'token' ? this.#bearer.token.subject : undefined,
       bytesFromDownstream: this.#request.bytes,
       bytesToDownstream: this.#responseBytes,
       durationMs: this.#endedAtMs - this.#startedAtMs,

@@ -58,13 +58,14 @@ const NOTHING: Buffer = Buffer.alloc(0);
 const CLOSE = Buffer.from('Connection: close\r\n', 'latin1');
 
 /**
- * `removesOverrides` says, at each head, whether rules look at requests. Throws if a value would have to be quoted, which no
+ * `removesOverrides` says, at each head, whether rules look at requests; `others` are names that no client may send, besides. Throws if a value would have to be quoted, which no
  * SPIFFE ID needs.
  */
 export function buildIdentityFields(
   { xfcc, spiffeIdHeader }: IdentityOptions,
   { peerId, ownId, leafSha256 }: Caller,
   removesOverrides: () => boolean,
+  others: readonly string[] = [],
 ): IdentityFields {
   for (const id of [peerId, ownId])
     if (!/^spiffe:\/\/[A-Za-z0-9._/-]+$/.test(id)) throw new Error(`${JSON.stringify(id)} cannot stand in a field`);
@@ -74,7 +75,8 @@ export function buildIdentityFields(
   const lines = xfcc === 'sanitize-set' ? `${XFCC}: ${ours}\r\n` : '';
   const all = lines + (spiffeIdHeader === undefined ? '' : `${spiffeIdHeader}: ${peerId}\r\n`);
   const clientXfcc = xfcc === 'unsafe-forward' ? 'kept' : xfcc === 'unsafe-append' ? { appended: Buffer.from(ours, 'latin1') } : 'removed';
-  return fieldsOf(all, spiffeIdHeader, clientXfcc, removesOverrides);
+  const names = spiffeIdHeader === undefined ? others : [spiffeIdHeader, ...others];
+  return fieldsOf(all, names, clientXfcc, removesOverrides);
 }
 
 export interface OutboundOptions {
@@ -91,22 +93,22 @@ export function buildOutboundFields(
   { authority, replaced }: OutboundOptions = {},
 ): IdentityFields {
   const host = authority === undefined ? undefined : hostLine(authority);
-  return fieldsOf('', replaced, xfcc === 'unsafe-forward' ? 'kept' : 'removed', removesOverrides, host);
+  return fieldsOf('', replaced === undefined ? [] : [replaced], xfcc === 'unsafe-forward' ? 'kept' : 'removed', removesOverrides, host);
 }
 
 function hostLine(authority: string): Buffer {
   return Buffer.from(`Host: ${authority}\r\n`, 'latin1');
 }
 
-/** `ownName`: of a further field that no client may send. */
+/** `names`: of further fields that no client may send. */
 function fieldsOf(
   lines: string,
-  ownName: string | undefined,
+  names: readonly string[],
   clientXfcc: IdentityFields['clientXfcc'],
   removesOverrides: () => boolean,
   host?: Buffer,
 ): IdentityFields {
-  const own = [XFCC, ...(ownName === undefined ? [] : [ownName])].map((name) => nameBytes(foldName(name)));
+  const own = [XFCC, ...names].map((name) => nameBytes(foldName(name)));
   const all = [...own, ...FOLDED_OVERRIDES];
   return {
     get names() {
@@ -152,6 +154,24 @@ export function rewriteHead(head: RequestHead, identity: IdentityFields): Buffer
   return out.subarray(0, at);
 }
 
+/** A head as `rewriteHead` left it, with one more field of ours, which comes first as they do. */
+export function withField(head: Buffer, name: string, value: string): Buffer {
+  return withLine(head, Buffer.from(`${name}: ${value}\r\n`, 'latin1'));
+}
+
+/** As `withField`, for a whole line with its CRLF. */
+export function withLine(head: Buffer, line: Buffer): Buffer {
+  const start = head.indexOf(CRLF) + CRLF.length;
+  return Buffer.concat([head.subarray(0, start), line, head.subarray(start)]);
+}
+
+/** The values of a field of the client's, each time that it is there, however its name is spelt. `name` is folded. */
+export function valuesOf({ fields }: RequestHead, name: Uint8Array): readonly string[] {
+  const values: string[] = [];
+  for (let field = 0; field < fields.count; field++) if (fields.readsAs(field, name)) values.push(fields.value(field));
+  return values;
+}
+
 /** A head as `rewriteHead` left it when no rule looked at requests, now that one does. `fields` is room to work in. */
 export function withoutOverrides(head: Buffer, fields: Fields): Buffer {
   const start = head.indexOf(CRLF) + CRLF.length;
@@ -161,18 +181,6 @@ export function withoutOverrides(head: Buffer, fields: Fields): Buffer {
   head.copy(out, 0, 0, start);
   const at = copyFields(fields, start, end, out, start, (field) => readsAsAny(fields, field, FOLDED_OVERRIDES));
   return out.subarray(0, at + head.copy(out, at, end));
-}
-
-/** A head as `rewriteHead` left it, with one more field line, ahead of all others. */
-export function withLine(head: Buffer, line: Buffer): Buffer {
-  const start = head.indexOf(CRLF) + CRLF.length;
-  return Buffer.concat([head.subarray(0, start), line, head.subarray(start)]);
-}
-
-/** Whether the client sent a field that reads as `name`, which is folded. */
-export function hasField({ fields }: RequestHead, name: Uint8Array): boolean {
-  for (let field = 0; field < fields.count; field++) if (fields.readsAs(field, name)) return true;
-  return false;
 }
 
 /** Whether a field's name reads as one of `OVERRIDES`. */

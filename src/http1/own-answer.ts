@@ -2,6 +2,7 @@
 
 const REASONS = {
   400: 'Bad Request',
+  401: 'Unauthorized',
   403: 'Forbidden',
   408: 'Request Timeout',
   413: 'Content Too Large',
@@ -27,14 +28,15 @@ export function ownBody(detail: string): string {
   return `scute: ${detail}\n`;
 }
 
-/** `withBody` is false for HEAD. The detail is printable ASCII of ours, never what a client or an application sent. */
-export function ownAnswer(status: OwnStatus, detail: string, withBody: boolean): Buffer {
+/** `withBody` is false for HEAD. `challenge` is the value of `WWW-Authenticate` (RFC 9110, section 11.6.1). The detail is printable ASCII of ours, never what a client or an application sent. */
+export function ownAnswer(status: OwnStatus, detail: string, withBody: boolean, challenge?: string): Buffer {
   const body = ownBody(detail);
   const head =
     `HTTP/1.1 ${status} ${REASONS[status]}\r\n` +
     'Content-Type: text/plain; charset=utf-8\r\n' +
     `Content-Length: ${Buffer.byteLength(body)}\r\n` +
     'Cache-Control: no-store\r\n' +
+    (challenge === undefined ? '' : `WWW-Authenticate: ${challenge}\r\n`) +
     'Connection: close\r\n\r\n';
   return Buffer.from(withBody ? head + body : head, 'utf8');
 }

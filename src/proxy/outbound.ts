@@ -8,7 +8,8 @@ import type { AcceptedConnection, TlsContext } from '../transport/connection.ts'
 import { connect, type OpenedConnection } from '../transport/node.ts';
 import { buildOutboundFields } from '../http1/identity-fields.ts';
 import type { RequestCredential } from '../forward/request-credential.ts';
-import { forwardHttp, type RequestJudge } from '../forward/http1-forwarder.ts';
+import type { RequestJudge } from '../forward/bearer.ts';
+import { forwardHttp } from '../forward/http1-forwarder.ts';
 import type { UpstreamOutcome } from '../forward/http1-upstream.ts';
 import type { AuthenticateOptions } from './admission.ts';
 import { ProxyListener, type ListenerDeps } from './listener.ts';

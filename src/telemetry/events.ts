@@ -129,6 +129,7 @@ const CLOSE_LEVELS: Readonly<Record<CloseReason, LineLevel>> = {
   authority_removed: 'info',
   revoked: 'info',
   policy: 'info',
+  token_ended: 'info',
   identity_withdrawn: 'info',
   peer_svid_expired: 'info',
   own_svid_expired: 'info',

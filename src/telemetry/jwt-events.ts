@@ -1,11 +1,13 @@
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { JwtMetrics } from './jwt-metrics.ts';
-import type { JwtBundleProblemCode } from './jwt-records.ts';
+import type { JwtBundleProblemCode, TokenResult } from './jwt-records.ts';
 import type { Logger } from './logger.ts';
 import type { Tally } from './tally.ts';
 
-/** What happens with JWT bundles. */
+/** What happens with JWT bundles and tokens. */
 export interface JwtEvents {
+  /** Counts what became of the tokens of an inbound listener; of each, the line of its request tells more. */
+  countTokens(listener: string): (result: TokenResult) => void;
   /** The same identity with other JWT bundles. */
   bundlesUpdated(snapshot: IdentitySnapshot): void;
   bundlesRejected(problem: { readonly code: JwtBundleProblemCode; readonly message: string }): void;
@@ -26,6 +28,10 @@ const MAX_NOTES = 20;
 
 export function createJwtEvents({ logger, metrics, streamErrors, repeated }: JwtEventsOptions): JwtEvents {
   return {
+    countTokens(listener) {
+      const results = metrics.tokens(listener);
+      return (result) => void (results[result] += 1);
+    },
     bundlesUpdated(snapshot) {
       const { generation, jwtBundles = new Map() } = snapshot;
       metrics.updates.ok += 1;

@@ -26,6 +26,7 @@ export function metricsInUse(checks: readonly string[] = ['identity']): Metrics 
   if (!svid.ok) throw new Error(svid.error.message);
   metrics.setIdentity(heldSnapshot([svid.value], [authority]));
   for (const problem of UPDATE_PROBLEMS) metrics.identityUpdates.rejected.add(problem);
+  metrics.jwt.tokens('inbound-0');
   metrics.workloadApiErrors.add('TRANSPORT');
   metrics.setApplicationExposed({ direction: 'inbound', name: 'inbound-0' }, false);
   metrics.federation.relation('partner.example');
