@@ -134,6 +134,10 @@ export interface TrustDomain {
   readonly lastBegin: Time;
   readonly lastExpiry: Time;
   readonly revocationLists: number;
+  /** The keys of its JWT bundle; null: there is none, or nothing in the configuration needs one. */
+  readonly jwtAuthorities: number | null;
+  /** The `kid` of the first 20 of them. */
+  readonly jwtKeyIds: readonly string[];
   /** At most 20 sentences: what of the bundle is not used, and why. */
   readonly notes: readonly string[];
   /** The bundle endpoint of the configuration. */

@@ -2,6 +2,7 @@ import type { ServerResponse } from 'node:http';
 import { formatAddress, formatTarget } from '../config/units.ts';
 import { chooseSvid } from '../identity/snapshot.ts';
 import { trustDomainOf } from '../spiffe/spiffe-id.ts';
+import type { JwtBundle } from '../spiffe/jwt-bundle.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { RelationStatus } from '../telemetry/federation-records.ts';
 import type { ListenerRef } from '../telemetry/records.ts';
@@ -90,7 +91,8 @@ function trustDomains({ status, clock }: ApiSource, search: URLSearchParams): ap
   const snapshot = status.identity();
   const relations = new Map((status.federation?.() ?? []).map((relation) => [relation.trustDomain, relation]));
   const own = new Set(snapshot?.kind === 'held' ? snapshot.svids.map(({ id }) => trustDomainOf(id) as string) : []);
-  const names = new Set<string>([...(snapshot?.bundles.keys() ?? []), ...relations.keys()]);
+  const jwtBundles = new Map<string, JwtBundle>(snapshot?.jwtBundles);
+  const names = new Set<string>([...(snapshot?.bundles.keys() ?? []), ...jwtBundles.keys(), ...relations.keys()]);
   // In an order that stays: ours, then by name. There is no more of them than the agent gave or the configuration has.
   const ordered = [...names].toSorted((one, other) => Number(own.has(other)) - Number(own.has(one)) || (one < other ? -1 : 1)).toReversed();
   const bundles = new Map<string, TrustBundle>(snapshot?.bundles);
@@ -101,6 +103,7 @@ function trustDomains({ status, clock }: ApiSource, search: URLSearchParams): ap
     fits: () => true,
     describe({ name }) {
       const bundle = bundles.get(name);
+      const jwt = jwtBundles.get(name);
       const expiries = bundle?.authorities.map(({ notAfterMs }) => notAfterMs) ?? [];
       const lastMs = expiries.reduce((one, other) => Math.max(one, other), -Infinity);
       const last = bundle?.authorities.find(({ notAfterMs }) => notAfterMs === lastMs);
@@ -114,7 +117,9 @@ function trustDomains({ status, clock }: ApiSource, search: URLSearchParams): ap
         lastBegin: last === undefined ? null : isoTime(last.notBeforeMs),
         lastExpiry: last === undefined ? null : isoTime(last.notAfterMs),
         revocationLists: bundle?.crls.length ?? 0,
-        notes: bundle?.notes.slice(0, MAX_NOTES).map((note) => words(note)) ?? [],
+        jwtAuthorities: jwt?.authorities.length ?? null,
+        jwtKeyIds: jwt?.authorities.slice(0, MAX_NOTES).map(({ keyId }) => words(keyId)) ?? [],
+        notes: [...(bundle?.notes ?? []), ...(jwt?.notes ?? [])].slice(0, MAX_NOTES).map((note) => words(note)),
         endpoint: describeRelation(relations.get(name)),
       };
     },

@@ -133,6 +133,10 @@ export function describeIdentity(snapshot: IdentitySnapshot | undefined, listene
       })),
       crls: bundle.crls.map(describeCrl),
     })),
+    jwt_bundles: [...(snapshot.jwtBundles?.values() ?? [])].map(({ trustDomain, authorities }) => ({
+      trust_domain: trustDomain,
+      authorities: authorities.map(({ keyId, key }) => ({ kid: keyId, key_type: keyType(key) })),
+    })),
   };
 }
 

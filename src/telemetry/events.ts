@@ -300,7 +300,13 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     checks: createCheckEvents({ logger, metrics: metrics.checks, repeated }),
     credentials: createCredentialEvents({ logger, metrics: metrics.credentials }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
-    jwt: createJwtEvents({ logger, metrics: metrics.jwt, streamErrors: metrics.workloadApiErrors, repeated }),
+    jwt: createJwtEvents({
+      logger,
+      metrics: metrics.jwt,
+      streamErrors: metrics.workloadApiErrors,
+      setIdentity: (snapshot) => metrics.setIdentity(snapshot),
+      repeated,
+    }),
 
     logLevelChanged(from, to) {
       logger.warn({ from, to }, 'log level changed');

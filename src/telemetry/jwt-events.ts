@@ -19,6 +19,8 @@ export interface JwtEventsOptions {
   readonly logger: Logger;
   readonly metrics: JwtMetrics;
   readonly streamErrors: Tally;
+  /** What is measured of a snapshot, its JWT bundles among it. */
+  readonly setIdentity: (snapshot: IdentitySnapshot) => void;
   /** Writes what the agent could repeat at will once in a while. */
   readonly repeated: (kind: string, log: (count: number) => void) => void;
 }
@@ -26,7 +28,7 @@ export interface JwtEventsOptions {
 /** A partner decides how many there are. */
 const MAX_NOTES = 20;
 
-export function createJwtEvents({ logger, metrics, streamErrors, repeated }: JwtEventsOptions): JwtEvents {
+export function createJwtEvents({ logger, metrics, streamErrors, setIdentity, repeated }: JwtEventsOptions): JwtEvents {
   return {
     countTokens(listener) {
       const results = metrics.tokens(listener);
@@ -35,6 +37,7 @@ export function createJwtEvents({ logger, metrics, streamErrors, repeated }: Jwt
     bundlesUpdated(snapshot) {
       const { generation, jwtBundles = new Map() } = snapshot;
       metrics.updates.ok += 1;
+      setIdentity(snapshot);
       const notes = [...jwtBundles.values()].flatMap((bundle) => bundle.notes);
       const kids = [...jwtBundles.values()].map(({ trustDomain, authorities }) => ({
         trust_domain: trustDomain,

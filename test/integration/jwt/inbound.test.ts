@@ -538,3 +538,35 @@ test("a stream of HTTP/2 ends at its token's exp, and the others of its connecti
     false,
   );
 });
+
+test('the inventory has the JWT authorities by kid, in the dump and in the API, and no token', async (t) => {
+  const stage = await startTokenStage(t, { jwt: JWT, file: { admin: { listen: '127.0.0.1:0' } } });
+  const text = token({ key: stage.key });
+  stage.serve({ 'example.org': jwks(jwk(stage.key), jwk(testKey('two', 'rsa'))), 'tokens.test': jwks() });
+  await eventually(async () => assert.equal(await stage.sidecar.metric('scute_jwt_authorities', { trust_domain: 'example.org' }), 2));
+  assert.equal((await overHttp1(stage)(bearer(text))).status, 200);
+  const admin = stage.sidecar.address('admin');
+
+  const dump = await (await fetch(`http://${admin}/config_dump`)).text();
+  const { identity } = JSON.parse(dump) as { identity: { jwt_bundles: unknown } };
+  assert.deepEqual(identity.jwt_bundles, [
+    {
+      trust_domain: 'example.org',
+      authorities: [
+        { kid: 'one', key_type: 'ec prime256v1' },
+        { kid: 'two', key_type: 'rsa 2048' },
+      ],
+    },
+    { trust_domain: 'tokens.test', authorities: [] },
+  ]);
+  const page = await (await fetch(`http://${admin}/api/v1/trust-domains`)).text();
+  const { items } = JSON.parse(page) as { items: readonly Record<string, unknown>[] };
+  assert.deepEqual(
+    items.map(({ trustDomain, authorities, jwtAuthorities, jwtKeyIds }) => [trustDomain, authorities, jwtAuthorities, jwtKeyIds]),
+    [
+      ['example.org', 1, 2, ['one', 'two']],
+      ['tokens.test', 0, 0, []],
+    ],
+  );
+  for (const secret of text.split('.')) assert.ok(!dump.includes(secret) && !page.includes(secret));
+});
