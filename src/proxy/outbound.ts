@@ -92,6 +92,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
 
   /** The server is connected to when there is something to ask it, so the place of a handshake is not needed. */
   #enter(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
+    if (this.#web !== undefined) session.ownId = undefined;
     this.watchUnread(session, accepted);
     this.admission.enterUnjudged(
       session,
@@ -239,7 +240,6 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   /** As `#openServer`, judged by the rules of the web alone. */
   #openWebServer(session: Session, to: WebAddress, context: TlsContext, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
     const { deps, ref, limits } = this;
-    session.ownId = undefined;
     return openWebServer({ session, to, context, limits, clock: deps.clock, events: deps.events, ref }, done);
   }
 

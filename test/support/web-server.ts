@@ -15,7 +15,9 @@ export interface WebRequest {
   readonly url: string;
   readonly headers: IncomingMessage['headers'];
   readonly rawHeaders: readonly string[];
-  /** SPIFFE ID or whatever else is in the certificate that the client showed; undefined if it showed none. */
+  /** It showed one. */
+  readonly clientCertificate: boolean;
+  /** SPIFFE ID or whatever else is in that. */
   readonly clientNames: string | undefined;
 }
 
@@ -53,9 +55,10 @@ export async function startWebServer(
   const server = createServer(
     { cert: chainPem, key: keyPem, requestCert: true, rejectUnauthorized: false, ...tls },
     (request, response) => {
-      const { subjectaltname: clientNames } = (request.socket as TLSSocket).getPeerCertificate();
+      const { subjectaltname: clientNames, raw } = (request.socket as TLSSocket).getPeerCertificate();
+      const clientCertificate = (raw as Buffer | undefined) !== undefined;
       const { method = '', url = '', headers, rawHeaders } = request;
-      requests.push({ method, url, headers, rawHeaders, clientNames });
+      requests.push({ method, url, headers, rawHeaders, clientCertificate, clientNames });
       answer(request, response);
     },
   );

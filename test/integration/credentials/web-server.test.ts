@@ -43,7 +43,7 @@ test('a request goes to a server of the public web under its own name, and nothi
   assert.equal(seen.headers.host, `localhost:${server.port}`);
   assert.equal(seen.rawHeaders.filter((name) => name.toLowerCase() === 'host').length, 1);
   assert.equal(seen.headers['x-other'], '1');
-  assert.equal(seen.clientNames, undefined);
+  assert.equal(seen.clientCertificate, false);
   const line = await sidecar.connection();
   assert.deepEqual(
     [line['verdict'], line['rule'], line['peer_id'], line['reason']],
@@ -86,6 +86,7 @@ const REFUSED: readonly {
   { what: 'is for another name', reason: 'wrong_name', certificate: { dnsSans: ['other.test'] } },
   { what: 'has the name in its subject alone', reason: 'wrong_name', certificate: { dnsSans: [], subject: 'localhost' } },
   { what: 'has a SPIFFE ID and no name', reason: 'wrong_name', certificate: { dnsSans: [], uriSans: ['spiffe://example.org/api'] } },
+  { what: 'is good for clients alone', reason: 'untrusted_chain', certificate: { eku: ['clientAuth'] } },
   { what: 'is for a part of the name', reason: 'wrong_name', certificate: { dnsSans: ['local*'] } },
   { what: 'is for an address and not the name', reason: 'wrong_name', certificate: { dnsSans: [], otherSans: [ipName([127, 0, 0, 1])] } },
 ];
