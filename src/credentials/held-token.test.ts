@@ -88,6 +88,18 @@ test('an expired token is never given out, whichever of the clocks says that it 
   held.stop();
 });
 
+test('a clock that was set back makes no token live longer', async () => {
+  const { clock, held, fail, value } = await startHeld();
+  clock.jump(-3_600_000);
+  clock.advance(300_000);
+  await fail();
+  clock.advance(297_999);
+  assert.equal(value(), 'token-1');
+  clock.advance(1);
+  assert.equal(value(), undefined);
+  held.stop();
+});
+
 test('failures are tried again later each time, up to half a minute, and a success begins anew', async () => {
   const { clock, flights, told, held, give, fail } = stage();
   held.start();

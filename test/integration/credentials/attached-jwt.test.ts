@@ -175,7 +175,11 @@ test('an application that leaves while its request waits for a token leaves noth
   await eventually(async () => assert.ok((await sidecar.metric('scute_tcp_read_bytes_total', { peer: 'src' })) > 0));
   socket.resetAndDestroy();
   await eventually(async () => assert.equal(await sidecar.metric('scute_tcp_open_connections'), 0));
-  assert.equal(server.connections(), 0);
+
+  agent.api.failWith('FetchJWTSVID', status.UNAVAILABLE, { times: 1 });
+  await eventually(async () => assert.equal(await sidecar.metric('scute_token_fetches_total', { result: 'ok' }), 1));
+  assert.equal((await ask(addressOf(sidecar), '/')).status, 200);
+  assert.equal(server.connections(), 1);
 });
 
 test('a token is withdrawn with the identity', async (t) => {

@@ -162,6 +162,7 @@ const FAILURES: readonly { readonly what: string; readonly reason: string; reado
   { what: 'redirects', reason: 'redirected', answer: sends('', 307, { location: 'https://elsewhere.example/token' }) },
   { what: 'answers HTML', reason: 'bad_content_type', answer: sends('<html>log in</html>', 200, { 'content-type': 'text/html' }) },
   { what: 'answers a megabyte', reason: 'too_large', answer: sends({ ...GOOD, padding: 'x'.repeat(1_048_576) }) },
+  { what: 'answers more than any token has', reason: 'too_large', answer: sends({ ...GOOD, padding: 'x'.repeat(65_536) }) },
   {
     what: 'answers a megabyte without saying so',
     reason: 'too_large',

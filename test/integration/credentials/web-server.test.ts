@@ -241,8 +241,10 @@ function statusOf(address: Address, agent: Agent): Promise<number> {
 
 test('a connection on which the certificate of the server has expired is asked nothing more', async (t) => {
   const clock = new FakeClock();
-  const server = await startWebServer(t);
-  const out = { name: 'out', listen: '127.0.0.1:0', protocol: 'http', to: server.origin, webPki: { caFile: server.caFile } };
+  const server = await startWebServer(t, { tls: { keepAliveTimeout: 0 } });
+  // Nothing else ends it.
+  const times = { http: { upstreamIdleTimeout: 'off' }, limits: { idleTimeout: 'off' } };
+  const out = { name: 'out', listen: '127.0.0.1:0', protocol: 'http', to: server.origin, webPki: { caFile: server.caFile }, ...times };
   const sidecar = await startSidecar(t, { workloadApi: { endpoint: 'unix:///nowhere/agent.sock' }, outbound: [out] }, { clock });
   const agent = new Agent({ keepAlive: true, maxSockets: 1 });
   t.after(() => agent.destroy());
