@@ -1,15 +1,16 @@
-/** `npm run fuzz -- [--subject http|policy|config] [--cases N] [--seed S]`, for as long as one likes: each subject held against another reading, or against any bytes. */
+/** `npm run fuzz -- [--subject http|policy|config|jwt] [--cases N] [--seed S]`, for as long as one likes: each subject held against another reading, or against any bytes. */
 import { parseArgs } from 'node:util';
 import { checkConfiguration, SUBJECTS as PARTS } from './configurations.ts';
 import { checkCase } from './http-differential.ts';
 import { checkPolicyCase, POLICY_ANSWERS } from './policy-differential.ts';
 import { Draws } from './random.ts';
+import { checkTokenCase } from './tokens.ts';
 
 const PROGRESS_MS = 30_000;
 
 interface Subject {
-  /** Throws if something differs. A case is told by its number alone. */
-  check(number: number): void;
+  /** Throws, or rejects, if something differs. A case is told by its number alone. */
+  check(number: number): void | Promise<void>;
   /** What there was in all the cases, in words. */
   summary(): string;
 }
@@ -50,6 +51,17 @@ const SUBJECTS: Readonly<Record<string, () => Subject>> = {
       summary: () => PARTS.map((part) => `${part} ${good.get(part) ?? 0} × good`).join(', '),
     };
   },
+  /** JWT-SVIDs, and the validator of the embedded trust domain. */
+  jwt() {
+    const verdicts = new Map<string, number>();
+    return {
+      async check(number) {
+        const verdict = await checkTokenCase(number);
+        verdicts.set(verdict, (verdicts.get(verdict) ?? 0) + 1);
+      },
+      summary: () => [...verdicts].map(([verdict, count]) => `${count} × ${verdict}`).join(', '),
+    };
+  },
 };
 
 const { values } = parseArgs({
@@ -67,15 +79,15 @@ if (subject === undefined || !Number.isSafeInteger(cases) || cases < 1 || !Numbe
     `usage: npm run fuzz -- [--subject ${Object.keys(SUBJECTS).join('|')}] [--cases N] [--seed S], both whole numbers\n`,
   );
   process.exitCode = 64;
-} else run(subject);
+} else await run(subject);
 
-function run(of: Subject): void {
+async function run(of: Subject): Promise<void> {
   const begin = performance.now();
   let told = begin;
   for (let index = 0; index < cases; index++) {
     const number = seed + index;
     try {
-      of.check(number);
+      await of.check(number);
     } catch (error) {
       const again = `npm run fuzz -- --subject ${values.subject} --cases 1 --seed ${number}`;
       process.stderr.write(`case ${number} (${again}) after ${index} good ones: ${String(error)}\n`);
