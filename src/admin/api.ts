@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { formatAddress } from '../config/units.ts';
+import { formatAddress, formatTarget } from '../config/units.ts';
 import { chooseSvid } from '../identity/snapshot.ts';
 import { trustDomainOf } from '../spiffe/spiffe-id.ts';
 import type { JwtBundle } from '../spiffe/jwt-bundle.ts';
@@ -19,6 +19,7 @@ import { data, refuseInJson, type Query, type Reply, type Routes } from './http.
 import type { ListenerStatus } from './inventory.ts';
 import { isoTime, timeOf } from './iso-time.ts';
 import type { SeenRefusal } from './peer-book.ts';
+import { tokenList } from './tokens.ts';
 
 const MAX_NOTES = 20;
 const MAX_WORDS = 500;
@@ -33,6 +34,7 @@ export const RESOURCES: Readonly<Record<string, string>> = {
   connections: `${PAGED}, spiffeId, listener`,
   peers: `${PAGED}, search, listener`,
   listeners: '',
+  tokens: '',
   readiness: '',
   refusals: PAGED,
   sds: PAGED,
@@ -51,6 +53,7 @@ export function apiRoutes(source: ApiSource, openStream: (response: ServerRespon
     connections: (search) => connections(source, search),
     peers: (search) => livePeers(source, search),
     listeners: () => ({ items: source.status.listeners().map((status) => listener(source, status)) }) satisfies api.ListenerList,
+    tokens: () => tokenList(source.status.tokens?.() ?? []),
     readiness: () => readiness(source),
     refusals: (search) => refusals(source, search),
     sds: (search) => sds(source, search),
@@ -188,7 +191,7 @@ function listener({ status }: ApiSource, { listener: ref, address, to, identity,
   return {
     ...listenerName(ref),
     address: address === undefined ? null : formatAddress(address),
-    to: formatAddress(to),
+    to: formatTarget(to),
     presents: svid?.id ?? null,
     certificate: svid === undefined ? null : svidId(svid),
     exposedAt: status.exposed().get(ref.name) ?? [],

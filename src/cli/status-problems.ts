@@ -74,6 +74,10 @@ export const CHECK_ADVICE: Readonly<Record<string, Advice>> = {
     why: 'Programs go on with files from before, until their SVID expires.',
     todo: 'see the reason, mend the directory, or whoever is to be told; Scute tries again by itself',
   },
+  tokens: {
+    why: 'Requests of its listeners are answered with a 503 until there is a token to put on them.',
+    todo: 'see the reason, at the agent or at the token endpoint',
+  },
   revocations: {
     why: 'Whom a newer deny list names is still let in.',
     todo: 'mend the deny list; the log has file, line and column, and so has scute check',

@@ -3,7 +3,7 @@ import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
 import type { CloseReason, HttpResult, ListenerCounters, RequestRecord } from '../telemetry/records.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
-import { rewriteHead, valuesOf, withField, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
+import { rewriteHead, valuesOf, withField, withLine, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
 import { CONTINUE, ownAnswer, type OwnFields, type OwnStatus } from '../http1/own-answer.ts';
 import { NO_BEARER, tokenAnswer, type Bearer, type RequestJudge, type RequestTokens, type RequestVerdict } from './bearer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
@@ -13,6 +13,7 @@ import { RequestReader, type RequestPart, type RequestSink } from '../http1/requ
 import { ResponseReader, type ResponseSink } from '../http1/response-reader.ts';
 import { Upstreams, type OpenUpstream, type UpstreamSink } from './http1-upstream.ts';
 import type { UpstreamFailure } from './outcome.ts';
+import type { RequestCredential } from './request-credential.ts';
 import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
 import type { Session, Ticker } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
@@ -37,7 +38,10 @@ export interface HttpForwardOptions {
   readonly scratch: Fields;
   /** Whose SPIFFE ID the verdict is on: of who asks, or of who answers, which is known when it is connected to. */
   readonly judged: Side;
-  readonly judge: RequestJudge;
+  /** Undefined: nobody is judged but by the connection. */
+  readonly judge: RequestJudge | undefined;
+  /** Put on requests before they go; undefined for none. */
+  readonly credential?: RequestCredential | undefined;
   /** Inbound: undefined where nobody looks at tokens. */
   readonly tokens?: RequestTokens | undefined;
   readonly open: OpenUpstream;
@@ -110,6 +114,10 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   /** It may have fields that say another request: no rule looked at requests when it was rewritten. */
   #hasOverrides = false;
   readonly #kept = new KeptRequest();
+  /** It goes with our token, which is put into the head when that is sent. */
+  #needsToken = false;
+  /** It waits for one. */
+  #tokenWait: { abort(): void } | undefined;
   /** The client was told to go on with the body. */
   #hasContinued = false;
   /** It is sent once more when there is a connection for it, and then this part of it comes next. */
@@ -345,9 +353,10 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   }
 
   #rewrite(hasToken: boolean): void {
-    const { identity, tokens } = this.#options;
+    const { identity, tokens, credential } = this.#options;
     this.#rewritten = rewriteHead(this.#request.head, hasToken && tokens !== undefined ? tokens.identity : identity);
     this.#hasOverrides = !identity.removesOverrides;
+    this.#needsToken = credential !== undefined && (credential.replaces || valuesOf(this.#request.head, credential.name).length === 0);
   }
 
   #begin(): void {
@@ -361,8 +370,32 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   }
 
   #forward(): void {
-    if (!this.#upstreams.isOpen) this.#upstreams.connect();
+    const { credential } = this.#options;
+    if (this.#needsToken && credential !== undefined && credential.line() === undefined) this.#awaitToken(credential);
+    else if (!this.#upstreams.isOpen) this.#upstreams.connect();
     else if (this.#options.judged === 'downstream' || this.#isAllowed()) this.#sendHead();
+  }
+
+  #awaitToken(credential: RequestCredential): void {
+    let isOver = false;
+    const wait = credential.wait((problem) => {
+      isOver = true;
+      this.#tokenWait = undefined;
+      if (problem === undefined) this.#forward();
+      else this.#answer(503, 'token_unavailable', problem);
+      this.#pump();
+    });
+    if (!isOver) this.#tokenWait = wait;
+  }
+
+  /** The head as it goes now; undefined if its token has run out meanwhile, and then it waits for another. */
+  #headToSend(): Buffer | undefined {
+    const { credential } = this.#options;
+    if (!this.#needsToken || credential === undefined) return this.#rewritten;
+    const line = credential.line();
+    if (line !== undefined) return withLine(this.#rewritten, line);
+    this.#awaitToken(credential);
+    return undefined;
   }
 
   /** All that had come is read by now: also the end of a connection that it was to be sent on. */
@@ -404,6 +437,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   #isAllowed(): boolean {
     const { judge, judged } = this.#options;
+    if (judge === undefined) return true;
     const { method, target, host } = this.#request.head;
     const judgement = judge(method, target, host, this.#bearer);
     if (!judgement.ok) {
@@ -424,8 +458,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #isStillAllowed(): boolean {
     if (!this.#isUnderWay || this.#verdict?.allowed !== true) return true;
     const { method, target, host } = this.#request.head;
-    const again = this.#options.judge(method, target, host, this.#bearer);
-    return again.ok && again.value.allowed;
+    const again = this.#options.judge?.(method, target, host, this.#bearer);
+    return again === undefined || (again.ok && again.value.allowed);
   }
 
   /** What its token admitted ends with it. */
@@ -536,9 +570,11 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     }
     const { head, body } = this.#request;
     const continues = head.expectsContinue && body.state !== 'done';
-    this.#response.expect(head, continues);
     this.#heedFirstRule();
-    this.#toUpstream(this.#rewritten);
+    const sent = this.#headToSend();
+    if (sent === undefined) return;
+    this.#response.expect(head, continues);
+    this.#toUpstream(sent);
     // Only who answered before may have closed without having seen the request.
     const mayRepeat = this.#upstreams.isReused && isIdempotent(head.method);
     if (!mayRepeat || !this.#kept.begin(this.#rewritten.length)) this.#rewritten = NOTHING;
@@ -578,9 +614,11 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   #sendRest(next: RequestPart): void {
     const request = this.#request;
-    this.#response.expect(request.head, this.#hasContinued);
     this.#heedFirstRule();
-    this.#toUpstream(this.#rewritten);
+    const sent = this.#headToSend();
+    if (sent === undefined) return;
+    this.#response.expect(request.head, this.#hasContinued);
+    this.#toUpstream(sent);
     this.#toUpstream(this.#kept.body);
     this.#forgetRequest();
     request.part = next;
@@ -718,6 +756,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   #stopExchange(): void {
     this.#response.part = 'none';
+    this.#tokenWait?.abort();
+    this.#tokenWait = undefined;
     this.#forgetRequest();
     this.#deadlines.stop();
   }

@@ -36,6 +36,8 @@ export interface IdentityFields {
   readonly clientXfcc: 'removed' | 'kept' | { readonly appended: Buffer };
   /** Field lines, each with its CRLF. */
   readonly lines: Buffer;
+  /** The `Host` line, where whom is asked is not for the client to say. */
+  readonly host: Buffer | undefined;
 }
 
 /**
@@ -77,16 +79,34 @@ export function buildIdentityFields(
   return fieldsOf(all, names, clientXfcc, removesOverrides);
 }
 
-/** Of a connection away from the application, which has nobody to tell the server of. */
-export function buildOutboundFields(xfcc: OutboundXfccMode, removesOverrides: () => boolean): IdentityFields {
-  return fieldsOf('', [], xfcc === 'unsafe-forward' ? 'kept' : 'removed', removesOverrides);
+export interface OutboundOptions {
+  /** Of the server, if it has a name of its own. */
+  readonly authority?: string | undefined;
+  /** Name of a field that is not the application's to set. */
+  readonly replaced?: string | undefined;
 }
 
+/** Of a connection away from the application, which has nobody to tell the server of. */
+export function buildOutboundFields(
+  xfcc: OutboundXfccMode,
+  removesOverrides: () => boolean,
+  { authority, replaced }: OutboundOptions = {},
+): IdentityFields {
+  const host = authority === undefined ? undefined : hostLine(authority);
+  return fieldsOf('', replaced === undefined ? [] : [replaced], xfcc === 'unsafe-forward' ? 'kept' : 'removed', removesOverrides, host);
+}
+
+function hostLine(authority: string): Buffer {
+  return Buffer.from(`Host: ${authority}\r\n`, 'latin1');
+}
+
+/** `names`: of further fields that no client may send. */
 function fieldsOf(
   lines: string,
   names: readonly string[],
   clientXfcc: IdentityFields['clientXfcc'],
   removesOverrides: () => boolean,
+  host?: Buffer,
 ): IdentityFields {
   const own = [XFCC, ...names].map((name) => nameBytes(foldName(name)));
   const all = [...own, ...FOLDED_OVERRIDES];
@@ -99,6 +119,7 @@ function fieldsOf(
     },
     clientXfcc,
     lines: Buffer.from(lines, 'latin1'),
+    host,
   };
 }
 
@@ -114,7 +135,7 @@ export function rewriteHead(head: RequestHead, identity: IdentityFields): Buffer
   const { names, clientXfcc, lines } = identity;
   const appended = typeof clientXfcc === 'string' ? NOTHING : xfccAfterClients(fields, clientXfcc.appended);
   const line = absolute === undefined ? fields.bytes.subarray(lineStart, fieldsStart) : originLine(head);
-  const host = absolute === undefined ? NOTHING : Buffer.from(`Host: ${absolute.authority}\r\n`, 'latin1');
+  const host = identity.host ?? (absolute === undefined ? NOTHING : hostLine(absolute.authority));
   const connection = head.upgrade !== undefined ? Buffer.from(upgradeLines([head.upgrade], false), 'latin1') : head.close ? CLOSE : NOTHING;
   const ours = line.length + appended.length + lines.length + host.length + connection.length + CRLF.length;
   const out = Buffer.allocUnsafe(ours + end - fieldsStart);
@@ -127,7 +148,7 @@ export function rewriteHead(head: RequestHead, identity: IdentityFields): Buffer
     end,
     out,
     at,
-    (field) => endsHere(fields, field, names, nominated, keepsXfcc) || (absolute !== undefined && fields.isNamed(field, HOST)),
+    (field) => endsHere(fields, field, names, nominated, keepsXfcc) || (host.length > 0 && fields.isNamed(field, HOST)),
   );
   for (const part of [connection, CRLF]) at += part.copy(out, at);
   return out.subarray(0, at);
@@ -135,8 +156,13 @@ export function rewriteHead(head: RequestHead, identity: IdentityFields): Buffer
 
 /** A head as `rewriteHead` left it, with one more field of ours, which comes first as they do. */
 export function withField(head: Buffer, name: string, value: string): Buffer {
+  return withLine(head, Buffer.from(`${name}: ${value}\r\n`, 'latin1'));
+}
+
+/** As `withField`, for a whole line with its CRLF. */
+export function withLine(head: Buffer, line: Buffer): Buffer {
   const start = head.indexOf(CRLF) + CRLF.length;
-  return Buffer.concat([head.subarray(0, start), Buffer.from(`${name}: ${value}\r\n`, 'latin1'), head.subarray(start)]);
+  return Buffer.concat([head.subarray(0, start), line, head.subarray(start)]);
 }
 
 /** The values of a field of the client's, each time that it is there, however its name is spelt. `name` is folded. */

@@ -337,7 +337,10 @@ export class Connections implements Ticker {
     const expiredAtMs = side === 'peer' ? session.peerExpiresAtMs : session.ownExpiresAtMs;
     // Meanwhile the connection that was judged may have been let go, and another have taken its place.
     if (expiredAtMs > this.#clock.now()) return;
-    const whose = side === 'peer' ? `what ${session.peer?.peerId} proved itself with` : `our SVID ${session.ownId}, as it was presented,`;
+    const whose =
+      side === 'peer'
+        ? `what ${session.peer?.peerId ?? 'the server'} proved itself with`
+        : `our SVID ${session.ownId}, as it was presented,`;
     const detail = `${whose} expired at ${isoTime(expiredAtMs)}`;
     const { protocol, drainTimeoutMs } = this.#rules();
     if (onExpiry === 'close') this.#dismiss(session, reason, detail);

@@ -72,6 +72,7 @@ export const HTTP_RESULTS = [
   'upstream_denied', // 502, outbound: the server is not who it must be
   'overloaded', // 503: no descriptors or memory for a connection
   'identity_not_ready', // 503, outbound: there is no SVID to present to the server
+  'token_unavailable', // 503, outbound: there is no valid token to attach
   'downstream_closed', // the caller left before it had the response
   'dropped', // the connection was closed for a reason of its own: its line says which
 ] as const;
