@@ -30,6 +30,7 @@ import type { Side } from '../tcp-forwarder.ts';
 import { Application, type ApplicationOwner } from './application.ts';
 import { Exchange, type ExchangeContext } from './exchange.ts';
 import { Heads } from './heads.ts';
+import { TurnClock } from './turn-clock.ts';
 import { LARGEST_WINDOW, Wire, type Section, type WireOwner } from './wire.ts';
 
 export interface SpliceOptions {
@@ -86,6 +87,7 @@ export function forwardSpliced(options: SpliceOptions): void {
 class Splice implements WireOwner, ExchangeContext {
   readonly session: Session;
   readonly clock: Clock;
+  readonly turn: TurnClock;
   readonly limits: HttpLimits;
   readonly filter: FieldFilter;
   readonly heads: Heads;
@@ -133,6 +135,7 @@ class Splice implements WireOwner, ExchangeContext {
     this.#isDenied = session.denied !== undefined;
     this.session = session;
     this.clock = clock;
+    this.turn = new TurnClock(clock);
     this.limits = limits;
     this.filter = new FieldFilter(identity);
     this.heads = new Heads(this.filter, limits);
@@ -145,6 +148,7 @@ class Splice implements WireOwner, ExchangeContext {
     const { counters, ticker } = options;
     this.#owner = {
       arrived: (bytes) => {
+        this.turn.next();
         counters.upstreamReadBytes += bytes;
         ticker.lets(session);
         return !this.#hasEnded;
@@ -162,11 +166,11 @@ class Splice implements WireOwner, ExchangeContext {
       turned: () => this.turned(),
       closed: (application) => this.#applicationClosed(application),
     };
-    this.#responses = new DeadlineQueue(clock, limits.responseTimeoutMs, (exchange) => {
+    this.#responses = new DeadlineQueue(this.turn, limits.responseTimeoutMs, (exchange) => {
       exchange.responseLate();
       this.turned();
     });
-    this.#idle = new DeadlineQueue(clock, options.idleTimeoutMs, (exchange) => {
+    this.#idle = new DeadlineQueue(this.turn, options.idleTimeoutMs, (exchange) => {
       exchange.idle();
       this.turned();
     });
@@ -205,6 +209,7 @@ class Splice implements WireOwner, ExchangeContext {
   // ——— the client's connection ———
 
   arrived(bytes: number): boolean {
+    this.turn.next();
     const { session, counters, ticker } = this.#options;
     session.bytesFromDownstream += bytes;
     counters.downstreamReadBytes += bytes;
@@ -326,6 +331,7 @@ class Splice implements WireOwner, ExchangeContext {
     this.peer.flush();
     for (const each of this.#applications) each.flush();
     this.#flow();
+    this.turn.next();
   }
 
   drained(): void {
