@@ -642,6 +642,8 @@ export class Exchange implements Asked, DeadlineSink {
   /** Says why if nothing of a final response was sent; else resets, so that what was sent does not look whole. */
   #fail(status: OwnStatus, result: HttpResult, detail: string): void {
     if (this.#isClosed) return;
+    // What was for the application is given up for something that the client did: that is a reset like any other.
+    if (this.#application !== undefined && status < 500) this.#context.clientFault();
     this.#leave(CANCEL);
     if (this.#stage === 'asking') {
       this.#answer(status, result, detail);
