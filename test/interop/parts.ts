@@ -13,6 +13,7 @@ export const GO_PROGRAMS = {
 
 const venvFolder = join(interopFolder, 'venv');
 const goBinFolder = join(interopFolder, 'go');
+const keycloakFolder = join(interopFolder, 'keycloak');
 
 /** The versions that are tested. `.cache/interop` is made anew when one changes. */
 export const PYTHON_PACKAGES = [
@@ -40,8 +41,10 @@ export const GO_PACKAGES = [
   'github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible',
 ] as const;
 
+export const KEYCLOAK_VERSION = '26.4.7';
+
 interface Installed {
-  readonly from: 'pip' | 'go';
+  readonly from: 'pip' | 'go' | 'maven';
   readonly path: string;
 }
 
@@ -65,6 +68,8 @@ const PARTS = {
   zlint: { from: 'go', path: join(goBinFolder, 'zlint') },
   grpcurl: { from: 'go', path: join(goBinFolder, 'grpcurl') },
   h2spec: { from: 'go', path: join(goBinFolder, 'h2spec') },
+  keycloak: { from: 'maven', path: join(keycloakFolder, `keycloak-${KEYCLOAK_VERSION}/bin/kc.sh`) },
+  java: { from: 'debian', program: 'java', aptPackage: 'openjdk-17-jre-headless' },
   curl: { from: 'debian', program: 'curl', aptPackage: 'curl' },
   openssl: { from: 'debian', program: 'openssl', aptPackage: 'openssl' },
   'redis-server': { from: 'debian', program: 'redis-server', aptPackage: 'redis-server' },
@@ -89,7 +94,7 @@ export type PartName = keyof typeof PARTS;
 export const PART_NAMES = Object.keys(PARTS) as PartName[];
 
 /** Where the virtual environment and the Go programs go. */
-export const installFolders = { venv: venvFolder, go: goBinFolder } as const;
+export const installFolders = { venv: venvFolder, go: goBinFolder, keycloak: keycloakFolder } as const;
 
 /** True when a missing part is a failure, as in CI, and not a skipped test. */
 export const everyPartRequired = process.env['SCUTE_INTEROP'] === 'require';
