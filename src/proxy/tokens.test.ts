@@ -61,7 +61,7 @@ test("a connection with many tokens holds up nobody else's: one of its signature
 test('of a token that many connections bring at once, one signature is verified', async () => {
   const { tokens, clock, seen } = stage();
   const value = fresh(clock.now(), 'same');
-  const all = await Promise.all(Array.from({ length: 20 }, () => tokens.read([value], takeTurns())));
+  const all = await Promise.all(Array.from({ length: 20 }, async () => tokens.read([value], takeTurns())));
   assert.ok(all.every(({ kind }) => kind === 'token'));
   assert.deepEqual([seen.filter((result) => result === 'verified').length, seen.filter((result) => result === 'known').length], [1, 19]);
 });
