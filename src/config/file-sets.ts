@@ -28,6 +28,8 @@ export interface FileSetConfig {
   readonly names: FileNames;
   readonly addIntermediatesToBundle: boolean;
   readonly mergedBundle: boolean;
+  /** No bundle of another trust domain, unless merged: as spiffe-helper has it. */
+  readonly ownBundleOnly: boolean;
   readonly omitExpired: boolean;
   /** Permission bits. */
   readonly certFileMode: number;
@@ -38,6 +40,8 @@ export interface FileSetConfig {
   readonly gid: number | undefined;
   readonly cleanUpOnStop: boolean;
   readonly unsafeDisk: boolean;
+  /** Whatever the directory is, and whose the files that stand there: as spiffe-helper has it. */
+  readonly anyDirectory: boolean;
   /** How long after a replacement nothing more must come before anybody is told. */
   readonly notifyDelayMs: number;
   readonly notify: readonly NotifyConfig[];
@@ -48,7 +52,8 @@ export interface FileNames {
   /** Undefined where the key is in the file of the SVID. */
   readonly key: string | undefined;
   readonly bundle: string;
-  readonly bundleMap: string;
+  /** Undefined: none is written. */
+  readonly bundleMap: string | undefined;
 }
 
 /** Who is told that a set was replaced. */
@@ -261,6 +266,8 @@ export function fileSetSchema({ identity, group, user, directoryProblem }: FileS
           identity: choice,
           names: namesOf({ svidFileName, svidKeyFileName, svidBundleFileName, bundleMapFileName, ...others }),
           passwordFile: others.passwordFile,
+          ownBundleOnly: false,
+          anyDirectory: false,
           uid: owner,
           gid,
           notifyDelayMs: notifyDelay,
