@@ -157,7 +157,7 @@ export function fileSetSchema({ identity, group, user, directoryProblem }: FileS
         .meta({ description: 'name in logs and metrics, unique over all sets; `files-0`, `files-1` … by position if left out' }),
       directory: directory.meta({
         description:
-          'where the set goes, and nothing else: an absolute path on a file system in memory (tmpfs, ramfs). It is made if it is not there, and must belong to Scute’s user or root and be writable by no other',
+          "where the set goes, and nothing else: an absolute path on a file system in memory (tmpfs, ramfs). It is made if it is not there, and must belong to Scute's user or root and be writable by no other",
       }),
       layout: z.enum(FILE_LAYOUTS).prefault('linked').meta({
         description:
@@ -197,7 +197,7 @@ export function fileSetSchema({ identity, group, user, directoryProblem }: FileS
       directoryMode: fileMode('0755', 'permission bits of directories'),
       owner: user
         .optional()
-        .meta({ description: 'who owns the files, name or number, which only root can give away; Scute’s user if left out' }),
+        .meta({ description: "who owns the files, name or number, which only root can give away; Scute's user if left out" }),
       group: group.optional().meta({ description: 'the group of the files, name or number; that of the process if left out' }),
       cleanUpOnStop: z.boolean().prefault(false).meta({ description: 'take the set away when Scute stops' }),
       unsafeDisk: z.boolean().prefault(false).meta({
