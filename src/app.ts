@@ -25,6 +25,7 @@ import type { FederationClient } from './federation/client.ts';
 import type { BundleEndpoint } from './federation/endpoint.ts';
 import { MOST_ENDPOINT_CONNECTIONS } from './federation/limits.ts';
 import { filesNeeded, filesService } from './files/lazy.ts';
+import type { NotifyTarget } from './files/notify-target.ts';
 import { chooseSvid, type EndpointBundles } from './identity/snapshot.ts';
 import { RotationWatch } from './identity/rotation.ts';
 import { createIdentityStore, type IdentityPublisher, type IdentityView } from './identity/store.ts';
@@ -72,6 +73,8 @@ export interface AppDeps {
   readonly logStream?: LogStream | undefined;
   /** Where log lines go instead. */
   readonly logDestination?: LogDestination | undefined;
+  /** Who is told of each replacement of every set of files, besides those of the configuration. */
+  readonly alsoTell?: readonly NotifyTarget[] | undefined;
   /** Bytes that are kept of connections that wait, in each direction. `MAX_KEPT_BYTES` if left out. */
   readonly maxKeptBytes?: number | undefined;
 }
@@ -232,7 +235,14 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const fileSets =
     config.files.length === 0
       ? undefined
-      : filesService({ sets: config.files, identity: view, events: events.files, clock, random: deps.random ?? Math.random });
+      : filesService({
+          sets: config.files,
+          identity: view,
+          events: events.files,
+          clock,
+          alsoTell: deps.alsoTell,
+          random: deps.random ?? Math.random,
+        });
   const metricsServer =
     config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness, events, maxConnections: filePlan.metrics.most });
   const adminServer =

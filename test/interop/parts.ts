@@ -74,7 +74,6 @@ const PARTS = {
   h2spec: { from: 'go', path: join(goBinFolder, 'h2spec') },
   'java-spiffe': { from: 'maven', path: join(javaFolder, 'java-peer') },
   keycloak: { from: 'maven', path: join(keycloakFolder, `keycloak-${KEYCLOAK_VERSION}/bin/kc.sh`) },
-  java: { from: 'debian', program: 'java', aptPackage: 'openjdk-17-jre-headless' },
   curl: { from: 'debian', program: 'curl', aptPackage: 'curl' },
   openssl: { from: 'debian', program: 'openssl', aptPackage: 'openssl' },
   'redis-server': { from: 'debian', program: 'redis-server', aptPackage: 'redis-server' },
