@@ -261,7 +261,7 @@ test('the limits of checks are in the documents with their defaults', () => {
 });
 
 test('the messages of the documents are those that are logged', () => {
-  const source = ['events.ts', 'application-events.ts', 'sds-events.ts', 'ext-authz-events.ts', 'federation-events.ts']
+  const source = ['events.ts', 'application-events.ts', 'manager-events.ts', 'sds-events.ts', 'ext-authz-events.ts', 'federation-events.ts']
     .map((file) => readFileSync(join(root, 'src/telemetry', file), 'utf8'))
     .join('\n');
   const logged = [...source.matchAll(/logger(?:\.\w+|\[level\])\((?:[^;]*?, )?'([^']+)'\)/g)].map(([, message]) => message ?? '');

@@ -39,7 +39,7 @@ export async function exec(
       env: applicationEnvironment(environment.env, settings.user),
       settings,
       clock: systemClock,
-      events: app.applicationEvents,
+      events: app.events.application,
       onOurEnd(listener) {
         process.once('exit', listener);
         return () => process.off('exit', listener);
@@ -54,7 +54,7 @@ export async function exec(
     if (stopped.aborted) stop();
     else stopped.addEventListener('abort', stop, { once: true });
     const stopListening = app.onRotation(() => application.identityChanged());
-    if (process.pid === 1) app.applicationEvents.reapsNoOrphans();
+    if (process.pid === 1) app.events.application.reapsNoOrphans();
     try {
       if (!(await isReady(app, settings.waitTimeoutMs, application))) return EXIT_UNAVAILABLE;
       application.start();
@@ -77,7 +77,7 @@ async function isReady(app: App, timeoutMs: number | undefined, application: App
   const untilMs = systemClock.monotonic() + (timeoutMs ?? Infinity);
   while (app.notReady().length > 0 && !application.isOver) {
     if (systemClock.monotonic() >= untilMs) {
-      app.applicationEvents.waitedInVain(app.notReady());
+      app.events.application.waitedInVain(app.notReady());
       return false;
     }
     await systemClock.sleep(LOOK_EVERY_MS, over.signal);

@@ -6,7 +6,10 @@ import { loadConfig, parsePolicyNow } from '../config/load.ts';
 import { parsePolicyApart } from '../config/policy-apart.ts';
 import { createPolicyFiles } from '../config/policy-files.ts';
 import { systemClock } from '../lib/clock.ts';
+import { activationProblem, passedSockets } from '../systemd/activation.ts';
+import type { Manager } from '../systemd/manager.ts';
 import { EXIT_FAILED, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
+import { visible } from './text.ts';
 import { VERSION } from './version.ts';
 
 /** How often the file is looked at. A change is in force after at most two looks. */
@@ -40,8 +43,16 @@ export async function run(
   const configFile =
     file === undefined ? undefined : createConfigFile({ sources: { ...sources, file }, clock: systemClock, intervalMs: LOOK_EVERY_MS });
   let denyFile: DenyFile | undefined;
+  const passed = passedSockets(env, process.pid);
+  if (!passed.ok) {
+    stderr(`scute: ${visible(passed.error)}\n`);
+    return EXIT_USAGE;
+  }
+  let manager: Manager | undefined;
   // From here on, a SIGHUP must not end the process; without a file there is nothing to read again.
   const stopListening = environment.onHangup(() => {
+    manager?.reloading(process.hrtime.bigint() / 1000n);
+    if (configFile === undefined) manager?.reloaded();
     configFile?.reload();
     policyFiles.reload();
     denyFile?.reload();
@@ -64,12 +75,40 @@ export async function run(
         return revoked.error[0].line === undefined ? EXIT_FAILED : EXIT_USAGE;
       }
     }
+    const misplaced = activationProblem(
+      passed.value,
+      [...loaded.value.inbound, ...loaded.value.outbound].map(({ name }) => name),
+    );
+    if (misplaced !== undefined) {
+      stderr(`scute: ${visible(misplaced)}\n`);
+      return EXIT_USAGE;
+    }
     const { runApp } = await import('../app.ts');
     const reloads: ConfigReloads = configFile ?? { onReload: () => () => {} };
+    const { NOTIFY_SOCKET: notifySocket } = env;
+    const managed = notifySocket === undefined || notifySocket === '' ? undefined : await import('./service-manager.ts');
+    const above =
+      managed &&
+      ((app: App): Manager => {
+        manager = managed.managerOf(app, notifySocket ?? '', env);
+        manager.started();
+        // After the proxy itself has taken it over.
+        reloads.onReload(() => manager?.reloaded());
+        return manager;
+      });
     for (const watched of [configFile, policyFiles, denyFile]) if (watched !== undefined) watches.push(watched.watch(watching.signal));
     return await runApp(
       loaded.value,
-      { ...(beside && { beside, logStream: 'shared-stderr' }), reloads, policyFiles, denyList: denyFile, version: VERSION, stderr },
+      {
+        ...(beside && { beside, logStream: 'shared-stderr' }),
+        above,
+        passedSockets: passed.value,
+        reloads,
+        policyFiles,
+        denyList: denyFile,
+        version: VERSION,
+        stderr,
+      },
       signal,
     );
   } finally {

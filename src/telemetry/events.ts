@@ -18,6 +18,7 @@ import type {
 import { strangersWords } from './scrub.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
 import { createApplicationEvents, type ApplicationEvents } from './application-events.ts';
+import { createManagerEvents, type ManagerEvents } from './manager-events.ts';
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
 import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
@@ -72,6 +73,8 @@ export interface Events {
   readonly federation: FederationEvents;
   /** What becomes of the application of `scute exec`. */
   readonly application: ApplicationEvents;
+  /** What a service manager is told. */
+  readonly manager: ManagerEvents;
 
   logLevelChanged(from: LogLevel, to: LogLevel): void;
   configReloaded(differences: readonly string[], needRestart: readonly string[]): void;
@@ -297,6 +300,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
 
     sds: createSdsEvents({ logger, metrics: metrics.sds, repeated }),
     checks: createCheckEvents({ logger, metrics: metrics.checks, repeated }),
+    manager: createManagerEvents({ logger, metrics: metrics.manager, repeated }),
     application: createApplicationEvents({ logger, metrics: metrics.application }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
 

@@ -15,6 +15,7 @@ import type {
 import { registerApplicationMetrics, type ApplicationMetrics } from './application-metrics.ts';
 import { registerCertificateMetrics } from './certificate-metrics.ts';
 import { CONNECTION_SECONDS, Durations, durationsMetric, REQUEST_SECONDS, type DefineDurations, type DurationSeries } from './durations.ts';
+import { registerManagerMetrics, type ManagerMetrics } from './manager-metrics.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
 import { registerCheckMetrics, type CheckMetrics } from './ext-authz-metrics.ts';
 import { registerFederationMetrics, type FederationMetrics } from './federation-metrics.ts';
@@ -118,6 +119,7 @@ export interface Metrics {
   readonly checks: CheckMetrics;
   readonly federation: FederationMetrics;
   readonly application: ApplicationMetrics;
+  readonly manager: ManagerMetrics;
   setWorkloadApiConnected(connected: boolean): void;
   /** Replaces everything that is said of certificates: series of vanished ones go. */
   setIdentity(snapshot: IdentitySnapshot): void;
@@ -414,6 +416,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const checks = registerCheckMetrics(counter, gauge, histogram);
   const federation = registerFederationMetrics(counter, gauge);
   const application = registerApplicationMetrics(counter, gauge);
+  const manager = registerManagerMetrics(counter);
   registerProcessMetrics(registry);
 
   return {
@@ -454,6 +457,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     checks,
     federation,
     application,
+    manager,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
     setIdentity(snapshot) {
       generation.set(snapshot.generation);
