@@ -2,21 +2,21 @@ import { execFileSync, type ChildProcess } from 'node:child_process';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { Protocol } from './peer.ts';
+import type { Application } from './peer.ts';
 import { LOAD_CORE, spawnPinned } from './process.ts';
 
 /** One measurement; bench/load/main.go says what each member means. */
 export interface Job {
   /** Of the proxy, for errors. */
   readonly name: string;
-  readonly work: 'exchange' | 'offer' | 'connect' | 'idle' | 'first' | 'count';
+  readonly work: 'exchange' | 'offer' | 'connect' | 'idle' | 'first' | 'count' | 'once';
   readonly target: string;
   readonly certFile: string;
   readonly keyFile: string;
   readonly caFile: string;
   readonly serverId: string;
   readonly plain: boolean;
-  readonly protocol: 'frames' | 'http1' | 'http2';
+  readonly protocol: 'frames' | 'http1' | 'http2' | 'grpc';
   readonly identity: string;
   readonly forgedIdentity?: boolean;
   readonly cookies?: boolean;
@@ -45,7 +45,7 @@ export interface JobResult {
 
 export interface Load {
   /** Where the plain applications listen, host:port. */
-  readonly applications: Readonly<Record<Protocol, string>>;
+  readonly applications: Readonly<Record<Application, string>>;
   run(job: Job): Promise<JobResult>;
   stop(): Promise<void>;
 }

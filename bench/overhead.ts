@@ -1,6 +1,7 @@
 /** `--work overhead`: what it costs the traffic that somebody looks. Scute stands beside itself. */
 import type { Load } from './load.ts';
 import { watch, type Seen, type Watching } from './dashboard-client.ts';
+import { median } from './median.ts';
 import type { CertificateFiles, Peer } from './peer.ts';
 import { metricsSocket, scuteWith } from './peers/scute.ts';
 import { freePort } from './process.ts';
@@ -19,6 +20,8 @@ export const OVERHEAD_WORK = {
 
 /** As long as the page takes until it has asked for everything again. */
 const WINDOW_MS = 5000;
+/** Requests a second that leave a core nearly idle, so that what those who look take of it can be seen; and the page has changes to ask about. */
+const SPARSE_RATE = 100;
 const VARIANTS = [
   ['tcp', TCP],
   ['http1', HTTP1],
@@ -39,7 +42,7 @@ export interface Beside {
   readonly problem: string | undefined;
 }
 
-/** In each round with and without, in turns. The page stays open through all of them. */
+/** In each round with and without, in turns. */
 export async function runOverhead({ rounds, load, certificates, version, signal }: BesideItself): Promise<readonly Beside[]> {
   const found: Beside[] = [];
   for (const [variant, how] of VARIANTS) {
@@ -73,12 +76,14 @@ export async function runOverhead({ rounds, load, certificates, version, signal 
   }
 }
 
-/** A Scute with both listeners, and those who look at it from its first measurement on. */
+/** A Scute with both listeners, and those who look at it while it is measured. */
 class Onlookers {
   readonly watched: Peer;
   readonly #adminPort: number;
   #socket = '';
   #watching: Watching | undefined;
+  /** Milliseconds of CPU time a second: what the same Scute is busier while somebody looks. */
+  readonly #taken: number[] = [];
   readonly #all = { events: 0, answers: 0, scrapes: 0, bytes: 0, ms: 0 };
 
   constructor(adminPort: number) {
@@ -92,11 +97,16 @@ class Onlookers {
   async measure(subject: Subject): Promise<Figures> {
     const jobs = [{ connections: 64, windowMs: WINDOW_MS }];
     if (subject.peer !== this.watched) return await rates(subject, jobs);
-    this.#watching ??= watch({ adminPort: this.#adminPort, metricsSocket: this.#socket });
-    const before = this.#watching.seen();
+    const watching = watch({ adminPort: this.#adminPort, metricsSocket: this.#socket });
+    this.#watching = watching;
+    const before = watching.seen();
     const beganAtMs = performance.now();
     const figures = await rates(subject, jobs);
-    this.#add(before, this.#watching.seen(), performance.now() - beganAtMs);
+    this.#add(before, watching.seen(), performance.now() - beganAtMs);
+    const whileWatched = await sparselyBusy(subject);
+    watching.seen();
+    watching.stop();
+    this.#taken.push(whileWatched - (await sparselyBusy(subject)));
     return figures;
   }
 
@@ -105,7 +115,9 @@ class Onlookers {
     const { ms } = this.#all;
     const each = (value: number): string => ((value * 1000) / ms).toFixed(1);
     const { events, answers, scrapes, bytes } = this.#all;
-    return `in a second ${each(events)} events, ${each(answers)} answers to the page and ${each(scrapes)} scrapes, ${each(bytes / 1024)} KiB together`;
+    const told = `in a second ${each(events)} events, ${each(answers)} answers to the page and ${each(scrapes)} scrapes, ${each(bytes / 1024)} KiB together`;
+    const taken = [median(this.#taken), Math.min(...this.#taken), Math.max(...this.#taken)].map((busyMs) => busyMs.toFixed(1));
+    return `${told}, for ${taken[0]} ms of CPU time in each (${taken[1]} .. ${taken[2]}) beside ${SPARSE_RATE} requests`;
   }
 
   stop(): void {
@@ -121,4 +133,15 @@ class Onlookers {
     }
     this.#all.ms += ms;
   }
+}
+
+/** Milliseconds of CPU time in a second of little traffic. */
+async function sparselyBusy(subject: Subject): Promise<number> {
+  const { cpuSeconds, wallSeconds } = await subject.run('offer', {
+    connections: 10,
+    rate: SPARSE_RATE,
+    warmUpMs: 2000,
+    windowMs: WINDOW_MS,
+  });
+  return (cpuSeconds * 1000) / wallSeconds;
 }

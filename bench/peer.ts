@@ -21,6 +21,9 @@ export interface CertificateFiles {
 /** `tcp`: bytes are forwarded. `http`: each request is judged, labelled with the client's identity, counted and logged. */
 export type Protocol = 'tcp' | 'http';
 
+/** What is behind the proxy. `http` speaks HTTP/1.1 alone; `h2c` and `grpc` HTTP/2 alone, with prior knowledge, in plain text. */
+export type Application = 'tcp' | 'http' | 'h2c' | 'grpc';
+
 /**
  * What a proxy has to do. `inbound`: accept mutual TLS on `port` from `certificates.clientId` alone, and forward to the application.
  * `outbound`: accept plain text on `port`, and forward over mutual TLS, as `certificates.clientId`, to `certificates.serverId` alone.
@@ -29,6 +32,8 @@ export interface Task {
   readonly directory: string;
   readonly port: number;
   readonly protocol: Protocol;
+  /** Whether HTTP/2 is spoken to the application, and between two proxies. */
+  readonly http2: boolean;
   readonly direction: 'inbound' | 'outbound';
   /** The application, or the inbound proxy: host:port. */
   readonly to: string;

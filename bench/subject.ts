@@ -20,7 +20,7 @@ export interface SubjectOptions {
 /** Starts what `work` needs of one peer, and waits until a request was answered through it. */
 export async function startSubject(peer: Peer, options: SubjectOptions): Promise<Subject> {
   const { work, load } = options;
-  const inbound = await serve(peer, options, { direction: 'inbound', to: load.applications[work.protocol] });
+  const inbound = await serve(peer, options, { direction: 'inbound', to: load.applications[work.application ?? work.protocol] });
   if (work.topology === 'inbound') return inbound;
   try {
     const outbound = await serve(peer, options, { direction: 'outbound', to: `127.0.0.1:${inbound.proxy.port}` }, inbound.proxy);
@@ -36,7 +36,10 @@ async function serve(peer: Peer, options: SubjectOptions, task: Pick<Task, 'dire
   const directory = mkdtempSync(join(tmpdir(), `scute-bench-${peer.name}-`));
   directories.push(directory);
   const port = await freePort();
-  const alone = await startProxy(peer.prepare({ directory, port, protocol: work.protocol, certificates, ...task }), port);
+  const alone = await startProxy(
+    peer.prepare({ directory, port, protocol: work.protocol, http2: isHttp2(work), certificates, ...task }),
+    port,
+  );
   const proxy = behind === undefined ? alone : together(alone, behind);
   const run = (kind: Job['work'], more: Partial<Job>): Promise<JobResult> =>
     load.run({
@@ -65,6 +68,10 @@ async function serve(peer: Peer, options: SubjectOptions, task: Pick<Task, 'dire
     await alone.stop();
     throw new Error(`${messageOf(cause)}\n${alone.output()}`, { cause });
   }
+}
+
+function isHttp2({ application }: Work): boolean {
+  return application === 'h2c' || application === 'grpc';
 }
 
 function together(front: RunningProxy, back: RunningProxy): RunningProxy {

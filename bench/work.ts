@@ -1,5 +1,5 @@
 import type { Job, JobResult } from './load.ts';
-import type { Peer, Protocol } from './peer.ts';
+import type { Application, Peer, Protocol } from './peer.ts';
 import type { RunningProxy } from './process.ts';
 
 /** One line of the table. */
@@ -36,6 +36,8 @@ interface Common {
   readonly lines: readonly Line[];
   /** How the proxies forward. */
   readonly protocol: Protocol;
+  /** What is behind the proxies; as they forward, if left out. */
+  readonly application?: Application;
   /** What the load speaks. */
   readonly client: Job['protocol'];
   /** `pair`: the load speaks plain text to an outbound proxy, which reaches the inbound one over mutual TLS. */

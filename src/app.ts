@@ -18,9 +18,11 @@ import { PeerBook } from './admin/peer-book.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from './admin/server.ts';
 import { federationCheck } from './admin/federation.ts';
+import { filesCheck, filesCurrentCheck } from './admin/file-sets.ts';
 import type { FederationClient } from './federation/client.ts';
 import type { BundleEndpoint } from './federation/endpoint.ts';
 import { MOST_ENDPOINT_CONNECTIONS } from './federation/limits.ts';
+import { filesNeeded, filesService } from './files/lazy.ts';
 import { chooseSvid, type EndpointBundles, type IdentitySnapshot } from './identity/snapshot.ts';
 import { RotationWatch } from './identity/rotation.ts';
 import { createIdentityStore, type IdentityPublisher, type IdentityView } from './identity/store.ts';
@@ -118,15 +120,10 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const stopAsked = new AbortController();
   const contexts = createTlsContexts(view);
   const filePlan = planFiles(openFileLimit(), {
-    listeners: [
-      ...config.inbound,
-      ...config.outbound,
-      config.sds,
-      config.metrics,
-      config.admin,
-      config.bundleEndpoint,
-      ...config.federation,
-    ].filter(Boolean).length,
+    listeners:
+      [...config.inbound, ...config.outbound, config.sds, config.metrics, config.admin, config.bundleEndpoint, ...config.federation].filter(
+        Boolean,
+      ).length + filesNeeded(config.files),
     inbound: config.inbound.length > 0,
     outbound: config.outbound.length > 0,
     sds: config.sds?.limits.maxConnections ?? 0,
@@ -210,6 +207,10 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       clock,
       maxConnections: filePlan.bundle_endpoint.most,
     });
+  const fileSets =
+    config.files.length === 0
+      ? undefined
+      : filesService({ sets: config.files, identity: view, events: events.files, clock, random: deps.random ?? Math.random });
   const metricsServer =
     config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness, events, maxConnections: filePlan.metrics.most });
   const adminServer =
@@ -244,6 +245,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         denyList: () => denyFile.status(),
         sds: () => sds?.describe(),
         federation: () => federation?.status() ?? [],
+        files: () => fileSets?.status() ?? [],
         bundleEndpoint: () => bundleEndpoint?.status(),
       },
       inventory: {
@@ -298,6 +300,10 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     );
   });
   if (federation !== undefined) readiness.register('federation', () => federationCheck(federation.status()), { blocks: false });
+  if (fileSets !== undefined) {
+    readiness.register('files', () => filesCheck(fileSets.status(), clock.now()));
+    readiness.register('files_current', () => filesCurrentCheck(fileSets.status()), { blocks: false });
+  }
   readiness.register('revocations', () => checkDenyList(denyFile.status()), { blocks: false });
   readiness.register('policy_current', () => checkPolicies(lastReload, deps.policyFiles), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
@@ -360,6 +366,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   // Before the source, which says what becomes of them.
   const bundles: readonly Service[] = federation === undefined ? [] : [federation];
   const others: readonly Service[] = [
+    // Until a drain is over, the application may read them, and they rotate.
+    ...(fileSets === undefined ? [] : [fileSets]),
     ...[metricsServer, adminServer].filter((server): server is HttpService => server !== undefined),
     // What peers began may need the outbound side until it is done, so that side starts first and stops last.
     together('outbound listeners', outbound),

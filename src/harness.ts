@@ -7,6 +7,9 @@ import { createHttpService, json, type Reply } from './admin/http.ts';
 import { parseEndpoint } from './config/units.ts';
 import { createIdentityStore } from './identity/store.ts';
 import { systemClock } from './lib/clock.ts';
+import { verifyToken } from './jwt/verify.ts';
+import type { JwtBundles } from './spiffe/jwt-bundle.ts';
+import { parseSpiffeId } from './spiffe/spiffe-id.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
 import { handshakeProblem } from './forward/outcome.ts';
 import { createEvents } from './telemetry/events.ts';
@@ -18,6 +21,7 @@ import type { BoundListener, SecureConnection } from './transport/connection.ts'
 import { connect, listen } from './transport/node.ts';
 import { createWorkloadApiClient } from './workload-api/client.ts';
 import { chooseEndpoint } from './workload-api/endpoint.ts';
+import { createJwtSource } from './workload-api/jwt-source.ts';
 import { createWorkloadApiSource } from './workload-api/source.ts';
 
 export interface HarnessDeps {
@@ -33,6 +37,8 @@ export interface HarnessDeps {
 const CONTRACT_VERSION = 1;
 const DEFAULT_SVID = { by: 'default' } as const;
 const HANDSHAKE_TIMEOUT_MS = 5000;
+/** They come a moment after the first SVID, on a stream of their own. */
+const JWT_BUNDLES_TIMEOUT_MS = 5000;
 const LOOPBACK = { kind: 'tcp', host: '127.0.0.1', port: 0 } as const;
 
 /** Serves until `signal` aborts. Resolves to the exit code. */
@@ -119,9 +125,9 @@ export async function runHarness(deps: HarnessDeps, signal: AbortSignal): Promis
     allowedHosts: [],
     routes: {
       '/v1/info': { GET: () => json(200, { status: 'ok', sdk: 'scute', sdk_version: deps.version, language: 'typescript' }) },
-      '/v1/jwt/validate': { POST: () => json(501, { status: 'unsupported', message: 'JWT-SVIDs are not validated' }) },
-      '/v1/jwt/fetch': { POST: () => json(501, { status: 'unsupported', message: 'JWT-SVIDs are not fetched' }) },
-      '/v1/x509/dial': { POST: ({ body }) => dial(addressIn(body)) },
+      '/v1/jwt/validate': { POST: ({ body }) => validate(membersOf(body)) },
+      '/v1/jwt/fetch': { POST: ({ body }) => fetch(membersOf(body)) },
+      '/v1/x509/dial': { POST: ({ body }) => dial(textOf(membersOf(body)['address'])) },
     },
   });
 
@@ -163,10 +169,47 @@ export async function runHarness(deps: HarnessDeps, signal: AbortSignal): Promis
     });
   }
 
+  /** Undefined if the agent gives none for so long: then there is nothing to judge by. */
+  async function jwtBundles(): Promise<JwtBundles | undefined> {
+    const come = new AbortController();
+    const leave = view.subscribe((snapshot) => {
+      if (snapshot.jwtBundles !== undefined) come.abort();
+    });
+    await clock.sleep(JWT_BUNDLES_TIMEOUT_MS, AbortSignal.any([come.signal, signal]));
+    leave();
+    return view.current()?.jwtBundles;
+  }
+
+  async function validate(body: Members): Promise<Reply> {
+    const bundles = await jwtBundles();
+    if (bundles === undefined) return json(500, { status: 'error', message: 'there are no JWT bundles' });
+    const expected = { audiences: [textOf(body['audience'])], nowMs: clock.now() };
+    const verified = await verifyToken(textOf(body['token']), expected, bundles);
+    return verified.ok
+      ? json(200, { status: 'ok', spiffe_id: verified.value.subject })
+      : json(422, { status: 'rejected', message: `${verified.error.code}: ${verified.error.message}` });
+  }
+
+  async function fetch(body: Members): Promise<Reply> {
+    const wanted = textOf(body['spiffe_id']);
+    const spiffeId = wanted === '' ? undefined : parseSpiffeId(wanted);
+    const failed = (message: string): Reply => json(500, { status: 'error', message });
+    if (spiffeId?.ok === false) return failed(`${JSON.stringify(wanted)} is no SPIFFE ID`);
+    await jwtBundles();
+    const audience = Array.isArray(body['audience']) ? body['audience'].map(textOf) : [];
+    const fetched = await jwt.fetch({ audience, spiffeId: spiffeId?.value }, signal);
+    if (!fetched.ok) return failed(`${fetched.error.code}: ${fetched.error.message}`);
+    const { spiffeId: spiffe_id, token, hint } = fetched.value;
+    return json(200, { status: 'ok', svids: [{ spiffe_id, token, hint }] });
+  }
+
+  const client = createWorkloadApiClient({ endpoint: endpoint.value, clock });
+  const jwt = createJwtSource({ client, clock, bundles: () => view.current()?.jwtBundles });
   const source = createWorkloadApiSource({
-    client: createWorkloadApiClient({ endpoint: endpoint.value, clock }),
+    client,
     publisher,
     events,
+    jwt: events.jwt,
     clock,
     random: Math.random,
   });
@@ -190,8 +233,14 @@ export async function runHarness(deps: HarnessDeps, signal: AbortSignal): Promis
   return 0;
 }
 
-function addressIn(body: unknown): string {
-  return typeof body === 'object' && body !== null && 'address' in body && typeof body.address === 'string' ? body.address : '';
+type Members = Readonly<Record<string, unknown>>;
+
+function membersOf(body: unknown): Members {
+  return typeof body === 'object' && body !== null ? (body as Members) : {};
+}
+
+function textOf(value: unknown): string {
+  return typeof value === 'string' ? value : '';
 }
 
 /** Only IP literals: the suite dials loopback. */

@@ -11,12 +11,13 @@ interface Layer {
   readonly outside: readonly string[];
 }
 
-const PURE = ['lib', 'spiffe', 'policy', 'http1', 'http2', 'proxy-protocol', 'identity'];
+const PURE = ['lib', 'spiffe', 'jwt', 'policy', 'http1', 'http2', 'proxy-protocol', 'identity'];
 const ADAPTER = [...PURE, 'config', 'transport', 'telemetry'];
 
 const LAYERS: Readonly<Record<string, Layer>> = {
   lib: { ours: [], outside: ['node:perf_hooks'] },
   spiffe: { ours: ['lib'], outside: ['node:crypto'] },
+  jwt: { ours: ['lib', 'spiffe'], outside: ['jose'] },
   policy: { ours: ['lib', 'spiffe'], outside: [] },
   http1: { ours: [], outside: [] },
   http2: { ours: ['http1'], outside: [] },
@@ -66,6 +67,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     outside: [
       'node:crypto',
       'node:fs/promises',
+      'node:net',
       'node:path',
       'node:util',
       '@bufbuild/protobuf',
@@ -77,10 +79,14 @@ const LAYERS: Readonly<Record<string, Layer>> = {
       'zod',
     ],
   },
-  grpc: { ours: ['lib', 'gen'], outside: ['@bufbuild/protobuf', '@grpc/grpc-js'] },
+  grpc: { ours: ['lib', 'http2', 'gen'], outside: ['node:net', 'node:stream', '@bufbuild/protobuf', '@grpc/grpc-js'] },
   'ext-authz': { ours: [...ADAPTER, 'gen'], outside: ['node:crypto', '@bufbuild/protobuf'] },
   sds: { ours: [...ADAPTER, 'gen', 'grpc', 'ext-authz'], outside: ['node:crypto', 'node:net', '@bufbuild/protobuf', '@grpc/grpc-js'] },
   federation: { ours: [...ADAPTER, 'tls'], outside: ['node:fs/promises', 'node:http'] },
+  files: {
+    ours: ADAPTER,
+    outside: ['node:child_process', 'node:crypto', 'node:fs', 'node:fs/promises', 'node:http', 'node:os', 'node:path', 'asn1js', 'pkijs'],
+  },
   tls: { ours: ADAPTER, outside: ['node:crypto'] },
   admin: {
     ours: ADAPTER,
@@ -94,7 +100,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   application: { ours: ['lib', 'config', 'telemetry'], outside: ['node:child_process', 'node:os'] },
   systemd: { ours: ['lib', 'identity', 'telemetry'], outside: ['node:child_process'] },
   inspect: { ours: [...ADAPTER, 'workload-api', 'tls', 'admin'], outside: ['node:crypto'] },
-  'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'ext-authz', 'sds', 'federation', 'admin', 'proxy'], outside: [] },
+  'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'ext-authz', 'sds', 'federation', 'files', 'admin', 'proxy'], outside: [] },
   'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'forward'], outside: [] },
   cli: {
     ours: [
@@ -136,7 +142,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
 
 /** Some modules are for some files of a folder only. */
 const NARROWED: readonly { readonly module: RegExp; readonly folder: string; readonly files: readonly string[] }[] = [
-  { module: /^node:fs/, folder: 'config', files: ['load.ts', 'file-watch.ts', 'whole-file.ts', 'generate.ts'] },
+  { module: /^node:fs/, folder: 'config', files: ['load.ts', 'file-watch.ts', 'whole-file.ts', 'target-directory.ts', 'generate.ts'] },
   { module: /^node:timers/, folder: 'config', files: ['in-turns.ts'] },
   { module: /^node:worker_threads$/, folder: 'config', files: ['policy-apart.ts', 'policy-worker.ts'] },
   { module: /^node:net$/, folder: 'config', files: ['units.ts'] },
@@ -146,6 +152,9 @@ const NARROWED: readonly { readonly module: RegExp; readonly folder: string; rea
   { module: /^node:v[8m]$/, folder: 'transport', files: ['garbage.ts'] },
   { module: /^node:perf_hooks$/, folder: 'transport', files: ['peer-chains.ts'] },
   { module: /^node:https?$/, folder: 'fleet', files: ['prometheus.ts'] },
+  { module: /^node:child_process$/, folder: 'files', files: ['notify-command.ts'] },
+  { module: /^node:http$/, folder: 'files', files: ['notify-http.ts'] },
+  { module: /^(?:asn1js|pkijs)$/, folder: 'files', files: ['pkcs12.ts'] },
   // What is shipped has neither.
   { module: /^(?:node:path|esbuild)$/, folder: 'admin', files: ['dashboard-files.ts'] },
   // Its types stand beside it.

@@ -19,6 +19,7 @@ import { devConfigSchema } from '../src/devdomain/config.ts';
 import { DENY_REASONS } from '../src/policy/verdict.ts';
 import { CLOSE_REASONS, IDENTITY_WAIT_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from '../src/telemetry/records.ts';
 import { ENDPOINT_RESULTS, REFRESH_PROBLEMS } from '../src/telemetry/federation-records.ts';
+import { NOTIFY_PROBLEMS, SET_PROBLEMS } from '../src/telemetry/files-records.ts';
 import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/sds-records.ts';
 import { CHECK_DENIALS, CHECK_REFUSALS } from '../src/telemetry/ext-authz-records.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from './support/documents.ts';
@@ -159,6 +160,8 @@ test('the close, deny and drop reasons of the documents are those that there are
     ['Why a check was refused', CHECK_REFUSALS],
     ['Why a bundle was not fetched', REFRESH_PROBLEMS],
     ['What became of a connection to our bundle endpoint', ENDPOINT_RESULTS],
+    ['Why a set was not replaced', SET_PROBLEMS],
+    ['Why somebody was not told', NOTIFY_PROBLEMS],
   ];
   for (const [heading, reasons] of sets)
     assert.deepEqual(namesUnder('docs/operations.md', heading).toSorted(), reasons.toSorted(), heading);
@@ -191,12 +194,16 @@ test('the resources of the fleet in the documents are those that there are, with
     new Map(rows.map(([name, , names]) => [name?.[0], new Set(names)])),
     new Map(Object.entries(FLEET_RESOURCES).map(([name, names]) => [name, new Set(names.split(', ').filter((each) => each !== ''))])),
   );
-  const types = readFileSync(join(root, 'src/fleet/api-types.ts'), 'utf8');
-  const [, union = ''] = /type FleetProblemReason =([^;]*);/.exec(types) ?? [];
-  const reasons = [...union.matchAll(/'(\w+)'/g)].map(([, reason = '']) => reason);
-  assert.ok(reasons.length > 10);
+  const reasons = fleetProblemReasons(readFileSync(join(root, 'src/fleet/api-types.ts'), 'utf8'));
   assert.deepEqual(namesUnder('docs/operations.md', 'Why Prometheus was not understood').toSorted(), reasons.toSorted());
 });
+
+function fleetProblemReasons(source: string): readonly string[] {
+  const [, union = ''] = /type FleetProblemReason =([^;]*);/.exec(source) ?? [];
+  const reasons = [...union.matchAll(/'(\w+)'/g)].map(([, reason = '']) => reason);
+  assert.ok(reasons.length > 10);
+  return reasons;
+}
 
 interface ApiSchema {
   readonly properties?: Readonly<Record<string, ApiSchema>>;
@@ -205,18 +212,16 @@ interface ApiSchema {
   readonly enum?: readonly string[];
 }
 
-test('the JSON Schema of the API and its types have the same properties, and the sets that there are', () => {
-  const schema: { readonly $defs: Readonly<Record<string, ApiSchema>> } = JSON.parse(
-    readFileSync(join(root, 'configs/api.schema.json'), 'utf8'),
-  );
-  const source = readFileSync(join(root, 'src/admin/api-types.ts'), 'utf8');
+/** Both say the same of each object: of `source`, the interfaces; of a list, `<Page>` as its type has it. Returns the definitions. */
+function assertSameProperties(schemaFile: string, source: string, page: string): Readonly<Record<string, ApiSchema>> {
+  const schema: { readonly $defs: Readonly<Record<string, ApiSchema>> } = JSON.parse(readFileSync(join(root, schemaFile), 'utf8'));
   const types = new Map<string, readonly string[]>();
   for (const [, name = '', above = '', body = ''] of source.matchAll(
     /^export interface (\w+)(?:<T>)?(?: extends (\w+)[^{]*)? \{\n([\s\S]*?)^\}/gm,
   ))
     types.set(name, [...(types.get(above) ?? []), ...[...body.matchAll(/^ {2}readonly (\w+):/gm)].map(([, property = '']) => property)]);
-  for (const [, name = ''] of source.matchAll(/^export type (\w+) = Page</gm)) types.set(name, types.get('Page') ?? []);
-  types.delete('Page');
+  for (const [, name = ''] of source.matchAll(new RegExp(`^export type (\\w+) = ${page}<`, 'gm'))) types.set(name, types.get(page) ?? []);
+  for (const generic of source.matchAll(/^export interface (\w+)<T>/gm)) types.delete(generic[1] ?? '');
 
   assert.ok(!/^import/m.test(source), 'a page in a browser can use the types');
   const objects = Object.entries(schema.$defs).filter(([, { properties }]) => properties !== undefined);
@@ -228,8 +233,26 @@ test('the JSON Schema of the API and its types have the same properties, and the
     assert.deepEqual(required, Object.keys(properties ?? {}), name);
     assert.equal(additionalProperties, false, name);
   }
-  assert.deepEqual(schema.$defs['Certificate']?.properties?.['kind']?.enum, CERTIFICATE_KINDS);
-  assert.deepEqual(schema.$defs['Problem']?.properties?.['error']?.enum, STATUS_REFUSALS);
+  return schema.$defs;
+}
+
+test('the JSON Schema of the API and its types have the same properties, and the sets that there are', () => {
+  const source = readFileSync(join(root, 'src/admin/api-types.ts'), 'utf8');
+  const definitions = assertSameProperties('configs/api.schema.json', source, 'Page');
+
+  assert.deepEqual(definitions['Certificate']?.properties?.['kind']?.enum, CERTIFICATE_KINDS);
+  assert.deepEqual(definitions['Problem']?.properties?.['error']?.enum, STATUS_REFUSALS);
+});
+
+test('the JSON Schema of the API of the fleet and its types have the same properties, and the sets that there are', () => {
+  const source = readFileSync(join(root, 'src/fleet/api-types.ts'), 'utf8');
+  const definitions = assertSameProperties('configs/fleet-api.schema.json', source, 'FleetPage');
+  const reasons = fleetProblemReasons(source);
+
+  assert.deepEqual(definitions['FleetProblem']?.properties?.['reason']?.enum, reasons);
+  // It has no streams.
+  const refusals = STATUS_REFUSALS.filter((reason) => reason !== 'too_many_streams');
+  assert.deepEqual(definitions['FleetRefusal']?.properties?.['error']?.enum, [...reasons, ...refusals]);
 });
 
 test('the limits of SDS are in the documents with their defaults, and each is what one reason is about', () => {
@@ -261,7 +284,16 @@ test('the limits of checks are in the documents with their defaults', () => {
 });
 
 test('the messages of the documents are those that are logged', () => {
-  const source = ['events.ts', 'application-events.ts', 'manager-events.ts', 'sds-events.ts', 'ext-authz-events.ts', 'federation-events.ts']
+  const source = [
+    'events.ts',
+    'application-events.ts',
+    'manager-events.ts',
+    'sds-events.ts',
+    'ext-authz-events.ts',
+    'federation-events.ts',
+    'files-events.ts',
+    'jwt-events.ts',
+  ]
     .map((file) => readFileSync(join(root, 'src/telemetry', file), 'utf8'))
     .join('\n');
   const logged = [...source.matchAll(/logger(?:\.\w+|\[level\])\((?:[^;]*?, )?'([^']+)'\)/g)].map(([, message]) => message ?? '');
@@ -319,7 +351,8 @@ test('commands and flags that the documents show are in the help', async () => {
   const commands = lines.filter((line) => line.startsWith('scute ')).map((line) => line.replace(/ -- .*/, '').split(/\s+/));
   assert.ok(commands.length > 3);
   for (const [, command = '', ...words] of commands) {
-    const known = new Set((await helpOf(command)).match(FLAG));
+    const [within = ''] = ['jwt', 'policy'].includes(command) ? words : [];
+    const known = new Set((await helpOf(...[command, within].filter((each) => each !== ''))).match(FLAG));
     for (const word of words.filter((each) => each.startsWith('--'))) assert.ok(known.has(word), `scute ${command} ${word}`);
   }
 });

@@ -108,7 +108,18 @@ test('the dashboard names only metrics, rules and labels that there are', () => 
 test('the dashboard is about certificates, rotations, handshakes, refusals, traffic, durations, SDS and the process, of the sidecars chosen', () => {
   const { panels, templating } = readDashboard();
   const rows = panels.filter(({ type }) => type === 'row').map(({ title }) => title);
-  assert.deepEqual(rows, ['At a glance', 'Certificates', 'Rotations', 'Handshakes', 'Refusals', 'Traffic', 'Durations', 'SDS', 'Process']);
+  assert.deepEqual(rows, [
+    'At a glance',
+    'Certificates',
+    'Rotations',
+    'Handshakes',
+    'Refusals',
+    'Traffic',
+    'Durations',
+    'SDS',
+    'Files',
+    'Process',
+  ]);
 
   assert.deepEqual(
     templating.list.map(({ name }) => name),

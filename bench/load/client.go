@@ -20,7 +20,7 @@ type client struct {
 }
 
 // applicationProtocols are those that the client offers by ALPN.
-var applicationProtocols = map[string][]string{"http1": {"http/1.1"}, "http2": {"h2"}}
+var applicationProtocols = map[string][]string{"http1": {"http/1.1"}, "http2": {"h2"}, "grpc": {"h2"}}
 
 // finalError is a failure that does not go away by trying again.
 type finalError struct{ error }
@@ -49,7 +49,7 @@ func newClient(job Job) (*client, error) {
 			if state.DidResume {
 				return errors.New("the proxy resumed a session")
 			}
-			if want := applicationProtocols[job.Protocol]; job.Protocol == "http2" && state.NegotiatedProtocol != want[0] {
+			if want := applicationProtocols[job.Protocol]; len(want) > 0 && want[0] == "h2" && state.NegotiatedProtocol != want[0] {
 				return finalError{fmt.Errorf("the proxy does not speak HTTP/2: it chose %q by ALPN, not %q", state.NegotiatedProtocol, want[0])}
 			}
 			if c.tls.Load() != nil {
@@ -100,6 +100,8 @@ func (c *client) newExchange(bufferBytes int) func(net.Conn) error {
 		return http1Exchange(c.job, bufferBytes)
 	case "http2":
 		return http2Exchange(c.job)
+	case "grpc":
+		return grpcExchange(c.job)
 	default:
 		return frameExchange(c.job, bufferBytes)
 	}
@@ -156,6 +158,8 @@ func run(job Job) Result {
 		result, err = c.count()
 	case "first":
 		result, err = c.first()
+	case "once":
+		result, err = c.once()
 	default:
 		err = fmt.Errorf("unknown work %q", job.Work)
 	}
@@ -179,6 +183,10 @@ func (c *client) exchanges(w *window, ready func()) error {
 	if c.job.Protocol == "http2" {
 		ready()
 		return newHTTP2Session(c.job, conn).run(c.job.Streams, w.stop.Load, w.done)
+	}
+	if c.job.Protocol == "grpc" {
+		ready()
+		return grpcCalls(c.job, conn, w)
 	}
 	exchange := c.newExchange(64 << 10)
 	// The first sets up what is behind the proxy, too: a handshake in a pair.
@@ -240,6 +248,9 @@ func (c *client) idle() (Result, error) {
 	for range 16 {
 		all.Go(func() {
 			exchange := c.newExchange(4 << 10)
+			if c.job.Streams > 0 {
+				exchange = http2Burst(c.job)
+			}
 			for range next {
 				conn, err := c.dial()
 				if err == nil {
@@ -281,6 +292,29 @@ func (c *client) first() (Result, error) {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// once makes one exchange, from whose beginning to whose end is measured, on a connection that has had a small one before.
+func (c *client) once() (Result, error) {
+	conn, err := c.dial()
+	if err != nil {
+		return Result{}, err
+	}
+	defer conn.Close()
+	small := c.job
+	small.UpBytes, small.DownBytes = 0, 0
+	session := newHTTP2Session(small, conn)
+	one := func() error { return session.run(1, func() bool { return true }, func() {}) }
+	if err := one(); err != nil {
+		return Result{}, err
+	}
+	session.ask(c.job)
+	before, begin := threadTimes(c.job.Pids), time.Now()
+	if err := one(); err != nil {
+		return Result{}, err
+	}
+	after, end := threadTimes(c.job.Pids), time.Now()
+	return Result{Count: 1, CPUSeconds: ranSeconds(before, after), WallSeconds: end.Sub(begin).Seconds()}, nil
 }
 
 // count makes a number of connections, each with one exchange; all must work.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -11,17 +10,10 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-const (
-	http2StreamWindow = 1 << 20
-	http2Window       = 1 << 30
-)
-
-// http2Session sends the same GET again and again over one HTTP/2 connection. One goroutine does all: what many streams ask for
-// goes out in one write.
+// http2Session sends the same request again and again over one HTTP/2 connection. One goroutine does all: what many streams ask
+// for goes out in one write.
 type http2Session struct {
-	in     *bufio.Reader
-	out    *bufio.Writer
-	framer *http2.Framer
+	*http2Wire
 
 	fields  []field
 	block   bytes.Buffer
@@ -31,14 +23,14 @@ type http2Session struct {
 	status string
 
 	expected int64
+	upBytes  int64
 	next     uint32
 	open     map[uint32]*http2Stream
 	free     []*http2Stream
-	// unacknowledged is what came since the last WINDOW_UPDATE.
-	unacknowledged uint32
 }
 
 type http2Stream struct {
+	outgoing
 	status string
 	bytes  int64
 	// text is the beginning of a body that comes with another status than 200.
@@ -53,18 +45,16 @@ func http2Exchange(job Job) func(net.Conn) error {
 	}
 }
 
-func newHTTP2Session(job Job, conn net.Conn) *http2Session {
-	s := &http2Session{
-		in:       bufio.NewReaderSize(conn, 16<<10),
-		out:      bufio.NewWriterSize(conn, 16<<10),
-		expected: answerBytes(job),
-		next:     1,
-		open:     map[uint32]*http2Stream{},
+// http2Burst returns what has so many streams at once on a fresh connection, and then none.
+func http2Burst(job Job) func(net.Conn) error {
+	return func(conn net.Conn) error {
+		return newHTTP2Session(job, conn).run(job.Streams, func() bool { return true }, func() {})
 	}
-	method, target := methodAndTarget(job)
-	s.fields = append([]field{{":method", method}, {":scheme", "https"}, {":authority", "orders.bench.test"}, {":path", target}}, httpFields(job)...)
-	s.framer = http2.NewFramer(s.out, s.in)
-	s.framer.SetReuseFrames()
+}
+
+func newHTTP2Session(job Job, conn net.Conn) *http2Session {
+	s := &http2Session{http2Wire: newHTTP2Wire(conn), next: 1, open: map[uint32]*http2Stream{}}
+	s.ask(job)
 	s.encoder = hpack.NewEncoder(&s.block)
 	s.decoder = hpack.NewDecoder(4096, func(f hpack.HeaderField) {
 		if f.Name == ":status" {
@@ -74,10 +64,23 @@ func newHTTP2Session(job Job, conn net.Conn) *http2Session {
 	return s
 }
 
+// ask sets what the requests from now on are.
+func (s *http2Session) ask(job Job) {
+	method, target := methodAndTarget(job)
+	scheme := "https"
+	if job.Plain {
+		scheme = "http"
+	}
+	s.fields = append([]field{{":method", method}, {":scheme", scheme}, {":authority", "orders.bench.test"}, {":path", target}}, httpFields(job)...)
+	s.expected, s.upBytes = answerBytes(job), job.UpBytes
+}
+
 // run keeps `streams` requests under way until `stopped`, then waits for the last of them; `done` is called for each that was answered.
 func (s *http2Session) run(streams int, stopped func() bool, done func()) error {
-	if err := s.begin(); err != nil {
-		return err
+	if s.next == 1 {
+		if err := s.begin(); err != nil {
+			return err
+		}
 	}
 	for range streams {
 		if err := s.request(); err != nil {
@@ -85,12 +88,7 @@ func (s *http2Session) run(streams int, stopped func() bool, done func()) error 
 		}
 	}
 	for len(s.open) > 0 {
-		if s.in.Buffered() == 0 {
-			if err := s.out.Flush(); err != nil {
-				return err
-			}
-		}
-		frame, err := s.framer.ReadFrame()
+		frame, err := s.read()
 		if err != nil {
 			return unexpected(err)
 		}
@@ -118,11 +116,7 @@ func (s *http2Session) begin() error {
 	if _, err := io.WriteString(s.out, http2.ClientPreface); err != nil {
 		return err
 	}
-	settings := []http2.Setting{{ID: http2.SettingEnablePush, Val: 0}, {ID: http2.SettingInitialWindowSize, Val: http2StreamWindow}}
-	if err := s.framer.WriteSettings(settings...); err != nil {
-		return err
-	}
-	return s.framer.WriteWindowUpdate(0, http2Window)
+	return s.sayWindows(http2.Setting{ID: http2.SettingEnablePush, Val: 0})
 }
 
 func (s *http2Session) request() error {
@@ -137,10 +131,15 @@ func (s *http2Session) request() error {
 		stream, s.free = s.free[last], s.free[:last]
 		*stream = http2Stream{}
 	}
-	s.open[s.next] = stream
-	err := s.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: s.next, BlockFragment: s.block.Bytes(), EndStream: true, EndHeaders: true})
+	id := s.next
 	s.next += 2
-	return err
+	s.open[id] = stream
+	hasBody := s.upBytes > 0
+	err := s.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: s.block.Bytes(), EndStream: !hasBody, EndHeaders: true})
+	if err != nil || !hasBody {
+		return err
+	}
+	return s.send(&stream.outgoing, id, s.upBytes)
 }
 
 // take reads one frame; `ended` when it is the last of the stream.
@@ -156,11 +155,7 @@ func (s *http2Session) take(frame http2.Frame, streams int) (id uint32, ended bo
 		if stream.status != "200" && len(stream.text) < 256 {
 			stream.text = append(stream.text, frame.Data()...)
 		}
-		if s.unacknowledged += frame.Length; s.unacknowledged > http2Window/2 {
-			err = s.framer.WriteWindowUpdate(0, s.unacknowledged)
-			s.unacknowledged = 0
-		}
-		return id, frame.StreamEnded(), err
+		return id, frame.StreamEnded(), s.taken(frame)
 	case *http2.HeadersFrame:
 		if stream == nil || !frame.HeadersEnded() {
 			return id, false, fmt.Errorf("headers of stream %d, which is not open, or that go on in another frame", id)
@@ -178,17 +173,12 @@ func (s *http2Session) take(frame http2.Frame, streams int) (id uint32, ended bo
 		return id, frame.StreamEnded(), nil
 	case *http2.SettingsFrame:
 		return id, false, s.settings(frame, streams)
-	case *http2.PingFrame:
-		if !frame.IsAck() {
-			err = s.framer.WritePing(true, frame.Data)
-		}
-		return id, false, err
 	case *http2.RSTStreamFrame:
 		return id, false, fmt.Errorf("the proxy reset stream %d: %s", id, frame.ErrCode)
 	case *http2.GoAwayFrame:
 		return id, false, fmt.Errorf("the proxy ended the connection: GOAWAY, %s, %q", frame.ErrCode, frame.DebugData())
 	default:
-		return id, false, nil
+		return id, false, s.housekeeping(frame)
 	}
 }
 
@@ -202,12 +192,15 @@ func (s *http2Session) settings(frame *http2.SettingsFrame, streams int) error {
 	if most, is := frame.Value(http2.SettingMaxConcurrentStreams); is && most < uint32(streams) {
 		return fmt.Errorf("the proxy allows %d streams at once, fewer than %d", most, streams)
 	}
-	return s.framer.WriteSettingsAck()
+	return s.housekeeping(frame)
 }
 
 func (s *http2Session) finish(id uint32) error {
 	stream := s.open[id]
 	delete(s.open, id)
+	if stream.remaining > 0 {
+		return fmt.Errorf("the response of stream %d was whole before the request was", id)
+	}
 	s.free = append(s.free, stream)
 	if stream.status != "200" {
 		return notOK(stream.status, stream.text)

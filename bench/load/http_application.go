@@ -66,9 +66,8 @@ func judge(head []byte) (down, up int64, problem string) {
 			value = text
 		}
 	})
-	expected := expectedIdentity.Load()
-	if identities != 1 || expected == nil || !isIdentity(value, *expected) {
-		return 0, 0, fmt.Sprintf("the application wants one %s, got %d, the last %q", identityField, identities, value)
+	if problem := identityProblem(identities, value); problem != "" {
+		return 0, 0, problem
 	}
 	up, err := contentLength(head)
 	if err != nil {
@@ -84,6 +83,14 @@ func judge(head []byte) (down, up int64, problem string) {
 	return down, up, ""
 }
 
+// identityProblem says what is wrong with the identity of a request that has so many, and this as its last.
+func identityProblem(identities int, last string) string {
+	if expected := expectedIdentity.Load(); identities != 1 || expected == nil || !isIdentity(last, *expected) {
+		return fmt.Sprintf("the application wants one %s, got %d, the last %q", identityField, identities, last)
+	}
+	return ""
+}
+
 // isIdentity compares with an expected value, in which one * stands for a SHA-256 in hex.
 func isIdentity(value, expected string) bool {
 	before, after, any := strings.Cut(expected, "*")
@@ -93,8 +100,10 @@ func isIdentity(value, expected string) bool {
 	return len(value) == len(before)+64+len(after) && strings.HasPrefix(value, before) && strings.HasSuffix(value, after)
 }
 
-var smallAnswer = []byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(smallBodyBytes) +
-	"\r\n\r\n" + `{"id":48213,"state":"shipped","items":[` + strings.Repeat(" ", smallBodyBytes-41) + `]}`)
+var (
+	smallBody   = []byte(`{"id":48213,"state":"shipped","items":[` + strings.Repeat(" ", smallBodyBytes-41) + `]}`)
+	smallAnswer = append([]byte("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: "+strconv.Itoa(smallBodyBytes)+"\r\n\r\n"), smallBody...)
+)
 
 func answer(conn io.Writer, down int64) error {
 	if down == 0 {

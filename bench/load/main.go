@@ -16,7 +16,7 @@ import (
 
 // Job is one measurement through a proxy.
 type Job struct {
-	// Work is one of exchange, offer, connect, idle, first, count.
+	// Work is one of exchange, offer, connect, idle, first, count, once.
 	Work string `json:"work"`
 	// Target is the proxy's address, host:port.
 	Target string `json:"target"`
@@ -28,7 +28,7 @@ type Job struct {
 	ServerID string `json:"serverId"`
 	// Plain is whether the proxy is reached without TLS.
 	Plain bool `json:"plain"`
-	// Protocol is what is spoken: frames (128 bytes and what they announce), http1 or http2.
+	// Protocol is what is spoken: frames (128 bytes and what they announce), http1, http2 or grpc.
 	Protocol string `json:"protocol"`
 	// Identity is the value of X-Forwarded-Client-Cert that the application wants in every request over HTTP; a * in it stands for a
 	// hash in hex.
@@ -39,7 +39,8 @@ type Job struct {
 	Cookies bool `json:"cookies"`
 	// Connections is the number of concurrent connections (exchange, idle) or clients (connect).
 	Connections int `json:"connections"`
-	// Streams is how many requests each HTTP/2 connection of an exchange has under way.
+	// Streams is how many requests each HTTP/2 connection of an exchange has under way; of an idle job, how many it has had, all at
+	// once.
 	Streams int `json:"streams"`
 	// UpBytes and DownBytes follow the 128-byte request and answer of every exchange; over HTTP they are the bodies.
 	UpBytes   int64 `json:"upBytes"`
@@ -76,14 +77,18 @@ type Result struct {
 
 func main() {
 	applications := map[string]string{}
-	for protocol, serve := range map[string]func(net.Conn){"tcp": serveFrames, "http": serveHTTP} {
-		address, err := startApplication(serve)
+	start := func(protocol string, start func() (string, error)) {
+		address, err := start()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "load: cannot start the application:", err)
 			os.Exit(1)
 		}
 		applications[protocol] = address
 	}
+	for protocol, serve := range map[string]func(net.Conn){"tcp": serveFrames, "http": serveHTTP, "h2c": serveH2C} {
+		start(protocol, func() (string, error) { return startApplication(serve) })
+	}
+	start("grpc", startGRPC)
 	out := json.NewEncoder(os.Stdout)
 	_ = out.Encode(map[string]any{"applications": applications})
 	lines := bufio.NewScanner(os.Stdin)

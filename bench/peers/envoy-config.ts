@@ -50,7 +50,7 @@ function serverTls({ certificates, protocol }: Task): object {
   };
 }
 
-function clientTls({ certificates }: Task): object {
+function clientTls({ certificates, http2 }: Task): object {
   return {
     name: 'tls',
     typed_config: {
@@ -69,6 +69,7 @@ function clientTls({ certificates }: Task): object {
           trusted_ca: { filename: certificates.authorities },
           match_typed_subject_alt_names: [{ san_type: 'URI', matcher: { exact: certificates.serverId } }],
         },
+        ...(http2 && { alpn_protocols: ['h2'] }),
       },
     },
   };
@@ -182,6 +183,14 @@ function cluster(task: Task): object {
     type: 'STATIC',
     connect_timeout: '5s',
     ...(task.direction === 'outbound' && { transport_socket: clientTls(task) }),
+    ...(task.http2 && {
+      typed_extension_protocol_options: {
+        'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
+          '@type': `${TYPE}.upstreams.http.v3.HttpProtocolOptions`,
+          explicit_http_config: { http2_protocol_options: {} },
+        },
+      },
+    }),
     // The defaults (1,024) are below the connections of the memory work.
     circuit_breakers: { thresholds: [{ max_connections: 100_000, max_pending_requests: 100_000, max_requests: 100_000 }] },
     load_assignment: {

@@ -59,7 +59,7 @@ frontend inbound
 ${protocol === 'tcp' ? '  tcp-request session reject if !known' : requestRules(task)}
   default_backend application
 backend application
-  server application ${task.to}
+  server application ${task.to}${task.http2 ? ' proto h2' : ''}
 `,
     );
     return { argv: ['haproxy', '-db', '-f', file], outputFile: join(task.directory, 'haproxy.log') };

@@ -41,16 +41,20 @@ export function scuteWith(
   };
 }
 
-function side({ direction, port, protocol, to, certificates }: Task, rulesFor: (peer: string) => readonly unknown[]): object {
+function side({ direction, port, protocol, http2, to, certificates }: Task, rulesFor: (peer: string) => readonly unknown[]): object {
   const listen = `127.0.0.1:${port}`;
   if (direction === 'inbound') {
     return {
       workloadApi: { endpoint: certificates.serverWorkloadApi },
-      inbound: [{ name: 'inbound', listen, to, allow: rulesFor(certificates.clientId), protocol }],
+      inbound: [
+        { name: 'inbound', listen, to, allow: rulesFor(certificates.clientId), protocol, ...(http2 && { http: { application: 'h2c' } }) },
+      ],
     };
   }
+  // HTTP/2 of an application passes as bytes: who the server is is checked, but there are no requests.
+  const passing = http2 ? { protocol: 'tcp', alpn: ['h2'] } : { protocol };
   return {
     workloadApi: { endpoint: certificates.clientWorkloadApi },
-    outbound: [{ name: 'outbound', listen, to, expect: rulesFor(certificates.serverId), protocol }],
+    outbound: [{ name: 'outbound', listen, to, expect: rulesFor(certificates.serverId), ...passing }],
   };
 }

@@ -104,9 +104,9 @@ export function* peerIntermediates(peers: PeerBook): Generator<PeerIntermediate>
   }
 }
 
-type Uses = (held: Held) => Pick<api.Certificate, 'listeners' | 'sds' | 'sdsSubscribers'>;
+type Uses = (held: Held) => Pick<api.Certificate, 'listeners' | 'sds' | 'sdsSubscribers' | 'files'>;
 
-/** Where what we hold is used: which listeners present it, and which SDS clients have it. */
+/** Where what we hold is used: which listeners present it, which SDS clients have it, and which sets of files. */
 function usesOf(source: ApiSource): Uses {
   const { status } = source;
   const snapshot = status.identity();
@@ -121,6 +121,9 @@ function usesOf(source: ApiSource): Uses {
       found.shown.push({ stream: stream.id, node: stream.node, name: strangersWords(name, MAX_NAME), version, current, status: state });
     }
   }
+  const sets = (status.files?.() ?? []).flatMap(({ name, inForce }) =>
+    inForce === undefined ? [] : [{ name, has: inForce.certificates }],
+  );
   const listeners = status.listeners().map(({ listener: ref, identity }) => ({ ref, svid: chooseSvid(snapshot, identity) }));
   return ({ kind, certificate, svid, trustDomain }) => {
     // Of a chain, the intermediates go where the leaf goes.
@@ -130,6 +133,11 @@ function usesOf(source: ApiSource): Uses {
         : kind === 'intermediate' && shown?.chain.some(({ sha256 }) => sha256 === certificate.sha256) === true,
     );
     const found = kind === 'intermediate' ? undefined : bySubject.get(kind === 'svid' ? certificate.sha256 : trustDomain);
-    return { listeners: presents.map(({ ref }) => listenerName(ref)), sds: found?.shown ?? [], sdsSubscribers: found?.count ?? 0 };
+    return {
+      listeners: presents.map(({ ref }) => listenerName(ref)),
+      sds: found?.shown ?? [],
+      sdsSubscribers: found?.count ?? 0,
+      files: sets.filter(({ has }) => has.has(certificate.sha256)).map(({ name }) => name),
+    };
   };
 }

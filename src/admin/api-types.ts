@@ -103,6 +103,8 @@ export interface Certificate {
   readonly sds: readonly SdsUse[];
   /** How many there are. */
   readonly sdsSubscribers: number;
+  /** The sets of files that it is in. */
+  readonly files: readonly string[];
   /** Of an SVID: how often one for the same SPIFFE ID and hint took the place of another since the start. Null for all others. */
   readonly rotations: number | null;
   /** Of an authority: how many of the certificates of ours it signed. Null for all others. */

@@ -36,7 +36,7 @@ type Facts = Pick<
   | 'findings'
 >;
 
-type Use = Pick<Certificate, 'listeners' | 'sds' | 'sdsSubscribers'>;
+type Use = Pick<Certificate, 'listeners' | 'sds' | 'sdsSubscribers' | 'files'>;
 
 /** A certificate that we hold. */
 export function describeHeld(held: Held, use: Use, nowMs: number): Certificate {
@@ -178,6 +178,7 @@ function shownBy(seen: SeenPeer) {
     listeners: seen.listeners.map(listenerName),
     sds: [],
     sdsSubscribers: 0,
+    files: [],
     rotations: null,
     issued: null,
   } as const;

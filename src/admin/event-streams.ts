@@ -12,6 +12,8 @@ export interface EventStreamsOptions {
 }
 
 const LOOK_EVERY_MS = 500;
+/** Under traffic it changes always, and no page asks again within a second. */
+const EVERY_SECOND_LOOK: StreamTopic = 'traffic';
 /** Without news; a page that hears nothing for three of these knows that the process, or the way to it, is gone. */
 const BEAT_EVERY_MS = 5000;
 
@@ -31,6 +33,7 @@ export class EventStreams {
   readonly #streams = new Set<Stream>();
   readonly #seen = new Map<StreamTopic, { readonly look: string; readonly revision: number }>();
   #timer: Timer | undefined;
+  #looks = 0;
 
   constructor(options: EventStreamsOptions) {
     this.#options = options;
@@ -59,8 +62,10 @@ export class EventStreams {
   }
 
   #look(): void {
+    this.#looks += 1;
     for (const [topic, look] of Object.entries(this.#options.look()) as [StreamTopic, string][]) {
       const seen = this.#seen.get(topic);
+      if (topic === EVERY_SECOND_LOOK && seen !== undefined && this.#looks % 2 === 1) continue;
       if (seen?.look !== look) this.#seen.set(topic, { look, revision: (seen?.revision ?? 0) + 1 });
     }
   }

@@ -48,6 +48,8 @@ export interface HttpServiceOptions {
   readonly maxConnections?: number | undefined;
   /** Of them, how many are kept for answers that go on, and may be no more. None if left out. */
   readonly maxStreams?: number | undefined;
+  /** How long a client may be silent, or not read its answer, in milliseconds. 15 s if left out. */
+  readonly idleTimeoutMs?: number | undefined;
   /** A request was refused. */
   readonly refused?: (reason: StatusRefusal, detail: string) => void;
 }
@@ -83,7 +85,6 @@ const MAX_BODY_BYTES = 16_384;
 const MAX_HEADER_BYTES = 8192;
 const HEADERS_TIMEOUT_MS = 5000;
 const REQUEST_TIMEOUT_MS = 10_000;
-/** Also for a client that does not read its answer. */
 const IDLE_TIMEOUT_MS = 15_000;
 
 /** A small HTTP server for status and control. It trusts neither the network nor the user's own browser. */
@@ -98,6 +99,7 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
   /** Being made or sent. */
   const answers = new Set<ServerResponse>();
   const maxStreams = options.maxStreams ?? 0;
+  const idleTimeoutMs = options.idleTimeoutMs ?? IDLE_TIMEOUT_MS;
 
   const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const { socket } = request;
@@ -110,7 +112,10 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
     answers.add(response);
     response.once('close', () => answers.delete(response));
     if (stopped !== undefined) response.setHeader('connection', 'close');
+    // Nothing moves while an answer is made, and the client is not to blame for it.
+    socket.setTimeout(0);
     const asked = await answer(request, response, options.routes, allowedHosts).catch((): Reply => plain(500, 'internal error'));
+    socket.setTimeout(idleTimeoutMs);
     if (isAfterStream()) {
       socket.destroy();
       return;
@@ -149,11 +154,11 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
         headersTimeout: HEADERS_TIMEOUT_MS,
         requestTimeout: REQUEST_TIMEOUT_MS,
         connectionsCheckingInterval: HEADERS_TIMEOUT_MS,
-        keepAliveTimeout: IDLE_TIMEOUT_MS,
+        keepAliveTimeout: idleTimeoutMs,
         // Answered by us, with the other rules on Host.
         requireHostHeader: false,
       });
-      server.setTimeout(IDLE_TIMEOUT_MS);
+      server.setTimeout(idleTimeoutMs);
       server.on('request', (request, response) => void handle(request, response));
       // Whatever else is expected of us: RFC 9110, section 10.1.1, lets us not know it.
       server.on('checkExpectation', (request, response) => void handle(request, response));

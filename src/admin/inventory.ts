@@ -7,9 +7,11 @@ import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/
 import type { Certificate } from '../spiffe/certificate.ts';
 import type { Crl } from '../spiffe/crl.ts';
 import type { EndpointStatus, RelationStatus } from '../telemetry/federation-records.ts';
+import type { FileSetStatus } from '../telemetry/files-records.ts';
 import type { ListenerCounters, ListenerRef } from '../telemetry/records.ts';
 import { keyType } from './certificates.ts';
 import { describeEndpoint, describeFederation } from './federation.ts';
+import { describeFileSets } from './file-sets.ts';
 import { isoTime } from './iso-time.ts';
 
 /** One listener as status pages show it. */
@@ -50,6 +52,8 @@ export interface StatusSource {
   sds?(): unknown;
   /** The relations of the configuration, in its order. */
   federation?(): readonly RelationStatus[];
+  /** The sets of files of the configuration, in its order. */
+  files?(): readonly FileSetStatus[];
   /** Undefined if it is not served. */
   bundleEndpoint?(): EndpointStatus | undefined;
 }
@@ -69,6 +73,7 @@ export function buildConfigDump(source: StatusSource): unknown {
     identity: describeIdentity(snapshot, listeners, source.now()),
     sds: source.sds?.() ?? null,
     federation: describeFederation(source.federation?.() ?? []),
+    files: describeFileSets(source.files?.() ?? []),
     bundle_endpoint: describeEndpoint(source.bundleEndpoint?.()),
     policy_files: (source.policyFiles?.() ?? []).map(describePolicyFile),
     deny_list: describeDenyList(source.denyList?.()),

@@ -4,6 +4,7 @@ import { auditOf } from '../policy/audit.ts';
 import { explain, isShort } from '../policy/explain.ts';
 import type { Policy } from '../policy/policy.ts';
 import { decisionOn } from '../policy/refusal.ts';
+import { UNKNOWN_SUBJECT } from '../policy/request.ts';
 import { ruleText, type Rule, type RuleSpec } from '../policy/rule.ts';
 import { formatRule, gatherRules, ruleFor } from '../policy/suggestion.ts';
 import type { ListenerRef } from '../telemetry/records.ts';
@@ -50,7 +51,8 @@ export async function buildPolicyPage(statuses: readonly PolicyStatus[], limit: 
       if (turns.isOver()) await turns.next();
       const judged = judge(policy, entry);
       if (judged === undefined) continue;
-      const letters = entry.peer.length + (entry.request?.path.length ?? 0) + (entry.request?.host.length ?? 0);
+      const letters =
+        entry.peer.length + (entry.request?.path.length ?? 0) + (entry.request?.host.length ?? 0) + (entry.request?.subject?.length ?? 0);
       if (refusalsLeft === 0 || letters > lettersLeft) {
         omitted++;
         continue;
@@ -135,6 +137,7 @@ function describe({ peer, request, passed, refused, firstMs, lastMs }: RefusalEn
     method: request?.method ?? null,
     path: request?.path || null,
     host: request?.host || null,
+    subject: request?.subject === undefined || request.subject === UNKNOWN_SUBJECT ? null : request.subject,
     reason,
     rule: lineOf(rule),
     passes_by: lineOf(passesBy),

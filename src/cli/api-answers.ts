@@ -49,6 +49,7 @@ export const certificateSchema: z.ZodType<api.Certificate> = object({
     }),
   ),
   sdsSubscribers: count,
+  files: z.array(text),
   rotations: count.nullable(),
   issued: count.nullable(),
   peer: object({

@@ -115,9 +115,10 @@ function timesOf({ passed, refused }: RefusalLine): number {
   return passed + refused;
 }
 
-function requestOf({ method, path, host }: Pick<RefusalLine, 'method' | 'path' | 'host'>): string {
+function requestOf({ method, path, host, subject }: Pick<RefusalLine, 'method' | 'path' | 'host' | 'subject'>): string {
   if (method === null) return 'any';
-  return [method, path, host === null ? null : `host ${host}`].filter((part) => part !== null).join(' ');
+  const parts = [method, path, host === null ? null : `host ${host}`, subject === null ? null : `subject ${subject}`];
+  return parts.filter((part) => part !== null).join(' ');
 }
 
 function asText(lines: readonly string[]): string {

@@ -7,6 +7,7 @@ import type {
   SdsConfig,
   SocketConfig,
 } from '../config/config.ts';
+import type { FileSetConfig } from '../config/file-sets.ts';
 import type { XfccMode } from '../http1/identity-fields.ts';
 import { readDenyFile } from '../config/deny-file.ts';
 import { formatIssues, formatPlace } from '../config/issue.ts';
@@ -63,6 +64,7 @@ export function describeConfig(config: Config): string {
   if (config.sds !== undefined) lines.push(...describeSds(config, config.sds));
   for (const relation of config.federation) lines.push(...describeFederation(relation));
   if (config.bundleEndpoint !== undefined) lines.push(...describeEndpoint(config.bundleEndpoint));
+  for (const set of config.files) lines.push(...describeFileSet(set));
   return `${lines.join('\n')}\n`;
 }
 
@@ -75,6 +77,20 @@ function describeEndpoint({ listen, path, identity, profile }: BundleEndpointCon
   return [
     `bundleEndpoint  https://${formatAddress(listen)}${path} (${profile.kind}), for anybody`,
     ...(identity.by === 'default' ? [] : [`  of the trust domain of ${describeChoice(identity)}`]),
+  ];
+}
+
+function describeFileSet({ name, directory, format, layout, identity, mergedBundle, unsafeDisk, notify }: FileSetConfig): string[] {
+  return [
+    `files ${name}  ${directory} (${format}, ${layout})`,
+    ...(identity.by === 'default' ? [] : [`  of ${describeChoice(identity)}`]),
+    ...notify.map((each) =>
+      each.kind === 'signal'
+        ? `  then ${each.signal} to the process in ${each.pidFile}`
+        : `  then ${each.kind === 'http' ? `${each.method} ${each.url}` : each.command.join(' ')}`,
+    ),
+    ...(mergedBundle ? ['  note: whoever reads its bundle lets every trust domain vouch for every name'] : []),
+    ...(unsafeDisk ? ['  note: the private key may be on a disk, where it may outlive its deletion'] : []),
   ];
 }
 
@@ -168,6 +184,9 @@ function describeHttp({ http, alpn }: InboundConfig): string[] {
   const fields = [tellsXfcc ? 'X-Forwarded-Client-Cert' : undefined, http.spiffeIdHeader].filter((name) => name !== undefined);
   return [
     `  serves ${describeAlpn(alpn)}, and tells the application who asks in ${fields.length === 0 ? 'no field' : fields.join(' and ')}`,
+    ...(http.application === 'h2c'
+      ? ['  note: the application speaks h2c, so peers must speak HTTP/2: one that speaks HTTP/1.1 is refused in the handshake']
+      : []),
     ...describeUnsafeXfcc(http.xfcc, 'peer'),
   ];
 }

@@ -24,7 +24,7 @@ export type Drawn = Pick<
   | 'remainingShare'
   | 'findings'
 > &
-  Partial<Pick<Certificate, 'hint' | 'listeners' | 'sds' | 'sdsSubscribers' | 'rotations' | 'issued' | 'peer'>>;
+  Partial<Pick<Certificate, 'hint' | 'listeners' | 'sds' | 'sdsSubscribers' | 'files' | 'rotations' | 'issued' | 'peer'>>;
 
 export interface Drawing {
   readonly screen: Screen;
@@ -97,12 +97,13 @@ function kindOf({ kind, trustDomain }: Drawn): string {
   return kind === 'authority' && trustDomain !== null ? `authority of ${trustDomain}` : KINDS[kind];
 }
 
-function usesOf({ kind, listeners = [], sdsSubscribers = 0, sds = [], peer = null }: Drawn): string {
+function usesOf({ kind, listeners = [], sdsSubscribers = 0, sds = [], files = [], peer = null }: Drawn): string {
   const names = listeners.map(({ name }) => name).join(', ');
   const rejected = sds.filter(({ status }) => status === 'rejected').length;
   const parts = [
     ...(names === '' ? [] : [kind === 'svid' || kind === 'intermediate' ? `used by ${names}` : `seen on ${names}`]),
     ...(sdsSubscribers === 0 ? [] : [`${counted(sdsSubscribers, 'SDS subscription')}${rejected === 0 ? '' : `, ${rejected} rejected`}`]),
+    ...(files.length === 0 ? [] : [`in the files of ${files.join(', ')}`]),
     ...(peer === null
       ? []
       : [

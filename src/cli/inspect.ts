@@ -1,21 +1,28 @@
+import { createDenyFile, type DenyFileProblem } from '../config/deny-file.ts';
+import { formatIssues } from '../config/issue.ts';
+import { loadConfig } from '../config/load.ts';
 import { formatAddress, isIpAddress, parseAddress, parseDnsName, parseDuration, type Address } from '../config/units.ts';
 import { readBounded, MAX_FILE_BYTES } from '../federation/files.ts';
+import type { SvidChoice } from '../identity/snapshot.ts';
 import { inspectFile, type FileReport } from '../inspect/file.ts';
 import type { PeerQuestion, PeerReport } from '../inspect/peer.ts';
 import { systemClock } from '../lib/clock.ts';
-import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
+import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
 import { parseSpiffeId } from '../spiffe/spiffe-id.ts';
 import { chooseEndpoint, ENDPOINT_VARIABLE } from '../workload-api/endpoint.ts';
 import { counted, drawCertificate } from './draw.ts';
 import { EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
+import { readInput } from './input.ts';
 import { screenOf, span, type Line } from './screen.ts';
 import { inAscii, visible } from './text.ts';
 
 export interface InspectOptions {
   readonly workloadApi?: string | undefined;
-  /** False: `--no-svid`. */
-  readonly svid?: boolean | undefined;
+  /** Its configuration file: where the Workload API is, and the deny list. */
+  readonly config?: string | undefined;
+  /** A SPIFFE ID or a hint; false: `--no-svid`. */
+  readonly svid?: string | false | undefined;
   /** A SPIFFE ID. */
   readonly expect?: string | undefined;
   readonly serverName?: string | undefined;
@@ -39,8 +46,8 @@ export async function inspect(
 ): Promise<number> {
   const address = parseAddress(target);
   if (address.ok) return inspectServerAt(address.value, options, environment, stopped);
-  const { json: _, svid = true, ...forServers } = options;
-  const [wrong] = [...(svid ? [] : ['--no-svid']), ...Object.keys(forServers).map(flagOf)];
+  const { json: _, ...forServers } = options;
+  const [wrong] = Object.keys(forServers).map((option) => flagOf(options.svid === false && option === 'svid' ? 'noSvid' : option));
   if (wrong !== undefined || /^(?:unix:.*|[^/]*:\d+)$/.test(target)) {
     const problem = wrong === undefined ? address.error : `${wrong} is for servers, and ${address.error}`;
     environment.stderr(`scute: ${visible(problem)}\n`);
@@ -62,15 +69,15 @@ async function inspectServerAt(
   stopped: AbortSignal,
 ): Promise<number> {
   const { stdout, stderr } = environment;
-  const asked = askedOf(endpoint, options, environment);
-  if (!asked.ok) {
-    stderr(`scute: ${visible(asked.error)}\n`);
+  const prepared = await prepare(endpoint, options, environment);
+  if (!prepared.ok) {
+    stderr(prepared.error);
     return EXIT_USAGE;
   }
-  const { workloadApi, ...question } = asked.value;
+  const { question, shows } = prepared.value;
   // A file needs neither gRPC nor TLS.
   const [{ fetchOwnIdentity }, { inspectPeer }] = await Promise.all([import('../inspect/own-identity.ts'), import('../inspect/peer.ts')]);
-  const own = workloadApi && (await fetchOwnIdentity(workloadApi, systemClock, question.timeoutMs, stopped));
+  const own = shows && (await fetchOwnIdentity({ ...shows, clock: systemClock, timeoutMs: question.timeoutMs, stopped }));
   if (own?.ok === false) {
     stderr(`scute: there is no SVID to show: ${visible(own.error)}\n`);
     return EXIT_UNAVAILABLE;
@@ -86,11 +93,51 @@ async function inspectServerAt(
   return isWelcome(report) ? EXIT_OK : EXIT_FAILED;
 }
 
-type Asked = Omit<PeerQuestion, 'own'> & { readonly workloadApi: Address | undefined };
+interface Prepared {
+  readonly question: Omit<PeerQuestion, 'own'>;
+  /** Where the SVID is from that the server is shown; undefined if it is shown none. */
+  readonly shows: { readonly endpoint: Address; readonly choice: SvidChoice } | undefined;
+}
+
+/** What is asked, and by what it is judged. The error is what standard error is to be told. */
+async function prepare(endpoint: Address, options: InspectOptions, { env }: CommandEnvironment): Promise<Result<Prepared, string>> {
+  const sentence = (problem: string): Result<never, string> => err(`scute: ${visible(problem)}\n`);
+  const asked = askedOf(endpoint, options);
+  if (!asked.ok) return sentence(asked.error);
+  if (options.svid === false) return ok({ question: { ...asked.value, denyList: EMPTY_DENY_LIST }, shows: undefined });
+  const choice = choiceOf(options.svid);
+  if (!choice.ok) return sentence(choice.error);
+  const flags = options.workloadApi === undefined ? {} : { workloadApi: { endpoint: options.workloadApi } };
+  const config = options.config === undefined ? undefined : await loadConfig({ file: options.config, flags, env });
+  if (config?.ok === false) return err(`${formatIssues(config.error)}\n`);
+  const workloadApi = chooseEndpoint(config?.value.workloadApi.endpoint ?? options.workloadApi, env[ENDPOINT_VARIABLE]);
+  if (!workloadApi.ok) return sentence(`${workloadApi.error}; or give --no-svid, to see without a verdict what it presents`);
+  const denyList = await readDenyList(config?.value.revocations?.file);
+  if (!denyList.ok) return err(`${formatIssues(denyList.error)}\n`);
+  return ok({ question: { ...asked.value, denyList: denyList.value }, shows: { endpoint: workloadApi.value, choice: choice.value } });
+}
+
+/** A hint is whatever its issuer chose, but nobody would take one for a SPIFFE ID. */
+function choiceOf(svid: string | undefined): Result<SvidChoice, string> {
+  if (svid === undefined) return ok({ by: 'default' });
+  if (!/^spiffe:/i.test(svid)) return ok({ by: 'hint', hint: svid });
+  const id = parseSpiffeId(svid);
+  return id.ok ? ok({ by: 'id', id: id.value }) : err(`--svid ${JSON.stringify(svid)} is no SPIFFE ID: ${id.error}`);
+}
+
+/** As it is now. */
+async function readDenyList(file: string | undefined): Promise<Result<DenyList, DenyFileProblem>> {
+  if (file === undefined) return ok(EMPTY_DENY_LIST);
+  const denyFile = createDenyFile({ file, clock: systemClock, intervalMs: Infinity });
+  const read = await denyFile.load();
+  return read.ok ? ok(denyFile.current()) : read;
+}
 
 /** What the options ask for. The error is a sentence. */
-function askedOf(endpoint: Address, options: InspectOptions, { env }: CommandEnvironment): Result<Asked, string> {
-  const { svid = true, alpn = [] } = options;
+function askedOf(
+  endpoint: Address,
+  { svid, config, alpn = [], ...options }: InspectOptions,
+): Result<Omit<PeerQuestion, 'own' | 'denyList'>, string> {
   if (endpoint.kind === 'tcp' && endpoint.port === 0) return err(`${formatAddress(endpoint)} has port 0`);
   const timeout = parseDuration(options.timeout ?? `${TIMEOUT_MS}ms`, LONGEST_MS);
   if (!timeout.ok) return err(`--timeout ${timeout.error}`);
@@ -98,14 +145,14 @@ function askedOf(endpoint: Address, options: InspectOptions, { env }: CommandEnv
   if (!wait.ok) return err(`--wait ${wait.error}`);
   const expect = options.expect === undefined ? undefined : parseSpiffeId(options.expect);
   if (expect?.ok === false) return err(`--expect ${JSON.stringify(options.expect)} is no SPIFFE ID: ${expect.error}`);
-  if (expect !== undefined && !svid) return err('--expect needs the bundles that come with an SVID: leave --no-svid out');
+  if (expect !== undefined && svid === false) return err('--expect needs the bundles that come with an SVID: leave --no-svid out');
+  if (config !== undefined && svid === false)
+    return err('-c is for judging the server, for which there must be an SVID: leave --no-svid out');
   const badName = alpn.find((name) => !/^[\u0021-\u007e]{1,255}$/.test(name));
   if (badName !== undefined) return err(`--alpn ${JSON.stringify(badName)} is no name of a protocol`);
   const named = options.serverName ?? (endpoint.kind === 'tcp' && !isIpAddress(endpoint.host) ? endpoint.host : undefined);
   const serverName = named === undefined ? undefined : parseDnsName(named);
   if (serverName?.ok === false) return err(`--server-name ${JSON.stringify(named)} ${serverName.error}`);
-  const workloadApi = svid ? chooseEndpoint(options.workloadApi, env[ENDPOINT_VARIABLE]) : undefined;
-  if (workloadApi?.ok === false) return err(`${workloadApi.error}; or give --no-svid, to see without a verdict what it presents`);
   return ok({
     endpoint,
     serverName: serverName?.value,
@@ -113,7 +160,6 @@ function askedOf(endpoint: Address, options: InspectOptions, { env }: CommandEnv
     expect: expect?.value,
     timeoutMs: timeout.value,
     waitMs: wait.value,
-    workloadApi: workloadApi?.value,
   });
 }
 
@@ -171,7 +217,7 @@ async function inspectFileAt(
   stopped: AbortSignal,
 ): Promise<number> {
   const { stdout, stderr } = environment;
-  const bytes = file === '-' ? await readInput(environment, stopped) : await readBounded(file);
+  const bytes = file === '-' ? await readInput(environment, MAX_FILE_BYTES, stopped) : await readBounded(file);
   if (!bytes.ok) {
     stderr(`scute: ${visible(bytes.error)}\n`);
     return EXIT_USAGE;
@@ -181,28 +227,6 @@ async function inspectFileAt(
   if (json === true) stdout(`${inAscii(JSON.stringify({ target: file, ...report }, null, 2))}\n`);
   else stdout(screenOf(environment).render(drawFile(report, environment, nowMs)));
   return isGood(report) ? EXIT_OK : EXIT_FAILED;
-}
-
-async function readInput({ stdin }: CommandEnvironment, stopped: AbortSignal): Promise<Result<Uint8Array, string>> {
-  if (stdin === undefined) return err('there is no standard input');
-  const input = stdin();
-  const stop = (): void => void input.destroy();
-  stopped.addEventListener('abort', stop, { once: true });
-  try {
-    const chunks: Uint8Array[] = [];
-    let length = 0;
-    for await (const chunk of input) {
-      chunks.push(chunk);
-      length += chunk.length;
-      if (length > MAX_FILE_BYTES) return err(`standard input is larger than ${MAX_FILE_BYTES} bytes`);
-    }
-    return ok(Buffer.concat(chunks));
-  } catch (cause) {
-    return err(stopped.aborted ? 'stopped' : `standard input cannot be read: ${messageOf(cause)}`);
-  } finally {
-    stopped.removeEventListener('abort', stop);
-    input.destroy();
-  }
 }
 
 /** Whoever relies on it would be let down: it is wrong, or not valid now, or refused for its form. */

@@ -2,6 +2,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import type { CertificateKind } from '../admin/api-types.ts';
 import { CERTIFICATE_KINDS } from './certificate-kinds.ts';
 import type { InspectOptions } from './inspect.ts';
+import type { JwtFetchFlags, JwtFlags } from './jwt.ts';
 import { createListenerFlags } from './listener-flags.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 import type { FleetFlags } from './fleet.ts';
@@ -123,6 +124,7 @@ Examples:
     .option('--method <method>', 'of a request; GET if left out and no rule asks for it')
     .option('--path <path>', 'of a request')
     .option('--host <host>', 'of a request')
+    .option('--subject <id>', 'whose JWT-SVID a request has, for listeners with jwt; none if left out')
     .option('--at <time>', 'when, such as 2027-01-31T09:00:00+01:00; now if left out')
     .option('--expect <verdict>', 'allow or deny: anything else is exit code 1')
     .addHelpText(
@@ -145,7 +147,7 @@ Examples:
     .addHelpText(
       'after',
       `
-The table is a list of { listener, peer, method, path, host, at, expect: allow or deny, rule }. Only peer and expect are required;
+The table is a list of { listener, peer, method, path, host, subject, at, expect: allow or deny, rule }. Only peer and expect are required;
 listener may be left out if there is one, rule is the deciding rule as logs and scute explain name it.
 
 Example:
@@ -224,9 +226,11 @@ Examples:
   program
     .command('inspect <target>')
     .description(
-      'look at a TLS server (HOST:PORT or unix:///path) with the SVID that the Workload API gives, or into a file of certificates (PEM, DER, SPIFFE bundle; - is standard input): what is there, drawn and judged',
+      'look at a TLS server (HOST:PORT or unix:///path) with an SVID that the Workload API gives, or into a file of certificates (PEM, DER, SPIFFE bundle; - is standard input): what is there, drawn and judged',
     )
     .option('--workload-api <address>', 'unix:///path or tcp://IP:PORT of the Workload API, if not as in SPIFFE_ENDPOINT_SOCKET')
+    .option('-c, --config <file>', 'its configuration file (YAML): where the Workload API is, and the deny list to judge by')
+    .option('--svid <id>', 'which SVID to show, by SPIFFE ID or hint, if not the default one')
     .option('--no-svid', 'show the server no SVID; what it presents is then not judged')
     .option('--expect <id>', 'the SPIFFE ID that the server must have')
     .option('--server-name <name>', 'to indicate (SNI), if not the host')
@@ -248,6 +252,48 @@ Examples:
     .action(async (target: string, options: InspectOptions) => {
       const { inspect } = await import('./inspect.ts');
       exitCode = await inspect(target, options, environment, signal);
+    });
+
+  const jwt = program.command('jwt').description('fetch or validate JWT-SVIDs, with the Workload API of whoever runs the command');
+  const ofWorkloadApi = (command: Command): Command =>
+    command
+      .requiredOption(
+        '--audience <name>',
+        'whom the token is for; given again, for several, of which one is enough to be valid',
+        (name: string, names: readonly string[] | undefined) => [...(names ?? []), name],
+      )
+      .option('--workload-api <address>', 'unix:///path or tcp://IP:PORT of the Workload API, if not as in SPIFFE_ENDPOINT_SOCKET')
+      .option('--timeout <duration>', 'for the Workload API (default: 10s)')
+      .option('--json', 'all that is known, for programs');
+  ofWorkloadApi(jwt.command('fetch'))
+    .description('print a JWT-SVID of ours, verified: whoever reads it may use it')
+    .option('--spiffe-id <id>', 'of this SPIFFE ID, if we hold several')
+    .option('--hint <hint>', 'the one with this hint')
+    .addHelpText(
+      'after',
+      `
+Exit codes: 0 done; 64 wrong usage; 69 there is none.
+
+Example:
+  scute jwt fetch --audience https://vault.example.org`,
+    )
+    .action(async (options: JwtFetchFlags) => {
+      const { fetchJwt } = await import('./jwt.ts');
+      exitCode = await fetchJwt(options, environment, signal);
+    });
+  ofWorkloadApi(jwt.command('validate'))
+    .description('say whose the JWT-SVID on standard input is, or why it is refused; arguments are visible to others, so it is none')
+    .addHelpText(
+      'after',
+      `
+Exit codes: 0 it is valid; 1 it is refused; 64 wrong usage; 69 there are no JWT bundles to judge it by.
+
+Example:
+  scute jwt validate --audience api < token`,
+    )
+    .action(async (options: JwtFlags) => {
+      const { validateJwt } = await import('./jwt.ts');
+      exitCode = await validateJwt(options, environment, signal);
     });
 
   program

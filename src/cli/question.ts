@@ -38,8 +38,8 @@ export function putQuestion(config: Config, raw: RawQuestion, nowMs: number): Re
   if (!found.ok) return err([{ key: 'listener', message: found.error }]);
   const placed = found.value;
   const { name, protocol, policy } = placed.listener;
-  const { peer, method, path, host, at = nowMs } = raw;
-  const asked = Object.entries({ method, path, host }).filter(([, value]) => value !== undefined);
+  const { peer, method, path, host, subject, at = nowMs } = raw;
+  const asked = Object.entries({ method, path, host, subject }).filter(([, value]) => value !== undefined);
   if (protocol === 'tcp' && asked.length > 0)
     return err(
       asked.map(([key]) => ({
@@ -53,11 +53,19 @@ export function putQuestion(config: Config, raw: RawQuestion, nowMs: number): Re
     ['path', path, policy.asksForPath],
     ['host', host, policy.asksForHost],
   ] as const;
-  const problems = needed.flatMap(([key, value, isAskedFor]) =>
+  const problems: QuestionProblem[] = needed.flatMap(([key, value, isAskedFor]) =>
     isAskedFor && value === undefined ? [{ key, message: `is required: rules of listener ${name} ask for it` }] : [],
   );
+  const { jwt } = { jwt: undefined, ...placed.listener };
+  if (jwt === undefined && subject !== undefined)
+    problems.push({ key: 'subject', message: `is for listeners with jwt, and on listener ${name} nobody looks at tokens` });
+  if (jwt?.isRequired === true && subject === undefined)
+    problems.push({ key: 'subject', message: `is required: listener ${name} asks each request for a token` });
   if (problems.length > 0) return err(problems);
-  return ok({ placed, question: { peer, request: { method: method ?? 'GET', target: path ?? '/', host: host ?? '' }, nowMs: at } });
+  return ok({
+    placed,
+    question: { peer, request: { method: method ?? 'GET', target: path ?? '/', host: host ?? '', subject }, nowMs: at },
+  });
 }
 
 /** The listener of that name, or the only one. The error is a sentence. */
@@ -84,7 +92,7 @@ export function answerQuestion({ placed: { listener }, question }: Put): Answer 
     if (outcome.kind === 'bad') return { allowed: false, ...outcome.problem };
     // The limits of heads are larger than any that is whole here.
     if (outcome.kind === 'more') throw new Error('a whole head was not read');
-    read = { ...question, request: { method: head.method, target: head.target, host: head.host } };
+    read = { ...question, request: { method: head.method, target: head.target, host: head.host, subject: request.subject } };
   }
   const explained = explain(listener.policy, read);
   if (!explained.ok) return { allowed: false, status: 400, detail: explained.error };

@@ -39,7 +39,7 @@ export async function run(
     intervalMs: LOOK_FOR_REVOKED_EVERY_MS,
     parse: { atStart: parsePolicyNow, later: parsePolicyApart },
   });
-  const sources = { flags, env, readPolicy: (named: string) => policyFiles.read(named) };
+  const sources = { flags, env, readPolicy: (named: string) => policyFiles.read(named), writesAs: process.getuid?.() };
   const configFile =
     file === undefined ? undefined : createConfigFile({ sources: { ...sources, file }, clock: systemClock, intervalMs: LOOK_EVERY_MS });
   let denyFile: DenyFile | undefined;

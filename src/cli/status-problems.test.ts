@@ -35,6 +35,7 @@ const SVID: Certificate = {
   listeners: [],
   sds: [],
   sdsSubscribers: 0,
+  files: [],
   rotations: 0,
   issued: null,
   peer: null,

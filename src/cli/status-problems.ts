@@ -62,6 +62,14 @@ export const CHECK_ADVICE: Readonly<Record<string, Advice>> = {
     why: 'Peers of that trust domain are refused, or will be once its authorities change.',
     todo: 'see the reason under trust, and ask its operators',
   },
+  files: {
+    why: 'Programs that read these files find none, or an SVID that others refuse.',
+    todo: 'see the reason: the directory must be one that Scute may write, in memory, and there must be such an SVID',
+  },
+  files_current: {
+    why: 'Programs go on with files from before, until their SVID expires.',
+    todo: 'see the reason, mend the directory, or whoever is to be told; Scute tries again by itself',
+  },
   revocations: {
     why: 'Whom a newer deny list names is still let in.',
     todo: 'mend the deny list; the log has file, line and column, and so has scute check',

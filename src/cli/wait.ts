@@ -131,6 +131,6 @@ function lookAtListener(
 
 async function askAgent(endpoint: Address, leftMs: number, stopped: AbortSignal): Promise<Look> {
   const { fetchOwnIdentity } = await import('../inspect/own-identity.ts');
-  const own = await fetchOwnIdentity(endpoint, systemClock, leftMs, stopped);
+  const own = await fetchOwnIdentity({ endpoint, choice: { by: 'default' }, clock: systemClock, timeoutMs: leftMs, stopped });
   return own.ok ? { is: 'there' } : { is: 'nobody', why: own.error };
 }

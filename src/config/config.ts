@@ -4,6 +4,7 @@ import type { IpRange } from '../lib/ip.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import type { FileSetConfig } from './file-sets.ts';
 import type { LiveRules } from './live-rules.ts';
 import type { Address, TcpAddress } from './units.ts';
 
@@ -23,6 +24,8 @@ export interface Config {
   readonly federation: readonly FederationConfig[];
   /** Undefined: not served. */
   readonly bundleEndpoint: BundleEndpointConfig | undefined;
+  /** In the order of the configuration. */
+  readonly files: readonly FileSetConfig[];
   /** Undefined: nobody is revoked but by the revocation lists of the Workload API. */
   readonly revocations: RevocationsConfig | undefined;
   /** For `scute exec`. */
@@ -88,6 +91,20 @@ export interface InboundConfig extends ListenerConfig {
   /** Who may connect, and ask for what. */
   readonly policy: Policy;
   readonly proxyProtocol: ProxyProtocolConfig;
+  /** With `http` alone; undefined: nobody looks at tokens. */
+  readonly jwt: JwtConfig | undefined;
+}
+
+/** The JWT-SVIDs of requests. */
+export interface JwtConfig {
+  /** Never empty. */
+  readonly audiences: readonly string[];
+  readonly header: string;
+  /** A request without one is refused. */
+  readonly isRequired: boolean;
+  readonly subjectHeader: string;
+  /** The application gets the token itself, too. */
+  readonly forwardsToken: boolean;
 }
 
 /** `conn` is the addresses alone; `tls` also what is known of TLS and the SPIFFE ID; `tls-full` also the peer's certificate. */
@@ -118,8 +135,16 @@ export interface OutboundConfig extends ListenerConfig {
 /** What `protocol: http` speaks with peers, by its names in ALPN; the better one first. */
 export const HTTP_PROTOCOLS: readonly string[] = ['h2', 'http/1.1'];
 
-/** To the application, request by request: over HTTP/1.1, whatever the client speaks. */
+/** How the application speaks: nothing is guessed. `h2c` is HTTP/2 in plain text, from the first byte on (prior knowledge). */
+export const APPLICATION_PROTOCOLS = ['http/1.1', 'h2c'] as const;
+export type ApplicationProtocol = (typeof APPLICATION_PROTOCOLS)[number];
+
+/** What is spoken with peers before an application that speaks so: HTTP/1.1 is translated to HTTP/2 for nobody. */
+export const PEER_PROTOCOLS: Readonly<Record<ApplicationProtocol, readonly string[]>> = { 'http/1.1': HTTP_PROTOCOLS, h2c: ['h2'] };
+
+/** To the application, request by request. */
 export interface HttpConfig {
+  readonly application: ApplicationProtocol;
   readonly xfcc: XfccMode;
   /** Name of a field that has the peer's SPIFFE ID alone; undefined for none. */
   readonly spiffeIdHeader: string | undefined;

@@ -2,9 +2,10 @@
 import type * as z from 'zod';
 import { parseSpiffeId, pathOf, trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import { foldName } from '../http1/fields.ts';
 import { METHODS } from '../http1/request-head.ts';
 import type { Policy } from '../policy/policy.ts';
-import { HTTP_PROTOCOLS } from './config.ts';
+import { HTTP_PROTOCOLS, PEER_PROTOCOLS } from './config.ts';
 import { describeUseProblems, type PolicyUse } from './policy-use.ts';
 import { addressesOverlap, formatAddress, isLocal, type Address } from './units.ts';
 
@@ -28,6 +29,7 @@ export function checkInbound(entry: unknown, report: Report): void {
   checkRules(entry, report, ['allow', 'deny']);
   checkPolicyFile(entry, report, 'inbound', ['allow', 'deny', 'policyMode']);
   if (at(entry, 'allow') === undefined && at(entry, 'policyFile') === undefined) problem(report, ['allow'], 'is required');
+  checkTokens(entry, report);
   checkLoop(entry, report);
   const acceptFrom = listAt(at(entry, 'proxyProtocol'), 'acceptFrom') ?? [];
   if (acceptFrom.length > 0 && addressAt(entry, 'listen')?.kind === 'unix') {
@@ -46,13 +48,26 @@ export function checkInbound(entry: unknown, report: Report): void {
 /** Nothing may be agreed on that is not spoken then. */
 function checkProtocol(entry: unknown, report: Report): void {
   if (at(entry, 'protocol') !== 'http') {
-    if (at(entry, 'http') !== undefined) problem(report, ['http'], 'is for protocol: http');
+    for (const key of ['http', 'jwt']) if (at(entry, key) !== undefined) problem(report, [key], 'is for protocol: http');
     return;
   }
   for (const [index, protocol] of (listAt(entry, 'alpn') ?? []).entries()) {
     if (typeof protocol === 'string' && !HTTP_PROTOCOLS.includes(protocol)) {
       problem(report, ['alpn', index], `protocol: http speaks ${HTTP_PROTOCOLS.join(' and ')}, and not ${JSON.stringify(protocol)}`);
+    } else if (at(at(entry, 'http'), 'application') === 'h2c' && typeof protocol === 'string' && !PEER_PROTOCOLS.h2c.includes(protocol)) {
+      problem(
+        report,
+        ['alpn', index],
+        'the application speaks h2c: requests of HTTP/1.1 are not translated for it, so peers must speak h2',
+      );
     }
+  }
+  if (at(at(entry, 'http'), 'application') === 'h2c' && listAt(entry, 'alpn')?.length === 0) {
+    problem(report, ['alpn'], 'the application speaks h2c, which is for peers that agree on h2: leave it out');
+  }
+  const upgrades = listAt(at(entry, 'http'), 'upgrades') ?? [];
+  if (at(at(entry, 'http'), 'application') === 'h2c' && upgrades.length > 0) {
+    problem(report, ['http', 'upgrades'], 'is for HTTP/1.1, which nobody speaks before an application that speaks h2c');
   }
 }
 
@@ -76,6 +91,24 @@ function checkRules(entry: unknown, report: Report, lists: readonly string[]): v
   }
 }
 
+/** Whose token a request has, nobody says where nobody looks; and a field has one meaning. */
+function checkTokens(entry: unknown, report: Report): void {
+  const jwt = at(entry, 'jwt');
+  if (jwt === undefined) {
+    for (const list of ['allow', 'deny', 'expect'])
+      for (const [index, rule] of (listAt(entry, list) ?? []).entries())
+        if (at(rule, 'subject') !== undefined)
+          problem(report, [list, index, 'subject'], 'is for inbound listeners with jwt, and here nobody looks at tokens');
+    return;
+  }
+  const spiffeIdHeader = at(at(entry, 'http'), 'spiffeIdHeader');
+  for (const key of ['header', 'subjectHeader']) {
+    const name = at(jwt, key);
+    if (typeof name === 'string' && typeof spiffeIdHeader === 'string' && foldName(name) === foldName(spiffeIdHeader))
+      problem(report, ['jwt', key], 'is spiffeIdHeader, which speaks of the TLS peer');
+  }
+}
+
 /** For `superRefine` of what a policy file holds. What is special to a listener, `policy-use.ts` knows. */
 export function checkPolicy(policy: unknown, report: Report): void {
   checkRules(policy, report, ['allow', 'deny']);
@@ -89,7 +122,11 @@ function checkPolicyFile(entry: unknown, report: Report, direction: PolicyUse['d
   const policy = at(file, 'policy') as Policy | undefined;
   if (policy === undefined) return;
   const protocol = at(entry, 'protocol') === 'http' ? 'http' : 'tcp';
-  const [first, ...more] = describeUseProblems(policy, { listener: 'this', direction, protocol }, String(at(file, 'file')));
+  const [first, ...more] = describeUseProblems(
+    policy,
+    { listener: 'this', direction, protocol, hasTokens: at(entry, 'jwt') !== undefined },
+    String(at(file, 'file')),
+  );
   if (first !== undefined) problem(report, ['policyFile'], `${first}${more.length === 0 ? '' : `, and ${more.length} more`}`);
 }
 
@@ -107,6 +144,7 @@ export function checkOutbound(entry: unknown, report: Report): void {
   checkProtocol(entry, report);
   checkRules(entry, report, ['expect', 'deny']);
   checkAudit(entry, report);
+  checkTokens(entry, report);
   checkPolicyFile(entry, report, 'outbound', ['expect', 'deny', 'unsafeAllowAnyInTrustDomain']);
   checkLoop(entry, report);
   const listen = addressAt(entry, 'listen');
@@ -231,13 +269,19 @@ export function checkListeners(config: unknown, report: Report): void {
   if (typeof config !== 'object' || config === null || Array.isArray(config)) return;
   const inbound = listAt(config, 'inbound');
   const outbound = listAt(config, 'outbound');
-  if (inbound?.length === 0 && outbound?.length === 0 && at(config, 'sds') === undefined && at(config, 'bundleEndpoint') === undefined)
-    problem(report, [], 'has no listener: it needs at least one inbound or outbound entry, sds or bundleEndpoint');
+  const files = listAt(config, 'files');
+  if (
+    [inbound, outbound, files].every((list) => list?.length === 0) &&
+    at(config, 'sds') === undefined &&
+    at(config, 'bundleEndpoint') === undefined
+  )
+    problem(report, [], 'has nothing to do: it needs at least one inbound, outbound or files entry, sds or bundleEndpoint');
   if (at(at(config, 'workloadApi'), 'endpoint') === undefined) {
     problem(report, ['workloadApi', 'endpoint'], 'is required, unless SPIFFE_ENDPOINT_SOCKET is set');
   }
 
   checkRelations(config, report);
+  checkFileSets(config, report);
   const names = new Map<string, string>();
   const bound: { readonly address: Address; readonly label: string }[] = [];
   const see = (entry: unknown, path: readonly (string | number)[], label: string): void => {
@@ -278,6 +322,33 @@ export function checkListeners(config: unknown, report: Report): void {
     const listener = at(matchers, 'listener');
     if (typeof listener === 'string' && names.get(listener)?.startsWith('inbound') !== true)
       problem(report, ['sds', 'matchers', index, 'listener'], `there is no inbound listener ${JSON.stringify(listener)}`);
+    const named = (inbound ?? []).find((entry, position) => (at(entry, 'name') ?? `inbound-${position}`) === listener);
+    if (at(named, 'jwt') !== undefined)
+      problem(report, ['sds', 'matchers', index, 'listener'], `${JSON.stringify(listener)} asks for tokens (jwt), which matchers cannot`);
+  }
+}
+
+/** Each set has a directory to itself, and none is in that of another: what is not of a set is taken for what a crash left, or in the way. */
+function checkFileSets(config: unknown, report: Report): void {
+  const names = new Map<string, string>();
+  const directories = new Map<string, string>();
+  for (const [index, entry] of (listAt(config, 'files') ?? []).entries()) {
+    // It becomes one when the whole is known to be good.
+    const set = typeof entry === 'function' ? (entry as (at: number) => unknown)(index) : entry;
+    const label = `files[${index}]`;
+    const own = at(set, 'name');
+    const name = typeof own === 'string' ? own : `files-${index}`;
+    const other = names.get(name);
+    if (other === undefined) names.set(name, label);
+    else problem(report, ['files', index], `the name ${JSON.stringify(name)} is taken by ${other}`);
+    const directory = at(set, 'directory');
+    if (typeof directory !== 'string') continue;
+    for (const [path, owner] of directories) {
+      if (path === directory) problem(report, ['files', index, 'directory'], `${directory} is the directory of ${owner}`);
+      else if (directory.startsWith(`${path}/`) || path.startsWith(`${directory}/`))
+        problem(report, ['files', index, 'directory'], `${directory} and ${path} of ${owner} are one within the other`);
+    }
+    directories.set(directory, label);
   }
 }
 

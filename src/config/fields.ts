@@ -224,7 +224,11 @@ const times = {
 const ruleWith = (lists: ListLookups) =>
   z
     .strictObject({
-      peer: peer.optional().meta({ description: `${PEER}. Required, unless there is \`idsFile\`` }),
+      peer: peer.optional().meta({ description: `${PEER}. Required, unless there is \`idsFile\` or \`subject\`` }),
+      subject: peer.optional().meta({
+        description:
+          'for listeners with `jwt`: whose token a request must have, a SPIFFE ID or a pattern of them. Without `peer` whoever brings it, with it this peer alone. Any or none if left out',
+      }),
       idsFile: fileBeside(lists).optional().meta({
         description:
           'instead of `peer`: a text file with SPIFFE IDs, one a line, and a last line `...`; read again when it changes. A path from the folder of the file that names it',

@@ -14,6 +14,7 @@ import type { PolicyTextParser } from './policy-text.ts';
 import { overlay, type Environment } from './precedence.ts';
 import type { SystemUser } from './exec-section.ts';
 import { createConfigSchema, type FileLookups, type Lookups } from './schema.ts';
+import { directoryProblem, lookAtDirectory, type DirectoryLook } from './target-directory.ts';
 import { CHANGED, unread, unreadable } from './whole-file.ts';
 
 /** A configuration is written by hand; what is larger is not one. */
@@ -27,6 +28,8 @@ export interface ConfigSources {
   readonly env: Environment;
   /** What a policy file holds, an absolute path; if left out it is read, each time. */
   readonly readPolicy?: ((file: string) => Promise<ReadPolicy>) | undefined;
+  /** For one who is about to write there: whose process this is. What is wrong with directories of `files` is a problem of the configuration then. */
+  readonly writesAs?: number | undefined;
 }
 
 /** Reads, parses and judges a configuration. All problems come at once, in the order of the file. */
@@ -91,13 +94,32 @@ export async function parseConfigWithLists(
   }
   const whole = overlay(raw, sources);
   const { lookups, issues, policies, ...read } = await readNamedFiles(whole.value, sources, known);
-  const judged = judgeLocated(createConfigSchema({ ...(await systemLookups()), files: lookups }), whole);
+  const directoryProblem = await lookAtDirectories(whole.value, sources.writesAs);
+  const judged = judgeLocated(createConfigSchema({ ...(await systemLookups()), files: lookups, directoryProblem }), whole);
   if (judged.ok && issues.length === 0) return { parsed: judged, ...read };
   return {
     parsed: err([...(judged.ok ? [] : judged.error), ...issues]),
     files: [...read.files, ...policies.flatMap(({ files }) => files)],
     looks: [read, ...policies].flatMap(({ files, looks }) => (files.length === 0 ? [] : [looks])).join('\n'),
     lists: read.lists,
+  };
+}
+
+/** What is wrong with the directories of `files`, by path; nobody asks unless somebody will write there. */
+async function lookAtDirectories(raw: unknown, writesAs: number | undefined): Promise<Lookups['directoryProblem']> {
+  if (writesAs === undefined) return undefined;
+  const looks = new Map<string, DirectoryLook>();
+  // What is no good path is told as that.
+  for (const path of namedFiles(raw).directories.filter((text) => /^\/[^\0]+$/.test(text))) looks.set(path, await lookAtDirectory(path));
+  const twinOf = (path: string, look: DirectoryLook): string | undefined =>
+    [...looks].find(
+      ([other, seen]) => other !== path && look.kind === 'directory' && seen.kind === 'directory' && seen.id === look.id,
+    )?.[0];
+  return (path, unsafeDisk) => {
+    const look = looks.get(path);
+    if (look === undefined) return undefined;
+    const twin = twinOf(path, look);
+    return twin === undefined ? directoryProblem(path, look, { uid: writesAs, unsafeDisk }) : `${path} is ${twin} by another name`;
   };
 }
 

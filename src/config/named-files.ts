@@ -2,13 +2,19 @@
 export interface NamedFiles {
   readonly policyFiles: readonly string[];
   readonly idsFiles: readonly string[];
+  /** Those of `files`. */
+  readonly directories: readonly string[];
 }
 
 /** `raw` is what a configuration file gives. As written, each once. */
 export function namedFiles(raw: unknown): NamedFiles {
   const listeners = [...listAt(raw, 'inbound'), ...listAt(raw, 'outbound')];
   const rules = listeners.flatMap((listener) => ['allow', 'expect', 'deny'].flatMap((key) => listAt(listener, key)));
-  return { policyFiles: textsAt(listeners, 'policyFile'), idsFiles: textsAt(rules, 'idsFile') };
+  return {
+    policyFiles: textsAt(listeners, 'policyFile'),
+    idsFiles: textsAt(rules, 'idsFile'),
+    directories: textsAt(listAt(raw, 'files'), 'directory'),
+  };
 }
 
 function textsAt(values: readonly unknown[], key: string): readonly string[] {

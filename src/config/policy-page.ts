@@ -15,6 +15,8 @@ const refusal = z.object({
   method: z.string().nullable(),
   path: z.string().nullable(),
   host: z.string().nullable(),
+  /** Whose token it had; null also if it had none. */
+  subject: z.string().nullable(),
   reason: z.enum(POLICY_REASONS),
   /** The rule that denies. */
   rule: rule.nullable(),

@@ -8,6 +8,8 @@ export interface PolicyUse {
   readonly listener: string;
   readonly direction: 'inbound' | 'outbound';
   readonly protocol: 'tcp' | 'http';
+  /** It looks at JWT-SVIDs. */
+  readonly hasTokens: boolean;
 }
 
 export interface UseProblem {
@@ -19,9 +21,11 @@ export interface UseProblem {
 /** Each listener that takes its policy from a file, by that file. */
 export function usesOf({ inbound, outbound }: Config): readonly (PolicyUse & { readonly file: string; readonly policy: Policy })[] {
   const uses = (direction: PolicyUse['direction'], listeners: readonly (InboundConfig | OutboundConfig)[]) =>
-    listeners.flatMap(({ name, protocol, policy, policyFile: file }) =>
-      file === undefined ? [] : [{ file, policy, listener: `${direction} ${name}`, direction, protocol }],
-    );
+    listeners.flatMap((config) => {
+      const { name, protocol, policy, policyFile: file } = config;
+      const hasTokens = 'jwt' in config && config.jwt !== undefined;
+      return file === undefined ? [] : [{ file, policy, listener: `${direction} ${name}`, direction, protocol, hasTokens }];
+    });
   return [...uses('inbound', inbound), ...uses('outbound', outbound)];
 }
 
@@ -36,16 +40,23 @@ export function describeUseProblems(policy: Policy, use: PolicyUse, file: string
 const WHOLE_TRUST_DOMAIN = /^spiffe:\/\/[^/]+\/\*\*$/;
 
 /** What of a policy cannot be for this listener, though it may be for others. */
-export function useProblems(policy: Policy, { listener, direction, protocol }: PolicyUse): readonly UseProblem[] {
+export function useProblems(policy: Policy, { listener, direction, protocol, hasTokens }: PolicyUse): readonly UseProblem[] {
   const problems: UseProblem[] = [];
   if (protocol === 'tcp') {
     for (const rule of policy.rules)
-      if (asksOfRequest(rule))
+      if (asksOfRequest({ ...rule, subject: undefined }))
         problems.push({
           rule,
           message: `methods, paths and hosts are for protocol: http, and ${listener}, where nobody sees requests, uses this file`,
         });
   }
+  if (!hasTokens)
+    for (const rule of policy.rules)
+      if (rule.subject !== undefined)
+        problems.push({
+          rule,
+          message: `subject is for inbound listeners with jwt, and ${listener}, where nobody looks at tokens, uses this file`,
+        });
   if (direction === 'inbound') return problems;
   const audit = `audit is for inbound, and ${listener} uses this file: outbound, it would send data to whoever answers`;
   if (policy.mode === 'audit') problems.push({ rule: undefined, message: audit });

@@ -16,6 +16,7 @@ const fields = {
     .regex(/^[^\x00-\x20\x7f]*$/, 'must have no spaces and control characters, which no request target has')
     .optional(),
   host: visible.optional(),
+  subject: field.spiffeId.refine((id) => pathOf(id) !== '', 'is a trust domain, which no workload is called').optional(),
   at: field.timestamp.optional(),
 };
 

@@ -1,5 +1,6 @@
 import { changeSince } from '../policy/id-list.ts';
 import type { Policy } from '../policy/policy.ts';
+import { asksOfRequests } from '../policy/refusal.ts';
 import { ruleText, type Effect, type RuleSpec } from '../policy/rule.ts';
 import type { Config, InboundConfig, Limits, OutboundConfig, SdsConfig, SdsMatchers } from './config.ts';
 import { LIVE_RULES, type LiveRules } from './live-rules.ts';
@@ -51,7 +52,7 @@ export function planReload(current: Config, wanted: Config): Reload {
   }
   if (current.workloadApi.endpoint !== wanted.workloadApi.endpoint) needRestart.push('workloadApi.endpoint');
   if (current.log.format !== wanted.log.format) needRestart.push('log.format');
-  for (const key of ['metrics', 'admin', 'federation', 'bundleEndpoint', 'revocations', 'exec'] as const)
+  for (const key of ['metrics', 'admin', 'federation', 'bundleEndpoint', 'files', 'revocations', 'exec'] as const)
     if (!same(current[key], wanted[key])) needRestart.push(key);
 
   const matchers = (wanted.sds?.matchers ?? []).map((entry) => resolveMatchers(entry, wanted.inbound, running));
@@ -157,7 +158,9 @@ function policyFor(
   // What is in force of a file is not for a configuration to say.
   if (policyFile === fresh.policyFile && (policyFile !== undefined || isSamePolicy(policy, fresh.policy))) return kept;
   // It becomes one for http: until then, who is allowed some requests would be let do anything.
-  if (protocol === 'tcp' && (fresh.policy.asksForMethod || fresh.policy.asksForPath || fresh.policy.asksForHost)) {
+  // Likewise for whose token a request has, until somebody looks for one.
+  const asksUnseen = fresh.policy.asksForSubject && !('jwt' in old && old.jwt !== undefined);
+  if ((protocol === 'tcp' && asksOfRequests(fresh.policy)) || asksUnseen) {
     needRestart.push(`${what}: its rules for requests, and with them all that changed in its policy`);
     return kept;
   }

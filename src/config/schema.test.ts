@@ -301,7 +301,7 @@ test('a server name is a DNS name, never an IP address', () => {
 });
 
 test('a configuration without listener or without Workload API is an error', () => {
-  assert.deepEqual(problems(BASE), [': has no listener: it needs at least one inbound or outbound entry, sds or bundleEndpoint']);
+  assert.deepEqual(problems(BASE), [': has nothing to do: it needs at least one inbound, outbound or files entry, sds or bundleEndpoint']);
   assert.deepEqual(problems({ inbound: [INBOUND] }), ['workloadApi.endpoint: is required, unless SPIFFE_ENDPOINT_SOCKET is set']);
 });
 
@@ -369,6 +369,25 @@ test('the TLV with the SPIFFE ID is 0xD0 or in the range for applications', () =
   assert.equal(problemsOf({ proxyProtocol: { send: 'v1' } }).length, 1);
 });
 
+test('an application that speaks h2c has peers that speak HTTP/2, and nothing that is for HTTP/1.1', () => {
+  const spliced = { ...INBOUND, protocol: 'http', http: { application: 'h2c' } };
+  const [inbound] = accepted({ inbound: [spliced] }).inbound;
+  assert.deepEqual([inbound?.http?.application, inbound?.alpn], ['h2c', ['h2']]);
+
+  assert.deepEqual(problems({ ...BASE, inbound: [{ ...spliced, alpn: ['h2', 'http/1.1'] }] }), [
+    'inbound[0].alpn[1]: the application speaks h2c: requests of HTTP/1.1 are not translated for it, so peers must speak h2',
+  ]);
+  assert.deepEqual(problems({ ...BASE, inbound: [{ ...spliced, alpn: [] }] }), [
+    'inbound[0].alpn: the application speaks h2c, which is for peers that agree on h2: leave it out',
+  ]);
+  assert.deepEqual(problems({ ...BASE, inbound: [{ ...spliced, http: { application: 'h2c', upgrades: ['tcp'] } }] }), [
+    'inbound[0].http.upgrades: is for HTTP/1.1, which nobody speaks before an application that speaks h2c',
+  ]);
+  assert.deepEqual(problems({ ...BASE, inbound: [{ ...INBOUND, http: { application: 'h2c' } }] }), [
+    'inbound[0].http: is for protocol: http',
+  ]);
+});
+
 test('an inbound listener forwards bytes unless it says http, which has limits of its own', () => {
   const [bytes] = accepted({ ...BASE, inbound: [INBOUND] }).inbound;
   const [plain] = accepted({ ...BASE, inbound: [{ ...INBOUND, protocol: 'http' }] }).inbound;
@@ -381,6 +400,7 @@ test('an inbound listener forwards bytes unless it says http, which has limits o
 
   assert.equal(bytes?.http, undefined);
   assert.deepEqual(plain?.http, {
+    application: 'http/1.1',
     xfcc: 'sanitize-set',
     spiffeIdHeader: undefined,
     maxConcurrentStreams: 100,

@@ -7,7 +7,8 @@ import { compilePolicy, type Policy, type PolicySpec } from '../policy/policy.ts
 import type { IdsOf } from '../policy/rule.ts';
 import {
   ENDPOINT_PROFILES,
-  HTTP_PROTOCOLS,
+  APPLICATION_PROTOCOLS,
+  PEER_PROTOCOLS,
   LOG_FORMATS,
   LOG_LEVELS,
   PROXY_PROTOCOL_MODES,
@@ -37,12 +38,16 @@ import {
 } from './consistency.ts';
 import { createExecSection, type UserLookups } from './exec-section.ts';
 import * as field from './fields.ts';
+import { fileSetSchema } from './file-sets.ts';
+import { inboundJwt } from './jwt.ts';
 import { ON_CHANGE, ON_EXPIRY, type LiveRules } from './live-rules.ts';
 
 /** What the schema must ask the system about. */
 export interface Lookups extends UserLookups {
   /** What the files hold that the configuration names; none are known if left out. */
   readonly files?: FileLookups | undefined;
+  /** What is wrong with a directory for a set of files; undefined if nothing is. Not asked if left out. */
+  readonly directoryProblem?: ((path: string, unsafeDisk: boolean) => string | undefined) | undefined;
 }
 
 export interface FileLookups {
@@ -212,6 +217,10 @@ function limitsOfHttp({
 
 const http = z
   .strictObject({
+    application: z.enum(APPLICATION_PROTOCOLS).prefault('http/1.1').meta({
+      description:
+        'how the application speaks: `http/1.1`; or `h2c`, HTTP/2 in plain text, as gRPC servers do, and then peers must speak HTTP/2, too',
+    }),
     xfcc: z.enum(XFCC_MODES).prefault('sanitize-set').meta({
       description:
         "the field `X-Forwarded-Client-Cert`: `sanitize-set` puts the peer's there instead of any that it sent, `sanitize` only removes it; `unsafe-forward` leaves what the peer sent, and `unsafe-append` puts the peer's after it: any peer can then name anybody",
@@ -220,13 +229,14 @@ const http = z
       description: "name of a field for the peer's SPIFFE ID alone, removed from what peers send; none if left out",
     }),
     maxConcurrentStreams: z.int().min(1).max(10_000).prefault(100).meta({
-      description: 'requests of one HTTP/2 connection at once; each may hold a connection to the application',
+      description: 'requests of one HTTP/2 connection at once; each may hold a connection to the application, unless that speaks `h2c`',
     }),
     upgrades,
     ...httpLimitFields,
     upstreamIdleTimeout: upstreamIdleTimeout('1500ms', 'the application', ' (gunicorn: 2 s, uvicorn: 5 s), and a new one costs little'),
   })
-  .transform(({ xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, ...limits }): HttpConfig => ({
+  .transform(({ application, xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, ...limits }): HttpConfig => ({
+    application,
     xfcc,
     spiffeIdHeader,
     maxConcurrentStreams,
@@ -422,20 +432,12 @@ export function createConfigSchema(lookups: Lookups) {
   const files = lookups.files ?? NO_FILES;
   // Zod would compile each object with `new Function`, which takes longer than to interpret them once.
   z.config({ jitless: true });
+  const groupOf = numbered('group', (name) => lookups.groupId(name));
   const socketFields = {
     socketMode: field.socketMode
       .optional()
       .meta({ description: 'permission bits of a Unix socket, in quotes; `"0600"` if left out', pattern: '^0?[0-7]{3}$' }),
-    socketGroup: z
-      .union([z.int().min(0).max(4_294_967_294), z.string().min(1)])
-      .transform((group, context) => {
-        const gid = typeof group === 'number' ? group : lookups.groupId(group);
-        if (gid !== undefined) return gid;
-        context.addIssue({ code: 'custom', message: `there is no group ${JSON.stringify(group)}`, input: group });
-        return z.NEVER;
-      })
-      .optional()
-      .meta({ description: 'group of a Unix socket, name or number; that of the process if left out' }),
+    socketGroup: groupOf.optional().meta({ description: 'group of a Unix socket, name or number; that of the process if left out' }),
   };
 
   const policyFile = (replaced: string) =>
@@ -472,12 +474,15 @@ export function createConfigSchema(lookups: Lookups) {
       policyFile: policyFile('`allow`, `deny` and `policyMode`'),
       protocol: z.enum(['tcp', 'http']).prefault('tcp').meta({
         description:
-          "how to forward: `tcp` as bytes; `http` request by request, over HTTP/2 or HTTP/1.1 from the peer and HTTP/1.1 to the application, with the peer's SPIFFE ID in a field",
+          "how to forward: `tcp` as bytes; `http` request by request, over HTTP/2 or HTTP/1.1 from the peer and as `http.application` says to the application, with the peer's SPIFFE ID in a field",
       }),
       http: http.optional().meta({ description: 'for `protocol: http`' }),
+      jwt: inboundJwt.optional().meta({
+        description: 'for `protocol: http`: look at the JWT-SVIDs of requests, besides the TLS peer; nobody does if left out',
+      }),
       alpn: alpnProtocols.optional().meta({
         description:
-          'ALPN protocols, best first, such as `[h2]`. If left out: none for `tcp`; `[h2, http/1.1]` for `http`, which has no others, and where a client that names none speaks HTTP/1.1',
+          'ALPN protocols, best first, such as `[h2]`. If left out: none for `tcp`; `[h2, http/1.1]` for `http`, which has no others, and where a client that names none speaks HTTP/1.1; `[h2]` alone before an application that speaks `h2c`',
       }),
       identity,
       proxyProtocol,
@@ -590,6 +595,13 @@ export function createConfigSchema(lookups: Lookups) {
     .optional()
     .meta({ description: 'the Secret Discovery Service of Envoy; not served if left out' });
 
+  const fileSet = fileSetSchema({
+    identity,
+    group: groupOf,
+    user: numbered('user', (name) => lookups.user?.(name)?.uid),
+    directoryProblem: (path, unsafeDisk) => lookups.directoryProblem?.(path, unsafeDisk),
+  });
+
   return z
     .strictObject({
       workloadApi: z
@@ -611,6 +623,9 @@ export function createConfigSchema(lookups: Lookups) {
       }),
       bundleEndpoint: bundleEndpoint.optional().meta({
         description: 'a bundle endpoint for our own trust domain, with what the Workload API says of it; not served if left out',
+      }),
+      files: z.array(fileSet).max(100).prefault([]).meta({
+        description: 'sets of files with SVID, private key and trust bundles, for programs that read such; none are written if left out',
       }),
       revocations: z
         .strictObject({
@@ -662,7 +677,8 @@ export function createConfigSchema(lookups: Lookups) {
           ...policyFrom(entry.policyFile, { allow: entry.allow ?? [], deny: entry.deny, mode: entry.policyMode }, files),
           protocol: entry.protocol,
           http: entry.protocol === 'http' ? (entry.http ?? http.parse({})) : undefined,
-          alpn: entry.alpn ?? (entry.protocol === 'http' ? HTTP_PROTOCOLS : []),
+          alpn: entry.alpn ?? (entry.protocol === 'http' ? PEER_PROTOCOLS[entry.http?.application ?? 'http/1.1'] : []),
+          jwt: entry.jwt,
           identity: entry.identity ?? { by: 'default' },
           proxyProtocol: entry.proxyProtocol,
           limits: limitsOf(entry.limits),
@@ -690,10 +706,21 @@ export function createConfigSchema(lookups: Lookups) {
         federation: raw.federation,
         bundleEndpoint: raw.bundleEndpoint,
         exec: raw.exec,
+        files: raw.files.map((set, index) => set(index)),
         log: raw.log,
         drainTimeoutMs: raw.drainTimeout,
       };
     });
+}
+
+/** A user or a group, by name or number. */
+function numbered(kind: 'user' | 'group', numberOf: (name: string) => number | undefined) {
+  return z.union([z.int().min(0).max(4_294_967_294), z.string().min(1)]).transform((named, context) => {
+    const id = typeof named === 'number' ? named : numberOf(named);
+    if (id !== undefined) return id;
+    context.addIssue({ code: 'custom', message: `there is no ${kind} ${JSON.stringify(named)}`, input: named });
+    return z.NEVER;
+  });
 }
 
 export type ConfigSchema = ReturnType<typeof createConfigSchema>;

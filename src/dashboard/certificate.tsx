@@ -76,14 +76,18 @@ function validity({ notBefore, notAfter }: Certificate): string {
 }
 
 /** Who uses it, in some words. */
-function uses({ kind, listeners, sdsSubscribers, issued, peer }: Certificate): string {
+function uses({ kind, listeners, sdsSubscribers, files, issued, peer }: Certificate): string {
   if (kind === 'authority') return issued === null || issued === 0 ? 'signed none of ours' : `signed ${issued} of ours`;
   if (peer !== null) {
     const open = peer.connections === 0 ? 'no open connections' : plural(peer.connections, 'open connection');
     return `${open} · ${plural(peer.handshakes, 'handshake')}`;
   }
   const presented = listeners.map(({ name }) => name).join(', ');
-  return [presented === '' ? '' : `used by ${presented}`, sdsSubscribers === 0 ? '' : plural(sdsSubscribers, 'SDS subscriber')]
+  return [
+    presented === '' ? '' : `used by ${presented}`,
+    sdsSubscribers === 0 ? '' : plural(sdsSubscribers, 'SDS subscriber'),
+    files.length === 0 ? '' : `in the files of ${files.join(', ')}`,
+  ]
     .filter((text) => text !== '')
     .join(' · ');
 }

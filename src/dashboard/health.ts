@@ -79,7 +79,10 @@ function ofIdentity({ nowMs, overview, svids }: Facts): Attention[] {
     const of = svid.spiffeId ?? 'our SVID';
     const link = { to: links.certificate(svid.id), text: 'The SVID' };
     const todo = 'Check that the SPIFFE agent runs and can reach its server. Scute takes the next SVID as soon as the agent has it.';
-    const used = usedBy(svid.listeners.map(({ name }) => name));
+    const used = usedBy(
+      svid.listeners.map(({ name }) => name),
+      svid.files,
+    );
     if (ends <= nowMs)
       return [
         {
@@ -105,7 +108,8 @@ function ofIdentity({ nowMs, overview, svids }: Facts): Attention[] {
   });
 }
 
-function usedBy(listeners: readonly string[]): string {
+function usedBy(listeners: readonly string[], files: readonly string[]): string {
+  if (listeners.length === 0 && files.length > 0) return `It is in the files of ${list(files)}.`;
   if (listeners.length === 0) return 'No listener presents it.';
   return listeners.length === 1 ? `The listener ${listeners[0]} presents it.` : `The listeners ${list(listeners)} present it.`;
 }

@@ -1,5 +1,5 @@
 /** What the process says at this moment: the stream of changes, and what is asked for when something changed. One of each for the whole page. */
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Page, Problem, StreamEvent, StreamTopic } from '../admin/api-types.ts';
 import { apiPath } from './routes.ts';
 import { wholeOf } from './whole.ts';
@@ -266,13 +266,27 @@ export function usePages<T>(
   parameters: Readonly<Record<string, string | number | undefined>>,
   topics: readonly StreamTopic[],
 ): Paged<T> {
-  const first = apiPath(resource, parameters);
+  return useTurning(apiPath(resource, parameters), (cursor) => useResource<Page<T>>(apiPath(resource, { ...parameters, cursor }), topics));
+}
+
+/**
+ * A list of which `useAnswer` asks for one page, by its cursor; `first` is the address of its first. While the next page comes the one before
+ * stands: whoever turned over keeps the focus on what they pressed.
+ */
+export function useTurning<P extends { readonly nextCursor: string | null }>(
+  first: string,
+  useAnswer: (cursor: string | undefined) => Answer<P>,
+): Answer<P> & Pick<Paged<unknown>, 'newer' | 'older'> {
   const [turned, setTurned] = useState<{ readonly first: string; readonly cursors: readonly string[] }>({ first, cursors: [] });
   const cursors = turned.first === first ? turned.cursors : [];
-  const answer = useResource<Page<T>>(apiPath(resource, { ...parameters, cursor: cursors.at(-1) }), topics);
-  const next = answer.data?.nextCursor ?? null;
+  const { data, problem } = useAnswer(cursors.at(-1));
+  const shown = useRef<{ readonly first: string; readonly data: P } | undefined>(undefined);
+  if (data !== undefined) shown.current = { first, data };
+  const before = problem === undefined && shown.current?.first === first ? shown.current.data : undefined;
+  const next = data?.nextCursor ?? null;
   return {
-    ...answer,
+    data: data ?? before,
+    problem,
     newer: cursors.length === 0 ? undefined : () => setTurned({ first, cursors: cursors.slice(0, -1) }),
     older: next === null ? undefined : () => setTurned({ first, cursors: [...cursors, next] }),
   };

@@ -149,10 +149,11 @@ export function Listed<T>(props: {
       {data.items.length === 0 ? <Nothing>{props.empty}</Nothing> : props.children(data.items)}
       {newer === undefined && older === undefined ? null : (
         <nav class="pager" aria-label={turning}>
-          <button type="button" disabled={newer === undefined} onClick={newer}>
+          {/* Not `disabled`, which would take the focus from who has just come to the end. */}
+          <button type="button" aria-disabled={newer === undefined} onClick={newer}>
             {back}
           </button>
-          <button type="button" disabled={older === undefined} onClick={older}>
+          <button type="button" aria-disabled={older === undefined} onClick={older}>
             {on}
           </button>
         </nav>

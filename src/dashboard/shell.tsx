@@ -20,6 +20,8 @@ export function useHeadOf(where: string): void {
   useLayoutEffect(() => {
     if (before.current === where) return;
     before.current = where;
+    // Who types into a search, which chooses as well, goes on typing.
+    if (document.activeElement instanceof HTMLInputElement) return;
     scrollTo(0, 0);
     document.querySelector<HTMLElement>('main h1')?.focus({ preventScroll: true });
   }, [where]);

@@ -81,14 +81,15 @@ export function Timeline({ of }: { readonly of: Rotations }): JSX.Element {
     futureMs: Math.max(10 * MINUTE, ...due.map(({ ms }) => ms - now)) * 1.2,
   };
   const sorted = due.toSorted((one, other) => one.ms - other.ms);
-  const places = sorted.map(({ ms }) => place(ms - now, span));
+  // What was due, and did not come, is due now, until something comes.
+  const places = sorted.map(({ ms }) => place(Math.max(ms - now, 0), span));
   const lanes = rows(places, APART, 2);
   const last = past.find(({ text }) => text === CHANGES.svid_rotated);
   const first = sorted[0];
   const summary = [
     `${plural(past.length, 'past change')}.`,
     last === undefined ? '' : `The last rotation was ${ago(now - last.ms)}.`,
-    first === undefined ? '' : `Next: ${first.full}, ${whenOf(first.ms, now)}.`,
+    first === undefined ? '' : `Next: ${first.full}, ${whenOf(first, now)}.`,
   ].join(' ');
   return (
     <>
@@ -112,7 +113,7 @@ export function Timeline({ of }: { readonly of: Rotations }): JSX.Element {
         {sorted.map((mark, index) => {
           const at = places[index] ?? 1;
           const lane = lanes[index];
-          const when = whenOf(mark.ms, now);
+          const when = whenOf(mark, now);
           return (
             <a
               key={mark.key}
@@ -144,19 +145,19 @@ export function Timeline({ of }: { readonly of: Rotations }): JSX.Element {
 function Brief({ marks, now }: { readonly marks: readonly Mark[]; readonly now: number }): JSX.Element {
   return (
     <ol class="timeline-brief">
-      {marks.map(({ key, ms, kind, full, link }) => (
-        <li key={key} class={kind}>
-          <span class="soft">{whenOf(ms, now)}</span>
-          <a href={link ?? links.time}>{full}</a>
+      {marks.map((mark) => (
+        <li key={mark.key} class={mark.kind}>
+          <span class="soft">{whenOf(mark, now)}</span>
+          <a href={mark.link ?? links.time}>{mark.full}</a>
         </li>
       ))}
     </ol>
   );
 }
 
-/** What was due, and did not come, is still there until something does. */
-function whenOf(ms: number, now: number): string {
-  return ms > now ? `in ${briefly(ms - now)}` : ago(now - ms);
+function whenOf({ ms, kind }: Mark, now: number): string {
+  if (ms > now) return `in ${briefly(ms - now)}`;
+  return kind === 'past' ? ago(now - ms) : `due ${ago(now - ms)}`;
 }
 
 function percent(share: number): string {

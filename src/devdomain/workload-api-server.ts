@@ -1,3 +1,4 @@
+import { createServer, type AddressInfo, type Server as NetServer } from 'node:net';
 import {
   ServerCredentials,
   Server,
@@ -22,8 +23,10 @@ import {
 import type { Service } from '../lib/service.ts';
 import { createWatch, tellEach, type Watch } from '../lib/watch.ts';
 import { prepareUnixSocket, type PreparedUnixSocket } from '../transport/unix-socket.ts';
-import { serviceDefinition } from '../grpc/service-definition.ts';
+import { AnyAuthoritySocket } from '../grpc/any-authority.ts';
+import { listening } from '../grpc/listening.ts';
 import { addReflection } from '../grpc/reflection.ts';
+import { serviceDefinition } from '../grpc/service-definition.ts';
 
 /** What a call is answered: a message, or a gRPC status. */
 export type Answer<T> =
@@ -76,6 +79,7 @@ export function createWorkloadApiServer(options: WorkloadApiServerOptions): Work
   const { answers } = options;
   const openStreams = new Set<(refusal: Refusal) => void>();
   let server: Server | undefined;
+  let listener: NetServer | undefined;
   let prepared: PreparedUnixSocket | undefined;
   let address: string | undefined;
 
@@ -130,17 +134,21 @@ export function createWorkloadApiServer(options: WorkloadApiServerOptions): Work
       server = new Server({ 'grpc.enable_channelz': 0 });
       server.addService(serviceDefinition(SpiffeWorkloadAPI), handlers);
       addReflection(server, [file_workload]);
+      const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+      listener = createServer({ noDelay: true }, (socket) => injector.injectConnection(new AnyAuthoritySocket(socket)));
       if (endpoint.kind === 'tcp') {
-        address = `tcp://127.0.0.1:${await bind(server, `127.0.0.1:${endpoint.port}`)}`;
+        await listening(listener, { host: '127.0.0.1', port: endpoint.port });
+        address = `tcp://127.0.0.1:${(listener.address() as AddressInfo).port}`;
       } else {
         prepared = await prepareUnixSocket(endpoint.path, { mode: endpoint.mode, gid: endpoint.gid });
-        await bind(server, `unix:${prepared.bindPath}`);
+        await listening(listener, { path: prepared.bindPath });
         await prepared.publish();
         address = `unix://${endpoint.path}`;
       }
     },
     async stop() {
       await prepared?.release();
+      listener?.close();
       this.endStreams(status.UNAVAILABLE, 'the workload API is stopping');
       const running = server;
       server = undefined;
@@ -182,12 +190,6 @@ function streamAnswers<T>(call: ServerWritableStream<unknown, T>, watch: Watch<A
     return;
   }
   unsubscribe = watch.subscribe((answer) => (answer.kind === 'message' ? send(answer.message) : end(answer)));
-}
-
-function bind(server: Server, target: string): Promise<number> {
-  return new Promise((resolve, reject) => {
-    server.bindAsync(target, ServerCredentials.createInsecure(), (failure, port) => (failure === null ? resolve(port) : reject(failure)));
-  });
 }
 
 /** Lets the last messages out; whoever does not take them in time is dropped. */

@@ -6,6 +6,7 @@ import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { DenyList } from '../policy/deny-list.ts';
 import { factsOf, verdictOf } from '../policy/judge.ts';
 import type { Policy } from '../policy/policy.ts';
+import { UNKNOWN_SUBJECT } from '../policy/request.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { CheckAnswer, CheckDenial, CheckRecord } from '../telemetry/ext-authz-records.ts';
 import type { CheckedPeers, ShownCertificates } from './peers.ts';
@@ -16,6 +17,8 @@ export interface CheckedListener {
   readonly policy: Policy;
   /** The field that has the peer's SPIFFE ID for the application, if there is one. */
   readonly spiffeIdHeader?: string | undefined;
+  /** It asks for JWT-SVIDs, or looks at them. */
+  readonly hasTokens?: boolean | undefined;
   /** Why it has no SVID that is valid, a sentence; undefined if it has. */
   notReady(): string | undefined;
 }
@@ -42,6 +45,8 @@ export interface CheckContext {
 export function judgeCheck(check: Check, { listener, snapshot, denyList, peers, nowMs }: CheckContext): CheckAnswer {
   if (check.listener === undefined) return deny('no_listener', 'the check names no listener in context_extensions');
   if (listener === undefined) return deny('unknown_listener', `there is no inbound listener ${JSON.stringify(check.listener)}`);
+  if (listener.hasTokens === true)
+    return deny('inexpressible', 'the listener looks at the tokens of requests (jwt), and nobody verifies those that Envoy forwards');
   const notReady = listener.notReady();
   if (notReady !== undefined || snapshot === undefined) return deny('identity_not_ready', notReady ?? 'there is no identity yet');
   const peer = peers.authenticate(check.certificates, snapshot, denyList, nowMs);
@@ -59,7 +64,8 @@ function judgeRequest(peer: SpiffeId, policy: Policy, { method, target, host }: 
   if (!TARGET.test(target) && !(target === '*' && method === 'OPTIONS'))
     return deny('bad_request', 'the path is not one that is forwarded', peer);
   if (policy.asksForPath && !hasBytes && /^[^?]*!/.test(target)) return deny('bad_request', UNSURE, peer);
-  const facts = factsOf(policy, method, target, host);
+  // Whose token it has, nobody has verified.
+  const facts = factsOf(policy, method, target, host, UNKNOWN_SUBJECT);
   if (typeof facts === 'string') return deny('bad_request', facts, peer);
   return verdictOf(peer, policy, policy.forPeer(peer).judge(facts, nowMs));
 }

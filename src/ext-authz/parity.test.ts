@@ -15,6 +15,7 @@ import { CheckResponseSchema } from '../gen/ext_authz_pb.ts';
 import { Http2Head } from '../http2/head.ts';
 import { systemClock } from '../lib/clock.ts';
 import { Authorisation } from '../policy/judge.ts';
+import { UNKNOWN_SUBJECT } from '../policy/request.ts';
 import type { Policy } from '../policy/policy.ts';
 import type { Verdict } from '../policy/verdict.ts';
 import type { CheckAnswer } from '../telemetry/ext-authz-records.ts';
@@ -104,7 +105,8 @@ function listenerSays(chain: readonly Buffer[], { method, target, host }: Asked,
   if (!authorisation.connection().allowed) return undefined;
   const head = new Http2Head({ maxHeadBytes: 65_536, maxFields: 100 });
   if (head.read([':method', method, ':scheme', 'https', ':authority', host, ':path', target], false) !== undefined) return REFUSED;
-  const judged = authorisation.request(head.method, head.target, head.host);
+  // Nobody has looked for a token.
+  const judged = authorisation.request(head.method, head.target, head.host, UNKNOWN_SUBJECT);
   return judged.ok ? said(judged.value) : REFUSED;
 }
 

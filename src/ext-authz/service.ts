@@ -5,6 +5,7 @@ import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { DenyList } from '../policy/deny-list.ts';
 import { nearestMiss } from '../policy/explain.ts';
+import { UNKNOWN_SUBJECT } from '../policy/request.ts';
 import { policyReason } from '../policy/verdict.ts';
 import type { CheckEvents } from '../telemetry/ext-authz-events.ts';
 import type { CheckAnswer, CheckRefusal } from '../telemetry/ext-authz-records.ts';
@@ -67,10 +68,11 @@ export function createCheckService({ limits, listener, identity, denyList, event
     const encoded = encodeAnswer(answer, removes);
     const { request } = check;
     const record = { listener: named && check.listener, request, answer, durationMs: clock.monotonic() - begunAtMs };
-    events.checked(record, () => near(named, answer, request, nowMs));
+    const asked = request && { ...request, subject: UNKNOWN_SUBJECT };
+    events.checked(record, () => near(named, answer, asked, nowMs));
     const reason = policyReason(answer.allowed ? answer.audited : answer.reason);
     if (named !== undefined && check.listener !== undefined && answer.peer !== undefined && reason !== undefined) {
-      const event = { peer: answer.peer, reason, isEnforced: !answer.allowed, request };
+      const event = { peer: answer.peer, reason, isEnforced: !answer.allowed, request: asked };
       refusals.record({ direction: 'inbound', name: check.listener }, named.policy, event);
     }
     return ok(encoded);

@@ -1,4 +1,7 @@
-/** The answers of `/api/v1/fleet/`, as TypeScript types alone: nothing is imported, so that a page in a browser can share them. */
+/**
+ * The answers of `/api/v1/fleet/`, as TypeScript types alone: nothing is imported, so that a page in a browser can share them.
+ * `configs/fleet-api.schema.json` says the same as JSON Schema, and tests compare the two with real answers.
+ */
 
 /** RFC 3339; null if there is none, or none that can be written. */
 export type Time = string | null;
@@ -85,6 +88,13 @@ export interface FleetPage<T> {
   readonly omitted: number;
 }
 
+export type FleetCertificatePage = FleetPage<FleetCertificate>;
+export type FleetGroupPage = FleetPage<FleetGroup>;
+export type FleetSidecarPage = FleetPage<FleetSidecar>;
+export type FleetUnreachablePage = FleetPage<FleetUnreachable>;
+export type FleetAuthorityPage = FleetPage<FleetAuthority>;
+export type FleetLaggingPage = FleetPage<FleetLagging>;
+
 /** An SVID that a sidecar holds. */
 export interface FleetCertificate {
   readonly spiffeId: string;
@@ -144,6 +154,12 @@ export interface FleetLagging {
   readonly sidecar: SidecarName;
   /** When the last authority that it trusts expires. */
   readonly lastExpiry: Time;
+}
+
+/** What there is under `/api/v1/fleet/`. */
+export interface FleetIndex {
+  readonly version: 1;
+  readonly resources: Readonly<Record<string, string>>;
 }
 
 /** Every answer that is not a 200. */

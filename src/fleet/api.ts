@@ -4,7 +4,7 @@ import { data, refuseInJson, type Query, type Reply, type Routes } from '../admi
 import type { Clock } from '../lib/clock.ts';
 import { Remembered } from '../lib/remembered.ts';
 import type { Result } from '../lib/result.ts';
-import type { FleetProblem, FleetRefusal } from './api-types.ts';
+import type { FleetIndex, FleetProblem, FleetRefusal } from './api-types.ts';
 import { authorities, certificates, DIMENSIONS, groups, lagging, overview, sidecars, unreachable, type Span } from './fleet.ts';
 import type { Prometheus } from './prometheus.ts';
 import type { Filter } from './series.ts';
@@ -31,6 +31,8 @@ export const FLEET_RESOURCES: Readonly<Record<string, string>> = {
   authorities: `${PAGED}, trustDomain`,
   lagging: `${PAGED}, trustDomain`,
 };
+
+const INDEX: FleetIndex = { version: 1, resources: Object.fromEntries(Object.keys(FLEET_RESOURCES).map((name) => [name, BASE + name])) };
 
 const DEFAULT_LIMIT = 50;
 const MAX_LIMIT = 500;
@@ -104,9 +106,8 @@ export function fleetRoutes({ prometheus, url, clock, asked }: FleetApiOptions):
     });
   };
 
-  const index = { version: 1, resources: Object.fromEntries(Object.keys(FLEET_RESOURCES).map((name) => [name, BASE + name])) };
   return {
-    [BASE]: { GET: () => data(200, index) },
+    [BASE]: { GET: () => data(200, INDEX) },
     ...Object.fromEntries(
       Object.entries(questions).map(([name, question]) => [
         BASE + name,

@@ -28,7 +28,7 @@ export const DIMENSIONS = {
 } as const satisfies Readonly<Record<api.Dimension, string>>;
 
 /** Certificates, soonest to expire first. */
-export function certificates(prometheus: Prometheus, filter: Filter, stuckOnly: boolean, span: Span): Page<api.FleetCertificate> {
+export function certificates(prometheus: Prometheus, filter: Filter, stuckOnly: boolean, span: Span): Answer<api.FleetCertificatePage> {
   const all = stuckOnly ? series.stuckSvids(filter) : series.svids(filter);
   return page(prometheus, all, span, async ({ rows, where, atSeconds }) => {
     const begins = await lookUp(prometheus, series.among(series.begins(filter), where), atSeconds, allLabels);
@@ -55,14 +55,14 @@ function certificate(row: Row, begin: number | undefined, nowSeconds: number): a
 }
 
 /** SVIDs by what they have in common; the group with the one that is soonest to expire comes first. */
-export function groups(prometheus: Prometheus, by: api.Dimension, filter: Filter, span: Span): Page<api.FleetGroup> {
+export function groups(prometheus: Prometheus, by: api.Dimension, filter: Filter, span: Span): Answer<api.FleetGroupPage> {
   const name = DIMENSIONS[by];
   const labelled = (expression: string): string => (by === 'trust_domain' ? series.withTrustDomain(expression) : expression);
   return page(prometheus, series.firstBy(name, labelled(series.svids(filter))), span, async ({ rows, atSeconds }) => {
     const names = rows.map((row) => label(row, name));
     const chosen = by === 'trust_domain' ? oneOf('spiffe_id', names, series.patternOfDomain) : oneOf(name, names, series.literally);
     const count = (which: (filter: Filter) => string): Answer<readonly Row[]> =>
-      askAll(prometheus, chosen, atSeconds, (some) => series.countBy(name, labelled(which({ ...filter, oneOf: some }))));
+      countAllOf(prometheus, chosen, atSeconds, (some) => series.countBy(name, labelled(which({ ...filter, oneOf: some }))));
     const [counted, stuck] = await Promise.all([count(series.svids), count(series.arePastTheirShare)]);
     if (!counted.ok) return counted;
     if (!stuck.ok) return stuck;
@@ -83,7 +83,7 @@ export function groups(prometheus: Prometheus, by: api.Dimension, filter: Filter
 }
 
 /** Sidecars; those without an SVID first, then as their SVIDs expire. */
-export function sidecars(prometheus: Prometheus, filter: Filter, span: Span): Page<api.FleetSidecar> {
+export function sidecars(prometheus: Prometheus, filter: Filter, span: Span): Answer<api.FleetSidecarPage> {
   return page(prometheus, series.sidecars(filter), span, async ({ rows, atSeconds }) => {
     const chosen = oneOf(
       'instance',
@@ -91,9 +91,9 @@ export function sidecars(prometheus: Prometheus, filter: Filter, span: Span): Pa
       series.literally,
     );
     const { versions, failing, connected, certificates: held } = series.FACTS_OF_SIDECARS;
-    const facts = await Promise.all(
-      [versions, failing, connected, held].map((fact) => askAll(prometheus, chosen, atSeconds, (some) => fact({ ...filter, oneOf: some }))),
-    );
+    const asked = (fact: (filter: Filter) => string, ask = askAll): Answer<readonly Row[]> =>
+      ask(prometheus, chosen, atSeconds, (some) => fact({ ...filter, oneOf: some }));
+    const facts = await Promise.all([asked(versions), asked(failing), asked(connected), asked(held, countAllOf)]);
     const found: ReadonlyMap<string, readonly Row[]>[] = [];
     for (const fact of facts) {
       if (!fact.ok) return fact;
@@ -116,14 +116,14 @@ export function sidecars(prometheus: Prometheus, filter: Filter, span: Span): Pa
 }
 
 /** Sidecars that cannot be scraped. They have no order but that of their labels. */
-export function unreachable(prometheus: Prometheus, filter: Filter, span: Span): Page<api.FleetUnreachable> {
+export function unreachable(prometheus: Prometheus, filter: Filter, span: Span): Answer<api.FleetUnreachablePage> {
   return page(prometheus, series.unreachable(filter), span, ({ rows }) =>
     Promise.resolve(ok(rows.map((row) => ({ sidecar: sidecarOf(row) })))),
   );
 }
 
 /** Authorities that anybody trusts, soonest to expire first. */
-export function authorities(prometheus: Prometheus, filter: Filter, span: Span): Page<api.FleetAuthority> {
+export function authorities(prometheus: Prometheus, filter: Filter, span: Span): Answer<api.FleetAuthorityPage> {
   return page(prometheus, series.authorities(filter), span, async ({ rows, atSeconds }) => {
     const domains = oneOf(
       'trust_domain',
@@ -135,12 +135,12 @@ export function authorities(prometheus: Prometheus, filter: Filter, span: Span):
       rows.map((row) => label(row, 'subject_key_id')),
       series.literally,
     );
-    const ofDomains = (which: (filter: Filter) => string): Answer<readonly Row[]> =>
-      askAll(prometheus, domains, atSeconds, (some) => which({ labels: {}, oneOf: some }));
+    const ofDomains = (which: (filter: Filter) => string, ask = askAll): Answer<readonly Row[]> =>
+      ask(prometheus, domains, atSeconds, (some) => which({ labels: {}, oneOf: some }));
     const [begun, trusted, issued] = await Promise.all([
       ofDomains(series.authorityBegins),
-      ofDomains(series.trustedBy),
-      askAll(prometheus, keys, atSeconds, (some) => series.issuedBy({ labels: {}, oneOf: some })),
+      ofDomains(series.trustedBy, countAllOf),
+      countAllOf(prometheus, keys, atSeconds, (some) => series.issuedBy({ labels: {}, oneOf: some })),
     ]);
     if (!begun.ok) return begun;
     if (!trusted.ok) return trusted;
@@ -168,7 +168,7 @@ export function authorities(prometheus: Prometheus, filter: Filter, span: Span):
 }
 
 /** Who still trusts only an old root; the oldest of these first. */
-export function lagging(prometheus: Prometheus, filter: Filter, span: Span): Page<api.FleetLagging> {
+export function lagging(prometheus: Prometheus, filter: Filter, span: Span): Answer<api.FleetLaggingPage> {
   return page(prometheus, series.lagging(filter), span, async ({ rows, atSeconds }) => {
     const chosen = oneOf(
       'instance',
@@ -190,7 +190,7 @@ export function lagging(prometheus: Prometheus, filter: Filter, span: Span): Pag
 
 /** What stands above all lists. A question that fails leaves the others. */
 export async function overview(prometheus: Prometheus, url: URL): Promise<api.FleetOverview> {
-  const ask = async (promql: string): Answer<Vector> => onlyCounts(await prometheus.query(promql));
+  const ask = async (promql: string): Answer<Vector> => onlyCounts(await prometheus.query(promql), ({ samples }) => samples);
   const [counts, lives, first, versions] = await Promise.all([
     countAll(ask),
     ask(series.REMAINING_LIFE),
@@ -224,8 +224,8 @@ export async function overview(prometheus: Prometheus, url: URL): Promise<api.Fl
 }
 
 /** What is no count is more than nothing, or less, to nobody: all would seem well. */
-function onlyCounts(answer: Result<Vector, api.FleetProblem>): Result<Vector, api.FleetProblem> {
-  const odd = answer.ok ? answer.value.samples.find(({ value }) => !Number.isSafeInteger(value) || value < 0) : undefined;
+function onlyCounts<A>(answer: Result<A, api.FleetProblem>, samplesOf: (value: A) => readonly Sample[]): Result<A, api.FleetProblem> {
+  const odd = answer.ok ? samplesOf(answer.value).find(({ value }) => !Number.isSafeInteger(value) || value < 0) : undefined;
   return odd === undefined ? answer : err({ reason: 'not_prometheus', detail: `it counts ${odd.value}` });
 }
 
@@ -295,10 +295,13 @@ async function page<T>(prometheus: Prometheus, expression: string, span: Span, d
     if (next === undefined) {
       next = beyond.value;
       where = series.mostTied(expression, next);
-      const [tied, counted] = await Promise.all(
-        [where, `count(${series.tiedAt(expression, next)})`].map((promql) => prometheus.query(promql, atSeconds)),
-      );
-      if (tied?.ok !== true || counted?.ok !== true) return tied?.ok === false ? tied : (counted as Result<never, api.FleetProblem>);
+      const [tied, answered] = await Promise.all([
+        prometheus.query(where, atSeconds),
+        prometheus.query(`count(${series.tiedAt(expression, next)})`, atSeconds),
+      ]);
+      if (!tied.ok) return tied;
+      const counted = onlyCounts(answered, (vector) => vector.samples);
+      if (!counted.ok) return counted;
       rows = inOrder(tied.value.samples);
       omitted = Math.max((counted.value.samples[0]?.value ?? 0) - rows.length, 0);
     }
@@ -357,6 +360,11 @@ async function askAll(
     all.push(...answer.value.samples);
   }
   return ok(all);
+}
+
+/** The same, where each is how many there are of something. */
+async function countAllOf(...question: Parameters<typeof askAll>): Answer<readonly Row[]> {
+  return onlyCounts(await askAll(...question), (rows) => rows);
 }
 
 // ——— labels ———

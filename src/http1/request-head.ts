@@ -37,7 +37,7 @@ const EXPECT = nameBytes('expect');
 /** A client that had its own framing removed would say something else than it says. */
 const NEVER_NOMINATED = new Set(['host', 'content-length', 'transfer-encoding', 'content_length', 'transfer_encoding']);
 /** `host [ ":" port ]` with the characters of RFC 3986, section 3.2.2. */
-const AUTHORITY = /^(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?$/;
+export const AUTHORITY = /^(?:\[[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]{0,5})?$/;
 /** A target in absolute form, of which the authority is still to be looked at (RFC 9112, section 3.2.2). */
 const ABSOLUTE = /^(https?):\/\/([^/?]+)([/?].*)?$/i;
 /** What the authority of one may leave out. */

@@ -1,4 +1,5 @@
 import type { BundleDocument } from '../spiffe/bundle-document.ts';
+import type { JwtBundles } from '../spiffe/jwt-bundle.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
@@ -14,6 +15,11 @@ interface Common {
   readonly receivedAtMs: number;
   /** Ours and the federated ones. A peer is verified against the bundle of *its own* trust domain only. */
   readonly bundles: ReadonlyMap<TrustDomain, TrustBundle>;
+  /**
+   * For JWT-SVIDs alone: a token is verified with the bundle of the trust domain in its own `sub`. Undefined: nobody asked for them, or they
+   * have not come yet. A profile of its own of the Workload API, so it may be held without an SVID, and the reverse.
+   */
+  readonly jwtBundles?: JwtBundles | undefined;
 }
 
 /** By trust domain, as the configuration binds it to an endpoint: a document does not say whose it is. */

@@ -1,4 +1,5 @@
 import type { Address } from '../config/units.ts';
+import type { SvidChoice } from '../identity/snapshot.ts';
 import { createIdentityStore } from '../identity/store.ts';
 import type { Clock } from '../lib/clock.ts';
 import { err, ok, type Result } from '../lib/result.ts';
@@ -6,13 +7,20 @@ import { createTlsContexts, type OwnIdentity } from '../tls/contexts.ts';
 import { createWorkloadApiClient } from '../workload-api/client.ts';
 import { createWorkloadApiSource } from '../workload-api/source.ts';
 
-/** The default SVID of whoever asks, from the Workload API, with the bundles that came with it. The error says in a sentence why there is none. */
-export async function fetchOwnIdentity(
-  endpoint: Address,
-  clock: Clock,
-  timeoutMs: number,
-  stopped: AbortSignal,
-): Promise<Result<OwnIdentity, string>> {
+/** An SVID of whoever asks, from the Workload API, with the bundles that came with it. The error says in a sentence why there is none. */
+export async function fetchOwnIdentity({
+  endpoint,
+  choice,
+  clock,
+  timeoutMs,
+  stopped,
+}: {
+  readonly endpoint: Address;
+  readonly choice: SvidChoice;
+  readonly clock: Clock;
+  readonly timeoutMs: number;
+  readonly stopped: AbortSignal;
+}): Promise<Result<OwnIdentity, string>> {
   const { view, publisher } = createIdentityStore();
   const contexts = createTlsContexts(view);
   const client = createWorkloadApiClient({ endpoint, clock });
@@ -42,6 +50,6 @@ export async function fetchOwnIdentity(
   if (stopped.aborted) return err('stopped');
   if (failure !== undefined) return err(failure);
   if (view.current() === undefined) return err(`the Workload API at ${client.endpoint} gave nothing within ${timeoutMs} ms`);
-  const own = contexts.own({ by: 'default' }, clock.now());
+  const own = contexts.own(choice, clock.now());
   return 'detail' in own ? err(own.detail) : ok(own);
 }

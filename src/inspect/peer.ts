@@ -3,6 +3,7 @@ import { hash } from 'node:crypto';
 import { aloneId, describeAlone, describeUnread, type Described } from '../admin/certificates.ts';
 import type { Clock } from '../lib/clock.ts';
 import { err, ok, type Result } from '../lib/result.ts';
+import type { DenyList } from '../policy/deny-list.ts';
 import { parseCertificate } from '../spiffe/certificate.ts';
 import { claimedIdOf } from '../spiffe/leaf-profile.ts';
 import type { PeerProblem } from '../spiffe/peer-problems.ts';
@@ -20,6 +21,8 @@ export interface PeerQuestion {
   readonly alpn: readonly string[];
   /** What we present, and whom we trust; undefined for nobody. */
   readonly own: OwnIdentity | undefined;
+  /** Who, and which certificates, are refused whoever signed them. */
+  readonly denyList: DenyList;
   /** Who it must be. */
   readonly expect: SpiffeId | undefined;
   /** For connecting, and for the handshake. */
@@ -150,10 +153,10 @@ function shakeHands(
 
 function lookAt(
   connection: SecureConnection,
-  { own, expect }: PeerQuestion,
+  { own, denyList, expect }: PeerQuestion,
   nowMs: number,
 ): Pick<PeerReport, 'verdict' | 'certificates' | 'omitted'> {
-  const judged = own === undefined ? undefined : createPeerJudge().authenticate(connection, 'server', own.snapshot, nowMs);
+  const judged = own === undefined ? undefined : createPeerJudge(() => denyList).authenticate(connection, 'server', own.snapshot, nowMs);
   const proven = judged?.ok === true ? judged.value : undefined;
   const sent = connection.readPeerEvidence().chainDer() ?? [];
   const authority = proven === undefined || own === undefined ? undefined : authorityOf(proven, own);

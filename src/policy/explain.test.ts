@@ -205,7 +205,8 @@ test('for a line a list is looked through once, however many rules name it, and 
 
 /** The rule as written, without what `keys` name. */
 function without(written: RuleSpec | string, keys: readonly MissedKey[], { peer }: Question): RuleSpec {
-  const { methods, paths, hosts, notBeforeMs, notAfterMs, windows, ...rest } = typeof written === 'string' ? { peer: written } : written;
+  const { subject, methods, paths, hosts, notBeforeMs, notAfterMs, windows, ...rest } =
+    typeof written === 'string' ? { peer: written } : written;
   const whole = rest.peer ?? '';
   const path = whole.slice(whole.indexOf('/', 'spiffe://'.length));
   const segments = path.slice(1).split('/');
@@ -217,6 +218,8 @@ function without(written: RuleSpec | string, keys: readonly MissedKey[], { peer 
     ...(keys.includes('method') ? {} : { methods }),
     ...(keys.includes('path') ? {} : { paths }),
     ...(keys.includes('host') ? {} : { hosts }),
+    // Without its subject, and no peer to ask for, a rule is for anybody.
+    ...(keys.includes('subject') ? (rest.peer === undefined ? { peer } : {}) : { subject }),
     ...(keys.includes('time') ? {} : { notBeforeMs, notAfterMs, windows }),
   };
 }
@@ -230,7 +233,7 @@ function matches(rule: RuleSpec, effect: Effect, { peer, request, nowMs }: Quest
     () => policy,
     () => nowMs,
   );
-  const judged = request === undefined ? of.connection() : of.request(request.method, request.target, request.host);
+  const judged = request === undefined ? of.connection() : of.request(request.method, request.target, request.host, request.subject);
   const verdict = 'ok' in judged ? (judged.ok ? judged.value : assert.fail(judged.error)) : judged;
   return effect === 'allow' ? verdict.allowed : !verdict.allowed || verdict.audited === 'denied';
 }
@@ -245,7 +248,7 @@ test(`the verdict is the one that is acted on, and a miss is one by just what it
     const policy = policyFrom(spec);
     for (let each = 0; each < 10; each++) {
       const { peer, request: drawn, nowMs } = drawQuestion(draws, dateMs);
-      const request = drawn && { method: drawn.method, target: drawn.path, host: drawn.host };
+      const request = drawn && { method: drawn.method, target: drawn.path, host: drawn.host, subject: drawn.subject };
       const question = { peer, request, nowMs };
       const explained = explain(policy, question);
       const of = new Authorisation(
@@ -254,7 +257,9 @@ test(`the verdict is the one that is acted on, and a miss is one by just what it
         () => nowMs,
       );
       const judged =
-        request === undefined ? { ok: true, value: of.connection() } : of.request(request.method, request.target, request.host);
+        request === undefined
+          ? { ok: true, value: of.connection() }
+          : of.request(request.method, request.target, request.host, request.subject);
       assert.ok(explained.ok && judged.ok);
       assert.deepEqual(explained.value.verdict, judged.value);
       const { verdict, rule, misses } = explained.value;

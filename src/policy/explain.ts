@@ -6,14 +6,21 @@ import { factsOf, verdictOf } from './judge.ts';
 import type { Pattern } from './pattern.ts';
 import { isForPath, namesPeer, type Decision, type Policy } from './policy.ts';
 import type { RequestFacts } from './request.ts';
-import { asksOfRequest, holdsAt, isForMethodAndHost, parseRule, type Effect, type Rule } from './rule.ts';
+import { asksOfRequest, holdsAt, isForMethodAndHost, isForSubject, parseRule, type Effect, type Rule } from './rule.ts';
 import type { Verdict } from './verdict.ts';
 
 /** What is asked of a policy. */
 export interface Question {
   readonly peer: SpiffeId;
   /** Undefined: about the connection. As they came, not yet comparable. */
-  readonly request: { readonly method: string; readonly target: string; readonly host: string } | undefined;
+  readonly request:
+    | {
+        readonly method: string;
+        readonly target: string;
+        readonly host: string;
+        readonly subject?: RequestFacts['subject'];
+      }
+    | undefined;
   /** Milliseconds since 1970. */
   readonly nowMs: number;
 }
@@ -25,7 +32,7 @@ export interface Question {
 export type RuleRef = Pick<Rule, 'effect' | 'index' | 'text'> & { readonly at?: string | undefined };
 
 /** What may keep a rule from matching, the nearest first. */
-export const MISSED_KEYS = ['time', 'method', 'path', 'host', 'segment', 'trust domain'] as const;
+export const MISSED_KEYS = ['time', 'method', 'path', 'host', 'subject', 'segment', 'trust domain'] as const;
 export type MissedKey = (typeof MISSED_KEYS)[number];
 
 /** A rule that would have changed the verdict, and nearly matched. */
@@ -58,7 +65,7 @@ const MOST_KNOWN = 1000;
  * the rules. Takes time in proportion to the number of rules.
  */
 export function explain(policy: Policy, { peer, request, nowMs }: Question): Result<Explanation, string> {
-  const facts = request === undefined ? undefined : factsOf(policy, request.method, request.target, request.host);
+  const facts = request === undefined ? undefined : factsOf(policy, request.method, request.target, request.host, request.subject);
   if (typeof facts === 'string') return err(facts);
   const gathered = policy.forPeer(peer);
   const decision = facts === undefined ? gathered.judgeConnection(nowMs) : gathered.judge(facts, nowMs);
@@ -123,6 +130,7 @@ function lengthOf(segments: number): number {
 /** Of a list, those of one of its SPIFFE IDs: it is looked through by hash. */
 function segmentsIn(peer: Rule['peer']): number {
   if (peer.kind === 'segments') return peer.segments.length;
+  if (peer.kind === 'any') return 1;
   return peer.kind === 'exact' ? segmentsBehindScheme(peer.id) : 1;
 }
 
@@ -212,6 +220,8 @@ function missOf(rule: Rule, asked: Asked): readonly Missed[] | undefined {
     if (!isForMethodAndHost({ methods, hosts: undefined }, request)) missed.push({ key: 'method', words: () => 'the method' });
     if (!isForPath(rule, request.path)) missed.push({ key: 'path', words: () => 'the path' });
     if (!isForMethodAndHost({ methods: undefined, hosts }, request)) missed.push({ key: 'host', words: () => 'the host' });
+    if (!isForSubject(rule, request))
+      missed.push({ key: 'subject', words: () => (request.subject === undefined ? 'a token' : 'the subject of the token') });
   }
   // One for somebody else and something else is far.
   return missed.length === 0 || missed.length > (ofPeer === undefined ? MOST_KEYS : 1) ? undefined : missed;
@@ -219,6 +229,7 @@ function missOf(rule: Rule, asked: Asked): readonly Missed[] | undefined {
 
 function peerMiss(rule: Rule, { peer, given, ofLists }: Asked): Missed | 'far' | undefined {
   const { peer: pattern } = rule;
+  if (pattern.kind === 'any') return undefined;
   if (pattern.kind === 'list') {
     const { ids } = pattern;
     if (!ofLists.has(ids)) ofLists.set(ids, listMiss(ids, peer));

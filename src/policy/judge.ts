@@ -39,13 +39,13 @@ export class Authorisation {
   }
 
   /**
-   * Of one request; `target` has a path, or is `*`. The error, a sentence without anything of the request, says why it
+   * Of one request; `target` has a path, or is `*`, and `subject` is whose token it has. The error, a sentence without anything of the request, says why it
    * cannot be compared with the rules there are.
    */
-  request(method: string, target: string, host: string): Result<Verdict, string> {
+  request(method: string, target: string, host: string, subject?: RequestFacts['subject']): Result<Verdict, string> {
     this.#renew();
     const policy = this.#policy;
-    const facts = factsOf(policy, method, target, host);
+    const facts = factsOf(policy, method, target, host, subject);
     if (typeof facts === 'string') return err(facts);
     const decision = this.#gathered.judge(facts, this.#now());
     if (decision !== this.#decision) {
@@ -68,12 +68,18 @@ const NOTHING = ok('');
 const NOT_ASKED = err('nothing was asked yet');
 
 /** A request as the rules compare it, as far as they ask. Or, a sentence without anything of the request, why it cannot be. */
-export function factsOf(policy: Policy, method: string, target: string, host: string): RequestFacts | string {
+export function factsOf(
+  policy: Policy,
+  method: string,
+  target: string,
+  host: string,
+  subject?: RequestFacts['subject'],
+): RequestFacts | string {
   const path = policy.asksForPath ? comparablePath(target) : NOTHING;
   if (!path.ok) return path.error;
   if (policy.asksForHost && namesAnotherHost(target)) return 'the path begins as a host does in URLs without a scheme';
   const name = policy.asksForHost ? comparableHost(host) : NOTHING;
-  return name.ok ? { method, path: path.value, host: name.value } : name.error;
+  return name.ok ? { method, path: path.value, host: name.value, subject } : name.error;
 }
 
 /** What comes of a decision of a policy about a peer. */

@@ -43,6 +43,17 @@ export function parsePattern(entry: string): Result<Pattern, string> {
   });
 }
 
+/** Whether an ID is one of the pattern's. */
+export function matchesPattern(pattern: Pattern, id: SpiffeId): boolean {
+  if (pattern.kind === 'exact') return pattern.id === id;
+  const { trustDomain, segments, hasMore } = pattern;
+  const path = pathOf(id);
+  if (path === '' || trustDomainOf(id) !== trustDomain) return false;
+  const given = path.slice(1).split('/');
+  const isAsLong = hasMore ? given.length > segments.length : given.length === segments.length;
+  return isAsLong && segments.every((segment, at) => segment === undefined || segment === given[at]);
+}
+
 function parseExact(entry: string): Result<Pattern, string> {
   const id = parseSpiffeId(entry);
   if (!id.ok) return err(explain(id.error));

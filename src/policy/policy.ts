@@ -8,6 +8,7 @@ import {
   asksOfRequest,
   holdsAt,
   isForMethodAndHost,
+  isForSubject,
   isTimed,
   nextLookAt,
   parseRule,
@@ -88,6 +89,8 @@ export interface Policy {
   readonly asksForMethod: boolean;
   readonly asksForPath: boolean;
   readonly asksForHost: boolean;
+  /** Some request is allowed or denied for the subject of its JWT-SVID. */
+  readonly asksForSubject: boolean;
   /** Whether a rule holds at some times and not at others, be they over or not. */
   readonly hasTimes: boolean;
   /** Where a rule is written, if the policy has a file of its own. */
@@ -129,6 +132,7 @@ export function* compileInTurns(
 
 /** Whether a rule is for such a peer: as in a policy of it alone. */
 export function namesPeer(rule: Rule, peer: SpiffeId): boolean {
+  if (rule.peer.kind === 'any') return true;
   if (rule.peer.kind === 'exact') return rule.peer.id === peer;
   if (rule.peer.kind === 'list') return rule.peer.ids.lineOf(peer) !== undefined;
   const index = new PeerIndex();
@@ -146,7 +150,14 @@ export function isForPath({ paths, ...rule }: Rule, path: string): boolean {
   return match.isMade;
 }
 
-const ANYTHING = { methods: undefined, hosts: undefined, notBeforeMs: -Infinity, notAfterMs: Infinity, windows: undefined };
+const ANYTHING = {
+  methods: undefined,
+  hosts: undefined,
+  subject: undefined,
+  notBeforeMs: -Infinity,
+  notAfterMs: Infinity,
+  windows: undefined,
+};
 
 class CompiledPolicy implements Policy {
   /** Alone of all this, it shows in JSON. */
@@ -165,6 +176,7 @@ class CompiledPolicy implements Policy {
   #asksForMethod = false;
   #asksForPath = false;
   #asksForHost = false;
+  #asksForSubject = false;
 
   constructor(spec: PolicySpec, placeOf: PolicyParts['placeOf']) {
     this.spec = spec;
@@ -173,7 +185,7 @@ class CompiledPolicy implements Policy {
 
   /** While it is compiled. */
   add(rule: Rule, isBare: boolean): void {
-    const { effect, text, peer, methods, paths, hosts } = rule;
+    const { effect, text, peer, subject, methods, paths, hosts } = rule;
     const isBareAllow = isBare && effect === 'allow';
     if (effect === 'allow') this.#entries.push(text);
     if (isBareAllow) this.#bare.push(text);
@@ -185,6 +197,7 @@ class CompiledPolicy implements Policy {
     this.#asksForMethod ||= methods !== undefined;
     this.#asksForPath ||= paths !== undefined;
     this.#asksForHost ||= hosts !== undefined;
+    this.#asksForSubject ||= subject !== undefined;
   }
 
   get mode(): Mode {
@@ -221,6 +234,10 @@ class CompiledPolicy implements Policy {
 
   get asksForHost(): boolean {
     return this.#asksForHost;
+  }
+
+  get asksForSubject(): boolean {
+    return this.#asksForSubject;
   }
 
   get hasTimes(): boolean {
@@ -350,7 +367,7 @@ class RuleGroup {
 
   matchRequest(request: RequestFacts, nowMs: number, match: Match): void {
     const consider = (rule: Rule): void => {
-      if (isForMethodAndHost(rule, request) && holdsAt(rule, nowMs)) match.add(rule);
+      if (isForMethodAndHost(rule, request) && isForSubject(rule, request) && holdsAt(rule, nowMs)) match.add(rule);
     };
     for (const rule of this.#ofAnyPath) consider(rule);
     const { path } = request;
@@ -384,6 +401,8 @@ class PeerIndex {
   readonly #exact = new Map<string, RuleGroup>();
   readonly #domains = new Map<string, SegmentTrie<RuleGroup>>();
   readonly #lists: { readonly ids: IdList; readonly group: RuleGroup }[] = [];
+  /** Of rules that ask for a subject, whoever the peer is. */
+  #ofAll: RuleGroup | undefined;
 
   add(rule: Rule): void {
     this.#groupOf(rule.peer).add(rule);
@@ -395,6 +414,7 @@ class PeerIndex {
       this.#exact.set(pattern.id, known);
       return known;
     }
+    if (pattern.kind === 'any') return (this.#ofAll ??= new RuleGroup());
     if (pattern.kind === 'list') {
       const known = this.#lists.find(({ ids }) => ids === pattern.ids)?.group;
       const group = known ?? new RuleGroup();
@@ -410,6 +430,7 @@ class PeerIndex {
     const found: RuleGroup[] = [];
     const exact = this.#exact.get(peer);
     if (exact !== undefined) found.push(exact);
+    if (this.#ofAll !== undefined) found.push(this.#ofAll);
     for (const { ids, group } of this.#lists) if (ids.lineOf(peer) !== undefined) found.push(group);
     if (this.#domains.size === 0) return found;
     const path = pathOf(peer);

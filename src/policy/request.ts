@@ -1,5 +1,6 @@
 import { formatIp, parseIp } from '../lib/ip.ts';
 import { err, ok, type Result } from '../lib/result.ts';
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 
 /** What a rule may ask of a request, in the one form in which rules compare it. */
 export interface RequestFacts {
@@ -8,7 +9,12 @@ export interface RequestFacts {
   readonly path: string;
   /** As `comparableHost` gives it; empty if there is none. */
   readonly host: string;
+  /** Whose JWT-SVID it has; undefined if it has none. */
+  readonly subject?: SpiffeId | typeof UNKNOWN_SUBJECT | undefined;
 }
+
+/** Nobody looked for a token: a rule that allows for a subject allows nothing then, and one that denies for one denies. */
+export const UNKNOWN_SUBJECT = 'unknown' as const;
 
 const SLASH = 47;
 const PERCENT = 37;

@@ -1,8 +1,8 @@
 import { err, ok, type Result } from '../lib/result.ts';
 import type { IdList } from './id-list.ts';
-import { parsePattern, type Pattern } from './pattern.ts';
+import { matchesPattern, parsePattern, type Pattern } from './pattern.ts';
 import { matchesHost, parseHostPattern, parsePathPattern } from './request-pattern.ts';
-import type { RequestFacts } from './request.ts';
+import { UNKNOWN_SUBJECT, type RequestFacts } from './request.ts';
 import type { SegmentPattern } from './segment-trie.ts';
 import { isOpen, nextLook, parseWindow, type TimeWindow, type WindowSpec } from './time-window.ts';
 
@@ -12,10 +12,12 @@ export type Mode = 'enforce' | 'audit';
 
 /** A rule as written. What is left out does not matter to it; a list that is there is never empty. */
 export interface RuleSpec {
-  /** A SPIFFE ID, or a pattern of them. Either this or `idsFile` is there. */
+  /** Of the TLS peer: a SPIFFE ID, or a pattern of them. At most one of this and `idsFile` is there, and neither only beside `subject`. */
   readonly peer?: string | undefined;
   /** A file with SPIFFE IDs: an absolute path. */
   readonly idsFile?: string | undefined;
+  /** Of the subject of the JWT-SVID that a request has: a SPIFFE ID, or a pattern of them. */
+  readonly subject?: string | undefined;
   readonly methods?: readonly string[] | undefined;
   readonly paths?: readonly string[] | undefined;
   readonly hosts?: readonly string[] | undefined;
@@ -36,7 +38,9 @@ export interface Rule {
   readonly index: number;
   /** In one line, as logs and metrics name it: of a bare entry the entry itself. */
   readonly text: string;
-  readonly peer: Pattern | ListedPeers;
+  readonly peer: Pattern | ListedPeers | AnyPeer;
+  /** A request must have a JWT-SVID of such a subject. */
+  readonly subject: Pattern | undefined;
   readonly methods: ReadonlySet<string> | undefined;
   readonly paths: readonly SegmentPattern[] | undefined;
   readonly hosts: ReadonlySet<string> | undefined;
@@ -49,6 +53,11 @@ export interface Rule {
 export interface ListedPeers {
   readonly kind: 'list';
   readonly ids: IdList;
+}
+
+/** Whoever has proven who it is: what the rule asks for is the subject. */
+export interface AnyPeer {
+  readonly kind: 'any';
 }
 
 /** What a file holds that `idsFile` names; undefined if it was not read. */
@@ -77,6 +86,8 @@ export function parseRule(
   const peer = parsePeer(written, idsOf);
   if (!peer.ok) problems.push({ ...peer.error, path: typeof spec === 'string' ? [] : peer.error.path });
 
+  const subject = written.subject === undefined ? ok(undefined) : parsePattern(written.subject);
+  if (!subject.ok) problems.push({ path: ['subject'], message: `${JSON.stringify(written.subject)}: ${subject.error}` });
   for (const [at, method] of (written.methods ?? []).entries()) {
     if (NEVER_FORWARDED.has(method)) problems.push({ path: ['methods', at], message: `${JSON.stringify(method)} is never forwarded` });
     else if (!METHOD.test(method))
@@ -96,7 +107,7 @@ export function parseRule(
   const { notBeforeMs = -Infinity, notAfterMs = Infinity } = written;
   if (!(notBeforeMs < notAfterMs)) problems.push({ path: ['notAfter'], message: 'the rule ends before it begins, so it never holds' });
 
-  if (problems.length > 0 || !peer.ok) return err(problems);
+  if (problems.length > 0 || !peer.ok || !subject.ok) return err(problems);
   return ok(
     Object.freeze({
       effect,
@@ -104,6 +115,7 @@ export function parseRule(
       index,
       text: ruleText(spec, effect),
       peer: peer.value,
+      subject: subject.value,
       methods: written.methods === undefined ? undefined : new Set(written.methods),
       paths,
       hosts: hosts === undefined ? undefined : new Set(hosts),
@@ -114,16 +126,19 @@ export function parseRule(
   );
 }
 
-function parsePeer({ peer, idsFile }: RuleSpec, idsOf: IdsOf): Result<Pattern | ListedPeers, RuleProblem> {
+function parsePeer({ peer, idsFile, subject }: RuleSpec, idsOf: IdsOf): Result<Rule['peer'], RuleProblem> {
   if (peer !== undefined && idsFile !== undefined) return err({ path: ['idsFile'], message: 'replaces peer: set one of the two' });
   if (idsFile !== undefined) {
     const ids = idsOf(idsFile);
     return ids === undefined ? err({ path: ['idsFile'], message: `${idsFile} cannot be used` }) : ok({ kind: 'list', ids });
   }
-  if (peer === undefined) return err({ path: ['peer'], message: 'is required, or idsFile' });
+  if (peer === undefined && subject !== undefined) return ok(ANY_PEER);
+  if (peer === undefined) return err({ path: ['peer'], message: 'is required, or idsFile or subject' });
   const parsed = parsePattern(peer);
   return parsed.ok ? parsed : err({ path: ['peer'], message: `${JSON.stringify(peer)}: ${parsed.error}` });
 }
+
+const ANY_PEER: AnyPeer = { kind: 'any' };
 
 function gather<T>(
   texts: readonly string[] | undefined,
@@ -142,10 +157,11 @@ function gather<T>(
 /** A rule in one line, as logs, metrics and reloads name it: a bare entry as written, and of long others the beginning. */
 export function ruleText(spec: RuleSpec | string, effect: Effect): string {
   if (typeof spec === 'string') return effect === 'deny' ? `deny ${spec}` : spec;
-  const { peer, idsFile, methods, paths, hosts, notBeforeMs, notAfterMs, windows, mode } = spec;
+  const { peer, idsFile, subject, methods, paths, hosts, notBeforeMs, notAfterMs, windows, mode } = spec;
   const parts = [
     ...(effect === 'deny' ? ['deny'] : []),
-    peer ?? `idsFile ${idsFile}`,
+    ...(peer === undefined ? (idsFile === undefined ? [] : [`idsFile ${idsFile}`]) : [peer]),
+    ...(subject === undefined ? [] : [`subject ${subject}`]),
     ...(methods === undefined ? [] : [methods.join(',')]),
     ...(paths === undefined ? [] : [paths.join(',')]),
     ...(hosts === undefined ? [] : [`host ${hosts.join(',')}`]),
@@ -158,8 +174,8 @@ export function ruleText(spec: RuleSpec | string, effect: Effect): string {
 }
 
 /** Whether the rule asks for something of a request. Without one it is not known whether it holds. */
-export function asksOfRequest({ methods, paths, hosts }: Rule): boolean {
-  return methods !== undefined || paths !== undefined || hosts !== undefined;
+export function asksOfRequest({ methods, paths, hosts, subject }: Rule): boolean {
+  return methods !== undefined || paths !== undefined || hosts !== undefined || subject !== undefined;
 }
 
 /** Whether the rule holds at some times and not at others. */
@@ -178,6 +194,14 @@ export function holdsAt(
 /** Whether the rule is for such requests, but for their path. */
 export function isForMethodAndHost({ methods, hosts }: Pick<Rule, 'methods' | 'hosts'>, { method, host }: RequestFacts): boolean {
   return (methods === undefined || methods.has(method)) && (hosts === undefined || matchesHost(hosts, host));
+}
+
+/** Whether the rule is for requests with such a token, or with none. */
+export function isForSubject({ subject, effect }: Pick<Rule, 'subject' | 'effect'>, { subject: given }: RequestFacts): boolean {
+  if (subject === undefined) return true;
+  // Where nobody can say whose it is, nothing is allowed for it, and what may be denied is.
+  if (given === UNKNOWN_SUBJECT) return effect === 'deny';
+  return given !== undefined && matchesPattern(subject, given);
 }
 
 /** A time after `nowMs` and not later than the next one at which `holdsAt` changes: then it is to be asked again. */

@@ -1,22 +1,24 @@
 /** Rules to copy: for exactly what was seen, and nothing else. */
 import { err, ok, type Result } from '../lib/result.ts';
 import type { Policy } from './policy.ts';
+import { UNKNOWN_SUBJECT } from './request.ts';
 import { asksOfRequests, type Refused } from './refusal.ts';
 import { parsePathPattern } from './request-pattern.ts';
 import { parseRule, type RuleSpec } from './rule.ts';
 
 /**
- * The narrowest rule that allows what no rule of the policy allows: this peer, and of a request this method, path and host, as
+ * The narrowest rule that allows what no rule of the policy allows: this peer, and of a request this method, path, host and subject, as
  * far as the policy asks for them. The error, a sentence without anything of the request, says why there is none.
  */
 export function ruleFor(policy: Policy, { peer, request, isWhole }: Refused): Result<RuleSpec, string> {
   if (!isWhole) return err('a part of the request is not known');
   if (request === undefined)
     return asksOfRequests(policy) ? err('rules here are about requests, and of this one none is known') : ok({ peer });
-  const { method, path, host } = request;
+  const { method, path, host, subject = UNKNOWN_SUBJECT } = request;
   if (path === '*') return err('"OPTIONS *" asks for no path, so no rule with paths is for it');
   const rule: RuleSpec = {
     peer,
+    ...(subject === UNKNOWN_SUBJECT ? {} : { subject }),
     methods: [method],
     ...(path === '' ? {} : { paths: [path] }),
     ...(host === '' ? {} : { hosts: [host] }),
@@ -45,11 +47,12 @@ function gatherBy(rules: readonly RuleSpec[], key: 'methods' | 'paths' | 'hosts'
 }
 
 /** A rule as an entry of a list in YAML, on one line. Whatever a peer chose of it is text there, and nothing else. */
-export function formatRule({ peer = '', methods, paths, hosts }: RuleSpec): string {
+export function formatRule({ peer = '', subject, methods, paths, hosts }: RuleSpec): string {
   const lists = Object.entries({ methods, paths, hosts }).flatMap(([key, values]) =>
     values === undefined ? [] : [`${key}: [${values.map(yamlText).join(', ')}]`],
   );
-  return lists.length === 0 ? yamlText(peer) : `{ peer: ${[yamlText(peer), ...lists].join(', ')} }`;
+  const others = [...(subject === undefined ? [] : [`subject: ${yamlText(subject)}`]), ...lists];
+  return others.length === 0 ? yamlText(peer) : `{ peer: ${[yamlText(peer), ...others].join(', ')} }`;
 }
 
 /** What no version of YAML takes for anything but text: SPIFFE IDs and paths of these characters, usual methods, names with a dot. */

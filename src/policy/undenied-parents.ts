@@ -1,6 +1,5 @@
-import type { Pattern } from './pattern.ts';
 import { namesPeer, type Policy } from './policy.ts';
-import { isTimed, type ListedPeers, type Rule } from './rule.ts';
+import { isTimed, type Rule } from './rule.ts';
 import type { SegmentPattern } from './segment-trie.ts';
 
 /**
@@ -28,7 +27,13 @@ function deniesAsMuch(other: Rule, rule: Rule): boolean {
   if (other.mode === 'audit' && rule.mode !== 'audit') return false;
   const holdsAsLong =
     !isTimed(other) || (other.windows === undefined && other.notBeforeMs <= rule.notBeforeMs && other.notAfterMs >= rule.notAfterMs);
-  return holdsAsLong && hasAll(other.methods, rule.methods) && hasAll(other.hosts, rule.hosts) && namesAll(other, rule.peer);
+  return (
+    holdsAsLong &&
+    hasAll(other.methods, rule.methods) &&
+    hasAll(other.hosts, rule.hosts) &&
+    isSubjectOfAll(other, rule) &&
+    namesAll(other, rule.peer)
+  );
 }
 
 /** `undefined` is everything there is. */
@@ -36,7 +41,12 @@ function hasAll(all: ReadonlySet<string> | undefined, some: ReadonlySet<string> 
   return all === undefined || (some !== undefined && some.isSubsetOf(all));
 }
 
-function namesAll(rule: Rule, peers: Pattern | ListedPeers): boolean {
+function isSubjectOfAll({ subject }: Rule, rule: Rule): boolean {
+  return subject === undefined || JSON.stringify(subject) === JSON.stringify(rule.subject);
+}
+
+function namesAll(rule: Rule, peers: Rule['peer']): boolean {
+  if (rule.peer.kind === 'any' || peers.kind === 'any') return rule.peer.kind === 'any';
   if (peers.kind === 'exact') return namesPeer(rule, peers.id);
   if (peers.kind === 'list') return rule.peer.kind === 'list' && rule.peer.ids.digest === peers.ids.digest;
   return rule.peer.kind === 'segments' && rule.peer.trustDomain === peers.trustDomain && covers(rule.peer, peers);

@@ -121,7 +121,8 @@ export class InboundListener extends ProxyListener<InboundConfig> {
   #forwardRequests(session: Session, downstream: SecureConnection, http: HttpConfig): void {
     const options = this.#httpOptions(session, downstream, http);
     const { alpn } = this.settings;
-    if (downstream.alpn === 'h2') this.#forwardHttp2(session, downstream, options, http);
+    if (downstream.alpn === 'h2' && http.application === 'h2c') this.#splice(session, downstream, options, http);
+    else if (downstream.alpn === 'h2') this.#forwardHttp2(session, downstream, options, http);
     else if (downstream.alpn === undefined && alpn.length > 0 && !alpn.includes('http/1.1')) {
       session.because('protocol_error', `no protocol was negotiated, and only ${alpn.join()} is spoken here`);
       closeInOrder(session, downstream, this.deps.clock, () => this.finish(session));
@@ -167,27 +168,50 @@ export class InboundListener extends ProxyListener<InboundConfig> {
     };
   }
 
-  /** What speaks HTTP/2 is loaded when the first such connection comes: it is not for every start to pay for. */
   #forwardHttp2(session: Session, downstream: SecureConnection, options: HttpOptions, http: HttpConfig): void {
+    void this.#loaded(session, async () => {
+      const { forwardHttp2 } = await import('../forward/http2-forwarder.ts');
+      return () =>
+        forwardHttp2({
+          ...options,
+          maxConcurrentStreams: http.maxConcurrentStreams,
+          idleTimeoutMs: this.limits.idleTimeoutMs,
+          files: this.deps.files.inbound,
+          open: (done) => this.#openApplicationStream(session, downstream, done),
+        });
+    });
+  }
+
+  /** What speaks HTTP/2 is loaded when the first such connection comes: it is not for every start to pay for. */
+  async #loaded(session: Session, load: () => Promise<() => void>): Promise<void> {
     let winding = false;
     session.wind = () => (winding = true);
-    const forward = async (): Promise<void> => {
-      const { forwardHttp2 } = await import('../forward/http2-forwarder.ts');
+    try {
+      const forward = await load();
       // It may have been dropped meanwhile.
       if (session.ended) return;
-      forwardHttp2({
-        ...options,
-        maxConcurrentStreams: http.maxConcurrentStreams,
-        idleTimeoutMs: this.limits.idleTimeoutMs,
-        files: this.deps.files.inbound,
-        open: (done) => this.#openApplicationStream(session, downstream, done),
-      });
+      forward();
       if (winding) session.wind();
       if (session.draining !== undefined) session.drain(session.draining);
-    };
-    forward().catch((thrown: unknown) => {
+    } catch (thrown) {
       session.because('internal_error', `HTTP/2 could not be served: ${messageOf(thrown)}`);
       session.drop();
+    }
+  }
+
+  #splice(session: Session, downstream: SecureConnection, options: HttpOptions, http: HttpConfig): void {
+    void this.#loaded(session, async () => {
+      const { forwardSpliced } = await import('../forward/splice/splice.ts');
+      return () =>
+        forwardSpliced({
+          ...options,
+          maxConcurrentStreams: http.maxConcurrentStreams,
+          idleTimeoutMs: this.limits.idleTimeoutMs,
+          greetingTimeoutMs: this.limits.connectTimeoutMs,
+          files: this.deps.files.inbound,
+          open: (done) => this.#openApplication(session, downstream, done),
+          faulted: (side, reason) => this.deps.events.http2Faulted(this.ref, side, reason),
+        });
     });
   }
 

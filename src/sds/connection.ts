@@ -17,6 +17,7 @@ import { Authorization } from '../gen/ext_authz_pb.ts';
 import { Health } from '../gen/health_pb.ts';
 import { SecretDiscoveryService } from '../gen/sds_pb.ts';
 import { file_secret } from '../gen/secret_pb.ts';
+import { AnyAuthoritySocket } from '../grpc/any-authority.ts';
 import { addHealth } from '../grpc/health.ts';
 import { addReflection } from '../grpc/reflection.ts';
 import { serviceDefinition } from '../grpc/service-definition.ts';
@@ -185,7 +186,7 @@ export class SdsConnection {
     socket.on('error', () => undefined);
     socket.once('close', () => this.#server.forceShutdown());
     this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
-    this.#injector.injectConnection(socket);
+    this.#injector.injectConnection(new AnyAuthoritySocket(socket));
   }
 
   streams(): ReadonlySet<XdsStream> {

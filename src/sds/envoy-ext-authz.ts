@@ -31,8 +31,8 @@ function domainsOf({ rules, spec }: Policy): ReadonlySet<TrustDomain> {
   const add = (pattern: Pattern): void => void domains.add(pattern.kind === 'exact' ? trustDomainOf(pattern.id) : pattern.trustDomain);
   for (const { effect, peer } of rules) {
     if (effect === 'deny') continue;
-    // A list in a file may name anybody, and another one tomorrow.
-    if (peer.kind === 'list') return new Set();
+    // A list in a file may name anybody, and another one tomorrow; and a rule for a subject is for whoever brings its token.
+    if (peer.kind === 'list' || peer.kind === 'any') return new Set();
     add(peer);
   }
   for (const bare of spec.allow) {

@@ -84,7 +84,7 @@ export function sayRules(policy: Policy): Result<readonly SaidRule[], Unsaid> {
     said.push({ rule, entry: entry.value, times: undefined });
   }
   for (const rule of policy.rules) {
-    const entry = rule.peer.kind === 'list' ? err('it is a list in a file, which may be long') : sayPattern(rule.peer);
+    const entry = sayPeers(rule.peer);
     if (!entry.ok) return err(tooMuch(rule, entry.error));
     said.push({ rule, entry: entry.value, times: isTimed(rule) ? rule : undefined });
   }
@@ -101,6 +101,11 @@ function unsaidOf({ mode, rules }: Policy): Unsaid | undefined {
 
 function tooMuch(rule: RuleRef, why: string): Unsaid {
   return { problem: 'inexpressible', detail: `the rule ${JSON.stringify(rule.text)} cannot be said in matchers: ${why}`, rule };
+}
+
+function sayPeers(peer: Rule['peer']): Result<SaidEntry, string> {
+  if (peer.kind === 'list') return err('it is a list in a file, which may be long');
+  return peer.kind === 'any' ? err('it is about the subject of a token') : sayPattern(peer);
 }
 
 function sayPattern(pattern: Pattern): Result<SaidEntry, string> {

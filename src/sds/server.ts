@@ -2,6 +2,7 @@ import { createServer, type AddressInfo, type Server as NetServer, type Socket }
 import type { SdsConfig } from '../config/config.ts';
 import { formatAddress, type Address } from '../config/units.ts';
 import type { CheckService } from '../ext-authz/service.ts';
+import { listening } from '../grpc/listening.ts';
 import type { IdentityView } from '../identity/store.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
@@ -157,7 +158,7 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
     async start(signal) {
       signal.throwIfAborted();
       const { listen } = config;
-      listener = createServer(accept);
+      listener = createServer({ noDelay: true }, accept);
       try {
         if (listen.kind === 'unix') {
           prepared = await prepareUnixSocket(listen.path, { mode: config.socketMode, gid: config.socketGid });
@@ -174,8 +175,6 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
         const why = codeOf(cause) === 'EADDRINUSE' ? 'the address is in use' : messageOf(cause);
         throw new SdsListenError(`SDS cannot listen on ${formatAddress(listen)}: ${why}`, { cause });
       }
-      // Failing to accept one (no file descriptor left) is no reason to stop; the next may work.
-      listener.on('error', () => undefined);
       unsubscribe = identity.subscribe(rebuild);
       lookAround();
     },
@@ -193,14 +192,4 @@ export function createSdsServer(deps: SdsServerDeps): SdsServer {
       return stopped;
     },
   };
-}
-
-function listening(server: NetServer, where: { path: string } | { host: string; port: number }): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(where, () => {
-      server.off('error', reject);
-      resolve();
-    });
-  });
 }

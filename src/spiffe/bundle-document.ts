@@ -128,7 +128,7 @@ function readX509Authority(element: Readonly<Record<string, unknown>>): Result<C
 }
 
 /** The public key of a JWK; what it may say of a private one is not looked at. */
-function readPublicKey({ kty, crv, x, y, n, e }: Readonly<Record<string, unknown>>): KeyObject | undefined {
+export function readPublicKey({ kty, crv, x, y, n, e }: Readonly<Record<string, unknown>>): KeyObject | undefined {
   try {
     return createPublicKey({ key: { kty, crv, x, y, n, e } as JsonWebKeyInput['key'], format: 'jwk' });
   } catch {

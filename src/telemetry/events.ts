@@ -1,4 +1,5 @@
 import type { LogLevel } from '../config/config.ts';
+import type { FaultReason } from '../http2/frame.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { DenyReason, PolicyReason } from '../policy/verdict.ts';
@@ -20,7 +21,9 @@ import { connectionMembers, requestMembers } from './traffic-lines.ts';
 import { createApplicationEvents, type ApplicationEvents } from './application-events.ts';
 import { createManagerEvents, type ManagerEvents } from './manager-events.ts';
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
+import { createFilesEvents, type FilesEvents } from './files-events.ts';
 import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
+import { createJwtEvents, type JwtEvents } from './jwt-events.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
 
 /** One function for each thing that happens: the metric and the log line together, so that they cannot disagree. */
@@ -52,6 +55,8 @@ export interface Events {
   /** `near` says which rule nearly allowed what none did. It is called only for a line that is written. */
   connectionClosed(listener: ListenerRef, record: ConnectionRecord, near?: () => string | undefined): void;
   requestFinished(listener: ListenerRef, record: RequestRecord, near?: () => string | undefined): void;
+  /** A connection over HTTP/2 is ended since one side of it broke the rules; its own line, or those of its requests, say how. */
+  http2Faulted(listener: ListenerRef, side: 'downstream' | 'upstream', reason: FaultReason): void;
   /** Outbound over HTTP: a server that is no longer who it must be is asked nothing more. */
   serverDismissed(listener: ListenerRef, server: DismissedServer): void;
   /** The application can be reached around Scute at `addresses`; empty: no longer. */
@@ -75,6 +80,10 @@ export interface Events {
   readonly application: ApplicationEvents;
   /** What a service manager is told. */
   readonly manager: ManagerEvents;
+  /** What happens to sets of files. */
+  readonly files: FilesEvents;
+  /** What happens with JWT bundles. */
+  readonly jwt: JwtEvents;
 
   logLevelChanged(from: LogLevel, to: LogLevel): void;
   configReloaded(differences: readonly string[], needRestart: readonly string[]): void;
@@ -247,6 +256,9 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       if (record.status !== 101) numbers.requestDurations.observe(record.durationMs);
       if (logger.isLevelEnabled('info')) logger.members('info', requestMembers(listener, record, near), 'request finished');
     },
+    http2Faulted(listener, side, reason) {
+      numbersOf(listener).http2Faults[side === 'downstream' ? 'src' : 'dst'][reason] += 1;
+    },
     serverDismissed(listener, { connection, peerId, reason, detail }) {
       numbersOf(listener).dismissedServers[reason] += 1;
       const fields = { direction: listener.direction, listener: listener.name, connection, peer_id: peerId, reason, detail };
@@ -303,6 +315,8 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     manager: createManagerEvents({ logger, metrics: metrics.manager, repeated }),
     application: createApplicationEvents({ logger, metrics: metrics.application }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
+    files: createFilesEvents({ logger, metrics: metrics.files, clock }),
+    jwt: createJwtEvents({ logger, metrics: metrics.jwt, streamErrors: metrics.workloadApiErrors, repeated }),
 
     logLevelChanged(from, to) {
       logger.warn({ from, to }, 'log level changed');

@@ -1,5 +1,6 @@
 import { Gauge, Registry } from 'prom-client';
 import { inTurns } from '../config/in-turns.ts';
+import { FAULT_REASONS, type FaultReason } from '../http2/frame.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { DENY_REASONS, POLICY_REASONS, type DenyReason, type PolicyReason } from '../policy/verdict.ts';
 import { CLOSE_REASONS, HTTP_RESULTS, IDENTITY_WAIT_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from './records.ts';
@@ -19,6 +20,8 @@ import { registerManagerMetrics, type ManagerMetrics } from './manager-metrics.t
 import { registerProcessMetrics } from './process-metrics.ts';
 import { registerCheckMetrics, type CheckMetrics } from './ext-authz-metrics.ts';
 import { registerFederationMetrics, type FederationMetrics } from './federation-metrics.ts';
+import { registerFilesMetrics, type FilesMetrics } from './files-metrics.ts';
+import { registerJwtMetrics, type JwtMetrics } from './jwt-metrics.ts';
 import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';
 import { countsByLabel, createTally, type Tally } from './tally.ts';
 import { writeMetrics, type Add, type Collected, type Define } from './text-format.ts';
@@ -46,6 +49,8 @@ export interface ListenerMetrics {
   readonly requests: RequestCounts;
   /** Outbound: what waited for our first SVID. */
   readonly identityWaits: Record<IdentityWaitResult, number>;
+  /** Who broke the rules of HTTP/2, or flooded us: the client or the application. */
+  readonly http2Faults: Readonly<Record<'src' | 'dst', Record<FaultReason, number>>>;
   /** Requests that were sent once more, by how they went then. */
   readonly retries: Tally;
   /** By the rule that decided; empty if none did. */
@@ -120,6 +125,8 @@ export interface Metrics {
   readonly federation: FederationMetrics;
   readonly application: ApplicationMetrics;
   readonly manager: ManagerMetrics;
+  readonly files: FilesMetrics;
+  readonly jwt: JwtMetrics;
   setWorkloadApiConnected(connected: boolean): void;
   /** Replaces everything that is said of certificates: series of vanished ones go. */
   setIdentity(snapshot: IdentitySnapshot): void;
@@ -294,6 +301,14 @@ export function createMetrics(options: MetricsOptions): Metrics {
       byReason(m.handshakes, DENY_REASONS, { ...labels, result: 'error' }, add);
     }),
   );
+  counter(
+    'http2_faults_total',
+    'Connections that Scute ended since a side broke the rules of HTTP/2, or flooded it',
+    [...LISTENER, 'peer', 'reason'],
+    each((m, labels, add) => {
+      for (const peer of ['src', 'dst'] as const) byReason(m.http2Faults[peer], FAULT_REASONS, { ...labels, peer }, add);
+    }),
+  );
   histogram(
     'tls_handshake_duration_seconds',
     'Time from the first byte to the verdict of authentication',
@@ -417,6 +432,8 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const federation = registerFederationMetrics(counter, gauge);
   const application = registerApplicationMetrics(counter, gauge);
   const manager = registerManagerMetrics(counter);
+  const fileSets = registerFilesMetrics(counter, gauge);
+  const jwt = registerJwtMetrics(counter, gauge);
   registerProcessMetrics(registry);
 
   return {
@@ -433,6 +450,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
         dismissedServers: zeroes(CLOSE_REASONS),
         requests: new Map(),
         identityWaits: zeroes(IDENTITY_WAIT_RESULTS),
+        http2Faults: { src: zeroes(FAULT_REASONS), dst: zeroes(FAULT_REASONS) },
         retries: createTally(['forwarded']),
         allowed: createTally([]),
         denied: createTally(['']),
@@ -458,9 +476,12 @@ export function createMetrics(options: MetricsOptions): Metrics {
     federation,
     application,
     manager,
+    files: fileSets,
+    jwt,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
     setIdentity(snapshot) {
       generation.set(snapshot.generation);
+      jwt.setBundles(snapshot);
       lastUpdate.set(snapshot.receivedAtMs / 1000);
       setCertificates(snapshot);
     },

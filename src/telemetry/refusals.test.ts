@@ -46,7 +46,7 @@ test('the same of the same peer is one entry, with its first and last time and h
   ask(WEB, '/b');
   ask(WEB, '/a?token=2', { isEnforced: true, reason: 'denied' });
 
-  const request = { method: 'GET', path: '/a', host: 'api' };
+  const request = { method: 'GET', path: '/a', host: 'api', subject: 'unknown' };
   assert.deepEqual(entries(), [
     {
       peer: WEB,

@@ -2,7 +2,7 @@ import type { Clock } from '../lib/clock.ts';
 import { factsOf } from '../policy/judge.ts';
 import type { Policy } from '../policy/policy.ts';
 import { asksOfRequests, decisionOn, type Refused } from '../policy/refusal.ts';
-import type { RequestFacts } from '../policy/request.ts';
+import { UNKNOWN_SUBJECT, type RequestFacts } from '../policy/request.ts';
 import type { PolicyReason } from '../policy/verdict.ts';
 import { trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
@@ -43,7 +43,9 @@ export interface RefusalEvent {
   /** It was refused; if not, only audit let it pass. */
   readonly isEnforced: boolean;
   /** As it came; undefined: a connection. */
-  readonly request: { readonly method: string; readonly target: string; readonly host: string } | undefined;
+  readonly request:
+    | { readonly method: string; readonly target: string; readonly host: string; readonly subject?: RequestFacts['subject'] }
+    | undefined;
 }
 
 /** Who was refused what by which listener, and what audit alone let pass: bounded, whatever peers ask for. */
@@ -89,12 +91,13 @@ export function createRefusals(clock: Clock): Refusals {
  */
 function noteOf(policy: Policy, { request }: RefusalEvent): Note | undefined {
   if (request === undefined || !asksOfRequests(policy)) return { request: undefined, isWhole: true };
-  const facts = factsOf(policy, request.method, request.target, request.host);
+  const facts = factsOf(policy, request.method, request.target, request.host, request.subject);
   if (typeof facts === 'string') return undefined;
   const kept: RequestFacts = {
     method: facts.method.slice(0, MAX_HOST),
     path: cut(scrubText(facts.path), MAX_PATH),
     host: cut(scrubText(facts.host), MAX_HOST),
+    subject: policy.asksForSubject ? facts.subject : UNKNOWN_SUBJECT,
   };
   const isWhole = kept.method === facts.method && kept.path === facts.path && kept.host === facts.host;
   return { request: kept, isWhole };
@@ -198,10 +201,11 @@ class RefusalRecord {
 function copyOf({ request, isWhole }: Note): Note {
   if (request === undefined) return { request, isWhole };
   const copied = (text: string): string => Buffer.from(text).toString();
-  return { request: { method: copied(request.method), path: copied(request.path), host: copied(request.host) }, isWhole };
+  const { subject } = request;
+  return { request: { method: copied(request.method), path: copied(request.path), host: copied(request.host), subject }, isWhole };
 }
 
 /** No part of it has a space. */
 function keyOf(peer: SpiffeId, { request }: Note): string {
-  return request === undefined ? peer : `${peer} ${request.method} ${request.host} ${request.path}`;
+  return request === undefined ? peer : `${peer} ${request.method} ${request.host} ${request.subject ?? ''} ${request.path}`;
 }

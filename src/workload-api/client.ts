@@ -12,9 +12,12 @@ export interface WorkloadApiClient {
   readonly endpoint: string;
   x509Svids(): Subscription;
   x509Bundles(): Subscription;
+  jwtBundles(): Subscription;
+  /** One call of FetchJWTSVID with a message as it is, on a connection of its own. Throws WorkloadApiError, also when `signal` aborts. */
+  fetchJwtSvid(request: Uint8Array, signal: AbortSignal): Promise<Uint8Array>;
 }
 
-/** The streams of one method, `FetchX509SVID` or `FetchX509Bundles`, of which at most one is open at a time. */
+/** The streams of one method, such as `FetchX509SVID`, of which at most one is open at a time. */
 export interface Subscription {
   /**
    * One stream, on a connection of its own: yields each message as it came, undecoded. Ends when the agent ends it, throws
@@ -35,6 +38,8 @@ export const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
 
 /** A healthy agent on the same machine accepts within milliseconds; a dead address over TCP never answers. */
 const CONNECT_TIMEOUT_MS = 5000;
+/** Of one call from its beginning: an agent may have to ask its server, which signs. */
+const CALL_TIMEOUT_MS = 15_000;
 const SOCKET_POLL_MS = 1000;
 
 const CHANNEL_OPTIONS: ChannelOptions = {
@@ -65,6 +70,8 @@ export function createWorkloadApiClient({ endpoint, clock }: ClientOptions): Wor
     endpoint: formatEndpoint(endpoint),
     x509Svids: () => subscription('FetchX509SVID'),
     x509Bundles: () => subscription('FetchX509Bundles'),
+    jwtBundles: () => subscription('FetchJWTBundles'),
+    fetchJwtSvid: (request, signal) => unary(endpoint, 'FetchJWTSVID', request, clock, signal),
   };
 }
 
@@ -80,14 +87,12 @@ async function* stream(
   // A channel for each attempt: what an earlier one learned about a socket (refused, absent, another inode) is of no use.
   const plaintext = new PlaintextChannel();
   const client = new Client(grpcTarget(endpoint), plaintext, CHANNEL_OPTIONS);
-  const metadata = new Metadata();
-  metadata.set('workload.spiffe.io', 'true');
   const call = client.makeServerStreamRequest<undefined, Uint8Array>(
     `/SpiffeWorkloadAPI/${method}`,
-    () => Buffer.alloc(0), // both requests are empty messages
+    () => Buffer.alloc(0), // all requests are empty messages
     (bytes) => bytes,
     undefined,
-    metadata,
+    securityHeader(),
   );
   const guards = new Guards(call, socket, clock);
   const cancel = (): void => call.cancel();
@@ -108,6 +113,47 @@ async function* stream(
     client.close();
     plaintext.release(clock);
   }
+}
+
+/** SPIFFE Workload Endpoint, section 6.2: it must be there, or the agent refuses the call. */
+function securityHeader(): Metadata {
+  const metadata = new Metadata();
+  metadata.set('workload.spiffe.io', 'true');
+  return metadata;
+}
+
+function unary(endpoint: Address, method: string, request: Uint8Array, clock: Clock, signal: AbortSignal): Promise<Uint8Array> {
+  const aborted = (): WorkloadApiError => new WorkloadApiError(`${method}: the call was given up`, { endCode: 'CANCELLED' });
+  if (signal.aborted) return Promise.reject(aborted());
+  const plaintext = new PlaintextChannel();
+  const client = new Client(grpcTarget(endpoint), plaintext, CHANNEL_OPTIONS);
+  return new Promise((resolve, reject) => {
+    const call = client.makeUnaryRequest<Uint8Array, Uint8Array>(
+      `/SpiffeWorkloadAPI/${method}`,
+      (bytes) => Buffer.from(bytes),
+      (bytes) => bytes,
+      request,
+      securityHeader(),
+      (failure, response) => {
+        signal.removeEventListener('abort', cancel);
+        timer.cancel();
+        client.close();
+        plaintext.release(clock);
+        if (signal.aborted) reject(aborted());
+        else if (isLate)
+          reject(new WorkloadApiError(`${method}: no answer within ${CALL_TIMEOUT_MS} ms`, { endCode: 'DEADLINE_EXCEEDED' }));
+        else if (failure !== null || response === undefined) reject(WorkloadApiError.from(failure, method));
+        else resolve(response);
+      },
+    );
+    const cancel = (): void => call.cancel();
+    signal.addEventListener('abort', cancel, { once: true });
+    let isLate = false;
+    const timer = clock.after(CALL_TIMEOUT_MS, () => {
+      isLate = true;
+      call.cancel();
+    });
+  });
 }
 
 /** Ends a call for reasons that gRPC does not see. */

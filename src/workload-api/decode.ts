@@ -1,12 +1,14 @@
 import { createHash } from 'node:crypto';
 import { fromBinary, toBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
-import { X509BundlesResponseSchema, X509SVIDResponseSchema, type X509SVID } from '../gen/workload_pb.ts';
+import { JWTBundlesResponseSchema, X509BundlesResponseSchema, X509SVIDResponseSchema, type X509SVID } from '../gen/workload_pb.ts';
+import type { JwtBundleProblemCode } from '../telemetry/jwt-records.ts';
 import { readOnlyMap } from '../identity/read-only-map.ts';
 import type { HeldIdentity } from '../identity/snapshot.ts';
 import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { Certificate } from '../spiffe/certificate.ts';
 import { parseCrl } from '../spiffe/crl.ts';
+import { parseJwtBundle, type JwtBundle, type JwtBundles } from '../spiffe/jwt-bundle.ts';
 import { parseSpiffeId, pathOf, trustDomainOf } from '../spiffe/spiffe-id.ts';
 import { PEER_PROBLEMS } from '../spiffe/peer-problems.ts';
 import { buildTrustBundle, withIntermediates, type AuthorityInDoubt, type TrustBundle } from '../spiffe/trust-bundle.ts';
@@ -36,6 +38,13 @@ export interface UpdateProblem {
   readonly message: string;
 }
 
+/** Why a message of JWT bundles was refused as a whole. */
+export interface JwtBundleProblem {
+  readonly code: JwtBundleProblemCode;
+  /** A sentence with the offending value. */
+  readonly message: string;
+}
+
 export type Bundles = ReadonlyMap<TrustDomain, TrustBundle>;
 
 /** What a FetchX509SVID message gives. */
@@ -54,6 +63,8 @@ export interface Decoded<T> {
 
 /** SPIFFE Workload API, section 5.1. */
 const MAX_HINT_BYTES = 1024;
+/** Of all trust domains together: to read a key takes some 30 µs, and everybody waits for it. */
+const MAX_ALL_JWT_AUTHORITIES = 4096;
 
 /** Decodes a FetchX509SVID message. Building it gives each SVID verified as a peer's would be, and the bundles; a bad part refuses the whole. */
 export function decodeX509Svids(bytes: Uint8Array): Result<Decoded<DecodedSvids>, UpdateProblem> {
@@ -80,6 +91,42 @@ export function decodeX509Bundles(bytes: Uint8Array): Result<Decoded<Bundles>, U
         return problem === undefined ? ok(bundles.finish()) : err(problem);
       }),
   });
+}
+
+export interface DecodedJwtBundles extends Pick<Decoded<JwtBundles>, 'fingerprint'> {
+  build(): Result<JwtBundles, JwtBundleProblem>;
+}
+
+/**
+ * Decodes a FetchJWTBundles message. A bundle that is no JWKS refuses the whole: the agent writes them itself, so that is no partner's doing.
+ */
+export function decodeJwtBundles(bytes: Uint8Array): Result<DecodedJwtBundles, JwtBundleProblem> {
+  const decoded = decode(JWTBundlesResponseSchema, bytes);
+  if (!decoded.ok) return decoded;
+  const message = decoded.value;
+  return ok({
+    fingerprint: fingerprintOf(JWTBundlesResponseSchema, { ...message, bundles: inOrder(message.bundles) }),
+    build: () => guarded(() => buildJwtBundles(message.bundles)),
+  });
+}
+
+function buildJwtBundles(map: Readonly<Record<string, Uint8Array>>): Result<JwtBundles, JwtBundleProblem> {
+  const bundles = new Map<TrustDomain, JwtBundle>();
+  let authorities = 0;
+  for (const [key, jwks] of Object.entries(map)) {
+    const domain = parseKey(key);
+    if (!domain.ok) return domain;
+    // Under both names of a trust domain: to choose is to guess whom the agent withdrew.
+    if (bundles.has(domain.value))
+      return err({ code: 'conflicting_bundles', message: `the message has two JWT bundles of ${domain.value}` });
+    const bundle = parseJwtBundle(domain.value, jwks);
+    if (!bundle.ok) return err({ code: 'bad_jwt_bundle', message: bundle.error });
+    bundles.set(domain.value, bundle.value);
+    authorities += bundle.value.authorities.length;
+    if (authorities > MAX_ALL_JWT_AUTHORITIES)
+      return err({ code: 'too_many_keys', message: `the message has more than ${MAX_ALL_JWT_AUTHORITIES} JWT authorities` });
+  }
+  return ok(readOnlyMap(bundles));
 }
 
 function buildSvids(message: MessageShape<typeof X509SVIDResponseSchema>, nowMs: number): Result<DecodedSvids, UpdateProblem> {
@@ -191,7 +238,7 @@ class BundleCollection {
   }
 }
 
-function parseKey(key: string): Result<TrustDomain, UpdateProblem> {
+function parseKey(key: string): Result<TrustDomain, { readonly code: 'bad_trust_domain'; readonly message: string }> {
   const id = parseSpiffeId(key);
   if (id.ok && pathOf(id.value) === '') return ok(trustDomainOf(id.value));
   const domain = parseTrustDomain(key);
@@ -204,7 +251,7 @@ function sameAuthorities(a: TrustBundle, b: TrustBundle): boolean {
   return a.authorities.length === b.authorities.length && b.authorities.every((authority) => known.has(authority.sha256));
 }
 
-function decode<Desc extends DescMessage>(schema: Desc, bytes: Uint8Array): Result<MessageShape<Desc>, UpdateProblem> {
+function decode<Desc extends DescMessage>(schema: Desc, bytes: Uint8Array): Result<MessageShape<Desc>, Undecodable> {
   try {
     return ok(fromBinary(schema, bytes));
   } catch (thrown) {
@@ -212,8 +259,13 @@ function decode<Desc extends DescMessage>(schema: Desc, bytes: Uint8Array): Resu
   }
 }
 
+interface Undecodable {
+  readonly code: 'undecodable';
+  readonly message: string;
+}
+
 /** Nothing that the agent sends may end the process, not even by way of a mistake in what parses it. */
-function guarded<T>(build: () => Result<T, UpdateProblem>): Result<T, UpdateProblem> {
+function guarded<T, E>(build: () => Result<T, E>): Result<T, E | Undecodable> {
   try {
     return build();
   } catch (thrown) {

@@ -6,13 +6,16 @@ import { readOnlyMap } from '../identity/read-only-map.ts';
 import type { EndpointBundles, HeldIdentity, IdentitySnapshot, NoIdentity } from '../identity/snapshot.ts';
 import type { IdentityPublisher } from '../identity/store.ts';
 import type { Events } from '../telemetry/events.ts';
+import type { JwtEvents } from '../telemetry/jwt-events.ts';
 import type { BundleDocument } from '../spiffe/bundle-document.ts';
+import { jwtBundleOf, type JwtBundles } from '../spiffe/jwt-bundle.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import { Ageing } from './ageing.ts';
 import type { WorkloadApiClient } from './client.ts';
 import { ClockWatch } from './clock-watch.ts';
 import { decodeX509Bundles, decodeX509Svids, type Bundles, type DecodedSvids, type UpdateProblem } from './decode.ts';
 import { WorkloadApiError } from './errors.ts';
+import { JwtBundleStream } from './jwt-bundles.ts';
 import { StreamKeeper, type Reception } from './stream.ts';
 
 export interface SourceDeps {
@@ -24,6 +27,8 @@ export interface SourceDeps {
     Events,
     'workloadApiConnected' | 'workloadApiStreamFailed' | 'identityUpdated' | 'endpointBundlesUpdated' | 'identityUpdateRejected'
   >;
+  /** Who is told of JWT bundles. Undefined: nobody needs them, and no call of the JWT profile is made. */
+  readonly jwt?: JwtEvents | undefined;
   readonly clock: Clock;
   /** Uniform in [0, 1), for the jitter of the back-off. */
   readonly random: () => number;
@@ -46,6 +51,7 @@ class WorkloadApiSource implements Service {
   readonly #svids: StreamKeeper;
   readonly #clockWatch: ClockWatch;
   readonly #ageing: Ageing;
+  readonly #jwt: JwtBundleStream | undefined;
   #held: IdentitySnapshot | undefined;
   /** The last message that gave us SVIDs, while they are held. */
   #given: DecodedSvids | undefined;
@@ -72,12 +78,16 @@ class WorkloadApiSource implements Service {
       deps.clock,
       this.#backoff(),
     );
+    const { client, clock, jwt } = deps;
+    this.#jwt =
+      jwt && new JwtBundleStream({ client, clock, events: jwt, backoff: this.#backoff(), changed: () => this.#jwtBundlesChanged() });
   }
 
   start(signal: AbortSignal): Promise<void> {
     if (signal.aborted) return Promise.reject(signal.reason);
     this.#leaveEndpoints = this.#deps.endpointBundles?.subscribe(() => this.#endpointsChanged());
     this.#run(this.#svids, this.#stopping.signal);
+    if (this.#jwt !== undefined) this.#run(this.#jwt, this.#stopping.signal);
     this.#armTick();
     return Promise.resolve();
   }
@@ -179,9 +189,20 @@ class WorkloadApiSource implements Service {
     this.#deps.events.endpointBundlesUpdated(this.#publishHeld(this.#given, this.#held.receivedAtMs));
   }
 
+  /** They are of a profile of their own: what we hold of X.509 is as it was. Before there is anything of it, they wait for that. */
+  #jwtBundlesChanged(): void {
+    if (this.#held === undefined) return;
+    const { generation: _, ...content } = this.#held;
+    this.#deps.jwt?.bundlesUpdated(this.#publish<IdentitySnapshot>(content));
+  }
+
   #publish<S extends IdentitySnapshot>(content: Omit<S, 'generation'>): S {
     const generation = (this.#held?.generation ?? 0) + 1;
-    const snapshot = Object.freeze({ ...content, generation }) as unknown as S;
+    const jwtBundles = withEndpointKeys(
+      this.#jwt?.current,
+      'endpointBundles' in content ? (content.endpointBundles as EndpointBundles) : NOTHING,
+    );
+    const snapshot = Object.freeze({ ...content, jwtBundles, generation }) as unknown as S;
     this.#held = snapshot;
     this.#deps.publisher.publish(snapshot);
     return snapshot;
@@ -210,14 +231,19 @@ class WorkloadApiSource implements Service {
       // What is valid now is another question than before: the next message is judged afresh, even if it says the same.
       this.#svidsFingerprint = undefined;
       const text = `the wall clock jumped by ${Math.round(jumpedMs / 1000)} s: asking for the current identity`;
-      this.#svids.reconnect(new WorkloadApiError(text, { endCode: 'CLOCK_JUMPED' }));
+      const reason = new WorkloadApiError(text, { endCode: 'CLOCK_JUMPED' });
+      this.#svids.reconnect(reason);
+      this.#jwt?.reconnect(reason);
     } else if (this.#svids.streaming && this.#ageing.isDue()) {
       const text = 'two thirds of the life of the default SVID are over and no newer one came: asking for it';
-      this.#svids.reconnect(new WorkloadApiError(text, { endCode: 'SVID_AGEING' }));
+      const reason = new WorkloadApiError(text, { endCode: 'SVID_AGEING' });
+      this.#svids.reconnect(reason);
+      // One that is dead to the one stream may be so to the other.
+      this.#jwt?.reconnect(reason);
     }
   }
 
-  #run(keeper: StreamKeeper, signal: AbortSignal): void {
+  #run(keeper: Pick<StreamKeeper, 'run'>, signal: AbortSignal): void {
     // Streams that fail are the keeper's daily work. Should it fail itself, that is a mistake of ours, and ends the process.
     const running = keeper.run(signal).finally(() => this.#running.delete(running));
     this.#running.add(running);
@@ -229,6 +255,14 @@ class WorkloadApiSource implements Service {
 }
 
 const NOTHING: EndpointBundles = readOnlyMap([]);
+
+/** As for X.509: bundle endpoints are heard of trust domains of which the Workload API says nothing. */
+function withEndpointKeys(given: JwtBundles | undefined, endpoints: EndpointBundles): JwtBundles | undefined {
+  if (given === undefined || endpoints.size === 0) return given;
+  const bundles = new Map(given);
+  for (const [domain, { jwtAuthorities }] of endpoints) if (!given.has(domain)) bundles.set(domain, jwtBundleOf(domain, jwtAuthorities));
+  return readOnlyMap(bundles);
+}
 
 /** The Workload API's word on a trust domain, ours above all, is the only one: endpoints are heard where it says nothing. */
 function withEndpointBundles(given: DecodedSvids, endpoints: EndpointBundles = NOTHING): Pick<HeldIdentity, 'bundles' | 'endpointBundles'> {

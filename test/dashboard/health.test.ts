@@ -63,6 +63,7 @@ const certificate = (more: Partial<Certificate>): Certificate => ({
   listeners: [{ name: 'in', direction: 'inbound' }],
   sds: [],
   sdsSubscribers: 0,
+  files: [],
   rotations: 0,
   issued: null,
   peer: null,

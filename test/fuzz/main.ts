@@ -1,5 +1,6 @@
-/** `npm run fuzz -- [--subject http|policy|config] [--cases N] [--seed S]`, for as long as one likes: each subject held against another reading, or against any bytes. */
+/** `npm run fuzz -- [--subject http|policy|config|hpack] [--cases N] [--seed S]`, for as long as one likes: each subject held against another reading, or against any bytes. */
 import { parseArgs } from 'node:util';
+import { HpackDifferential } from './hpack-differential.ts';
 import { checkConfiguration, SUBJECTS as PARTS } from './configurations.ts';
 import { checkCase } from './http-differential.ts';
 import { checkPolicyCase, POLICY_ANSWERS } from './policy-differential.ts';
@@ -10,6 +11,8 @@ const PROGRESS_MS = 30_000;
 interface Subject {
   /** Throws if something differs. A case is told by its number alone. */
   check(number: number): void;
+  /** Throws if something differs that was not looked at yet. */
+  finish?(): void;
   /** What there was in all the cases, in words. */
   summary(): string;
 }
@@ -50,6 +53,19 @@ const SUBJECTS: Readonly<Record<string, () => Subject>> = {
       summary: () => PARTS.map((part) => `${part} ${good.get(part) ?? 0} × good`).join(', '),
     };
   },
+  /** HPACK, and golang.org/x/net, which `npm run test:parts` builds. */
+  hpack() {
+    const differential = new HpackDifferential();
+    return {
+      check: (number) => differential.check(number),
+      finish: () => differential.finish(),
+      summary() {
+        const seen = [...differential.seen].map(([said, times]) => `${times} × ${said}`);
+        const met = [...differential.differences].toSorted();
+        return `blocks ${seen.join(', ')}; ${differential.written} written; met ${met.join(', ')}`;
+      },
+    };
+  },
 };
 
 const { values } = parseArgs({
@@ -76,6 +92,7 @@ function run(of: Subject): void {
     const number = seed + index;
     try {
       of.check(number);
+      if (index === cases - 1) of.finish?.();
     } catch (error) {
       const again = `npm run fuzz -- --subject ${values.subject} --cases 1 --seed ${number}`;
       process.stderr.write(`case ${number} (${again}) after ${index} good ones: ${String(error)}\n`);

@@ -6,7 +6,7 @@ import type { RequestFacts } from '../../src/policy/request.ts';
 import { ruleText, type RuleSpec } from '../../src/policy/rule.ts';
 import { DAYS, type WindowSpec } from '../../src/policy/time-window.ts';
 import type { SpiffeId } from '../../src/spiffe/spiffe-id.ts';
-import { drawDate, drawPolicy, drawQuestion, HOSTS, METHODS, PATHS } from '../support/policies.ts';
+import { drawDate, drawPolicy, drawQuestion, HOSTS, METHODS, PATHS, SUBJECTS } from '../support/policies.ts';
 import { Draws } from './random.ts';
 
 const QUESTIONS = 40;
@@ -74,16 +74,18 @@ export function checkPolicyCase(number: number): Record<PolicyAnswer, number> {
 const DAY_MS = 86_400_000;
 
 function* everyRequest(): Generator<RequestFacts> {
+  let at = 0;
   for (const host of [...HOSTS, 'else'])
-    for (const method of [...METHODS, 'PUT']) for (const path of [...PATHS, '/else', '*']) yield { host, method, path };
+    for (const method of [...METHODS, 'PUT'])
+      for (const path of [...PATHS, '/else', '*']) yield { host, method, path, subject: SUBJECTS[(at += 1) % SUBJECTS.length] };
 }
 
 /** As it may come, and as what the rules compare. */
-function spell(policy: Policy, { method, path, host }: RequestFacts, draws: Draws): RequestFacts {
+function spell(policy: Policy, { method, path, host, subject }: RequestFacts, draws: Draws): RequestFacts {
   const target =
     path === '*' ? path : `${draws.once(4) ? path.replaceAll(/%../g, (found) => found.toLowerCase()) : path}${draws.of(['', '', '?a/b'])}`;
   const authority = `${draws.once(4) ? host.toUpperCase() : host}${draws.of(['', '', '.', ':443'])}`;
-  const facts = factsOf(policy, method, target, host.startsWith('[') ? host : authority);
+  const facts = factsOf(policy, method, target, host.startsWith('[') ? host : authority, subject);
   return typeof facts === 'string' ? assert.fail(`${facts}: ${target} ${authority}`) : facts;
 }
 
@@ -103,12 +105,17 @@ export function say(decision: Decision): string {
 function naive({ allow, deny = [], mode }: PolicySpec, peer: string, request: RequestFacts | undefined, nowMs: number): string {
   const holds = (rule: RuleSpec | string, effect: 'allow' | 'deny'): boolean => {
     const of = typeof rule === 'string' ? { peer: rule } : rule;
-    if (!fits(of.peer ?? '', peer, '[^/]+', '.+')) return false;
+    if (of.peer !== undefined && !fits(of.peer, peer, '[^/]+', '.+')) return false;
     if (nowMs < (of.notBeforeMs ?? -Infinity) || nowMs >= (of.notAfterMs ?? Infinity)) return false;
     if (of.windows?.some((window) => isWithin(window, nowMs)) === false) return false;
-    if (request === undefined) return effect === 'allow' || (of.methods ?? of.paths ?? of.hosts) === undefined;
+    if (request === undefined) return effect === 'allow' || (of.methods ?? of.paths ?? of.hosts ?? of.subject) === undefined;
     const paths = effect === 'deny' && request.path.length > 1 ? [request.path, request.path.replace(/\/$/, '')] : [request.path];
+    const { subject } = request;
+    const isForSubject =
+      of.subject === undefined ||
+      (subject === 'unknown' ? effect === 'deny' : subject !== undefined && fits(of.subject, subject, '[^/]+', '.+'));
     return (
+      isForSubject &&
       (of.methods?.includes(request.method) ?? true) &&
       (of.hosts?.some((host) => fits(host, request.host, '[^.]+', '')) ?? true) &&
       (of.paths?.some((pattern) => paths.some((path) => fits(pattern, path, '[^/]+', '.*'))) ?? true)

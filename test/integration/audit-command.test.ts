@@ -224,6 +224,7 @@ const REFUSAL: RefusalLine = {
   method: HOSTILE,
   path: HOSTILE,
   host: HOSTILE,
+  subject: HOSTILE,
   reason: 'not_allowed',
   rule: null,
   passes_by: null,

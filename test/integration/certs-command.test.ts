@@ -130,6 +130,7 @@ const CERTIFICATE: Certificate = {
   listeners: [{ name: HOSTILE, direction: 'inbound' }],
   sds: [{ stream: 1, node: HOSTILE, name: HOSTILE, version: HOSTILE, current: true, status: 'rejected' }],
   sdsSubscribers: 2,
+  files: [HOSTILE],
   rotations: 1,
   issued: 3,
   peer: { verdict: HOSTILE, detail: HOSTILE, handshakes: 1, firstSeenAt: HOSTILE, lastSeenAt: HOSTILE, connections: 2 },

@@ -40,6 +40,8 @@ test('every command has a help with an example', async () => {
     'status',
     'certs',
     'inspect',
+    'jwt fetch',
+    'jwt validate',
     'fleet',
     'envoy',
     'dev',

@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import type { StreamEvent } from '../../src/admin/api-types.ts';
 import { formatAddress, type Address } from '../../src/config/units.ts';
-import { createAdminParts, startService } from '../support/admin.ts';
+import { createAdminParts, LOOPBACK, startService } from '../support/admin.ts';
 import { eventually } from '../support/eventually.ts';
 import { ask } from '../support/http.ts';
 
@@ -75,6 +75,29 @@ test('a stream names every topic at first, then those alone that change, and bea
   clock.advance(500);
   await told(stream, 3);
   assert.deepEqual(stream.events()[2]?.revisions, {});
+});
+
+test('under traffic a page is told each second, and of all else at once', async (t) => {
+  const { status, metrics, clock, readiness, adminServer } = await createAdminParts();
+  const listener = { name: 'in', direction: 'inbound' } as const;
+  const { counters } = metrics.listener(listener);
+  const to = { kind: 'tcp', host: '127.0.0.1', port: 1 } as const;
+  const listeners = () => [{ listener, address: to, to, identity: { by: 'default' } as const, counters }];
+  const address = await startService(t, adminServer(LOOPBACK, { ...status, listeners }));
+  const stream = await listen(t, address);
+  await told(stream, 1);
+
+  for (let half = 0; half < 7; half++) {
+    counters.downstreamReadBytes += 1;
+    clock.advance(500);
+  }
+  await told(stream, 5);
+  readiness.register('identity', () => ({ ok: false, detail: 'none' }));
+  clock.advance(500);
+  await told(stream, 6);
+
+  const topics = stream.events().map(({ revisions }) => Object.keys(revisions).join());
+  assert.deepEqual(topics.slice(1), ['traffic', 'traffic', 'traffic', 'traffic', 'readiness']);
 });
 
 test('without a stream nothing is looked at, and the last one takes its timer with it', async (t) => {

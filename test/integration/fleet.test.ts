@@ -9,7 +9,7 @@ import type * as api from '../../src/fleet/api-types.ts';
 import { scute } from '../support/command.ts';
 import { eventually } from '../support/eventually.ts';
 import { createTestAuthority } from '../support/pki.ts';
-import { json, NOW_SECONDS, startFleet, startStandIn, vector, type Play, type Series } from '../support/prometheus.ts';
+import { assertFleetSchema, json, NOW_SECONDS, startFleet, startStandIn, vector, type Play, type Series } from '../support/prometheus.ts';
 import { freePort } from '../support/tcp.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 
@@ -187,13 +187,15 @@ for (const [what, reason, play] of BAD) {
 
     for (const list of LISTS) {
       const answer = await fleet.ask(`/api/v1/fleet/${list}`);
-      assert.deepEqual([answer.status, (JSON.parse(answer.body) as api.FleetRefusal).error], [502, reason], list);
+      const told: unknown = JSON.parse(answer.body);
+      assertFleetSchema('FleetRefusal', told);
+      assert.deepEqual([answer.status, (told as api.FleetRefusal).error], [502, reason], list);
     }
     const overview = await fleet.get<api.FleetOverview>('overview');
     for (const part of [overview.counts, overview.firstExpiry, overview.remainingLife, overview.versions])
       assert.deepEqual([part.value, part.problem?.reason], [null, reason]);
     assert.equal(overview.now, null);
-    assert.equal((await fleet.ask('/api/v1/fleet/')).status, 200);
+    assert.equal((await fleet.get<api.FleetIndex>('')).version, 1);
     assert.equal(fleet.said.length, 1);
     assert.match(fleet.said[0] ?? '', new RegExp(`^no answer from Prometheus: ${reason}: `));
   });
@@ -243,6 +245,20 @@ for (const value of ['NaN', '+Inf', '-1', '0.5'])
 
     const { counts, remainingLife, versions } = await fleet.get<api.FleetOverview>('overview');
     for (const part of [counts, remainingLife, versions]) assert.deepEqual([part.value, part.problem?.reason], [null, 'not_prometheus']);
+
+    // In lists likewise: what is counted beside a row that is as it should be.
+    prometheus.play(({ promql }, response) =>
+      /^count(?:\(| by)/.test(promql)
+        ? vector(response, [{ labels: {}, value }])
+        : vector(
+            response,
+            Array.from({ length: 3 }, (_, index) => svid(index, NOW_SECONDS)),
+          ),
+    );
+    for (const list of ['certificates?limit=2', 'groups?by=issuer', 'sidecars', 'authorities']) {
+      const answer = await fleet.ask(`/api/v1/fleet/${list}`);
+      assert.deepEqual([answer.status, (JSON.parse(answer.body) as api.FleetRefusal).error], [502, 'not_prometheus'], list);
+    }
   });
 
 test('what labels say is text: in JSON nothing that markup would heed, in PromQL nothing but a string', async (t) => {
@@ -406,7 +422,9 @@ test('the fleet is read as the admin listener is: not by pages of others, not un
   const fleet = await startFleet(t, prometheus.url);
   const refused = async (path: string, options: Parameters<typeof fleet.ask>[1], status: number, error: string): Promise<void> => {
     const answer = await fleet.ask(path, options);
-    assert.deepEqual([answer.status, (JSON.parse(answer.body) as api.FleetRefusal).error], [status, error], path);
+    const told: unknown = JSON.parse(answer.body);
+    assertFleetSchema('FleetRefusal', told);
+    assert.deepEqual([answer.status, (told as api.FleetRefusal).error], [status, error], path);
     assert.match(String(answer.headers['content-security-policy']), /frame-ancestors 'none'/);
   };
   const path = '/api/v1/fleet/certificates';

@@ -132,17 +132,12 @@ test('dial answers 200 with the ID of the server, 422 if that was refused, and 5
   assert.equal((await ask('POST', '/v1/x509/dial', {})).code, 500);
 });
 
-test('JWT calls are answered 501, and info names the implementation', async (t) => {
-  const { ask, api } = await startReady(t);
+test('info names the implementation', async (t) => {
+  const { ask } = await startReady(t);
 
-  for (const path of ['/v1/jwt/validate', '/v1/jwt/fetch']) {
-    const { code, answer } = await ask('POST', path, { token: 'a.b.c', audience: 'conformance' });
-    assert.deepEqual([code, answer['status']], [501, 'unsupported']);
-  }
   const { code, answer } = await ask('GET', '/v1/info');
   assert.deepEqual([code, answer['sdk'], answer['language']], [200, 'scute', 'typescript']);
   assert.match(String(answer['sdk_version']), /^\d+\.\d+\.\d+/);
-  assert.deepEqual([...new Set(api.calls.map(({ method }) => method))], ['FetchX509SVID']);
 });
 
 test('SIGTERM ends it at once, whatever is under way', async (t) => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { createServer, type TlsOptions, type TLSSocket } from 'node:tls';
@@ -7,11 +8,12 @@ import type { PeerReport } from '../../src/inspect/peer.ts';
 import type { DevDomain } from '../../src/devdomain/dev-domain.ts';
 import { scute, scuteIn, type Said } from '../support/command.ts';
 import { API, presented, startExampleDomain, startInbound, WEB } from '../support/data-path.ts';
+import { denyText } from '../support/deny-file.ts';
 import { COMMON_NAME, createTestAuthority, distinguishedName, ORGANISATION } from '../support/pki.ts';
 import { startTcpServer } from '../support/tcp.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 import { tlsServer, type Presented } from '../support/tls-peer.ts';
-import { FakeWorkloadApi } from '../support/workload-api.ts';
+import { FakeWorkloadApi, svidEntry } from '../support/workload-api.ts';
 
 /** As web, and with all the time that there is. */
 function inspect(spiffe: DevDomain, address: string, ...args: readonly string[]): Promise<Said> {
@@ -133,6 +135,74 @@ test('a server behind a Unix socket is looked at like any other', async (t) => {
 
   assert.equal(code, 0);
   assert.match(stdout, new RegExp(`^unix://${path}  TLSv1\\.3, `));
+});
+
+test('scute inspect shows the SVID that is named by SPIFFE ID or hint, and no other', async (t) => {
+  const clients: string[] = [];
+  const { spiffe, address } = await startApi(t, {}, (socket) => {
+    clients.push(String((socket.getPeerCertificate() as { subjectaltname?: string }).subjectaltname));
+    socket.resume();
+  });
+  const authority = createTestAuthority();
+  const agent = await FakeWorkloadApi.start();
+  t.after(() => agent.stop());
+  const [first, second] = ['spiffe://example.org/first', 'spiffe://example.org/second'];
+  agent.setX509([first, second].map((id, index) => svidEntry(authority, authority.issue({ id }), id, { hint: `hint-${index}` })));
+  const shown = (...args: readonly string[]): Promise<Said> =>
+    scute('inspect', address, '--workload-api', agent.endpoint, '--wait', '1ms', '--timeout', '10m', ...args);
+
+  for (const args of [[], ['--svid', second], ['--svid', 'hint-0'], ['--svid', 'hint-1']]) {
+    const { stdout, code } = await shown(...args);
+    // The server is of another authority, so it is refused; it saw us before.
+    assert.deepEqual([code, /was shown (\S+)/.exec(stdout)?.[1]], [1, args.at(-1) === second || args.at(-1) === 'hint-1' ? second : first]);
+  }
+  assert.deepEqual(
+    clients,
+    [first, second, first, second].map((id) => `URI:${id}`),
+  );
+
+  for (const [svid, message] of [
+    ['spiffe://example.org/third', /no SVID with the SPIFFE ID spiffe:\/\/example\.org\/third$/],
+    ['no\u001b[2J', /no SVID with the hint "no\\u001b\[2J"$/],
+    ['', /no SVID with the hint ""$/],
+  ] as const) {
+    const { code, stdout, stderr } = await shown('--svid', svid);
+    assert.deepEqual([code, stdout, clients.length], [69, '', 4]);
+    assert.match(stderr.trimEnd(), message);
+  }
+  assert.equal((await inspect(spiffe, address, '--wait', '1ms', '--svid', WEB)).code, 0);
+});
+
+test('scute inspect -c asks the deny list of the configuration, and the Workload API that it names', async (t) => {
+  const { spiffe, address } = await startApi(t);
+  const folder = await temporaryFolder(t);
+  const [file, denied] = [join(folder, 'scute.yaml'), join(folder, 'denied.yaml')];
+  const config = {
+    workloadApi: { endpoint: spiffe.endpoint('web') },
+    inbound: [{ name: 'in', listen: '127.0.0.1:0', to: '127.0.0.1:1', allow: [WEB] }],
+  };
+  const looked = async (more: object): Promise<Said> => {
+    // JSON is YAML.
+    await writeFile(file, JSON.stringify({ ...config, ...more }));
+    return scute('inspect', address, '-c', file, '--wait', '1ms', '--timeout', '10m', '--expect', API);
+  };
+  const revocations = { file: denied };
+
+  assert.deepEqual((await looked({})).code, 0);
+  await writeFile(denied, denyText({ ids: [WEB] }));
+  assert.equal((await looked({ revocations })).code, 0);
+  await writeFile(denied, denyText({ ids: [API] }));
+  const { code, stdout } = await looked({ revocations });
+  assert.equal(code, 1);
+  assert.match(stdout, /^Refused: revoked: .*spiffe:\/\/example\.org\/api/m);
+
+  // What cannot be read denies nobody, so nobody is judged by it.
+  await writeFile(denied, 'ids: [');
+  for (const more of [{ revocations }, { revocations: { file: join(folder, 'none.yaml') } }, { unknown: 1 }]) {
+    const wrong = await looked(more);
+    assert.deepEqual([wrong.code, wrong.stdout], [64, ''], JSON.stringify(more));
+    assert.match(wrong.stderr, /(?:denied|none|scute)\.yaml/);
+  }
 });
 
 // ——— servers that are not who they should be ———
@@ -283,6 +353,8 @@ for (const [args, message] of [
   [['127.0.0.1:1'], /no Workload API address: .*; or give --no-svid/],
   [['127.0.0.1:1', '--no-svid', '--expect', API], /^scute: --expect needs the bundles that come with an SVID/],
   [['127.0.0.1:1', '--expect', 'api'], /^scute: --expect "api" is no SPIFFE ID: /],
+  [['127.0.0.1:1', '--no-svid', '-c', 'scute.yaml'], /^scute: -c is for judging the server/],
+  [['127.0.0.1:1', '--svid', 'spiffe://'], /^scute: --svid "spiffe:\/\/" is no SPIFFE ID: /],
   [['127.0.0.1:0', '--no-svid'], /has port 0/],
   [['127.0.0.1:70000'], /has a port above 65535/],
   [['unix:relative'], /has no absolute path/],
@@ -292,6 +364,8 @@ for (const [args, message] of [
   [['127.0.0.1:1', '--no-svid', '--wait', '2h'], /^scute: --wait "2h" /],
   [['svid.pem', '--server-name', 'a'], /^scute: --server-name is for servers, and "svid\.pem" is not an address/],
   [['svid.pem', '--no-svid'], /^scute: --no-svid is for servers, and /],
+  [['svid.pem', '--svid', 'a'], /^scute: --svid is for servers, and /],
+  [['svid.pem', '-c', 'scute.yaml'], /^scute: --config is for servers, and /],
 ] as const)
   test(`scute inspect ${args.join(' ')} is wrong usage`, async () => {
     const said = await scute('inspect', ...args);

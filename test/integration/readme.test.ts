@@ -8,6 +8,7 @@ import { needs } from '../interop/parts.ts';
 import { runChild } from '../support/child.ts';
 import { startInbound, WEB } from '../support/data-path.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from '../support/documents.ts';
+import { folderInMemory } from '../support/files.ts';
 import { ask } from '../support/http.ts';
 import { send, startHttpInbound, startRawApplication } from '../support/http-stage.ts';
 import { policyText, startPolicyFile } from '../support/policy-file.ts';
@@ -63,7 +64,9 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
   const application = await startEcho(t);
   // Nobody is there; what is told of it is.
   const federation = [{ trustDomain: 'partner.example', url: 'https://127.0.0.1:1/', profile: 'https_web' }];
-  const options = { listener: { alpn: ['echo'] }, file: { federation } };
+  const { folder, unsafeDisk } = await folderInMemory(t);
+  const files = [{ directory: join(folder, 'set'), unsafeDisk }];
+  const options = { listener: { alpn: ['echo'] }, file: { federation, files } };
   const { spiffe, sidecar, address, connect } = await startInbound(t, application.address, options);
   const plain = await connect();
   plain.end('hello');

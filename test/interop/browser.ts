@@ -53,6 +53,22 @@ export async function violations(page: Page): Promise<readonly string[]> {
   return (found as axe.Result[]).map(({ id, nodes }) => `${id}: ${nodes.map(({ target }) => target.join(' ')).join(', ')}`);
 }
 
+/** What has the focus, by its text. */
+export function focused(page: Page): Promise<unknown> {
+  return page.evaluate('document.activeElement.textContent');
+}
+
+/** Presses Tab until `text` has the focus, which must be seen. */
+export async function tabTo(page: Page, text: string): Promise<void> {
+  for (let presses = 0; presses < 200; presses++) {
+    await page.keyboard.press('Tab');
+    if ((await focused(page)) !== text) continue;
+    assert.notEqual(await page.evaluate('getComputedStyle(document.activeElement).outlineStyle'), 'none');
+    return;
+  }
+  assert.fail(`no way to ${text}`);
+}
+
 /** Nothing stands out of the page to the right. */
 export async function assertFits(page: Page): Promise<void> {
   const [width, content] = await page.evaluate<[number, number]>('[innerWidth, document.documentElement.scrollWidth]');

@@ -18,7 +18,7 @@ import { startSidecar } from '../support/sidecar.ts';
 import { startEcho } from '../support/tcp.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
 import { outcome, tlsClient } from '../support/tls-peer.ts';
-import { assertFits, DESKTOP, openTab, PHONE, startBrowser, violations, WITHIN_MS } from './browser.ts';
+import { assertFits, DESKTOP, focused, openTab, PHONE, startBrowser, tabTo, violations, WITHIN_MS } from './browser.ts';
 import { needs } from './parts.ts';
 
 const API = 'spiffe://example.org/api';
@@ -185,37 +185,25 @@ test('with the keyboard alone, everything can be reached', needs('chromium'), as
   const { page } = await openTab(await startBrowser(t));
   await page.goto(url);
   await shows(page, 'Every certificate works. One thing to look at.');
-  const focused = (): Promise<unknown> => page.evaluate('document.activeElement.textContent');
-  /** Presses Tab until `text` has the focus, which must be seen. */
-  const tabTo = async (text: string): Promise<void> => {
-    for (let presses = 0; presses < 200; presses++) {
-      await page.keyboard.press('Tab');
-      if ((await focused()) !== text) continue;
-      assert.notEqual(await page.evaluate('getComputedStyle(document.activeElement).outlineStyle'), 'none');
-      return;
-    }
-    assert.fail(`no way to ${text}`);
-  };
-
   await page.keyboard.press('Tab');
-  assert.equal(await focused(), 'To the content');
+  assert.equal(await focused(page), 'To the content');
   await page.keyboard.press('Enter');
-  assert.equal(await focused(), 'Every certificate works. One thing to look at.');
+  assert.equal(await focused(page), 'Every certificate works. One thing to look at.');
 
-  await tabTo('All refusals');
+  await tabTo(page, 'All refusals');
   await page.keyboard.press('Enter');
   await shows(page, 'Refused connections');
-  assert.equal(await focused(), 'Refusals');
-  await tabTo('The rule that would allow it');
+  assert.equal(await focused(page), 'Refusals');
+  await tabTo(page, 'The rule that would allow it');
   await page.keyboard.press('Enter');
   await page.getByRole('button', { name: 'Copy rule' }).waitFor();
-  await tabTo('Copy rule');
+  await tabTo(page, 'Copy rule');
   await page.keyboard.press('Enter');
   await shows(page, /^(?:Copied|Select the text and copy it)$/);
 
   await page.reload();
   await shows(page, 'Refused connections');
-  await tabTo('Connections');
+  await tabTo(page, 'Connections');
   await page.keyboard.press('Enter');
   await page.getByRole('heading', { level: 1, name: 'Connections' }).waitFor();
   await page.getByLabel('Find a SPIFFE ID').focus();
@@ -226,10 +214,52 @@ test('with the keyboard alone, everything can be reached', needs('chromium'), as
   await page.getByRole('table', { name: 'Peers' }).getByRole('link', { name: CHECKOUT }).waitFor();
 
   await page.reload();
-  await tabTo('Auto');
+  await tabTo(page, 'Auto');
   await page.keyboard.press('Enter');
   await page.keyboard.press('Enter');
   await eventually(async () => assert.equal(await page.evaluate('document.documentElement.dataset.theme'), 'dark'));
+});
+
+test('the heading of a certificate keeps the focus when what it heads comes', needs('chromium'), async (t) => {
+  const spiffe = await startDevDomain(t, { name: 'example.org', workloads: { api: [API] } });
+  const inbound = [{ name: 'orders', listen: '127.0.0.1:0', to: '127.0.0.1:1', allow: [WEB] }];
+  const sidecar = await startSidecar(t, { workloadApi: { endpoint: spiffe.endpoint('api') }, inbound, ...ADMIN });
+  const { page } = await openTab(await startBrowser(t));
+  const { promise: released, resolve: release } = Promise.withResolvers<void>();
+  await page.route(/certificates\?id=/, async (route) => {
+    await released;
+    await route.continue();
+  });
+  await page.goto(`http://${sidecar.address('admin')}/#/certificates?kind=svid`);
+  const link = page.getByRole('table', { name: 'Certificates' }).locator('a.mono');
+
+  await tabTo(page, (await link.textContent()) ?? '');
+  await page.keyboard.press('Enter');
+  await page.getByRole('heading', { level: 1, name: 'Certificate', exact: true }).waitFor();
+  assert.equal(await focused(page), 'Certificate');
+
+  release();
+  await page.getByRole('heading', { level: 1, name: 'X.509-SVID', exact: true }).waitFor();
+  assert.equal(await focused(page), 'X.509-SVID');
+});
+
+test('a question that failed is asked again, though nothing has changed', needs('chromium'), async (t) => {
+  const { adminServer } = await createAdminParts();
+  const address = await startService(t, adminServer());
+  const { page } = await openTab(await startBrowser(t));
+  let [failed, asked] = [0, 0];
+  await page.route(/api\/v1\/refusals/, async (route) => {
+    asked += 1;
+    if (asked > 2) return route.continue();
+    failed += 1;
+    return asked === 1 ? route.abort() : route.fulfill({ status: 503, json: { error: 'no', detail: 'for a while' } });
+  });
+
+  await page.goto(`http://${formatAddress(address)}/#/refusals`);
+  await shows(page, 'This could not be read. Scute does not answer.');
+  await shows(page, 'This could not be read. for a while');
+  await shows(page, 'Nobody has been refused since the start.');
+  assert.deepEqual([failed, asked], [2, 3]);
 });
 
 test('what peers and clients choose is shown as text, and runs nothing', needs('chromium'), async (t) => {
@@ -327,8 +357,11 @@ test('among 10,000 connected peers, the page is there at once and finds one of t
   t.diagnostic(`the first 50 of 10,000 peers were there after ${Math.round(performance.now() - askedAt)} ms`);
 
   await table.getByText('spiffe://example.org/peer-9999', { exact: true }).waitFor();
-  await page.getByRole('region', { name: 'Peers' }).getByRole('button', { name: 'Older' }).click();
+  const older = page.getByRole('region', { name: 'Peers' }).getByRole('button', { name: 'Older' });
+  await older.focus();
+  await page.keyboard.press('Enter');
   await table.getByText('spiffe://example.org/peer-9949', { exact: true }).waitFor();
+  assert.equal(await focused(page), 'Older', 'for who turns over once more');
   await page.getByLabel('Find a SPIFFE ID').fill('peer-4711');
   await table.getByText('spiffe://example.org/peer-4711', { exact: true }).waitFor();
   await table.getByText('spiffe://example.org/peer-9949', { exact: true }).waitFor({ state: 'detached' });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { eventually } from '../support/eventually.ts';
 import { json, NOW_SECONDS, startFleet, startStandIn, vector, type Play, type Series } from '../support/prometheus.ts';
-import { assertFits, DESKTOP, openTab, PHONE, startBrowser, violations } from './browser.ts';
+import { assertFits, DESKTOP, focused, openTab, PHONE, startBrowser, tabTo, violations } from './browser.ts';
 import { needs } from './parts.ts';
 
 const HOSTILE = '</script><img src=x onerror="document.title=1">';
@@ -60,6 +60,98 @@ test('whatever labels say stands on every page of the fleet as text, which fits,
     }
     assert.deepEqual(complaints, []);
   }
+});
+
+test('with the keyboard alone, every page of the fleet can be reached, and its lists be chosen', needs('chromium'), async (t) => {
+  const prometheus = await startStandIn(t);
+  prometheus.play(playOne(1800));
+  const fleet = await startFleet(t, prometheus.url);
+  const { page } = await openTab(await startBrowser(t));
+  await page.goto(fleet.url);
+  const heading = (text: string) => page.getByRole('heading', { level: 1, name: text, exact: true }).waitFor();
+  /** Follows the link with that text, and is at the head of what comes. */
+  const follow = async (link: string, title: string): Promise<void> => {
+    await tabTo(page, link);
+    await page.keyboard.press('Enter');
+    // It may be called as the one before.
+    await eventually(async () => assert.equal(await focused(page), title));
+  };
+  await heading('All is well with 1 certificate of 1 sidecar.');
+
+  await page.keyboard.press('Tab');
+  assert.equal(await focused(page), 'To the content');
+  await page.keyboard.press('Enter');
+  assert.equal(await focused(page), 'All is well with 1 certificate of 1 sidecar.');
+  await follow('All certificates', 'Certificates');
+
+  // What is chosen makes another list, in which the link is not any more.
+  const table = page.getByRole('table', { name: 'Certificates' });
+  await table.getByRole('link', { name: 'shop' }).waitFor();
+  await follow('shop', 'Certificates');
+  await page.getByRole('link', { name: 'any namespace' }).waitFor();
+  const search = page.getByLabel('SPIFFE ID, whole');
+  const isTyping = (): Promise<boolean> => page.evaluate<boolean>('document.activeElement.type === "search"');
+  for (let presses = 0; !(await isTyping()); presses++) {
+    assert.ok(presses < 50, 'no way to the search');
+    await page.keyboard.press('Tab');
+  }
+  await page.keyboard.type('spiffe://example.org/api', { delay: 60 });
+  await page.getByRole('link', { name: 'any SPIFFE ID' }).waitFor();
+  assert.equal(await search.inputValue(), 'spiffe://example.org/api');
+  assert.ok(await isTyping(), 'who types goes on typing');
+  assert.equal(prometheus.questions.at(-1)?.promql.includes('spiffe_id="spiffe://example.org/api"'), true);
+  await follow('any namespace', 'Certificates');
+  await follow('Stuck', 'Stuck rotations');
+
+  await page.reload();
+  await heading('Stuck rotations');
+  for (const [link, title] of [
+    ['Groups', 'Trust domains'],
+    ['Nodes', 'Nodes'],
+    ['Sidecars', 'Sidecars'],
+    ['Trust', 'Trust'],
+    ['Overview', 'All is well with 1 certificate of 1 sidecar.'],
+  ] as const) {
+    await follow(link, title);
+    await page.reload();
+    await heading(title);
+  }
+  await tabTo(page, 'Auto');
+  await page.keyboard.press('Enter');
+  await page.keyboard.press('Enter');
+  await eventually(async () => assert.equal(await page.evaluate('document.documentElement.dataset.theme'), 'dark'));
+});
+
+test('who turns the pages of a list keeps the focus on what they pressed, to its end and back', needs('chromium'), async (t) => {
+  const prometheus = await startStandIn(t);
+  const at = (index: number): Series => ({
+    labels: { job: 'scute', instance: `10.0.0.${index}:9090`, spiffe_id: `spiffe://example.org/${index}` },
+    value: NOW_SECONDS + index,
+  });
+  const all = Array.from({ length: 120 }, (_, index) => at(index));
+  prometheus.play(({ promql }, response) => {
+    const [, most, above] = /^bottomk\((\d+), [^ ]+ > (\S+)\)$/.exec(promql) ?? [];
+    const rows = all.filter(({ value }) => Number(value) > Number((above ?? '').replace('Inf', 'Infinity')));
+    vector(response, most === undefined ? [] : rows.slice(0, Number(most)));
+  });
+  const fleet = await startFleet(t, prometheus.url);
+  const { page } = await openTab(await startBrowser(t));
+  await page.goto(`${fleet.url}#/certificates`);
+  const shown = (index: number) => page.getByRole('link', { name: `spiffe://example.org/${index}`, exact: true });
+  await shown(0).waitFor();
+
+  await tabTo(page, 'Later');
+  for (const first of [50, 100]) {
+    await page.keyboard.press('Enter');
+    await shown(first).waitFor();
+    assert.equal(await focused(page), 'Later');
+  }
+  await page.keyboard.press('Enter');
+  await page.keyboard.press('Shift+Tab');
+  assert.equal(await focused(page), 'Earlier');
+  await page.keyboard.press('Enter');
+  await shown(50).waitFor();
+  assert.equal(await focused(page), 'Earlier');
 });
 
 test(

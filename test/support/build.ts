@@ -15,6 +15,8 @@ export interface Bundle {
 const WRITER = { source: join(root, 'src', 'devdomain', 'x509.ts'), beside: 'scute-dev.cjs' };
 /** And the dashboard as it goes to browsers, which is loaded when the first one asks. */
 const DASHBOARD = { source: join(root, 'src', 'admin', 'dashboard-files.ts'), beside: 'scute-dashboard.cjs' };
+/** And what writes PKCS#12, for sets of files that ask for it. */
+const STORES = { source: join(root, 'src', 'files', 'pkcs12.ts'), beside: 'scute-pkcs12.cjs' };
 
 /** Beside the bundle: the parser of policy files, for a thread of its own. */
 const WORKER = 'scute-policy.cjs';
@@ -41,8 +43,8 @@ const builtinsWhenNeeded: Plugin = {
 const withoutWhatIsApart: Plugin = {
   name: 'without-what-is-apart',
   setup(bundler) {
-    bundler.onResolve({ filter: /\/(?:x509|dashboard-files)\.ts$/ }, ({ path, resolveDir }) => {
-      const apart = [WRITER, DASHBOARD].find(({ source }) => source === join(resolveDir, path));
+    bundler.onResolve({ filter: /\/(?:x509|dashboard-files|pkcs12)\.ts$/ }, ({ path, resolveDir }) => {
+      const apart = [WRITER, DASHBOARD, STORES].find(({ source }) => source === join(resolveDir, path));
       return apart && { path: apart.beside, namespace: 'apart' };
     });
     bundler.onLoad({ filter: /.*/, namespace: 'apart' }, ({ path }) => ({
@@ -110,7 +112,8 @@ export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Pro
   await rm(outfile, { force: true });
   const page = JSON.stringify(await dashboardFiles());
   await writeFile(join(dirname(outfile), DASHBOARD.beside), `exports.dashboardFiles = () => Promise.resolve(${page});\n`);
-  await build({ ...COMMON, entryPoints: [WRITER.source], outfile: join(dirname(outfile), WRITER.beside), format: 'cjs' });
+  for (const { source, beside } of [WRITER, STORES])
+    await build({ ...COMMON, entryPoints: [source], outfile: join(dirname(outfile), beside), format: 'cjs' });
   await build({ ...COMMON, entryPoints: [WORKER_SOURCE], outfile: join(dirname(outfile), WORKER), format: 'cjs', plugins: [oneLanguage] });
   await build({
     ...COMMON,

@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import { runCommandLine } from '../../src/cli/program.ts';
 
 /** What a command did. */
@@ -17,12 +18,14 @@ export interface Surroundings {
   /** Standard output is a terminal of so many columns. */
   readonly columns?: number;
   readonly stopped?: AbortSignal;
+  /** On standard input. */
+  readonly input?: string;
   /** Told of each text that is printed. */
   readonly printed?: (text: string) => void;
 }
 
 /** The same with an environment, or a terminal. */
-export async function scuteIn({ env = {}, columns, stopped, printed }: Surroundings, ...args: readonly string[]): Promise<Said> {
+export async function scuteIn({ env = {}, columns, stopped, input, printed }: Surroundings, ...args: readonly string[]): Promise<Said> {
   let stdout = '';
   let stderr = '';
   const io = {
@@ -35,6 +38,7 @@ export async function scuteIn({ env = {}, columns, stopped, printed }: Surroundi
     },
     stderr: (text: string) => (stderr += text),
     onHangup: () => () => undefined,
+    ...(input !== undefined && { stdin: () => Readable.from([Buffer.from(input)]) }),
   };
   return { code: await runCommandLine(args, io, stopped ?? new AbortController().signal), stdout, stderr };
 }

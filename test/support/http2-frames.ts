@@ -1,4 +1,5 @@
 /** HTTP/2 frames written by hand, so that they may be wrong (RFC 9113, section 4; RFC 7541). */
+import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { eventually } from './eventually.ts';
 
@@ -18,6 +19,7 @@ export const CONTINUATION = 9;
 export const END_STREAM = 1;
 export const ACK = 1;
 export const END_HEADERS = 4;
+export const PADDED = 8;
 
 export const NO_ERROR = 0;
 export const PROTOCOL_ERROR = 1;
@@ -120,8 +122,8 @@ export interface StreamOutcome {
 }
 
 /** A connection on which frames are written by hand. */
-export interface FrameWire {
-  readonly socket: TLSSocket;
+export interface FrameWire<S extends Socket = TLSSocket> {
+  readonly socket: S;
   send(...frames: readonly Uint8Array[]): void;
   frames(): Frame[];
   /** What came on a stream so far. */
@@ -135,7 +137,7 @@ export interface FrameWire {
 }
 
 /** Says the preface and SETTINGS, and acknowledges those of the other side. */
-export function frameWire(socket: TLSSocket, ...first: readonly Uint8Array[]): FrameWire {
+export function frameWire<S extends Socket>(socket: S, ...first: readonly Uint8Array[]): FrameWire<S> {
   const chunks: Buffer[] = [];
   let acknowledged = false;
   const frames = (): Frame[] => framesIn(Buffer.concat(chunks));

@@ -1,6 +1,7 @@
 import { FILE_USES } from '../../src/transport/file-budget.ts';
 import { UPDATE_PROBLEMS } from '../../src/workload-api/decode.ts';
 import { countRequest, createMetrics, type Metrics } from '../../src/telemetry/metrics.ts';
+import { NOTIFY_KINDS } from '../../src/telemetry/files-records.ts';
 import { HTTP_RESULTS } from '../../src/telemetry/records.ts';
 import { buildX509Svid } from '../../src/spiffe/x509-svid.ts';
 import { createTestAuthority } from './pki.ts';
@@ -29,6 +30,8 @@ export function metricsInUse(checks: readonly string[] = ['identity']): Metrics 
   metrics.workloadApiErrors.add('TRANSPORT');
   metrics.setApplicationExposed({ direction: 'inbound', name: 'inbound-0' }, false);
   metrics.federation.relation('partner.example');
+  metrics.files.set('nginx');
+  for (const kind of NOTIFY_KINDS) metrics.files.target('nginx', kind, '/run/nginx.pid');
   metrics.setReadinessSource(() => checks.flatMap((name) => [true, false].map((blocks) => ({ name, ok: true, blocks }))));
   metrics.setPolicyFilesSource(() => [{ file: '/etc/scute/policy.yaml', entries: 1 }]);
   metrics.setWaitingSource(

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { atOnce } from '../../src/lib/at-once.ts';
 import { IdListBuilder, type IdList } from '../../src/policy/id-list.ts';
 import { compilePolicy, type Policy, type PolicySpec } from '../../src/policy/policy.ts';
-import type { RequestFacts } from '../../src/policy/request.ts';
+import { UNKNOWN_SUBJECT, type RequestFacts } from '../../src/policy/request.ts';
 import type { RuleSpec } from '../../src/policy/rule.ts';
 import { DAYS, type WindowSpec } from '../../src/policy/time-window.ts';
 import { requireSpiffeId, type SpiffeId } from '../../src/spiffe/spiffe-id.ts';
@@ -37,6 +37,8 @@ export const PATHS = ['/', '/a', '/a/', '/b', '/a/b', '/a/b/', '/a/b/c', '/b/b',
 const PATTERNS = ['/', '/a', '/a/', '/*', '/**', '/a/*', '/a/**', '/*/b', '/*/*/**', '/a/b/c', '/%C3'];
 export const METHODS = ['GET', 'POST', 'OPTIONS'];
 export const HOSTS = ['x', 'a.x', 'b.a.x', '[::1]'];
+/** Whose token a request has: also nobody's, or nobody knows whose. */
+export const SUBJECTS: readonly RequestFacts['subject'][] = [undefined, UNKNOWN_SUBJECT, ...IDS.map(requireSpiffeId)];
 
 const QUARTER_MS = 15 * 60_000;
 /** When clocks are changed somewhere, and a day on which none is. */
@@ -75,7 +77,7 @@ export function drawLists(
   const lists = new Map<string, IdList>();
   const drawn = (rules: readonly (string | RuleSpec)[]): readonly (readonly [string | RuleSpec, readonly (string | RuleSpec)[]])[] =>
     rules.map((rule) => {
-      if (draws.once(2)) return [rule, [rule]];
+      if (draws.once(2) || (typeof rule !== 'string' && rule.peer === undefined)) return [rule, [rule]];
       const ids = Array.from({ length: draws.below(4) }, () => draws.of(IDS));
       const idsFile = `/lists/${draws.below(2)}-${ids.join()}`;
       lists.set(idsFile, listOf(idsFile, ids));
@@ -93,7 +95,9 @@ export function drawLists(
 /** At random, for such a policy; without a request it is about the connection. */
 export function drawQuestion(draws: Draws, dateMs: number): { peer: SpiffeId; request: RequestFacts | undefined; nowMs: number } {
   const peer = requireSpiffeId(draws.of(IDS));
-  const request = draws.once(4) ? undefined : { method: draws.of(METHODS), path: draws.of(PATHS), host: draws.of(HOSTS) };
+  const request = draws.once(4)
+    ? undefined
+    : { method: draws.of(METHODS), path: draws.of(PATHS), host: draws.of(HOSTS), subject: SUBJECTS[draws.below(SUBJECTS.length)] };
   if (request?.method === 'OPTIONS' && draws.once(2)) request.path = '*';
   // Just before something may change, at that moment, or at any other.
   const nowMs = drawTime(draws, dateMs) + (draws.once(2) ? draws.below(3) - 1 : draws.below(QUARTER_MS));
@@ -111,8 +115,10 @@ function drawRule(draws: Draws, peers: readonly string[], dateMs: number): RuleS
   if (draws.once(3)) return peer;
   const some = <T>(choices: readonly T[]): readonly T[] => Array.from({ length: 1 + draws.below(2) }, () => draws.of(choices));
   const [first = 0, second = 0] = [drawTime(draws, dateMs), drawTime(draws, dateMs)].toSorted((a, b) => a - b);
+  const subject = draws.once(3) ? draws.of(PEERS) : undefined;
   return {
-    peer,
+    ...(subject !== undefined && draws.once(2) ? {} : { peer }),
+    ...(subject !== undefined && { subject }),
     ...(draws.once(2) ? {} : { methods: some(METHODS) }),
     ...(draws.once(2) ? {} : { paths: some(PATTERNS) }),
     ...(draws.once(2) ? {} : { hosts: some([...HOSTS, '*.x', '*.a.x']) }),

@@ -8,6 +8,7 @@ import { formatAddress } from '../../src/config/units.ts';
 import { createFleet, type FleetOptions } from '../../src/fleet/server.ts';
 import { systemClock } from '../../src/lib/clock.ts';
 import { startService } from './admin.ts';
+import { answerSchema, type AssertSchema } from './answer-schema.ts';
 import { ask, type Answer, type AskOptions } from './http.ts';
 import type { TestCertificate } from './pki.ts';
 
@@ -93,11 +94,25 @@ export function json(response: ServerResponse, status: number, value: unknown): 
   response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(value));
 }
 
+export const assertFleetSchema: AssertSchema = answerSchema('fleet-api.schema.json');
+
+/** Which part of the schema describes which resource. */
+const FLEET_DEFINITIONS: Readonly<Record<string, string>> = {
+  '': 'FleetIndex',
+  overview: 'FleetOverview',
+  certificates: 'FleetCertificatePage',
+  groups: 'FleetGroupPage',
+  sidecars: 'FleetSidecarPage',
+  unreachable: 'FleetUnreachablePage',
+  authorities: 'FleetAuthorityPage',
+  lagging: 'FleetLaggingPage',
+};
+
 export interface RunningFleet {
   readonly url: string;
   readonly said: readonly string[];
   ask(path: string, options?: AskOptions): Promise<Answer>;
-  /** The JSON of an answer that is a 200. */
+  /** The JSON of an answer that is a 200, compared with the schema. */
   get<T>(resource: string): Promise<T>;
   stop(): Promise<void>;
 }
@@ -122,7 +137,9 @@ export async function startFleet(t: TestContext, url: string, options: Partial<F
     async get(resource) {
       const answer = await ask(address, `/api/v1/fleet/${resource}`);
       if (answer.status !== 200) throw new Error(`${resource}: ${answer.status} ${answer.body}`);
-      return JSON.parse(answer.body) as never;
+      const told: unknown = JSON.parse(answer.body);
+      assertFleetSchema(FLEET_DEFINITIONS[resource.split('?', 1)[0] ?? ''] ?? '', told);
+      return told as never;
     },
     stop: () => fleet.stop(new AbortController().signal),
   };

@@ -21,7 +21,7 @@ export interface SourceHarness {
   stop(): Promise<void>;
 }
 
-export async function startSource(t: TestContext, endpoint: string, clock: Clock = systemClock): Promise<SourceHarness> {
+export async function startSource(t: TestContext, endpoint: string, clock: Clock = systemClock, jwt = false): Promise<SourceHarness> {
   const address = chooseEndpoint(undefined, endpoint);
   if (!address.ok) throw new Error(address.error);
   const { view, publisher } = createIdentityStore();
@@ -41,6 +41,13 @@ export async function startSource(t: TestContext, endpoint: string, clock: Clock
       endpointBundlesUpdated: (snapshot) => published.push(snapshot),
       identityUpdateRejected: (problem) => rejected.push(problem),
     },
+    jwt: jwt
+      ? {
+          bundlesUpdated: (snapshot) => published.push(snapshot),
+          bundlesRejected: (problem) => rejected.push(problem),
+          streamFailed: (error, retryInMs) => failures.push({ ...error, retryInMs }),
+        }
+      : undefined,
   });
   await source.start(t.signal);
   const stop = (): Promise<void> => source.stop(AbortSignal.abort());

@@ -1,17 +1,28 @@
 /**
  * A SPIFFE Workload API whose answers a test changes at any time: a real gRPC server on a Unix socket or on 127.0.0.1. It demands nothing of
- * its callers and records what they sent. What it says is what the test told it: `setX509`, `setBundles`, `failWith`, `sendRaw`.
+ * its callers and records what they sent. What it says is what the test told it: `setX509`, `setBundles`, `setJwtBundles`, `answerJwt`, `failWith`,
+ * `sendRaw`.
  */
 import { mkdtemp, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
+import { create, fromBinary, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import { Server, ServerCredentials, status, type Metadata, type MethodDefinition, type ServerWritableStream } from '@grpc/grpc-js';
-import { X509BundlesResponseSchema, X509SVIDResponseSchema, type X509SVIDSchema } from '../../src/gen/workload_pb.ts';
+import {
+  JWTBundlesResponseSchema,
+  JWTSVIDRequestSchema,
+  JWTSVIDResponseSchema,
+  X509BundlesResponseSchema,
+  X509SVIDResponseSchema,
+  type JWTSVIDRequest,
+  type JWTSVIDSchema,
+  type X509SVIDSchema,
+} from '../../src/gen/workload_pb.ts';
 import type { TestAuthority, TestCertificate } from './pki.ts';
 
-export type Method = 'FetchX509SVID' | 'FetchX509Bundles';
+export type Method = 'FetchX509SVID' | 'FetchX509Bundles' | 'FetchJWTBundles' | 'FetchJWTSVID';
 export type SvidEntry = MessageInitShape<typeof X509SVIDSchema>;
+export type JwtEntry = MessageInitShape<typeof JWTSVIDSchema>;
 /** Trust domain ID (`spiffe://example.org`) to concatenated DER. */
 export type BundleMap = Readonly<Record<string, Uint8Array>>;
 
@@ -22,6 +33,8 @@ export interface RecordedCall {
   /** `workload.spiffe.io: true` was there, exactly once. */
   readonly hadHeader: boolean;
   readonly metadata: Metadata;
+  /** The message of the call. */
+  readonly request: Uint8Array;
 }
 
 export interface WorkloadApiOptions {
@@ -43,7 +56,13 @@ export class FakeWorkloadApi {
   readonly #at: string;
   readonly #folder: string | undefined;
   readonly #answers = new Map<Method, Answer>();
-  readonly #streams: Record<Method, Set<Stream>> = { FetchX509SVID: new Set(), FetchX509Bundles: new Set() };
+  readonly #streams: Record<Method, Set<Stream>> = {
+    FetchX509SVID: new Set(),
+    FetchX509Bundles: new Set(),
+    FetchJWTBundles: new Set(),
+    FetchJWTSVID: new Set(),
+  };
+  #jwt: ((request: JWTSVIDRequest) => readonly JwtEntry[]) | undefined;
   #server: Server | undefined;
   #binds = 0;
 
@@ -79,6 +98,17 @@ export class FakeWorkloadApi {
   /** The same for FetchX509Bundles. */
   setBundles(bundles: BundleMap, crl: readonly Uint8Array[] = []): void {
     this.sendRaw('FetchX509Bundles', toBinary(X509BundlesResponseSchema, create(X509BundlesResponseSchema, { bundles, crl: [...crl] })));
+  }
+
+  /** Trust domain ID to JWKS: what open and later FetchJWTBundles streams are told. */
+  setJwtBundles(bundles: Readonly<Record<string, string>>): void {
+    const bytes = Object.fromEntries(Object.entries(bundles).map(([domain, jwks]) => [domain, Buffer.from(jwks)]));
+    this.sendRaw('FetchJWTBundles', toBinary(JWTBundlesResponseSchema, create(JWTBundlesResponseSchema, { bundles: bytes })));
+  }
+
+  /** What FetchJWTSVID is answered, unless it was told to fail or to send bytes. */
+  answerJwt(answer: (request: JWTSVIDRequest) => readonly JwtEntry[]): void {
+    this.#jwt = answer;
   }
 
   /** Any bytes as the message that open and later streams of `method` get. */
@@ -117,8 +147,8 @@ export class FakeWorkloadApi {
     const server = new Server();
     const handle = (method: Method) => (stream: Stream) => this.#serve(method, stream);
     server.addService(
-      { FetchX509SVID: definition('FetchX509SVID'), FetchX509Bundles: definition('FetchX509Bundles') },
-      { FetchX509SVID: handle('FetchX509SVID'), FetchX509Bundles: handle('FetchX509Bundles') },
+      Object.fromEntries(METHODS.map((method) => [method, definition(method)])),
+      Object.fromEntries(METHODS.map((method) => [method, handle(method)])),
     );
     if (this.#at.startsWith('tcp:')) await bind(server, this.#at.slice(4));
     else {
@@ -164,7 +194,8 @@ export class FakeWorkloadApi {
 
   #serve(method: Method, stream: Stream): void {
     const header = stream.metadata.get('workload.spiffe.io');
-    this.calls.push({ method, atMs: performance.now(), hadHeader: header.length === 1 && header[0] === 'true', metadata: stream.metadata });
+    const hadHeader = header.length === 1 && header[0] === 'true';
+    this.calls.push({ method, atMs: performance.now(), hadHeader, metadata: stream.metadata, request: stream.request });
     const answer = this.#answers.get(method);
     if (answer?.kind === 'failure') {
       const times = answer.times - 1;
@@ -180,8 +211,16 @@ export class FakeWorkloadApi {
     stream.on('close', forget);
     stream.on('error', forget);
     if (answer !== undefined) stream.write(answer.message);
+    else if (method === 'FetchJWTSVID' && this.#jwt !== undefined) {
+      const svids = [...this.#jwt(fromBinary(JWTSVIDRequestSchema, stream.request))];
+      stream.write(toBinary(JWTSVIDResponseSchema, create(JWTSVIDResponseSchema, { svids })));
+    } else return;
+    // A unary call is, on the wire, a stream of one message.
+    if (method === 'FetchJWTSVID') stream.end();
   }
 }
+
+const METHODS: readonly Method[] = ['FetchX509SVID', 'FetchX509Bundles', 'FetchJWTBundles', 'FetchJWTSVID'];
 
 type Stream = ServerWritableStream<Buffer, Uint8Array>;
 type Answer =

@@ -1,7 +1,7 @@
 /** What the fleet's API answers, asked for again and again while the page is looked at. */
 import { useEffect, useState } from 'preact/hooks';
 import type { FleetPage, FleetRefusal } from '../../fleet/api-types.ts';
-import type { Answer, Paged } from '../live.ts';
+import { useTurning, type Answer, type Paged } from '../live.ts';
 import { apiPath } from '../routes.ts';
 import { parseTime } from '../words.ts';
 
@@ -62,16 +62,9 @@ export interface FleetPaged<T> extends Paged<T> {
 
 /** A list, one page at a time. */
 export function useFleetPages<T>(resource: string, parameters: Readonly<Record<string, string | number | undefined>> = {}): FleetPaged<T> {
-  const first = apiPath(`fleet/${resource}`, parameters);
-  const [turned, setTurned] = useState<{ readonly first: string; readonly cursors: readonly string[] }>({ first, cursors: [] });
-  const cursors = turned.first === first ? turned.cursors : [];
-  const answer = useAsked<FleetPage<T>>(apiPath(`fleet/${resource}`, { ...parameters, cursor: cursors.at(-1) }));
-  const next = answer.data?.nextCursor ?? null;
-  return {
-    ...answer,
-    newer: cursors.length === 0 ? undefined : () => setTurned({ first, cursors: cursors.slice(0, -1) }),
-    older: next === null ? undefined : () => setTurned({ first, cursors: [...cursors, next] }),
-  };
+  return useTurning(apiPath(`fleet/${resource}`, parameters), (cursor) =>
+    useAsked<FleetPage<T>>(apiPath(`fleet/${resource}`, { ...parameters, cursor })),
+  );
 }
 
 /** The time of Prometheus, told each second while the page is looked at; `told` is what it was in the last answer. */

@@ -26,7 +26,8 @@ function App(): JSX.Element {
   const route = useRoute();
   const { data: overview, problem } = useAsked<FleetOverview>(apiPath('fleet/overview'));
   const now = useFleetNow(overview?.now);
-  useHeadOf(route.page);
+  // What is chosen makes another list, in which the link that was followed may not be.
+  useHeadOf(`${route.page}?${route.query.toString()}`);
   if (overview === undefined && problem !== undefined)
     return (
       <main class="alone">

@@ -155,6 +155,11 @@ function Detail({ of }: { readonly of: Certificate }): JSX.Element {
             <a href={links.envoy}>{plural(of.sdsSubscribers, 'SDS subscriber')}</a> received it.
           </p>
         )}
+        {of.files.length === 0 ? null : (
+          <p class="soft">
+            It is in the files of <Words>{of.files.join(', ')}</Words>.
+          </p>
+        )}
       </Panel>
       {of.findings.length === 0 ? null : (
         <Panel title="Findings" about="what the SPIFFE standards say of it">

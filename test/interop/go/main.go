@@ -35,7 +35,13 @@ type options struct {
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(fmt.Errorf("usage: spiffe-peer fetch|watch|client|hold|server|web|routes|browse|bundle|bundle-endpoint [flags]"))
+		fail(fmt.Errorf("usage: spiffe-peer fetch|watch|client|hold|server|web|routes|browse|bundle|bundle-endpoint|hpack [flags]"))
+	}
+	if os.Args[1] == "hpack" {
+		if err := hpack(); err != nil {
+			fail(err)
+		}
+		return
 	}
 	commands := map[string]func(context.Context, options) error{
 		"fetch":           fetch,

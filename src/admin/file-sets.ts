@@ -1,0 +1,45 @@
+import type { FileSetStatus } from '../telemetry/files-records.ts';
+import { isoTime } from './iso-time.ts';
+import type { CheckResult } from './readiness.ts';
+
+/** Whether there is something for programs to read: each set was written by this process, and its SVID has not expired. */
+export function filesCheck(sets: readonly FileSetStatus[], nowMs: number): CheckResult {
+  const lines = sets.flatMap(({ name, inForce, problem }) => {
+    if (inForce === undefined) return [`${name}: ${problem?.detail ?? 'not written yet'}`];
+    return nowMs <= inForce.notAfterMs ? [] : [`${name}: the SVID in ${inForce.files.at(-1)} has expired`];
+  });
+  return lines.length === 0 ? { ok: true } : { ok: false, detail: lines.join('; ') };
+}
+
+/** A warning while the files in force are not those of the identity in force, or somebody has not been told of them. */
+export function filesCurrentCheck(sets: readonly FileSetStatus[]): CheckResult {
+  const lines = sets.flatMap(({ name, inForce, problem, notify }) => [
+    ...(problem === undefined || inForce === undefined
+      ? []
+      : [`${name}: the files of before stay in force: ${problem.reason}: ${problem.detail}`]),
+    ...notify.flatMap((each) =>
+      each.problem === undefined ? [] : [`${name}: not told of new files: ${each.problem.reason}: ${each.problem.detail}`],
+    ),
+  ]);
+  return lines.length === 0 ? { ok: true } : { ok: false, detail: lines.join('; ') };
+}
+
+/** The sets as plain JSON values. */
+export function describeFileSets(sets: readonly FileSetStatus[]): object[] {
+  return sets.map(({ name, directory, inForce, problem, notify }) => ({
+    name,
+    directory,
+    spiffe_id: inForce?.spiffeId ?? null,
+    not_after: inForce === undefined ? null : isoTime(inForce.notAfterMs),
+    written_at: inForce === undefined ? null : isoTime(inForce.writtenAtMs),
+    files: inForce?.files ?? [],
+    problem: problem ?? null,
+    notify: notify.map(({ kind, target, isPending, lastSuccessMs, problem: last }) => ({
+      kind,
+      target,
+      is_pending: isPending,
+      last_success_at: lastSuccessMs === undefined ? null : isoTime(lastSuccessMs),
+      problem: last ?? null,
+    })),
+  }));
+}

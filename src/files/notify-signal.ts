@@ -1,0 +1,140 @@
+/** A signal to the process whose number is in a file. */
+import { constants } from 'node:fs';
+import { open, readFile } from 'node:fs/promises';
+import { constants as system, uptime } from 'node:os';
+import { codeOf, messageOf } from '../lib/errors.ts';
+import { err, ok, type Result } from '../lib/result.ts';
+import type { NotifyFailure } from '../telemetry/files-records.ts';
+import type { NotifyTarget } from './notify-target.ts';
+
+/** PostgreSQL writes some lines more behind the first. */
+const MAX_PID_FILE_BYTES = 4096;
+/** The kernel tells times of processes in hundredths of a second, to every program on Linux. */
+const TICK_MS = 10;
+/** How much later than its file a process may seem to have begun: none of the clocks is exact. */
+const TOLERANCE_MS = 2000;
+
+interface PidFile {
+  readonly pid: number;
+  readonly writtenAtMs: number;
+}
+
+interface Process {
+  readonly pid: number;
+  /** Ticks since the machine started: with the number it names a process for good. */
+  readonly start: number;
+  readonly uids: readonly number[];
+  /** Masks of signals: those for which it has a handler, or which it holds back to read them; and those that it ignores. */
+  readonly handled: bigint;
+  readonly ignored: bigint;
+}
+
+/**
+ * The file and the process must belong to root or to our own user, and the file be writable by no other: else whoever writes it would lend
+ * himself our right to send signals. A process that began after its file was written is another with the same number.
+ */
+export function signalTarget({ pidFile, signal }: { readonly pidFile: string; readonly signal: NodeJS.Signals }): NotifyTarget {
+  const bit = 1n << BigInt(system.signals[signal] - 1);
+  let told: string | undefined;
+
+  const find = async (): Promise<Result<Process, NotifyFailure>> => {
+    const written = await readPidFile(pidFile);
+    if (!written.ok) return written;
+    const { pid, writtenAtMs } = written.value;
+    const found = await readProcess(pid);
+    if (found === undefined) return err({ reason: 'no_process', detail: `${pidFile}: there is no process ${pid}` });
+    if (found.uids.some((uid) => !isTrusted(uid)))
+      return err({
+        reason: 'foreign_process',
+        detail: `${pidFile}: process ${pid} belongs to user ${found.uids.find((uid) => !isTrusted(uid))}, neither to root nor to Scute's user`,
+      });
+    if ((await startedAtMs(found)) > writtenAtMs + TOLERANCE_MS)
+      return err({ reason: 'no_process', detail: `${pidFile}: process ${pid} began after the file was written, so it is another` });
+    return ok(found);
+  };
+
+  return {
+    kind: 'signal',
+    target: pidFile,
+    async tell() {
+      const found = await find();
+      if (!found.ok) return found.error;
+      const { pid, start, handled, ignored } = found.value;
+      // Of a process that has only just begun, a signal for which it has no handler yet would be the end.
+      if ((handled & bit) === 0n)
+        return {
+          reason: 'unhandled_signal',
+          detail: `${pidFile}: process ${pid} ${(ignored & bit) === 0n ? 'has no handler for' : 'ignores'} ${signal}`,
+        };
+      try {
+        process.kill(pid, signal);
+      } catch (cause) {
+        const reason = codeOf(cause) === 'ESRCH' ? 'no_process' : codeOf(cause) === 'EPERM' ? 'foreign_process' : 'failed';
+        return { reason, detail: `${pidFile}: process ${pid}: ${messageOf(cause)}` };
+      }
+      told = `${pid} ${start}`;
+      return undefined;
+    },
+    async isAnother() {
+      const found = await find();
+      return found.ok && `${found.value.pid} ${found.value.start}` !== told;
+    },
+  };
+}
+
+function isTrusted(uid: number): boolean {
+  return uid === 0 || uid === process.getuid?.();
+}
+
+async function readPidFile(file: string): Promise<Result<PidFile, NotifyFailure>> {
+  const bad = (detail: string): Result<never, NotifyFailure> => err({ reason: 'bad_pid_file', detail });
+  try {
+    // A pipe would wait for whoever writes.
+    await using handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const found = await handle.stat();
+    if (!found.isFile()) return bad(`${file} is not a regular file`);
+    if (!isTrusted(found.uid)) return bad(`${file} belongs to user ${found.uid}, neither to root nor to Scute's user`);
+    if ((found.mode & 0o022) !== 0) return bad(`${file} is writable by others (mode ${(found.mode & 0o777).toString(8)})`);
+    const { bytesRead, buffer } = await handle.read(Buffer.alloc(MAX_PID_FILE_BYTES), 0, MAX_PID_FILE_BYTES, 0);
+    const line = buffer.toString('latin1', 0, bytesRead).split('\n')[0] ?? '';
+    const pid = /^[ \t]*[0-9]{1,10}[ \t\r]*$/.test(line) ? Number(line) : 0;
+    // 1 is whoever started the container or machine; ourselves we need not tell.
+    if (pid <= 1 || pid > 4_194_304 || pid === process.pid)
+      return bad(`${file}:1:1: ${JSON.stringify(line.slice(0, 80))} is not the number of a process that may be sent a signal`);
+    return ok({ pid, writtenAtMs: found.mtimeMs });
+  } catch (cause) {
+    if (codeOf(cause) === 'ELOOP') return bad(`${file} is a symbolic link`);
+    return err({ reason: 'no_pid_file', detail: `${file} cannot be read: ${messageOf(cause)}` });
+  }
+}
+
+/** Undefined if there is none such, or none that we can see. */
+async function readProcess(pid: number | 'self'): Promise<Process | undefined> {
+  try {
+    const [stat, status] = await Promise.all([readFile(`/proc/${pid}/stat`, 'latin1'), readFile(`/proc/${pid}/status`, 'latin1')]);
+    // The name of a program may have brackets and spaces in it.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    // A zombie is sent nothing.
+    if (fields[0] === 'Z' || fields[0] === 'X') return undefined;
+    const valueOf = (name: string): string => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? '';
+    const mask = (name: string): bigint => BigInt(`0x${valueOf(name) || '0'}`);
+    const uids = valueOf('Uid').split(/\s+/).slice(0, 2).map(Number);
+    const start = Number(fields[19]);
+    return { pid: Number.parseInt(stat, 10), start, uids, handled: mask('SigCgt') | mask('SigBlk'), ignored: mask('SigIgn') };
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Wall time of the start of a process, by our own start, and by that of the machine, which a container may not be told. Each by what the wall
+ * clock says now and said when we began. The earliest of all: a clock that was set, or our own slow start, must make no process look younger than it is.
+ */
+async function startedAtMs({ start }: Process): Promise<number> {
+  const own = await readProcess('self');
+  if (own === undefined) return Infinity;
+  const nowMs = Date.now();
+  const { timeOrigin } = performance;
+  const wallClocks = [timeOrigin, nowMs - performance.now()];
+  return Math.min(...wallClocks.map((originMs) => originMs + (start - own.start) * TICK_MS), nowMs - uptime() * 1000 + start * TICK_MS);
+}

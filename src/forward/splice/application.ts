@@ -1,0 +1,390 @@
+import type { Clock, Timer } from '../../lib/clock.ts';
+import { fault, NO_ERROR, PROTOCOL_ERROR, type Fault } from '../../http2/frame.ts';
+import { ENABLE_PUSH, INITIAL_WINDOW_SIZE, MAX_HEADER_LIST_SIZE } from '../../http2/settings.ts';
+import type { OpenUpstream } from '../http1-upstream.ts';
+import { connectFailure, type UpstreamFailure } from '../outcome.ts';
+import { Wire, type Section, type WireOwner } from './wire.ts';
+
+export interface ApplicationOptions {
+  readonly clock: Clock;
+  readonly open: OpenUpstream;
+  readonly maxSectionBytes: number;
+  readonly maxFields: number;
+  /** How long it may take to say that it speaks HTTP/2, once it has accepted. */
+  readonly greetingTimeoutMs: number;
+  /** SETTINGS_INITIAL_WINDOW_SIZE of the client. */
+  readonly initialWindow: number;
+  /** What the client takes over all streams. */
+  readonly connectionWindow: number;
+}
+
+/** A request that is asked of the application, and what it hears. */
+export interface Asked {
+  readonly id: number;
+  /** Whether it is still to be sent. `hasWaited`: what was allowed when it came may not be now. */
+  maySend(hasWaited: boolean): boolean;
+  send(wire: Wire): void;
+  /** More of the request is taken over all streams. */
+  flushRequest(wire: Wire): void;
+  applicationWindow(increment: number): void;
+  /** SETTINGS have changed the window. What is answered ends the connection. */
+  applicationWindowChanged(change: number, wire: Wire): Fault | undefined;
+  responseSection(fields: Section, ends: boolean): Fault | undefined;
+  responseContent(bytes: Buffer, start: number, end: number, ends: boolean, overhead: number): Fault | undefined;
+  applicationReset(code: number): void;
+  /** GOAWAY says that it was not taken. */
+  refusedByApplication(code: number): void;
+  /** The connection is gone. */
+  applicationLost(detail: string): void;
+  /** There is no connection to send it on. */
+  unreached(failure: UpstreamFailure): void;
+  /** It waited for a connection that takes no requests any more. */
+  moveOn(): void;
+}
+
+/** What a connection to the application tells the client's. */
+export interface ApplicationOwner {
+  /** Bytes have come. False: nobody wants them. */
+  arrived(bytes: number): boolean;
+  wrote(bytes: number): void;
+  /** It takes more over all streams. */
+  widened(application: Application): void;
+  /** It has said what it takes. */
+  settled(application: Application): void;
+  /** No further request goes to it; those that wait for it go elsewhere. */
+  left(application: Application, waiting: readonly Asked[]): void;
+  /** It broke the rules. */
+  faulted(problem: Fault): void;
+  /** A mistake of ours. */
+  failed(thrown: unknown): void;
+  /** Something was done, which may have been written and not sent yet. */
+  turned(): void;
+  closed(application: Application): void;
+}
+
+/** How long it may take to agree to the end of its connection. */
+const GRACE_MS = 1000;
+
+/**
+ * One connection to an application that speaks HTTP/2 (prior knowledge, RFC 9113, section 3.3). Streams have the ids that the
+ * client gave them: on a second connection they begin with a higher one.
+ */
+export class Application implements WireOwner {
+  /** SETTINGS_INITIAL_WINDOW_SIZE that it has of us. */
+  announcedWindow: number;
+  /** Undefined while it is connected to, and until it has said its SETTINGS. */
+  wire: Wire | undefined;
+  readonly #owner: ApplicationOwner;
+  readonly #options: ApplicationOptions;
+  readonly #streams = new Map<number, Asked>();
+  /** They are sent when it takes them, in order. */
+  #waiting: Asked[] = [];
+  /** Those of which something is held for it. */
+  readonly #held = new Set<Asked>();
+  #opening: { abort(): void } | undefined;
+  /** Also before it has said its SETTINGS. */
+  #connected: Wire | undefined;
+  #timer: Timer | undefined;
+  #lastSent = 0;
+  /** Why there is no connection. */
+  #failure: UpstreamFailure | undefined;
+  #isLeaving = false;
+  #isEnding = false;
+
+  constructor(owner: ApplicationOwner, options: ApplicationOptions) {
+    this.#owner = owner;
+    this.#options = options;
+    this.announcedWindow = options.initialWindow;
+  }
+
+  /** Of all streams that are open on it, or wait for it. */
+  get size(): number {
+    return this.#streams.size + this.#waiting.length;
+  }
+
+  get isFull(): boolean {
+    return this.#connected?.isFull === true;
+  }
+
+  /** Octets that it takes still, over all streams. */
+  get sendWindow(): number {
+    return this.#connected?.sendWindow ?? 0;
+  }
+
+  /** The client takes so much over all streams. */
+  raiseWindow(limit: number): void {
+    this.#connected?.raiseWindow(limit);
+  }
+
+  connect(): void {
+    let isOver = false;
+    const opening = this.#options.open((outcome) => {
+      isOver = true;
+      this.#opening = undefined;
+      if (!outcome.ok) {
+        this.#failed(outcome.failure);
+        return;
+      }
+      const { clock, maxSectionBytes, maxFields, greetingTimeoutMs } = this.#options;
+      const wire = new Wire(this, { connection: outcome.connection, clock, isClient: false, maxSectionBytes, maxFields });
+      this.#connected = wire;
+      this.#timer = clock.after(greetingTimeoutMs, () => {
+        this.#failed(connectFailure('the application', 'ETIMEDOUT', 'the application did not begin HTTP/2 in time'));
+      });
+      wire.start([
+        [ENABLE_PUSH, 0],
+        [INITIAL_WINDOW_SIZE, this.announcedWindow],
+        [MAX_HEADER_LIST_SIZE, maxSectionBytes],
+      ]);
+      wire.raiseWindow(this.#options.connectionWindow);
+      this.#owner.turned();
+    });
+    if (!isOver) this.#opening = opening;
+  }
+
+  /** Asks it, or has the request wait until it can be asked. */
+  ask(exchange: Asked): void {
+    const { wire } = this;
+    // It may have been refused within the call that opened it.
+    if (this.#failure !== undefined) exchange.unreached(this.#failure);
+    else if (wire !== undefined && this.#waiting.length === 0 && this.#streams.size < wire.remote.maxConcurrentStreams) {
+      this.#send(exchange, wire, false);
+    } else this.#waiting.push(exchange);
+  }
+
+  /** A part of the request is held, for its window is not large enough. */
+  holds(exchange: Asked): void {
+    if (this.#streams.has(exchange.id)) this.#held.add(exchange);
+  }
+
+  /** The stream is over on both sides, or is nobody's any more: it is reset with this code, if there is one. */
+  leave(exchange: Asked, code: number | undefined): void {
+    this.#held.delete(exchange);
+    if (this.#streams.delete(exchange.id)) {
+      if (code !== undefined) this.wire?.sendReset(exchange.id, code);
+      this.#sendWaiting();
+      if (this.#isLeaving && this.#streams.size === 0) this.#end();
+      return;
+    }
+    const at = this.#waiting.indexOf(exchange);
+    if (at !== -1) this.#waiting.splice(at, 1);
+  }
+
+  /** The client's streams have another window. */
+  changeInitialWindow(initialWindow: number): void {
+    if (initialWindow === this.announcedWindow) return;
+    this.announcedWindow = initialWindow;
+    this.#connected?.sendSettings([[INITIAL_WINDOW_SIZE, initialWindow]]);
+  }
+
+  pauseIf(mustPause: boolean): void {
+    this.#connected?.pauseIf(mustPause);
+  }
+
+  flush(): void {
+    this.#connected?.flush();
+  }
+
+  /** In order, if nothing is under way; else at once. */
+  close(): void {
+    if (this.#streams.size > 0 || this.wire === undefined) this.abort();
+    else this.#end();
+  }
+
+  abort(): void {
+    this.#opening?.abort();
+    this.#opening = undefined;
+    this.#isLeaving = true;
+    this.#timer?.cancel();
+    if (this.#connected === undefined) this.#owner.closed(this);
+    else this.#connected.abort();
+  }
+
+  // ——— what it says ———
+
+  arrived(bytes: number): boolean {
+    return this.#owner.arrived(bytes);
+  }
+
+  wrote(bytes: number): void {
+    this.#owner.wrote(bytes);
+  }
+
+  section(stream: number, fields: Section, ends: boolean): Fault | undefined {
+    const exchange = this.#streams.get(stream);
+    return exchange === undefined ? this.#late(stream) : exchange.responseSection(fields, ends);
+  }
+
+  content(stream: number, bytes: Buffer, start: number, end: number, ends: boolean, overhead: number): Fault | undefined {
+    const exchange = this.#streams.get(stream);
+    if (exchange !== undefined) return exchange.responseContent(bytes, start, end, ends, overhead);
+    this.#connected?.credit(end - start);
+    return this.#late(stream);
+  }
+
+  reset(stream: number, code: number): Fault | undefined {
+    const exchange = this.#streams.get(stream);
+    if (exchange === undefined) return this.#late(stream);
+    this.#streams.delete(stream);
+    this.#held.delete(exchange);
+    exchange.applicationReset(code);
+    this.#sendWaiting();
+    return undefined;
+  }
+
+  window(stream: number, increment: number): Fault | undefined {
+    const exchange = this.#streams.get(stream);
+    if (exchange === undefined) return this.#late(stream);
+    exchange.applicationWindow(increment);
+    return undefined;
+  }
+
+  widened(): void {
+    const { wire } = this;
+    if (wire === undefined) return;
+    let left = this.#held.size;
+    for (const exchange of this.#held) {
+      // Who was served, and has still more, is behind those who were not.
+      if (left-- === 0 || wire.sendWindow <= 0) break;
+      this.#held.delete(exchange);
+      exchange.flushRequest(wire);
+    }
+    this.#owner.widened(this);
+  }
+
+  settled(initialWindowBefore: number): Fault | undefined {
+    const wire = this.#connected;
+    if (wire === undefined) return undefined;
+    const change = wire.remote.initialWindow - initialWindowBefore;
+    for (const exchange of this.#streams.values()) {
+      const problem = exchange.applicationWindowChanged(change, wire);
+      if (problem !== undefined) return problem;
+    }
+    if (this.wire === undefined) {
+      this.#timer?.cancel();
+      this.wire = wire;
+    }
+    this.#owner.settled(this);
+    this.#sendWaiting();
+    return undefined;
+  }
+
+  goaway(last: number, code: number): Fault | undefined {
+    this.#leave();
+    for (const exchange of this.#streams.values()) {
+      if (exchange.id > last) exchange.refusedByApplication(code);
+    }
+    if (this.#streams.size === 0) this.#end();
+    return undefined;
+  }
+
+  broke(problem: Fault): void {
+    const wire = this.#connected;
+    if (this.wire === undefined) {
+      const detail = problem.reason === 'preface' ? 'the application does not speak HTTP/2' : 'the application broke the rules of HTTP/2';
+      this.#failed({ ...connectFailure('the application', 'EPROTO', `${detail}: ${problem.detail}`), result: 'upstream_failed', detail });
+      return;
+    }
+    this.#owner.faulted(problem);
+    this.#leave();
+    wire?.sendGoaway(0, problem.code);
+    this.#lose(`the application broke the rules of HTTP/2: ${problem.detail}`);
+    wire?.abort();
+  }
+
+  failed(thrown: unknown): void {
+    this.#owner.failed(thrown);
+  }
+
+  turned(): void {
+    this.#owner.turned();
+  }
+
+  drained(): void {
+    this.#owner.turned();
+  }
+
+  ended(): void {
+    this.#leave();
+    this.#lose('the application closed the connection without a response');
+    this.#end();
+    this.#owner.turned();
+  }
+
+  closed(error: Error | undefined): void {
+    this.#timer?.cancel();
+    if (this.wire === undefined && this.#waiting.length > 0) {
+      const detail = 'the application closed the connection without a word';
+      this.#failed({ ...connectFailure('the application', 'ECONNRESET', error?.message ?? detail), result: 'upstream_failed', detail });
+    }
+    this.#leave();
+    this.#lose('the application closed the connection without a response');
+    this.#owner.closed(this);
+    this.#owner.turned();
+  }
+
+  // ——— ———
+
+  #send(exchange: Asked, wire: Wire, hasWaited: boolean): void {
+    if (!exchange.maySend(hasWaited)) return;
+    this.#lastSent = exchange.id;
+    this.#streams.set(exchange.id, exchange);
+    exchange.send(wire);
+  }
+
+  #sendWaiting(): void {
+    const { wire } = this;
+    if (wire === undefined || this.#isLeaving) return;
+    while (this.#waiting.length > 0 && this.#streams.size < wire.remote.maxConcurrentStreams) {
+      const next = this.#waiting.shift();
+      if (next !== undefined) this.#send(next, wire, true);
+    }
+  }
+
+  /** Of a stream that is over here: it may have been on its way. */
+  #late(stream: number): Fault | undefined {
+    const isKnown = stream % 2 === 1 && stream <= this.#lastSent;
+    return isKnown ? undefined : fault(PROTOCOL_ERROR, 'stream', 'a stream that was never opened');
+  }
+
+  /** There is no connection, or no HTTP/2 on it. */
+  #failed(failure: UpstreamFailure): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    this.#failure = failure;
+    this.#leave();
+    for (const exchange of waiting) exchange.unreached(failure);
+    this.#timer?.cancel();
+    if (this.#connected === undefined) this.#owner.closed(this);
+    else this.#connected.abort();
+    this.#owner.turned();
+  }
+
+  #leave(): void {
+    if (this.#isLeaving) return;
+    this.#isLeaving = true;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    this.#owner.left(this, waiting);
+  }
+
+  /** What it has not answered, it will not. */
+  #lose(detail: string): void {
+    const lost = [...this.#streams.values()];
+    this.#streams.clear();
+    this.#held.clear();
+    for (const exchange of lost) exchange.applicationLost(detail);
+  }
+
+  #end(): void {
+    const wire = this.#connected;
+    if (this.#isEnding || wire === undefined || wire.isClosed) return;
+    this.#isEnding = true;
+    this.#isLeaving = true;
+    wire.sendGoaway(0, NO_ERROR);
+    wire.pauseIf(false);
+    wire.end();
+    this.#timer?.cancel();
+    this.#timer = this.#options.clock.after(GRACE_MS, () => wire.abort());
+  }
+}

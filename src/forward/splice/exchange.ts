@@ -1,0 +1,678 @@
+import type { HttpLimits } from '../../config/config.ts';
+import type { Clock } from '../../lib/clock.ts';
+import type { Verdict } from '../../policy/verdict.ts';
+import type { HttpResult, RequestRecord } from '../../telemetry/records.ts';
+import type { OwnStatus } from '../../http1/own-answer.ts';
+import {
+  CANCEL,
+  fault,
+  FLOW_CONTROL_ERROR,
+  HTTP_1_1_REQUIRED,
+  INTERNAL_ERROR,
+  MAX_WINDOW,
+  NO_ERROR,
+  PROTOCOL_ERROR,
+  REFUSED_STREAM,
+  STREAM_CLOSED,
+  type Fault,
+} from '../../http2/frame.ts';
+import type { FieldFilter } from '../../http2/identity.ts';
+import { ownResponse } from '../../http2/own-response.ts';
+import { readRequestTrailers, type RequestProblem } from '../../http2/request-fields.ts';
+import { responseTrailersProblem } from '../../http2/response-fields.ts';
+import { Deadlines, type DeadlineSink } from '../http-deadlines.ts';
+import type { RequestJudge } from '../http1-forwarder.ts';
+import type { UpstreamFailure } from '../outcome.ts';
+import type { Session } from '../session.ts';
+import type { Application, Asked } from './application.ts';
+import { encodeFields, type Heads, type ReadRequest } from './heads.ts';
+import { Half } from './half.ts';
+import type { Section, Wire } from './wire.ts';
+
+/** What the requests of one connection share. */
+export interface ExchangeContext {
+  readonly session: Session;
+  readonly clock: Clock;
+  readonly limits: HttpLimits;
+  readonly filter: FieldFilter;
+  readonly heads: Heads;
+  readonly judge: RequestJudge;
+  readonly peer: Wire;
+  /** The most that a stream of the client's may have had on its way without our asking for more. */
+  readonly mostHeldBytes: number;
+  /** Where the next request goes. */
+  application(): Application | UpstreamFailure;
+  /** Bytes are about to move on this stream: afterwards it may be over. */
+  active(exchange: Exchange): void;
+  /** Some of the response is held: the client's window is not large enough. */
+  holds(exchange: Exchange): void;
+  /** More of the request is to come. */
+  bodyAwaited(exchange: Exchange): void;
+  /** The request is whole, or stands still: the application has so long to answer. */
+  awaits(exchange: Exchange): void;
+  /** It has answered, or goes on taking the request. */
+  answered(exchange: Exchange): void;
+  /** There is nothing more to say of the request. Called once. */
+  over(exchange: Exchange, record: RequestRecord): void;
+  /** The stream is closed. `wasReset`: by us, so that frames of it may still be on their way. Called once. */
+  streamClosed(exchange: Exchange, wasReset: boolean): void;
+  /** A stream is about to be reset for a fault of the client's. */
+  clientFault(): void;
+}
+
+/** Interim responses (1xx) to one request; a client that does not read would have us hold them. */
+const MAX_INTERIM = 64;
+/** How often a request may be moved on to another connection before the application has seen it. */
+const MAX_MOVES = 2;
+
+/** `asking`: nothing of a final response was sent; `responding`: its head was; `over`: all is said of the request. */
+type Stage = 'asking' | 'responding' | 'over';
+
+/** One stream, from its first field section until it is closed on both sides. */
+export class Exchange implements Asked, DeadlineSink {
+  readonly id: number;
+  readonly #context: ExchangeContext;
+  readonly #startedAtMs: number;
+  #stage: Stage = 'asking';
+  #isClosed = false;
+  #request: ReadRequest | undefined;
+  /** What it was read from. */
+  #section: Section = 'too_large';
+  #application: Application | undefined;
+  /** The application has its head. */
+  #sink: Wire | undefined;
+  #moves = 0;
+  #verdict: Verdict | undefined;
+  #status = 0;
+  #requestBytes = 0;
+  #responseBytes = 0;
+  readonly #up = new Half(0);
+  readonly #down: Half;
+  /** The client has said all of the request. */
+  #requestEnded = false;
+  /** Octets of the body that have come, and that are still to come of a response that says how many it has. */
+  #received = 0;
+  #awaited: number | undefined;
+  #interim = 0;
+  /** The application takes nothing more of the request. */
+  #isStalled = false;
+  #deadlines: Deadlines | undefined;
+  /** When all of the response is sent, the client is asked to send no more of the request. */
+  #resetAfter: number | undefined;
+
+  constructor(context: ExchangeContext, id: number) {
+    this.id = id;
+    this.#context = context;
+    this.#startedAtMs = context.clock.monotonic();
+    this.#down = new Half(context.peer.remote.initialWindow);
+  }
+
+  /** All of the response is there, and some of it may be held. */
+  get hasWholeResponse(): boolean {
+    return this.#down.hasEnded;
+  }
+
+  // ——— what the client says ———
+
+  begin(section: Section, ends: boolean): void {
+    const { heads, limits } = this.#context;
+    this.#requestEnded = ends;
+    this.#up.hasEnded = ends;
+    if (section === 'too_large') {
+      this.#answer(431, 'head_too_large', 'the head is too long');
+      return;
+    }
+    const read = heads.request(section);
+    if ('detail' in read) {
+      this.#refuse(read);
+      return;
+    }
+    this.#section = section;
+    this.#request = read;
+    this.#requestBytes = read.size;
+    if (ends && (read.announced ?? 0) > 0) {
+      this.#refuse({ status: 400, detail: 'there is a Content-Length and no body', isMalformed: true });
+      return;
+    }
+    if (!this.#isAllowed()) return;
+    if ((read.announced ?? 0) > (limits.maxBodyBytes ?? Infinity)) {
+      this.#answer(413, 'too_large', 'the body is too large');
+      return;
+    }
+    this.#ask();
+  }
+
+  #ask(): void {
+    const application = this.#context.application();
+    if ('result' in application) {
+      this.unreached(application);
+      return;
+    }
+    this.#application = application;
+    application.ask(this);
+    if (this.#sink === undefined && this.#stage === 'asking') this.#context.awaits(this);
+  }
+
+  #isAllowed(): boolean {
+    const { method = '', target = '', host = '' } = this.#request ?? {};
+    const judgement = this.#context.judge(method, target, host);
+    if (!judgement.ok) {
+      this.#answer(400, 'bad_request', judgement.error);
+      return false;
+    }
+    const verdict = judgement.value;
+    this.#verdict = verdict;
+    if (!verdict.allowed) this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
+    return verdict.allowed;
+  }
+
+  /** A part of the body. */
+  requestContent(bytes: Buffer, start: number, end: number, ends: boolean, overhead: number): Fault | undefined {
+    const { peer, limits } = this.#context;
+    const size = end - start;
+    if (this.#requestEnded) return fault(STREAM_CLOSED, 'stream', 'DATA on a stream that the client has ended');
+    if (overhead > 0 && !ends) peer.sendWindowUpdate(this.id, overhead);
+    this.#context.active(this);
+    this.#requestEnded = ends;
+    if (this.#isClosed || this.#application === undefined) {
+      peer.credit(size);
+      this.#closeIfDone();
+      return undefined;
+    }
+    this.#received += size;
+    this.#requestBytes += size;
+    if (this.#lengthProblem(ends)) {
+      peer.credit(size);
+      return undefined;
+    }
+    if (this.#received > (limits.maxBodyBytes ?? Infinity)) {
+      peer.credit(size);
+      this.#fail(413, 'too_large', 'the body is too large');
+      return undefined;
+    }
+    this.#deadlines?.bodyRead(size);
+    peer.credit(this.#up.push(this.#sink, this.id, bytes, start, end, ends));
+    if (this.#up.heldBytes > this.#context.mostHeldBytes) {
+      this.#refuse({ status: 400, detail: 'more DATA than the window of the stream', isMalformed: true }, FLOW_CONTROL_ERROR);
+    } else if (ends) this.#requestWhole();
+    else this.#stalledOrNot();
+    return undefined;
+  }
+
+  /** A field section after the first one: trailers. */
+  requestTrailers(section: Section, ends: boolean): Fault | undefined {
+    const { filter, limits } = this.#context;
+    if (this.#requestEnded) return fault(STREAM_CLOSED, 'stream', 'HEADERS on a stream that the client has ended');
+    this.#context.active(this);
+    this.#requestEnded = ends;
+    if (this.#isClosed || this.#application === undefined) {
+      this.#closeIfDone();
+      return undefined;
+    }
+    if (!ends) {
+      this.#refuse({ status: 400, detail: 'trailers that do not end the request', isMalformed: true });
+      return undefined;
+    }
+    if (this.#lengthProblem(ends)) return undefined;
+    const trailers = section === 'too_large' ? TRAILERS_TOO_LONG : readRequestTrailers(section, filter, limits);
+    if ('detail' in trailers) {
+      this.#refuse(trailers);
+      return undefined;
+    }
+    if (trailers.length > 0) this.#up.endWith(this.#sink, this.id, encodeFields(trailers));
+    else this.#up.push(this.#sink, this.id, NOTHING, 0, 0, true);
+    this.#requestWhole();
+    return undefined;
+  }
+
+  clientReset(code: number): void {
+    this.#finish('downstream_closed', code === NO_ERROR ? undefined : `the stream was reset with code ${code}`);
+    this.#leave(code);
+    this.#close(false);
+  }
+
+  /** It takes so many octets more of the response. */
+  clientWindow(increment: number): void {
+    if (increment === 0 || this.#down.window + increment > MAX_WINDOW) {
+      const code = increment === 0 ? PROTOCOL_ERROR : FLOW_CONTROL_ERROR;
+      this.#refuse({ status: 400, detail: 'WINDOW_UPDATE of nothing, or to a window that is too large', isMalformed: true }, code);
+      return;
+    }
+    this.#down.window += increment;
+    // With the very same number: nobody but the client says how fast it takes a response.
+    if (!this.#down.hasEnded) this.#sink?.sendWindowUpdate(this.id, increment);
+    if (this.#down.isHolding) this.flushResponse();
+  }
+
+  /** SETTINGS of the client have changed its window. False if it is too large now. */
+  clientWindowChanged(change: number): boolean {
+    this.#down.window += change;
+    if (this.#down.window > MAX_WINDOW) return false;
+    if (change > 0 && this.#down.isHolding) this.flushResponse();
+    return true;
+  }
+
+  /** The client's side is closed, or no longer to be spoken to. */
+  disconnected(): void {
+    this.#finish('downstream_closed');
+    this.#leave(CANCEL);
+    this.#close(false);
+  }
+
+  /** Answers whether the body is not as long as it was said to be; then the request is refused. */
+  #lengthProblem(ends: boolean): boolean {
+    const announced = this.#request?.announced;
+    if (announced === undefined || (ends ? this.#received === announced : this.#received <= announced)) return false;
+    this.#refuse({ status: 400, detail: 'the body is not as long as Content-Length says', isMalformed: true });
+    return true;
+  }
+
+  #requestWhole(): void {
+    this.#deadlines?.end();
+    if (this.#up.heldBytes > 0) this.#application?.holds(this);
+    if (this.#stage === 'asking') this.#context.awaits(this);
+    this.#closeIfDone();
+  }
+
+  /**
+   * While the application takes nothing more, the client is not to blame; and who takes nothing more of a request owes its response
+   * no later than who has it all.
+   */
+  #stalledOrNot(): void {
+    const isStalled = this.#up.isBlocked(this.#sink);
+    if (isStalled) this.#application?.holds(this);
+    if (isStalled === this.#isStalled) return;
+    this.#isStalled = isStalled;
+    this.#deadlines?.heldUp(isStalled);
+    if (this.#stage !== 'asking' || this.#requestEnded) return;
+    if (isStalled) this.#context.awaits(this);
+    else this.#context.answered(this);
+  }
+
+  // ——— towards the application ———
+
+  /** Whether it is still to be sent. `hasWaited`: what was allowed when it came may not be now. */
+  maySend(hasWaited: boolean): boolean {
+    if (this.#stage === 'over') return false;
+    if (!hasWaited) return true;
+    if (!this.#isAllowed()) return false;
+    const again = this.#section === 'too_large' ? undefined : this.#context.heads.request(this.#section);
+    if (again !== undefined && !('detail' in again)) this.#request = again;
+    return true;
+  }
+
+  send(sink: Wire): void {
+    const { peer } = this.#context;
+    const up = this.#up;
+    const application = this.#application;
+    if (this.#request === undefined || application === undefined) throw new Error('a request is sent that was not read');
+    this.#sink = sink;
+    up.window = sink.remote.initialWindow;
+    const isAll = up.hasEnded && !up.hasMoreThanEnd;
+    if (isAll) up.isDone = true;
+    sink.sendBlock(this.id, this.#request.block, isAll);
+    if (!isAll) peer.credit(up.flush(sink, this.id));
+    if (up.heldBytes > 0) application.holds(this);
+    this.#isStalled = false;
+    // What the client has given since it asked.
+    const more = this.#down.window - application.announcedWindow;
+    if (more > 0) sink.sendWindowUpdate(this.id, more);
+    if (this.#requestEnded) this.#context.awaits(this);
+    else {
+      this.#context.answered(this);
+      this.#stalledOrNot();
+      this.#context.bodyAwaited(this);
+    }
+  }
+
+  /** It takes more over all of its streams. */
+  flushRequest(sink: Wire): void {
+    if (this.#isClosed) return;
+    const passed = this.#up.flush(sink, this.id);
+    this.#context.peer.credit(passed);
+    if (passed > 0) this.#context.active(this);
+    if (!this.#requestEnded) this.#stalledOrNot();
+    else if (this.#up.heldBytes > 0) this.#application?.holds(this);
+    else this.#closeIfDone();
+  }
+
+  applicationWindow(increment: number): void {
+    const sink = this.#sink;
+    if (sink === undefined) return;
+    if (increment === 0 || this.#up.window + increment > MAX_WINDOW) {
+      const code = increment === 0 ? PROTOCOL_ERROR : FLOW_CONTROL_ERROR;
+      this.#nonsense('a window that may not be', code);
+      return;
+    }
+    this.#up.window += increment;
+    if (!this.#requestEnded) this.#context.peer.sendWindowUpdate(this.id, increment);
+    this.flushRequest(sink);
+  }
+
+  applicationWindowChanged(change: number, sink: Wire): Fault | undefined {
+    this.#up.window += change;
+    if (this.#up.window > MAX_WINDOW) return fault(FLOW_CONTROL_ERROR, 'flow_control', 'a window that is too large');
+    if (change > 0) this.flushRequest(sink);
+    return undefined;
+  }
+
+  // ——— what the application says ———
+
+  responseSection(section: Section, ends: boolean): Fault | undefined {
+    const { heads, limits, peer } = this.#context;
+    const down = this.#down;
+    if (down.hasEnded) return fault(STREAM_CLOSED, 'stream', 'HEADERS on a stream that it has ended');
+    this.#context.active(this);
+    if (this.#isClosed) return undefined;
+    if (section === 'too_large') {
+      this.#nonsense('the head is too long');
+      return undefined;
+    }
+    if (this.#stage !== 'asking') {
+      const problem = ends ? responseTrailersProblem(section, limits.maxFields) : 'trailers that do not end the response';
+      if (problem !== undefined) this.#nonsense(problem);
+      else if ((this.#awaited ?? 0) > 0) this.#nonsense('the body is shorter than Content-Length says');
+      else {
+        down.endWith(peer, this.id, encodeFields(section));
+        this.#pushed();
+      }
+      return undefined;
+    }
+    const read = heads.response(section);
+    if (typeof read === 'string') {
+      this.#nonsense(read);
+      return undefined;
+    }
+    const { status } = read;
+    if (status < 200) {
+      if (ends) this.#nonsense(`${status} ends the response`);
+      else if (++this.#interim > MAX_INTERIM) this.#nonsense('too many interim responses');
+      else peer.sendBlock(this.id, read.block, false);
+      return undefined;
+    }
+    const hasNoBody = this.#request?.method === 'HEAD' || status === 204 || status === 304;
+    this.#awaited = hasNoBody ? 0 : read.announced;
+    if (ends && (this.#awaited ?? 0) > 0) {
+      this.#nonsense('the body is shorter than Content-Length says');
+      return undefined;
+    }
+    this.#context.answered(this);
+    this.#stage = 'responding';
+    this.#status = status;
+    this.#responseBytes += read.size;
+    down.hasEnded = ends;
+    down.isDone = ends;
+    peer.sendBlock(this.id, read.block, ends);
+    if (ends) this.#responseWhole();
+    return undefined;
+  }
+
+  responseContent(bytes: Buffer, start: number, end: number, ends: boolean, overhead: number): Fault | undefined {
+    const { peer } = this.#context;
+    const size = end - start;
+    const down = this.#down;
+    if (down.hasEnded) return fault(STREAM_CLOSED, 'stream', 'DATA on a stream that it has ended');
+    const sink = this.#sink;
+    if (overhead > 0 && !ends) sink?.sendWindowUpdate(this.id, overhead);
+    this.#context.active(this);
+    let problem: string | undefined;
+    if (this.#stage === 'asking') problem = 'a body without a head';
+    else if (this.#awaited !== undefined) {
+      this.#awaited -= size;
+      if (this.#awaited < 0) problem = 'the body is longer than Content-Length says';
+      else if (ends && this.#awaited > 0) problem = 'the body is shorter than Content-Length says';
+    }
+    if (this.#isClosed || problem !== undefined) {
+      sink?.credit(size);
+      if (problem !== undefined) this.#nonsense(problem);
+      return undefined;
+    }
+    this.#responseBytes += size;
+    sink?.credit(down.push(peer, this.id, bytes, start, end, ends));
+    this.#pushed();
+    return undefined;
+  }
+
+  /** It takes more over all of its streams. */
+  flushResponse(): void {
+    if (this.#isClosed) return;
+    const passed = this.#down.flush(this.#context.peer, this.id);
+    if (passed > 0) this.#context.active(this);
+    if (this.#isClosed) return;
+    this.#sink?.credit(passed);
+    this.#pushed();
+  }
+
+  #pushed(): void {
+    if (this.#down.isDone) this.#responseWhole();
+    else if (this.#down.isHolding) this.#context.holds(this);
+  }
+
+  /** All of the response is handed over. */
+  #responseWhole(): void {
+    this.#finish('forwarded');
+    this.#closeIfDone();
+  }
+
+  applicationReset(code: number): void {
+    // What is held for the client is no longer of its connection's window.
+    this.#sink?.credit(this.#down.heldBytes);
+    this.#application = undefined;
+    this.#sink = undefined;
+    if (this.#down.hasEnded) {
+      // It asks for no more of the request (RFC 9113, section 8.1).
+      this.#stopRequest(relayedCode(code, true));
+      return;
+    }
+    this.#finish('upstream_failed', `the application reset the stream with code ${code}`);
+    this.#reset(relayedCode(code, false));
+  }
+
+  /** It has said which requests it took, and this is none of them. */
+  refusedByApplication(code: number): void {
+    if (this.#stage === 'asking') {
+      this.#finish('upstream_failed', `the application took no more requests on its connection (code ${code})`);
+      this.#leave(undefined);
+      this.#reset(REFUSED_STREAM);
+    } else if (!this.#down.hasEnded) this.#nonsense('it has not taken the request that it answers');
+  }
+
+  applicationLost(detail: string): void {
+    this.#application = undefined;
+    this.#sink = undefined;
+    if (this.#down.hasEnded) this.#stopRequest(NO_ERROR);
+    else this.#fail(502, 'upstream_failed', this.#stage === 'asking' ? detail : 'the application ended within its response');
+  }
+
+  /** There is no connection to send it on. */
+  unreached({ status, result, detail }: UpstreamFailure): void {
+    this.#application = undefined;
+    this.#fail(status, result, detail);
+  }
+
+  /** It waited for a connection that takes no requests any more. */
+  moveOn(): void {
+    this.#application = undefined;
+    if (++this.#moves > MAX_MOVES) this.#fail(502, 'upstream_failed', 'the application takes requests on none of its connections');
+    else this.#ask();
+  }
+
+  #nonsense(detail: string, code: number = PROTOCOL_ERROR): void {
+    this.#leave(code);
+    this.#fail(502, 'upstream_failed', `the application gave a response that is not valid: ${detail}`);
+  }
+
+  // ——— judging again, and time ———
+
+  /** It was let begin, and would not be now. */
+  isDeniedNow(): boolean {
+    if (this.#verdict?.allowed !== true || this.#request === undefined) return false;
+    const { method, target, host } = this.#request;
+    const again = this.#context.judge(method, target, host);
+    return !again.ok || !again.value.allowed;
+  }
+
+  /** The response, if there is one, is cut: also one of which the last is still to be sent. */
+  drop(): void {
+    this.#finish('dropped');
+    this.#leave(CANCEL);
+    this.#reset(INTERNAL_ERROR);
+  }
+
+  /** From now, unless the request is whole: gRPC may say nothing for as long as it likes. */
+  timeBody(): void {
+    if (this.#isClosed || this.#requestEnded || this.#application === undefined || this.#request?.isGrpc === true) return;
+    this.#deadlines ??= new Deadlines(this, this.#context.clock, this.#context.limits);
+    this.#deadlines.heldUp(this.#isStalled);
+    this.#deadlines.bodyAwaited();
+  }
+
+  bodyLate(): void {
+    // What is missing may have come, and wait for us.
+    if (this.#context.peer.isPaused) {
+      this.#deadlines?.bodyEnded();
+      this.#deadlines?.bodyAwaited();
+    } else this.#fail(408, 'timeout', 'the body came too slowly');
+  }
+
+  /** A field section that is not whole is the connection's. */
+  headLate(): void {
+    // So they are never late here.
+  }
+
+  responseLate(): void {
+    if (this.#stage === 'asking') this.#fail(504, 'upstream_timeout', 'the application did not answer in time');
+  }
+
+  /** Nothing has moved for the idle time. */
+  idle(): void {
+    if (this.#stage === 'over' && this.#down.isDone) {
+      this.#leave(CANCEL);
+      this.#reset(NO_ERROR);
+    } else if (this.#stage !== 'asking' && this.#down.isBlocked(this.#context.peer)) {
+      this.#fail(408, 'timeout', 'the client did not read the response');
+    } else if (this.#requestEnded) this.#fail(504, 'upstream_timeout', 'the response stood still');
+    else if (this.#isStalled) this.#fail(504, 'upstream_timeout', 'the application took no more of the request');
+    else this.#fail(408, 'timeout', 'the request stood still');
+  }
+
+  // ——— ends ———
+
+  #refuse({ status, detail, isMalformed }: RequestProblem, code: number = PROTOCOL_ERROR): void {
+    if (!isMalformed) {
+      this.#fail(status, status === 431 ? 'head_too_large' : 'bad_request', detail);
+      return;
+    }
+    this.#finish('bad_request', detail);
+    this.#leave(CANCEL);
+    this.#reset(code);
+    this.#context.clientFault();
+  }
+
+  /** Says why if nothing of a final response was sent; else resets, so that what was sent does not look whole. */
+  #fail(status: OwnStatus, result: HttpResult, detail: string): void {
+    if (this.#isClosed) return;
+    this.#leave(CANCEL);
+    if (this.#stage === 'asking') {
+      this.#answer(status, result, detail);
+      return;
+    }
+    this.#finish(result, detail);
+    this.#reset(this.#down.isDone ? NO_ERROR : INTERNAL_ERROR);
+  }
+
+  #answer(status: OwnStatus, result: HttpResult, detail: string): void {
+    const { peer } = this.#context;
+    this.#leave(CANCEL);
+    const own = ownResponse(status, detail, this.#request?.isGrpc === true, this.#request?.method !== 'HEAD');
+    const body = own.body ?? NOTHING;
+    const block = encodeFields(own.fields);
+    this.#status = own.status;
+    this.#responseBytes += block.length + body.length;
+    peer.credit(this.#up.drop());
+    const isAll = own.body === undefined;
+    this.#down.hasEnded = isAll;
+    this.#down.isDone = isAll;
+    peer.sendBlock(this.id, block, isAll);
+    this.#finish(result, detail);
+    if (!isAll) this.#down.push(peer, this.id, body, 0, body.length, true);
+    if (this.#down.isHolding) this.#context.holds(this);
+    this.#stopRequest(NO_ERROR);
+  }
+
+  /** The client need not send the rest of the request: it is told so when it has the response. */
+  #stopRequest(code: number): void {
+    if (!this.#requestEnded) this.#resetAfter = code;
+    this.#context.peer.credit(this.#up.drop());
+    this.#closeIfDone();
+  }
+
+  #closeIfDone(): void {
+    if (this.#isClosed || !this.#down.isDone) return;
+    if (this.#resetAfter !== undefined && !this.#requestEnded) this.#reset(this.#resetAfter);
+    else if (this.#requestEnded && (this.#up.isDone || this.#application === undefined)) {
+      this.#leave(undefined);
+      this.#close(false);
+    }
+  }
+
+  #reset(code: number): void {
+    if (this.#isClosed) return;
+    this.#context.peer.sendReset(this.id, code);
+    // Of what it has ended, nothing more may come.
+    this.#close(!this.#requestEnded);
+  }
+
+  /** The application has nothing to do with it any more, which a code tells it. */
+  #leave(code: number | undefined): void {
+    const application = this.#application;
+    this.#application = undefined;
+    const sink = this.#sink;
+    this.#sink = undefined;
+    // Its window of the connection is not this stream's alone.
+    sink?.credit(this.#down.drop());
+    const isClosedThere = this.#down.hasEnded && this.#up.isDone;
+    application?.leave(this, isClosedThere ? undefined : code);
+  }
+
+  #close(wasReset: boolean): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#deadlines?.end();
+    this.#context.peer.credit(this.#up.drop());
+    this.#down.drop();
+    this.#context.streamClosed(this, wasReset);
+  }
+
+  #finish(result: HttpResult, detail?: string): void {
+    if (this.#stage === 'over') return;
+    this.#stage = 'over';
+    const { session, clock } = this.#context;
+    const { method = '', target = '', host = '' } = this.#request ?? {};
+    this.#context.over(this, {
+      connection: session.id,
+      peerId: session.peer?.peerId,
+      version: '2',
+      method,
+      target,
+      host,
+      status: this.#status,
+      result,
+      detail,
+      verdict: this.#verdict,
+      bytesFromDownstream: this.#requestBytes,
+      bytesToDownstream: this.#responseBytes,
+      durationMs: clock.monotonic() - this.#startedAtMs,
+      retries: 0,
+    });
+  }
+}
+
+const NOTHING: Buffer = Buffer.alloc(0);
+const TRAILERS_TOO_LONG: RequestProblem = { status: 431, detail: 'the trailers are too long', isMalformed: false };
+
+/** Codes that mean something to whoever hears them from another connection than theirs. */
+function relayedCode(code: number, isWhole: boolean): number {
+  if (code === NO_ERROR) return isWhole ? NO_ERROR : INTERNAL_ERROR;
+  return code > HTTP_1_1_REQUIRED ? INTERNAL_ERROR : code;
+}

@@ -1,0 +1,67 @@
+import type { HttpLimits } from '../../config/config.ts';
+import { HpackEncoder } from '../../http2/hpack/encoder.ts';
+import type { HpackField } from '../../http2/hpack/field.ts';
+import type { FieldFilter } from '../../http2/identity.ts';
+import { readRequestFields, type RequestFields, type RequestProblem } from '../../http2/request-fields.ts';
+import { readResponseFields, type ResponseFields } from '../../http2/response-fields.ts';
+
+/** A request as it was read, with the field block for the application. */
+export interface ReadRequest extends Omit<RequestFields, 'fields'> {
+  readonly block: Buffer;
+  /** Whether fields that say another request were taken out. */
+  readonly removesOverrides: boolean;
+}
+
+/** A head of a response as it was read, with the field block for the client. */
+export interface ReadResponse extends ResponseFields {
+  readonly block: Buffer;
+}
+
+const encoder = new HpackEncoder();
+
+/** A field block that leaves the table of whoever reads it as it is, so it is the same for everybody, at any time. */
+export function encodeFields(fields: readonly HpackField[]): Buffer {
+  return encoder.encode(fields);
+}
+
+/**
+ * Reads heads, and remembers by the very list that HPACK gave what came of it: most clients say the same again and again. The
+ * verdict is not among that.
+ */
+export class Heads {
+  readonly #filter: FieldFilter;
+  readonly #limits: HttpLimits;
+  readonly #requests = new WeakMap<readonly HpackField[], ReadRequest>();
+  readonly #responses = new WeakMap<readonly HpackField[], ReadResponse>();
+
+  constructor(filter: FieldFilter, limits: HttpLimits) {
+    this.#filter = filter;
+    this.#limits = limits;
+  }
+
+  /** Or why it is refused. */
+  request(list: readonly HpackField[]): ReadRequest | RequestProblem {
+    const filter = this.#filter;
+    const { removesOverrides } = filter;
+    const known = this.#requests.get(list);
+    if (known?.removesOverrides === removesOverrides) return known;
+    const read = readRequestFields(list, filter, this.#limits);
+    if ('detail' in read) return read;
+    const { method, target, host, announced, isGrpc, size, fields } = read;
+    const made = { method, target, host, announced, isGrpc, size, block: encodeFields(fields), removesOverrides };
+    // Others are not given again.
+    if (Object.isFrozen(list)) this.#requests.set(list, made);
+    return made;
+  }
+
+  /** Or why it may not be said. */
+  response(list: readonly HpackField[]): ReadResponse | string {
+    const known = this.#responses.get(list);
+    if (known !== undefined) return known;
+    const read = readResponseFields(list, this.#limits.maxFields);
+    if (typeof read === 'string') return read;
+    const made = { ...read, block: encodeFields(list) };
+    if (Object.isFrozen(list)) this.#responses.set(list, made);
+    return made;
+  }
+}

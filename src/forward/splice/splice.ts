@@ -1,0 +1,545 @@
+import type { HttpLimits } from '../../config/config.ts';
+import type { Clock, Timer } from '../../lib/clock.ts';
+import { messageOf } from '../../lib/errors.ts';
+import type { IdentityFields } from '../../http1/identity-fields.ts';
+import {
+  CANCEL,
+  DEFAULT_WINDOW,
+  ENHANCE_YOUR_CALM,
+  fault,
+  FLOW_CONTROL_ERROR,
+  NO_ERROR,
+  PROTOCOL_ERROR,
+  REFUSED_STREAM,
+  STREAM_CLOSED,
+  type Fault,
+  type FaultReason,
+} from '../../http2/frame.ts';
+import { FieldFilter } from '../../http2/identity.ts';
+import { RecentStreams } from '../../http2/recent-streams.ts';
+import { INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE } from '../../http2/settings.ts';
+import type { ListenerCounters, RequestRecord } from '../../telemetry/records.ts';
+import type { FileAccount } from '../../transport/file-budget.ts';
+import type { SecureConnection } from '../../transport/connection.ts';
+import { DeadlineQueue } from '../deadline-queue.ts';
+import type { RequestJudge } from '../http1-forwarder.ts';
+import type { OpenUpstream } from '../http1-upstream.ts';
+import { connectFailure, type UpstreamFailure } from '../outcome.ts';
+import type { Session, Ticker } from '../session.ts';
+import type { Side } from '../tcp-forwarder.ts';
+import { Application, type ApplicationOwner } from './application.ts';
+import { Exchange, type ExchangeContext } from './exchange.ts';
+import { Heads } from './heads.ts';
+import { LARGEST_WINDOW, Wire, type Section, type WireOwner } from './wire.ts';
+
+export interface SpliceOptions {
+  readonly downstream: Pick<SecureConnection, 'start' | 'write' | 'endWrite' | 'pause' | 'resume' | 'abort' | 'remoteAddress'>;
+  /** Its `drop`, `dismiss`, `wind`, `drain`, `hasDenied` and `endDenied` are set. */
+  readonly session: Session;
+  readonly counters: ListenerCounters;
+  readonly ticker: Ticker;
+  readonly clock: Clock;
+  readonly limits: HttpLimits;
+  /** Requests at once. */
+  readonly maxConcurrentStreams: number;
+  /** Also of each request: one that stands still is ended, whatever goes on beside it. */
+  readonly idleTimeoutMs: number | undefined;
+  /** How long the application may take to say that it speaks HTTP/2. */
+  readonly greetingTimeoutMs: number;
+  readonly identity: IdentityFields;
+  readonly judge: RequestJudge;
+  /** A place for one connection to the application was taken with the client's. */
+  readonly files: FileAccount;
+  readonly open: OpenUpstream;
+  requestFinished(record: RequestRecord): void;
+  /** One side broke the rules of HTTP/2, or flooded us. */
+  faulted(side: Side, reason: FaultReason): void;
+  /** The client's side broke, with the error if there was one. */
+  broken(side: Side, error: Error | undefined): void;
+  /** Everything is closed. Called once. */
+  done(): void;
+}
+
+/** How long a client may take to agree to the end of a connection. */
+const CLOSE_GRACE_MS = 5000;
+/** How long it may take to read that its connection is dropped, or what is left after it has ended its side. */
+const DROP_GRACE_MS = 1000;
+/** How long one that is not allowed may take to ask for what it will not get. */
+const DENIED_HEAD_MS = 2000;
+/** Streams that were closed last, of which frames may still come. */
+const RECENT_STREAMS = 256;
+const RECENT_RESETS = 1024;
+/** RFC 9113, section 6.5.2, counts so much for each field. */
+const FIELD_BYTES = 32;
+/** A window of a stream, of which an application may offer more. */
+const LARGEST_STREAM_WINDOW = LARGEST_WINDOW;
+
+/**
+ * HTTP/2 from a client to an application that speaks it, too: frames are passed on, and of each stream the fields are read,
+ * judged and written anew. A stream has the same id on both sides. Whatever one side takes, the other may send: windows are the
+ * two sides' own, and what is held is what they disagree about.
+ */
+export function forwardSpliced(options: SpliceOptions): void {
+  new Splice(options).start();
+}
+
+class Splice implements WireOwner, ExchangeContext {
+  readonly session: Session;
+  readonly clock: Clock;
+  readonly limits: HttpLimits;
+  readonly filter: FieldFilter;
+  readonly heads: Heads;
+  readonly judge: RequestJudge;
+  readonly peer: Wire;
+  mostHeldBytes = DEFAULT_WINDOW;
+  readonly #options: SpliceOptions;
+  readonly #isDenied: boolean;
+  readonly #maxSectionBytes: number;
+  readonly #streams = new Map<number, Exchange>();
+  /** Those of which something is held for the client. */
+  readonly #held = new Set<Exchange>();
+  #lastStream = 0;
+  /** The last that is answered, as the client was told. */
+  #lastTaken: number | undefined;
+  /** Of those that are closed: nothing may come any more, or something may still be on its way. */
+  readonly #ended = new RecentStreams(RECENT_STREAMS);
+  readonly #reset = new RecentStreams(RECENT_RESETS);
+  #current: Application | undefined;
+  readonly #applications = new Set<Application>();
+  readonly #responses: DeadlineQueue<Exchange>;
+  readonly #idle: DeadlineQueue<Exchange>;
+  /** Whose bodies did not come with their heads. */
+  #untimed: Exchange[] = [];
+  /** What the client has of us. */
+  #announcedWindow = DEFAULT_WINDOW;
+  #announcedStreams: number;
+  #firstTimer: Timer | undefined;
+  #blockTimer: Timer | undefined;
+  #graceTimer: Timer | undefined;
+  #graceAtMs = Infinity;
+  /** No further stream is taken. */
+  #ending = false;
+  /** Nothing more is said to the client. */
+  #hasEnded = false;
+  #closed = false;
+  #done = false;
+  /** The client has had us reset too many streams. */
+  #fault: Fault | undefined;
+  readonly #owner: ApplicationOwner;
+
+  constructor(options: SpliceOptions) {
+    const { session, clock, limits, identity, judge, downstream } = options;
+    this.#options = options;
+    this.#isDenied = session.denied !== undefined;
+    this.session = session;
+    this.clock = clock;
+    this.limits = limits;
+    this.filter = new FieldFilter(identity);
+    this.heads = new Heads(this.filter, limits);
+    this.judge = judge;
+    this.#announcedStreams = options.maxConcurrentStreams;
+    // Somewhat more than the limits, so that a head that is too large has an answer with a reason.
+    const maxFields = limits.maxFields * 2 + 16;
+    this.#maxSectionBytes = limits.maxHeadBytes * 2 + maxFields * FIELD_BYTES;
+    this.peer = new Wire(this, { connection: downstream, clock, isClient: true, maxSectionBytes: this.#maxSectionBytes, maxFields });
+    const { counters, ticker } = options;
+    this.#owner = {
+      arrived: (bytes) => {
+        counters.upstreamReadBytes += bytes;
+        ticker.lets(session);
+        return !this.#hasEnded;
+      },
+      wrote: (bytes) => (counters.upstreamWrittenBytes += bytes),
+      // So much more may be on its way to it as it says that it takes.
+      widened: (application) => this.peer.raiseWindow(application.sendWindow),
+      settled: (application) => this.#applicationSettled(application),
+      left: (application, waiting) => {
+        if (application === this.#current) this.#current = undefined;
+        for (const exchange of waiting) exchange.moveOn();
+      },
+      faulted: ({ reason }) => options.faulted('upstream', reason),
+      failed: (thrown) => this.failed(thrown),
+      turned: () => this.turned(),
+      closed: (application) => this.#applicationClosed(application),
+    };
+    this.#responses = new DeadlineQueue(clock, limits.responseTimeoutMs, (exchange) => {
+      exchange.responseLate();
+      this.turned();
+    });
+    this.#idle = new DeadlineQueue(clock, options.idleTimeoutMs, (exchange) => {
+      exchange.idle();
+      this.turned();
+    });
+  }
+
+  start(): void {
+    const { session, limits, clock } = this.#options;
+    session.drop = () => this.#drop();
+    session.dismiss = (reason, detail) => {
+      session.because(reason, detail);
+      if (this.#streams.size > 0) this.#drop();
+      else this.#end(CLOSE_GRACE_MS);
+    };
+    session.wind = () => this.#endWithStreams();
+    session.drain = () => this.#endWithStreams();
+    const denied = (): Exchange[] => [...this.#streams.values()].filter((exchange) => exchange.isDeniedNow());
+    session.hasDenied = () => denied().length > 0;
+    session.endDenied = () => {
+      for (const exchange of denied()) exchange.drop();
+      this.turned();
+    };
+    const firstMs = this.#isDenied ? Math.min(limits.headTimeoutMs, DENIED_HEAD_MS) : limits.headTimeoutMs;
+    this.#firstTimer = clock.after(firstMs, () => {
+      if (!this.#isDenied) {
+        const detail = `no HTTP/2 preface within ${limits.headTimeoutMs} ms`;
+        this.broke(fault(PROTOCOL_ERROR, 'too_slow', detail));
+      } else this.#end(CLOSE_GRACE_MS);
+      this.turned();
+    });
+    this.peer.start([
+      [MAX_CONCURRENT_STREAMS, this.#announcedStreams],
+      [MAX_HEADER_LIST_SIZE, this.#maxSectionBytes],
+    ]);
+  }
+
+  // ——— the client's connection ———
+
+  arrived(bytes: number): boolean {
+    const { session, counters, ticker } = this.#options;
+    session.bytesFromDownstream += bytes;
+    counters.downstreamReadBytes += bytes;
+    ticker.lets(session);
+    return !this.#hasEnded;
+  }
+
+  wrote(bytes: number): void {
+    this.#options.session.bytesToDownstream += bytes;
+    this.#options.counters.downstreamWrittenBytes += bytes;
+  }
+
+  section(stream: number, fields: Section, ends: boolean): Fault | undefined {
+    const known = this.#streams.get(stream);
+    if (known !== undefined) return known.requestTrailers(fields, ends) ?? this.#fault;
+    if (stream % 2 === 0) return fault(PROTOCOL_ERROR, 'stream', 'a stream of a client with an even number');
+    if (stream <= this.#lastStream) return this.#late(stream);
+    this.#lastStream = stream;
+    // The client hears of the end, and that this one was not taken (section 6.8).
+    if (this.#ending) {
+      this.#reset.add(stream);
+      return undefined;
+    }
+    if (this.#streams.size >= this.#options.maxConcurrentStreams) {
+      this.peer.sendReset(stream, REFUSED_STREAM);
+      this.#reset.add(stream);
+      return this.peer.countReset();
+    }
+    const exchange = new Exchange(this, stream);
+    this.#streams.set(stream, exchange);
+    this.session.lastActiveTick = this.#options.ticker.tick;
+    this.#idle.set(exchange);
+    exchange.begin(fields, ends);
+    return this.#fault;
+  }
+
+  content(stream: number, bytes: Buffer, start: number, end: number, ends: boolean, overhead: number): Fault | undefined {
+    const known = this.#streams.get(stream);
+    if (known !== undefined) return known.requestContent(bytes, start, end, ends, overhead) ?? this.#fault;
+    this.peer.credit(end - start);
+    return this.#late(stream);
+  }
+
+  reset(stream: number, code: number): Fault | undefined {
+    const known = this.#streams.get(stream);
+    if (known !== undefined) known.clientReset(code);
+    else if (stream > this.#lastStream) return IDLE;
+    return undefined;
+  }
+
+  window(stream: number, increment: number): Fault | undefined {
+    const known = this.#streams.get(stream);
+    if (known !== undefined) known.clientWindow(increment);
+    else if (stream > this.#lastStream) return IDLE;
+    return this.#fault;
+  }
+
+  /** Of a stream that is not open: something that may have been on its way, or that may not be. */
+  #late(stream: number): Fault | undefined {
+    if (stream > this.#lastStream) return IDLE;
+    if (this.#reset.mayHaveHad(stream)) return undefined;
+    if (this.#ended.has(stream)) return fault(STREAM_CLOSED, 'stream', 'a frame on a stream that is over');
+    return fault(PROTOCOL_ERROR, 'stream', 'a stream that was passed over, or is long over');
+  }
+
+  widened(): void {
+    for (const each of this.#applications) each.raiseWindow(this.peer.sendWindow);
+    let left = this.#held.size;
+    for (const exchange of this.#held) {
+      // Who was served, and has still more, is behind those who were not.
+      if (left-- === 0 || this.peer.sendWindow <= 0) break;
+      this.#held.delete(exchange);
+      exchange.flushResponse();
+    }
+  }
+
+  settled(initialWindowBefore: number): Fault | undefined {
+    if (!this.#isDenied) this.#firstTimer?.cancel();
+    const { initialWindow } = this.peer.remote;
+    for (const each of this.#applications) each.changeInitialWindow(initialWindow);
+    for (const exchange of this.#streams.values()) {
+      if (!exchange.clientWindowChanged(initialWindow - initialWindowBefore)) {
+        return fault(FLOW_CONTROL_ERROR, 'flow_control', 'the window of a stream is too large');
+      }
+    }
+    return undefined;
+  }
+
+  goaway(_: number, code: number): Fault | undefined {
+    if (code !== NO_ERROR) this.session.because('downstream_reset', `the client gave up: GOAWAY with code ${code}`);
+    this.#endWithStreams();
+    return undefined;
+  }
+
+  broke(problem: Fault): void {
+    const { code, reason, detail } = problem;
+    if (this.#hasEnded) return;
+    this.#options.faulted('downstream', reason);
+    this.session.because('protocol_error', detail);
+    for (const exchange of this.#streams.values()) exchange.disconnected();
+    this.#ending = true;
+    this.#endPeer(code, DROP_GRACE_MS);
+    this.#leave();
+  }
+
+  failed(thrown: unknown): void {
+    this.session.because('internal_error', `a request could not be served: ${messageOf(thrown)}`);
+    this.#drop();
+  }
+
+  turned(): void {
+    const untimed = this.#untimed;
+    if (untimed.length > 0) {
+      this.#untimed = [];
+      for (const exchange of untimed) exchange.timeBody();
+    }
+    if (this.#ending && this.#streams.size === 0) this.#endPeer(NO_ERROR, CLOSE_GRACE_MS);
+    this.#timeBlock();
+    this.peer.flush();
+    for (const each of this.#applications) each.flush();
+    this.#flow();
+  }
+
+  drained(): void {
+    this.turned();
+  }
+
+  /** Without its side of the connection a client can take no response that needs a window; most are gone altogether. */
+  ended(): void {
+    if (this.#hasEnded) return;
+    if (this.#streams.size > 0) this.#options.broken('downstream', undefined);
+    this.#ending = true;
+    for (const exchange of this.#streams.values()) if (!exchange.hasWholeResponse) exchange.disconnected();
+    this.#leave();
+    if (this.#streams.size === 0) this.#endPeer(NO_ERROR, DROP_GRACE_MS);
+    this.#limitGrace(DROP_GRACE_MS);
+    this.turned();
+  }
+
+  closed(error: Error | undefined): void {
+    this.#closed = true;
+    if (error !== undefined && !this.#hasEnded) this.#options.broken('downstream', error);
+    else if (!this.#ending) this.#options.broken('downstream', undefined);
+    this.#ending = true;
+    this.#hasEnded = true;
+    for (const exchange of this.#streams.values()) exchange.disconnected();
+    this.#leave();
+    for (const timer of [this.#firstTimer, this.#blockTimer, this.#graceTimer]) timer?.cancel();
+    this.#responses.clear();
+    this.#idle.clear();
+    this.turned();
+    this.#maybeDone();
+  }
+
+  // ——— what exchanges tell ———
+
+  application(): Application | UpstreamFailure {
+    if (this.#current !== undefined) return this.#current;
+    if (this.#applications.size > 0 && !this.#options.files.take(1)) {
+      return connectFailure('the application', 'EMFILE', 'no file descriptors are left for connections');
+    }
+    const { clock, open, greetingTimeoutMs } = this.#options;
+    const application = new Application(this.#owner, {
+      clock,
+      open,
+      greetingTimeoutMs,
+      maxSectionBytes: this.#maxSectionBytes,
+      maxFields: this.limits.maxFields * 2 + 16,
+      initialWindow: this.peer.remote.initialWindow,
+      connectionWindow: this.peer.sendWindow,
+    });
+    this.#applications.add(application);
+    this.#current = application;
+    application.connect();
+    return application;
+  }
+
+  active(exchange: Exchange): void {
+    const { ticker } = this.#options;
+    this.session.lastActiveTick = ticker.tick;
+    this.#idle.set(exchange);
+  }
+
+  holds(exchange: Exchange): void {
+    this.#held.add(exchange);
+  }
+
+  bodyAwaited(exchange: Exchange): void {
+    this.#untimed.push(exchange);
+  }
+
+  awaits(exchange: Exchange): void {
+    this.#responses.set(exchange);
+  }
+
+  answered(exchange: Exchange): void {
+    this.#responses.delete(exchange);
+  }
+
+  over(exchange: Exchange, record: RequestRecord): void {
+    this.#responses.delete(exchange);
+    this.#options.requestFinished(record);
+  }
+
+  streamClosed(exchange: Exchange, wasReset: boolean): void {
+    this.#streams.delete(exchange.id);
+    this.#held.delete(exchange);
+    this.#idle.delete(exchange);
+    (wasReset ? this.#reset : this.#ended).add(exchange.id);
+    // Who is denied has had an answer by now.
+    if (this.#isDenied && this.#streams.size === 0) this.#ending = true;
+  }
+
+  clientFault(): void {
+    this.#fault ??= this.peer.countReset();
+  }
+
+  // ——— the application ———
+
+  #applicationSettled(application: Application): void {
+    if (application !== this.#current || application.wire === undefined) return;
+    const { remote, sendWindow } = application.wire;
+    const window = Math.min(remote.initialWindow, LARGEST_STREAM_WINDOW);
+    const streams = Math.min(remote.maxConcurrentStreams, this.#options.maxConcurrentStreams);
+    const pairs: [number, number][] = [];
+    if (window !== this.#announcedWindow) pairs.push([INITIAL_WINDOW_SIZE, window]);
+    if (streams !== this.#announcedStreams) pairs.push([MAX_CONCURRENT_STREAMS, streams]);
+    this.#announcedWindow = window;
+    this.#announcedStreams = streams;
+    this.mostHeldBytes = Math.max(this.mostHeldBytes, window);
+    if (pairs.length > 0) this.peer.sendSettings(pairs);
+    this.peer.raiseWindow(sendWindow);
+  }
+
+  #applicationClosed(application: Application): void {
+    if (!this.#applications.delete(application)) return;
+    if (this.#current === application) this.#current = undefined;
+    if (this.#applications.size > 0) this.#options.files.give(1);
+    this.#maybeDone();
+  }
+
+  /** Whatever is still asked has nobody who would hear the answer. */
+  #leave(): void {
+    for (const application of this.#applications) application.close();
+  }
+
+  // ——— time and flow ———
+
+  /** A field section that has begun is whole soon. */
+  #timeBlock(): void {
+    if (!this.peer.isWithinBlock || this.#hasEnded) {
+      this.#blockTimer?.cancel();
+      this.#blockTimer = undefined;
+      return;
+    }
+    this.#blockTimer ??= this.clock.after(this.limits.headTimeoutMs, () => {
+      this.#blockTimer = undefined;
+      // What is missing may have come, and wait for us.
+      if (!this.peer.isPaused) this.broke(fault(ENHANCE_YOUR_CALM, 'too_slow', 'a field section that took too long'));
+      this.turned();
+    });
+  }
+
+  /** Who takes nothing is not brought more: a side that is full stops the other, and one that does not hear our answers stops itself. */
+  #flow(): void {
+    let isFull = this.peer.isFull && !this.#hasEnded;
+    for (const each of this.#applications) {
+      each.pauseIf(isFull);
+    }
+    for (const each of this.#applications) isFull ||= each.isFull;
+    this.peer.pauseIf(isFull && !this.#hasEnded);
+  }
+
+  // ——— ends ———
+
+  #endWithStreams(): void {
+    this.#end(this.#streams.size === 0 ? CLOSE_GRACE_MS : undefined);
+  }
+
+  /**
+   * No further requests; those that are open go on, and then the connection ends. Of who was told why, no more than a moment is
+   * asked to agree to that; of who still reads a response, no more than the idle limit.
+   */
+  #end(graceMs: number | undefined): void {
+    if (graceMs !== undefined) this.#limitGrace(graceMs);
+    if (!this.#ending) {
+      this.#ending = true;
+      this.#sayGoaway(NO_ERROR);
+    }
+    this.turned();
+  }
+
+  /** At once: responses are cut, which their streams say, and nothing more is taken from either side. */
+  #drop(): void {
+    this.#ending = true;
+    const wasBusy = this.#streams.size > 0;
+    for (const exchange of this.#streams.values()) exchange.drop();
+    this.#leave();
+    // With an error code, so that no stream that is cut looks as if it were meant to end there.
+    this.#endPeer(wasBusy ? CANCEL : NO_ERROR, DROP_GRACE_MS);
+    this.turned();
+  }
+
+  #sayGoaway(code: number): void {
+    if (this.#hasEnded) return;
+    this.#lastTaken ??= this.#lastStream;
+    this.peer.sendGoaway(this.#lastTaken, code);
+  }
+
+  /** Nothing more is said. */
+  #endPeer(code: number, graceMs: number): void {
+    if (this.#hasEnded) return;
+    if (code !== NO_ERROR || this.#lastTaken === undefined) this.#sayGoaway(code);
+    this.#hasEnded = true;
+    this.peer.stop();
+    this.peer.pauseIf(false);
+    this.peer.end();
+    this.#limitGrace(graceMs);
+    this.#leave();
+  }
+
+  /** Then the connection is broken off. What was said first may still be sooner. */
+  #limitGrace(ms: number): void {
+    const atMs = this.clock.monotonic() + ms;
+    if (this.#closed || atMs >= this.#graceAtMs) return;
+    this.#graceTimer?.cancel();
+    this.#graceAtMs = atMs;
+    this.#graceTimer = this.clock.after(ms, () => this.#options.downstream.abort());
+  }
+
+  #maybeDone(): void {
+    if (!this.#closed || this.#done || this.#applications.size > 0) return;
+    this.#done = true;
+    this.#options.done();
+  }
+}
+
+const IDLE = fault(PROTOCOL_ERROR, 'stream', 'a frame on a stream that was not opened');

@@ -1,0 +1,59 @@
+import { once } from 'node:events';
+import type { RequestListener } from 'node:http';
+import { createServer, type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from 'node:http2';
+import type { AddressInfo, Socket } from 'node:net';
+import type { TestContext } from 'node:test';
+import { startSpliced } from './h2c-application.ts';
+import { startHttpApplication, startHttpInbound, startRawApplication } from './http-stage.ts';
+
+/** What tests of HTTP/2 peers do alike, whatever the application speaks. */
+export interface Http2Kind {
+  /** For the names of tests. */
+  readonly application: string;
+  readonly startInbound: typeof startHttpInbound;
+  readonly startHttpApplication: (t: TestContext, serve: RequestListener) => Promise<{ readonly address: string }>;
+  /** Answers with 200 and `ok` if `answer`, given the head of a request without its fields, says anything. */
+  readonly startAnswering: (
+    t: TestContext,
+    answer: (received: string, socket: Pick<Socket, 'pause'>) => string | undefined,
+  ) => Promise<{ readonly address: string }>;
+}
+
+/** As `startHttpApplication`, with Node's compatible API for HTTP/2. */
+async function startH2cCompatible(
+  t: TestContext,
+  serve: (incoming: Http2ServerRequest, response: Http2ServerResponse) => void,
+): Promise<{ readonly address: string }> {
+  const sessions: ServerHttp2Session[] = [];
+  const server = createServer((incoming, response) => {
+    response.on('error', () => undefined);
+    serve(incoming, response);
+  });
+  server.on('session', (session) => {
+    sessions.push(session);
+    session.on('error', () => undefined);
+  });
+  server.on('sessionError', () => undefined);
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  t.after(() => {
+    for (const session of sessions) session.destroy();
+    server.close();
+  });
+  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}` };
+}
+
+export const HTTP2_KINDS: readonly Http2Kind[] = [
+  { application: 'HTTP/1.1', startInbound: startHttpInbound, startHttpApplication, startAnswering: startRawApplication },
+  {
+    application: 'h2c',
+    startInbound: startSpliced,
+    startHttpApplication: (t, serve) => startH2cCompatible(t, serve as unknown as Parameters<typeof startH2cCompatible>[1]),
+    startAnswering: (t, answer) =>
+      startH2cCompatible(t, (incoming, response) => {
+        incoming.on('error', () => undefined);
+        const said = answer(`${incoming.method} ${incoming.url} HTTP/1.1\r\n\r\n`, { pause: () => incoming as unknown as Socket });
+        if (said !== undefined) response.end('ok');
+      }),
+  },
+];
