@@ -43,6 +43,7 @@ import { describeWithheld, sdsPolicies, withheldMatchers } from './sds/withheld.
 import type { ApplicationEvents } from './telemetry/application-events.ts';
 import type { ManagerEvents } from './telemetry/manager-events.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
+import type { FileSetStatus } from './telemetry/files-records.ts';
 import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
 import type { SdsStatus } from './telemetry/sds-records.ts';
 import { createLogger, type LogDestination, type LogStream } from './telemetry/logger.ts';
@@ -88,6 +89,8 @@ export interface App {
   readonly events: { readonly application: ApplicationEvents; readonly manager: ManagerEvents };
   /** What is known of our identity now. */
   identity(): IdentitySnapshot | undefined;
+  /** What is written for programs that read files. */
+  fileSets(): readonly FileSetStatus[];
   /** Calls `listener` when there are other SVIDs than before. Returns the way to stop. */
   onRotation(listener: () => void): () => void;
   /** Aborted when somebody asked over the admin listener to stop. */
@@ -439,6 +442,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     stopRequested: stopAsked.signal,
     events,
     identity: () => view.current(),
+    fileSets: () => fileSets?.status() ?? [],
     onRotation(listener) {
       const rotation = new RotationWatch();
       return view.subscribe((snapshot) => {
@@ -496,11 +500,17 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
 /** How long the last log lines may wait for a reader. */
 const LAST_LINES_MS = 1000;
 
+export interface BesideEnd {
+  readonly exitCode: number;
+  /** For the log. */
+  readonly reason: string;
+}
+
 /** Who runs an application, and what is beside it and above it. */
 export interface RunDeps {
   readonly stderr: (text: string) => void;
-  /** Says when it ends, and with which exit code. */
-  readonly beside?: ((app: App) => Promise<number>) | undefined;
+  /** Decides when it is over. */
+  readonly beside?: ((app: App) => Promise<BesideEnd>) | undefined;
   /** A service manager, which is told how we are. */
   readonly above?: ((app: App) => { stopping(): void; stopped(): Promise<void> }) | undefined;
 }
@@ -520,13 +530,13 @@ export async function runApp(config: Config, deps: AppDeps & RunDeps, signal: Ab
   }
   const manager = deps.above?.(app);
   const either = AbortSignal.any([signal, app.stopRequested]);
-  const exitCode = await (deps.beside?.(app) ?? aborted(either));
+  const end = await (deps.beside?.(app) ?? aborted(either));
   const { drainTimeoutMs } = app.config();
-  const reason = exitCode === undefined ? String(either.reason) : 'the application ended';
+  const reason = end?.reason ?? String(either.reason);
   manager?.stopping();
   const forced = await app.stop(reason, drainTimeoutMs === 0 ? AbortSignal.abort() : AbortSignal.timeout(drainTimeoutMs));
   await manager?.stopped();
-  return exitCode ?? (forced === 0 ? 0 : 1);
+  return end?.exitCode ?? (forced === 0 ? 0 : 1);
 }
 
 function aborted(signal: AbortSignal): Promise<undefined> {

@@ -1,4 +1,5 @@
-import type { App } from '../app.ts';
+import type { App, AppDeps, BesideEnd } from '../app.ts';
+import type { Config } from '../config/config.ts';
 import { createConfigFile, type ConfigReloads, type LoadedConfig } from '../config/config-file.ts';
 import { createDenyFile, type DenyFile } from '../config/deny-file.ts';
 import { formatIssues } from '../config/issue.ts';
@@ -21,17 +22,21 @@ export interface RunOptions {
   readonly file: string | undefined;
   /** In the shape of a file. */
   readonly flags: Readonly<Record<string, unknown>>;
+  /** What of the configuration is run; all of it if left out. */
+  readonly only?: ((config: Config) => Config) | undefined;
+  /** Where the log goes; standard output if left out. */
+  readonly logStream?: AppDeps['logStream'];
 }
 
 /**
  * `scute run`: loads the configuration, runs the proxy on it, and reads the file again when it changes. With `beside`, that says when it ends,
- * and with which exit code, and the log is on standard error.
+ * and with which exit code.
  */
 export async function run(
-  { file, flags }: RunOptions,
+  { file, flags, only, logStream }: RunOptions,
   environment: CommandEnvironment,
   signal: AbortSignal,
-  beside?: (app: App) => Promise<number>,
+  beside?: (app: App) => Promise<BesideEnd>,
 ): Promise<number> {
   const { env, stderr } = environment;
   const policyFiles = createPolicyFiles({
@@ -98,9 +103,10 @@ export async function run(
       });
     for (const watched of [configFile, policyFiles, denyFile]) if (watched !== undefined) watches.push(watched.watch(watching.signal));
     return await runApp(
-      loaded.value,
+      only?.(loaded.value) ?? loaded.value,
       {
-        ...(beside && { beside, logStream: 'shared-stderr' }),
+        beside,
+        logStream,
         above,
         passedSockets: passed.value,
         reloads,
