@@ -101,6 +101,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   forward: { ours: [...ADAPTER, 'tls'], outside: ['node:http', 'node:http2', 'node:stream', 'node:util', 'http-proxy'] },
   proxy: { ours: [...ADAPTER, 'tls', 'forward'], outside: [] },
   application: { ours: ['lib', 'config', 'telemetry'], outside: ['node:child_process', 'node:os'] },
+  systemd: { ours: ['lib', 'identity', 'telemetry'], outside: ['node:child_process'] },
   inspect: { ours: [...ADAPTER, 'workload-api', 'tls', 'admin'], outside: ['node:crypto'] },
   'app.ts': {
     ours: [...ADAPTER, 'workload-api', 'tls', 'ext-authz', 'sds', 'federation', 'files', 'credentials', 'admin', 'proxy'],
@@ -111,6 +112,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     ours: [
       'lib',
       'application',
+      'systemd',
       'spiffe',
       'http1',
       'policy',
