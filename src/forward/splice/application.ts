@@ -14,8 +14,8 @@ export interface ApplicationOptions {
   readonly greetingTimeoutMs: number;
   /** SETTINGS_INITIAL_WINDOW_SIZE of the client. */
   readonly initialWindow: number;
-  /** What the client takes over all streams. */
-  readonly connectionWindow: number;
+  /** What the client takes over all streams, now. */
+  readonly connectionWindow: () => number;
 }
 
 /** A request that is asked of the application, and what it hears. */
@@ -97,11 +97,6 @@ export class Application implements WireOwner {
     this.announcedWindow = options.initialWindow;
   }
 
-  /** Of all streams that are open on it, or wait for it. */
-  get size(): number {
-    return this.#streams.size + this.#waiting.length;
-  }
-
   get isFull(): boolean {
     return this.#connected?.isFull === true;
   }
@@ -136,7 +131,7 @@ export class Application implements WireOwner {
         [INITIAL_WINDOW_SIZE, this.announcedWindow],
         [MAX_HEADER_LIST_SIZE, maxSectionBytes],
       ]);
-      wire.raiseWindow(this.#options.connectionWindow);
+      wire.raiseWindow(this.#options.connectionWindow());
       this.#owner.turned();
     });
     if (!isOver) this.#opening = opening;

@@ -184,6 +184,27 @@ test('what is held for a stream that is over is given back to the window of the 
   assert.ok(credit > 500_000, String(credit));
 });
 
+test('what the client takes over all streams is what the application hears, also if it says so while that is connected to', () => {
+  let connect = (): void => undefined;
+  const application = new MemoryConnection();
+  const stage = start({
+    open(done) {
+      connect = () => done({ ok: true, connection: application });
+      return { abort: () => undefined };
+    },
+  });
+  stage.client.say(Buffer.concat([headers(1, GET), frame(WINDOW_UPDATE, 0, 0, uint32(500_000)), settings([4, 123])]));
+
+  connect();
+
+  const said = framesIn(Buffer.concat(application.written).subarray(PREFACE.length));
+  assert.deepEqual(
+    said.filter(({ type }) => type === WINDOW_UPDATE).map(({ stream, payload }) => [stream, payload.readUInt32BE(0)]),
+    [[0, 500_000]],
+  );
+  assert.ok(said[0]?.payload.includes(Buffer.of(0, 4, 0, 0, 0, 123)));
+});
+
 test('a slow application stops the client, and a slow client the application', async () => {
   const stage = start();
   stage.client.say(headers(1, POST, END_HEADERS));

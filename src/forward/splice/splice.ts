@@ -389,7 +389,7 @@ class Splice implements WireOwner, ExchangeContext {
       maxSectionBytes: this.#maxSectionBytes,
       maxFields: this.limits.maxFields * 2 + 16,
       initialWindow: this.peer.remote.initialWindow,
-      connectionWindow: this.peer.sendWindow,
+      connectionWindow: () => this.peer.sendWindow,
     });
     this.#applications.add(application);
     this.#current = application;
