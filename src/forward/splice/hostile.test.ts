@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { eventually } from '../../../test/support/eventually.ts';
+import { END_HEADERS, END_STREAM, frame, GET, HEADERS, hpack, hpackInteger } from '../../../test/support/http2-frames.ts';
+import { forwarderOptions, verdict } from '../../../test/support/memory-forwarder.ts';
+import { startMemorySplice } from '../../../test/support/memory-splice.ts';
+import { requireSpiffeId } from '../../spiffe/spiffe-id.ts';
+import { collectAll } from '../../transport/garbage.ts';
+
+const PEER = requireSpiffeId('spiffe://example.org/web');
+const { limits } = forwarderOptions(() => false);
+
+function bufferBytes(): number {
+  collectAll();
+  return process.memoryUsage().arrayBuffers;
+}
+
+/** A table entry of nearly four thousand octets, which each block that follows says eight times in as many octets. */
+function bomb(count: number): Buffer {
+  const entry = Buffer.concat([
+    Buffer.of(0x40),
+    hpackInteger(1, 7, 0),
+    Buffer.from('a'),
+    hpackInteger(3900, 7, 0),
+    Buffer.alloc(3900, 'x'),
+  ]);
+  const flags = END_HEADERS | END_STREAM;
+  const blocks = Array.from({ length: count }, (_, index) =>
+    frame(HEADERS, flags, 3 + 2 * index, Buffer.concat([hpack(GET), hpack([['n', String(index)]]), Buffer.alloc(8, 0x80 | 62)])),
+  );
+  return Buffer.concat([frame(HEADERS, flags, 1, Buffer.concat([hpack(GET), entry])), ...blocks]);
+}
+
+test('short blocks that say much are not remembered without measure', async () => {
+  const CONNECTIONS = 10;
+  const bytes = bomb(300);
+  const before = bufferBytes();
+  const stages = Array.from({ length: CONNECTIONS }, () => {
+    const stage = startMemorySplice({
+      limits: { ...limits, maxHeadBytes: 32_768, maxFields: 1000 },
+      judge: () => verdict(PEER, false),
+    });
+    stage.client.say(bytes);
+    stage.client.written.length = 0;
+    return stage;
+  });
+
+  assert.ok(stages.every(({ records }) => records.length === 301 && records.every(({ status }) => status === 403)));
+  // The collector frees buffers in a thread of its own, in its own time.
+  await eventually(() => {
+    const each = (bufferBytes() - before) / CONNECTIONS;
+    assert.ok(each < 250_000, `${each} bytes a connection`);
+  });
+});
