@@ -1,7 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { eventually } from '../../../test/support/eventually.ts';
-import { END_HEADERS, END_STREAM, frame, GET, HEADERS, hpack, hpackInteger } from '../../../test/support/http2-frames.ts';
+import {
+  CONTINUATION,
+  DATA,
+  END_HEADERS,
+  END_STREAM,
+  frame,
+  GET,
+  headers,
+  HEADERS,
+  hpack,
+  hpackInteger,
+  POST,
+} from '../../../test/support/http2-frames.ts';
 import { forwarderOptions, verdict } from '../../../test/support/memory-forwarder.ts';
 import { startMemorySplice } from '../../../test/support/memory-splice.ts';
 import { requireSpiffeId } from '../../spiffe/spiffe-id.ts';
@@ -51,4 +63,26 @@ test('short blocks that say much are not remembered without measure', async () =
     const each = (bufferBytes() - before) / CONNECTIONS;
     assert.ok(each < 250_000, `${each} bytes a connection`);
   });
+});
+
+test('crumbs that are held, of bodies and of field blocks, hold no more than themselves', async () => {
+  const before = bufferBytes();
+  const stage = startMemorySplice();
+  const say = (...frames: readonly Buffer[]): void => {
+    stage.client.say(Buffer.concat(frames));
+    // What others do meanwhile.
+    for (let time = 0; time < 4; time++) Buffer.allocUnsafe(Buffer.poolSize / 4);
+  };
+  // The application has not said that it speaks HTTP/2.
+  for (let stream = 1; stream < 199; stream += 2) say(headers(stream, POST, END_HEADERS), frame(DATA, 0, stream, Buffer.alloc(10)));
+  say(frame(HEADERS, 0, 199, hpack(GET)));
+  for (let part = 0; part < 60; part++) say(frame(CONTINUATION, 0, 199, hpack([['a', 'b']])));
+
+  assert.equal(stage.applications[0]?.isPaused, false);
+  assert.deepEqual(stage.records, []);
+  await eventually(() => {
+    const held = bufferBytes() - before;
+    assert.ok(held < 1024 * 1024, `${held} bytes`);
+  });
+  assert.equal(stage.client.hasEnded, false);
 });
