@@ -177,8 +177,9 @@ export class Application implements WireOwner {
     this.#connected?.sendSettings([[INITIAL_WINDOW_SIZE, initialWindow]]);
   }
 
-  pauseIf(mustPause: boolean): void {
-    this.#connected?.pauseIf(mustPause);
+  /** Not read from, if its client is full, or if it does not hear our answers. */
+  pauseIf(clientIsFull: boolean): void {
+    this.#connected?.pauseIf(clientIsFull || this.#connected.isStuck);
   }
 
   flush(): void {

@@ -12,7 +12,11 @@ import {
   HEADERS,
   hpack,
   hpackInteger,
+  PING,
   POST,
+  settings,
+  uint32,
+  WINDOW_UPDATE,
 } from '../../../test/support/http2-frames.ts';
 import { forwarderOptions, verdict } from '../../../test/support/memory-forwarder.ts';
 import { startMemorySplice } from '../../../test/support/memory-splice.ts';
@@ -85,4 +89,61 @@ test('crumbs that are held, of bodies and of field blocks, hold no more than the
     assert.ok(held < 1024 * 1024, `${held} bytes`);
   });
   assert.equal(stage.client.hasEnded, false);
+});
+
+test('a client that reads nothing until its own write is through is read from', () => {
+  const stage = startMemorySplice();
+  stage.client.say(headers(1, POST, END_HEADERS));
+  stage.applications[0]?.say(settings());
+  stage.client.isStuck = true;
+  stage.applications[0]?.say(
+    Buffer.concat([frame(HEADERS, END_HEADERS, 1, hpack([[':status', '200']])), frame(DATA, 0, 1, Buffer.alloc(16_000))]),
+  );
+  assert.equal(stage.applications[0]?.isPaused, true);
+
+  stage.client.say(frame(DATA, END_STREAM, 1, Buffer.alloc(16_000)));
+
+  const sent = stage.toApplication().filter(({ type }) => type === DATA);
+  assert.equal(
+    sent.reduce((sum, { payload }) => sum + payload.length, 0),
+    16_000,
+  );
+});
+
+test('what is owed to a client that reads nothing has an end', () => {
+  const stage = startMemorySplice({ judge: () => verdict(PEER, false) });
+  stage.client.isStuck = true;
+
+  let stream = -1;
+  for (let time = 0; time < 1000 && !stage.client.isPaused; time++) {
+    stage.client.say(Buffer.concat(Array.from({ length: 20 }, () => headers((stream += 2), GET))));
+  }
+
+  assert.equal(stage.client.isPaused, true);
+  assert.ok(stage.client.text().length < 200_000);
+  stage.client.isStuck = false;
+  stage.client.handler?.drained();
+  assert.equal(stage.client.isPaused, false);
+});
+
+test('what is owed to an application that reads nothing has an end, however much it says itself', () => {
+  const stage = startMemorySplice();
+  const more = uint32(1_000_000_000);
+  stage.client.say(Buffer.concat([headers(1, GET), frame(WINDOW_UPDATE, 0, 0, more), frame(WINDOW_UPDATE, 0, 1, more)]));
+  const [application] = stage.applications;
+  assert.ok(application !== undefined);
+  application.say(Buffer.concat([settings(), frame(HEADERS, END_HEADERS, 1, hpack([[':status', '200']]))]));
+  application.isStuck = true;
+
+  // What it says earns it the PINGs.
+  const part = Buffer.concat([frame(DATA, 0, 1, Buffer.alloc(64)), frame(PING, 0, 0, Buffer.alloc(8))]);
+  const parts = Buffer.concat(Array.from({ length: 200 }, () => part));
+  for (let time = 0; time < 500 && !application.isPaused; time++) application.say(parts);
+
+  assert.equal(application.isPaused, true);
+  assert.ok(application.text().length < 200_000);
+  assert.deepEqual(stage.faults, []);
+  application.isStuck = false;
+  application.handler?.drained();
+  assert.equal(application.isPaused, false);
 });

@@ -468,14 +468,17 @@ class Splice implements WireOwner, ExchangeContext {
     });
   }
 
-  /** Who takes nothing is not brought more: a side that is full stops the other, and one that does not hear our answers stops itself. */
+  /**
+   * Who takes nothing is not brought more: a side that is full stops the other. Itself it stops only when it does not hear our answers
+   * at all, for it may have to write before it reads.
+   */
   #flow(): void {
-    let isFull = this.peer.isFull && !this.#hasEnded;
+    let isFull = false;
     for (const each of this.#applications) {
-      each.pauseIf(isFull);
+      each.pauseIf(this.peer.isFull && !this.#hasEnded);
+      isFull ||= each.isFull;
     }
-    for (const each of this.#applications) isFull ||= each.isFull;
-    this.peer.pauseIf(isFull && !this.#hasEnded);
+    this.peer.pauseIf((isFull || this.peer.isStuck) && !this.#hasEnded);
   }
 
   // ——— ends ———
