@@ -8,6 +8,7 @@ import {
   END_STREAM,
   frame,
   GET,
+  GOAWAY,
   headers,
   HEADERS,
   hpack,
@@ -21,6 +22,7 @@ import {
 import { forwarderOptions, verdict } from '../../../test/support/memory-forwarder.ts';
 import { startMemorySplice } from '../../../test/support/memory-splice.ts';
 import { requireSpiffeId } from '../../spiffe/spiffe-id.ts';
+import { Session } from '../session.ts';
 import { collectAll } from '../../transport/garbage.ts';
 
 const PEER = requireSpiffeId('spiffe://example.org/web');
@@ -146,4 +148,32 @@ test('what is owed to an application that reads nothing has an end, however much
   application.isStuck = false;
   application.handler?.drained();
   assert.equal(application.isPaused, false);
+});
+
+test('a stream keeps the window that its application gave, whatever a later connection to it says', () => {
+  const stage = startMemorySplice();
+  stage.client.say(headers(1, POST, END_HEADERS));
+  stage.applications[0]?.say(Buffer.concat([settings(), frame(GOAWAY, 0, 0, uint32(1, 0))]));
+  stage.client.say(headers(3, POST, END_HEADERS));
+
+  for (const window of [100, 50_000, 0]) stage.applications[1]?.say(settings([4, window]));
+
+  // As the client reckons: what it was told for all, and for this one.
+  const given = stage
+    .toClient()
+    .filter(({ type, stream }) => type === WINDOW_UPDATE && stream === 1)
+    .map(({ payload }) => payload.readUInt32BE(0));
+  assert.deepEqual(given, [65_435, 100]);
+  assert.ok(!stage.toClient().some(({ type, stream }) => type === WINDOW_UPDATE && stream === 3));
+});
+
+test('a stream that was not taken is not among those that GOAWAY says were', () => {
+  const session = new Session('test', 0);
+  session.denied = 'not_allowed';
+  const stage = startMemorySplice({ session, judge: () => verdict(PEER, false) });
+
+  stage.client.say(Buffer.concat([headers(1, GET), headers(3, GET)]));
+
+  const last = stage.toClient().findLast(({ type }) => type === GOAWAY);
+  assert.deepEqual([stage.records.length, last?.payload.readUInt32BE(0)], [1, 1]);
 });

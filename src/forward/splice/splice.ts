@@ -99,8 +99,9 @@ class Splice implements WireOwner, ExchangeContext {
   /** Those of which something is held for the client. */
   readonly #held = new Set<Exchange>();
   #lastStream = 0;
-  /** The last that is answered, as the client was told. */
-  #lastTaken: number | undefined;
+  /** The last that was taken. The client is told so once there will be no more. */
+  #lastTaken = 0;
+  #saidGoaway = false;
   /** Of those that are closed: nothing may come any more, or something may still be on its way. */
   readonly #ended = new RecentStreams(RECENT_STREAMS);
   readonly #reset = new RecentStreams(RECENT_RESETS);
@@ -233,6 +234,7 @@ class Splice implements WireOwner, ExchangeContext {
       this.#reset.add(stream);
       return this.peer.countReset();
     }
+    this.#lastTaken = stream;
     const exchange = new Exchange(this, stream);
     this.#streams.set(stream, exchange);
     this.session.lastActiveTick = this.#options.ticker.tick;
@@ -432,10 +434,12 @@ class Splice implements WireOwner, ExchangeContext {
     const pairs: [number, number][] = [];
     if (window !== this.#announcedWindow) pairs.push([INITIAL_WINDOW_SIZE, window]);
     if (streams !== this.#announcedStreams) pairs.push([MAX_CONCURRENT_STREAMS, streams]);
+    const change = window - this.#announcedWindow;
     this.#announcedWindow = window;
     this.#announcedStreams = streams;
     this.mostHeldBytes = Math.max(this.mostHeldBytes, window);
     if (pairs.length > 0) this.peer.sendSettings(pairs);
+    if (change !== 0) for (const exchange of this.#streams.values()) exchange.windowOfAnother(change, application);
     this.peer.raiseWindow(sendWindow);
   }
 
@@ -513,14 +517,14 @@ class Splice implements WireOwner, ExchangeContext {
 
   #sayGoaway(code: number): void {
     if (this.#hasEnded) return;
-    this.#lastTaken ??= this.#lastStream;
+    this.#saidGoaway = true;
     this.peer.sendGoaway(this.#lastTaken, code);
   }
 
   /** Nothing more is said. */
   #endPeer(code: number, graceMs: number): void {
     if (this.#hasEnded) return;
-    if (code !== NO_ERROR || this.#lastTaken === undefined) this.#sayGoaway(code);
+    if (code !== NO_ERROR || !this.#saidGoaway) this.#sayGoaway(code);
     this.#hasEnded = true;
     this.peer.stop();
     this.peer.pauseIf(false);
