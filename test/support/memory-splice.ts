@@ -12,11 +12,12 @@ export function startMemorySplice(options: Partial<SpliceOptions> = {}, outcome?
   const applications: MemoryConnection[] = [];
   const records: RequestRecord[] = [];
   const faults: string[] = [];
+  const clock = new FakeClock();
   const shared = forwarderOptions(() => false);
   forwardSpliced({
     ...shared,
     downstream: client,
-    clock: new FakeClock(),
+    clock,
     maxConcurrentStreams: 100,
     idleTimeoutMs: undefined,
     greetingTimeoutMs: 5000,
@@ -38,6 +39,7 @@ export function startMemorySplice(options: Partial<SpliceOptions> = {}, outcome?
   const frames = (connection: MemoryConnection, skip = 0): Frame[] => framesIn(Buffer.concat(connection.written).subarray(skip));
   return {
     session: shared.session,
+    clock,
     client,
     applications,
     records,

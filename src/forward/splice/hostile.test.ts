@@ -27,6 +27,7 @@ import { collectAll } from '../../transport/garbage.ts';
 
 const PEER = requireSpiffeId('spiffe://example.org/web');
 const { limits } = forwarderOptions(() => false);
+const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 function bufferBytes(): number {
   collectAll();
@@ -176,4 +177,52 @@ test('a stream that was not taken is not among those that GOAWAY says were', () 
 
   const last = stage.toClient().findLast(({ type }) => type === GOAWAY);
   assert.deepEqual([stage.records.length, last?.payload.readUInt32BE(0)], [1, 1]);
+});
+
+test('an application that neither answers nor reads is given up, and the client goes on with another connection', async () => {
+  const stage = startMemorySplice();
+  stage.client.say(headers(1, POST, END_HEADERS));
+  const [deaf] = stage.applications;
+  assert.ok(deaf !== undefined);
+  deaf.say(settings());
+  stage.client.say(frame(DATA, END_STREAM, 1, Buffer.alloc(10)));
+  deaf.isStuck = true;
+  stage.client.say(headers(3, GET));
+  assert.equal(stage.client.isPaused, true);
+
+  stage.clock.advance(10_000);
+  await settle();
+
+  assert.deepEqual(
+    stage.records.map(({ status, result }) => [status, result]),
+    [
+      [504, 'upstream_timeout'],
+      [502, 'upstream_failed'],
+    ],
+  );
+  assert.deepEqual([deaf.isAborted, stage.client.isPaused], [true, false]);
+  stage.client.say(headers(5, GET));
+  stage.applications[1]?.say(settings());
+  assert.ok(stage.toApplication(1).some(({ type, stream }) => type === HEADERS && stream === 5));
+});
+
+test('an application that does not answer in time, and reads, keeps its connection', () => {
+  const stage = startMemorySplice();
+  stage.client.say(headers(1, GET));
+  const [application] = stage.applications;
+  assert.ok(application !== undefined);
+  application.say(settings());
+  application.isStuck = true;
+  stage.client.say(headers(3, GET));
+  application.handler?.drained();
+  stage.clock.advance(9999);
+  stage.client.say(headers(5, GET));
+
+  stage.clock.advance(1);
+
+  assert.deepEqual(
+    stage.records.map(({ status }) => status),
+    [504, 504],
+  );
+  assert.equal(application.isAborted, false);
 });

@@ -165,6 +165,7 @@ class Splice implements WireOwner, ExchangeContext {
     };
     this.#responses = new DeadlineQueue(clock, limits.responseTimeoutMs, (exchange) => {
       exchange.responseLate();
+      this.#abandonDeaf();
       this.turned();
     });
     this.#idle = new DeadlineQueue(clock, options.idleTimeoutMs, (exchange) => {
@@ -448,6 +449,12 @@ class Splice implements WireOwner, ExchangeContext {
     if (this.#current === application) this.#current = undefined;
     if (this.#applications.size > 0) this.#options.files.give(1);
     this.#maybeDone();
+  }
+
+  /** Who neither answers nor reads would have the client not read from, either, for as long as it likes. */
+  #abandonDeaf(): void {
+    const patienceMs = (this.limits.responseTimeoutMs ?? Infinity) / 2;
+    for (const application of this.#applications) if (application.fullMs >= patienceMs) application.abandon();
   }
 
   /** Whatever is still asked has nobody who would hear the answer. */

@@ -97,6 +97,7 @@ export class Wire implements ConnectionHandler, FrameSink {
   /** A write was answered with: wait until `drained`. */
   isFull = false;
   isClosed = false;
+  #fullSinceMs: number | undefined;
   /** Octets that were written since it is full. */
   #beyondFull = 0;
   readonly #owner: WireOwner;
@@ -130,7 +131,9 @@ export class Wire implements ConnectionHandler, FrameSink {
     this.#outbox = new Outbox((bytes) => {
       this.#owner.wrote(bytes.length);
       if (this.isFull) this.#beyondFull += bytes.length;
-      if (!connection.write(bytes)) this.isFull = true;
+      if (connection.write(bytes)) return;
+      this.isFull = true;
+      this.#fullSinceMs ??= clock.monotonic();
     });
   }
 
@@ -172,6 +175,7 @@ export class Wire implements ConnectionHandler, FrameSink {
 
   drained(): void {
     this.isFull = false;
+    this.#fullSinceMs = undefined;
     this.#beyondFull = 0;
     this.#owner.drained();
   }
@@ -198,6 +202,11 @@ export class Wire implements ConnectionHandler, FrameSink {
   /** It takes nothing, and goes on with what must be answered. */
   get isStuck(): boolean {
     return this.#beyondFull > MOST_BEYOND_FULL;
+  }
+
+  /** So long it has taken nothing. */
+  get fullMs(): number {
+    return this.#fullSinceMs === undefined ? 0 : this.#now() - this.#fullSinceMs;
   }
 
   get isPaused(): boolean {
