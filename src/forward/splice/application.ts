@@ -101,6 +101,11 @@ export class Application implements WireOwner {
     return this.#connected?.isFull === true;
   }
 
+  /** So long it has read nothing of what is there for it. */
+  get fullMs(): number {
+    return this.#connected?.fullMs ?? 0;
+  }
+
   /** Octets that it takes still, over all streams. */
   get sendWindow(): number {
     return this.#connected?.sendWindow ?? 0;
@@ -172,8 +177,9 @@ export class Application implements WireOwner {
     this.#connected?.sendSettings([[INITIAL_WINDOW_SIZE, initialWindow]]);
   }
 
-  pauseIf(mustPause: boolean): void {
-    this.#connected?.pauseIf(mustPause);
+  /** Not read from, if its client is full, or if it does not hear our answers. */
+  pauseIf(clientIsFull: boolean): void {
+    this.#connected?.pauseIf(clientIsFull || this.#connected.isStuck);
   }
 
   flush(): void {
@@ -184,6 +190,13 @@ export class Application implements WireOwner {
   close(): void {
     if (this.#streams.size > 0 || this.wire === undefined) this.abort();
     else this.#end();
+  }
+
+  /** It reads nothing. */
+  abandon(): void {
+    this.#leave();
+    this.#lose('the application took nothing of what was there for it');
+    this.abort();
   }
 
   abort(): void {

@@ -109,6 +109,8 @@ export class Exchange implements Asked, DeadlineSink {
   /** The application takes nothing more of the request. */
   #isStalled = false;
   #deadlines: Deadlines | undefined;
+  /** What SETTINGS for another connection to the application gave the client, and this one's did not. */
+  #surplus = 0;
   /** When all of the response is sent, the client is asked to send no more of the request. */
   #resetAfter: number | undefined;
 
@@ -413,6 +415,15 @@ export class Exchange implements Asked, DeadlineSink {
     if (this.#up.window > MAX_WINDOW) return fault(FLOW_CONTROL_ERROR, 'flow_control', 'a window that is too large');
     if (change > 0) this.flushRequest(sink);
     return undefined;
+  }
+
+  /** The client was told another window for all streams, as `application` has it: one that has this stream has not said so. */
+  windowOfAnother(change: number, application: Application): void {
+    if (application === this.#application || this.#requestEnded) return;
+    this.#surplus += change;
+    if (this.#surplus >= 0) return;
+    this.#context.peer.sendWindowUpdate(this.id, -this.#surplus);
+    this.#surplus = 0;
   }
 
   // ——— what the application says ———
