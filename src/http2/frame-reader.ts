@@ -233,7 +233,8 @@ export class FrameReader {
     const to = Math.max(Math.min(end, end + this.#left - this.#padding), from);
     const isLast = !this.#isWithin;
     const ends = isLast && (this.#flags & END_STREAM) !== 0;
-    if (isLast && this.#length === 0 && !ends) {
+    // Padding alone is nothing said.
+    if (isLast && this.#length === this.#overhead && !ends) {
       const problem = this.#sink.idle();
       if (problem !== undefined) return problem;
     }
