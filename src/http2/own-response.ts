@@ -22,13 +22,26 @@ export interface OwnResponse {
   readonly body: Buffer | undefined;
 }
 
+export interface OwnMore {
+  /** In how many seconds the same may be asked again (RFC 9110, section 10.2.3). */
+  readonly retryAfterS?: number | undefined;
+  /** A rule refuses the request, whatever the status says: nobody should repeat it. */
+  readonly isDenial?: boolean;
+}
+
 /** `withBody` is false for HEAD. The detail is printable ASCII of ours, never what a client or an application sent. */
-export function ownResponse(status: OwnStatus, detail: string, isGrpc: boolean, withBody: boolean): OwnResponse {
+export function ownResponse(
+  status: OwnStatus,
+  detail: string,
+  isGrpc: boolean,
+  withBody: boolean,
+  { retryAfterS, isDenial = false }: OwnMore = {},
+): OwnResponse {
   if (isGrpc) {
     const fields: HpackField[] = [
       [':status', '200'],
       ['content-type', 'application/grpc'],
-      ['grpc-status', String(GRPC_STATUS[status])],
+      ['grpc-status', String(GRPC_STATUS[isDenial ? 403 : status])],
       ['grpc-message', `scute: ${detail.replaceAll('%', '%25')}`],
     ];
     return { status: 200, fields, body: undefined };
@@ -39,6 +52,7 @@ export function ownResponse(status: OwnStatus, detail: string, isGrpc: boolean, 
     ['content-type', 'text/plain; charset=utf-8'],
     ['cache-control', 'no-store'],
     ['content-length', String(body.length)],
+    ...(retryAfterS === undefined ? [] : [['retry-after', String(retryAfterS)] as const]),
   ];
   return { status, fields, body: withBody ? body : undefined };
 }

@@ -6,14 +6,17 @@ import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
 import type { AcceptedConnection } from '../transport/connection.ts';
 import { connect, type OpenedConnection } from '../transport/node.ts';
 import { buildOutboundFields } from '../http1/identity-fields.ts';
-import { forwardHttp } from '../forward/http1-forwarder.ts';
+import { forwardHttp, type HttpForwardOptions } from '../forward/http1-forwarder.ts';
 import type { UpstreamOutcome } from '../forward/http1-upstream.ts';
 import type { AuthenticateOptions } from './admission.ts';
 import { IdentityWait } from './identity-wait.ts';
 import { ProxyListener, type ListenerDeps } from './listener.ts';
-import { connectFailure, connectProblem, deniedFailure, handshakeFailure, notReadyFailure } from '../forward/outcome.ts';
+import { connectFailure, connectProblem, deniedFailure, handshakeFailure, notHttp2Failure, notReadyFailure } from '../forward/outcome.ts';
 import type { Session } from '../forward/session.ts';
 import type { CloseReason } from '../telemetry/records.ts';
+
+/** What both versions of HTTP need. */
+type HttpOptions = Omit<HttpForwardOptions, 'downstream' | 'upgrades' | 'scratch' | 'judged'>;
 
 /**
  * Plain text from the application, TLS to a server. Nothing that the application says is read before the server was found
@@ -172,18 +175,42 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   }
 
   #forwardRequests(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
-    let authorisation: Authorisation | undefined;
+    const options = this.#httpOptions(session, http);
+    if (http.application === 'h2c') {
+      void this.loaded(session, async () => {
+        const { forwardSpliced } = await import('../forward/splice/splice.ts');
+        return () =>
+          forwardSpliced({
+            ...options,
+            downstream: this.heed(session, accepted),
+            maxConcurrentStreams: http.maxConcurrentStreams,
+            idleTimeoutMs: this.limits.idleTimeoutMs,
+            greetingTimeoutMs: this.limits.connectTimeoutMs,
+            files: this.deps.files.outbound,
+            outbound: { released: options.released, dismissed: options.dismissed },
+            faulted: (side, reason) => this.deps.events.http2Faulted(this.ref, side, reason),
+          });
+      });
+      return;
+    }
     forwardHttp({
+      ...options,
       downstream: this.heed(session, accepted),
+      upgrades: http.upgrades,
+      scratch: this.scratch(http.limits),
+      judged: 'upstream',
+    });
+  }
+
+  #httpOptions(session: Session, http: OutboundHttpConfig): HttpOptions {
+    let authorisation: Authorisation | undefined;
+    return {
       session,
       counters: this.counters,
       ticker: this.ticker,
       clock: this.deps.clock,
       limits: http.limits,
-      upgrades: http.upgrades,
       identity: buildOutboundFields(http.xfcc, this.guardsRequests),
-      scratch: this.scratch(http.limits),
-      judged: 'upstream',
       judge: (method, target, host) => {
         const { proven } = session;
         if (proven === undefined) throw new Error('a request was judged before its server');
@@ -194,7 +221,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
         if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());
         return judged;
       },
-      open: (done) => this.#openServer(session, done),
+      open: (done) => this.#openServer(session, http, done),
       // The next server is judged by itself.
       released: () => {
         const { draining } = session;
@@ -207,7 +234,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       requestFinished: (record) => this.requestFinished(record),
       broken: (side, error) => this.broken(session, side, error),
       done: () => this.finish(session),
-    });
+    };
   }
 
   #serverDismissed(session: Session, reason: CloseReason, detail: string): void {
@@ -215,12 +242,12 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   }
 
   /** A connection to a server that was found to be who it must be; nothing has been said on it. Before our first SVID, that is waited for. */
-  #openServer(session: Session, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
-    if (!this.#identityWait.isAwaited) return this.#openNow(session, done);
+  #openServer(session: Session, http: OutboundHttpConfig, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
+    if (!this.#identityWait.isAwaited) return this.#openNow(session, http, done);
     let abort: (() => void) | undefined;
     const wait = this.#identityWait.enter((end) => {
       if (end === 'came' || end === 'withdrawn') {
-        const opening = this.#openNow(session, done);
+        const opening = this.#openNow(session, http, done);
         abort = () => opening.abort();
       } else done({ ok: false, failure: notReadyFailure(this.notReady() ?? 'our first SVID came too late', true) });
     });
@@ -228,7 +255,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
     return { abort: () => abort?.() };
   }
 
-  #openNow(session: Session, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
+  #openNow(session: Session, http: OutboundHttpConfig, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
     const { clock, contexts } = this.deps;
     const own = contexts.own(this.settings.identity, clock.now());
     if ('detail' in own) {
@@ -252,6 +279,11 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
             const { at, reason, detail } = judged;
             if (reason === 'identity_not_ready') done({ ok: false, failure: notReadyFailure(detail) });
             else done({ ok: false, failure: at === 'verdict' ? deniedFailure(reason, detail) : handshakeFailure(reason, code, detail) });
+            return;
+          }
+          if (http.application === 'h2c' && judged.connection.alpn !== 'h2') {
+            judged.connection.abort();
+            done({ ok: false, failure: notHttp2Failure('it agreed to no protocol by ALPN') });
             return;
           }
           this.join(session, judged.proven);

@@ -2,12 +2,14 @@ import type { Clock, Timer } from '../../lib/clock.ts';
 import { fault, NO_ERROR, PROTOCOL_ERROR, type Fault } from '../../http2/frame.ts';
 import { ENABLE_PUSH, INITIAL_WINDOW_SIZE, MAX_HEADER_LIST_SIZE } from '../../http2/settings.ts';
 import type { OpenUpstream } from '../http1-upstream.ts';
-import { connectFailure, type UpstreamFailure } from '../outcome.ts';
+import { connectFailure, type UpstreamFailure, type Who } from '../outcome.ts';
 import { Wire, type Section, type WireOwner } from './wire.ts';
 
 export interface ApplicationOptions {
   readonly clock: Clock;
   readonly open: OpenUpstream;
+  /** For words. */
+  readonly who: Who;
   readonly maxSectionBytes: number;
   readonly maxFields: number;
   /** How long it may take to say that it speaks HTTP/2, once it has accepted. */
@@ -24,6 +26,8 @@ export interface Asked {
   /** Whether it is still to be sent. `hasWaited`: what was allowed when it came may not be now. */
   maySend(hasWaited: boolean): boolean;
   send(wire: Wire): void;
+  /** It takes no more of them at once. Of its connection, which has times of its own, that is not said. */
+  mustWait(): void;
   /** More of the request is taken over all streams. */
   flushRequest(wire: Wire): void;
   applicationWindow(increment: number): void;
@@ -83,6 +87,7 @@ export class Application implements WireOwner {
   /** Also before it has said its SETTINGS. */
   #connected: Wire | undefined;
   #timer: Timer | undefined;
+  #failure: UpstreamFailure | undefined;
   #lastSent = 0;
   #isLeaving = false;
   #isEnding = false;
@@ -121,11 +126,11 @@ export class Application implements WireOwner {
         this.#failed(outcome.failure);
         return;
       }
-      const { clock, maxSectionBytes, maxFields, greetingTimeoutMs } = this.#options;
+      const { clock, who, maxSectionBytes, maxFields, greetingTimeoutMs } = this.#options;
       const wire = new Wire(this, { connection: outcome.connection, clock, isClient: false, maxSectionBytes, maxFields });
       this.#connected = wire;
       this.#timer = clock.after(greetingTimeoutMs, () => {
-        this.#failed(connectFailure('the application', 'ETIMEDOUT', 'the application did not begin HTTP/2 in time'));
+        this.#failed(connectFailure(who, 'ETIMEDOUT', `${who} did not begin HTTP/2 in time`));
       });
       wire.start([
         [ENABLE_PUSH, 0],
@@ -141,9 +146,14 @@ export class Application implements WireOwner {
   /** Asks it, or has the request wait until it can be asked. */
   ask(exchange: Asked): void {
     const { wire } = this;
-    if (wire !== undefined && this.#waiting.length === 0 && this.#streams.size < wire.remote.maxConcurrentStreams) {
+    // It may fail within `connect`.
+    if (this.#failure !== undefined) exchange.unreached(this.#failure);
+    else if (wire !== undefined && this.#waiting.length === 0 && this.#streams.size < wire.remote.maxConcurrentStreams) {
       this.#send(exchange, wire, false);
-    } else this.#waiting.push(exchange);
+    } else {
+      this.#waiting.push(exchange);
+      if (wire !== undefined) exchange.mustWait();
+    }
   }
 
   /** A part of the request is held, for its window is not large enough. */
@@ -262,6 +272,7 @@ export class Application implements WireOwner {
     }
     this.#owner.settled(this);
     this.#sendWaiting();
+    for (const exchange of this.#waiting) exchange.mustWait();
     return undefined;
   }
 
@@ -276,15 +287,16 @@ export class Application implements WireOwner {
 
   broke(problem: Fault): void {
     const wire = this.#connected;
+    const { who } = this.#options;
     if (this.wire === undefined) {
-      const detail = problem.reason === 'preface' ? 'the application does not speak HTTP/2' : 'the application broke the rules of HTTP/2';
-      this.#failed({ ...connectFailure('the application', 'EPROTO', `${detail}: ${problem.detail}`), result: 'upstream_failed', detail });
+      const detail = `${who} ${problem.reason === 'preface' ? 'does not speak HTTP/2' : 'broke the rules of HTTP/2'}`;
+      this.#failed({ ...connectFailure(who, 'EPROTO', `${detail}: ${problem.detail}`), result: 'upstream_failed', detail });
       return;
     }
     this.#owner.faulted(problem);
     this.#leave();
     wire?.sendGoaway(0, problem.code);
-    this.#lose(`the application broke the rules of HTTP/2: ${problem.detail}`);
+    this.#lose(`${who} broke the rules of HTTP/2: ${problem.detail}`);
     wire?.abort();
   }
 
@@ -298,7 +310,7 @@ export class Application implements WireOwner {
 
   ended(): void {
     this.#leave();
-    this.#lose('the application closed the connection without a response');
+    this.#lose(this.#silence);
     this.#end();
     this.#owner.turned();
   }
@@ -306,16 +318,21 @@ export class Application implements WireOwner {
   closed(error: Error | undefined): void {
     this.#timer?.cancel();
     if (this.wire === undefined && this.#waiting.length > 0) {
-      const detail = 'the application closed the connection without a word';
-      this.#failed({ ...connectFailure('the application', 'ECONNRESET', error?.message ?? detail), result: 'upstream_failed', detail });
+      const { who } = this.#options;
+      const detail = `${who} closed the connection without a word`;
+      this.#failed({ ...connectFailure(who, 'ECONNRESET', error?.message ?? detail), result: 'upstream_failed', detail });
     }
     this.#leave();
-    this.#lose('the application closed the connection without a response');
+    this.#lose(this.#silence);
     this.#owner.closed(this);
     this.#owner.turned();
   }
 
   // ——— ———
+
+  get #silence(): string {
+    return `${this.#options.who} closed the connection without a response`;
+  }
 
   #send(exchange: Asked, wire: Wire, hasWaited: boolean): void {
     if (!exchange.maySend(hasWaited)) return;
@@ -341,6 +358,7 @@ export class Application implements WireOwner {
 
   /** There is no connection, or no HTTP/2 on it. */
   #failed(failure: UpstreamFailure): void {
+    this.#failure = failure;
     const waiting = this.#waiting;
     this.#waiting = [];
     this.#leave();
