@@ -119,11 +119,14 @@ export class Application implements WireOwner {
 
   connect(): void {
     let isOver = false;
+    // Whoever asks for it has not done yet, and others may be about to.
+    let isWithin = true;
     const opening = this.#options.open((outcome) => {
       isOver = true;
       this.#opening = undefined;
       if (!outcome.ok) {
         this.#failed(outcome.failure);
+        if (!isWithin) this.#owner.turned();
         return;
       }
       const { clock, who, maxSectionBytes, maxFields, greetingTimeoutMs } = this.#options;
@@ -131,6 +134,7 @@ export class Application implements WireOwner {
       this.#connected = wire;
       this.#timer = clock.after(greetingTimeoutMs, () => {
         this.#failed(connectFailure(who, 'ETIMEDOUT', `${who} did not begin HTTP/2 in time`));
+        this.#owner.turned();
       });
       wire.start([
         [ENABLE_PUSH, 0],
@@ -140,6 +144,7 @@ export class Application implements WireOwner {
       wire.raiseWindow(this.#options.connectionWindow);
       this.#owner.turned();
     });
+    isWithin = false;
     if (!isOver) this.#opening = opening;
   }
 
@@ -309,6 +314,7 @@ export class Application implements WireOwner {
   }
 
   ended(): void {
+    this.#failUnlessGreeted(undefined);
     this.#leave();
     this.#lose(this.#silence);
     this.#end();
@@ -317,11 +323,7 @@ export class Application implements WireOwner {
 
   closed(error: Error | undefined): void {
     this.#timer?.cancel();
-    if (this.wire === undefined && this.#waiting.length > 0) {
-      const { who } = this.#options;
-      const detail = `${who} closed the connection without a word`;
-      this.#failed({ ...connectFailure(who, 'ECONNRESET', error?.message ?? detail), result: 'upstream_failed', detail });
-    }
+    this.#failUnlessGreeted(error);
     this.#leave();
     this.#lose(this.#silence);
     this.#owner.closed(this);
@@ -366,7 +368,14 @@ export class Application implements WireOwner {
     this.#timer?.cancel();
     if (this.#connected === undefined) this.#owner.closed(this);
     else this.#connected.abort();
-    this.#owner.turned();
+  }
+
+  /** It is gone: if it has not said SETTINGS, nobody was asked. */
+  #failUnlessGreeted(error: Error | undefined): void {
+    if (this.wire !== undefined || this.#waiting.length === 0) return;
+    const { who } = this.#options;
+    const detail = `${who} closed the connection without a word`;
+    this.#failed({ ...connectFailure(who, 'ECONNRESET', error?.message ?? detail), result: 'upstream_failed', detail });
   }
 
   #leave(): void {

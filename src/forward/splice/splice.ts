@@ -134,6 +134,8 @@ class Splice implements WireOwner, ExchangeContext {
   #blockTimer: Timer | undefined;
   #graceTimer: Timer | undefined;
   #graceAtMs = Infinity;
+  /** No further stream is taken once what has come is read. */
+  #endsWithTurn = false;
   /** No further stream is taken. */
   #ending = false;
   /** Nothing more is said to the client. */
@@ -354,6 +356,7 @@ class Splice implements WireOwner, ExchangeContext {
       this.#untimed = [];
       for (const exchange of untimed) exchange.timeBody();
     }
+    if (this.#endsWithTurn) this.#endSoon();
     if (this.#ending && this.#streams.size === 0) this.#endPeer(NO_ERROR, CLOSE_GRACE_MS);
     this.#timeBlock();
     this.peer.flush();
@@ -424,7 +427,7 @@ class Splice implements WireOwner, ExchangeContext {
   unreached({ closeReason, message }: UpstreamFailure): void {
     if (this.#options.outbound === undefined) return;
     this.session.because(closeReason, message);
-    this.#endSoon();
+    this.#endsWithTurn = true;
   }
 
   active(exchange: Exchange): void {
@@ -560,7 +563,7 @@ class Splice implements WireOwner, ExchangeContext {
     this.turned();
   }
 
-  /** As soon as what is being read is, for whoever is in the middle of it. */
+  /** As `#end`, for whoever is in the middle of something: `turned` comes after it. */
   #endSoon(): void {
     if (this.#ending) return;
     this.#ending = true;

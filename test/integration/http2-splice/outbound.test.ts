@@ -1,11 +1,9 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { createServer } from 'node:http2';
-import type { AddressInfo } from 'node:net';
+import type { ServerHttp2Stream } from 'node:http2';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { API, presented, startExampleDomain, startPair, WEB } from '../../support/data-path.ts';
-import { startDevDomainWith } from '../../support/dev-domain.ts';
+import { API, presented, startExampleDomain, startPair } from '../../support/data-path.ts';
 import { eventually } from '../../support/eventually.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 import { answerOk, startH2cApplication } from '../../support/h2c-application.ts';
@@ -46,8 +44,8 @@ test('requests of one application go over one connection of HTTP/2 to the server
   assert.deepEqual([server.sessions.length, server.sessions[0]?.alpnProtocol], [1, 'h2']);
   // The scheme is that of the connection, and nobody is told who asks but by TLS.
   assert.deepEqual(server.heads, [
-    [':method', 'GET', ':scheme', 'https', ':path', '/one?q=secret', ':authority', 'api', 'te', 'trailers'],
-    [':method', 'GET', ':scheme', 'https', ':path', '/two', ':authority', 'api', 'te', 'trailers'],
+    [':method', 'GET', ':scheme', 'https', ':path', '/one?q=secret', ':authority', 'api:80', 'te', 'trailers'],
+    [':method', 'GET', ':scheme', 'https', ':path', '/two', ':authority', 'api:80', 'te', 'trailers'],
   ]);
   assert.deepEqual(
     requests(sidecar).map((line) => ['path', 'http_version', 'status', 'result', 'verdict', 'rule', 'peer_id'].map((name) => line[name])),
@@ -71,7 +69,7 @@ test('through a sidecar on each side, streams pass both ways, with metadata and 
     stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0', 'sum-bin': '/w' }));
     stream.pipe(stream);
   });
-  const folder = temporaryFolder(t);
+  const folder = await temporaryFolder(t);
   const { inbound, outbound, address } = await startPair(t, application.address, {
     inbound: h2cOutbound(),
     outbound: h2cOutbound({}, { listen: `unix://${join(folder, 'out.sock')}` }),
@@ -250,6 +248,11 @@ test('before the first SVID requests wait for it, on their streams, and go on wh
   clock.advance(10_000);
 
   await spiffe.restore('web');
+  // Until the agent is asked again.
+  await eventually(async () => {
+    clock.advance(100);
+    assert.equal(await sidecar.metric('scute_identity_waits_total', { result: 'came' }), 1);
+  });
 
   for (const { status, body } of await Promise.all(answers)) assert.deepEqual([status, body.toString()], [200, 'ok']);
 });
@@ -263,13 +266,184 @@ test('while there is no identity a request is a 503, for gRPC UNAVAILABLE, and s
     listener: { identityWait: '0s' },
     sidecar: { unready: true },
   });
-  const client = await startCaller(t, address);
 
-  const [plain, grpc] = await Promise.all([request(client, { ':path': '/' }), request(client, GRPC, 'x')]);
+  const plain = await request(await startCaller(t, address), { ':path': '/' });
+  const grpc = await request(await startCaller(t, address), GRPC, 'x');
+  // All that are asked at once.
+  const line = h2.frameWire(await dial(t, address), h2.headers(1, h2.GET), h2.headers(3, h2.GET), h2.headers(5, h2.GET));
 
   assert.deepEqual([plain.status, plain.headers['retry-after']], [503, '1']);
-  assert.match(plain.body.toString(), /^scute: there is no SVID to present yet\n$/);
+  assert.equal(plain.body.toString(), 'scute: there is no SVID to present yet\n');
   assert.equal(grpc.headers['grpc-status'], '14');
+  assert.equal(await line.over(), h2.NO_ERROR);
+  for (const stream of [1, 3, 5]) assert.deepEqual([line.stream(stream).status, line.stream(stream).ended], [503, true]);
   assert.equal((await sidecar.connection())['close_reason'], 'identity_withdrawn');
-  assert.equal(await sidecar.metric('scute_http_requests_total', { result: 'identity_not_ready' }), 2);
+  assert.equal(await sidecar.metric('scute_http_requests_total', { result: 'identity_not_ready' }), 5);
+  assert.deepEqual(server.heads, []);
+});
+
+/** Keeps streams until `release`. */
+function holding(): { readonly serve: (stream: ServerHttp2Stream) => void; readonly held: ServerHttp2Stream[]; release(): void } {
+  const held: ServerHttp2Stream[] = [];
+  return {
+    held,
+    serve: (stream) => void held.push(stream),
+    release: () => {
+      for (const stream of held.splice(0)) if (!stream.destroyed) answerOk(stream);
+    },
+  };
+}
+
+test('a server that says GOAWAY answers what it took; the application hears of it, and its next connection has another server', async (t) => {
+  const { serve, held, release } = holding();
+  const { sidecar, address, server } = await startSplicedOut(t, serve);
+  const client = await startCaller(t, address);
+  const goaway = once(client, 'goaway');
+  const taken = [request(client, { ':path': '/1' }), request(client, GRPC, 'x')];
+  await eventually(() => assert.equal(held.length, 2));
+
+  server.sessions[0]?.goaway(h2.NO_ERROR);
+
+  assert.equal((await goaway)[0], h2.NO_ERROR);
+  const next = request(await startCaller(t, address), { ':path': '/next' });
+  await eventually(() => assert.equal(held.length, 3));
+  release();
+  for (const { status, reset } of await Promise.all([...taken, next])) assert.deepEqual([status, reset], [200, undefined]);
+  assert.equal(server.sessions.length, 2);
+  assert.equal((await sidecar.connection())['close_reason'], 'finished');
+});
+
+test('what a server did not take is refused, so that the application may repeat it', async (t) => {
+  const { serve, held, release } = holding();
+  const { address, server } = await startSplicedOut(t, serve, { server: { settings: { maxConcurrentStreams: 1 } } });
+  // The application does not wait to be told how many.
+  const line = h2.frameWire(await dial(t, address), h2.headers(1, h2.GET), h2.headers(3, h2.GET));
+  await eventually(() => assert.equal(held.length, 1));
+
+  server.sessions[0]?.goaway(h2.NO_ERROR);
+
+  assert.equal((await line.streamOver(3)).reset, h2.REFUSED_STREAM);
+  release();
+  assert.equal((await line.streamOver(1)).status, 200);
+  assert.equal(await line.over(), h2.NO_ERROR);
+  assert.equal(server.sessions.length, 1);
+});
+
+test('a server that closes while nothing is asked is connected to and judged anew for the next request', async (t) => {
+  const { sidecar, address, server } = await startSplicedOut(t, answerOk);
+  const client = await startCaller(t, address);
+  for (let round = 1; round <= 4; round++) {
+    assert.equal((await request(client, { ':path': '/' })).status, 200);
+    assert.equal(server.sessions.length, round);
+    const session = server.sessions[round - 1];
+    if (round % 2 === 0) session?.destroy();
+    else session?.close();
+    await eventually(() => assert.equal(session?.destroyed, true));
+    await eventually(async () => assert.equal(await sidecar.metric('scute_peer_connections'), 0));
+  }
+  assert.equal(await sidecar.metric('scute_tcp_open_total'), 1);
+  assert.equal(await sidecar.metric('scute_tls_handshakes_total', { result: 'ok' }), 4);
+});
+
+test('a server that is lost under streams leaves a 502, or a stream that is reset, never one that looks whole', async (t) => {
+  const { address, server } = await startSplicedOut(t, (stream, headers) => {
+    if (headers[':path'] === '/begun') stream.respond({ ':status': 200 });
+    if (headers[':path'] === '/begun') stream.write('part');
+  });
+  const client = await startCaller(t, address);
+  const begun = client.request({ ':path': '/begun' });
+  const answers = Promise.all([answerOn(begun), request(client, { ':path': '/asked' }), request(client, GRPC, 'x')]);
+  await once(begun, 'data');
+  await eventually(() => assert.equal(server.heads.length, 3));
+
+  server.sessions[0]?.socket.destroy();
+
+  const [cut, asked, grpc] = await answers;
+  assert.deepEqual([cut.status, cut.body.toString(), cut.reset], [200, 'part', h2.INTERNAL_ERROR]);
+  assert.equal(asked.status, 502);
+  assert.equal(grpc.headers['grpc-status'], '14');
+});
+
+test('a server that a reload no longer accepts is asked nothing more: streams are cut, and between requests nobody sees an error', async (t) => {
+  const { serve, held, release } = holding();
+  const stage = await startSplicedOut(t, serve);
+  const idle = await startCaller(t, stage.address);
+  const first = request(idle, { ':path': '/' });
+  await eventually(() => assert.equal(held.length, 1));
+  release();
+  await first;
+  const busy = await startCaller(t, stage.address);
+  const cut = request(busy, { ':path': '/busy' });
+  await eventually(() => assert.equal(held.length, 1));
+
+  await stage.sidecar.reload(stage.with({ expect: ['spiffe://example.org/other'] }));
+
+  assert.notEqual((await cut).reset, undefined);
+  assert.equal((await stage.sidecar.connection())['close_reason'], 'policy');
+  await eventually(() => assert.ok(stage.sidecar.log().some(({ message }) => message === 'connection to the server ended')));
+  const answer = await request(idle, { ':path': '/' });
+  assert.deepEqual([answer.status, answer.body.toString()], [502, 'scute: the server is not who it must be: not_allowed\n']);
+  assert.equal(stage.server.heads.length, 2);
+});
+
+test('a rule that is taken away cuts the streams that it had let begin, and the others go on', async (t) => {
+  const { serve, held, release } = holding();
+  const stage = await startSplicedOut(t, serve, { listener: { expect: [{ peer: API, paths: ['/a', '/b'] }] } });
+  const client = await startCaller(t, stage.address);
+  const answers = Promise.all([request(client, { ':path': '/a' }), request(client, { ':path': '/b' })]);
+  await eventually(() => assert.equal(held.length, 2));
+
+  await stage.sidecar.reload(stage.with({ expect: [{ peer: API, paths: ['/b'] }] }));
+  await eventually(() => assert.equal(held.filter(({ closed }) => closed).length, 1));
+  release();
+
+  const [a, b] = await answers;
+  assert.deepEqual([a.reset, b.status, b.reset], [h2.INTERNAL_ERROR, 200, undefined]);
+});
+
+test('a drain asks the application to go, lets its streams end, and then the connection does', async (t) => {
+  const { serve, held, release } = holding();
+  const { sidecar, address } = await startSplicedOut(t, serve);
+  const client = await startCaller(t, address);
+  const goaway = once(client, 'goaway');
+  const answer = request(client, { ':path': '/' });
+  await eventually(() => assert.equal(held.length, 1));
+
+  const stopped = sidecar.stop(new AbortController().signal);
+  await goaway;
+  release();
+
+  assert.deepEqual([(await answer).status, await stopped], [200, 0]);
+});
+
+test('an application whose connection is idle is let go of, and its server with it', async (t) => {
+  const clock = new FakeClock();
+  const { sidecar, address, server } = await startSplicedOut(t, answerOk, {
+    listener: { limits: { idleTimeout: '10s' } },
+    sidecar: { clock },
+  });
+  const client = await startCaller(t, address);
+  assert.equal((await request(client, { ':path': '/' })).status, 200);
+
+  for (let second = 0; second < 15; second++) clock.advance(1000);
+
+  assert.equal((await sidecar.connection())['close_reason'], 'idle_timeout');
+  await eventually(() => assert.ok(client.closed && server.sessions[0]?.destroyed === true));
+});
+
+test('a server that does not answer in time is a 504, for gRPC DEADLINE_EXCEEDED', async (t) => {
+  const clock = new FakeClock();
+  const { address, server } = await startSplicedOut(t, (stream) => stream.resume(), {
+    http: { responseTimeout: '5s' },
+    sidecar: { clock },
+  });
+  const client = await startCaller(t, address);
+  const answers = Promise.all([request(client, { ':path': '/' }), request(client, GRPC, 'x')]);
+  await eventually(() => assert.equal(server.heads.length, 2));
+
+  clock.advance(6000);
+
+  const [plain, grpc] = await answers;
+  assert.deepEqual([plain.status, plain.body.toString()], [504, 'scute: the server did not answer in time\n']);
+  assert.equal(grpc.headers['grpc-status'], '4');
 });
