@@ -53,6 +53,8 @@ function side({ direction, port, protocol, http2, to, certificates }: Task, rule
   }
   return {
     workloadApi: { endpoint: certificates.clientWorkloadApi },
-    outbound: [{ name: 'outbound', listen, to, expect: rulesFor(certificates.serverId), protocol }],
+    outbound: [
+      { name: 'outbound', listen, to, expect: rulesFor(certificates.serverId), protocol, ...(http2 && { http: { application: 'h2c' } }) },
+    ],
   };
 }

@@ -139,6 +139,19 @@ function checkAudit(entry: unknown, report: Report): void {
   }
 }
 
+/** A server that agrees to h2 is spoken HTTP/2 with. */
+function checkOfferedToServer(entry: unknown, report: Report): void {
+  if (at(entry, 'protocol') !== 'http' || at(at(entry, 'http'), 'application') === 'h2c') return;
+  const index = (listAt(entry, 'alpn') ?? []).indexOf('h2');
+  if (index !== -1) {
+    problem(
+      report,
+      ['alpn', index],
+      'the application speaks HTTP/1.1, and so does what is sent to the server: with http.application: h2c it is HTTP/2 on both sides',
+    );
+  }
+}
+
 export function checkOutbound(entry: unknown, report: Report): void {
   checkSocket(entry, report);
   checkProtocol(entry, report);
@@ -155,6 +168,7 @@ export function checkOutbound(entry: unknown, report: Report): void {
       `${formatAddress(listen)} would lend this identity to other machines: use a Unix socket or a loopback address, or set unsafeListen`,
     );
   }
+  checkOfferedToServer(entry, report);
   checkExpect(entry, report);
 }
 

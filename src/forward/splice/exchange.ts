@@ -169,7 +169,8 @@ export class Exchange implements Asked, DeadlineSink {
     const verdict = judgement.value;
     this.#verdict = verdict;
     if (verdict.allowed) return true;
-    if (this.#context.judged === 'downstream') this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
+    if (this.#context.judged === 'downstream')
+      this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
     else {
       const detail = `${verdict.reason}: ${verdict.peer ?? 'the server'} may not be asked this`;
       this.#answer(502, 'upstream_denied', detail, { isDenial: true });

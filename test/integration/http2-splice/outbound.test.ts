@@ -30,7 +30,12 @@ test('requests of one application go over one connection of HTTP/2 to the server
 
   const answers = await Promise.all(
     ['/one?q=secret', '/two'].map((path) =>
-      request(client, { ':path': path, 'x-forwarded-client-cert': 'URI=spiffe://example.org/admin', x_forwarded_client_cert: 'x', te: 'trailers' }),
+      request(client, {
+        ':path': path,
+        'x-forwarded-client-cert': 'URI=spiffe://example.org/admin',
+        x_forwarded_client_cert: 'x',
+        te: 'trailers',
+      }),
     ),
   );
 
@@ -283,7 +288,7 @@ test('while there is no identity a request is a 503, for gRPC UNAVAILABLE, and s
 });
 
 /** Keeps streams until `release`. */
-function holding(): { readonly serve: (stream: ServerHttp2Stream) => void; readonly held: ServerHttp2Stream[]; release(): void } {
+function holding(): { readonly serve: (stream: ServerHttp2Stream) => void; readonly held: ServerHttp2Stream[]; readonly release: () => void } {
   const held: ServerHttp2Stream[] = [];
   return {
     held,
