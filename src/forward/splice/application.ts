@@ -23,8 +23,8 @@ export interface ApplicationOptions {
 /** A request that is asked of the application, and what it hears. */
 export interface Asked {
   readonly id: number;
-  /** Whether it is still to be sent. `hasWaited`: what was allowed when it came may not be now. */
-  maySend(hasWaited: boolean): boolean;
+  /** Whether it is still to be sent. */
+  maySend(): boolean;
   send(wire: Wire): void;
   /** It takes no more of them at once. Of its connection, which has times of its own, that is not said. */
   mustWait(): void;
@@ -59,6 +59,8 @@ export interface ApplicationOwner {
   left(application: Application, waiting: readonly Asked[]): void;
   /** It broke the rules. */
   faulted(problem: Fault): void;
+  /** A mistake of ours. */
+  failed(thrown: unknown): void;
   /** Something was done, which may have been written and not sent yet. */
   turned(): void;
   closed(application: Application): void;
@@ -82,13 +84,14 @@ export class Application implements WireOwner {
   /** They are sent when it takes them, in order. */
   #waiting: Asked[] = [];
   /** Those of which something is held for it. */
-  #held = new Set<Asked>();
+  readonly #held = new Set<Asked>();
   #opening: { abort(): void } | undefined;
   /** Also before it has said its SETTINGS. */
   #connected: Wire | undefined;
   #timer: Timer | undefined;
-  #failure: UpstreamFailure | undefined;
   #lastSent = 0;
+  /** Why there is no connection. */
+  #failure: UpstreamFailure | undefined;
   #isLeaving = false;
   #isEnding = false;
 
@@ -151,10 +154,10 @@ export class Application implements WireOwner {
   /** Asks it, or has the request wait until it can be asked. */
   ask(exchange: Asked): void {
     const { wire } = this;
-    // It may fail within `connect`.
+    // It may have been refused within the call that opened it.
     if (this.#failure !== undefined) exchange.unreached(this.#failure);
     else if (wire !== undefined && this.#waiting.length === 0 && this.#streams.size < wire.remote.maxConcurrentStreams) {
-      this.#send(exchange, wire, false);
+      this.#send(exchange, wire);
     } else {
       this.#waiting.push(exchange);
       if (wire !== undefined) exchange.mustWait();
@@ -251,15 +254,13 @@ export class Application implements WireOwner {
   widened(): void {
     const { wire } = this;
     if (wire === undefined) return;
-    const held = this.#held;
-    this.#held = new Set();
-    const unserved: Asked[] = [];
-    for (const exchange of held) {
-      if (wire.sendWindow > 0) exchange.flushRequest(wire);
-      else unserved.push(exchange);
+    let left = this.#held.size;
+    for (const exchange of this.#held) {
+      // Who was served, and has still more, is behind those who were not.
+      if (left-- === 0 || wire.sendWindow <= 0) break;
+      this.#held.delete(exchange);
+      exchange.flushRequest(wire);
     }
-    // Who was served, and has still more, is behind those who were not.
-    if (unserved.length > 0) this.#held = new Set([...unserved, ...this.#held]);
     this.#owner.widened(this);
   }
 
@@ -305,6 +306,10 @@ export class Application implements WireOwner {
     wire?.abort();
   }
 
+  failed(thrown: unknown): void {
+    this.#owner.failed(thrown);
+  }
+
   turned(): void {
     this.#owner.turned();
   }
@@ -330,14 +335,14 @@ export class Application implements WireOwner {
     this.#owner.turned();
   }
 
-  // ——— ———
+  // ——— what becomes of it ———
 
   get #silence(): string {
     return `${this.#options.who} closed the connection without a response`;
   }
 
-  #send(exchange: Asked, wire: Wire, hasWaited: boolean): void {
-    if (!exchange.maySend(hasWaited)) return;
+  #send(exchange: Asked, wire: Wire): void {
+    if (!exchange.maySend()) return;
     this.#lastSent = exchange.id;
     this.#streams.set(exchange.id, exchange);
     exchange.send(wire);
@@ -348,7 +353,7 @@ export class Application implements WireOwner {
     if (wire === undefined || this.#isLeaving) return;
     while (this.#waiting.length > 0 && this.#streams.size < wire.remote.maxConcurrentStreams) {
       const next = this.#waiting.shift();
-      if (next !== undefined) this.#send(next, wire, true);
+      if (next !== undefined) this.#send(next, wire);
     }
   }
 
@@ -360,9 +365,9 @@ export class Application implements WireOwner {
 
   /** There is no connection, or no HTTP/2 on it. */
   #failed(failure: UpstreamFailure): void {
-    this.#failure = failure;
     const waiting = this.#waiting;
     this.#waiting = [];
+    this.#failure = failure;
     this.#leave();
     for (const exchange of waiting) exchange.unreached(failure);
     this.#timer?.cancel();

@@ -34,6 +34,8 @@ import type { Section, Wire } from './wire.ts';
 export interface ExchangeContext {
   readonly session: Session;
   readonly clock: Clock;
+  /** For what needs no more than the time of the turn. */
+  readonly turn: Pick<Clock, 'monotonic'>;
   readonly limits: HttpLimits;
   readonly filter: FieldFilter;
   readonly heads: Heads;
@@ -89,6 +91,8 @@ export class Exchange implements Asked, DeadlineSink {
   /** The application has its head. */
   #sink: Wire | undefined;
   #moves = 0;
+  /** It could not be sent at once. */
+  #hasWaited = false;
   #verdict: Verdict | undefined;
   #status = 0;
   #requestBytes = 0;
@@ -110,7 +114,7 @@ export class Exchange implements Asked, DeadlineSink {
   constructor(context: ExchangeContext, id: number) {
     this.id = id;
     this.#context = context;
-    this.#startedAtMs = context.clock.monotonic();
+    this.#startedAtMs = context.turn.monotonic();
     this.#down = new Half(context.peer.remote.initialWindow);
   }
 
@@ -157,6 +161,7 @@ export class Exchange implements Asked, DeadlineSink {
     }
     this.#application = application;
     application.ask(this);
+    if (this.#sink === undefined) this.#hasWaited = true;
   }
 
   #isAllowed(): boolean {
@@ -239,7 +244,8 @@ export class Exchange implements Asked, DeadlineSink {
 
   clientReset(code: number): void {
     this.#finish('downstream_closed', code === NO_ERROR ? undefined : `the stream was reset with code ${code}`);
-    this.#leave(code);
+    // Some servers would take what they have of the request for all of it.
+    this.#leave(code === NO_ERROR ? CANCEL : code);
     this.#close(false);
   }
 
@@ -303,12 +309,12 @@ export class Exchange implements Asked, DeadlineSink {
 
   // ——— towards the application ———
 
-  /** Whether it is still to be sent. `hasWaited`: what was allowed when it came may not be now. */
-  maySend(hasWaited: boolean): boolean {
+  /** Whether it is still to be sent: of one that has waited, what was allowed when it came may not be now. */
+  maySend(): boolean {
     if (this.#stage === 'over') return false;
-    if (!hasWaited && this.#context.judged === 'downstream') return true;
+    if (!this.#hasWaited && this.#context.judged === 'downstream') return true;
     if (!this.#isAllowed()) return false;
-    if (!hasWaited) return true;
+    if (!this.#hasWaited) return true;
     const again = this.#section === 'too_large' ? undefined : this.#context.heads.request(this.#section);
     if (again !== undefined && !('detail' in again)) this.#request = again;
     return true;
@@ -668,7 +674,7 @@ export class Exchange implements Asked, DeadlineSink {
   #finish(result: HttpResult, detail?: string): void {
     if (this.#stage === 'over') return;
     this.#stage = 'over';
-    const { session, clock } = this.#context;
+    const { session, turn } = this.#context;
     const { method = '', target = '', host = '' } = this.#request ?? {};
     this.#context.over(this, {
       connection: session.id,
@@ -683,7 +689,7 @@ export class Exchange implements Asked, DeadlineSink {
       verdict: this.#verdict,
       bytesFromDownstream: this.#requestBytes,
       bytesToDownstream: this.#responseBytes,
-      durationMs: clock.monotonic() - this.#startedAtMs,
+      durationMs: turn.monotonic() - this.#startedAtMs,
       retries: 0,
     });
   }

@@ -31,6 +31,7 @@ import type { Side } from '../tcp-forwarder.ts';
 import { Application, type ApplicationOwner, type Asked } from './application.ts';
 import { Exchange, type ExchangeContext } from './exchange.ts';
 import { Heads } from './heads.ts';
+import { TurnClock } from './turn-clock.ts';
 import { LARGEST_WINDOW, Wire, type Section, type WireOwner } from './wire.ts';
 
 export interface SpliceOptions {
@@ -102,6 +103,7 @@ export function forwardSpliced(options: SpliceOptions): void {
 class Splice implements WireOwner, ExchangeContext {
   readonly session: Session;
   readonly clock: Clock;
+  readonly turn: TurnClock;
   readonly limits: HttpLimits;
   readonly filter: FieldFilter;
   readonly heads: Heads;
@@ -114,7 +116,7 @@ class Splice implements WireOwner, ExchangeContext {
   readonly #maxSectionBytes: number;
   readonly #streams = new Map<number, Exchange>();
   /** Those of which something is held for the client. */
-  #held = new Set<Exchange>();
+  readonly #held = new Set<Exchange>();
   #lastStream = 0;
   /** The last that is answered, as the client was told. */
   #lastTaken: number | undefined;
@@ -152,6 +154,7 @@ class Splice implements WireOwner, ExchangeContext {
     this.#isDenied = session.denied !== undefined;
     this.session = session;
     this.clock = clock;
+    this.turn = new TurnClock(clock);
     this.limits = limits;
     this.filter = new FieldFilter(identity);
     const isOutbound = options.outbound !== undefined;
@@ -168,6 +171,7 @@ class Splice implements WireOwner, ExchangeContext {
     const { counters, ticker } = options;
     this.#owner = {
       arrived: (bytes) => {
+        this.turn.next();
         counters.upstreamReadBytes += bytes;
         ticker.lets(session);
         return !this.#hasEnded;
@@ -182,14 +186,15 @@ class Splice implements WireOwner, ExchangeContext {
         else this.#serverLeft(application, waiting, options.outbound);
       },
       faulted: ({ reason }) => options.faulted('upstream', reason),
+      failed: (thrown) => this.failed(thrown),
       turned: () => this.turned(),
       closed: (application) => this.#applicationClosed(application),
     };
-    this.#responses = new DeadlineQueue(clock, limits.responseTimeoutMs, (exchange) => {
+    this.#responses = new DeadlineQueue(this.turn, limits.responseTimeoutMs, (exchange) => {
       exchange.responseLate();
       this.turned();
     });
-    this.#idle = new DeadlineQueue(clock, options.idleTimeoutMs, (exchange) => {
+    this.#idle = new DeadlineQueue(this.turn, options.idleTimeoutMs, (exchange) => {
       exchange.idle();
       this.turned();
     });
@@ -236,6 +241,7 @@ class Splice implements WireOwner, ExchangeContext {
   // ——— the client's connection ———
 
   arrived(bytes: number): boolean {
+    this.turn.next();
     const { session, counters, ticker } = this.#options;
     session.bytesFromDownstream += bytes;
     counters.downstreamReadBytes += bytes;
@@ -250,7 +256,7 @@ class Splice implements WireOwner, ExchangeContext {
 
   section(stream: number, fields: Section, ends: boolean): Fault | undefined {
     const known = this.#streams.get(stream);
-    if (known !== undefined) return known.requestTrailers(fields, ends);
+    if (known !== undefined) return known.requestTrailers(fields, ends) ?? this.#fault;
     if (stream % 2 === 0) return fault(PROTOCOL_ERROR, 'stream', 'a stream of a client with an even number');
     if (stream <= this.#lastStream) return this.#late(stream);
     this.#lastStream = stream;
@@ -268,13 +274,7 @@ class Splice implements WireOwner, ExchangeContext {
     this.#streams.set(stream, exchange);
     this.session.lastActiveTick = this.#options.ticker.tick;
     this.#idle.set(exchange);
-    try {
-      exchange.begin(fields, ends);
-    } catch (thrown) {
-      // A mistake of ours; thrown on, it would end the process, for a client to do.
-      this.session.because('internal_error', `a request could not be served: ${messageOf(thrown)}`);
-      this.#drop();
-    }
+    exchange.begin(fields, ends);
     return this.#fault;
   }
 
@@ -309,15 +309,13 @@ class Splice implements WireOwner, ExchangeContext {
 
   widened(): void {
     for (const each of this.#applications) each.raiseWindow(this.peer.sendWindow);
-    const held = this.#held;
-    this.#held = new Set();
-    const unserved: Exchange[] = [];
-    for (const exchange of held) {
-      if (this.peer.sendWindow > 0) exchange.flushResponse();
-      else unserved.push(exchange);
+    let left = this.#held.size;
+    for (const exchange of this.#held) {
+      // Who was served, and has still more, is behind those who were not.
+      if (left-- === 0 || this.peer.sendWindow <= 0) break;
+      this.#held.delete(exchange);
+      exchange.flushResponse();
     }
-    // Who was served, and has still more, is behind those who were not.
-    if (unserved.length > 0) this.#held = new Set([...unserved, ...this.#held]);
   }
 
   settled(initialWindowBefore: number): Fault | undefined {
@@ -350,6 +348,11 @@ class Splice implements WireOwner, ExchangeContext {
     this.#leave();
   }
 
+  failed(thrown: unknown): void {
+    this.session.because('internal_error', `a request could not be served: ${messageOf(thrown)}`);
+    this.#drop();
+  }
+
   turned(): void {
     const untimed = this.#untimed;
     if (untimed.length > 0) {
@@ -362,6 +365,7 @@ class Splice implements WireOwner, ExchangeContext {
     this.peer.flush();
     for (const each of this.#applications) each.flush();
     this.#flow();
+    this.turn.next();
   }
 
   drained(): void {

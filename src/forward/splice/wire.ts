@@ -48,6 +48,8 @@ export interface WireOwner {
   goaway(last: number, code: number): Fault | undefined;
   /** It broke the rules: nothing more is read. */
   broke(problem: Fault): void;
+  /** A mistake of ours: nothing more is read. */
+  failed(thrown: unknown): void;
   /** What had come is read. */
   turned(): void;
   wrote(bytes: number): void;
@@ -159,8 +161,14 @@ export class Wire implements ConnectionHandler, FrameSink {
 
   data(raw: Uint8Array): void {
     if (!this.#owner.arrived(raw.byteLength)) return;
-    const problem = this.#reader.read(toBuffer(raw));
-    if (problem !== undefined) this.#owner.broke(problem);
+    try {
+      const problem = this.#reader.read(toBuffer(raw));
+      if (problem !== undefined) this.#owner.broke(problem);
+    } catch (thrown) {
+      // Thrown on, it would end the process, for a peer to do.
+      this.#reader.stop();
+      this.#owner.failed(thrown);
+    }
     this.#owner.turned();
   }
 

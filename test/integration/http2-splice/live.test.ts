@@ -53,12 +53,12 @@ test('a request that waits for the application is judged again before it is sent
 test('rotations and reloads under many streams fail no stream that is allowed, and let none through that is not', async (t) => {
   const application = await startH2cApplication(t, (stream) => void stream.resume().on('end', () => answerOk(stream)));
   const stage = await startSpliced(t, application.address, { listener: allow('/public/**') });
-  let isOver = false;
+  const over = new AbortController();
   const counts = { allowed: 0, denied: 0 };
   const work = async (): Promise<void> => {
     const client = await startClient(t, stage);
     const one = async (index: number): Promise<void> => {
-      while (!isOver) {
+      while (!over.signal.aborted) {
         const isDenied = index % 4 === 0;
         const path = isDenied ? `/private/${index}` : `/public/${index}`;
         const { status, reset } = await request(client, { ':method': 'POST', ':path': path }, 'body');
@@ -78,7 +78,7 @@ test('rotations and reloads under many streams fail no stream that is allowed, a
     await eventually(async () => assert.ok((await stage.sidecar.metric('scute_identity_generation')) > before.generation));
     await eventually(() => assert.ok(counts.allowed > before.allowed + 20 && counts.denied > before.denied + 5));
   }
-  isOver = true;
+  over.abort();
   await working;
 
   assert.equal(application.heads.length, counts.allowed);
