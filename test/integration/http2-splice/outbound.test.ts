@@ -288,7 +288,11 @@ test('while there is no identity a request is a 503, for gRPC UNAVAILABLE, and s
 });
 
 /** Keeps streams until `release`. */
-function holding(): { readonly serve: (stream: ServerHttp2Stream) => void; readonly held: ServerHttp2Stream[]; readonly release: () => void } {
+function holding(): {
+  readonly serve: (stream: ServerHttp2Stream) => void;
+  readonly held: ServerHttp2Stream[];
+  readonly release: () => void;
+} {
   const held: ServerHttp2Stream[] = [];
   return {
     held,
