@@ -11,6 +11,7 @@ import { startLoad } from './load.ts';
 import { OVERHEAD_WORK, runOverhead } from './overhead.ts';
 import type { Peer } from './peer.ts';
 import { EXT_AUTHZ_WORK, runExtAuthz } from './ext-authz.ts';
+import { FILES_WORK, runFiles } from './files.ts';
 import { envoy } from './peers/envoy.ts';
 import { haproxy } from './peers/haproxy.ts';
 import { nginx } from './peers/nginx.ts';
@@ -31,7 +32,7 @@ const EXIT_USAGE = 64;
 const MAX_ROUNDS = 1000;
 
 /** Measured without other proxies beside them. */
-const ALONE = [SDS_WORK, EXT_AUTHZ_WORK, POLICY_WORK, REJUDGE_WORK, SCRAPE_WORK, OVERHEAD_WORK, RULES_WORK];
+const ALONE = [SDS_WORK, EXT_AUTHZ_WORK, FILES_WORK, POLICY_WORK, REJUDGE_WORK, SCRAPE_WORK, OVERHEAD_WORK, RULES_WORK];
 
 /** Scute stands beside itself. */
 const BESIDE_ITSELF = [
@@ -54,6 +55,7 @@ interface Selection {
   readonly works: readonly Work[];
   readonly sds: boolean;
   readonly extAuthz: boolean;
+  readonly files: boolean;
   readonly policy: boolean;
   readonly besideItself: typeof BESIDE_ITSELF;
   readonly turns: readonly (typeof REJUDGE_WORK | typeof SCRAPE_WORK)[];
@@ -87,6 +89,7 @@ function select(argv: readonly string[]): Selection | 'help' {
     works,
     sds: picked.includes(SDS_WORK),
     extAuthz: picked.includes(EXT_AUTHZ_WORK),
+    files: picked.includes(FILES_WORK),
     policy: picked.includes(POLICY_WORK),
     besideItself: BESIDE_ITSELF.filter(({ work }) => picked.includes(work)),
     turns: [REJUDGE_WORK, SCRAPE_WORK].filter((work) => picked.includes(work)),
@@ -123,7 +126,7 @@ function named({ name, notes }: Peer, version: string): Named {
 }
 
 async function measure(
-  { works, sds, extAuthz, policy, besideItself, turns, peers, rounds, json }: Selection,
+  { works, sds, extAuthz, files, policy, besideItself, turns, peers, rounds, json }: Selection,
   signal: AbortSignal,
 ): Promise<number> {
   // Some are measured alone.
@@ -146,23 +149,24 @@ async function measure(
         process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
         written += 1;
       }
-      if (works.length === 0 && !sds && !extAuthz && besideItself.length === 0 && turns.length === 0) return 0;
+      if (works.length === 0 && !sds && !extAuthz && !files && besideItself.length === 0 && turns.length === 0) return 0;
     }
     for (const work of turns) {
       for (const row of await runRejudge({ work, directory, rounds, version: ours.version, signal })) {
-        const times = `[${row.spread.join(' .. ')}], ${row.wallMs} ms of wall time${row.tookMs === undefined ? '' : `, closed in ${row.tookMs} ms`}`;
+        const times = `[${row.spread.join(' .. ')}], collector ${row.collectorMs} ms, ${row.wallMs} ms of wall time${row.tookMs === undefined ? '' : `, closed in ${row.tookMs} ms`}`;
         const text = `${`${row.work} ${row.variant}`.padEnd(46)} ${row.ours} ${row.unit} ${times}; ${row.connections} connections`;
         process.stdout.write(`${json ? JSON.stringify(row) : text}\n`);
         written += 1;
       }
     }
-    if (turns.length > 0 && works.length === 0 && !sds && !extAuthz && besideItself.length === 0) return 0;
+    if (turns.length > 0 && works.length === 0 && !sds && !extAuthz && !files && besideItself.length === 0) return 0;
     const identities = await startIdentities(directory);
     ending.unshift(() => identities.stop());
     const alone = { directory, identities, rounds, version: ours.version, signal };
     for (const [name, run] of [
       ['sds', sds ? runSds : undefined],
       ['ext-authz', extAuthz ? runExtAuthz : undefined],
+      ['files', files ? runFiles : undefined],
     ] as const) {
       try {
         for (const row of (await run?.(alone)) ?? []) {

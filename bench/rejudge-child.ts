@@ -1,4 +1,5 @@
 /** Scute inside `--work rejudge`: the application that `scute run` starts, a clock that can be set, and a watch on the turns of its event loop. Started by rejudge.ts. */
+import { PerformanceObserver, type PerformanceEntry } from 'node:perf_hooks';
 import { createApp } from '../src/app.ts';
 import type { LoadedConfig } from '../src/config/config-file.ts';
 import { createDenyFile } from '../src/config/deny-file.ts';
@@ -13,11 +14,14 @@ export type Ask =
   | { readonly kind: 'jump'; readonly ms: number }
   | { readonly kind: 'watch' | 'stop' };
 
-/** `started` has the address; `turns` the longest turn from `watch` to `stop`, in CPU time of the thread and in wall time. */
+/**
+ * `started` has the address; `turns` the longest turn from `watch` to `stop`, in CPU time of the thread and in wall time, and the longest
+ * collection of garbage, in wall time, which is in a turn.
+ */
 export type Answer =
   | { readonly kind: 'started'; readonly address: string }
   | { readonly kind: 'watching' }
-  | { readonly kind: 'turns'; readonly cpuMs: number; readonly wallMs: number };
+  | { readonly kind: 'turns'; readonly cpuMs: number; readonly wallMs: number; readonly collectorMs: number };
 
 let jumpedMs = 0;
 const clock: Clock = { ...systemClock, now: () => Date.now() + jumpedMs };
@@ -64,29 +68,45 @@ async function start(config: object): Promise<void> {
 }
 
 let isWatching = false;
+/** Between two looks, when the event loop is idle. */
+const LOOK_EVERY_MS = 1;
 
-/** CPU time of the thread, with what the collector takes of it: the machine may be busy with others. The wall time shows what they had. */
+/**
+ * CPU time of the thread, with what the collector takes of it: the machine may be busy with others. The wall time shows what they had. It looks
+ * by a timer and not in each turn, which would make 100,000 objects a second and be what the collector has to do. So what is between two looks is
+ * taken for one turn: it is that, or some short ones that together took a millisecond more.
+ */
 function watch(): void {
   isWatching = true;
   let cpuMs = 0;
   let wallMs = 0;
+  let collectorMs = 0;
+  const collections = new PerformanceObserver((seen) => note(seen.getEntries()));
+  const note = (entries: readonly PerformanceEntry[]): void => {
+    for (const { duration } of entries) collectorMs = Math.max(collectorMs, duration);
+  };
+  collections.observe({ entryTypes: ['gc'] });
   let lastAtMs = performance.now();
   let before = process.threadCpuUsage();
   const turn = (): void => {
     const { user, system } = process.threadCpuUsage(before);
     const nowMs = performance.now();
     cpuMs = Math.max(cpuMs, (user + system) / 1000);
-    wallMs = Math.max(wallMs, nowMs - lastAtMs);
+    wallMs = Math.max(wallMs, nowMs - lastAtMs - LOOK_EVERY_MS);
     lastAtMs = nowMs;
     before = process.threadCpuUsage();
-    if (isWatching) setImmediate(turn);
-    else tell({ kind: 'turns', cpuMs, wallMs });
+    if (isWatching) setTimeout(turn, LOOK_EVERY_MS);
+    else {
+      note(collections.takeRecords());
+      collections.disconnect();
+      tell({ kind: 'turns', cpuMs, wallMs, collectorMs });
+    }
   };
   setImmediate(() => {
     tell({ kind: 'watching' });
     before = process.threadCpuUsage();
     lastAtMs = performance.now();
-    setImmediate(turn);
+    setTimeout(turn, LOOK_EVERY_MS);
   });
 }
 

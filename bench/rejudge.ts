@@ -34,6 +34,8 @@ export interface RejudgeRow extends AloneRow<'ms'> {
   readonly connections: number;
   /** Of turns in wall time, the longest. */
   readonly wallMs: number;
+  /** Of collections of garbage in wall time, the longest of each round, the median. */
+  readonly collectorMs: number;
   /** Until the last connection was closed, the median; undefined if they stay. */
   readonly tookMs: number | undefined;
 }
@@ -80,6 +82,7 @@ export async function runRejudge(options: {
         ...aloneRow(work.name, { variant, unit: 'ms', values: turns.map(({ cpuMs }) => cpuMs), rounds, version }),
         connections,
         wallMs: tenths(Math.max(...turns.map(({ wallMs }) => wallMs))),
+        collectorMs: tenths(median(turns.map(({ collectorMs }) => collectorMs))),
         tookMs: took.length === 0 ? undefined : Math.round(median(took)),
       };
     });
@@ -92,6 +95,7 @@ export async function runRejudge(options: {
 interface Turns {
   readonly cpuMs: number;
   readonly wallMs: number;
+  readonly collectorMs: number;
   /** Until the last was closed, if all were. */
   readonly tookMs: number | undefined;
 }
@@ -241,10 +245,10 @@ async function startStage(directory: string, api: FakeWorkloadApi, connections: 
       const tookMs = closes ? performance.now() - beganAtMs : undefined;
       await delay(REST_MS);
       ask({ kind: 'stop' });
-      const { cpuMs, wallMs } = await answerOf(child, 'turns');
+      const { cpuMs, wallMs, collectorMs } = await answerOf(child, 'turns');
       if (problem !== undefined) throw problem;
       if (!closes && open.size < connections) throw new Error(`${connections - open.size} connections were closed`);
-      return { cpuMs, wallMs, tookMs };
+      return { cpuMs, wallMs, collectorMs, tookMs };
     },
     reload: (listener) => ask({ kind: 'reload', config: config(listener) }),
     trust,

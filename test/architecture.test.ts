@@ -17,7 +17,7 @@ const ADAPTER = [...PURE, 'config', 'transport', 'telemetry'];
 const LAYERS: Readonly<Record<string, Layer>> = {
   lib: { ours: [], outside: ['node:perf_hooks'] },
   spiffe: { ours: ['lib'], outside: ['node:crypto'] },
-  jwt: { ours: ['lib', 'spiffe'], outside: ['jose'] },
+  jwt: { ours: ['lib', 'spiffe'], outside: ['node:crypto', 'jose'] },
   policy: { ours: ['lib', 'spiffe'], outside: [] },
   http1: { ours: [], outside: [] },
   http2: { ours: ['http1'], outside: [] },
@@ -82,7 +82,9 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   grpc: { ours: ['lib', 'http2', 'gen'], outside: ['node:net', 'node:stream', '@bufbuild/protobuf', '@grpc/grpc-js'] },
   'ext-authz': { ours: [...ADAPTER, 'gen'], outside: ['node:crypto', '@bufbuild/protobuf'] },
   sds: { ours: [...ADAPTER, 'gen', 'grpc', 'ext-authz'], outside: ['node:crypto', 'node:net', '@bufbuild/protobuf', '@grpc/grpc-js'] },
-  federation: { ours: [...ADAPTER, 'tls'], outside: ['node:fs/promises', 'node:http'] },
+  https: { ours: [...ADAPTER, 'tls'], outside: ['node:http'] },
+  credentials: { ours: [...ADAPTER, 'tls', 'https', 'forward'], outside: ['oauth4webapi'] },
+  federation: { ours: [...ADAPTER, 'tls', 'https'], outside: ['node:fs/promises', 'node:http'] },
   files: {
     ours: ADAPTER,
     outside: ['node:child_process', 'node:crypto', 'node:fs', 'node:fs/promises', 'node:http', 'node:os', 'node:path', 'asn1js', 'pkijs'],
@@ -99,7 +101,10 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   proxy: { ours: [...ADAPTER, 'tls', 'forward'], outside: [] },
   application: { ours: ['lib', 'config', 'telemetry'], outside: ['node:child_process', 'node:os'] },
   inspect: { ours: [...ADAPTER, 'workload-api', 'tls', 'admin'], outside: ['node:crypto'] },
-  'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'ext-authz', 'sds', 'federation', 'files', 'admin', 'proxy'], outside: [] },
+  'app.ts': {
+    ours: [...ADAPTER, 'workload-api', 'tls', 'ext-authz', 'sds', 'federation', 'files', 'credentials', 'admin', 'proxy'],
+    outside: [],
+  },
   'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'forward'], outside: [] },
   cli: {
     ours: [
@@ -116,6 +121,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
       'federation',
       'fleet',
       'inspect',
+      'tls',
       'workload-api',
       'app.ts',
       'harness.ts',

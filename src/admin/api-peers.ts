@@ -17,8 +17,9 @@ interface Group {
   proven: KnownPeer;
   connections: number;
   audited: number;
-  readonly listeners: Map<string, ListenerRef>;
-  readonly rules: Set<string>;
+  /** Each once. Nearly every identity has one listener and one rule: a Map and a Set for each of 10,000 would be most of the work. */
+  readonly listeners: ListenerRef[];
+  readonly rules: string[];
   startedAtMs: number;
   from: number;
   to: number;
@@ -46,8 +47,8 @@ export function livePeers(source: ApiSource, search: URLSearchParams): api.PeerP
       audited: group.audited,
       certificate: peerId({ known: group.proven, sha256: group.proven.authenticated.leaf.sha256 }),
       notAfter: isoTime(group.proven.authenticated.leaf.notAfterMs),
-      listeners: [...group.listeners.values()].map((ref) => listenerName(ref)),
-      rules: [...group.rules].slice(0, MAX_RULES),
+      listeners: group.listeners.map((ref) => listenerName(ref)),
+      rules: group.rules,
       since: isoTime(Math.round(startMs + group.startedAtMs)),
       bytesFromDownstream: group.from,
       bytesToDownstream: group.to,
@@ -61,7 +62,7 @@ function gather(groups: Map<SpiffeId, Group>, ref: ListenerRef, session: LiveCon
   let group = groups.get(id);
   if (group === undefined) {
     const { startedAtMs } = session;
-    group = { id, newest: -1, proven, connections: 0, audited: 0, listeners: new Map(), rules: new Set(), startedAtMs, from: 0, to: 0 };
+    group = { id, newest: -1, proven, connections: 0, audited: 0, listeners: [ref], rules: [], startedAtMs, from: 0, to: 0 };
     groups.set(id, group);
   }
   if (session.id > group.newest) {
@@ -70,8 +71,10 @@ function gather(groups: Map<SpiffeId, Group>, ref: ListenerRef, session: LiveCon
   }
   group.connections += 1;
   if (session.audited !== undefined) group.audited += 1;
-  group.listeners.set(`${ref.direction} ${ref.name}`, ref);
-  if (session.rule !== undefined) group.rules.add(session.rule);
+  const { listeners, rules } = group;
+  if (!listeners.some(({ direction, name }) => direction === ref.direction && name === ref.name)) listeners.push(ref);
+  const { rule } = session;
+  if (rule !== undefined && rules.length < MAX_RULES && !rules.includes(rule)) rules.push(rule);
   group.startedAtMs = Math.min(group.startedAtMs, session.startedAtMs);
   group.from += session.bytesFromDownstream;
   group.to += session.bytesToDownstream;

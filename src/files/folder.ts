@@ -69,17 +69,18 @@ export class Folder implements AsyncDisposable {
       });
       folder = await openOrNothing(path);
       if (folder === undefined) throw new SetWriteError('failed', `${path} went away as soon as it was made`);
-      // Somebody else may have made it in the same moment: that is found out below.
-      if ((await folder.stat()).uid === process.getuid?.()) await own(folder, { ...made, uid: undefined });
       await syncParent(path);
     }
-    const { uid, mode, dev, ino } = await folder.stat();
-    const fileSystem = (await statfs(`/proc/self/fd/${folder.fd}/.`)).type;
-    const look = { kind: 'directory', uid, mode, fileSystem, id: `${dev}:${ino}` } as const;
-    const problem = directoryProblem(path, look, { uid: process.getuid?.() ?? 0, unsafeDisk });
-    if (problem === undefined) return new Folder(folder, path);
-    await folder.close();
-    throw new SetWriteError('bad_directory', problem);
+    try {
+      await judge(folder, path, unsafeDisk);
+      const opened = new Folder(folder, path);
+      // Also one that was made by a process that came no further.
+      if ((await folder.stat()).uid === process.getuid?.() && (await opened.names()).length === 0) await opened.setOwnership(made);
+      return opened;
+    } catch (cause) {
+      await folder.close();
+      throw cause;
+    }
   }
 
   /** One that is there already, or undefined. */
@@ -177,9 +178,18 @@ async function own(handle: FileHandle, { uid, gid, mode }: Ownership): Promise<v
   await handle.chmod(mode);
 }
 
+async function judge(folder: FileHandle, path: string, unsafeDisk: boolean): Promise<void> {
+  const { uid, mode, dev, ino } = await folder.stat();
+  const fileSystem = (await statfs(`/proc/self/fd/${folder.fd}/.`)).type;
+  const look = { kind: 'directory', uid, mode, fileSystem, id: `${dev}:${ino}` } as const;
+  const problem = directoryProblem(path, look, { uid: process.getuid?.() ?? 0, unsafeDisk });
+  if (problem !== undefined) throw new SetWriteError('bad_directory', problem);
+}
+
+/** Who may make a directory in another need not be able to read that. */
 async function syncParent(path: string): Promise<void> {
-  await using parent = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY);
-  await syncHandle(parent);
+  await using parent = await open(dirname(path), constants.O_RDONLY | constants.O_DIRECTORY).catch(() => undefined);
+  if (parent !== undefined) await syncHandle(parent);
 }
 
 /** Not every file system can say that of a directory. */

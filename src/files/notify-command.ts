@@ -1,5 +1,5 @@
 /** A program that is run after a replacement. */
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import type { Clock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
 import type { NotifyFailure } from '../telemetry/files-records.ts';
@@ -35,7 +35,7 @@ export function commandTarget({ command, timeoutMs, clock, onOutput }: CommandTa
       return new Promise((resolve) => {
         let output: Buffer = Buffer.alloc(0);
         let ended: NotifyFailure | undefined;
-        const child = spawn(program, args, { cwd: '/', env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+        const child: ChildProcess = spawn(program, args, { cwd: '/', env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
         const endGroup = (how: NodeJS.Signals): void => {
           try {
             if (child.pid !== undefined) process.kill(-child.pid, how);
@@ -46,8 +46,9 @@ export function commandTarget({ command, timeoutMs, clock, onOutput }: CommandTa
         const collect = (chunk: Buffer): void => {
           output = chunk.length >= MAX_TOLD ? chunk.subarray(-MAX_TOLD) : Buffer.concat([output, chunk]).subarray(-MAX_TOLD);
         };
-        child.stdout.on('data', collect);
-        child.stderr.on('data', collect);
+        // They are not there where it could not be started.
+        child.stdout?.on('data', collect);
+        child.stderr?.on('data', collect);
         const giveUp = (why: NotifyFailure): void => {
           if (ended !== undefined) return;
           ended = why;
@@ -61,8 +62,8 @@ export function commandTarget({ command, timeoutMs, clock, onOutput }: CommandTa
           killing.cancel();
           signal.removeEventListener('abort', onAbort);
           // Whoever it left behind may hold the other ends for ever.
-          child.stdout.destroy();
-          child.stderr.destroy();
+          child.stdout?.destroy();
+          child.stderr?.destroy();
           if (output.length > 0) onOutput(strangersWords(output.toString('utf8'), MAX_TOLD));
           resolve(failure);
         };

@@ -1,7 +1,7 @@
 /** A signal to the process whose number is in a file. */
 import { constants } from 'node:fs';
 import { open, readFile } from 'node:fs/promises';
-import { constants as system } from 'node:os';
+import { constants as system, uptime } from 'node:os';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { NotifyFailure } from '../telemetry/files-records.ts';
@@ -11,7 +11,7 @@ import type { NotifyTarget } from './notify-target.ts';
 const MAX_PID_FILE_BYTES = 4096;
 /** The kernel tells times of processes in hundredths of a second, to every program on Linux. */
 const TICK_MS = 10;
-/** How much later than its file a process may seem to have begun: our own start is known no better. */
+/** How much later than its file a process may seem to have begun: none of the clocks is exact. */
 const TOLERANCE_MS = 2000;
 
 interface PidFile {
@@ -127,11 +127,14 @@ async function readProcess(pid: number | 'self'): Promise<Process | undefined> {
 }
 
 /**
- * Wall time of the start of a process, as our own is known: in a container the times of the machine may not be. Of what the wall clock says now
- * and said when we began, the earlier: a clock that was set must make no process look younger than it is.
+ * Wall time of the start of a process, by our own start, and by that of the machine, which a container may not be told. Each by what the wall
+ * clock says now and said when we began. The earliest of all: a clock that was set, or our own slow start, must make no process look younger than it is.
  */
 async function startedAtMs({ start }: Process): Promise<number> {
   const own = await readProcess('self');
-  const originMs = Math.min(performance.timeOrigin, Date.now() - performance.now());
-  return own === undefined ? Infinity : originMs + (start - own.start) * TICK_MS;
+  if (own === undefined) return Infinity;
+  const nowMs = Date.now();
+  const { timeOrigin } = performance;
+  const wallClocks = [timeOrigin, nowMs - performance.now()];
+  return Math.min(...wallClocks.map((originMs) => originMs + (start - own.start) * TICK_MS), nowMs - uptime() * 1000 + start * TICK_MS);
 }

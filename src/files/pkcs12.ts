@@ -6,8 +6,11 @@ import type { Certificate } from '../spiffe/certificate.ts';
 import type { X509Svid } from '../spiffe/x509-svid.ts';
 import type { SetFile, SetMaterial } from './encode.ts';
 
-/** PBES2 of PBKDF2 with HMAC-SHA-256 and AES-256-CBC; the MAC of the whole likewise with SHA-256. */
-const ITERATIONS = 10_000;
+/**
+ * PBES2 of PBKDF2 with HMAC-SHA-256 and AES-256-CBC; the MAC of the whole likewise with SHA-256. As many times as OpenSSL: more would hold others up, and
+ * whoever may read the store may read the password.
+ */
+const ITERATIONS = 2048;
 const ENCRYPTION = {
   contentEncryptionAlgorithm: { name: 'AES-CBC', length: 256 },
   hmacHashAlgorithm: 'SHA-256',

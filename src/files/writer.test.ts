@@ -222,3 +222,12 @@ test('a directory that somebody puts in the place of a set while it is removed i
   assert.deepEqual(await readdir(victims), ['file']);
   assert.equal((await readdir(config.directory)).includes(basename(previous)), false);
 });
+
+test('a directory that a process made and could not finish gets the mode that it is to have', async (t) => {
+  const config = await aSet(t);
+  await mkdir(config.directory, { mode: 0o700 });
+
+  await createSetWriter({ config }).replace(numberedFiles(config, 1));
+
+  assert.equal((await stat(config.directory)).mode & 0o777, 0o755);
+});

@@ -2,6 +2,19 @@
  * What a client of HTTP/2 sends, with another `:authority` in each request. gRPC's clients are at odds over what it is on a Unix
  * socket: grpc-java says the socket's path, on which nghttp2, and so Node, resets the stream, without an option. Pure.
  */
+import {
+  CONTINUATION,
+  DEFAULT_FRAME_BYTES,
+  END_HEADERS,
+  END_STREAM,
+  FRAME_HEAD_BYTES,
+  HAS_PRIORITY,
+  HEADERS,
+  PADDED,
+  PREFACE,
+  putFrameHead,
+  uint31,
+} from './frame.ts';
 import { HpackDecoder, HpackError } from './hpack/decoder.ts';
 import { HpackEncoder } from './hpack/encoder.ts';
 import type { HpackField } from './hpack/field.ts';
@@ -9,17 +22,8 @@ import type { HpackField } from './hpack/field.ts';
 /** For servers that do not look at it. */
 const AUTHORITY = 'localhost';
 
-const PREFACE_BYTES = 24;
-const HEAD_BYTES = 9;
-/** SETTINGS_MAX_FRAME_SIZE and SETTINGS_HEADER_TABLE_SIZE as they are from the start (RFC 9113, section 6.5.2), which servers of Node leave alone. */
-const MAX_FRAME_BYTES = 16_384;
+/** SETTINGS_HEADER_TABLE_SIZE as it is from the start (RFC 9113, section 6.5.2): servers of Node leave it alone, as they do the size of frames. */
 const MAX_TABLE_BYTES = 4096;
-const HEADERS = 1;
-const CONTINUATION = 9;
-const END_STREAM = 0x1;
-const END_HEADERS = 0x4;
-const PADDED = 0x8;
-const PRIORITY = 0x20;
 /** Of Node, for all fields of a request together. */
 const MAX_SECTION_BYTES = 65_535;
 /** More than Node takes, which says so by itself. */
@@ -47,7 +51,7 @@ export class AnyAuthority {
   /** By the fields of a block that came before: those of a client are mostly the same. */
   readonly #written = new WeakMap<readonly HpackField[], Buffer>();
   /** Bytes that pass as they are. */
-  #passing = PREFACE_BYTES;
+  #passing = PREFACE.length;
   /** The beginning of a frame that is not whole. */
   #rest: Buffer = EMPTY_BLOCK;
   /** What goes on in the next frame. */
@@ -71,19 +75,19 @@ export class AnyAuthority {
         if (end > at) out.push(bytes.subarray(at, end));
         at = end;
       }
-      if (bytes.length - at < HEAD_BYTES) break;
+      if (bytes.length - at < FRAME_HEAD_BYTES) break;
       const length = bytes.readUIntBE(at, 3);
       const type = bytes[at + 3] ?? 0;
       if (!this.#isOurs(type)) {
-        this.#passing = HEAD_BYTES + length;
+        this.#passing = FRAME_HEAD_BYTES + length;
         continue;
       }
-      if (length > MAX_FRAME_BYTES || (this.#open !== undefined && type !== CONTINUATION)) {
+      if (length > DEFAULT_FRAME_BYTES || (this.#open !== undefined && type !== CONTINUATION)) {
         // The head alone says what is wrong.
-        this.#end(out, bytes.subarray(at, at + HEAD_BYTES));
+        this.#end(out, bytes.subarray(at, at + FRAME_HEAD_BYTES));
         break;
       }
-      const end = at + HEAD_BYTES + length;
+      const end = at + FRAME_HEAD_BYTES + length;
       if (end > bytes.length) break;
       this.#frame(out, bytes.subarray(at, end));
       at = end;
@@ -99,14 +103,14 @@ export class AnyAuthority {
 
   #frame(out: Buffer[], frame: Buffer): void {
     const flags = frame[4] ?? 0;
-    const stream = frame.readUInt32BE(5) & 0x7fff_ffff;
+    const stream = uint31(frame, 5);
     if (this.#open === undefined) {
       const fragment = fragmentOf(frame, flags);
       if (fragment === undefined) return this.#end(out, frame);
       this.#open = { stream, endsStream: (flags & END_STREAM) !== 0, fragments: [fragment] };
     } else {
       if (stream !== this.#open.stream) return this.#end(out, frame);
-      this.#open.fragments.push(frame.subarray(HEAD_BYTES));
+      this.#open.fragments.push(frame.subarray(FRAME_HEAD_BYTES));
     }
     const { fragments, endsStream } = this.#open;
     const isTooLong = fragments.length > MAX_CONTINUATIONS + 1;
@@ -150,10 +154,10 @@ export class AnyAuthority {
 
 /** Without padding and priority; undefined if these are longer than the frame. */
 function fragmentOf(frame: Buffer, flags: number): Buffer | undefined {
-  let from = HEAD_BYTES;
+  let from = FRAME_HEAD_BYTES;
   let padding = 0;
   if ((flags & PADDED) !== 0) padding = frame[from++] ?? Infinity;
-  if ((flags & PRIORITY) !== 0) from += 5;
+  if ((flags & HAS_PRIORITY) !== 0) from += 5;
   const to = frame.length - padding;
   return from > to ? undefined : frame.subarray(from, to);
 }
@@ -175,7 +179,7 @@ function writeBlock(out: Buffer[], stream: number, endsStream: boolean, block: B
   let flags = endsStream ? END_STREAM : 0;
   let at = 0;
   do {
-    const end = Math.min(block.length, at + MAX_FRAME_BYTES);
+    const end = Math.min(block.length, at + DEFAULT_FRAME_BYTES);
     if (end === block.length) flags |= END_HEADERS;
     out.push(headOf(type, flags, stream, end - at), block.subarray(at, end));
     at = end;
@@ -185,10 +189,7 @@ function writeBlock(out: Buffer[], stream: number, endsStream: boolean, block: B
 }
 
 function headOf(type: number, flags: number, stream: number, length: number): Buffer {
-  const head = Buffer.alloc(HEAD_BYTES);
-  head.writeUIntBE(length, 0, 3);
-  head[3] = type;
-  head[4] = flags;
-  head.writeUInt32BE(stream, 5);
+  const head = Buffer.allocUnsafe(FRAME_HEAD_BYTES);
+  putFrameHead(head, 0, length, type, flags, stream);
   return head;
 }

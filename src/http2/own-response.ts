@@ -2,9 +2,10 @@
 import { ownBody, type OwnStatus } from '../http1/own-answer.ts';
 import type { HpackField } from './hpack/field.ts';
 
-/** Of gRPC: PERMISSION_DENIED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL and UNAVAILABLE. */
+/** Of gRPC: INTERNAL, UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED and UNAVAILABLE. */
 const GRPC_STATUS: Readonly<Record<OwnStatus, number>> = {
   400: 13,
+  401: 16,
   403: 7,
   408: 4,
   413: 8,
@@ -22,8 +23,11 @@ export interface OwnResponse {
   readonly body: Buffer | undefined;
 }
 
+/** Of an answer, what only some have. */
 export interface OwnMore {
-  /** In how many seconds the same may be asked again (RFC 9110, section 10.2.3). */
+  /** The value of `WWW-Authenticate` (RFC 9110, section 11.6.1). */
+  readonly challenge?: string | undefined;
+  /** In how many seconds the same may be asked again (section 10.2.3). */
   readonly retryAfterS?: number | undefined;
   /** A rule refuses the request, whatever the status says: nobody should repeat it. */
   readonly isDenial?: boolean;
@@ -33,9 +37,7 @@ export interface OwnMore {
 export function ownResponse(
   status: OwnStatus,
   detail: string,
-  isGrpc: boolean,
-  withBody: boolean,
-  { retryAfterS, isDenial = false }: OwnMore = {},
+  { isGrpc, withBody, challenge, retryAfterS, isDenial = false }: OwnMore & { readonly isGrpc: boolean; readonly withBody: boolean },
 ): OwnResponse {
   if (isGrpc) {
     const fields: HpackField[] = [
@@ -52,7 +54,8 @@ export function ownResponse(
     ['content-type', 'text/plain; charset=utf-8'],
     ['cache-control', 'no-store'],
     ['content-length', String(body.length)],
-    ...(retryAfterS === undefined ? [] : [['retry-after', String(retryAfterS)] as const]),
   ];
+  if (retryAfterS !== undefined) fields.push(['retry-after', String(retryAfterS)]);
+  if (challenge !== undefined) fields.push(['www-authenticate', challenge]);
   return { status, fields, body: withBody ? body : undefined };
 }

@@ -1,12 +1,16 @@
-import { isIpAddress } from '../config/units.ts';
+import { authorityOf, isIpAddress, isWebAddress, type WebAddress } from '../config/units.ts';
 import type { OutboundConfig, OutboundHttpConfig } from '../config/config.ts';
 import { ok } from '../lib/result.ts';
 import type { Authorisation } from '../policy/judge.ts';
 import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
-import type { AcceptedConnection } from '../transport/connection.ts';
+import type { WebAuthorities } from '../tls/web-authorities.ts';
+import type { AcceptedConnection, TlsContext } from '../transport/connection.ts';
 import { connect, type OpenedConnection } from '../transport/node.ts';
 import { buildOutboundFields } from '../http1/identity-fields.ts';
-import { forwardHttp, type HttpForwardOptions } from '../forward/http1-forwarder.ts';
+import type { RequestCredential } from '../forward/request-credential.ts';
+import type { RequestJudge } from '../forward/bearer.ts';
+import { forwardHttp } from '../forward/http1-forwarder.ts';
+import type { OutboundSplice, SpliceOptions } from '../forward/splice/splice.ts';
 import type { UpstreamOutcome } from '../forward/http1-upstream.ts';
 import type { AuthenticateOptions } from './admission.ts';
 import { IdentityWait } from './identity-wait.ts';
@@ -14,9 +18,20 @@ import { ProxyListener, type ListenerDeps } from './listener.ts';
 import { connectFailure, connectProblem, deniedFailure, handshakeFailure, notHttp2Failure, notReadyFailure } from '../forward/outcome.ts';
 import type { Session } from '../forward/session.ts';
 import type { CloseReason } from '../telemetry/records.ts';
+import { openWebServer } from './web-upstream.ts';
+
+/** What only some listeners need. */
+export interface OutboundExtras {
+  readonly authorities?: Pick<WebAuthorities, 'contextOf' | 'onChange'> | undefined;
+  readonly credential?: RequestCredential | undefined;
+}
 
 /** What both versions of HTTP need. */
-type HttpOptions = Omit<HttpForwardOptions, 'downstream' | 'upgrades' | 'scratch' | 'judged'>;
+type HttpOptions = Omit<
+  SpliceOptions,
+  'downstream' | 'files' | 'idleTimeoutMs' | 'greetingTimeoutMs' | 'maxConcurrentStreams' | 'outbound' | 'faulted' | 'tokens'
+> &
+  OutboundSplice;
 
 /**
  * Plain text from the application, TLS to a server. Nothing that the application says is read before the server was found
@@ -28,8 +43,19 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   readonly #early = new Map<AcceptedConnection, { leave(why: 'left' | 'stopping'): void }>();
   #stopListening: (() => void) | undefined;
 
-  constructor(config: OutboundConfig, deps: ListenerDeps) {
+  readonly #extras: OutboundExtras;
+  /** Undefined: the server has a SPIFFE ID. */
+  readonly #web: { readonly to: WebAddress; readonly context: () => TlsContext } | undefined;
+  #leave: (() => void) | undefined;
+
+  constructor(config: OutboundConfig, deps: ListenerDeps, extras: OutboundExtras = {}) {
     super('outbound', config, deps);
+    if ((config.attach === undefined) !== (extras.credential === undefined))
+      throw new Error('a listener has another token than it asks for');
+    if (config.http?.application === 'h2c' && (config.attach !== undefined || config.webPki !== undefined))
+      throw new Error('nobody puts tokens on requests over HTTP/2, nor asks the public web over it');
+    this.#extras = extras;
+    this.#web = webOf(config, extras);
     this.#identityWait = new IdentityWait({
       clock: deps.clock,
       turns: deps.turns,
@@ -40,6 +66,8 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   }
 
   override async start(signal: AbortSignal): Promise<void> {
+    const { webPki } = this.settings;
+    if (webPki?.caFile !== undefined) this.#leave = this.#extras.authorities?.onChange(webPki.caFile, () => this.#authoritiesChanged());
     this.#stopListening = this.deps.identity.subscribe((snapshot) => this.#identityWait.note(snapshot));
     await super.start(signal);
   }
@@ -53,6 +81,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       this.refuseUnread(accepted, 'draining', 'the listener is closing');
     }
     await stopped;
+    this.#leave?.();
     this.#stopListening?.();
   }
 
@@ -96,6 +125,22 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
     this.room.leave(accepted);
   }
 
+  /** No SVID is presented to a server of the public web. */
+  override notReady(): string | undefined {
+    return this.#web === undefined ? super.notReady() : undefined;
+  }
+
+  /** What is under way goes on; whatever is asked after that goes to a server that those of now vouch for. */
+  #authoritiesChanged(): void {
+    const draining = {
+      reason: 'authority_removed',
+      detail: 'the authorities of its listener changed',
+      endsAtMs: Infinity,
+      mayAsk: true,
+    } as const;
+    for (const session of this.sessions) session.drain(draining);
+  }
+
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
     const { http } = this.settings;
     if (http !== undefined) {
@@ -119,6 +164,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
 
   /** The server is connected to when there is something to ask it, so the place of a handshake is not needed. */
   #enter(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
+    if (this.#web !== undefined) session.ownId = undefined;
     this.watchUnread(session, accepted);
     this.admission.enterUnjudged(
       session,
@@ -177,51 +223,70 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   #forwardRequests(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
     const options = this.#httpOptions(session, http);
     if (http.application === 'h2c') {
-      void this.loaded(session, async () => {
-        const { forwardSpliced } = await import('../forward/splice/splice.ts');
-        return () =>
-          forwardSpliced({
-            ...options,
-            downstream: this.heed(session, accepted),
-            maxConcurrentStreams: http.maxConcurrentStreams,
-            idleTimeoutMs: this.limits.idleTimeoutMs,
-            greetingTimeoutMs: this.limits.connectTimeoutMs,
-            files: this.deps.files.outbound,
-            outbound: { released: options.released, dismissed: options.dismissed },
-            faulted: (side, reason) => this.deps.events.http2Faulted(this.ref, side, reason),
-          });
-      });
+      this.#splice(session, accepted, http, options);
       return;
     }
     forwardHttp({
       ...options,
       downstream: this.heed(session, accepted),
       upgrades: http.upgrades,
+      credential: this.#extras.credential,
       scratch: this.scratch(http.limits),
       judged: 'upstream',
+      judge: this.#web === undefined ? options.judge : undefined,
+    });
+  }
+
+  #splice(
+    session: Session,
+    accepted: AcceptedConnection,
+    http: OutboundHttpConfig,
+    { released, dismissed, ...options }: HttpOptions,
+  ): void {
+    void this.loaded(session, async () => {
+      const { forwardSpliced } = await import('../forward/splice/splice.ts');
+      return () =>
+        forwardSpliced({
+          ...options,
+          // Unread until now, so that who is dropped meanwhile is dropped unread.
+          downstream: this.heed(session, accepted),
+          maxConcurrentStreams: http.maxConcurrentStreams,
+          idleTimeoutMs: this.limits.idleTimeoutMs,
+          greetingTimeoutMs: this.limits.connectTimeoutMs,
+          files: this.deps.files.outbound,
+          outbound: { released, dismissed },
+          faulted: (side, reason) => this.deps.events.http2Faulted(this.ref, side, reason),
+        });
     });
   }
 
   #httpOptions(session: Session, http: OutboundHttpConfig): HttpOptions {
     let authorisation: Authorisation | undefined;
+    const web = this.#web;
+    const { attach } = this.settings;
+    const judge: RequestJudge = (method, target, host) => {
+      const { proven } = session;
+      if (proven === undefined) throw new Error('a request was judged before its server');
+      const refused = this.refusedAnew(session, proven);
+      if (refused !== undefined) return ok(refused);
+      authorisation ??= this.authorisation(proven.authenticated.id);
+      const judged = authorisation.request(method, target, host);
+      if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());
+      return judged;
+    };
     return {
       session,
       counters: this.counters,
       ticker: this.ticker,
       clock: this.deps.clock,
       limits: http.limits,
-      identity: buildOutboundFields(http.xfcc, this.guardsRequests),
-      judge: (method, target, host) => {
-        const { proven } = session;
-        if (proven === undefined) throw new Error('a request was judged before its server');
-        const refused = this.refusedAnew(session, proven);
-        if (refused !== undefined) return ok(refused);
-        authorisation ??= this.authorisation(proven.authenticated.id);
-        const judged = authorisation.request(method, target, host);
-        if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());
-        return judged;
-      },
-      open: (done) => this.#openServer(session, http, done),
+      identity: buildOutboundFields(http.xfcc, this.guardsRequests, {
+        authority: web && authorityOf(web.to),
+        replaced: attach?.replace === true ? attach.header : undefined,
+      }),
+      judge,
+      open: (done) =>
+        web === undefined ? this.#openServer(session, http, done) : this.#openWebServer(session, web.to, web.context(), done),
       // The next server is judged by itself.
       released: () => {
         const { draining } = session;
@@ -298,10 +363,22 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
     return { abort: () => inProgress.abort() };
   }
 
+  /** As `#openServer`, judged by the rules of the web alone. */
+  #openWebServer(session: Session, to: WebAddress, context: TlsContext, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
+    const { deps, ref, limits } = this;
+    return openWebServer({ session, to, context, limits, clock: deps.clock, events: deps.events, ref }, done);
+  }
+
   /** TLS forbids IP literals in SNI (RFC 6066, section 3). */
   #serverName(): string | undefined {
     const { serverName, to } = this.settings;
     if (serverName !== undefined) return serverName;
     return to.kind === 'tcp' && !isIpAddress(to.host) ? to.host : undefined;
   }
+}
+
+function webOf({ to, webPki }: OutboundConfig, { authorities }: OutboundExtras) {
+  if (webPki === undefined) return undefined;
+  if (!isWebAddress(to) || authorities === undefined) throw new Error('a listener to the public web has nobody to ask who its server is');
+  return { to, context: () => authorities.contextOf(webPki.caFile) };
 }

@@ -17,7 +17,7 @@ export interface FilePlan extends Readonly<Record<FileUse, FileShare>> {
 
 /** What there is that needs descriptors. */
 export interface FileNeeds {
-  /** Addresses that are listened on, and bundle endpoints that are asked. */
+  /** Addresses that are listened on, bundle endpoints that are asked, and what sets of files need. */
   readonly listeners: number;
   readonly inbound: boolean;
   readonly outbound: boolean;

@@ -180,7 +180,7 @@ for (const role of ROLES) {
       (await everyPage<types.Certificate>(sidecar, `certificates?id=refused:${sha256(stranger.der)}`)).map(({ spiffeId }) => spiffeId),
       ['spiffe://example.org/peer'],
     );
-    const { items: refusals } = await api<types.RefusalPage>(sidecar, 'refusals');
+    const refusals = await everyPage<types.Refusal>(sidecar, 'refusals');
     assert.deepEqual(
       refusals.map(({ reason, peer: proven, certificate }) => [reason, proven, certificate]),
       [
@@ -244,7 +244,7 @@ test('SDS subscribers are with the certificates that they have, and say which ve
   stream.send({ resourceNames, responseNonce: sent.nonce, versionInfo: sent.versionInfo });
 
   const [svid, authority] = await eventually(async () => {
-    const { items } = await api<types.CertificatePage>(sidecar, 'certificates');
+    const items = await everyPage<types.Certificate>(sidecar, 'certificates');
     assert.equal(items[0]?.sds[0]?.status, 'accepted');
     return items;
   });

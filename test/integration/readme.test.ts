@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { needs } from '../interop/parts.ts';
 import { runChild } from '../support/child.ts';
-import { startInbound, WEB } from '../support/data-path.ts';
+import { API, startInbound, WEB } from '../support/data-path.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from '../support/documents.ts';
 import { folderInMemory } from '../support/files.ts';
 import { ask } from '../support/http.ts';
@@ -66,7 +66,8 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
   const federation = [{ trustDomain: 'partner.example', url: 'https://127.0.0.1:1/', profile: 'https_web' }];
   const { folder, unsafeDisk } = await folderInMemory(t);
   const files = [{ directory: join(folder, 'set'), unsafeDisk }];
-  const options = { listener: { alpn: ['echo'] }, file: { federation, files } };
+  const partner = { listen: '127.0.0.1:0', to: '127.0.0.1:1', expect: [API], protocol: 'http', jwt: { audience: 'partner' } };
+  const options = { listener: { alpn: ['echo'] }, file: { federation, files, outbound: [partner] } };
   const { spiffe, sidecar, address, connect } = await startInbound(t, application.address, options);
   const plain = await connect();
   plain.end('hello');

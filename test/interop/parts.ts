@@ -6,9 +6,10 @@ import { fileURLToPath } from 'node:url';
 export const interopFolder = fileURLToPath(new URL('../../.cache/interop/', import.meta.url));
 export const javaProgram = fileURLToPath(new URL('java/', import.meta.url));
 export const pythonPrograms = fileURLToPath(new URL('python/', import.meta.url));
-/** A program each, by its folder: go-spiffe and the types of Envoy want different versions of the same modules. */
+/** A program each, by its folder: go-spiffe, the types of Envoy and the cases of gRPC want different versions of the same modules. */
 export const GO_PROGRAMS = {
   'spiffe-peer': fileURLToPath(new URL('go/', import.meta.url)),
+  'grpc-peer': fileURLToPath(new URL('go-grpc/', import.meta.url)),
   'xds-peer': fileURLToPath(new URL('go-xds/', import.meta.url)),
 } as const;
 
@@ -63,6 +64,7 @@ const PARTS = {
   envoy: { from: 'pip', path: join(venvFolder, 'bin/envoy') },
   pkilint: { from: 'pip', path: join(venvFolder, 'bin/lint_pkix_cert') },
   'go-spiffe': { from: 'go', path: join(goBinFolder, 'spiffe-peer') },
+  'grpc-go': { from: 'go', path: join(goBinFolder, 'grpc-peer') },
   'go-control-plane': { from: 'go', path: join(goBinFolder, 'xds-peer') },
   zlint: { from: 'go', path: join(goBinFolder, 'zlint') },
   grpcurl: { from: 'go', path: join(goBinFolder, 'grpcurl') },
@@ -87,6 +89,9 @@ const PARTS = {
   buildah: { from: 'debian', program: 'buildah', aptPackage: 'buildah' },
   haproxy: { from: 'debian', program: 'haproxy', aptPackage: 'haproxy' },
   nginx: { from: 'debian', program: 'nginx', aptPackage: 'nginx' },
+  java: { from: 'debian', program: 'java', aptPackage: 'default-jdk-headless' },
+  javac: { from: 'debian', program: 'javac', aptPackage: 'default-jdk-headless' },
+  keytool: { from: 'debian', program: 'keytool', aptPackage: 'default-jre-headless' },
   prometheus: { from: 'debian', program: 'prometheus', aptPackage: 'prometheus' },
   promtool: { from: 'debian', program: 'promtool', aptPackage: 'prometheus' },
   chromium: { from: 'debian', program: 'chromium', aptPackage: 'chromium' },

@@ -53,6 +53,16 @@ export function runGo(...args: readonly string[]): Promise<Said> {
   return runPeer(goArgv(args));
 }
 
+/** Starts `grpc-peer`, a server or client of grpc-go, and ends it with the test. */
+export function startGrpc(t: TestContext, ...args: readonly string[]): Promise<Peer> {
+  return startPeer(t, [part('grpc-go'), ...args]);
+}
+
+/** Runs `grpc-peer` to its end, and gives what it said last. */
+export function runGrpc(...args: readonly string[]): Promise<Said> {
+  return runPeer([part('grpc-go'), ...args]);
+}
+
 /** Starts `java-peer`, the program on java-spiffe and grpc-java, and ends it with the test. */
 export function startJava(t: TestContext, ...args: readonly string[]): Promise<Peer> {
   return startPeer(t, [part('java-spiffe'), ...args]);

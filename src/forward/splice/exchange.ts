@@ -1,6 +1,5 @@
 import type { HttpLimits } from '../../config/config.ts';
 import type { Clock } from '../../lib/clock.ts';
-import type { Verdict } from '../../policy/verdict.ts';
 import type { HttpResult, RequestRecord } from '../../telemetry/records.ts';
 import type { OwnStatus } from '../../http1/own-answer.ts';
 import {
@@ -20,13 +19,13 @@ import type { FieldFilter } from '../../http2/identity.ts';
 import { ownResponse, type OwnMore } from '../../http2/own-response.ts';
 import { readRequestTrailers, type RequestProblem } from '../../http2/request-fields.ts';
 import { responseTrailersProblem } from '../../http2/response-fields.ts';
+import { NO_BEARER, tokenAnswer, type Bearer, type RequestJudge, type RequestVerdict } from '../bearer.ts';
 import { Deadlines, type DeadlineSink } from '../http-deadlines.ts';
-import type { RequestJudge } from '../http1-forwarder.ts';
 import type { UpstreamFailure, Who } from '../outcome.ts';
 import type { Session } from '../session.ts';
 import type { Side } from '../tcp-forwarder.ts';
 import type { Application, Asked } from './application.ts';
-import { encodeFields, type Heads, type ReadRequest } from './heads.ts';
+import { encodeFields, type Heads, type ReadRequest, type TokenHeads } from './heads.ts';
 import { Half } from './half.ts';
 import type { Section, Wire } from './wire.ts';
 
@@ -44,6 +43,8 @@ export interface ExchangeContext {
   readonly judge: RequestJudge;
   /** Who is asked, for words. */
   readonly who: Who;
+  /** Undefined where nobody looks at tokens. */
+  readonly tokens: TokenHeads | undefined;
   readonly peer: Wire;
   /** The most that a stream of the client's may have had on its way without our asking for more. */
   readonly mostHeldBytes: number;
@@ -67,6 +68,10 @@ export interface ExchangeContext {
   streamClosed(exchange: Exchange, wasReset: boolean): void;
   /** A stream is about to be reset for a fault of the client's. */
   clientFault(): void;
+  /** Something was said outside of a turn: it is to be sent. */
+  turned(): void;
+  /** A mistake of ours, which must not end the process. */
+  failed(thrown: unknown): void;
 }
 
 /** Interim responses (1xx) to one request; a client that does not read would have us hold them. */
@@ -93,7 +98,10 @@ export class Exchange implements Asked, DeadlineSink {
   #moves = 0;
   /** It could not be sent at once. */
   #hasWaited = false;
-  #verdict: Verdict | undefined;
+  #verdict: RequestVerdict | undefined;
+  #bearer: Bearer = NO_BEARER;
+  /** Its token is being verified. What comes meanwhile is held. */
+  #isReadingToken = false;
   #status = 0;
   #requestBytes = 0;
   #responseBytes = 0;
@@ -126,7 +134,7 @@ export class Exchange implements Asked, DeadlineSink {
   // ——— what the client says ———
 
   begin(section: Section, ends: boolean): void {
-    const { heads, limits } = this.#context;
+    const { heads } = this.#context;
     this.#requestEnded = ends;
     this.#up.hasEnded = ends;
     if (section === 'too_large') {
@@ -145,12 +153,49 @@ export class Exchange implements Asked, DeadlineSink {
       this.#refuse({ status: 400, detail: 'there is a Content-Length and no body', isMalformed: true });
       return;
     }
+    const bearer = this.#context.tokens?.read(section) ?? NO_BEARER;
+    if (!(bearer instanceof Promise)) {
+      this.#admit(bearer);
+      return;
+    }
+    this.#isReadingToken = true;
+    void bearer.then((proven) => this.#tokenRead(proven));
+  }
+
+  /** By then, the stream may be gone. */
+  #tokenRead(bearer: Bearer): void {
+    this.#isReadingToken = false;
+    if (this.#isClosed || this.#stage !== 'asking') return;
+    try {
+      this.#admit(bearer);
+      this.#context.turned();
+    } catch (thrown) {
+      this.#context.failed(thrown);
+    }
+  }
+
+  #admit(bearer: Bearer): void {
+    const { limits, session } = this.#context;
+    this.#bearer = bearer;
     if (this.#context.judged === 'downstream' && !this.#isAllowed()) return;
-    if ((read.announced ?? 0) > (limits.maxBodyBytes ?? Infinity)) {
+    if ((this.#request?.announced ?? 0) > (limits.maxBodyBytes ?? Infinity)) {
       this.#answer(413, 'too_large', 'the body is too large');
       return;
     }
+    if (bearer.kind === 'token') {
+      session.tokensEndAtMs = Math.min(session.tokensEndAtMs, bearer.endsAtMs);
+      this.#readAgain();
+    }
     this.#ask();
+  }
+
+  /** As it is to be sent: the policy, and what is known of its token, decide about fields. */
+  #readAgain(): void {
+    const { heads, tokens } = this.#context;
+    if (this.#section === 'too_large') return;
+    const bearer = this.#bearer;
+    const read = bearer.kind === 'token' ? tokens?.request(this.#section, bearer.token.subject) : heads.request(this.#section);
+    if (read !== undefined && !('detail' in read)) this.#request = read;
   }
 
   #ask(): void {
@@ -166,7 +211,7 @@ export class Exchange implements Asked, DeadlineSink {
 
   #isAllowed(): boolean {
     const { method = '', target = '', host = '' } = this.#request ?? {};
-    const judgement = this.#context.judge(method, target, host);
+    const judgement = this.#context.judge(method, target, host, this.#bearer);
     if (!judgement.ok) {
       this.#answer(400, 'bad_request', judgement.error);
       return false;
@@ -174,13 +219,21 @@ export class Exchange implements Asked, DeadlineSink {
     const verdict = judgement.value;
     this.#verdict = verdict;
     if (verdict.allowed) return true;
-    if (this.#context.judged === 'downstream')
-      this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
-    else {
+    if (this.#context.judged === 'upstream') {
       const detail = `${verdict.reason}: ${verdict.peer ?? 'the server'} may not be asked this`;
       this.#answer(502, 'upstream_denied', detail, { isDenial: true });
+      return false;
     }
+    const ofToken = tokenAnswer(verdict.reason);
+    if (ofToken !== undefined)
+      this.#answer(ofToken.status, 'token_refused', ofToken.detail, { challenge: ofToken.challenge }, verdict.detail);
+    else this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
     return false;
+  }
+
+  /** What more of it comes is for the application. */
+  get #isTaken(): boolean {
+    return this.#application !== undefined || this.#isReadingToken;
   }
 
   /** A part of the body. */
@@ -191,7 +244,7 @@ export class Exchange implements Asked, DeadlineSink {
     if (overhead > 0 && !ends) peer.sendWindowUpdate(this.id, overhead);
     this.#context.active(this);
     this.#requestEnded = ends;
-    if (this.#isClosed || this.#application === undefined) {
+    if (this.#isClosed || !this.#isTaken) {
       peer.credit(size);
       this.#closeIfDone();
       return undefined;
@@ -218,11 +271,11 @@ export class Exchange implements Asked, DeadlineSink {
 
   /** A field section after the first one: trailers. */
   requestTrailers(section: Section, ends: boolean): Fault | undefined {
-    const { filter, limits } = this.#context;
+    const { filter, limits, tokens } = this.#context;
     if (this.#requestEnded) return fault(STREAM_CLOSED, 'stream', 'HEADERS on a stream that the client has ended');
     this.#context.active(this);
     this.#requestEnded = ends;
-    if (this.#isClosed || this.#application === undefined) {
+    if (this.#isClosed || !this.#isTaken) {
       this.#closeIfDone();
       return undefined;
     }
@@ -231,7 +284,7 @@ export class Exchange implements Asked, DeadlineSink {
       return undefined;
     }
     if (this.#lengthProblem(ends)) return undefined;
-    const trailers = section === 'too_large' ? TRAILERS_TOO_LONG : readRequestTrailers(section, filter, limits);
+    const trailers = section === 'too_large' ? TRAILERS_TOO_LONG : readRequestTrailers(section, tokens?.filter ?? filter, limits);
     if ('detail' in trailers) {
       this.#refuse(trailers);
       return undefined;
@@ -315,8 +368,7 @@ export class Exchange implements Asked, DeadlineSink {
     if (!this.#hasWaited && this.#context.judged === 'downstream') return true;
     if (!this.#isAllowed()) return false;
     if (!this.#hasWaited) return true;
-    const again = this.#section === 'too_large' ? undefined : this.#context.heads.request(this.#section);
-    if (again !== undefined && !('detail' in again)) this.#request = again;
+    this.#readAgain();
     return true;
   }
 
@@ -535,8 +587,19 @@ export class Exchange implements Asked, DeadlineSink {
     // Of a server that is not asked any more, there is nobody to be judged.
     if (this.#context.judged === 'upstream' && this.#application === undefined) return false;
     const { method, target, host } = this.#request;
-    const again = this.#context.judge(method, target, host);
+    const again = this.#context.judge(method, target, host, this.#bearer);
     return !again.ok || !again.value.allowed;
+  }
+
+  /** Ends it if its token no longer holds. Answers when its token ends, in wall time. */
+  endToken(): number {
+    if (this.#bearer.kind !== 'token' || this.#verdict?.allowed !== true) return Infinity;
+    const problem = this.#context.tokens?.problemOf(this.#bearer);
+    if (problem === undefined) return this.#bearer.endsAtMs;
+    this.#finish('dropped', problem.detail);
+    this.#leave(CANCEL);
+    this.#reset(INTERNAL_ERROR);
+    return Infinity;
   }
 
   /** The response, if there is one, is cut: also one of which the last is still to be sent. */
@@ -608,10 +671,15 @@ export class Exchange implements Asked, DeadlineSink {
     this.#reset(this.#down.isDone ? NO_ERROR : INTERNAL_ERROR);
   }
 
-  #answer(status: OwnStatus, result: HttpResult, detail: string, more?: OwnMore): void {
+  /** `told` is what the log has instead of what the client is sent. */
+  #answer(status: OwnStatus, result: HttpResult, detail: string, more?: OwnMore, told = detail): void {
     const { peer } = this.#context;
     this.#leave(CANCEL);
-    const own = ownResponse(status, detail, this.#request?.isGrpc === true, this.#request?.method !== 'HEAD', more);
+    const own = ownResponse(status, detail, {
+      isGrpc: this.#request?.isGrpc === true,
+      withBody: this.#request?.method !== 'HEAD',
+      ...more,
+    });
     const body = own.body ?? NOTHING;
     const block = encodeFields(own.fields);
     this.#status = own.status;
@@ -621,7 +689,7 @@ export class Exchange implements Asked, DeadlineSink {
     this.#down.hasEnded = isAll;
     this.#down.isDone = isAll;
     peer.sendBlock(this.id, block, isAll);
-    this.#finish(result, detail);
+    this.#finish(result, told);
     if (!isAll) this.#down.push(peer, this.id, body, 0, body.length, true);
     if (this.#down.isHolding) this.#context.holds(this);
     this.#stopRequest(NO_ERROR);
@@ -679,6 +747,7 @@ export class Exchange implements Asked, DeadlineSink {
     this.#context.over(this, {
       connection: session.id,
       peerId: session.peer?.peerId,
+      subject: this.#bearer.kind === 'token' ? this.#bearer.token.subject : undefined,
       version: '2',
       method,
       target,

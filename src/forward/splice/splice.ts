@@ -23,20 +23,20 @@ import type { CloseReason, ListenerCounters, RequestRecord } from '../../telemet
 import type { FileAccount } from '../../transport/file-budget.ts';
 import type { Connection } from '../../transport/connection.ts';
 import { DeadlineQueue } from '../deadline-queue.ts';
-import type { RequestJudge } from '../http1-forwarder.ts';
+import type { RequestJudge, RequestTokens } from '../bearer.ts';
 import type { OpenUpstream } from '../http1-upstream.ts';
 import { connectFailure, type UpstreamFailure, type Who } from '../outcome.ts';
 import type { Session, Ticker } from '../session.ts';
 import type { Side } from '../tcp-forwarder.ts';
 import { Application, type ApplicationOwner, type Asked } from './application.ts';
 import { Exchange, type ExchangeContext } from './exchange.ts';
-import { Heads } from './heads.ts';
+import { Heads, TokenHeads } from './heads.ts';
 import { TurnClock } from './turn-clock.ts';
 import { LARGEST_WINDOW, Wire, type Section, type WireOwner } from './wire.ts';
 
 export interface SpliceOptions {
   readonly downstream: Connection;
-  /** Its `drop`, `dismiss`, `wind`, `drain`, `hasDenied` and `endDenied` are set. */
+  /** Its `drop`, `dismiss`, `wind`, `drain`, `hasDenied`, `endDenied` and `endTokens` are set. */
   readonly session: Session;
   readonly counters: ListenerCounters;
   readonly ticker: Ticker;
@@ -50,6 +50,8 @@ export interface SpliceOptions {
   readonly greetingTimeoutMs: number;
   readonly identity: IdentityFields;
   readonly judge: RequestJudge;
+  /** Undefined where nobody looks at tokens. */
+  readonly tokens?: RequestTokens | undefined;
   /** A place for one connection to the application was taken with the client's. */
   readonly files: FileAccount;
   readonly open: OpenUpstream;
@@ -109,6 +111,7 @@ class Splice implements WireOwner, ExchangeContext {
   readonly heads: Heads;
   readonly judge: RequestJudge;
   readonly who: Who;
+  readonly tokens: TokenHeads | undefined;
   readonly peer: Wire;
   mostHeldBytes = DEFAULT_WINDOW;
   readonly #options: SpliceOptions;
@@ -149,7 +152,7 @@ class Splice implements WireOwner, ExchangeContext {
   readonly #owner: ApplicationOwner;
 
   constructor(options: SpliceOptions) {
-    const { session, clock, limits, identity, judge, downstream } = options;
+    const { session, clock, limits, identity, judge, tokens, downstream } = options;
     this.#options = options;
     this.#isDenied = session.denied !== undefined;
     this.session = session;
@@ -162,6 +165,7 @@ class Splice implements WireOwner, ExchangeContext {
     this.heads = new Heads(this.filter, limits, isOutbound ? 'https' : undefined);
     this.judge = judge;
     this.who = isOutbound ? 'the server' : 'the application';
+    this.tokens = tokens && new TokenHeads(tokens, limits);
     this.#announcedStreams = options.maxConcurrentStreams;
     // Somewhat more than the limits, so that a head that is too large has an answer with a reason.
     const maxFields = limits.maxFields * 2 + 16;
@@ -222,6 +226,11 @@ class Splice implements WireOwner, ExchangeContext {
     session.hasDenied = () => denied().length > 0;
     session.endDenied = () => {
       for (const exchange of denied()) exchange.drop();
+      this.turned();
+    };
+    session.endTokens = () => {
+      const ends = [...this.#streams.values()].map((exchange) => exchange.endToken());
+      session.tokensEndAtMs = Math.min(Infinity, ...ends);
       this.turned();
     };
     const firstMs = this.#isDenied ? Math.min(limits.headTimeoutMs, DENIED_HEAD_MS) : limits.headTimeoutMs;

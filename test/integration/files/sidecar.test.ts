@@ -54,6 +54,28 @@ test('a Scute that only writes files: a whole set, replaced at each rotation, wi
   assert.equal(await sidecar.metric('scute_files_current', { set: 'web' }), 1);
 });
 
+test('of each certificate it can be asked in which sets of files it is', async (t) => {
+  const spiffe = await startDevDomain(t, { name: 'example.org', workloads: { web: [WEB] } });
+  const { folder, unsafeDisk } = await folderInMemory(t);
+  const admin = { kind: 'unix', path: join(folder, 'admin.sock') } as const;
+  await startSidecar(t, {
+    workloadApi: { endpoint: spiffe.endpoint('web') },
+    files: ['nginx', 'redis'].map((name) => ({ name, directory: join(folder, name), unsafeDisk })),
+    admin: { listen: `unix://${admin.path}` },
+  });
+
+  const { body } = await ask(admin, '/api/v1/certificates');
+
+  const { items } = JSON.parse(body) as { readonly items: readonly { readonly kind: string; readonly files: readonly string[] }[] };
+  assert.deepEqual(
+    items.map(({ kind, files }) => [kind, files]),
+    [
+      ['svid', ['nginx', 'redis']],
+      ['authority', ['nginx', 'redis']],
+    ],
+  );
+});
+
 test('each federated trust domain has a bundle of its own', async (t) => {
   const spiffe = await startDevDomain(
     t,

@@ -12,7 +12,7 @@ import (
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 )
 
-// cases runs the interoperability cases that need no accounts, one after the other on one connection. One that fails ends the program.
+// cases runs the interoperability cases that need no accounts and no several servers, one after the other on one connection. One that fails ends the program.
 func cases(ctx context.Context, o options) error {
 	conn, err := dial(o)
 	if err != nil {
@@ -43,7 +43,6 @@ func cases(ctx context.Context, o options) error {
 		{"unimplemented_service", func(ctx context.Context) {
 			interop.DoUnimplementedService(ctx, testgrpc.NewUnimplementedServiceClient(conn))
 		}},
-		{"pick_first_unary", func(ctx context.Context) { interop.DoPickFirstUnary(ctx, client) }},
 	}
 	var passed []string
 	for _, each := range all {

@@ -32,6 +32,7 @@ type options struct {
 	connections int
 	streams     int
 	bytes       int
+	pause       time.Duration
 }
 
 func main() {
@@ -55,6 +56,7 @@ func main() {
 	flags.IntVar(&o.connections, "connections", 1, "connections")
 	flags.IntVar(&o.streams, "streams", 1, "calls at once on each")
 	flags.IntVar(&o.bytes, "bytes", 0, "of a message, each way")
+	flags.DurationVar(&o.pause, "pause", 0, "between two calls, and between two messages")
 	_ = flags.Parse(os.Args[2:])
 	if err := commands[os.Args[1]](context.Background(), o); err != nil {
 		fail(err)

@@ -2,8 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"strings"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -57,7 +58,9 @@ func mix(ctx context.Context, o options) error {
 			_, err := client.UnaryCall(ctx, &testgrpc.SimpleRequest{ResponseSize: 10, Payload: &testgrpc.Payload{Body: make([]byte, 1000)}})
 			return err
 		}},
-		{name: "FullDuplexCall", call: duplex},
+		{name: "FullDuplexCall", call: func(ctx context.Context, client testgrpc.TestServiceClient) error {
+			return duplex(ctx, client, o.pause)
+		}},
 		{name: "StreamingOutputCall", call: func(ctx context.Context, client testgrpc.TestServiceClient) error {
 			stream, err := client.StreamingOutputCall(ctx, &testgrpc.StreamingOutputCallRequest{
 				ResponseParameters: []*testgrpc.ResponseParameters{{Size: 10}},
@@ -83,6 +86,7 @@ func mix(ctx context.Context, o options) error {
 					limited, cancel := context.WithTimeout(ctx, callLimit)
 					kind.add(kind.call(limited, client))
 					cancel()
+					time.Sleep(o.pause)
 				}
 			})
 		}
@@ -103,7 +107,7 @@ func mix(ctx context.Context, o options) error {
 }
 
 // duplex sends messages in one stream, each after the answer to the one before.
-func duplex(ctx context.Context, client testgrpc.TestServiceClient) error {
+func duplex(ctx context.Context, client testgrpc.TestServiceClient, pause time.Duration) error {
 	stream, err := client.FullDuplexCall(ctx)
 	if err != nil {
 		return err
@@ -112,14 +116,19 @@ func duplex(ctx context.Context, client testgrpc.TestServiceClient) error {
 		if err := pingPong(stream, 100); err != nil {
 			return err
 		}
+		time.Sleep(pause)
 	}
 	if err := stream.CloseSend(); err != nil {
 		return err
 	}
-	if _, err := stream.Recv(); err == nil || !strings.Contains(err.Error(), "EOF") {
-		return fmt.Errorf("the stream did not end well: %w", err)
+	_, err = stream.Recv()
+	if errors.Is(err, io.EOF) {
+		return nil
 	}
-	return nil
+	if err == nil {
+		err = errors.New("the stream goes on after its end")
+	}
+	return err
 }
 
 // pingPong sends one message and takes the answer. What ended the stream is what Recv says, not Send.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"io"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -49,7 +51,7 @@ func talk(ctx context.Context, o options) error {
 			}
 		case "close":
 			if err = streams[name].CloseSend(); err == nil {
-				if _, err = streams[name].Recv(); err != nil && err.Error() == "EOF" {
+				if _, err = streams[name].Recv(); errors.Is(err, io.EOF) {
 					err = nil
 				}
 			}

@@ -3,13 +3,16 @@
     grpc_peer.py serve                                         plain, on 127.0.0.1; prints where
     grpc_peer.py call ADDRESS                                  plain
     grpc_peer.py call ADDRESS CHAIN KEY AUTHORITIES NAME       mTLS with PEM files; NAME is the server's DNS name
+    grpc_peer.py pings SECONDS ADDRESS [CHAIN …]               the same, with a PING ten times a second
 
-`call` uses every kind of call once, and health, and prints one JSON object.
+`call` uses every kind of call once, and health, and prints one JSON object. `pings` has a stream that says nothing for so
+long, and prints what was answered before and after.
 """
 
 import json
 import queue
 import sys
+import time
 from concurrent import futures
 
 import grpc
@@ -19,6 +22,8 @@ from grpc_reflection.v1alpha import reflection
 
 SERVICE = "scute.interop.Words"
 MANY = 200
+# Seconds. It only says "never": the machine may be busy.
+LIMIT = 120
 
 
 def say(**fields):
@@ -85,13 +90,13 @@ def serve():
     server.wait_for_termination()
 
 
-def connect(address, *files):
+def connect(address, *files, options=()):
     if not files:
-        return grpc.insecure_channel(address)
+        return grpc.insecure_channel(address, options=options)
     chain, key, authorities, name = files
     read = lambda path: open(path, "rb").read()
     credentials = grpc.ssl_channel_credentials(read(authorities), read(key), read(chain))
-    return grpc.secure_channel(address, credentials, options=(("grpc.ssl_target_name_override", name),))
+    return grpc.secure_channel(address, credentials, options=(("grpc.ssl_target_name_override", name), *options))
 
 
 def call(*arguments):
@@ -99,28 +104,47 @@ def call(*arguments):
     with connect(*arguments) as channel:
         method = lambda kind, name: getattr(channel, kind)(f"/{SERVICE}/{name}", **codec)
         try:
-            unary = method("unary_unary", "Upper")(Text(text="hello"), timeout=20).text
-            large = method("unary_unary", "Upper")(Text(text="x" * 3_000_000), timeout=20).text
-            repeated = [reply.text for reply in method("unary_stream", "Repeat")(Text(text="again"), timeout=20)]
-            joined = method("stream_unary", "Join")(iter([Text(text=str(n)) for n in range(MANY)]), timeout=20).text
+            unary = method("unary_unary", "Upper")(Text(text="hello"), timeout=LIMIT).text
+            large = method("unary_unary", "Upper")(Text(text="x" * 3_000_000), timeout=LIMIT).text
+            repeated = [reply.text for reply in method("unary_stream", "Repeat")(Text(text="again"), timeout=LIMIT)]
+            joined = method("stream_unary", "Join")(iter([Text(text=str(n)) for n in range(MANY)]), timeout=LIMIT).text
             # Each question only after the answer to the one before: nothing on the way may wait for more.
             questions, answers = queue.Queue(), []
-            stream = method("stream_stream", "UpperEach")(iter(questions.get, None), timeout=20)
+            stream = method("stream_stream", "UpperEach")(iter(questions.get, None), timeout=LIMIT)
             for word in ["a", "b", "c"]:
                 questions.put(Text(text=word))
                 answers.append(next(stream).text)
             questions.put(None)
             answers.extend(reply.text for reply in stream)
             try:
-                method("unary_unary", "Upper")(Text(text="fail"), timeout=20)
+                method("unary_unary", "Upper")(Text(text="fail"), timeout=LIMIT)
                 failure = None
             except grpc.RpcError as error:
                 failure = [error.code().name, error.details(), dict(error.trailing_metadata()).get("reason")]
-            status = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=20).status
+            status = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=LIMIT).status
             say(unary=unary, large=len(large), repeated=len(repeated), joined=joined == ",".join(map(str, range(MANY))),
                 each=answers, failure=failure, health=health_pb2.HealthCheckResponse.ServingStatus.Name(status))
         except grpc.RpcError as error:
             say(error=error.code().name, details=error.details())
 
 
-{"serve": serve, "call": call}[sys.argv[1]](*sys.argv[2:])
+def pings(seconds, *arguments):
+    options = (("grpc.keepalive_time_ms", 100), ("grpc.keepalive_timeout_ms", 60_000), ("grpc.keepalive_permit_without_calls", 1),
+               ("grpc.http2.max_pings_without_data", 0))
+    codec = {"request_serializer": Text.SerializeToString, "response_deserializer": Text.FromString}
+    with connect(*arguments, options=options) as channel:
+        questions, answers = queue.Queue(), []
+        stream = channel.stream_stream(f"/{SERVICE}/UpperEach", **codec)(iter(questions.get, None))
+        try:
+            for word, silence in [("before", float(seconds)), ("after", 0)]:
+                questions.put(Text(text=word))
+                answers.append(next(stream).text)
+                time.sleep(silence)
+            questions.put(None)
+            answers.extend(reply.text for reply in stream)
+            say(answers=answers)
+        except grpc.RpcError as error:
+            say(error=error.code().name, details=error.details(), answers=answers)
+
+
+{"serve": serve, "call": call, "pings": pings}[sys.argv[1]](*sys.argv[2:])
