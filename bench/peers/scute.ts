@@ -51,10 +51,10 @@ function side({ direction, port, protocol, http2, to, certificates }: Task, rule
       ],
     };
   }
-  // HTTP/2 of an application passes as bytes: who the server is is checked, but there are no requests.
-  const passing = http2 ? { protocol: 'tcp', alpn: ['h2'] } : { protocol };
   return {
     workloadApi: { endpoint: certificates.clientWorkloadApi },
-    outbound: [{ name: 'outbound', listen, to, expect: rulesFor(certificates.serverId), ...passing }],
+    outbound: [
+      { name: 'outbound', listen, to, expect: rulesFor(certificates.serverId), protocol, ...(http2 && { http: { application: 'h2c' } }) },
+    ],
   };
 }

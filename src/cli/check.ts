@@ -227,7 +227,12 @@ function describeHttp({ http, alpn }: InboundConfig): string[] {
 }
 
 function describeOutboundHttp({ http }: OutboundConfig): string[] {
-  return http === undefined ? [] : ['  serves HTTP/1.1', ...describeUnsafeXfcc(http.xfcc, 'application')];
+  if (http === undefined) return [];
+  const isHttp2 = http.application === 'h2c';
+  return [
+    isHttp2 ? '  serves HTTP/2, from the first byte on (h2c), and the server must speak it, too' : '  serves HTTP/1.1',
+    ...describeUnsafeXfcc(http.xfcc, 'application'),
+  ];
 }
 
 /** What `protocol: http` serves, by the names that are offered; a client that names none speaks HTTP/1.1, if that is among them or nothing is. */

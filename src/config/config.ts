@@ -169,7 +169,10 @@ export interface HttpConfig {
 
 /** To a server, request by request. */
 export interface OutboundHttpConfig {
+  readonly application: ApplicationProtocol;
   readonly xfcc: OutboundXfccMode;
+  /** Requests of one connection at once, before an application that speaks `h2c`. */
+  readonly maxConcurrentStreams: number;
   /** What may be asked for by `Upgrade` besides WebSockets. */
   readonly upgrades: readonly string[];
   readonly limits: HttpLimits;

@@ -139,6 +139,25 @@ function checkAudit(entry: unknown, report: Report): void {
   }
 }
 
+/** A server that agrees to h2 is spoken HTTP/2 with. */
+function checkOfferedToServer(entry: unknown, report: Report): void {
+  if (at(entry, 'protocol') !== 'http') return;
+  if (at(at(entry, 'http'), 'application') === 'h2c') {
+    for (const key of ['webPki', 'jwt', 'credential'])
+      if (at(entry, key) !== undefined)
+        problem(report, [key], 'is for applications that speak HTTP/1.1, and not for http.application: h2c');
+    return;
+  }
+  const index = (listAt(entry, 'alpn') ?? []).indexOf('h2');
+  if (index !== -1 && at(entry, 'webPki') === undefined) {
+    problem(
+      report,
+      ['alpn', index],
+      'the application speaks HTTP/1.1, and so does what is sent to the server: with http.application: h2c it is HTTP/2 on both sides',
+    );
+  }
+}
+
 export function checkOutbound(entry: unknown, report: Report): void {
   checkSocket(entry, report);
   checkProtocol(entry, report);
@@ -155,6 +174,7 @@ export function checkOutbound(entry: unknown, report: Report): void {
       `${formatAddress(listen)} would lend this identity to other machines: use a Unix socket or a loopback address, or set unsafeListen`,
     );
   }
+  checkOfferedToServer(entry, report);
   for (const key of ['jwt', 'credential'])
     if (at(entry, key) !== undefined && at(entry, 'protocol') !== 'http') problem(report, [key], 'is for protocol: http');
   if (at(entry, 'jwt') !== undefined && at(entry, 'credential') !== undefined)

@@ -388,6 +388,29 @@ test('an application that speaks h2c has peers that speak HTTP/2, and nothing th
   ]);
 });
 
+test('outbound, an application that speaks h2c has a server that must speak HTTP/2, and one that speaks HTTP/1.1 offers none', () => {
+  const spliced = { ...OUTBOUND, protocol: 'http', http: { application: 'h2c' } };
+  const [outbound] = accepted({ outbound: [spliced] }).outbound;
+  assert.deepEqual([outbound?.http?.application, outbound?.http?.maxConcurrentStreams, outbound?.alpn], ['h2c', 100, ['h2']]);
+  assert.deepEqual(accepted({ outbound: [{ ...OUTBOUND, protocol: 'http' }] }).outbound[0]?.alpn, []);
+
+  assert.deepEqual(problems({ ...BASE, outbound: [{ ...spliced, alpn: [] }] }), [
+    'outbound[0].alpn: the application speaks h2c, which is for peers that agree on h2: leave it out',
+  ]);
+  assert.deepEqual(problems({ ...BASE, outbound: [{ ...spliced, alpn: ['h2', 'http/1.1'] }] }), [
+    'outbound[0].alpn[1]: the application speaks h2c: requests of HTTP/1.1 are not translated for it, so peers must speak h2',
+  ]);
+  assert.deepEqual(problems({ ...BASE, outbound: [{ ...spliced, http: { application: 'h2c', upgrades: ['tcp'] } }] }), [
+    'outbound[0].http.upgrades: is for HTTP/1.1, which nobody speaks before an application that speaks h2c',
+  ]);
+  assert.deepEqual(problems({ ...BASE, outbound: [{ ...spliced, jwt: { audience: 'db' } }] }), [
+    'outbound[0].jwt: is for applications that speak HTTP/1.1, and not for http.application: h2c',
+  ]);
+  assert.deepEqual(problems({ ...BASE, outbound: [{ ...OUTBOUND, protocol: 'http', alpn: ['http/1.1', 'h2'] }] }), [
+    'outbound[0].alpn[1]: the application speaks HTTP/1.1, and so does what is sent to the server: with http.application: h2c it is HTTP/2 on both sides',
+  ]);
+});
+
 test('an inbound listener forwards bytes unless it says http, which has limits of its own', () => {
   const [bytes] = accepted({ ...BASE, inbound: [INBOUND] }).inbound;
   const [plain] = accepted({ ...BASE, inbound: [{ ...INBOUND, protocol: 'http' }] }).inbound;

@@ -155,7 +155,10 @@ const alpnProtocols = z
   .array(field.alpnProtocol)
   .refine((protocols) => new Set(protocols).size === protocols.length, 'has a protocol twice');
 
-const alpn = alpnProtocols.prefault([]).meta({ description: 'ALPN protocols, best first, such as `[h2]`; none if left out' });
+const outboundAlpn = alpnProtocols.optional().meta({
+  description:
+    'ALPN protocols, best first, such as `[h2]`. If left out: none, but `[h2]` for an application that speaks `h2c`, where the server must agree to it',
+});
 
 const httpLimitFields = {
   maxHeadBytes: z.int().min(1024).max(1_048_576).prefault(32_768).meta({ description: "bytes of a request's or a response's head" }),
@@ -248,9 +251,16 @@ const http = z
 
 const outboundHttp = z
   .strictObject({
+    application: z.enum(APPLICATION_PROTOCOLS).prefault('http/1.1').meta({
+      description:
+        'how the application speaks: `http/1.1`; or `h2c`, HTTP/2 in plain text from the first byte on, as gRPC clients do, and then the server must speak HTTP/2, too',
+    }),
     xfcc: z.enum(OUTBOUND_XFCC_MODES).prefault('sanitize').meta({
       description:
         'the field `X-Forwarded-Client-Cert`: `sanitize` removes it, `unsafe-forward` leaves what the application sent, which may name anybody',
+    }),
+    maxConcurrentStreams: z.int().min(1).max(10_000).prefault(100).meta({
+      description: 'with `h2c`: requests of one connection at once',
     }),
     upgrades,
     ...httpLimitFields,
@@ -260,7 +270,13 @@ const outboundHttp = z
       ' (load balancers and nginx: 60 s and more), and a new one costs a handshake',
     ),
   })
-  .transform(({ xfcc, upgrades, ...limits }): OutboundHttpConfig => ({ xfcc, upgrades, limits: limitsOfHttp(limits) }));
+  .transform(({ application, xfcc, maxConcurrentStreams, upgrades, ...limits }): OutboundHttpConfig => ({
+    application,
+    xfcc,
+    maxConcurrentStreams,
+    upgrades,
+    limits: limitsOfHttp(limits),
+  }));
 
 const webPki = z
   .union([
@@ -532,7 +548,7 @@ export function createConfigSchema(lookups: Lookups) {
       policyFile: policyFile('`expect` and `deny`; its `allow` says who the server must be'),
       protocol: z.enum(['tcp', 'http']).prefault('tcp').meta({
         description:
-          'how to forward: `tcp` as bytes; `http` request by request (HTTP/1.1), over a connection to the server that is opened when it is needed',
+          'how to forward: `tcp` as bytes; `http` request by request, over HTTP/1.1 or HTTP/2 as `http.application` says, over a connection to the server that is opened when it is needed',
       }),
       http: outboundHttp.optional().meta({ description: 'for `protocol: http`' }),
       identityWait: field.identityWait.prefault('10s').meta({
@@ -543,7 +559,7 @@ export function createConfigSchema(lookups: Lookups) {
       serverName: field.serverName
         .optional()
         .meta({ description: 'name to send in SNI; the host of `to`, if that is a name, if left out' }),
-      alpn,
+      alpn: outboundAlpn,
       identity,
       limits: ownLimits,
       ...liveFields,
@@ -718,7 +734,7 @@ export function createConfigSchema(lookups: Lookups) {
           serverName: entry.serverName,
           webPki: entry.webPki,
           attach: attachOf(entry.jwt, entry.credential),
-          alpn: entry.alpn,
+          alpn: entry.alpn ?? (entry.protocol === 'http' && entry.http?.application === 'h2c' ? PEER_PROTOCOLS.h2c : []),
           identity: entry.identity ?? { by: 'default' },
           limits: limitsOf(entry.limits),
           ...liveRulesOf(entry),

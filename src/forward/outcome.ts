@@ -62,9 +62,16 @@ export function handshakeFailure(reason: DenyReason, code: string | undefined, m
   const closeReason = 'upstream_tls_failed';
   if (reason === 'handshake_timeout')
     return { status: 504, result: 'upstream_timeout', closeReason, detail: 'the server did not finish the TLS handshake in time', message };
+  if (code === 'ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL') return notHttp2Failure(message);
   const detail =
     code === 'ECONNRESET' ? whyReset('the server', 'within the TLS handshake') : `the TLS handshake with the server failed: ${reason}`;
   return { status: 502, result: 'upstream_failed', closeReason, detail, message };
+}
+
+/** The server was found to be who it must be, or said so before that: it does not speak what is offered, which is HTTP/2 alone. */
+export function notHttp2Failure(message: string): UpstreamFailure {
+  const detail = 'the server does not speak HTTP/2';
+  return { status: 502, result: 'upstream_failed', closeReason: 'upstream_tls_failed', detail, message };
 }
 
 /** The server is not who it must be. */

@@ -23,20 +23,27 @@ export interface OwnResponse {
   readonly body: Buffer | undefined;
 }
 
-/**
- * `withBody` is false for HEAD. `challenge` is the value of `WWW-Authenticate` (RFC 9110, section 11.6.1). The detail is printable ASCII of
- * ours, never what a client or an application sent.
- */
+/** Of an answer, what only some have. */
+export interface OwnMore {
+  /** The value of `WWW-Authenticate` (RFC 9110, section 11.6.1). */
+  readonly challenge?: string | undefined;
+  /** In how many seconds the same may be asked again (section 10.2.3). */
+  readonly retryAfterS?: number | undefined;
+  /** A rule refuses the request, whatever the status says: nobody should repeat it. */
+  readonly isDenial?: boolean;
+}
+
+/** `withBody` is false for HEAD. The detail is printable ASCII of ours, never what a client or an application sent. */
 export function ownResponse(
   status: OwnStatus,
   detail: string,
-  { isGrpc, withBody, challenge }: { readonly isGrpc: boolean; readonly withBody: boolean; readonly challenge?: string | undefined },
+  { isGrpc, withBody, challenge, retryAfterS, isDenial = false }: OwnMore & { readonly isGrpc: boolean; readonly withBody: boolean },
 ): OwnResponse {
   if (isGrpc) {
     const fields: HpackField[] = [
       [':status', '200'],
       ['content-type', 'application/grpc'],
-      ['grpc-status', String(GRPC_STATUS[status])],
+      ['grpc-status', String(GRPC_STATUS[isDenial ? 403 : status])],
       ['grpc-message', `scute: ${detail.replaceAll('%', '%25')}`],
     ];
     return { status: 200, fields, body: undefined };
@@ -48,6 +55,7 @@ export function ownResponse(
     ['cache-control', 'no-store'],
     ['content-length', String(body.length)],
   ];
+  if (retryAfterS !== undefined) fields.push(['retry-after', String(retryAfterS)]);
   if (challenge !== undefined) fields.push(['www-authenticate', challenge]);
   return { status, fields, body: withBody ? body : undefined };
 }

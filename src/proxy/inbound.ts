@@ -1,5 +1,4 @@
 import type { HttpConfig, InboundConfig } from '../config/config.ts';
-import { messageOf } from '../lib/errors.ts';
 import { ok } from '../lib/result.ts';
 import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
 import type { AcceptedConnection, SecureConnection } from '../transport/connection.ts';
@@ -209,7 +208,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
   }
 
   #forwardHttp2(session: Session, downstream: SecureConnection, options: HttpOptions, http: HttpConfig): void {
-    void this.#loaded(session, async () => {
+    void this.loaded(session, async () => {
       const { forwardHttp2 } = await import('../forward/http2-forwarder.ts');
       return () =>
         forwardHttp2({
@@ -222,25 +221,8 @@ export class InboundListener extends ProxyListener<InboundConfig> {
     });
   }
 
-  /** What speaks HTTP/2 is loaded when the first such connection comes: it is not for every start to pay for. */
-  async #loaded(session: Session, load: () => Promise<() => void>): Promise<void> {
-    let winding = false;
-    session.wind = () => (winding = true);
-    try {
-      const forward = await load();
-      // It may have been dropped meanwhile.
-      if (session.ended) return;
-      forward();
-      if (winding) session.wind();
-      if (session.draining !== undefined) session.drain(session.draining);
-    } catch (thrown) {
-      session.because('internal_error', `HTTP/2 could not be served: ${messageOf(thrown)}`);
-      session.drop();
-    }
-  }
-
   #splice(session: Session, downstream: SecureConnection, options: HttpOptions, http: HttpConfig): void {
-    void this.#loaded(session, async () => {
+    void this.loaded(session, async () => {
       const { forwardSpliced } = await import('../forward/splice/splice.ts');
       return () =>
         forwardSpliced({

@@ -377,6 +377,23 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
     return this.#scratch;
   }
 
+  /** What speaks HTTP/2 is loaded when the first such connection comes: it is not for every start to pay for. */
+  protected async loaded(session: Session, load: () => Promise<() => void>): Promise<void> {
+    let winding = false;
+    session.wind = () => (winding = true);
+    try {
+      const forward = await load();
+      // It may have been dropped meanwhile.
+      if (session.ended) return;
+      forward();
+      if (winding) session.wind();
+      if (session.draining !== undefined) session.drain(session.draining);
+    } catch (thrown) {
+      session.because('internal_error', `HTTP/2 could not be served: ${messageOf(thrown)}`);
+      session.drop();
+    }
+  }
+
   protected broken(session: Session, side: Side, error: Error | undefined): void {
     session.because(brokenProblem(this.ref.direction, side, codeOf(error)), error && `${side}: ${error.message}`);
   }

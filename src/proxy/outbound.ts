@@ -10,11 +10,12 @@ import { buildOutboundFields } from '../http1/identity-fields.ts';
 import type { RequestCredential } from '../forward/request-credential.ts';
 import type { RequestJudge } from '../forward/bearer.ts';
 import { forwardHttp } from '../forward/http1-forwarder.ts';
+import type { OutboundSplice, SpliceOptions } from '../forward/splice/splice.ts';
 import type { UpstreamOutcome } from '../forward/http1-upstream.ts';
 import type { AuthenticateOptions } from './admission.ts';
 import { IdentityWait } from './identity-wait.ts';
 import { ProxyListener, type ListenerDeps } from './listener.ts';
-import { connectFailure, connectProblem, deniedFailure, handshakeFailure, notReadyFailure } from '../forward/outcome.ts';
+import { connectFailure, connectProblem, deniedFailure, handshakeFailure, notHttp2Failure, notReadyFailure } from '../forward/outcome.ts';
 import type { Session } from '../forward/session.ts';
 import type { CloseReason } from '../telemetry/records.ts';
 import { openWebServer } from './web-upstream.ts';
@@ -24,6 +25,13 @@ export interface OutboundExtras {
   readonly authorities?: Pick<WebAuthorities, 'contextOf' | 'onChange'> | undefined;
   readonly credential?: RequestCredential | undefined;
 }
+
+/** What both versions of HTTP need. */
+type HttpOptions = Omit<
+  SpliceOptions,
+  'downstream' | 'files' | 'idleTimeoutMs' | 'greetingTimeoutMs' | 'maxConcurrentStreams' | 'outbound' | 'faulted' | 'tokens'
+> &
+  OutboundSplice;
 
 /**
  * Plain text from the application, TLS to a server. Nothing that the application says is read before the server was found
@@ -44,6 +52,8 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
     super('outbound', config, deps);
     if ((config.attach === undefined) !== (extras.credential === undefined))
       throw new Error('a listener has another token than it asks for');
+    if (config.http?.application === 'h2c' && (config.attach !== undefined || config.webPki !== undefined))
+      throw new Error('nobody puts tokens on requests over HTTP/2, nor asks the public web over it');
     this.#extras = extras;
     this.#web = webOf(config, extras);
     this.#identityWait = new IdentityWait({
@@ -211,6 +221,41 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   }
 
   #forwardRequests(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
+    const options = this.#httpOptions(session, http);
+    if (http.application === 'h2c') {
+      this.#splice(session, accepted, http, options);
+      return;
+    }
+    forwardHttp({
+      ...options,
+      downstream: this.heed(session, accepted),
+      upgrades: http.upgrades,
+      credential: this.#extras.credential,
+      scratch: this.scratch(http.limits),
+      judged: 'upstream',
+      judge: this.#web === undefined ? options.judge : undefined,
+    });
+  }
+
+  #splice(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig, options: HttpOptions): void {
+    void this.loaded(session, async () => {
+      const { forwardSpliced } = await import('../forward/splice/splice.ts');
+      return () =>
+        forwardSpliced({
+          ...options,
+          // Unread until now, so that who is dropped meanwhile is dropped unread.
+          downstream: this.heed(session, accepted),
+          maxConcurrentStreams: http.maxConcurrentStreams,
+          idleTimeoutMs: this.limits.idleTimeoutMs,
+          greetingTimeoutMs: this.limits.connectTimeoutMs,
+          files: this.deps.files.outbound,
+          outbound: { released: () => options.released(), dismissed: (reason, detail) => options.dismissed(reason, detail) },
+          faulted: (side, reason) => this.deps.events.http2Faulted(this.ref, side, reason),
+        });
+    });
+  }
+
+  #httpOptions(session: Session, http: OutboundHttpConfig): HttpOptions {
     let authorisation: Authorisation | undefined;
     const web = this.#web;
     const { attach } = this.settings;
@@ -224,23 +269,19 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());
       return judged;
     };
-    forwardHttp({
-      downstream: this.heed(session, accepted),
+    return {
       session,
       counters: this.counters,
       ticker: this.ticker,
       clock: this.deps.clock,
       limits: http.limits,
-      upgrades: http.upgrades,
       identity: buildOutboundFields(http.xfcc, this.guardsRequests, {
         authority: web && authorityOf(web.to),
         replaced: attach?.replace === true ? attach.header : undefined,
       }),
-      credential: this.#extras.credential,
-      scratch: this.scratch(http.limits),
-      judged: 'upstream',
-      judge: web === undefined ? judge : undefined,
-      open: (done) => (web === undefined ? this.#openServer(session, done) : this.#openWebServer(session, web.to, web.context(), done)),
+      judge,
+      open: (done) =>
+        web === undefined ? this.#openServer(session, http, done) : this.#openWebServer(session, web.to, web.context(), done),
       // The next server is judged by itself.
       released: () => {
         const { draining } = session;
@@ -253,7 +294,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       requestFinished: (record) => this.requestFinished(record),
       broken: (side, error) => this.broken(session, side, error),
       done: () => this.finish(session),
-    });
+    };
   }
 
   #serverDismissed(session: Session, reason: CloseReason, detail: string): void {
@@ -261,12 +302,12 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   }
 
   /** A connection to a server that was found to be who it must be; nothing has been said on it. Before our first SVID, that is waited for. */
-  #openServer(session: Session, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
-    if (!this.#identityWait.isAwaited) return this.#openNow(session, done);
+  #openServer(session: Session, http: OutboundHttpConfig, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
+    if (!this.#identityWait.isAwaited) return this.#openNow(session, http, done);
     let abort: (() => void) | undefined;
     const wait = this.#identityWait.enter((end) => {
       if (end === 'came' || end === 'withdrawn') {
-        const opening = this.#openNow(session, done);
+        const opening = this.#openNow(session, http, done);
         abort = () => opening.abort();
       } else done({ ok: false, failure: notReadyFailure(this.notReady() ?? 'our first SVID came too late', true) });
     });
@@ -274,7 +315,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
     return { abort: () => abort?.() };
   }
 
-  #openNow(session: Session, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
+  #openNow(session: Session, http: OutboundHttpConfig, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
     const { clock, contexts } = this.deps;
     const own = contexts.own(this.settings.identity, clock.now());
     if ('detail' in own) {
@@ -298,6 +339,11 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
             const { at, reason, detail } = judged;
             if (reason === 'identity_not_ready') done({ ok: false, failure: notReadyFailure(detail) });
             else done({ ok: false, failure: at === 'verdict' ? deniedFailure(reason, detail) : handshakeFailure(reason, code, detail) });
+            return;
+          }
+          if (http.application === 'h2c' && judged.connection.alpn !== 'h2') {
+            judged.connection.abort();
+            done({ ok: false, failure: notHttp2Failure('it agreed to no protocol by ALPN') });
             return;
           }
           this.join(session, judged.proven);

@@ -2,12 +2,14 @@ import type { Clock, Timer } from '../../lib/clock.ts';
 import { fault, NO_ERROR, PROTOCOL_ERROR, type Fault } from '../../http2/frame.ts';
 import { ENABLE_PUSH, INITIAL_WINDOW_SIZE, MAX_HEADER_LIST_SIZE } from '../../http2/settings.ts';
 import type { OpenUpstream } from '../http1-upstream.ts';
-import { connectFailure, type UpstreamFailure } from '../outcome.ts';
+import { connectFailure, type UpstreamFailure, type Who } from '../outcome.ts';
 import { Wire, type Section, type WireOwner } from './wire.ts';
 
 export interface ApplicationOptions {
   readonly clock: Clock;
   readonly open: OpenUpstream;
+  /** For words. */
+  readonly who: Who;
   readonly maxSectionBytes: number;
   readonly maxFields: number;
   /** How long it may take to say that it speaks HTTP/2, once it has accepted. */
@@ -24,6 +26,8 @@ export interface Asked {
   /** Whether it is still to be sent. */
   maySend(): boolean;
   send(wire: Wire): void;
+  /** It takes no more of them at once. Of its connection, which has times of its own, that is not said. */
+  mustWait(): void;
   /** More of the request is taken over all streams. */
   flushRequest(wire: Wire): void;
   applicationWindow(increment: number): void;
@@ -97,6 +101,11 @@ export class Application implements WireOwner {
     this.announcedWindow = options.initialWindow;
   }
 
+  /** Of all streams that are open on it, or wait for it. */
+  get size(): number {
+    return this.#streams.size + this.#waiting.length;
+  }
+
   get isFull(): boolean {
     return this.#connected?.isFull === true;
   }
@@ -118,18 +127,22 @@ export class Application implements WireOwner {
 
   connect(): void {
     let isOver = false;
+    // Whoever asks for it has not done yet, and others may be about to.
+    let isWithin = true;
     const opening = this.#options.open((outcome) => {
       isOver = true;
       this.#opening = undefined;
       if (!outcome.ok) {
         this.#failed(outcome.failure);
+        if (!isWithin) this.#owner.turned();
         return;
       }
-      const { clock, maxSectionBytes, maxFields, greetingTimeoutMs } = this.#options;
+      const { clock, who, maxSectionBytes, maxFields, greetingTimeoutMs } = this.#options;
       const wire = new Wire(this, { connection: outcome.connection, clock, isClient: false, maxSectionBytes, maxFields });
       this.#connected = wire;
       this.#timer = clock.after(greetingTimeoutMs, () => {
-        this.#failed(connectFailure('the application', 'ETIMEDOUT', 'the application did not begin HTTP/2 in time'));
+        this.#failed(connectFailure(who, 'ETIMEDOUT', `${who} did not begin HTTP/2 in time`));
+        this.#owner.turned();
       });
       wire.start([
         [ENABLE_PUSH, 0],
@@ -139,6 +152,7 @@ export class Application implements WireOwner {
       wire.raiseWindow(this.#options.connectionWindow());
       this.#owner.turned();
     });
+    isWithin = false;
     if (!isOver) this.#opening = opening;
   }
 
@@ -149,7 +163,10 @@ export class Application implements WireOwner {
     if (this.#failure !== undefined) exchange.unreached(this.#failure);
     else if (wire !== undefined && this.#waiting.length === 0 && this.#streams.size < wire.remote.maxConcurrentStreams) {
       this.#send(exchange, wire);
-    } else this.#waiting.push(exchange);
+    } else {
+      this.#waiting.push(exchange);
+      if (wire !== undefined) exchange.mustWait();
+    }
   }
 
   /** A part of the request is held, for its window is not large enough. */
@@ -274,6 +291,7 @@ export class Application implements WireOwner {
     }
     this.#owner.settled(this);
     this.#sendWaiting();
+    for (const exchange of this.#waiting) exchange.mustWait();
     return undefined;
   }
 
@@ -288,15 +306,16 @@ export class Application implements WireOwner {
 
   broke(problem: Fault): void {
     const wire = this.#connected;
+    const { who } = this.#options;
     if (this.wire === undefined) {
-      const detail = problem.reason === 'preface' ? 'the application does not speak HTTP/2' : 'the application broke the rules of HTTP/2';
-      this.#failed({ ...connectFailure('the application', 'EPROTO', `${detail}: ${problem.detail}`), result: 'upstream_failed', detail });
+      const detail = `${who} ${problem.reason === 'preface' ? 'does not speak HTTP/2' : 'broke the rules of HTTP/2'}`;
+      this.#failed({ ...connectFailure(who, 'EPROTO', `${detail}: ${problem.detail}`), result: 'upstream_failed', detail });
       return;
     }
     this.#owner.faulted(problem);
     this.#leave();
     wire?.sendGoaway(0, problem.code);
-    this.#lose(`the application broke the rules of HTTP/2: ${problem.detail}`);
+    this.#lose(`${who} broke the rules of HTTP/2: ${problem.detail}`);
     wire?.abort();
   }
 
@@ -313,25 +332,27 @@ export class Application implements WireOwner {
   }
 
   ended(): void {
+    this.#failUnlessGreeted(undefined);
     this.#leave();
-    this.#lose('the application closed the connection without a response');
+    this.#lose(this.#silence);
     this.#end();
     this.#owner.turned();
   }
 
   closed(error: Error | undefined): void {
     this.#timer?.cancel();
-    if (this.wire === undefined && this.#waiting.length > 0) {
-      const detail = 'the application closed the connection without a word';
-      this.#failed({ ...connectFailure('the application', 'ECONNRESET', error?.message ?? detail), result: 'upstream_failed', detail });
-    }
+    this.#failUnlessGreeted(error);
     this.#leave();
-    this.#lose('the application closed the connection without a response');
+    this.#lose(this.#silence);
     this.#owner.closed(this);
     this.#owner.turned();
   }
 
   // ——— what becomes of it ———
+
+  get #silence(): string {
+    return `${this.#options.who} closed the connection without a response`;
+  }
 
   #send(exchange: Asked, wire: Wire): void {
     if (!exchange.maySend()) return;
@@ -365,7 +386,14 @@ export class Application implements WireOwner {
     this.#timer?.cancel();
     if (this.#connected === undefined) this.#owner.closed(this);
     else this.#connected.abort();
-    this.#owner.turned();
+  }
+
+  /** It is gone: if it has not said SETTINGS, nobody was asked. */
+  #failUnlessGreeted(error: Error | undefined): void {
+    if (this.wire !== undefined || this.#waiting.length === 0) return;
+    const { who } = this.#options;
+    const detail = `${who} closed the connection without a word`;
+    this.#failed({ ...connectFailure(who, 'ECONNRESET', error?.message ?? detail), result: 'upstream_failed', detail });
   }
 
   #leave(): void {

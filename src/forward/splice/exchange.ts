@@ -16,13 +16,14 @@ import {
   type Fault,
 } from '../../http2/frame.ts';
 import type { FieldFilter } from '../../http2/identity.ts';
-import { ownResponse } from '../../http2/own-response.ts';
+import { ownResponse, type OwnMore } from '../../http2/own-response.ts';
 import { readRequestTrailers, type RequestProblem } from '../../http2/request-fields.ts';
 import { responseTrailersProblem } from '../../http2/response-fields.ts';
 import { NO_BEARER, tokenAnswer, type Bearer, type RequestJudge, type RequestVerdict } from '../bearer.ts';
 import { Deadlines, type DeadlineSink } from '../http-deadlines.ts';
-import type { UpstreamFailure } from '../outcome.ts';
+import type { UpstreamFailure, Who } from '../outcome.ts';
 import type { Session } from '../session.ts';
+import type { Side } from '../tcp-forwarder.ts';
 import type { Application, Asked } from './application.ts';
 import { encodeFields, type Heads, type ReadRequest, type TokenHeads } from './heads.ts';
 import { Half } from './half.ts';
@@ -37,7 +38,11 @@ export interface ExchangeContext {
   readonly limits: HttpLimits;
   readonly filter: FieldFilter;
   readonly heads: Heads;
+  /** Whose SPIFFE ID the verdict is on: of who asks, or of who answers, which is known when it is connected to. */
+  readonly judged: Side;
   readonly judge: RequestJudge;
+  /** Who is asked, for words. */
+  readonly who: Who;
   /** Undefined where nobody looks at tokens. */
   readonly tokens: TokenHeads | undefined;
   readonly peer: Wire;
@@ -45,6 +50,8 @@ export interface ExchangeContext {
   readonly mostHeldBytes: number;
   /** Where the next request goes. */
   application(): Application | UpstreamFailure;
+  /** There is nobody to ask. */
+  unreached(failure: UpstreamFailure): void;
   /** Bytes are about to move on this stream: afterwards it may be over. */
   active(exchange: Exchange): void;
   /** Some of the response is held: the client's window is not large enough. */
@@ -172,7 +179,7 @@ export class Exchange implements Asked, DeadlineSink {
   #admit(bearer: Bearer): void {
     const { limits, session } = this.#context;
     this.#bearer = bearer;
-    if (!this.#isAllowed()) return;
+    if (this.#context.judged === 'downstream' && !this.#isAllowed()) return;
     if ((this.#request?.announced ?? 0) > (limits.maxBodyBytes ?? Infinity)) {
       this.#answer(413, 'too_large', 'the body is too large');
       return;
@@ -201,9 +208,7 @@ export class Exchange implements Asked, DeadlineSink {
     }
     this.#application = application;
     application.ask(this);
-    if (this.#sink !== undefined || this.#stage !== 'asking') return;
-    this.#hasWaited = true;
-    this.#context.awaits(this);
+    if (this.#sink === undefined) this.#hasWaited = true;
   }
 
   #isAllowed(): boolean {
@@ -216,8 +221,14 @@ export class Exchange implements Asked, DeadlineSink {
     const verdict = judgement.value;
     this.#verdict = verdict;
     if (verdict.allowed) return true;
+    if (this.#context.judged === 'upstream') {
+      const detail = `${verdict.reason}: ${verdict.peer ?? 'the server'} may not be asked this`;
+      this.#answer(502, 'upstream_denied', detail, { isDenial: true });
+      return false;
+    }
     const ofToken = tokenAnswer(verdict.reason);
-    if (ofToken !== undefined) this.#answer(ofToken.status, 'token_refused', ofToken.detail, ofToken.challenge, verdict.detail);
+    if (ofToken !== undefined)
+      this.#answer(ofToken.status, 'token_refused', ofToken.detail, { challenge: ofToken.challenge }, verdict.detail);
     else this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
     return false;
   }
@@ -332,7 +343,7 @@ export class Exchange implements Asked, DeadlineSink {
   #requestWhole(): void {
     this.#deadlines?.end();
     if (this.#up.heldBytes > 0) this.#application?.holds(this);
-    if (this.#stage === 'asking') this.#context.awaits(this);
+    if (this.#stage === 'asking' && this.#sink !== undefined) this.#context.awaits(this);
     this.#closeIfDone();
   }
 
@@ -346,7 +357,7 @@ export class Exchange implements Asked, DeadlineSink {
     if (isStalled === this.#isStalled) return;
     this.#isStalled = isStalled;
     this.#deadlines?.heldUp(isStalled);
-    if (this.#stage !== 'asking' || this.#requestEnded) return;
+    if (this.#stage !== 'asking' || this.#requestEnded || this.#sink === undefined) return;
     if (isStalled) this.#context.awaits(this);
     else this.#context.answered(this);
   }
@@ -356,10 +367,15 @@ export class Exchange implements Asked, DeadlineSink {
   /** Whether it is still to be sent: of one that has waited, what was allowed when it came may not be now. */
   maySend(): boolean {
     if (this.#stage === 'over') return false;
-    if (!this.#hasWaited) return true;
+    if (!this.#hasWaited && this.#context.judged === 'downstream') return true;
     if (!this.#isAllowed()) return false;
+    if (!this.#hasWaited) return true;
     this.#readAgain();
     return true;
+  }
+
+  mustWait(): void {
+    if (this.#stage === 'asking') this.#context.awaits(this);
   }
 
   send(sink: Wire): void {
@@ -534,14 +550,14 @@ export class Exchange implements Asked, DeadlineSink {
       this.#stopRequest(relayedCode(code, true));
       return;
     }
-    this.#finish('upstream_failed', `the application reset the stream with code ${code}`);
+    this.#finish('upstream_failed', `${this.#context.who} reset the stream with code ${code}`);
     this.#reset(relayedCode(code, false));
   }
 
   /** It has said which requests it took, and this is none of them. */
   refusedByApplication(code: number): void {
     if (this.#stage === 'asking') {
-      this.#finish('upstream_failed', `the application took no more requests on its connection (code ${code})`);
+      this.#finish('upstream_failed', `${this.#context.who} took no more requests on its connection (code ${code})`);
       this.#leave(undefined);
       this.#reset(REFUSED_STREAM);
     } else if (!this.#down.hasEnded) this.#nonsense('it has not taken the request that it answers');
@@ -551,25 +567,27 @@ export class Exchange implements Asked, DeadlineSink {
     this.#application = undefined;
     this.#sink = undefined;
     if (this.#down.hasEnded) this.#stopRequest(NO_ERROR);
-    else this.#fail(502, 'upstream_failed', this.#stage === 'asking' ? detail : 'the application ended within its response');
+    else this.#fail(502, 'upstream_failed', this.#stage === 'asking' ? detail : `${this.#context.who} ended within its response`);
   }
 
   /** There is no connection to send it on. */
-  unreached({ status, result, detail }: UpstreamFailure): void {
+  unreached(failure: UpstreamFailure): void {
+    const { status, result, detail, retryAfterS } = failure;
     this.#application = undefined;
-    this.#fail(status, result, detail);
+    this.#context.unreached(failure);
+    this.#fail(status, result, detail, { retryAfterS });
   }
 
   /** It waited for a connection that takes no requests any more. */
   moveOn(): void {
     this.#application = undefined;
-    if (++this.#moves > MAX_MOVES) this.#fail(502, 'upstream_failed', 'the application takes requests on none of its connections');
+    if (++this.#moves > MAX_MOVES) this.#fail(502, 'upstream_failed', `${this.#context.who} takes requests on none of its connections`);
     else this.#ask();
   }
 
   #nonsense(detail: string, code: number = PROTOCOL_ERROR): void {
     this.#leave(code);
-    this.#fail(502, 'upstream_failed', `the application gave a response that is not valid: ${detail}`);
+    this.#fail(502, 'upstream_failed', `${this.#context.who} gave a response that is not valid: ${detail}`);
   }
 
   // ——— judging again, and time ———
@@ -577,6 +595,8 @@ export class Exchange implements Asked, DeadlineSink {
   /** It was let begin, and would not be now. */
   isDeniedNow(): boolean {
     if (this.#verdict?.allowed !== true || this.#request === undefined) return false;
+    // Of a server that is not asked any more, there is nobody to be judged.
+    if (this.#context.judged === 'upstream' && this.#application === undefined) return false;
     const { method, target, host } = this.#request;
     const again = this.#context.judge(method, target, host, this.#bearer);
     return !again.ok || !again.value.allowed;
@@ -622,7 +642,7 @@ export class Exchange implements Asked, DeadlineSink {
   }
 
   responseLate(): void {
-    if (this.#stage === 'asking') this.#fail(504, 'upstream_timeout', 'the application did not answer in time');
+    if (this.#stage === 'asking') this.#fail(504, 'upstream_timeout', `${this.#context.who} did not answer in time`);
   }
 
   /** Nothing has moved for the idle time. */
@@ -633,7 +653,7 @@ export class Exchange implements Asked, DeadlineSink {
     } else if (this.#stage !== 'asking' && this.#down.isBlocked(this.#context.peer)) {
       this.#fail(408, 'timeout', 'the client did not read the response');
     } else if (this.#requestEnded) this.#fail(504, 'upstream_timeout', 'the response stood still');
-    else if (this.#isStalled) this.#fail(504, 'upstream_timeout', 'the application took no more of the request');
+    else if (this.#isStalled) this.#fail(504, 'upstream_timeout', `${this.#context.who} took no more of the request`);
     else this.#fail(408, 'timeout', 'the request stood still');
   }
 
@@ -651,13 +671,13 @@ export class Exchange implements Asked, DeadlineSink {
   }
 
   /** Says why if nothing of a final response was sent; else resets, so that what was sent does not look whole. */
-  #fail(status: OwnStatus, result: HttpResult, detail: string): void {
+  #fail(status: OwnStatus, result: HttpResult, detail: string, more?: OwnMore): void {
     if (this.#isClosed) return;
     // What was for the application is given up for something that the client did: that is a reset like any other.
     if (this.#application !== undefined && status < 500) this.#context.clientFault();
     this.#leave(CANCEL);
     if (this.#stage === 'asking') {
-      this.#answer(status, result, detail);
+      this.#answer(status, result, detail, more);
       return;
     }
     this.#finish(result, detail);
@@ -665,13 +685,13 @@ export class Exchange implements Asked, DeadlineSink {
   }
 
   /** `told` is what the log has instead of what the client is sent. */
-  #answer(status: OwnStatus, result: HttpResult, detail: string, challenge?: string, told = detail): void {
+  #answer(status: OwnStatus, result: HttpResult, detail: string, more?: OwnMore, told = detail): void {
     const { peer } = this.#context;
     this.#leave(CANCEL);
     const own = ownResponse(status, detail, {
       isGrpc: this.#request?.isGrpc === true,
       withBody: this.#request?.method !== 'HEAD',
-      challenge,
+      ...more,
     });
     const body = own.body ?? NOTHING;
     const block = encodeFields(own.fields);

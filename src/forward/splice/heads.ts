@@ -33,12 +33,15 @@ export function encodeFields(fields: readonly HpackField[]): Buffer {
 export class Heads {
   readonly #filter: FieldFilter;
   readonly #limits: HttpLimits;
+  readonly #scheme: string | undefined;
   readonly #requests = new WeakMap<readonly HpackField[], ReadRequest>();
   readonly #responses = new WeakMap<readonly HpackField[], ReadResponse>();
 
-  constructor(filter: FieldFilter, limits: HttpLimits) {
+  /** `scheme`: what requests say instead of their own; undefined: theirs. */
+  constructor(filter: FieldFilter, limits: HttpLimits, scheme?: string) {
     this.#filter = filter;
     this.#limits = limits;
+    this.#scheme = scheme;
   }
 
   /** Or why it is refused. */
@@ -49,12 +52,18 @@ export class Heads {
     if (known?.removesOverrides === removesOverrides) return known;
     const read = readRequestFields(list, filter, this.#limits);
     if ('detail' in read) return read;
-    const { method, target, host, announced, isGrpc, size, fields } = read;
+    const { method, target, host, announced, isGrpc, size } = read;
     const isKept = Object.isFrozen(list);
-    const made = { method, target, host, announced, isGrpc, size, block: blockOf(fields, isKept), removesOverrides };
+    const block = blockOf(this.#withScheme(read.fields), isKept);
+    const made = { method, target, host, announced, isGrpc, size, block, removesOverrides };
     // Others are not given again.
     if (isKept) this.#requests.set(list, made);
     return made;
+  }
+
+  #withScheme(fields: readonly HpackField[]): readonly HpackField[] {
+    const scheme = this.#scheme;
+    return scheme === undefined ? fields : fields.map((field) => (field[0] === ':scheme' ? [':scheme', scheme] : field));
   }
 
   /** Or why it may not be said. */

@@ -2,6 +2,7 @@ import type { HttpLimits } from '../../config/config.ts';
 import type { Clock, Timer } from '../../lib/clock.ts';
 import { messageOf } from '../../lib/errors.ts';
 import type { IdentityFields } from '../../http1/identity-fields.ts';
+import { ownAnswer } from '../../http1/own-answer.ts';
 import {
   CANCEL,
   DEFAULT_WINDOW,
@@ -18,23 +19,23 @@ import {
 import { FieldFilter } from '../../http2/identity.ts';
 import { RecentStreams } from '../../http2/recent-streams.ts';
 import { INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE } from '../../http2/settings.ts';
-import type { ListenerCounters, RequestRecord } from '../../telemetry/records.ts';
+import type { CloseReason, ListenerCounters, RequestRecord } from '../../telemetry/records.ts';
 import type { FileAccount } from '../../transport/file-budget.ts';
-import type { SecureConnection } from '../../transport/connection.ts';
+import type { Connection } from '../../transport/connection.ts';
 import { DeadlineQueue } from '../deadline-queue.ts';
 import type { RequestJudge, RequestTokens } from '../bearer.ts';
 import type { OpenUpstream } from '../http1-upstream.ts';
-import { connectFailure, type UpstreamFailure } from '../outcome.ts';
+import { connectFailure, type UpstreamFailure, type Who } from '../outcome.ts';
 import type { Session, Ticker } from '../session.ts';
 import type { Side } from '../tcp-forwarder.ts';
-import { Application, type ApplicationOwner } from './application.ts';
+import { Application, type ApplicationOwner, type Asked } from './application.ts';
 import { Exchange, type ExchangeContext } from './exchange.ts';
 import { Heads, TokenHeads } from './heads.ts';
 import { TurnClock } from './turn-clock.ts';
 import { LARGEST_WINDOW, Wire, type Section, type WireOwner } from './wire.ts';
 
 export interface SpliceOptions {
-  readonly downstream: Pick<SecureConnection, 'start' | 'write' | 'endWrite' | 'pause' | 'resume' | 'abort' | 'remoteAddress'>;
+  readonly downstream: Connection;
   /** Its `drop`, `dismiss`, `wind`, `drain`, `hasDenied`, `endDenied` and `endTokens` are set. */
   readonly session: Session;
   readonly counters: ListenerCounters;
@@ -54,6 +55,8 @@ export interface SpliceOptions {
   /** A place for one connection to the application was taken with the client's. */
   readonly files: FileAccount;
   readonly open: OpenUpstream;
+  /** Present if the client is the application beside us, and whom `open` connects to is a server, which alone is judged. */
+  readonly outbound?: OutboundSplice | undefined;
   requestFinished(record: RequestRecord): void;
   /** One side broke the rules of HTTP/2, or flooded us. */
   faulted(side: Side, reason: FaultReason): void;
@@ -61,6 +64,13 @@ export interface SpliceOptions {
   broken(side: Side, error: Error | undefined): void;
   /** Everything is closed. Called once. */
   done(): void;
+}
+
+export interface OutboundSplice {
+  /** What `open` gave is no longer used: the next server is judged by itself. */
+  released(): void;
+  /** The connection to the server was ended, while nothing was asked of it, for this reason. The application's goes on. */
+  dismissed(reason: CloseReason, detail: string): void;
 }
 
 /** How long a client may take to agree to the end of a connection. */
@@ -72,6 +82,8 @@ const DENIED_HEAD_MS = 2000;
 /** Streams that were closed last, of which frames may still come. */
 const RECENT_STREAMS = 256;
 const RECENT_RESETS = 1024;
+/** For an application that does not speak HTTP/2, in words of the protocol that it is most likely to speak. */
+const NOT_HTTP2 = ownAnswer(400, 'this listener is for applications that speak HTTP/2 from the first byte on (h2c)', true);
 /** RFC 9113, section 6.5.2, counts so much for each field. */
 const FIELD_BYTES = 32;
 /** A window of a stream, of which an application may offer more. */
@@ -81,6 +93,10 @@ const LARGEST_STREAM_WINDOW = LARGEST_WINDOW;
  * HTTP/2 from a client to an application that speaks it, too: frames are passed on, and of each stream the fields are read,
  * judged and written anew. A stream has the same id on both sides. Whatever one side takes, the other may send: windows are the
  * two sides' own, and what is held is what they disagree about.
+ *
+ * Outbound it is the same with the sides of TLS changed: the client is the application beside us, and the server is who is judged.
+ * There is never more than one server, so that all that is open is judged by who it is: the client's connection ends with the
+ * server's, unless nothing was asked of it then.
  */
 export function forwardSpliced(options: SpliceOptions): void {
   new Splice(options).start();
@@ -94,6 +110,7 @@ class Splice implements WireOwner, ExchangeContext {
   readonly filter: FieldFilter;
   readonly heads: Heads;
   readonly judge: RequestJudge;
+  readonly who: Who;
   readonly tokens: TokenHeads | undefined;
   readonly peer: Wire;
   mostHeldBytes = DEFAULT_WINDOW;
@@ -123,6 +140,8 @@ class Splice implements WireOwner, ExchangeContext {
   #blockTimer: Timer | undefined;
   #graceTimer: Timer | undefined;
   #graceAtMs = Infinity;
+  /** No further stream is taken once what has come is read. */
+  #endsWithTurn = false;
   /** No further stream is taken. */
   #ending = false;
   /** Nothing more is said to the client. */
@@ -142,14 +161,18 @@ class Splice implements WireOwner, ExchangeContext {
     this.turn = new TurnClock(clock);
     this.limits = limits;
     this.filter = new FieldFilter(identity);
-    this.heads = new Heads(this.filter, limits);
+    const isOutbound = options.outbound !== undefined;
+    // What was plain text is so no more.
+    this.heads = new Heads(this.filter, limits, isOutbound ? 'https' : undefined);
     this.judge = judge;
+    this.who = isOutbound ? 'the server' : 'the application';
     this.tokens = tokens && new TokenHeads(tokens, limits);
     this.#announcedStreams = options.maxConcurrentStreams;
     // Somewhat more than the limits, so that a head that is too large has an answer with a reason.
     const maxFields = limits.maxFields * 2 + 16;
     this.#maxSectionBytes = limits.maxHeadBytes * 2 + maxFields * FIELD_BYTES;
-    this.peer = new Wire(this, { connection: downstream, clock, isClient: true, maxSectionBytes: this.#maxSectionBytes, maxFields });
+    const maxSectionBytes = this.#maxSectionBytes;
+    this.peer = new Wire(this, { connection: downstream, clock, isClient: true, awaitsPreface: isOutbound, maxSectionBytes, maxFields });
     const { counters, ticker } = options;
     this.#owner = {
       arrived: (bytes) => {
@@ -164,7 +187,8 @@ class Splice implements WireOwner, ExchangeContext {
       settled: (application) => this.#applicationSettled(application),
       left: (application, waiting) => {
         if (application === this.#current) this.#current = undefined;
-        for (const exchange of waiting) exchange.moveOn();
+        if (options.outbound === undefined) for (const exchange of waiting) exchange.moveOn();
+        else this.#serverLeft(application, waiting, options.outbound);
       },
       faulted: ({ reason }) => options.faulted('upstream', reason),
       failed: (thrown) => this.failed(thrown),
@@ -183,15 +207,23 @@ class Splice implements WireOwner, ExchangeContext {
   }
 
   start(): void {
-    const { session, limits, clock } = this.#options;
+    const { session, limits, clock, outbound } = this.#options;
     session.drop = () => this.#drop();
     session.dismiss = (reason, detail) => {
+      if (outbound !== undefined && this.#streams.size === 0) {
+        outbound.dismissed(reason, detail);
+        this.#letGo();
+        return;
+      }
       session.because(reason, detail);
       if (this.#streams.size > 0) this.#drop();
       else this.#end(CLOSE_GRACE_MS);
     };
     session.wind = () => this.#endWithStreams();
-    session.drain = () => this.#endWithStreams();
+    session.drain = () => {
+      if (outbound !== undefined && this.#streams.size === 0) this.#letGo();
+      else this.#endWithStreams();
+    };
     const denied = (): Exchange[] => [...this.#streams.values()].filter((exchange) => exchange.isDeniedNow());
     session.hasDenied = () => denied().length > 0;
     session.endDenied = () => {
@@ -323,7 +355,8 @@ class Splice implements WireOwner, ExchangeContext {
     this.session.because('protocol_error', detail);
     for (const exchange of this.#streams.values()) exchange.disconnected();
     this.#ending = true;
-    this.#endPeer(code, DROP_GRACE_MS);
+    if (reason === 'preface' && this.peer.sayInstead(NOT_HTTP2)) this.#endPeer(undefined, CLOSE_GRACE_MS);
+    else this.#endPeer(code, DROP_GRACE_MS);
     this.#leave();
   }
 
@@ -338,6 +371,7 @@ class Splice implements WireOwner, ExchangeContext {
       this.#untimed = [];
       for (const exchange of untimed) exchange.timeBody();
     }
+    if (this.#endsWithTurn) this.#endSoon();
     if (this.#ending && this.#streams.size === 0) this.#endPeer(NO_ERROR, CLOSE_GRACE_MS);
     this.#timeBlock();
     this.peer.flush();
@@ -382,12 +416,13 @@ class Splice implements WireOwner, ExchangeContext {
   application(): Application | UpstreamFailure {
     if (this.#current !== undefined) return this.#current;
     if (this.#applications.size > 0 && !this.#options.files.take(1)) {
-      return connectFailure('the application', 'EMFILE', 'no file descriptors are left for connections');
+      return connectFailure(this.who, 'EMFILE', 'no file descriptors are left for connections');
     }
     const { clock, open, greetingTimeoutMs } = this.#options;
     const application = new Application(this.#owner, {
       clock,
       open,
+      who: this.who,
       greetingTimeoutMs,
       maxSectionBytes: this.#maxSectionBytes,
       maxFields: this.limits.maxFields * 2 + 16,
@@ -398,6 +433,17 @@ class Splice implements WireOwner, ExchangeContext {
     this.#current = application;
     application.connect();
     return application;
+  }
+
+  get judged(): Side {
+    return this.#options.outbound === undefined ? 'downstream' : 'upstream';
+  }
+
+  /** Outbound, the next attempt is that of the next connection: the line of this one says why. */
+  unreached({ closeReason, message }: UpstreamFailure): void {
+    if (this.#options.outbound === undefined) return;
+    this.session.because(closeReason, message);
+    this.#endsWithTurn = true;
   }
 
   active(exchange: Exchange): void {
@@ -457,6 +503,27 @@ class Splice implements WireOwner, ExchangeContext {
     if (pairs.length > 0) this.peer.sendSettings(pairs);
     if (change !== 0) for (const exchange of this.#streams.values()) exchange.windowOfAnother(change, application);
     this.peer.raiseWindow(sendWindow);
+  }
+
+  /** It takes no further requests. As long as it answers some, there is no other one. */
+  #serverLeft(server: Application, waiting: readonly Asked[], outbound: OutboundSplice): void {
+    if (server.size === 0) {
+      outbound.released();
+      for (const exchange of waiting) exchange.moveOn();
+      return;
+    }
+    this.#endSoon();
+    for (const exchange of waiting) exchange.refusedByApplication(NO_ERROR);
+  }
+
+  /** Nothing is asked of it: it is ended in order, and the next request is for another one. */
+  #letGo(): void {
+    const current = this.#current;
+    if (current === undefined) return;
+    this.#current = undefined;
+    current.close();
+    this.#options.outbound?.released();
+    this.turned();
   }
 
   #applicationClosed(application: Application): void {
@@ -519,11 +586,15 @@ class Splice implements WireOwner, ExchangeContext {
    */
   #end(graceMs: number | undefined): void {
     if (graceMs !== undefined) this.#limitGrace(graceMs);
-    if (!this.#ending) {
-      this.#ending = true;
-      this.#sayGoaway(NO_ERROR);
-    }
+    this.#endSoon();
     this.turned();
+  }
+
+  /** As `#end`, for whoever is in the middle of something: `turned` comes after it. */
+  #endSoon(): void {
+    if (this.#ending) return;
+    this.#ending = true;
+    this.#sayGoaway(NO_ERROR);
   }
 
   /** At once: responses are cut, which their streams say, and nothing more is taken from either side. */
@@ -543,10 +614,10 @@ class Splice implements WireOwner, ExchangeContext {
     this.peer.sendGoaway(this.#lastTaken, code);
   }
 
-  /** Nothing more is said. */
-  #endPeer(code: number, graceMs: number): void {
+  /** Nothing more is said. `code` undefined: not even why. */
+  #endPeer(code: number | undefined, graceMs: number): void {
     if (this.#hasEnded) return;
-    if (code !== NO_ERROR || !this.#saidGoaway) this.#sayGoaway(code);
+    if (code !== undefined && (code !== NO_ERROR || !this.#saidGoaway)) this.#sayGoaway(code);
     this.#hasEnded = true;
     this.peer.stop();
     this.peer.pauseIf(false);

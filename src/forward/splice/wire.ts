@@ -63,6 +63,8 @@ export interface WireOptions {
   readonly clock: Clock;
   /** The other side is a client. */
   readonly isClient: boolean;
+  /** Nothing is said to a client before it has begun as it must: one that does not may be told so in another protocol. */
+  readonly awaitsPreface?: boolean;
   /** SETTINGS_MAX_HEADER_LIST_SIZE, and in how many fields. */
   readonly maxSectionBytes: number;
   readonly maxFields: number;
@@ -103,6 +105,9 @@ export class Wire implements ConnectionHandler, FrameSink {
   readonly #owner: WireOwner;
   readonly #connection: Connection;
   readonly #isClient: boolean;
+  readonly #awaitsPreface: boolean;
+  /** SETTINGS of ours that wait for the preface. */
+  #greeting: readonly (readonly [number, number])[] | undefined;
   readonly #reader: FrameReader;
   readonly #decoder: HpackDecoder;
   /** Only for what must be said of its table: field blocks that are kept are the same for everybody. */
@@ -118,10 +123,11 @@ export class Wire implements ConnectionHandler, FrameSink {
   #windowLimit = DEFAULT_WINDOW;
   #isPaused = false;
 
-  constructor(owner: WireOwner, { connection, clock, isClient, maxSectionBytes, maxFields }: WireOptions) {
+  constructor(owner: WireOwner, { connection, clock, isClient, awaitsPreface = false, maxSectionBytes, maxFields }: WireOptions) {
     this.#owner = owner;
     this.#connection = connection;
     this.#isClient = isClient;
+    this.#awaitsPreface = awaitsPreface;
     this.#now = () => clock.monotonic();
     // Octets of Huffman's code may be more than what they say.
     this.#reader = new FrameReader(this, { isClient, maxBlockBytes: maxSectionBytes * 2 });
@@ -140,9 +146,17 @@ export class Wire implements ConnectionHandler, FrameSink {
   /** Begins to read; `settings` are ours. */
   start(settings: readonly (readonly [number, number])[]): void {
     if (!this.#isClient) this.#outbox.bytes(PREFACE, 0, PREFACE.length);
-    this.sendSettings(settings);
+    if (this.#awaitsPreface) this.#greeting = settings;
+    else this.sendSettings(settings);
     this.flush();
     this.#connection.start(this);
+  }
+
+  /** Nothing is said before it. */
+  #greet(): void {
+    const settings = this.#greeting;
+    this.#greeting = undefined;
+    if (settings !== undefined) this.sendSettings(settings);
   }
 
   /** The other side has begun as it must. */
@@ -217,6 +231,14 @@ export class Wire implements ConnectionHandler, FrameSink {
     this.#outbox.flush();
   }
 
+  /** Says this to who does not speak HTTP/2. False, and nothing is said, if something was before. */
+  sayInstead(bytes: Buffer): boolean {
+    if (this.#greeting === undefined || this.isClosed) return false;
+    this.#greeting = undefined;
+    this.#outbox.bytes(bytes, 0, bytes.length);
+    return true;
+  }
+
   /** What was written is sent, and then the end. */
   end(): void {
     this.flush();
@@ -263,6 +285,7 @@ export class Wire implements ConnectionHandler, FrameSink {
 
   settings(bytes: Buffer, start: number, length: number): Fault | undefined {
     const { remote } = this;
+    this.#greet();
     const before = remote.initialWindow;
     const problem = this.#countControl() ?? remote.take(bytes, start, length, this.#isClient);
     if (problem !== undefined) return problem;
@@ -397,6 +420,7 @@ export class Wire implements ConnectionHandler, FrameSink {
 
   sendGoaway(last: number, code: number): void {
     if (this.isClosed) return;
+    this.#greet();
     this.#outbox.frameHead(8, GOAWAY, 0, 0);
     this.#outbox.uint32(last);
     this.#outbox.uint32(code);
