@@ -1,5 +1,6 @@
 /** The composition root: everything is made here, and started in the order in which it reads. */
 import type { BundleEndpointConfig, Config, FederationConfig, InboundConfig, OutboundConfig, SdsConfig } from './config/config.ts';
+import type { Credentials, CredentialsDeps } from './credentials/service.ts';
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
 import { NO_DENY_FILE, type DenyListStatus, type DenyListView } from './config/deny-file.ts';
 import { formatIssues } from './config/issue.ts';
@@ -19,10 +20,12 @@ import { createReadiness, type CheckResult } from './admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from './admin/server.ts';
 import { federationCheck } from './admin/federation.ts';
 import { filesCheck, filesCurrentCheck } from './admin/file-sets.ts';
+import { tokensCheck } from './admin/tokens.ts';
 import type { FederationClient } from './federation/client.ts';
 import type { BundleEndpoint } from './federation/endpoint.ts';
 import { MOST_ENDPOINT_CONNECTIONS } from './federation/limits.ts';
 import { filesNeeded, filesService } from './files/lazy.ts';
+import type { NotifyTarget } from './files/notify-target.ts';
 import { chooseSvid, type EndpointBundles, type IdentitySnapshot } from './identity/snapshot.ts';
 import { RotationWatch } from './identity/rotation.ts';
 import { createIdentityStore, type IdentityPublisher, type IdentityView } from './identity/store.ts';
@@ -39,6 +42,7 @@ import { OutboundListener } from './proxy/outbound.ts';
 import { Turns } from './proxy/turns.ts';
 import { MAX_KEPT_BYTES, WaitingRoom } from './proxy/waiting-room.ts';
 import type { SdsServer } from './sds/server.ts';
+import type { JwtSource } from './workload-api/jwt-source.ts';
 import { describeWithheld, sdsPolicies, withheldMatchers } from './sds/withheld.ts';
 import type { ApplicationEvents } from './telemetry/application-events.ts';
 import type { ManagerEvents } from './telemetry/manager-events.ts';
@@ -51,6 +55,7 @@ import { createMetrics, decidedBy } from './telemetry/metrics.ts';
 import { createRefusals, type Refusals } from './telemetry/refusals.ts';
 import { createTlsContexts, validityProblem, type TlsContexts } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
+import type { WebAuthorities } from './tls/web-authorities.ts';
 import { openFileLimit } from './transport/file-limit.ts';
 import { TLS_CIPHERS, TLS_FIPS, TLS_GROUPS, TLS_VERSIONS } from './transport/node.ts';
 
@@ -72,6 +77,8 @@ export interface AppDeps {
   readonly logStream?: LogStream | undefined;
   /** Where log lines go instead. */
   readonly logDestination?: LogDestination | undefined;
+  /** Who is told of each replacement of every set of files, besides those of the configuration. */
+  readonly alsoTell?: readonly NotifyTarget[] | undefined;
   /** Bytes that are kept of connections that wait, in each direction. `MAX_KEPT_BYTES` if left out. */
   readonly maxKeptBytes?: number | undefined;
 }
@@ -124,9 +131,16 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const contexts = createTlsContexts(view);
   const filePlan = planFiles(openFileLimit(), {
     listeners:
-      [...config.inbound, ...config.outbound, config.sds, config.metrics, config.admin, config.bundleEndpoint, ...config.federation].filter(
-        Boolean,
-      ).length + filesNeeded(config.files),
+      [
+        ...config.inbound,
+        ...config.outbound,
+        config.sds,
+        config.metrics,
+        config.admin,
+        config.bundleEndpoint,
+        ...config.federation,
+        ...config.credentials,
+      ].filter(Boolean).length + filesNeeded(config.files),
     inbound: config.inbound.length > 0,
     outbound: config.outbound.length > 0,
     sds: config.sds?.limits.maxConnections ?? 0,
@@ -157,8 +171,25 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   };
   let current = config;
   const inbound = config.inbound.map((settings) => new InboundListener(settings, listenerDeps));
-  const outbound = config.outbound.map((settings) => new OutboundListener(settings, listenerDeps));
+  const web = await webAuthorities(config, { events, clock });
+  const credentials = await credentialsService(config, web, {
+    identity: view,
+    contexts,
+    events,
+    clock,
+    random: deps.random ?? Math.random,
+    jwt: () => source.tokens(),
+  });
+  const outbound = config.outbound.map(
+    (settings) =>
+      new OutboundListener(settings, listenerDeps, {
+        authorities: web,
+        credential: settings.attach && credentials?.credentialOf(settings.attach),
+      }),
+  );
   const listeners = [...inbound, ...outbound];
+  /** By SPIFFE IDs. */
+  const judging = [...inbound, ...outbound.filter(({ config: { webPki } }) => webPki === undefined)];
   let lastReload: ReloadStatus | undefined;
   if (deps.policyFiles !== undefined) deps.policyFiles.follow(config);
   else if ([...config.inbound, ...config.outbound].some(({ policyFile }) => policyFile !== undefined))
@@ -213,7 +244,14 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const fileSets =
     config.files.length === 0
       ? undefined
-      : filesService({ sets: config.files, identity: view, events: events.files, clock, random: deps.random ?? Math.random });
+      : filesService({
+          sets: config.files,
+          identity: view,
+          events: events.files,
+          clock,
+          alsoTell: deps.alsoTell,
+          random: deps.random ?? Math.random,
+        });
   const metricsServer =
     config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness, events, maxConnections: filePlan.metrics.most });
   const adminServer =
@@ -225,7 +263,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       log,
       events,
       policies: () =>
-        listeners.map(({ ref, config: { policy } }) => ({
+        judging.map(({ ref, config: { policy } }) => ({
           listener: ref,
           policy,
           refusals: () => refusals.list(ref),
@@ -249,6 +287,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         sds: () => sds?.describe(),
         federation: () => federation?.status() ?? [],
         files: () => fileSets?.status() ?? [],
+        tokens: () => credentials?.status() ?? [],
         bundleEndpoint: () => bundleEndpoint?.status(),
       },
       inventory: {
@@ -307,6 +346,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     readiness.register('files', () => filesCheck(fileSets.status(), clock.now()));
     readiness.register('files_current', () => filesCurrentCheck(fileSets.status()), { blocks: false });
   }
+  if (credentials !== undefined) readiness.register('tokens', () => tokensCheck(credentials.status()), { blocks: false });
   readiness.register('revocations', () => checkDenyList(denyFile.status()), { blocks: false });
   readiness.register('policy_current', () => checkPolicies(lastReload, deps.policyFiles), { blocks: false });
   readiness.register('application_exposure', () => exposure.check(), { blocks: false });
@@ -359,7 +399,14 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     },
     stop: () => Promise.resolve(),
   };
+  const asksForTokens = config.inbound.some(({ jwt }) => jwt !== undefined);
+  if (asksForTokens)
+    readiness.register('jwt_bundles', () =>
+      view.current()?.jwtBundles === undefined ? { ok: false, detail: 'the Workload API has given no JWT bundles yet' } : { ok: true },
+    );
   const source = workloadApi(config.workloadApi.endpoint, {
+    needsJwt: asksForTokens || needsOwnJwt(config),
+    identity: view,
     events,
     clock,
     publisher,
@@ -372,6 +419,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     // Until a drain is over, the application may read them, and they rotate.
     ...(fileSets === undefined ? [] : [fileSets]),
     ...[metricsServer, adminServer].filter((server): server is HttpService => server !== undefined),
+    ...(web === undefined ? [] : [web]),
+    ...(credentials === undefined ? [] : [credentials]),
     // What peers began may need the outbound side until it is done, so that side starts first and stops last.
     together('outbound listeners', outbound),
     together('inbound listeners', inbound),
@@ -611,7 +660,8 @@ function withCurrentPolicies(config: Config, files: PolicyFilesView | undefined)
 
 function listenerStatus(listener: InboundListener | OutboundListener): ListenerStatus {
   const { ref, address, counters, config } = listener;
-  return { listener: ref, address, to: config.to, identity: config.identity, counters };
+  const presentsNone = 'webPki' in config && config.webPki !== undefined;
+  return { listener: ref, address, to: config.to, identity: presentsNone ? undefined : config.identity, counters };
 }
 
 /** Services of one kind: bound one after the other, stopped at the same time. */
@@ -625,6 +675,56 @@ function together(name: string, services: readonly Service[]): Service {
       if (failures.length > 0) throw new AggregateError(failures, `${name} could not be stopped`);
     },
   };
+}
+
+/** Undefined where nothing leads to the public web. */
+async function webAuthorities(
+  { outbound, credentials }: Config,
+  { events, clock }: { readonly events: Events; readonly clock: Clock },
+): Promise<WebAuthorities | undefined> {
+  const web = [...outbound.flatMap(({ webPki }) => webPki ?? []), ...usedOf(outbound, credentials)];
+  if (web.length === 0) return undefined;
+  const { createWebAuthorities } = await import('./tls/web-authorities.ts');
+  const files = [...new Set(web.flatMap(({ caFile }) => caFile ?? []))];
+  return createWebAuthorities({ files, clock, reloaded: (file, outcome) => events.authoritiesReloaded(file, outcome) });
+}
+
+/** The credentials that a listener puts on requests: no others are fetched. */
+function usedOf(outbound: readonly OutboundConfig[], credentials: Config['credentials']): Config['credentials'] {
+  const names = new Set(outbound.map(({ attach }) => (attach?.token.kind === 'credential' ? attach.token.name : undefined)));
+  return credentials.filter(({ name }) => names.has(name));
+}
+
+interface CredentialsParts extends Pick<CredentialsDeps, 'identity' | 'contexts' | 'clock' | 'random'> {
+  readonly events: Events;
+  /** Undefined until the Workload API is asked for anything. */
+  readonly jwt: () => JwtSource | undefined;
+}
+
+/** Undefined where no token is put on requests: then nothing of it is loaded. */
+async function credentialsService(
+  { outbound, credentials }: Config,
+  authorities: WebAuthorities | undefined,
+  { events, jwt, ...parts }: CredentialsParts,
+): Promise<Credentials | undefined> {
+  const attached = outbound.flatMap(({ name, attach }) => (attach === undefined ? [] : [{ listener: name, attach }]));
+  if (attached.length === 0) return undefined;
+  const { createCredentials } = await import('./credentials/service.ts');
+  return createCredentials({
+    ...parts,
+    credentials: usedOf(outbound, credentials),
+    attached,
+    authorities,
+    events: events.credentials,
+    jwt: (request, signal) =>
+      jwt()?.fetch(request, signal) ??
+      Promise.resolve({ ok: false, error: { code: 'agent_unavailable', message: 'the Workload API was not asked for anything yet' } }),
+  });
+}
+
+/** Whether JWT-SVIDs of ours are fetched, which are verified by the JWT bundle of our own trust domain. */
+function needsOwnJwt({ outbound, credentials }: Config): boolean {
+  return outbound.some(({ attach }) => attach?.token.kind === 'jwt') || usedOf(outbound, credentials).some(({ jwt }) => jwt !== undefined);
 }
 
 interface SdsParts {
@@ -735,7 +835,10 @@ function bundleEndpointService({ events, ...parts }: BundleEndpointParts): Servi
 }
 
 interface SourceParts {
+  readonly identity: IdentityView;
   readonly events: Events;
+  /** Somebody needs JWT bundles, or JWT-SVIDs of ours: if not, no call is made about them. */
+  readonly needsJwt: boolean;
   readonly clock: Clock;
   readonly publisher: IdentityPublisher;
   readonly endpointBundles: Watch<EndpointBundles>;
@@ -743,22 +846,31 @@ interface SourceParts {
 }
 
 /** The Workload API source, and with it gRPC, which is loaded when the addresses are bound. */
-function workloadApi(endpointText: string, { events, clock, publisher, endpointBundles, random }: SourceParts): Service {
+function workloadApi(
+  endpointText: string,
+  { needsJwt, identity, events, clock, publisher, endpointBundles, random }: SourceParts,
+): Service & { tokens(): JwtSource | undefined } {
   let source: Service | undefined;
+  let tokens: JwtSource | undefined;
   return {
     name: 'workload API source',
+    tokens: () => tokens,
     async start(signal) {
       const endpoint = parseEndpoint(endpointText);
       if (!endpoint.ok) throw new Error(endpoint.error);
-      const [{ createWorkloadApiClient }, { createWorkloadApiSource }] = await Promise.all([
+      const [{ createWorkloadApiClient }, { createWorkloadApiSource }, ofTokens] = await Promise.all([
         import('./workload-api/client.ts'),
         import('./workload-api/source.ts'),
+        needsJwt ? import('./workload-api/jwt-source.ts') : undefined,
       ]);
+      const client = createWorkloadApiClient({ endpoint: endpoint.value, clock });
+      tokens = ofTokens?.createJwtSource({ client, bundles: () => identity.current()?.jwtBundles, clock });
       source = createWorkloadApiSource({
-        client: createWorkloadApiClient({ endpoint: endpoint.value, clock }),
+        client,
         publisher,
         endpointBundles,
         events,
+        jwt: needsJwt ? events.jwt : undefined,
         clock,
         random,
       });

@@ -17,7 +17,7 @@ const ADAPTER = [...PURE, 'config', 'transport', 'telemetry'];
 const LAYERS: Readonly<Record<string, Layer>> = {
   lib: { ours: [], outside: ['node:perf_hooks'] },
   spiffe: { ours: ['lib'], outside: ['node:crypto'] },
-  jwt: { ours: ['lib', 'spiffe'], outside: ['jose'] },
+  jwt: { ours: ['lib', 'spiffe'], outside: ['node:crypto', 'jose'] },
   policy: { ours: ['lib', 'spiffe'], outside: [] },
   http1: { ours: [], outside: [] },
   http2: { ours: ['http1'], outside: [] },
@@ -82,11 +82,14 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   grpc: { ours: ['lib', 'http2', 'gen'], outside: ['node:net', 'node:stream', '@bufbuild/protobuf', '@grpc/grpc-js'] },
   'ext-authz': { ours: [...ADAPTER, 'gen'], outside: ['node:crypto', '@bufbuild/protobuf'] },
   sds: { ours: [...ADAPTER, 'gen', 'grpc', 'ext-authz'], outside: ['node:crypto', 'node:net', '@bufbuild/protobuf', '@grpc/grpc-js'] },
-  federation: { ours: [...ADAPTER, 'tls'], outside: ['node:fs/promises', 'node:http'] },
+  https: { ours: [...ADAPTER, 'tls'], outside: ['node:http'] },
+  credentials: { ours: [...ADAPTER, 'tls', 'https', 'forward'], outside: ['oauth4webapi'] },
+  federation: { ours: [...ADAPTER, 'tls', 'https'], outside: ['node:fs/promises', 'node:http'] },
   files: {
     ours: ADAPTER,
     outside: ['node:child_process', 'node:crypto', 'node:fs', 'node:fs/promises', 'node:http', 'node:os', 'node:path', 'asn1js', 'pkijs'],
   },
+  helper: { ours: ['lib', 'config'], outside: ['node:path'] },
   tls: { ours: ADAPTER, outside: ['node:crypto'] },
   admin: {
     ours: ADAPTER,
@@ -100,7 +103,10 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   application: { ours: ['lib', 'config', 'telemetry'], outside: ['node:child_process', 'node:os'] },
   systemd: { ours: ['lib', 'identity', 'telemetry'], outside: ['node:child_process'] },
   inspect: { ours: [...ADAPTER, 'workload-api', 'tls', 'admin'], outside: ['node:crypto'] },
-  'app.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'ext-authz', 'sds', 'federation', 'files', 'admin', 'proxy'], outside: [] },
+  'app.ts': {
+    ours: [...ADAPTER, 'workload-api', 'tls', 'ext-authz', 'sds', 'federation', 'files', 'credentials', 'admin', 'proxy'],
+    outside: [],
+  },
   'harness.ts': { ours: [...ADAPTER, 'workload-api', 'tls', 'admin', 'forward'], outside: [] },
   cli: {
     ours: [
@@ -116,8 +122,11 @@ const LAYERS: Readonly<Record<string, Layer>> = {
       'devdomain',
       'admin',
       'federation',
+      'files',
+      'helper',
       'fleet',
       'inspect',
+      'tls',
       'workload-api',
       'app.ts',
       'harness.ts',
@@ -152,7 +161,7 @@ const NARROWED: readonly { readonly module: RegExp; readonly folder: string; rea
   { module: /^node:v[8m]$/, folder: 'transport', files: ['garbage.ts'] },
   { module: /^node:perf_hooks$/, folder: 'transport', files: ['peer-chains.ts'] },
   { module: /^node:https?$/, folder: 'fleet', files: ['prometheus.ts'] },
-  { module: /^node:child_process$/, folder: 'files', files: ['notify-command.ts'] },
+  { module: /^node:child_process$/, folder: 'files', files: ['notify-command.ts', 'notify-child.ts'] },
   { module: /^node:http$/, folder: 'files', files: ['notify-http.ts'] },
   { module: /^(?:asn1js|pkijs)$/, folder: 'files', files: ['pkcs12.ts'] },
   // What is shipped has neither.

@@ -17,9 +17,11 @@ import { policyPageSchema } from '../src/config/policy-page.ts';
 import { loadConfig, parseConfig } from '../src/config/load.ts';
 import { devConfigSchema } from '../src/devdomain/config.ts';
 import { DENY_REASONS } from '../src/policy/verdict.ts';
+import { TOKEN_RESULTS } from '../src/telemetry/jwt-records.ts';
 import { CLOSE_REASONS, IDENTITY_WAIT_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from '../src/telemetry/records.ts';
 import { ENDPOINT_RESULTS, REFRESH_PROBLEMS } from '../src/telemetry/federation-records.ts';
 import { NOTIFY_PROBLEMS, SET_PROBLEMS } from '../src/telemetry/files-records.ts';
+import { CREDENTIAL_PROBLEMS } from '../src/telemetry/credential-records.ts';
 import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/sds-records.ts';
 import { CHECK_DENIALS, CHECK_REFUSALS } from '../src/telemetry/ext-authz-records.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from './support/documents.ts';
@@ -151,6 +153,7 @@ test('the close, deny and drop reasons of the documents are those that there are
   const sets: [string, readonly string[]][] = [
     ['Why a peer was refused', DENY_REASONS],
     ['Why a connection ended', CLOSE_REASONS],
+    ['Why a token was refused', TOKEN_RESULTS.filter((result) => result.startsWith('token_'))],
     ['Why a connection was dropped unread', REFUSED_ACCEPT_REASONS],
     ['How a wait for the first SVID ended', IDENTITY_WAIT_RESULTS],
     ['Why a status request was refused', STATUS_REFUSALS],
@@ -159,6 +162,7 @@ test('the close, deny and drop reasons of the documents are those that there are
     ['Why a check was denied', CHECK_DENIALS],
     ['Why a check was refused', CHECK_REFUSALS],
     ['Why a bundle was not fetched', REFRESH_PROBLEMS],
+    ['Why a token was not fetched', CREDENTIAL_PROBLEMS],
     ['What became of a connection to our bundle endpoint', ENDPOINT_RESULTS],
     ['Why a set was not replaced', SET_PROBLEMS],
     ['Why somebody was not told', NOTIFY_PROBLEMS],
@@ -293,6 +297,7 @@ test('the messages of the documents are those that are logged', () => {
     'federation-events.ts',
     'files-events.ts',
     'jwt-events.ts',
+    'credential-events.ts',
   ]
     .map((file) => readFileSync(join(root, 'src/telemetry', file), 'utf8'))
     .join('\n');

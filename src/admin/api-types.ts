@@ -136,6 +136,10 @@ export interface TrustDomain {
   readonly lastBegin: Time;
   readonly lastExpiry: Time;
   readonly revocationLists: number;
+  /** The keys of its JWT bundle; null: there is none, or nothing in the configuration needs one. */
+  readonly jwtAuthorities: number | null;
+  /** The `kid` of the first 20 of them. */
+  readonly jwtKeyIds: readonly string[];
   /** At most 20 sentences: what of the bundle is not used, and why. */
   readonly notes: readonly string[];
   /** The bundle endpoint of the configuration. */
@@ -211,6 +215,27 @@ export interface Listener extends ListenerName {
 
 export interface ListenerList {
   readonly items: readonly Listener[];
+}
+
+/** A token that is put on requests of the application. Its text is nowhere. */
+export interface Token {
+  /** The name of the credential; of a JWT-SVID `jwt`, its audience, and whose it is. */
+  readonly source: string;
+  readonly kind: 'jwt_svid' | 'access_token';
+  /** Of the JWT-SVID, or of the one that speaks for us at the token endpoint. */
+  readonly audience: string | null;
+  /** Whose it is, as the configuration has it; null for the default. */
+  readonly spiffeId: string | null;
+  readonly listeners: readonly ListenerName[];
+  /** Null: there is none that is valid. */
+  readonly expiresAt: Time;
+  readonly nextFetchAt: Time;
+  /** Why the last fetch failed. */
+  readonly problem: { readonly reason: string; readonly detail: string } | null;
+}
+
+export interface TokenList {
+  readonly items: readonly Token[];
 }
 
 export interface ReadinessCheck {

@@ -1,7 +1,8 @@
 import type { ServerResponse } from 'node:http';
-import { formatAddress } from '../config/units.ts';
+import { formatAddress, formatTarget } from '../config/units.ts';
 import { chooseSvid } from '../identity/snapshot.ts';
 import { trustDomainOf } from '../spiffe/spiffe-id.ts';
+import type { JwtBundle } from '../spiffe/jwt-bundle.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { RelationStatus } from '../telemetry/federation-records.ts';
 import type { ListenerRef } from '../telemetry/records.ts';
@@ -18,6 +19,7 @@ import { data, refuseInJson, type Query, type Reply, type Routes } from './http.
 import type { ListenerStatus } from './inventory.ts';
 import { isoTime, timeOf } from './iso-time.ts';
 import type { SeenRefusal } from './peer-book.ts';
+import { tokenList } from './tokens.ts';
 
 const MAX_NOTES = 20;
 const MAX_WORDS = 500;
@@ -32,6 +34,7 @@ export const RESOURCES: Readonly<Record<string, string>> = {
   connections: `${PAGED}, spiffeId, listener`,
   peers: `${PAGED}, search, listener`,
   listeners: '',
+  tokens: '',
   readiness: '',
   refusals: PAGED,
   sds: PAGED,
@@ -50,6 +53,7 @@ export function apiRoutes(source: ApiSource, openStream: (response: ServerRespon
     connections: (search) => connections(source, search),
     peers: (search) => livePeers(source, search),
     listeners: () => ({ items: source.status.listeners().map((status) => listener(source, status)) }) satisfies api.ListenerList,
+    tokens: () => tokenList(source.status.tokens?.() ?? []),
     readiness: () => readiness(source),
     refusals: (search) => refusals(source, search),
     sds: (search) => sds(source, search),
@@ -87,7 +91,8 @@ function trustDomains({ status, clock }: ApiSource, search: URLSearchParams): ap
   const snapshot = status.identity();
   const relations = new Map((status.federation?.() ?? []).map((relation) => [relation.trustDomain, relation]));
   const own = new Set(snapshot?.kind === 'held' ? snapshot.svids.map(({ id }) => trustDomainOf(id) as string) : []);
-  const names = new Set<string>([...(snapshot?.bundles.keys() ?? []), ...relations.keys()]);
+  const jwtBundles = new Map<string, JwtBundle>(snapshot?.jwtBundles);
+  const names = new Set<string>([...(snapshot?.bundles.keys() ?? []), ...jwtBundles.keys(), ...relations.keys()]);
   // In an order that stays: ours, then by name. There is no more of them than the agent gave or the configuration has.
   const ordered = [...names].toSorted((one, other) => Number(own.has(other)) - Number(own.has(one)) || (one < other ? -1 : 1)).toReversed();
   const bundles = new Map<string, TrustBundle>(snapshot?.bundles);
@@ -98,6 +103,7 @@ function trustDomains({ status, clock }: ApiSource, search: URLSearchParams): ap
     fits: () => true,
     describe({ name }) {
       const bundle = bundles.get(name);
+      const jwt = jwtBundles.get(name);
       const expiries = bundle?.authorities.map(({ notAfterMs }) => notAfterMs) ?? [];
       const lastMs = expiries.reduce((one, other) => Math.max(one, other), -Infinity);
       const last = bundle?.authorities.find(({ notAfterMs }) => notAfterMs === lastMs);
@@ -111,7 +117,9 @@ function trustDomains({ status, clock }: ApiSource, search: URLSearchParams): ap
         lastBegin: last === undefined ? null : isoTime(last.notBeforeMs),
         lastExpiry: last === undefined ? null : isoTime(last.notAfterMs),
         revocationLists: bundle?.crls.length ?? 0,
-        notes: bundle?.notes.slice(0, MAX_NOTES).map((note) => words(note)) ?? [],
+        jwtAuthorities: jwt?.authorities.length ?? null,
+        jwtKeyIds: jwt?.authorities.slice(0, MAX_NOTES).map(({ keyId }) => words(keyId)) ?? [],
+        notes: [...(bundle?.notes ?? []), ...(jwt?.notes ?? [])].slice(0, MAX_NOTES).map((note) => words(note)),
         endpoint: describeRelation(relations.get(name)),
       };
     },
@@ -183,7 +191,7 @@ function listener({ status }: ApiSource, { listener: ref, address, to, identity,
   return {
     ...listenerName(ref),
     address: address === undefined ? null : formatAddress(address),
-    to: formatAddress(to),
+    to: formatTarget(to),
     presents: svid?.id ?? null,
     certificate: svid === undefined ? null : svidId(svid),
     exposedAt: status.exposed().get(ref.name) ?? [],

@@ -1,18 +1,20 @@
 import { KeyObject } from 'node:crypto';
 import type { DenyListStatus } from '../config/deny-file.ts';
 import { formatIssues } from '../config/issue.ts';
-import { formatAddress, type Address } from '../config/units.ts';
+import { formatAddress, formatTarget, type Address } from '../config/units.ts';
 import type { PolicyFileStatus } from '../config/policy-files.ts';
 import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
 import type { Certificate } from '../spiffe/certificate.ts';
 import type { Crl } from '../spiffe/crl.ts';
 import type { EndpointStatus, RelationStatus } from '../telemetry/federation-records.ts';
 import type { FileSetStatus } from '../telemetry/files-records.ts';
+import type { TokenStatus } from '../telemetry/credential-records.ts';
 import type { ListenerCounters, ListenerRef } from '../telemetry/records.ts';
 import { keyType } from './certificates.ts';
 import { describeEndpoint, describeFederation } from './federation.ts';
 import { describeFileSets } from './file-sets.ts';
 import { isoTime } from './iso-time.ts';
+import { describeTokens } from './tokens.ts';
 
 /** One listener as status pages show it. */
 export interface ListenerStatus {
@@ -20,7 +22,8 @@ export interface ListenerStatus {
   /** Undefined until it is bound. */
   readonly address: Address | undefined;
   readonly to: Address;
-  readonly identity: SvidChoice;
+  /** Undefined: it presents none. */
+  readonly identity: SvidChoice | undefined;
   readonly counters: ListenerCounters;
 }
 
@@ -54,6 +57,8 @@ export interface StatusSource {
   federation?(): readonly RelationStatus[];
   /** The sets of files of the configuration, in its order. */
   files?(): readonly FileSetStatus[];
+  /** What is put on requests; none if left out. */
+  tokens?(): readonly TokenStatus[];
   /** Undefined if it is not served. */
   bundleEndpoint?(): EndpointStatus | undefined;
 }
@@ -75,6 +80,7 @@ export function buildConfigDump(source: StatusSource): unknown {
     federation: describeFederation(source.federation?.() ?? []),
     files: describeFileSets(source.files?.() ?? []),
     bundle_endpoint: describeEndpoint(source.bundleEndpoint?.()),
+    tokens: describeTokens(source.tokens?.() ?? []),
     policy_files: (source.policyFiles?.() ?? []).map(describePolicyFile),
     deny_list: describeDenyList(source.denyList?.()),
     last_reload: describeReload(source.lastReload()),
@@ -92,8 +98,8 @@ function describeListener(
     name: status.listener.name,
     direction: status.listener.direction,
     address: status.address === undefined ? null : formatAddress(status.address),
-    to: formatAddress(status.to),
-    identity: status.identity,
+    to: formatTarget(status.to),
+    identity: status.identity ?? null,
     presents: chooseSvid(snapshot, status.identity)?.id ?? null,
     exposed_at: exposed.get(status.listener.name) ?? [],
     connections: { opened: counters.opened, open: counters.open, waiting: counters.waiting, handshaking: counters.handshaking },
@@ -131,6 +137,10 @@ export function describeIdentity(snapshot: IdentitySnapshot | undefined, listene
         issued: svids.filter((svid) => svid.authority.sha256 === certificate.sha256).map((svid) => svid.id),
       })),
       crls: bundle.crls.map(describeCrl),
+    })),
+    jwt_bundles: [...(snapshot.jwtBundles?.values() ?? [])].map(({ trustDomain, authorities }) => ({
+      trust_domain: trustDomain,
+      authorities: authorities.map(({ keyId, key }) => ({ kid: keyId, key_type: keyType(key) })),
     })),
   };
 }
@@ -185,7 +195,7 @@ function describePolicyFile({ file, lists, entries, loadedAtMs, problems }: Poli
   return { file, lists, entries, loaded_at: isoTime(loadedAtMs), result: problems.length === 0 ? 'ok' : 'failed', problems };
 }
 
-const SECRET_NAME = /key(?:pem)?$|secret|password|passphrase|token/i;
+const SECRET_NAME = /key(?:pem)?$|secret|password|passphrase|token(?!Endpoint$)/i;
 
 /** A copy in plain JSON values. Key objects, bytes, and text in fields that are named like secrets do not come through. */
 function withoutSecrets(value: unknown, within = ''): unknown {

@@ -126,6 +126,8 @@ export const trustDomainSchema: z.ZodType<api.TrustDomain> = object({
   lastBegin: maybe,
   lastExpiry: maybe,
   revocationLists: count,
+  jwtAuthorities: count.nullable(),
+  jwtKeyIds: texts,
   notes: texts,
   endpoint: object({
     url: text,

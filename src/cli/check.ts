@@ -13,11 +13,12 @@ import { readDenyFile } from '../config/deny-file.ts';
 import { formatIssues, formatPlace } from '../config/issue.ts';
 import { unsafeKeepsOf } from '../config/live-rules.ts';
 import { loadLocatedConfig, type Located } from '../config/load.ts';
-import { formatAddress } from '../config/units.ts';
+import { formatAddress, formatTarget } from '../config/units.ts';
 import type { SvidChoice } from '../identity/snapshot.ts';
 import type { Policy } from '../policy/policy.ts';
 import { OTHER_WAY, sayRules } from '../sds/expression.ts';
 import { describeWithheld, sdsPolicies, withheldMatchers, type WithheldMatchers } from '../sds/withheld.ts';
+import { readAuthoritiesPem } from '../tls/web-authorities.ts';
 import { undeniedParents } from '../policy/undenied-parents.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
 import { findListener, placeOf } from './question.ts';
@@ -30,6 +31,14 @@ export async function check(file: string, { env, stdout, stderr }: CommandEnviro
     return EXIT_USAGE;
   }
   const { value: config } = loaded.value;
+  const files = new Set(
+    [...config.outbound.flatMap(({ webPki }) => webPki ?? []), ...config.credentials].flatMap(({ caFile }) => caFile ?? []),
+  );
+  const unusable = (await Promise.all([...files].map(readAuthoritiesPem))).flatMap((read) => (read.ok ? [] : [read.error]));
+  if (unusable.length > 0) {
+    stderr(`${unusable.join('\n')}\n`);
+    return EXIT_USAGE;
+  }
   const { revocations } = config;
   const denied = revocations && (await readDenyFile(revocations.file));
   if (denied?.ok === false) {
@@ -59,6 +68,7 @@ export function describeConfig(config: Config): string {
   const lines = [`workload API  ${config.workloadApi.endpoint}`];
   for (const listener of config.inbound) lines.push(...describeInbound(listener));
   for (const listener of config.outbound) lines.push(...describeOutbound(listener));
+  lines.push(...config.credentials.map(describeCredential));
   if (config.metrics !== undefined) lines.push(`metrics  ${describeSocket(config.metrics)}`);
   if (config.admin !== undefined) lines.push(`admin  ${describeSocket(config.admin)}`);
   if (config.sds !== undefined) lines.push(...describeSds(config, config.sds));
@@ -126,12 +136,22 @@ function describeInbound(listener: InboundConfig): string[] {
     `inbound ${listener.name}  ${describeSocket(listener)} (mTLS) to ${formatAddress(listener.to)} (plain)`,
     ...describeIdentity(listener),
     ...describeHttp(listener),
+    ...describeTokens(listener),
     ...describeProxyProtocol(listener),
     ...(entries.length === 0 ? ['  admits nobody: the allow list is empty'] : entries.map((entry) => `  admits ${describeEntry(entry)}`)),
     ...describeDeny(listener.policy),
     ...describeFiles(listener),
     ...describeLive(listener),
     ...(mode === 'audit' ? ['  note: the policy is in audit, so everybody with a valid SVID is let in all the same'] : []),
+  ];
+}
+
+function describeTokens({ jwt }: InboundConfig): string[] {
+  if (jwt === undefined) return [];
+  const { audiences, header, isRequired, subjectHeader, forwardsToken } = jwt;
+  return [
+    `  ${isRequired ? 'asks each request for' : 'looks at'} a JWT-SVID in ${header} for ${audiences.join(' or ')}, and tells the application its SPIFFE ID in ${subjectHeader}`,
+    ...(forwardsToken ? ['  note: the application gets the token itself, which it can use as the caller'] : []),
   ];
 }
 
@@ -164,18 +184,33 @@ function describeProxyProtocol({ proxyProtocol: { send, spiffeIdTlv, acceptFrom 
 }
 
 function describeOutbound(listener: OutboundConfig): string[] {
+  const { webPki } = listener;
   return [
-    `outbound ${listener.name}  ${describeSocket(listener)} (plain) to ${formatAddress(listener.to)} (mTLS)`,
+    `outbound ${listener.name}  ${describeSocket(listener)} (plain) to ${formatTarget(listener.to)} (${webPki === undefined ? 'mTLS' : 'TLS'})`,
+    ...(webPki === undefined ? [] : [`  a server of the public web, by ${webPki.caFile ?? 'its authorities'}; our SVID is not presented`]),
     ...describeIdentity(listener),
     ...describeOutboundHttp(listener),
+    ...describeAttached(listener),
     ...listener.policy.entries.map((entry) => `  expects ${describeEntry(entry)}`),
     ...describeDeny(listener.policy),
     ...describeFiles(listener),
     ...describeLive(listener),
-    ...(listener.listen.kind === 'tcp'
+    ...(listener.listen.kind === 'tcp' && (webPki === undefined || listener.attach !== undefined)
       ? ['  note: whoever reaches this address acts with this identity; a Unix socket can be kept to one user or group']
       : []),
   ];
+}
+
+function describeAttached({ attach }: OutboundConfig): string[] {
+  if (attach === undefined) return [];
+  const { header, replace, token } = attach;
+  const what = token.kind === 'jwt' ? `a JWT-SVID for ${JSON.stringify(token.jwt.audience)}` : `the access token of ${token.name}`;
+  return [`  puts ${what} in ${header} of each request${replace ? '' : ' that has none'}`];
+}
+
+function describeCredential({ name, grant, tokenEndpoint, clientAuth }: Config['credentials'][number]): string {
+  const how = clientAuth === 'mtls' ? 'our X.509-SVID' : 'a JWT-SVID';
+  return `credential ${name}  access tokens of ${tokenEndpoint} for ${how} (${grant}, ${clientAuth})`;
 }
 
 function describeHttp({ http, alpn }: InboundConfig): string[] {

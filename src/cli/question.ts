@@ -72,12 +72,16 @@ export function putQuestion(config: Config, raw: RawQuestion, nowMs: number): Re
 export function findListener({ inbound, outbound }: Config, name: string | undefined): Result<Placed, string> {
   const all: readonly Placed[] = [
     ...inbound.map((listener, index): Placed => ({ direction: 'inbound', index, listener })),
-    ...outbound.map((listener, index): Placed => ({ direction: 'outbound', index, listener })),
+    ...outbound
+      .map((listener, index) => ({ direction: 'outbound', index, listener }) as const)
+      .filter(({ listener }) => listener.webPki === undefined),
   ];
   const names = all.map(({ listener }) => listener.name).join(', ');
   const [only] = all;
   if (only === undefined) return err('there are no listeners, so no policy');
   if (name === undefined) return all.length === 1 ? ok(only) : err(`is required: there is ${names}`);
+  if (outbound.some((listener) => listener.name === name && listener.webPki !== undefined))
+    return err(`${JSON.stringify(name)} leads to a server of the public web, and has no policy`);
   const named = all.find(({ listener }) => listener.name === name);
   return named === undefined ? err(`there is no listener ${JSON.stringify(name)}: there is ${names}`) : ok(named);
 }

@@ -50,6 +50,8 @@ const DOMAIN: TrustDomain = {
   lastBegin: inMs(-335 * DAY_MS),
   lastExpiry: inMs(30 * DAY_MS),
   revocationLists: 0,
+  jwtAuthorities: null,
+  jwtKeyIds: [],
   notes: [],
   endpoint: null,
 };

@@ -58,6 +58,10 @@ export const CHECK_ADVICE: Readonly<Record<string, Advice>> = {
     why: 'Peers refuse an SVID that is not valid, so none is presented.',
     todo: "see that the agent renews SVIDs, and that this machine's clock is right",
   },
+  jwt_bundles: {
+    why: 'Requests with a token are answered 503, since none can be verified.',
+    todo: 'see that the agent serves JWT bundles to this workload',
+  },
   federation: {
     why: 'Peers of that trust domain are refused, or will be once its authorities change.',
     todo: 'see the reason under trust, and ask its operators',
@@ -69,6 +73,10 @@ export const CHECK_ADVICE: Readonly<Record<string, Advice>> = {
   files_current: {
     why: 'Programs go on with files from before, until their SVID expires.',
     todo: 'see the reason, mend the directory, or whoever is to be told; Scute tries again by itself',
+  },
+  tokens: {
+    why: 'Requests of its listeners are answered with a 503 until there is a token to put on them.',
+    todo: 'see the reason, at the agent or at the token endpoint',
   },
   revocations: {
     why: 'Whom a newer deny list names is still let in.',

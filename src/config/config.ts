@@ -5,6 +5,7 @@ import type { Policy } from '../policy/policy.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { FileSetConfig } from './file-sets.ts';
+import type { AttachConfig, CredentialConfig } from './credentials.ts';
 import type { LiveRules } from './live-rules.ts';
 import type { Address, TcpAddress } from './units.ts';
 
@@ -26,6 +27,8 @@ export interface Config {
   readonly bundleEndpoint: BundleEndpointConfig | undefined;
   /** In the order of the configuration. */
   readonly files: readonly FileSetConfig[];
+  /** By name, each once. */
+  readonly credentials: readonly CredentialConfig[];
   /** Undefined: nobody is revoked but by the revocation lists of the Workload API. */
   readonly revocations: RevocationsConfig | undefined;
   /** For `scute exec`. */
@@ -130,6 +133,15 @@ export interface OutboundConfig extends ListenerConfig {
   readonly identityWaitMs: number;
   /** For SNI instead of the host of `to`. */
   readonly serverName: string | undefined;
+  /** The server is one of the public web: its certificate is for the host of `to`, and nobody's SPIFFE ID counts. */
+  readonly webPki: WebPkiConfig | undefined;
+  /** What is put on requests before they go; undefined for nothing. */
+  readonly attach: AttachConfig | undefined;
+}
+
+export interface WebPkiConfig {
+  /** Undefined: the authorities of the public web. */
+  readonly caFile: string | undefined;
 }
 
 /** What `protocol: http` speaks with peers, by its names in ALPN; the better one first. */

@@ -7,7 +7,7 @@ import { METHODS } from '../http1/request-head.ts';
 import type { Policy } from '../policy/policy.ts';
 import { HTTP_PROTOCOLS, PEER_PROTOCOLS } from './config.ts';
 import { describeUseProblems, type PolicyUse } from './policy-use.ts';
-import { addressesOverlap, formatAddress, isLocal, type Address } from './units.ts';
+import { addressesOverlap, formatAddress, formatTarget, isLocal, isWebAddress, type Address } from './units.ts';
 
 type Report = Pick<z.RefinementCtx, 'addIssue'>;
 
@@ -155,7 +155,28 @@ export function checkOutbound(entry: unknown, report: Report): void {
       `${formatAddress(listen)} would lend this identity to other machines: use a Unix socket or a loopback address, or set unsafeListen`,
     );
   }
-  checkExpect(entry, report);
+  for (const key of ['jwt', 'credential'])
+    if (at(entry, key) !== undefined && at(entry, 'protocol') !== 'http') problem(report, [key], 'is for protocol: http');
+  if (at(entry, 'jwt') !== undefined && at(entry, 'credential') !== undefined)
+    problem(report, ['credential'], 'stands beside jwt: set one of the two');
+  if (at(entry, 'webPki') === undefined) checkExpect(entry, report);
+  else checkWebPki(entry, report);
+  const to = addressAt(entry, 'to');
+  if (to !== undefined && isWebAddress(to) && at(entry, 'webPki') === undefined)
+    problem(report, ['to'], `${formatTarget(to)} is a server of the public web: set webPki, or write HOST:PORT and whom to expect`);
+}
+
+/** What is said of servers with a SPIFFE ID, and would look as if it counted. */
+const OF_SPIFFE = ['expect', 'deny', 'policyFile', 'unsafeAllowAnyInTrustDomain', 'identity', 'serverName'] as const;
+
+/** A server is judged by the public web or by SPIFFE, and never by both. */
+function checkWebPki(entry: unknown, report: Report): void {
+  for (const key of OF_SPIFFE)
+    if (at(entry, key) !== undefined) problem(report, [key], 'is for servers with a SPIFFE ID, and with webPki none is looked at');
+  if (at(entry, 'protocol') !== 'http') problem(report, ['webPki'], 'is for protocol: http');
+  if ((listAt(entry, 'alpn') ?? []).length > 0) problem(report, ['alpn'], 'is chosen by webPki: servers are asked over HTTP/1.1');
+  const to = addressAt(entry, 'to');
+  if (to !== undefined && !isWebAddress(to)) problem(report, ['to'], `${formatAddress(to)} is not https://HOST, as webPki needs it`);
 }
 
 function checkExpect(entry: unknown, report: Report): void {
@@ -259,6 +280,21 @@ function checkRelations(config: unknown, report: Report): void {
   }
 }
 
+/** Each has a name of its own, and listeners name only those that there are. */
+function checkCredentials(config: unknown, report: Report): void {
+  const names = new Set<unknown>();
+  for (const [index, credential] of (listAt(config, 'credentials') ?? []).entries()) {
+    const name = at(credential, 'name');
+    if (names.has(name)) problem(report, ['credentials', index, 'name'], `the name ${JSON.stringify(name)} is taken`);
+    names.add(name);
+  }
+  for (const [index, listener] of (listAt(config, 'outbound') ?? []).entries()) {
+    const name = at(at(listener, 'credential'), 'name');
+    if (typeof name === 'string' && !names.has(name))
+      problem(report, ['outbound', index, 'credential', 'name'], `there is no credential ${JSON.stringify(name)}`);
+  }
+}
+
 function isTrustDomainId(text: string): boolean {
   const id = parseSpiffeId(text);
   return id.ok && pathOf(id.value) === '';
@@ -282,6 +318,7 @@ export function checkListeners(config: unknown, report: Report): void {
 
   checkRelations(config, report);
   checkFileSets(config, report);
+  checkCredentials(config, report);
   const names = new Map<string, string>();
   const bound: { readonly address: Address; readonly label: string }[] = [];
   const see = (entry: unknown, path: readonly (string | number)[], label: string): void => {

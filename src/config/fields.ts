@@ -15,6 +15,7 @@ import {
   parseDuration,
   parseEndpoint,
   parseListenAddress,
+  parseWebAddress,
   type Address,
   type TcpAddress,
   type UnitProblem,
@@ -51,6 +52,8 @@ export const localListenAddress = z.string().transform(judged(parseLocalListenAd
 /** What other machines reach over TCP. */
 export const tcpListenAddress = z.string().transform(judged(parseTcpListenAddress));
 export const targetAddress = z.string().transform(judged(parseTargetAddress));
+/** As `targetAddress`, or `https://HOST[:PORT]`. */
+export const serverAddress = z.string().transform(judged(parseServerAddress));
 
 /** A Workload API address, as written. */
 export const endpoint = z.string().transform(
@@ -316,8 +319,15 @@ function parseTcpListenAddress(text: string): Result<TcpAddress, UnitProblem> {
   return value.kind === 'tcp' ? { ok: true, value } : { ok: false, error: `${JSON.stringify(text)} is not a TCP address: write IP:PORT` };
 }
 
+function parseServerAddress(text: string): Result<Address, UnitProblem> {
+  return text.startsWith('https:') ? reachable(text, parseWebAddress(text)) : parseTargetAddress(text);
+}
+
 function parseTargetAddress(text: string): Result<Address, UnitProblem> {
-  const parsed = parseAddress(text);
+  return reachable(text, parseAddress(text));
+}
+
+function reachable<A extends Address>(text: string, parsed: Result<A, UnitProblem>): Result<A, UnitProblem> {
   if (!parsed.ok || parsed.value.kind === 'unix') return parsed;
   if (parsed.value.port === 0) return { ok: false, error: `${JSON.stringify(text)} has port 0, which nothing listens on` };
   if (parsed.value.host === '0.0.0.0' || parsed.value.host === '::') {

@@ -52,11 +52,13 @@ function sections(path: string, schema: JsonSchema, shown = new Set<string>()): 
   for (const [key, field] of Object.entries(schema.properties ?? {})) {
     const isRequired = schema.required?.includes(key) === true;
     lines.push(`| \`${key}\` | ${typeOf(field)} | ${isRequired ? 'required' : defaultOf(field)} | ${cell(field.description ?? '')} |`);
-    const inner = keyed(field.items) ?? field;
+    const ofList = keyed(field.items);
+    const inner = ofList ?? keyed(field) ?? field;
     // Rules are the same everywhere.
-    const isShown = field.items !== inner && inner !== field && shown.has(JSON.stringify(inner));
-    if (field.items !== inner && inner !== field) shown.add(JSON.stringify(inner));
-    const innerPath = `${path === '' ? '' : `${path}.`}${key}${inner === field ? '' : '[]'}`;
+    const isRule = ofList !== undefined && ofList !== field.items;
+    const isShown = isRule && shown.has(JSON.stringify(inner));
+    if (isRule) shown.add(JSON.stringify(inner));
+    const innerPath = `${path === '' ? '' : `${path}.`}${key}${ofList === undefined ? '' : '[]'}`;
     // The limits of a listener are those at the top level once more.
     if (inner.properties !== undefined && !isShown && !innerPath.endsWith('].limits')) within.push(...sections(innerPath, inner, shown));
   }

@@ -20,7 +20,7 @@ export const inboundJwt = z
   .strictObject({
     audiences: z
       .array(audience)
-      .min(1, 'is empty, and no token could ever be accepted')
+      .min(1)
       .max(MAX_AUDIENCES)
       .refine((names) => new Set(names).size === names.length, 'has an audience twice')
       .meta({ description: 'who we are to callers: a token must be for one of these' }),

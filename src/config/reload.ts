@@ -4,7 +4,7 @@ import { asksOfRequests } from '../policy/refusal.ts';
 import { ruleText, type Effect, type RuleSpec } from '../policy/rule.ts';
 import type { Config, InboundConfig, Limits, OutboundConfig, SdsConfig, SdsMatchers } from './config.ts';
 import { LIVE_RULES, type LiveRules } from './live-rules.ts';
-import { formatAddress, formatDuration } from './units.ts';
+import { formatAddress, formatDuration, formatTarget } from './units.ts';
 
 /** What a new configuration means for a running process. */
 export interface Reload {
@@ -52,7 +52,7 @@ export function planReload(current: Config, wanted: Config): Reload {
   }
   if (current.workloadApi.endpoint !== wanted.workloadApi.endpoint) needRestart.push('workloadApi.endpoint');
   if (current.log.format !== wanted.log.format) needRestart.push('log.format');
-  for (const key of ['metrics', 'admin', 'federation', 'bundleEndpoint', 'files', 'revocations', 'exec'] as const)
+  for (const key of ['metrics', 'admin', 'federation', 'bundleEndpoint', 'files', 'credentials', 'revocations', 'exec'] as const)
     if (!same(current[key], wanted[key])) needRestart.push(key);
 
   const matchers = (wanted.sds?.matchers ?? []).map((entry) => resolveMatchers(entry, wanted.inbound, running));
@@ -88,7 +88,7 @@ function matchListeners<L extends Listener>(
     }
     left.delete(fresh);
     const changed = fixedKeys(old).filter((key) => !same(Reflect.get(old, key), Reflect.get(fresh, key)));
-    if (changed.length > 0) needRestart.push(`${direction} ${old.name}: ${changed.join(', ')}`);
+    if (changed.length > 0) needRestart.push(`${direction} ${old.name}: ${changed.map(keyName).join(', ')}`);
     return Object.freeze(merge(old, fresh));
   });
   for (const fresh of left) needRestart.push(`${direction} ${fresh.name}: ${describe(fresh)} is new`);
@@ -137,8 +137,13 @@ function fixedKeys(listener: Listener): string[] {
   return Object.keys(listener).filter((key) => !LIVE_KEYS.has(key));
 }
 
+/** As the file has it. */
+function keyName(key: string): string {
+  return key === 'attach' ? 'jwt or credential' : key;
+}
+
 function describe({ listen, to }: Listener): string {
-  return `${formatAddress(listen)} to ${formatAddress(to)}`;
+  return `${formatAddress(listen)} to ${formatTarget(to)}`;
 }
 
 /**

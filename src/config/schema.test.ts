@@ -715,3 +715,51 @@ test('what becomes of open connections depends on the protocol if nobody says, a
     assert.match(problemsOf({ [key]: value })[0] ?? '', new RegExp(`^inbound\\[0\\]\\.${key}: `));
   }
 });
+
+const WEB = { listen: 'unix:///run/partner.sock', protocol: 'http', to: 'https://api.partner.example', webPki: true };
+
+test('webPki leads to a host of the public web, and has an empty policy, which admits no SPIFFE ID', () => {
+  const targets = [
+    ['https://api.partner.example', 'api.partner.example', 443],
+    ['https://API.partner.example:8443/', 'api.partner.example', 8443],
+    ['https://192.0.2.7', '192.0.2.7', 443],
+    ['https://[2001:db8::7]:444', '2001:db8::7', 444],
+  ] as const;
+  for (const [to, host, port] of targets) {
+    const [listener] = accepted({ outbound: [{ ...WEB, to }] }).outbound;
+    assert.deepEqual(listener?.to, { kind: 'tcp', host, port, scheme: 'https' });
+    assert.deepEqual(listener.webPki, { caFile: undefined });
+    assert.equal(admits(listener.policy, 'spiffe://example.org/db'), false);
+  }
+});
+
+test('with webPki nothing is said of SPIFFE, and without it no server is of the web', () => {
+  const web = (more: object): string[] => problems({ ...BASE, outbound: [{ ...WEB, ...more }] });
+  for (const [key, value] of Object.entries({
+    expect: ['spiffe://example.org/db'],
+    deny: [],
+    policyFile: 'policy.yaml',
+    unsafeAllowAnyInTrustDomain: 'example.org',
+    identity: { hint: 'internal' },
+    serverName: 'other.example',
+  }))
+    assert.ok(
+      web({ [key]: value }).some((problem) => problem.startsWith(`outbound[0].${key}: is for servers with a SPIFFE ID`)),
+      key,
+    );
+  assert.deepEqual(web({ alpn: ['h2'] }), ['outbound[0].alpn: is chosen by webPki: servers are asked over HTTP/1.1']);
+  assert.deepEqual(web({ protocol: 'tcp' }), ['outbound[0].webPki: is for protocol: http']);
+  assert.match(web({ to: 'api.partner.example:443' })[0] ?? '', /^outbound\[0\]\.to: .* is not https:\/\/HOST/);
+  assert.match(web({ webPki: false })[0] ?? '', /^outbound\[0\]\.webPki: must be true/);
+  assert.match(problemsOfOutbound({ protocol: 'http', to: 'https://db.example' })[0] ?? '', /^outbound\[0\]\.to: .* set webPki/);
+  for (const to of [
+    'https://',
+    'https://a.example/path',
+    'https://u@a.example',
+    'https://a.example?q',
+    'https://a.example:0',
+    'https://0.0.0.0',
+    'https://unix:/x',
+  ])
+    assert.match(web({ to })[0] ?? '', /^outbound\[0\]\.to: /, to);
+});

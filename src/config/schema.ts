@@ -25,6 +25,7 @@ import {
   type Protocol,
   type SdsConfig,
   type SocketConfig,
+  type WebPkiConfig,
 } from './config.ts';
 import {
   checkBundleEndpoint,
@@ -37,6 +38,7 @@ import {
   evenIfIncomplete,
 } from './consistency.ts';
 import { createExecSection, type UserLookups } from './exec-section.ts';
+import { attachedCredential, attachedJwt, attachOf, credentials } from './credentials.ts';
 import * as field from './fields.ts';
 import { fileSetSchema } from './file-sets.ts';
 import { inboundJwt } from './jwt.ts';
@@ -259,6 +261,17 @@ const outboundHttp = z
     ),
   })
   .transform(({ xfcc, upgrades, ...limits }): OutboundHttpConfig => ({ xfcc, upgrades, limits: limitsOfHttp(limits) }));
+
+const webPki = z
+  .union([
+    z.literal(true),
+    z.strictObject({
+      caFile: field.filePath.meta({
+        description: 'a file with the authorities (PEM) that may vouch for the server, read again when it changes',
+      }),
+    }),
+  ])
+  .transform((given): WebPkiConfig => ({ caFile: given === true ? undefined : given.caFile }));
 
 const name = (direction: string) =>
   field.listenerName.optional().meta({
@@ -500,10 +513,18 @@ export function createConfigSchema(lookups: Lookups) {
           'where the application connects in plain text: `unix:///path` (better) or a loopback address, which lends the identity to every local user',
       }),
       ...socketFields,
-      to: field.targetAddress.meta({ description: 'the server, reached with TLS: `HOST:PORT` or `unix:///path`' }),
+      to: field.serverAddress.meta({
+        description: 'the server, reached with TLS: `HOST:PORT` or `unix:///path`; with `webPki`, `https://HOST` or `https://HOST:PORT`',
+      }),
+      webPki: webPki.optional().meta({
+        description:
+          'the server is one of the public web: its certificate must be for the host of `to`, and `Host` names that, whatever the application asks for. Our SVID is not presented, and no SPIFFE ID is looked at. For `protocol: http`',
+      }),
+      jwt: attachedJwt,
+      credential: attachedCredential,
       expect: field.ruleList('allow', files).optional().meta({
         description:
-          'who the server must be: SPIFFE IDs, patterns and rules as in `allow`, but not a whole trust domain; with `protocol: http`, rules say what it may be asked. Required, unless there is `policyFile`',
+          'who the server must be: SPIFFE IDs, patterns and rules as in `allow`, but not a whole trust domain; with `protocol: http`, rules say what it may be asked. Required, unless there is `policyFile` or `webPki`',
       }),
       deny: field.ruleList('deny', files).optional().meta({
         description: 'who it must not be, or must not be asked, whatever `expect` says; nobody if left out',
@@ -614,6 +635,7 @@ export function createConfigSchema(lookups: Lookups) {
         .meta({ description: 'where identity comes from: a SPIFFE Workload API, such as that of a SPIRE agent' }),
       inbound: z.array(inbound).prefault([]).meta({ description: 'listeners towards the application' }),
       outbound: z.array(outbound).prefault([]).meta({ description: 'listeners away from the application' }),
+      credentials,
       limits: defaultLimits,
       metrics,
       admin,
@@ -694,6 +716,8 @@ export function createConfigSchema(lookups: Lookups) {
           http: entry.protocol === 'http' ? (entry.http ?? outboundHttp.parse({})) : undefined,
           identityWaitMs: entry.identityWait,
           serverName: entry.serverName,
+          webPki: entry.webPki,
+          attach: attachOf(entry.jwt, entry.credential),
           alpn: entry.alpn,
           identity: entry.identity ?? { by: 'default' },
           limits: limitsOf(entry.limits),
@@ -707,6 +731,7 @@ export function createConfigSchema(lookups: Lookups) {
         bundleEndpoint: raw.bundleEndpoint,
         exec: raw.exec,
         files: raw.files.map((set, index) => set(index)),
+        credentials: raw.credentials,
         log: raw.log,
         drainTimeoutMs: raw.drainTimeout,
       };

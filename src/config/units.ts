@@ -10,6 +10,11 @@ export interface TcpAddress {
   readonly port: number;
 }
 
+/** A server of the public web: it has to prove that it is `host`. */
+export interface WebAddress extends TcpAddress {
+  readonly scheme: 'https';
+}
+
 export interface UnixAddress {
   readonly kind: 'unix';
   /** Absolute. */
@@ -105,6 +110,35 @@ export function formatAddress(address: Address): string {
 const loopback = new BlockList();
 loopback.addSubnet('127.0.0.0', 8);
 loopback.addAddress('::1', 'ipv6');
+
+/**
+ * Parses `https://HOST[:PORT]`, where HOST is an IP address or a DNS name (RFC 9110, section 4.2.2). Nothing may follow but one slash: what is
+ * asked there, the requests say.
+ */
+export function parseWebAddress(text: string): Result<WebAddress, UnitProblem> {
+  const [, authority] = /^https:\/\/([^/?#@\s]+)\/?$/.exec(text) ?? [];
+  if (authority === undefined) return err(`${quote(text)} is not of the form https://HOST or https://HOST:PORT`);
+  const parsed = parseAddress(/:\d*$/.test(authority.replace(/^\[[^\]]*\]/, '')) ? authority : `${authority}:${HTTPS_PORT}`);
+  if (!parsed.ok || parsed.value.kind === 'unix') return parsed.ok ? err(`${quote(text)} has no host`) : parsed;
+  return ok({ ...parsed.value, scheme: 'https' });
+}
+
+const HTTPS_PORT = 443;
+
+export function isWebAddress(address: Address): address is WebAddress {
+  return 'scheme' in address;
+}
+
+/** As `formatAddress`, with the scheme where there is one. */
+export function formatTarget(address: Address): string {
+  return isWebAddress(address) ? `https://${authorityOf(address)}` : formatAddress(address);
+}
+
+/** What a request to the server has in `Host` (RFC 9110, section 7.2). */
+export function authorityOf({ host, port }: WebAddress): string {
+  const text = formatAddress({ kind: 'tcp', host, port });
+  return port === HTTPS_PORT ? text.slice(0, -`:${HTTPS_PORT}`.length) : text;
+}
 
 /** True for Unix sockets, 127.0.0.0/8, ::1 and the name `localhost`: what cannot leave this machine. */
 export function isLocal(address: Address): boolean {

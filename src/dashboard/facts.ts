@@ -8,6 +8,7 @@ import type {
   RefusalPage,
   Rotations,
   Sds,
+  TokenList,
   TrustDomainPage,
 } from '../admin/api-types.ts';
 import { useResource, type Answer } from './live.ts';
@@ -21,6 +22,7 @@ export const useAuthorities = (): Answer<CertificatePage> => useAnswer(QUESTIONS
 export const useDomains = (): Answer<TrustDomainPage> => useAnswer(QUESTIONS.domains);
 export const useRotations = (): Answer<Rotations> => useAnswer(QUESTIONS.rotations);
 export const useListeners = (): Answer<ListenerList> => useAnswer(QUESTIONS.listeners);
+export const useTokens = (): Answer<TokenList> => useAnswer(QUESTIONS.tokens);
 export const useSds = (): Answer<Sds> => useAnswer(QUESTIONS.sds);
 export const useLatestRefusals = (): Answer<RefusalPage> => useAnswer(QUESTIONS.latestRefusals);
 export const useLatestPeers = (): Answer<PeerPage> => useAnswer(QUESTIONS.latestPeers);

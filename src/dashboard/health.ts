@@ -148,6 +148,16 @@ const CHECKS: Readonly<Record<string, { readonly what: string; readonly why: str
     why: 'It accepts connections and resets them.',
     todo: 'Check that the SPIFFE agent runs and renews, and that the clock of this machine is right.',
   },
+  tokens: {
+    what: 'There is no valid token for an outbound listener.',
+    why: 'Its requests are answered with a 503 until there is one.',
+    todo: 'The reason says whether the agent or the token endpoint gives none.',
+  },
+  jwt_bundles: {
+    what: 'No JWT bundles have arrived.',
+    why: 'Requests with a token are answered 503.',
+    todo: 'Check that the SPIFFE agent serves JWT bundles to this workload.',
+  },
   federation: {
     what: 'A bundle endpoint could not be read.',
     why: 'The bundle that is held stays in force. When that domain rotates its authorities, its peers are refused.',

@@ -24,6 +24,7 @@ export const QUESTIONS = {
   domains: { path: apiPath('trust-domains', { limit: 500 }), topics: ['identity', 'trust'], isWhole: true },
   rotations: { path: apiPath('rotations'), topics: ['identity', 'trust'] },
   listeners: { path: apiPath('listeners'), topics: ['peers', 'traffic', 'identity', 'readiness'] },
+  tokens: { path: apiPath('tokens'), topics: ['identity', 'readiness'] },
   sds: { path: apiPath('sds', { limit: 500 }), topics: ['sds', 'identity'], isWhole: true },
   latestRefusals: { path: apiPath('refusals'), topics: ['refusals'] },
   latestPeers: { path: apiPath('peers', { limit: LATEST }), topics: ['peers', 'traffic'] },

@@ -126,6 +126,11 @@ const REASONS: Readonly<Record<string, { readonly means: string; readonly todo: 
     todo: "Check the peer's clock and its SPIFFE agent: the SVID was not renewed.",
   },
   not_yet_valid: { means: 'The certificate is not valid yet.', todo: 'Compare the clocks of both machines.' },
+  self_signed: {
+    means: 'Nobody but the server itself vouches for its certificate.',
+    todo: 'Name its certificate or its authority in caFile of webPki, if you trust it.',
+  },
+  wrong_name: { means: 'The certificate is not for the host that the listener leads to.', todo: 'Check `to` of the listener.' },
   revoked: { means: 'The certificate or the peer is revoked.', todo: 'Remove the entry from the list if this is a mistake.' },
   chain_not_read: { means: 'The chain that the peer sent is too large to be read.', todo: 'Check which intermediates the peer sends.' },
   not_allowed: { means: 'The peer is authenticated, but no rule allows it.', todo: 'Add a rule if it may connect.' },

@@ -1,12 +1,11 @@
 import type { HttpLimits } from '../config/config.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
-import type { Result } from '../lib/result.ts';
-import type { Verdict } from '../policy/verdict.ts';
 import type { CloseReason, HttpResult, ListenerCounters, RequestRecord } from '../telemetry/records.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
-import { rewriteHead, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
-import { CONTINUE, ownAnswer, type OwnStatus } from '../http1/own-answer.ts';
+import { rewriteHead, valuesOf, withField, withLine, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
+import { CONTINUE, ownAnswer, type OwnFields, type OwnStatus } from '../http1/own-answer.ts';
+import { NO_BEARER, tokenAnswer, type Bearer, type RequestJudge, type RequestTokens, type RequestVerdict } from './bearer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
 import { Fields } from '../http1/fields.ts';
 import type { HeadProblem } from '../http1/request-head.ts';
@@ -14,16 +13,19 @@ import { RequestReader, type RequestPart, type RequestSink } from '../http1/requ
 import { ResponseReader, type ResponseSink } from '../http1/response-reader.ts';
 import { Upstreams, type OpenUpstream, type UpstreamSink } from './http1-upstream.ts';
 import type { UpstreamFailure } from './outcome.ts';
+import type { RequestCredential } from './request-credential.ts';
 import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
 import type { Session, Ticker } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
 
-/** Whether this request may be made, by or to the peer; or why that cannot be said, in words for whoever asks. Asked for each one. */
-export type RequestJudge = (method: string, target: string, host: string) => Result<Verdict, string>;
+interface AnswerOptions extends OwnFields {
+  readonly isUnread?: boolean;
+  readonly told?: string;
+}
 
 export interface HttpForwardOptions {
   readonly downstream: Connection;
-  /** Its `drop`, `dismiss`, `wind`, `drain`, `hasDenied` and `endDenied` are set. */
+  /** Its `drop`, `dismiss`, `wind`, `drain`, `hasDenied`, `endDenied` and `endTokens` are set. */
   readonly session: Session;
   readonly counters: ListenerCounters;
   readonly ticker: Ticker;
@@ -36,7 +38,12 @@ export interface HttpForwardOptions {
   readonly scratch: Fields;
   /** Whose SPIFFE ID the verdict is on: of who asks, or of who answers, which is known when it is connected to. */
   readonly judged: Side;
-  readonly judge: RequestJudge;
+  /** Undefined: nobody is judged but by the connection. */
+  readonly judge: RequestJudge | undefined;
+  /** Put on requests before they go; undefined for none. */
+  readonly credential?: RequestCredential | undefined;
+  /** Inbound: undefined where nobody looks at tokens. */
+  readonly tokens?: RequestTokens | undefined;
   readonly open: OpenUpstream;
   /** What `open` gave is no longer used. */
   released(): void;
@@ -107,20 +114,26 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   /** It may have fields that say another request: no rule looked at requests when it was rewritten. */
   #hasOverrides = false;
   readonly #kept = new KeptRequest();
+  /** It goes with our token, which is put into the head when that is sent. */
+  #needsToken = false;
+  /** It waits for one. */
+  #tokenWait: { abort(): void } | undefined;
   /** The client was told to go on with the body. */
   #hasContinued = false;
   /** It is sent once more when there is a connection for it, and then this part of it comes next. */
   #resumesAs: RequestPart | undefined;
   #retries = 0;
-  #verdict: Verdict | undefined;
+  /** What it brought besides its peer. */
+  #bearer: Bearer = NO_BEARER;
+  #verdict: RequestVerdict | undefined;
   /** Of the final response; 0 before. */
   #status = 0;
   #responseBytes = 0;
 
   constructor(options: HttpForwardOptions) {
     this.#options = options;
-    const { downstream, limits, upgrades, identity, scratch, clock, open, judged } = options;
-    this.#request = new RequestReader(this, limits, identity, scratch, upgrades);
+    const { downstream, limits, upgrades, identity, tokens, scratch, clock, open, judged } = options;
+    this.#request = new RequestReader(this, limits, tokens?.identity ?? identity, scratch, upgrades);
     // A Unix socket that is dropped ends like any other.
     this.#response = new ResponseReader(this, limits, scratch, downstream.remoteAddress === 'unix', upgrades);
     this.#who = judged === 'downstream' ? 'the application' : 'the server';
@@ -141,6 +154,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     session.drain = ({ mayAsk }) => this.#drainPeer(mayAsk);
     session.hasDenied = () => !this.#isStillAllowed();
     session.endDenied = (reason, detail) => this.#dismiss(reason, detail);
+    session.endTokens = () => this.#endToken();
     // A peer that is not allowed is here to be told so, not to hold a place.
     if (session.denied !== undefined) this.#deadlines.headBegun(Math.min(limits.headTimeoutMs, DENIED_HEAD_MS));
     downstream.start(this);
@@ -306,24 +320,82 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   }
 
   headRead(): void {
-    const { head, body } = this.#request;
+    const { head } = this.#request;
     this.#deadlines.headEnded();
     this.#beginRequest();
-    if (this.#options.judged === 'downstream' && !this.#isAllowed()) return;
-    if (body.announcedBytes > (this.#options.limits.maxBodyBytes ?? Infinity)) {
-      this.#answer(413, 'too_large', 'the body is too large');
+    const { tokens } = this.#options;
+    const bearer = tokens?.read(valuesOf(head, tokens.header)) ?? NO_BEARER;
+    if (bearer instanceof Promise) {
+      // The bytes of the head are the transport's.
+      this.#rewrite(true);
+      void bearer.then((read) => this.#tokenRead(read));
       return;
     }
-    // The bytes of the head are the transport's.
-    this.#rewritten = rewriteHead(head, this.#options.identity);
-    this.#hasOverrides = !this.#options.identity.removesOverrides;
+    this.#bearer = bearer;
+    if (!this.#mayBegin()) return;
+    this.#rewrite(bearer.kind === 'token');
+    this.#begin();
+  }
+
+  /** By then, the client may be gone, and the request over. */
+  #tokenRead(bearer: Bearer): void {
+    if (!this.#isUnderWay) return;
+    this.#bearer = bearer;
+    if (this.#mayBegin()) this.#begin();
+    this.#pump();
+  }
+
+  #mayBegin(): boolean {
+    if (this.#options.judged === 'downstream' && !this.#isAllowed()) return false;
+    if (this.#request.body.announcedBytes <= (this.#options.limits.maxBodyBytes ?? Infinity)) return true;
+    this.#answer(413, 'too_large', 'the body is too large');
+    return false;
+  }
+
+  #rewrite(hasToken: boolean): void {
+    const { identity, tokens, credential } = this.#options;
+    this.#rewritten = rewriteHead(this.#request.head, hasToken && tokens !== undefined ? tokens.identity : identity);
+    this.#hasOverrides = !identity.removesOverrides;
+    this.#needsToken = credential !== undefined && (credential.replaces || valuesOf(this.#request.head, credential.name).length === 0);
+  }
+
+  #begin(): void {
+    const { tokens, session } = this.#options;
+    if (this.#bearer.kind === 'token' && tokens !== undefined) {
+      this.#rewritten = withField(this.#rewritten, tokens.subjectHeader, this.#bearer.token.subject);
+      session.tokensEndAtMs = this.#bearer.endsAtMs;
+    }
     if (this.#upstreams.wake(this.#startedAtMs) < RESTED_MS) this.#forward();
     else setImmediate(() => this.#forwardNow());
   }
 
   #forward(): void {
-    if (!this.#upstreams.isOpen) this.#upstreams.connect();
+    const { credential } = this.#options;
+    if (this.#needsToken && credential !== undefined && credential.line() === undefined) this.#awaitToken(credential);
+    else if (!this.#upstreams.isOpen) this.#upstreams.connect();
     else if (this.#options.judged === 'downstream' || this.#isAllowed()) this.#sendHead();
+  }
+
+  #awaitToken(credential: RequestCredential): void {
+    let isOver = false;
+    const wait = credential.wait((problem) => {
+      isOver = true;
+      this.#tokenWait = undefined;
+      if (problem === undefined) this.#forward();
+      else this.#answer(503, 'token_unavailable', problem);
+      this.#pump();
+    });
+    if (!isOver) this.#tokenWait = wait;
+  }
+
+  /** The head as it goes now; undefined if its token has run out meanwhile, and then it waits for another. */
+  #headToSend(): Buffer | undefined {
+    const { credential } = this.#options;
+    if (!this.#needsToken || credential === undefined) return this.#rewritten;
+    const line = credential.line();
+    if (line !== undefined) return withLine(this.#rewritten, line);
+    this.#awaitToken(credential);
+    return undefined;
   }
 
   /** All that had come is read by now: also the end of a connection that it was to be sent on. */
@@ -355,6 +427,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #beginRequest(): void {
     this.#isUnderWay = true;
     this.#startedAtMs = this.#options.clock.monotonic();
+    this.#bearer = NO_BEARER;
     this.#verdict = undefined;
     this.#status = 0;
     this.#responseBytes = 0;
@@ -364,8 +437,9 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   #isAllowed(): boolean {
     const { judge, judged } = this.#options;
+    if (judge === undefined) return true;
     const { method, target, host } = this.#request.head;
-    const judgement = judge(method, target, host);
+    const judgement = judge(method, target, host, this.#bearer);
     if (!judgement.ok) {
       this.#answer(400, 'bad_request', judgement.error);
       return false;
@@ -373,7 +447,10 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const verdict = judgement.value;
     this.#verdict = verdict;
     if (verdict.allowed) return true;
-    if (judged === 'downstream') this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
+    const ofToken = tokenAnswer(verdict.reason);
+    if (ofToken !== undefined)
+      this.#answer(ofToken.status, 'token_refused', ofToken.detail, { challenge: ofToken.challenge, told: verdict.detail });
+    else if (judged === 'downstream') this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
     else this.#answer(502, 'upstream_denied', `${verdict.reason}: ${verdict.peer ?? 'the server'} may not be asked this`);
     return false;
   }
@@ -381,8 +458,18 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #isStillAllowed(): boolean {
     if (!this.#isUnderWay || this.#verdict?.allowed !== true) return true;
     const { method, target, host } = this.#request.head;
-    const again = this.#options.judge(method, target, host);
-    return again.ok && again.value.allowed;
+    const again = this.#options.judge?.(method, target, host, this.#bearer);
+    return again === undefined || (again.ok && again.value.allowed);
+  }
+
+  /** What its token admitted ends with it. */
+  #endToken(): void {
+    const { session, tokens } = this.#options;
+    if (!this.#isUnderWay || this.#verdict?.allowed !== true) return;
+    const problem = tokens?.problemOf(this.#bearer);
+    if (problem === undefined) return;
+    session.because('token_ended', problem.detail);
+    this.#drop();
   }
 
   // ——— the application's connection ———
@@ -400,7 +487,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   upstreamFailed({ status, result, closeReason, detail, message, retryAfterS }: UpstreamFailure): void {
     this.#options.session.because(closeReason, message);
-    this.#answer(status, result, detail, false, retryAfterS);
+    this.#answer(status, result, detail, { retryAfterS });
     this.#pump();
   }
 
@@ -483,9 +570,11 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     }
     const { head, body } = this.#request;
     const continues = head.expectsContinue && body.state !== 'done';
-    this.#response.expect(head, continues);
     this.#heedFirstRule();
-    this.#toUpstream(this.#rewritten);
+    const sent = this.#headToSend();
+    if (sent === undefined) return;
+    this.#response.expect(head, continues);
+    this.#toUpstream(sent);
     // Only who answered before may have closed without having seen the request.
     const mayRepeat = this.#upstreams.isReused && isIdempotent(head.method);
     if (!mayRepeat || !this.#kept.begin(this.#rewritten.length)) this.#rewritten = NOTHING;
@@ -525,9 +614,11 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   #sendRest(next: RequestPart): void {
     const request = this.#request;
-    this.#response.expect(request.head, this.#hasContinued);
     this.#heedFirstRule();
-    this.#toUpstream(this.#rewritten);
+    const sent = this.#headToSend();
+    if (sent === undefined) return;
+    this.#response.expect(request.head, this.#hasContinued);
+    this.#toUpstream(sent);
     this.#toUpstream(this.#kept.body);
     this.#forgetRequest();
     request.part = next;
@@ -629,15 +720,15 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #refuseHead(status: OwnStatus, result: HttpResult, detail: string): void {
     this.#deadlines.headEnded();
     this.#beginRequest();
-    this.#answer(status, result, detail, true);
+    this.#answer(status, result, detail, { isUnread: true });
   }
 
-  /** `isUnread`: there is no request to speak of. */
-  #answer(status: OwnStatus, result: HttpResult, detail: string, isUnread = false, retryAfterS?: number): void {
-    const answer = ownAnswer(status, detail, isUnread || this.#request.head.method !== 'HEAD', retryAfterS);
+  /** `isUnread`: there is no request to speak of. `told` is what the log has instead of what the client is sent. */
+  #answer(status: OwnStatus, result: HttpResult, detail: string, { isUnread = false, told = detail, ...fields }: AnswerOptions = {}): void {
+    const answer = ownAnswer(status, detail, isUnread || this.#request.head.method !== 'HEAD', fields);
     this.#status = status;
     this.responseRead(answer, 0, answer.length);
-    this.#logRequest(result, detail, isUnread);
+    this.#logRequest(result, told, isUnread);
     this.#releaseUpstream();
     this.#stopExchange();
     this.#closeDownstream(ANSWER_GRACE_MS);
@@ -665,6 +756,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   #stopExchange(): void {
     this.#response.part = 'none';
+    this.#tokenWait?.abort();
+    this.#tokenWait = undefined;
     this.#forgetRequest();
     this.#deadlines.stop();
   }
@@ -724,6 +817,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #logRequest(result: HttpResult, detail?: string, isUnread = false): void {
     this.#isUnderWay = false;
     const { clock, session } = this.#options;
+    session.tokensEndAtMs = Infinity;
     this.#endedAtMs = clock.monotonic();
     const { method, target, host } = this.#request.head;
     this.#options.requestFinished({
@@ -737,6 +831,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       result,
       detail,
       verdict: this.#verdict,
+      subject: this.#bearer.kind === 'token' ? this.#bearer.token.subject : undefined,
       bytesFromDownstream: this.#request.bytes,
       bytesToDownstream: this.#responseBytes,
       durationMs: this.#endedAtMs - this.#startedAtMs,

@@ -1,13 +1,12 @@
 import type { HttpLimits } from '../config/config.ts';
 import type { Clock } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
-import type { Verdict } from '../policy/verdict.ts';
 import type { HttpResult, RequestRecord } from '../telemetry/records.ts';
 import { noteYoungBytes } from '../transport/garbage.ts';
 import { isOverride, type IdentityFields } from '../http1/identity-fields.ts';
 import { ownBody, type OwnStatus } from '../http1/own-answer.ts';
+import { NO_BEARER, tokenAnswer, type Bearer, type RequestJudge, type RequestTokens, type RequestVerdict } from './bearer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
-import type { RequestJudge } from './http1-forwarder.ts';
 import {
   ask,
   NGHTTP2_NO_ERROR,
@@ -31,6 +30,8 @@ export interface ExchangeContext {
   readonly limits: HttpLimits;
   readonly identity: IdentityFields;
   readonly judge: RequestJudge;
+  /** Undefined where nobody looks at tokens. */
+  readonly tokens: RequestTokens | undefined;
   readonly head: Http2Head;
   readonly connections: ApplicationConnections;
   /** Bytes are about to move, on this stream or for it: afterwards it may be over. */
@@ -39,6 +40,8 @@ export interface ExchangeContext {
   awaits(exchange: Exchange): void;
   /** It has answered, or goes on taking the request. */
   answered(exchange: Exchange): void;
+  /** A mistake of ours, which is not to end the process for a client to do. */
+  mistaken(thrown: unknown): void;
   /** Nothing more happens. Called once. */
   over(exchange: Exchange, record: RequestRecord): void;
   /** Node is done with the stream: what was written to it was sent, or is lost. */
@@ -72,7 +75,9 @@ export class Exchange implements Asker, DeadlineSink {
   #method = '';
   #target = '';
   #host = '';
-  #verdict: Verdict | undefined;
+  /** What it brought besides its peer. */
+  #bearer: Bearer = NO_BEARER;
+  #verdict: RequestVerdict | undefined;
   #status = 0;
   #requestBytes = 0;
   #responseBytes = 0;
@@ -118,7 +123,7 @@ export class Exchange implements Asker, DeadlineSink {
       this.#leave();
       return;
     }
-    const { head, limits } = this.#context;
+    const { head } = this.#context;
     this.#hasBody = hasBody;
     const problem = head.read(list, hasBody);
     if (problem !== undefined) {
@@ -131,21 +136,58 @@ export class Exchange implements Asker, DeadlineSink {
     this.#requestBytes = head.length;
     this.#announced = head.announced;
     this.#continues = hasBody && head.expectsContinue;
+    // They may come before the body is read.
+    if (hasBody) stream.on('trailers', (_: object, __: number, raw?: string[]) => this.#trailersCame(raw ?? []));
+    const { tokens, identity } = this.#context;
+    const bearer = tokens?.read(head.valuesOf(tokens.header)) ?? NO_BEARER;
+    if (bearer instanceof Promise) {
+      // By then, the head is that of another request.
+      const fields = head.forApplication(tokens?.identity ?? identity);
+      void bearer.then((read) => this.#tokenRead(read, fields));
+      return;
+    }
+    this.#admit(bearer, () => head.forApplication(bearer.kind === 'token' && tokens !== undefined ? tokens.identity : identity));
+  }
+
+  /** By then, the stream may be gone. */
+  #tokenRead(bearer: Bearer, fields: string[]): void {
+    try {
+      if (this.#stage === 'asking') this.#admit(bearer, () => fields);
+    } catch (thrown) {
+      this.#context.mistaken(thrown);
+    }
+  }
+
+  #admit(bearer: Bearer, fieldsOf: () => string[]): void {
+    const { session, limits, tokens } = this.#context;
+    this.#bearer = bearer;
     if (!this.#isAllowed()) return;
-    if ((this.#announced ?? 0) > (limits.maxBodyBytes ?? Infinity)) this.#answer(413, 'too_large', 'the body is too large');
-    else this.#ask();
+    if ((this.#announced ?? 0) > (limits.maxBodyBytes ?? Infinity)) {
+      this.#answer(413, 'too_large', 'the body is too large');
+      return;
+    }
+    const fields = fieldsOf();
+    if (bearer.kind === 'token' && tokens !== undefined) {
+      // Ours come first.
+      fields.unshift(tokens.subjectHeader, bearer.token.subject);
+      session.tokensEndAtMs = Math.min(session.tokensEndAtMs, bearer.endsAtMs);
+    }
+    this.#ask(fields);
   }
 
   #isAllowed(): boolean {
-    const judgement = this.#context.judge(this.#method, this.#target, this.#host);
+    const judgement = this.#context.judge(this.#method, this.#target, this.#host, this.#bearer);
     if (!judgement.ok) {
       this.#answer(400, 'bad_request', judgement.error);
       return false;
     }
     const verdict = judgement.value;
     this.#verdict = verdict;
-    if (!verdict.allowed) this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
-    return verdict.allowed;
+    if (verdict.allowed) return true;
+    const ofToken = tokenAnswer(verdict.reason);
+    if (ofToken !== undefined) this.#answer(ofToken.status, 'token_refused', ofToken.detail, ofToken.challenge, verdict.detail);
+    else this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
+    return false;
   }
 
   /** The response, if there is one, is cut: also one of which the last is still to be sent. */
@@ -157,8 +199,18 @@ export class Exchange implements Asker, DeadlineSink {
   /** It was let begin, and would not be now. */
   isDeniedNow(): boolean {
     if (this.#verdict?.allowed !== true) return false;
-    const again = this.#context.judge(this.#method, this.#target, this.#host);
+    const again = this.#context.judge(this.#method, this.#target, this.#host, this.#bearer);
     return !again.ok || !again.value.allowed;
+  }
+
+  /** Ends it if its token no longer holds. Answers when its token ends, in wall time. */
+  endToken(): number {
+    if (this.#bearer.kind !== 'token' || this.#verdict?.allowed !== true) return Infinity;
+    const problem = this.#context.tokens?.problemOf(this.#bearer);
+    if (problem === undefined) return this.#bearer.endsAtMs;
+    if (this.#stage !== 'over') this.#finish('dropped', problem.detail);
+    this.#reset();
+    return Infinity;
   }
 
   /** The client's connection is closed. */
@@ -189,19 +241,17 @@ export class Exchange implements Asker, DeadlineSink {
 
   // ——— to the application ———
 
-  #ask(): void {
-    const { head, identity, connections, limits } = this.#context;
+  #ask(fields: readonly string[]): void {
+    const { identity, connections, limits } = this.#context;
     const exact = {
       method: this.#method,
       target: this.#target,
-      fields: head.forApplication(identity),
+      fields,
       maxHeadBytes: limits.maxHeadBytes,
       attempt: this.#attempt,
     };
     this.#exact = exact;
     this.#hasOverrides = !identity.removesOverrides;
-    // They may come before the body is read.
-    if (this.#hasBody) this.#stream.on('trailers', (_: object, __: number, raw?: string[]) => this.#trailersCame(raw ?? []));
     if (connections.wake() < RESTED_MS) this.#send(exact);
     else {
       // By then, all that had come is read: also the end of a connection that it was to be sent on.
@@ -369,8 +419,8 @@ export class Exchange implements Asker, DeadlineSink {
 
   #trailersCame(list: FieldList): void {
     if (this.#stage === 'over') return;
-    const { head, identity } = this.#context;
-    const trailers = head.trailersForApplication(list, identity);
+    const { head, identity, tokens } = this.#context;
+    const trailers = head.trailersForApplication(list, tokens?.identity ?? identity);
     if (!('detail' in trailers)) this.#requestTrailers = trailers;
     else this.#fail(trailers.status, trailers.status === 431 ? 'head_too_large' : 'bad_request', trailers.detail);
   }
@@ -567,15 +617,17 @@ export class Exchange implements Asker, DeadlineSink {
     this.#reset();
   }
 
-  #answer(status: OwnStatus, result: HttpResult, detail: string): void {
+  /** `told` is what the log has instead of what the client is sent. */
+  #answer(status: OwnStatus, result: HttpResult, detail: string, challenge?: string, told = detail): void {
     const body = ownBody(detail);
     const fields = [':status', String(status), 'content-type', 'text/plain; charset=utf-8', 'cache-control', 'no-store'];
+    if (challenge !== undefined) fields.push('www-authenticate', challenge);
     fields.push('content-length', String(body.length));
     // Of a HEAD, Node has ended it.
     const withBody = !this.#stream.writableEnded;
     this.#status = status;
     this.#responseBytes += sizeOf(fields) + (withBody ? body.length : 0);
-    this.#finish(result, detail);
+    this.#finish(result, told);
     this.#request?.destroy();
     const stream = this.#stream;
     if (stream.destroyed || stream.closed) return;
@@ -620,6 +672,7 @@ export class Exchange implements Asker, DeadlineSink {
       result,
       detail,
       verdict: this.#verdict,
+      subject: this.#bearer.kind === 'token' ? this.#bearer.token.subject : undefined,
       bytesFromDownstream: this.#requestBytes,
       bytesToDownstream: this.#responseBytes,
       durationMs: clock.monotonic() - this.#startedAtMs,

@@ -6,7 +6,7 @@ import type { NativeStream, SecureConnection } from '../transport/connection.ts'
 import { DeadlineQueue } from './deadline-queue.ts';
 import type { FileAccount } from '../transport/file-budget.ts';
 import type { IdentityFields } from '../http1/identity-fields.ts';
-import type { RequestJudge } from './http1-forwarder.ts';
+import type { RequestJudge, RequestTokens } from './bearer.ts';
 import {
   ApplicationConnections,
   NGHTTP2_CANCEL,
@@ -33,6 +33,8 @@ export interface Http2ForwardOptions {
   readonly idleTimeoutMs: number | undefined;
   readonly identity: IdentityFields;
   readonly judge: RequestJudge;
+  /** Undefined where nobody looks at tokens. */
+  readonly tokens?: RequestTokens | undefined;
   /** A place for one connection to the application was taken with the client's. */
   readonly files: FileAccount;
   /** Connects to the application; `done` is told once, unless the attempt is aborted. */
@@ -78,6 +80,7 @@ class Http2Forwarder implements ExchangeContext {
   readonly limits: HttpLimits;
   readonly identity: IdentityFields;
   readonly judge: RequestJudge;
+  readonly tokens: RequestTokens | undefined;
   readonly head: Http2Head;
   readonly connections: ApplicationConnections;
   readonly #options: Http2ForwardOptions;
@@ -103,7 +106,7 @@ class Http2Forwarder implements ExchangeContext {
   #done = false;
 
   constructor(options: Http2ForwardOptions) {
-    const { session, clock, limits, identity, judge, counters } = options;
+    const { session, clock, limits, identity, judge, tokens, counters } = options;
     this.#options = options;
     this.#isDenied = session.denied !== undefined;
     this.session = session;
@@ -111,6 +114,7 @@ class Http2Forwarder implements ExchangeContext {
     this.limits = limits;
     this.identity = identity;
     this.judge = judge;
+    this.tokens = tokens;
     this.head = headFor(limits);
     this.#responses = new DeadlineQueue(clock, limits.responseTimeoutMs, (exchange) => exchange.responseLate());
     this.#idle = new DeadlineQueue(clock, options.idleTimeoutMs, (exchange) => exchange.idle());
@@ -143,6 +147,10 @@ class Http2Forwarder implements ExchangeContext {
     session.hasDenied = () => denied().length > 0;
     session.endDenied = () => {
       for (const exchange of denied()) exchange.drop();
+    };
+    session.endTokens = () => {
+      const ends = [...this.#exchanges, ...this.#unsent].map((exchange) => exchange.endToken());
+      session.tokensEndAtMs = Math.min(Infinity, ...ends);
     };
     const native = downstream.handOver({ ended: () => this.#clientEnded(), closed: (error) => this.#clientClosed(error) });
     if (native === undefined) return;
@@ -192,6 +200,11 @@ class Http2Forwarder implements ExchangeContext {
     this.#responses.delete(exchange);
   }
 
+  mistaken(thrown: unknown): void {
+    this.session.because('internal_error', `a request could not be served: ${messageOf(thrown)}`);
+    this.#drop();
+  }
+
   over(exchange: Exchange, record: RequestRecord): void {
     this.#exchanges.delete(exchange);
     this.#responses.delete(exchange);
@@ -218,9 +231,7 @@ class Http2Forwarder implements ExchangeContext {
     try {
       exchange.begin(raw, !stream.endAfterHeaders);
     } catch (thrown) {
-      // A mistake of ours; thrown on, it would end the process, for a client to do.
-      this.session.because('internal_error', `a request could not be served: ${messageOf(thrown)}`);
-      this.#drop();
+      this.mistaken(thrown);
     }
   }
 

@@ -74,6 +74,8 @@ export class Session {
   /** Wall times at which what the peer proved itself with, and what we presented to it, expires. */
   peerExpiresAtMs = Infinity;
   ownExpiresAtMs = Infinity;
+  /** Wall time at which the first of the tokens ends that what is under way was admitted by. */
+  tokensEndAtMs = Infinity;
   /** Set while it drains: it ends for this, unless something else ends it first. Over HTTP outbound, the connection to the server alone does. */
   draining: Draining | undefined;
   /** The rule that decided. */
@@ -101,6 +103,8 @@ export class Session {
   hasDenied: () => boolean = () => false;
   /** Ends what is under way and would not be let begin now, for this reason: by itself if that can be, else with its connection. */
   endDenied: (reason: CloseReason, detail: string) => void = () => undefined;
+  /** Ends what is under way by a token that no longer holds: it has expired, or its key or its subject is trusted no more. */
+  endTokens: () => void = () => undefined;
   #closeReason: CloseReason | undefined;
   #detail: string | undefined;
   #ended = false;
@@ -154,6 +158,7 @@ export class Session {
     this.drain = () => undefined;
     this.hasDenied = () => false;
     this.endDenied = () => undefined;
+    this.endTokens = () => undefined;
     return true;
   }
 

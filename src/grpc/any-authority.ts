@@ -17,17 +17,8 @@ export class AnyAuthoritySocket extends Duplex {
     this.#socket = socket;
     socket.on('data', (chunk: Buffer) => this.#take(chunk));
     socket.once('end', () => this.push(null));
-    socket.once('error', (problem) => this.destroy(problem));
+    socket.on('error', (problem) => this.destroy(problem));
     socket.once('close', () => this.destroy());
-  }
-
-  /** Whom gRPC's calls name as their peer. */
-  get remoteAddress(): string | undefined {
-    return this.#socket.remoteAddress;
-  }
-
-  get remotePort(): number | undefined {
-    return this.#socket.remotePort;
   }
 
   #take(chunk: Buffer): void {

@@ -36,6 +36,8 @@ export interface IdentityFields {
   readonly clientXfcc: 'removed' | 'kept' | { readonly appended: Buffer };
   /** Field lines, each with its CRLF. */
   readonly lines: Buffer;
+  /** The `Host` line, where whom is asked is not for the client to say. */
+  readonly host: Buffer | undefined;
 }
 
 /**
@@ -56,13 +58,14 @@ const NOTHING: Buffer = Buffer.alloc(0);
 const CLOSE = Buffer.from('Connection: close\r\n', 'latin1');
 
 /**
- * `removesOverrides` says, at each head, whether rules look at requests. Throws if a value would have to be quoted, which no
+ * `removesOverrides` says, at each head, whether rules look at requests; `others` are names that no client may send, besides. Throws if a value would have to be quoted, which no
  * SPIFFE ID needs.
  */
 export function buildIdentityFields(
   { xfcc, spiffeIdHeader }: IdentityOptions,
   { peerId, ownId, leafSha256 }: Caller,
   removesOverrides: () => boolean,
+  others: readonly string[] = [],
 ): IdentityFields {
   for (const id of [peerId, ownId])
     if (!/^spiffe:\/\/[A-Za-z0-9._/-]+$/.test(id)) throw new Error(`${JSON.stringify(id)} cannot stand in a field`);
@@ -72,21 +75,40 @@ export function buildIdentityFields(
   const lines = xfcc === 'sanitize-set' ? `${XFCC}: ${ours}\r\n` : '';
   const all = lines + (spiffeIdHeader === undefined ? '' : `${spiffeIdHeader}: ${peerId}\r\n`);
   const clientXfcc = xfcc === 'unsafe-forward' ? 'kept' : xfcc === 'unsafe-append' ? { appended: Buffer.from(ours, 'latin1') } : 'removed';
-  return fieldsOf(all, spiffeIdHeader, clientXfcc, removesOverrides);
+  const names = spiffeIdHeader === undefined ? others : [spiffeIdHeader, ...others];
+  return fieldsOf(all, names, clientXfcc, removesOverrides);
+}
+
+export interface OutboundOptions {
+  /** Of the server, if it has a name of its own. */
+  readonly authority?: string | undefined;
+  /** Name of a field that is not the application's to set. */
+  readonly replaced?: string | undefined;
 }
 
 /** Of a connection away from the application, which has nobody to tell the server of. */
-export function buildOutboundFields(xfcc: OutboundXfccMode, removesOverrides: () => boolean): IdentityFields {
-  return fieldsOf('', undefined, xfcc === 'unsafe-forward' ? 'kept' : 'removed', removesOverrides);
+export function buildOutboundFields(
+  xfcc: OutboundXfccMode,
+  removesOverrides: () => boolean,
+  { authority, replaced }: OutboundOptions = {},
+): IdentityFields {
+  const host = authority === undefined ? undefined : hostLine(authority);
+  return fieldsOf('', replaced === undefined ? [] : [replaced], xfcc === 'unsafe-forward' ? 'kept' : 'removed', removesOverrides, host);
 }
 
+function hostLine(authority: string): Buffer {
+  return Buffer.from(`Host: ${authority}\r\n`, 'latin1');
+}
+
+/** `names`: of further fields that no client may send. */
 function fieldsOf(
   lines: string,
-  spiffeIdHeader: string | undefined,
+  names: readonly string[],
   clientXfcc: IdentityFields['clientXfcc'],
   removesOverrides: () => boolean,
+  host?: Buffer,
 ): IdentityFields {
-  const own = [XFCC, ...(spiffeIdHeader === undefined ? [] : [spiffeIdHeader])].map((name) => nameBytes(foldName(name)));
+  const own = [XFCC, ...names].map((name) => nameBytes(foldName(name)));
   const all = [...own, ...FOLDED_OVERRIDES];
   return {
     get names() {
@@ -97,6 +119,7 @@ function fieldsOf(
     },
     clientXfcc,
     lines: Buffer.from(lines, 'latin1'),
+    host,
   };
 }
 
@@ -112,7 +135,7 @@ export function rewriteHead(head: RequestHead, identity: IdentityFields): Buffer
   const { names, clientXfcc, lines } = identity;
   const appended = typeof clientXfcc === 'string' ? NOTHING : xfccAfterClients(fields, clientXfcc.appended);
   const line = absolute === undefined ? fields.bytes.subarray(lineStart, fieldsStart) : originLine(head);
-  const host = absolute === undefined ? NOTHING : Buffer.from(`Host: ${absolute.authority}\r\n`, 'latin1');
+  const host = identity.host ?? (absolute === undefined ? NOTHING : hostLine(absolute.authority));
   const connection = head.upgrade !== undefined ? Buffer.from(upgradeLines([head.upgrade], false), 'latin1') : head.close ? CLOSE : NOTHING;
   const ours = line.length + appended.length + lines.length + host.length + connection.length + CRLF.length;
   const out = Buffer.allocUnsafe(ours + end - fieldsStart);
@@ -125,10 +148,28 @@ export function rewriteHead(head: RequestHead, identity: IdentityFields): Buffer
     end,
     out,
     at,
-    (field) => endsHere(fields, field, names, nominated, keepsXfcc) || (absolute !== undefined && fields.isNamed(field, HOST)),
+    (field) => endsHere(fields, field, names, nominated, keepsXfcc) || (host.length > 0 && fields.isNamed(field, HOST)),
   );
   for (const part of [connection, CRLF]) at += part.copy(out, at);
   return out.subarray(0, at);
+}
+
+/** A head as `rewriteHead` left it, with one more field of ours, which comes first as they do. */
+export function withField(head: Buffer, name: string, value: string): Buffer {
+  return withLine(head, Buffer.from(`${name}: ${value}\r\n`, 'latin1'));
+}
+
+/** As `withField`, for a whole line with its CRLF. */
+export function withLine(head: Buffer, line: Buffer): Buffer {
+  const start = head.indexOf(CRLF) + CRLF.length;
+  return Buffer.concat([head.subarray(0, start), line, head.subarray(start)]);
+}
+
+/** The values of a field of the client's, each time that it is there, however its name is spelt. `name` is folded. */
+export function valuesOf({ fields }: RequestHead, name: Uint8Array): readonly string[] {
+  const values: string[] = [];
+  for (let field = 0; field < fields.count; field++) if (fields.readsAs(field, name)) values.push(fields.value(field));
+  return values;
 }
 
 /** A head as `rewriteHead` left it when no rule looked at requests, now that one does. `fields` is room to work in. */

@@ -2,6 +2,7 @@
 
 const REASONS = {
   400: 'Bad Request',
+  401: 'Unauthorized',
   403: 'Forbidden',
   408: 'Request Timeout',
   413: 'Content Too Large',
@@ -27,11 +28,16 @@ export function ownBody(detail: string): string {
   return `scute: ${detail}\n`;
 }
 
-/**
- * `withBody` is false for HEAD. The detail is printable ASCII of ours, never what a client or an application sent. `retryAfterS`: in how many
- * seconds the same may be asked again (RFC 9110, section 10.2.3).
- */
-export function ownAnswer(status: OwnStatus, detail: string, withBody: boolean, retryAfterS?: number): Buffer {
+/** Fields of an answer that not every one has. */
+export interface OwnFields {
+  /** In how many seconds the same may be asked again (RFC 9110, section 10.2.3). */
+  readonly retryAfterS?: number | undefined;
+  /** The value of `WWW-Authenticate` (section 11.6.1). */
+  readonly challenge?: string | undefined;
+}
+
+/** `withBody` is false for HEAD. The detail is printable ASCII of ours, never what a client or an application sent. */
+export function ownAnswer(status: OwnStatus, detail: string, withBody: boolean, { retryAfterS, challenge }: OwnFields = {}): Buffer {
   const body = ownBody(detail);
   const head =
     `HTTP/1.1 ${status} ${REASONS[status]}\r\n` +
@@ -39,6 +45,7 @@ export function ownAnswer(status: OwnStatus, detail: string, withBody: boolean, 
     `Content-Length: ${Buffer.byteLength(body)}\r\n` +
     'Cache-Control: no-store\r\n' +
     (retryAfterS === undefined ? '' : `Retry-After: ${retryAfterS}\r\n`) +
+    (challenge === undefined ? '' : `WWW-Authenticate: ${challenge}\r\n`) +
     'Connection: close\r\n\r\n';
   return Buffer.from(withBody ? head + body : head, 'utf8');
 }

@@ -3,7 +3,7 @@
  * head, which `RequestHead` then reads as it reads everybody's: an application gets nothing over HTTP/2 that a client could
  * not have sent over HTTP/1.1. Pure.
  */
-import { rewriteHead, rewriteTrailers, type IdentityFields } from '../http1/identity-fields.ts';
+import { rewriteHead, rewriteTrailers, valuesOf, type IdentityFields } from '../http1/identity-fields.ts';
 import { Fields, foldName, MAX_MEMBERS, tokenList, type Framing } from '../http1/fields.ts';
 import { FRAMING_FIELDS } from '../http1/hop-by-hop.ts';
 import { RequestHead, type HeadLimits, type HeadProblem } from '../http1/request-head.ts';
@@ -69,6 +69,11 @@ export class Http2Head {
   /** Bytes of the head in HTTP/1.1. */
   get length(): number {
     return this.#head.length;
+  }
+
+  /** Of the head that was read. `name` is folded. */
+  valuesOf(name: Uint8Array): readonly string[] {
+    return valuesOf(this.#head, name);
   }
 
   /** `hasBody`: the stream goes on after the head. Answers why the request is refused. */

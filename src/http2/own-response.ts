@@ -2,9 +2,10 @@
 import { ownBody, type OwnStatus } from '../http1/own-answer.ts';
 import type { HpackField } from './hpack/field.ts';
 
-/** Of gRPC: PERMISSION_DENIED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, INTERNAL and UNAVAILABLE. */
+/** Of gRPC: INTERNAL, UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED and UNAVAILABLE. */
 const GRPC_STATUS: Readonly<Record<OwnStatus, number>> = {
   400: 13,
+  401: 16,
   403: 7,
   408: 4,
   413: 8,
@@ -22,8 +23,15 @@ export interface OwnResponse {
   readonly body: Buffer | undefined;
 }
 
-/** `withBody` is false for HEAD. The detail is printable ASCII of ours, never what a client or an application sent. */
-export function ownResponse(status: OwnStatus, detail: string, isGrpc: boolean, withBody: boolean): OwnResponse {
+/**
+ * `withBody` is false for HEAD. `challenge` is the value of `WWW-Authenticate` (RFC 9110, section 11.6.1). The detail is printable ASCII of
+ * ours, never what a client or an application sent.
+ */
+export function ownResponse(
+  status: OwnStatus,
+  detail: string,
+  { isGrpc, withBody, challenge }: { readonly isGrpc: boolean; readonly withBody: boolean; readonly challenge?: string | undefined },
+): OwnResponse {
   if (isGrpc) {
     const fields: HpackField[] = [
       [':status', '200'],
@@ -40,5 +48,6 @@ export function ownResponse(status: OwnStatus, detail: string, isGrpc: boolean, 
     ['cache-control', 'no-store'],
     ['content-length', String(body.length)],
   ];
+  if (challenge !== undefined) fields.push(['www-authenticate', challenge]);
   return { status, fields, body: withBody ? body : undefined };
 }

@@ -46,9 +46,9 @@ export type SvidChoice =
   | { readonly by: 'id'; readonly id: SpiffeId }
   | { readonly by: 'hint'; readonly hint: string };
 
-/** The SVID that `choice` names, or undefined if the snapshot has none such. Never falls back to another identity. */
-export function chooseSvid(snapshot: IdentitySnapshot | undefined, choice: SvidChoice): X509Svid | undefined {
-  if (snapshot?.kind !== 'held') return undefined;
+/** The SVID that `choice` names, or undefined if the snapshot has none such, or none is asked for. Never falls back to another identity. */
+export function chooseSvid(snapshot: IdentitySnapshot | undefined, choice: SvidChoice | undefined): X509Svid | undefined {
+  if (snapshot?.kind !== 'held' || choice === undefined) return undefined;
   switch (choice.by) {
     case 'default':
       return snapshot.svids[0];

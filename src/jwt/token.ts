@@ -1,3 +1,4 @@
+import { hash } from 'node:crypto';
 import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { JwtAuthority } from '../spiffe/bundle-document.ts';
@@ -102,7 +103,10 @@ export function claimsProblem(token: ReadToken, { audiences, nowMs }: Expectatio
 }
 
 /** Whether a token is in its time, give or take `LEEWAY_MS`; undefined if it is. */
-export function timeProblem({ expiresMs, notBeforeMs, issuedMs }: ReadToken, nowMs: number): TokenProblem | undefined {
+export function timeProblem(
+  { expiresMs, notBeforeMs, issuedMs }: Pick<ReadToken, 'expiresMs' | 'notBeforeMs' | 'issuedMs'>,
+  nowMs: number,
+): TokenProblem | undefined {
   // Written so that a time that is no number is outside of everything.
   if (!(nowMs < expiresMs + LEEWAY_MS)) return { code: 'token_expired', message: `the token expired at ${isoTime(expiresMs)}` };
   for (const [claim, ms] of [
@@ -137,6 +141,11 @@ export function keysFor(token: ReadToken, bundles: JwtBundles): Result<readonly 
 export function isStillTrusted(subject: SpiffeId, { keyId, key }: JwtAuthority, bundles: JwtBundles): boolean {
   const known = bundles.get(trustDomainOf(subject))?.authorities.find((authority) => authority.keyId === keyId);
   return known !== undefined && (known.key === key || known.key.equals(key));
+}
+
+/** What a token is remembered by, in place of its text. */
+export function tokenDigest(token: string): string {
+  return hash('sha256', token, 'base64url');
 }
 
 function isFor(algorithm: Algorithm, { key }: JwtAuthority): boolean {

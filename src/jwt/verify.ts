@@ -9,6 +9,9 @@ export interface VerifiedToken extends ReadToken {
   readonly authority: JwtAuthority;
 }
 
+/** What is to be asked again of one, without what was asked once and for all. */
+export type ProvenToken = Pick<VerifiedToken, 'subject' | 'expiresMs' | 'notBeforeMs' | 'issuedMs' | 'authority'>;
+
 /**
  * Verifies a JWT-SVID to the letter of the standard: its form and claims by `readToken`, its signature by the key of the trust domain in its
  * own `sub`. The cheap comes first. Never rejects.

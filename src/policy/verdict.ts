@@ -4,6 +4,8 @@ import { PEER_PROBLEMS } from '../spiffe/peer-problems.ts';
 /** Why a connection was refused. One closed set: the metric label, the log field, the status page and the docs all read this list. */
 export const DENY_REASONS = [
   ...PEER_PROBLEMS,
+  'self_signed',
+  'wrong_name',
   'not_allowed',
   'denied',
   'identity_not_ready',

@@ -180,6 +180,8 @@ export class Connections implements Ticker {
     }
     session.judgedBy = grounds;
     if (this.#closesFor(session, judges)) return false;
+    session.endTokens();
+    if (session.ended) return false;
     const verdict = verdictOn(session, judges);
     // It may ask for something still, and not for what is under way.
     const hasDenied = verdict?.allowed === true && rules.onPolicyChange !== 'unsafeKeep' && session.hasDenied();
@@ -198,7 +200,11 @@ export class Connections implements Ticker {
     if (this.#endsWithIdentity(session, judges)) return true;
     const { proven } = session;
     const listed = proven && judges.listed(proven.authenticated.id);
-    if (listed === undefined) return this.#closesFor(session, judges);
+    if (listed === undefined) {
+      if (this.#closesFor(session, judges)) return true;
+      session.endTokens();
+      return session.ended;
+    }
     this.#dismiss(session, 'revoked', listed);
     return true;
   }
@@ -309,6 +315,7 @@ export class Connections implements Ticker {
       const { draining } = session;
       const expiry = expiryDue(session, rules, nowMs);
       if (draining !== undefined && draining.endsAtMs <= monotonicMs) due.push([session, () => cut(session, draining)]);
+      else if (session.tokensEndAtMs <= nowMs) due.push([session, () => session.endTokens()]);
       else if (expiry !== undefined) due.push([session, () => this.#expire(session, expiry)]);
       else if (session.startedAtMs < oldestStartMs) {
         due.push([session, () => drop(session, 'lifetime', `open for more than ${maxLifetimeMs} ms`)]);
@@ -330,7 +337,10 @@ export class Connections implements Ticker {
     const expiredAtMs = side === 'peer' ? session.peerExpiresAtMs : session.ownExpiresAtMs;
     // Meanwhile the connection that was judged may have been let go, and another have taken its place.
     if (expiredAtMs > this.#clock.now()) return;
-    const whose = side === 'peer' ? `what ${session.peer?.peerId} proved itself with` : `our SVID ${session.ownId}, as it was presented,`;
+    const whose =
+      side === 'peer'
+        ? `what ${session.peer?.peerId ?? 'the server'} proved itself with`
+        : `our SVID ${session.ownId}, as it was presented,`;
     const detail = `${whose} expired at ${isoTime(expiredAtMs)}`;
     const { protocol, drainTimeoutMs } = this.#rules();
     if (onExpiry === 'close') this.#dismiss(session, reason, detail);

@@ -5,7 +5,9 @@ import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
 import type { AcceptedConnection, SecureConnection } from '../transport/connection.ts';
 import { connect, type ConnectOutcome } from '../transport/node.ts';
 import { closeInOrder } from '../forward/close-in-order.ts';
-import { buildIdentityFields } from '../http1/identity-fields.ts';
+import { foldName, nameBytes } from '../http1/fields.ts';
+import { buildIdentityFields, type Caller } from '../http1/identity-fields.ts';
+import { bearerProblem, NO_BEARER, type RequestTokens } from '../forward/bearer.ts';
 import { forwardHttp } from '../forward/http1-forwarder.ts';
 import type { UpstreamOutcome } from '../forward/http1-upstream.ts';
 import type { StreamOutcome } from '../forward/http2-engine.ts';
@@ -15,6 +17,7 @@ import { connectFailure } from '../forward/outcome.ts';
 import { mustSendHeader, proxyHeaderFor, readProxyHeader } from './proxy-header.ts';
 import { endpointOf, formatEndpoint, type ProxyEndpoint } from '../proxy-protocol/header.ts';
 import type { Session } from '../forward/session.ts';
+import { takeTurns, Tokens } from './tokens.ts';
 
 /** What both versions of HTTP need. */
 type HttpOptions = Omit<Http2ForwardOptions, 'open' | 'files' | 'idleTimeoutMs' | 'maxConcurrentStreams'>;
@@ -24,8 +27,19 @@ type HttpOptions = Omit<Http2ForwardOptions, 'open' | 'files' | 'idleTimeoutMs' 
  * passes in either direction before.
  */
 export class InboundListener extends ProxyListener<InboundConfig> {
+  /** Undefined where nobody looks at tokens. */
+  readonly #tokens: Tokens | undefined;
+
   constructor(config: InboundConfig, deps: ListenerDeps) {
     super('inbound', config, deps);
+    const { identity, denyList, clock } = deps;
+    this.#tokens =
+      config.jwt && new Tokens({ config: config.jwt, identity, denyList, clock, checked: deps.events.jwt.countTokens(config.name) });
+  }
+
+  /** It looks at the JWT-SVIDs of requests. */
+  get hasTokens(): boolean {
+    return this.#tokens !== undefined;
   }
 
   /** The field that has the peer's SPIFFE ID for the application, if there is one. */
@@ -146,6 +160,8 @@ export class InboundListener extends ProxyListener<InboundConfig> {
     if (proven === undefined || ownId === undefined) throw new Error('a connection was admitted without a peer');
     const { id, leaf } = proven.authenticated;
     const authorisation = this.authorisation(id);
+    const caller = { peerId: id, ownId, leafSha256: leaf.sha256 };
+    const tokens = this.#tokensOf(http, caller, () => authorisation.connection().allowed);
     return {
       downstream,
       session,
@@ -153,11 +169,18 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       ticker: this.ticker,
       clock: this.deps.clock,
       limits: http.limits,
-      identity: buildIdentityFields(http, { peerId: id, ownId, leafSha256: leaf.sha256 }, this.guardsRequests),
-      judge: (method, target, host) => {
+      identity: buildIdentityFields(http, caller, this.guardsRequests, tokens === undefined ? [] : [tokens.subjectHeader]),
+      tokens,
+      judge: (method, target, host, bearer) => {
         const refused = this.refusedAnew(session, proven);
         if (refused !== undefined) return ok(refused);
-        const judged = authorisation.request(method, target, host);
+        const problem = bearerProblem(tokens, bearer);
+        if (problem !== undefined) {
+          const connection = authorisation.connection();
+          session.judged(connection);
+          return ok(connection.allowed ? { allowed: false, peer: id, rule: undefined, ...problem } : connection);
+        }
+        const judged = authorisation.request(method, target, host, bearer?.kind === 'token' ? bearer.token.subject : undefined);
         // Who may not ask for this may still ask for something else.
         if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());
         return judged;
@@ -165,6 +188,23 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       requestFinished: (record) => this.requestFinished(record),
       broken: (side, error) => this.broken(session, side, error),
       done: () => this.finish(session),
+    };
+  }
+
+  /** Of one connection. Of who may ask for nothing at all, no token is verified. */
+  #tokensOf(http: HttpConfig, caller: Caller, mayAsk: () => boolean): RequestTokens | undefined {
+    const { jwt } = this.settings;
+    const tokens = this.#tokens;
+    if (jwt === undefined || tokens === undefined) return undefined;
+    const { header, subjectHeader, forwardsToken } = jwt;
+    const inTurn = takeTurns();
+    const removed = forwardsToken ? [subjectHeader] : [subjectHeader, header];
+    return {
+      header: nameBytes(foldName(header)),
+      identity: buildIdentityFields(http, caller, this.guardsRequests, removed),
+      subjectHeader,
+      read: (values) => (mayAsk() ? tokens.read(values, inTurn) : NO_BEARER),
+      problemOf: (bearer) => tokens.problemOf(bearer),
     };
   }
 

@@ -413,8 +413,8 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
   }
 
   protected requestFinished(record: RequestRecord): void {
-    const { method, target, host, verdict } = record;
-    const request = { method, target, host };
+    const { method, target, host, subject, verdict } = record;
+    const request = { method, target, host, subject };
     this.deps.events.requestFinished(this.ref, record, () => this.#nearMiss(verdict?.peer, request, MOST_RULES_OF_REQUEST));
     const peer = verdict?.peer;
     const reason = policyReason(verdict?.allowed === true ? verdict.audited : verdict?.reason);

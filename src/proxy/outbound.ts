@@ -1,11 +1,14 @@
-import { isIpAddress } from '../config/units.ts';
+import { authorityOf, isIpAddress, isWebAddress, type WebAddress } from '../config/units.ts';
 import type { OutboundConfig, OutboundHttpConfig } from '../config/config.ts';
 import { ok } from '../lib/result.ts';
 import type { Authorisation } from '../policy/judge.ts';
 import { expiryOf, type OwnIdentity } from '../tls/contexts.ts';
-import type { AcceptedConnection } from '../transport/connection.ts';
+import type { WebAuthorities } from '../tls/web-authorities.ts';
+import type { AcceptedConnection, TlsContext } from '../transport/connection.ts';
 import { connect, type OpenedConnection } from '../transport/node.ts';
 import { buildOutboundFields } from '../http1/identity-fields.ts';
+import type { RequestCredential } from '../forward/request-credential.ts';
+import type { RequestJudge } from '../forward/bearer.ts';
 import { forwardHttp } from '../forward/http1-forwarder.ts';
 import type { UpstreamOutcome } from '../forward/http1-upstream.ts';
 import type { AuthenticateOptions } from './admission.ts';
@@ -14,6 +17,13 @@ import { ProxyListener, type ListenerDeps } from './listener.ts';
 import { connectFailure, connectProblem, deniedFailure, handshakeFailure, notReadyFailure } from '../forward/outcome.ts';
 import type { Session } from '../forward/session.ts';
 import type { CloseReason } from '../telemetry/records.ts';
+import { openWebServer } from './web-upstream.ts';
+
+/** What only some listeners need. */
+export interface OutboundExtras {
+  readonly authorities?: Pick<WebAuthorities, 'contextOf' | 'onChange'> | undefined;
+  readonly credential?: RequestCredential | undefined;
+}
 
 /**
  * Plain text from the application, TLS to a server. Nothing that the application says is read before the server was found
@@ -25,8 +35,17 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   readonly #early = new Map<AcceptedConnection, { leave(why: 'left' | 'stopping'): void }>();
   #stopListening: (() => void) | undefined;
 
-  constructor(config: OutboundConfig, deps: ListenerDeps) {
+  readonly #extras: OutboundExtras;
+  /** Undefined: the server has a SPIFFE ID. */
+  readonly #web: { readonly to: WebAddress; readonly context: () => TlsContext } | undefined;
+  #leave: (() => void) | undefined;
+
+  constructor(config: OutboundConfig, deps: ListenerDeps, extras: OutboundExtras = {}) {
     super('outbound', config, deps);
+    if ((config.attach === undefined) !== (extras.credential === undefined))
+      throw new Error('a listener has another token than it asks for');
+    this.#extras = extras;
+    this.#web = webOf(config, extras);
     this.#identityWait = new IdentityWait({
       clock: deps.clock,
       turns: deps.turns,
@@ -37,6 +56,8 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   }
 
   override async start(signal: AbortSignal): Promise<void> {
+    const { webPki } = this.settings;
+    if (webPki?.caFile !== undefined) this.#leave = this.#extras.authorities?.onChange(webPki.caFile, () => this.#authoritiesChanged());
     this.#stopListening = this.deps.identity.subscribe((snapshot) => this.#identityWait.note(snapshot));
     await super.start(signal);
   }
@@ -50,6 +71,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       this.refuseUnread(accepted, 'draining', 'the listener is closing');
     }
     await stopped;
+    this.#leave?.();
     this.#stopListening?.();
   }
 
@@ -93,6 +115,22 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
     this.room.leave(accepted);
   }
 
+  /** No SVID is presented to a server of the public web. */
+  override notReady(): string | undefined {
+    return this.#web === undefined ? super.notReady() : undefined;
+  }
+
+  /** What is under way goes on; whatever is asked after that goes to a server that those of now vouch for. */
+  #authoritiesChanged(): void {
+    const draining = {
+      reason: 'authority_removed',
+      detail: 'the authorities of its listener changed',
+      endsAtMs: Infinity,
+      mayAsk: true,
+    } as const;
+    for (const session of this.sessions) session.drain(draining);
+  }
+
   protected override begin(session: Session, accepted: AcceptedConnection, own: OwnIdentity): void {
     const { http } = this.settings;
     if (http !== undefined) {
@@ -116,6 +154,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
 
   /** The server is connected to when there is something to ask it, so the place of a handshake is not needed. */
   #enter(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
+    if (this.#web !== undefined) session.ownId = undefined;
     this.watchUnread(session, accepted);
     this.admission.enterUnjudged(
       session,
@@ -173,6 +212,18 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
 
   #forwardRequests(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig): void {
     let authorisation: Authorisation | undefined;
+    const web = this.#web;
+    const { attach } = this.settings;
+    const judge: RequestJudge = (method, target, host) => {
+      const { proven } = session;
+      if (proven === undefined) throw new Error('a request was judged before its server');
+      const refused = this.refusedAnew(session, proven);
+      if (refused !== undefined) return ok(refused);
+      authorisation ??= this.authorisation(proven.authenticated.id);
+      const judged = authorisation.request(method, target, host);
+      if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());
+      return judged;
+    };
     forwardHttp({
       downstream: this.heed(session, accepted),
       session,
@@ -181,20 +232,15 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       clock: this.deps.clock,
       limits: http.limits,
       upgrades: http.upgrades,
-      identity: buildOutboundFields(http.xfcc, this.guardsRequests),
+      identity: buildOutboundFields(http.xfcc, this.guardsRequests, {
+        authority: web && authorityOf(web.to),
+        replaced: attach?.replace === true ? attach.header : undefined,
+      }),
+      credential: this.#extras.credential,
       scratch: this.scratch(http.limits),
       judged: 'upstream',
-      judge: (method, target, host) => {
-        const { proven } = session;
-        if (proven === undefined) throw new Error('a request was judged before its server');
-        const refused = this.refusedAnew(session, proven);
-        if (refused !== undefined) return ok(refused);
-        authorisation ??= this.authorisation(proven.authenticated.id);
-        const judged = authorisation.request(method, target, host);
-        if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());
-        return judged;
-      },
-      open: (done) => this.#openServer(session, done),
+      judge: web === undefined ? judge : undefined,
+      open: (done) => (web === undefined ? this.#openServer(session, done) : this.#openWebServer(session, web.to, web.context(), done)),
       // The next server is judged by itself.
       released: () => {
         const { draining } = session;
@@ -266,10 +312,22 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
     return { abort: () => inProgress.abort() };
   }
 
+  /** As `#openServer`, judged by the rules of the web alone. */
+  #openWebServer(session: Session, to: WebAddress, context: TlsContext, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
+    const { deps, ref, limits } = this;
+    return openWebServer({ session, to, context, limits, clock: deps.clock, events: deps.events, ref }, done);
+  }
+
   /** TLS forbids IP literals in SNI (RFC 6066, section 3). */
   #serverName(): string | undefined {
     const { serverName, to } = this.settings;
     if (serverName !== undefined) return serverName;
     return to.kind === 'tcp' && !isIpAddress(to.host) ? to.host : undefined;
   }
+}
+
+function webOf({ to, webPki }: OutboundConfig, { authorities }: OutboundExtras) {
+  if (webPki === undefined) return undefined;
+  if (!isWebAddress(to) || authorities === undefined) throw new Error('a listener to the public web has nobody to ask who its server is');
+  return { to, context: () => authorities.contextOf(webPki.caFile) };
 }

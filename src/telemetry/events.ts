@@ -2,6 +2,7 @@ import type { LogLevel } from '../config/config.ts';
 import type { FaultReason } from '../http2/frame.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { Clock } from '../lib/clock.ts';
+import type { Result } from '../lib/result.ts';
 import type { DenyReason, PolicyReason } from '../policy/verdict.ts';
 import type { LogFields, Logger } from './logger.ts';
 import { countRequest, type ListenerMetrics, type Metrics } from './metrics.ts';
@@ -20,6 +21,7 @@ import { strangersWords } from './scrub.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
 import { createApplicationEvents, type ApplicationEvents } from './application-events.ts';
 import { createManagerEvents, type ManagerEvents } from './manager-events.ts';
+import { createCredentialEvents, type CredentialEvents } from './credential-events.ts';
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
 import { createFilesEvents, type FilesEvents } from './files-events.ts';
 import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
@@ -74,6 +76,8 @@ export interface Events {
   readonly sds: SdsEvents;
   /** What Envoy asks there. */
   readonly checks: CheckEvents;
+  /** What happens with tokens that are put on requests. */
+  readonly credentials: CredentialEvents;
   /** What happens between bundle endpoints. */
   readonly federation: FederationEvents;
   /** What becomes of the application of `scute exec`. */
@@ -94,6 +98,8 @@ export interface Events {
   policyFileLoaded(file: string, entries: number): void;
   policyFileReloaded(reload: DenyListDifference & { readonly file: string }): void;
   policyFileReloadFailed(file: string, problems: readonly string[]): void;
+  /** A file of authorities of the web changed: so many are in force, or what is wrong with it, and those before stay. */
+  authoritiesReloaded(file: string, outcome: Result<number, string>): void;
   stopping(reason: string, openConnections: number): void;
   stopped(drained: boolean, forcedConnections: number): void;
 }
@@ -138,6 +144,7 @@ const CLOSE_LEVELS: Readonly<Record<CloseReason, LineLevel>> = {
   authority_removed: 'info',
   revoked: 'info',
   policy: 'info',
+  token_ended: 'info',
   identity_withdrawn: 'info',
   peer_svid_expired: 'info',
   own_svid_expired: 'info',
@@ -314,9 +321,16 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     checks: createCheckEvents({ logger, metrics: metrics.checks, repeated }),
     manager: createManagerEvents({ logger, metrics: metrics.manager, repeated }),
     application: createApplicationEvents({ logger, metrics: metrics.application }),
+    credentials: createCredentialEvents({ logger, metrics: metrics.credentials }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
     files: createFilesEvents({ logger, metrics: metrics.files, clock }),
-    jwt: createJwtEvents({ logger, metrics: metrics.jwt, streamErrors: metrics.workloadApiErrors, repeated }),
+    jwt: createJwtEvents({
+      logger,
+      metrics: metrics.jwt,
+      streamErrors: metrics.workloadApiErrors,
+      setIdentity: (snapshot) => metrics.setIdentity(snapshot),
+      repeated,
+    }),
 
     logLevelChanged(from, to) {
       logger.warn({ from, to }, 'log level changed');
@@ -355,6 +369,11 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     policyFileReloadFailed(file, problems) {
       metrics.policyFileReloads.failed += 1;
       logger.error({ file, problems }, 'policy file not reloaded; the old policy stays in force');
+    },
+    authoritiesReloaded(file, outcome) {
+      metrics.authoritiesReloads[outcome.ok ? 'ok' : 'failed'] += 1;
+      if (outcome.ok) logger.info({ file, authorities: outcome.value }, 'authorities of the web reloaded');
+      else logger.error({ file, detail: outcome.error }, 'authorities of the web not reloaded; the old ones stay in force');
     },
     stopping(reason, openConnections) {
       logger.info({ reason, open_connections: openConnections }, 'stopping');

@@ -1,11 +1,13 @@
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { JwtMetrics } from './jwt-metrics.ts';
-import type { JwtBundleProblemCode } from './jwt-records.ts';
+import type { JwtBundleProblemCode, TokenResult } from './jwt-records.ts';
 import type { Logger } from './logger.ts';
 import type { Tally } from './tally.ts';
 
-/** What happens with JWT bundles. */
+/** What happens with JWT bundles and tokens. */
 export interface JwtEvents {
+  /** Counts what became of the tokens of an inbound listener; of each, the line of its request tells more. */
+  countTokens(listener: string): (result: TokenResult) => void;
   /** The same identity with other JWT bundles. */
   bundlesUpdated(snapshot: IdentitySnapshot): void;
   bundlesRejected(problem: { readonly code: JwtBundleProblemCode; readonly message: string }): void;
@@ -17,6 +19,8 @@ export interface JwtEventsOptions {
   readonly logger: Logger;
   readonly metrics: JwtMetrics;
   readonly streamErrors: Tally;
+  /** What is measured of a snapshot, its JWT bundles among it. */
+  readonly setIdentity: (snapshot: IdentitySnapshot) => void;
   /** Writes what the agent could repeat at will once in a while. */
   readonly repeated: (kind: string, log: (count: number) => void) => void;
 }
@@ -24,11 +28,16 @@ export interface JwtEventsOptions {
 /** A partner decides how many there are. */
 const MAX_NOTES = 20;
 
-export function createJwtEvents({ logger, metrics, streamErrors, repeated }: JwtEventsOptions): JwtEvents {
+export function createJwtEvents({ logger, metrics, streamErrors, setIdentity, repeated }: JwtEventsOptions): JwtEvents {
   return {
+    countTokens(listener) {
+      const results = metrics.tokens(listener);
+      return (result) => void (results[result] += 1);
+    },
     bundlesUpdated(snapshot) {
       const { generation, jwtBundles = new Map() } = snapshot;
       metrics.updates.ok += 1;
+      setIdentity(snapshot);
       const notes = [...jwtBundles.values()].flatMap((bundle) => bundle.notes);
       const kids = [...jwtBundles.values()].map(({ trustDomain, authorities }) => ({
         trust_domain: trustDomain,

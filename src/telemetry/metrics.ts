@@ -19,6 +19,7 @@ import { CONNECTION_SECONDS, Durations, durationsMetric, REQUEST_SECONDS, type D
 import { registerManagerMetrics, type ManagerMetrics } from './manager-metrics.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
 import { registerCheckMetrics, type CheckMetrics } from './ext-authz-metrics.ts';
+import { registerCredentialMetrics, type CredentialMetrics } from './credential-metrics.ts';
 import { registerFederationMetrics, type FederationMetrics } from './federation-metrics.ts';
 import { registerFilesMetrics, type FilesMetrics } from './files-metrics.ts';
 import { registerJwtMetrics, type JwtMetrics } from './jwt-metrics.ts';
@@ -119,6 +120,7 @@ export interface Metrics {
   readonly configReloads: { ok: number; failed: number };
   readonly denyListReloads: { ok: number; failed: number };
   readonly policyFileReloads: { ok: number; failed: number };
+  readonly authoritiesReloads: { ok: number; failed: number };
   readonly statusRefusals: Readonly<Record<'metrics' | 'admin', Record<StatusRefusal, number>>>;
   readonly sds: SdsMetrics;
   readonly checks: CheckMetrics;
@@ -126,6 +128,7 @@ export interface Metrics {
   readonly application: ApplicationMetrics;
   readonly manager: ManagerMetrics;
   readonly files: FilesMetrics;
+  readonly credentials: CredentialMetrics;
   readonly jwt: JwtMetrics;
   setWorkloadApiConnected(connected: boolean): void;
   /** Replaces everything that is said of certificates: series of vanished ones go. */
@@ -412,6 +415,11 @@ export function createMetrics(options: MetricsOptions): Metrics {
     add({ result: 'ok' }, policyFileReloads.ok);
     add({ result: 'failed' }, policyFileReloads.failed);
   });
+  const authoritiesReloads = { ok: 0, failed: 0 };
+  counter('authorities_reloads_total', 'Reloads of files with authorities of the public web', ['result'], (add) => {
+    add({ result: 'ok' }, authoritiesReloads.ok);
+    add({ result: 'failed' }, authoritiesReloads.failed);
+  });
   let policyFiles: () => readonly PolicyFileSeries[] = () => [];
   gauge('policy_file_entries', 'Rules of a policy file in force, and SPIFFE IDs of the lists that it names', ['file'], (add) => {
     for (const { file, entries } of policyFiles()) add({ file }, entries);
@@ -433,6 +441,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const application = registerApplicationMetrics(counter, gauge);
   const manager = registerManagerMetrics(counter);
   const fileSets = registerFilesMetrics(counter, gauge);
+  const credentials = registerCredentialMetrics(counter, gauge);
   const jwt = registerJwtMetrics(counter, gauge);
   registerProcessMetrics(registry);
 
@@ -470,6 +479,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     configReloads,
     denyListReloads,
     policyFileReloads,
+    authoritiesReloads,
     statusRefusals,
     sds,
     checks,
@@ -477,6 +487,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     application,
     manager,
     files: fileSets,
+    credentials,
     jwt,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
     setIdentity(snapshot) {

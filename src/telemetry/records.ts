@@ -1,5 +1,7 @@
 /** What happened, as those who count it and those who write it down share it: the closed sets of reasons, and what is said of a connection and a request. */
-import type { DenyReason, PolicyReason, Verdict } from '../policy/verdict.ts';
+import type { DenyReason, PolicyReason, VerdictFor } from '../policy/verdict.ts';
+import type { SpiffeId } from '../spiffe/spiffe-id.ts';
+import type { TokenRefusal } from './jwt-records.ts';
 
 export type Direction = 'inbound' | 'outbound';
 
@@ -18,6 +20,7 @@ export const CLOSE_REASONS = [
   'authority_removed',
   'revoked',
   'policy',
+  'token_ended', // inbound: what its token had admitted was under way
   'identity_withdrawn',
   'peer_svid_expired',
   'own_svid_expired',
@@ -58,6 +61,7 @@ export type IdentityWaitResult = (typeof IDENTITY_WAIT_RESULTS)[number];
 export const HTTP_RESULTS = [
   'forwarded', // the application's response, whole
   'denied', // 403
+  'token_refused', // 401, 400 or 503: for its token, or for want of one
   'bad_request', // 400
   'head_too_large', // 431
   'too_large', // 413
@@ -68,6 +72,7 @@ export const HTTP_RESULTS = [
   'upstream_denied', // 502, outbound: the server is not who it must be
   'overloaded', // 503: no descriptors or memory for a connection
   'identity_not_ready', // 503, outbound: there is no SVID to present to the server
+  'token_unavailable', // 503, outbound: there is no valid token to attach
   'downstream_closed', // the caller left before it had the response
   'dropped', // the connection was closed for a reason of its own: its line says which
 ] as const;
@@ -104,7 +109,9 @@ export interface RequestRecord {
   /** Why it failed. */
   readonly detail: string | undefined;
   /** Undefined if there was nothing to judge. */
-  readonly verdict: Verdict | undefined;
+  readonly verdict: VerdictFor<DenyReason | TokenRefusal> | undefined;
+  /** Whose JWT-SVID it brought, verified. */
+  readonly subject: SpiffeId | undefined;
   /** With heads; over HTTP/1 with framing, too. */
   readonly bytesFromDownstream: number;
   readonly bytesToDownstream: number;

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { policyFrom, policyOf } from '../../test/support/policies.ts';
+import { UNKNOWN_SUBJECT } from '../policy/request.ts';
 import { requireSpiffeId, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import { collectAll } from '../transport/garbage.ts';
 import type { ListenerRef } from './records.ts';
@@ -46,7 +47,7 @@ test('the same of the same peer is one entry, with its first and last time and h
   ask(WEB, '/b');
   ask(WEB, '/a?token=2', { isEnforced: true, reason: 'denied' });
 
-  const request = { method: 'GET', path: '/a', host: 'api', subject: 'unknown' };
+  const request = { method: 'GET', path: '/a', host: 'api', subject: UNKNOWN_SUBJECT };
   assert.deepEqual(entries(), [
     {
       peer: WEB,

@@ -15,6 +15,7 @@ const RECORD: RequestRecord = {
   status: 200,
   result: 'forwarded',
   detail: undefined,
+  subject: undefined,
   verdict: { allowed: true, peer: PEER, rule: 'spiffe://example.org/*', audited: undefined },
   bytesFromDownstream: 120,
   bytesToDownstream: 4_294_967_296,

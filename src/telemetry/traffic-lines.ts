@@ -37,10 +37,11 @@ export function connectionMembers({ direction, name }: ListenerRef, record: Conn
 }
 
 export function requestMembers({ direction, name }: ListenerRef, record: RequestRecord, near?: () => string | undefined): string {
-  const { verdict, detail, peerId, status } = record;
+  const { verdict, detail, peerId, subject, status } = record;
   return (
     `"direction":"${direction}","listener":${quote(name)},"connection":${record.connection}` +
     optional('peer_id', peerId) +
+    optional('subject', subject) +
     `,"http_version":"${record.version}",${askedMembers(record)}` +
     `,"status":${status},"result":"${record.result}"` +
     (detail === undefined ? '' : `,"detail":${quote(scrubText(detail))}`) +

@@ -72,12 +72,20 @@ function buildOwn(snapshot: HeldIdentity, svid: X509Svid): OwnIdentity | NotRead
 }
 
 function buildContext(snapshot: HeldIdentity, svid: X509Svid): TlsContext {
+  return presenting(
+    svid,
+    poolOf(snapshot).map((authority) => authority.pem()),
+  );
+}
+
+/** A context in which we are `svid`, and trust these authorities. Throws if OpenSSL refuses one of them. */
+export function presenting(svid: X509Svid, authoritiesPem: readonly string[] | 'web'): TlsContext {
   // With a leaf alone OpenSSL would search and verify a chain for our own certificate in every handshake, and send what it
   // finds: the authority. Sent by us, it costs nothing.
   const sent = svid.chain.length === 1 ? [...svid.chain, svid.authority] : svid.chain;
   return createTlsContext({
     own: { chainPem: sent.map((certificate) => certificate.pem()).join(''), keyPem: svid.key.export({ type: 'pkcs8', format: 'pem' }) },
-    authoritiesPem: poolOf(snapshot).map((authority) => authority.pem()),
+    authoritiesPem,
   });
 }
 

@@ -1,12 +1,11 @@
 /** Whether the server of a bundle endpoint is who it must be: SPIFFE Federation, section 5.2. */
-import { X509Certificate } from 'node:crypto';
-import { isIpAddress } from '../config/units.ts';
 import type { DenyList } from '../policy/deny-list.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { SecureConnection, TlsContext } from '../transport/connection.ts';
 import { createTlsContext } from '../transport/node.ts';
 import { createPeerJudge } from './peer.ts';
+import { judgeWebServer } from './web-server.ts';
 
 export interface EndpointTrust {
   /** Shows no certificate of ours: an endpoint may not ask for one. */
@@ -32,17 +31,16 @@ export function spiffeTrust(id: SpiffeId, bundle: TrustBundle, denyList: () => D
 
 /** `https_web`: an authority of the public web, or one of `authoritiesPem`, vouches for the host name of the URL (RFC 9525). */
 export function webTrust(authoritiesPem: readonly string[] | 'web'): EndpointTrust {
+  return webTrustIn(createTlsContext({ own: undefined, authoritiesPem }));
+}
+
+/** As `webTrust`, by the authorities of `context`, in which something may be presented, too. */
+export function webTrustIn(context: TlsContext): EndpointTrust {
   return {
-    context: createTlsContext({ own: undefined, authoritiesPem }),
+    context,
     problemOf(connection, host) {
-      const { libraryProblem, leafDer } = connection.readPeerEvidence();
-      if (libraryProblem !== undefined) return `OpenSSL does not trust the chain: ${libraryProblem}`;
-      if (leafDer === undefined || leafDer === 'too_large') return 'the endpoint sent no certificate that is worth reading';
-      const certificate = new X509Certificate(leafDer);
-      const vouched = isIpAddress(host)
-        ? certificate.checkIP(host)
-        : certificate.checkHost(host, { subject: 'never', partialWildcards: false });
-      return vouched === undefined ? `the certificate is not for ${JSON.stringify(host)}` : undefined;
+      const judged = judgeWebServer(connection, host);
+      return judged.ok ? undefined : judged.error.detail;
     },
   };
 }

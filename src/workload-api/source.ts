@@ -28,7 +28,7 @@ export interface SourceDeps {
     'workloadApiConnected' | 'workloadApiStreamFailed' | 'identityUpdated' | 'endpointBundlesUpdated' | 'identityUpdateRejected'
   >;
   /** Who is told of JWT bundles. Undefined: nobody needs them, and no call of the JWT profile is made. */
-  readonly jwt?: JwtEvents | undefined;
+  readonly jwt?: Omit<JwtEvents, 'countTokens'> | undefined;
   readonly clock: Clock;
   /** Uniform in [0, 1), for the jitter of the back-off. */
   readonly random: () => number;

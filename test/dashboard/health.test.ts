@@ -80,6 +80,8 @@ const domain = (more: Partial<TrustDomain>): TrustDomain => ({
   lastBegin: iso(NOW - 65 * DAY),
   lastExpiry: iso(NOW + 300 * DAY),
   revocationLists: 0,
+  jwtAuthorities: null,
+  jwtKeyIds: [],
   notes: [],
   endpoint: null,
   ...more,

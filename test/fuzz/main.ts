@@ -1,16 +1,17 @@
-/** `npm run fuzz -- [--subject http|policy|config|hpack] [--cases N] [--seed S]`, for as long as one likes: each subject held against another reading, or against any bytes. */
+/** `npm run fuzz -- [--subject http|policy|config|hpack|jwt] [--cases N] [--seed S]`, for as long as one likes: each subject held against another reading, or against any bytes. */
 import { parseArgs } from 'node:util';
 import { HpackDifferential } from './hpack-differential.ts';
 import { checkConfiguration, SUBJECTS as PARTS } from './configurations.ts';
 import { checkCase } from './http-differential.ts';
 import { checkPolicyCase, POLICY_ANSWERS } from './policy-differential.ts';
 import { Draws } from './random.ts';
+import { checkTokenCase } from './tokens.ts';
 
 const PROGRESS_MS = 30_000;
 
 interface Subject {
-  /** Throws if something differs. A case is told by its number alone. */
-  check(number: number): void;
+  /** Throws, or rejects, if something differs. A case is told by its number alone. */
+  check(number: number): void | Promise<void>;
   /** Throws if something differs that was not looked at yet. */
   finish?(): void;
   /** What there was in all the cases, in words. */
@@ -66,6 +67,17 @@ const SUBJECTS: Readonly<Record<string, () => Subject>> = {
       },
     };
   },
+  /** JWT-SVIDs, and the validator of the embedded trust domain. */
+  jwt() {
+    const verdicts = new Map<string, number>();
+    return {
+      async check(number) {
+        const verdict = await checkTokenCase(number);
+        verdicts.set(verdict, (verdicts.get(verdict) ?? 0) + 1);
+      },
+      summary: () => [...verdicts].map(([verdict, count]) => `${count} × ${verdict}`).join(', '),
+    };
+  },
 };
 
 const { values } = parseArgs({
@@ -83,15 +95,15 @@ if (subject === undefined || !Number.isSafeInteger(cases) || cases < 1 || !Numbe
     `usage: npm run fuzz -- [--subject ${Object.keys(SUBJECTS).join('|')}] [--cases N] [--seed S], both whole numbers\n`,
   );
   process.exitCode = 64;
-} else run(subject);
+} else await run(subject);
 
-function run(of: Subject): void {
+async function run(of: Subject): Promise<void> {
   const begin = performance.now();
   let told = begin;
   for (let index = 0; index < cases; index++) {
     const number = seed + index;
     try {
-      of.check(number);
+      await of.check(number);
       if (index === cases - 1) of.finish?.();
     } catch (error) {
       const again = `npm run fuzz -- --subject ${values.subject} --cases 1 --seed ${number}`;

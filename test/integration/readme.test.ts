@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { needs } from '../interop/parts.ts';
 import { runChild } from '../support/child.ts';
-import { startInbound, WEB } from '../support/data-path.ts';
+import { API, startInbound, WEB } from '../support/data-path.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from '../support/documents.ts';
 import { folderInMemory } from '../support/files.ts';
 import { ask } from '../support/http.ts';
@@ -14,6 +14,8 @@ import { send, startHttpInbound, startRawApplication } from '../support/http-sta
 import { policyText, startPolicyFile } from '../support/policy-file.ts';
 import { dial, freePort, startEcho } from '../support/tcp.ts';
 import { outcome, tlsClient } from '../support/tls-peer.ts';
+import { JWT, overHttp1, requestLines, startTokenStage } from '../support/token-stage.ts';
+import { token } from '../support/tokens.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const blocks = codeBlocks('README.md');
@@ -66,7 +68,8 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
   const federation = [{ trustDomain: 'partner.example', url: 'https://127.0.0.1:1/', profile: 'https_web' }];
   const { folder, unsafeDisk } = await folderInMemory(t);
   const files = [{ directory: join(folder, 'set'), unsafeDisk }];
-  const options = { listener: { alpn: ['echo'] }, file: { federation, files } };
+  const partner = { listen: '127.0.0.1:0', to: '127.0.0.1:1', expect: [API], protocol: 'http', jwt: { audience: 'partner' } };
+  const options = { listener: { alpn: ['echo'] }, file: { federation, files, outbound: [partner] } };
   const { spiffe, sidecar, address, connect } = await startInbound(t, application.address, options);
   const plain = await connect();
   plain.end('hello');
@@ -129,7 +132,13 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
   assert.ok(again !== undefined);
   const [, paragraph = ''] = /^(A request over `protocol: http`[\s\S]*?)\n\n/m.exec(below(OPERATIONS, 'Log')) ?? [];
   const told = [...paragraph.matchAll(/`([a-z_]+)`/g)].map(([, field = '']) => field);
-  const requestFields = new Set(Object.keys({ ...failed, ...passed, ...refused, ...again }).filter((field) => !everywhere.includes(field)));
+  const asking = await startTokenStage(t, { jwt: JWT });
+  await overHttp1(asking)([['Authorization', `Bearer ${token({ key: asking.key })}`]]);
+  const [proven] = requestLines(asking.sidecar);
+  assert.ok(proven !== undefined);
+  const requestFields = new Set(
+    Object.keys({ ...failed, ...passed, ...refused, ...again, ...proven }).filter((field) => !everywhere.includes(field)),
+  );
   assert.deepEqual(told.toSorted(), [...requestFields].toSorted());
 
   const metrics = sidecar.app.addresses().get('metrics');
@@ -147,9 +156,18 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
     }
   }
 
-  const { body: verbose } = await ask(metrics, '/readyz?verbose');
-  const checks = [...verbose.matchAll(/^\[.\](\w+)/gm)].map(([, check]) => check);
-  assert.deepEqual(namesUnder(OPERATIONS, 'Probes and readiness'), checks);
+  const checksAt = async (address: typeof metrics): Promise<(string | undefined)[]> => {
+    const { body: verbose } = await ask(address, '/readyz?verbose');
+    return [...verbose.matchAll(/^\[.\](\w+)/gm)].map(([, check]) => check);
+  };
+  const askingMetrics = asking.sidecar.app.addresses().get('metrics');
+  assert.ok(askingMetrics !== undefined);
+  const ofTokens = 'jwt_bundles';
+  assert.ok((await checksAt(askingMetrics)).includes(ofTokens));
+  assert.deepEqual(
+    namesUnder(OPERATIONS, 'Probes and readiness').filter((check) => check !== ofTokens),
+    await checksAt(metrics),
+  );
 });
 
 test('the admin listener answers what the documents name, and the commands for it work', needs('curl'), async (t) => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { type Finished, runChild } from '../support/child.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
+import { EVERY_KIND } from './grpc/every-kind.ts';
 import { needs, part } from './parts.ts';
 import { type Peer, runPython, startPython } from './peers.ts';
 import { issueFiles, type PemFiles, refusal, startInbound, startOutbound } from './stage.ts';
@@ -11,16 +12,6 @@ const APP = 'spiffe://example.org/app';
 const SERVICE = 'scute.interop.Words';
 /** gRPC clients check DNS names: the server's SVID has one besides its SPIFFE ID. */
 const SERVER_NAME = 'words.example';
-
-const EVERY_KIND = {
-  unary: 'HELLO',
-  large: 3_000_000,
-  repeated: 200,
-  joined: true,
-  each: ['A', 'B', 'C'],
-  failure: ['FAILED_PRECONDITION', 'asked to fail', 'asked'],
-  health: 'SERVING',
-};
 
 /** An unmodified gRPC server behind a listener with `alpn: [h2]`. */
 async function startService(t: TestContext) {

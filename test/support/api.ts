@@ -16,6 +16,7 @@ export const DEFINITIONS: Readonly<Record<string, string>> = {
   connections: 'ConnectionPage',
   peers: 'PeerPage',
   listeners: 'ListenerList',
+  tokens: 'TokenList',
   readiness: 'Readiness',
   refusals: 'RefusalPage',
   sds: 'Sds',

@@ -1,10 +1,6 @@
 /** Bundle endpoints of partners, as a test has them: real HTTPS servers that answer whatever they are told to. */
-import { once } from 'node:events';
-import { createServer, type Server } from 'node:https';
-import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { TestContext } from 'node:test';
-import type { TLSSocket } from 'node:tls';
 import { EMPTY_DENY_LIST, type DenyList } from '../../src/policy/deny-list.ts';
 import { createFederationClient, type FederationClient } from '../../src/federation/client.ts';
 import type { FederationConfig } from '../../src/config/config.ts';
@@ -15,48 +11,17 @@ import { requireTrustDomain } from './bundles.ts';
 import { eventually } from './eventually.ts';
 import { FakeClock } from './fake-clock.ts';
 import type { TestCertificate } from './pki.ts';
+import { startWebServer, type WebServer } from './web-server.ts';
 
-export interface TestEndpoint {
+export interface TestEndpoint extends WebServer {
   readonly url: string;
-  readonly port: number;
-  readonly requests: readonly { readonly url: string; readonly headers: IncomingMessage['headers']; readonly clientCertificate: boolean }[];
-  /** What later requests are answered with. */
-  answer(listener: RequestListener): void;
-  /** Shows another certificate from here on. */
-  become(certificate: TestCertificate): void;
 }
 
 /** Shows `certificate` and answers with `body` as JSON, until told otherwise. Ends with the test. */
 export async function startEndpoint(t: TestContext, certificate: TestCertificate, body = ''): Promise<TestEndpoint> {
-  let answer = sendJson(body);
-  const requests: { url: string; headers: IncomingMessage['headers']; clientCertificate: boolean }[] = [];
-  const server: Server = createServer(
-    { cert: certificate.chainPem, key: certificate.keyPem, requestCert: true, rejectUnauthorized: false },
-    (request, response) => {
-      const { raw } = (request.socket as TLSSocket).getPeerCertificate();
-      requests.push({ url: request.url ?? '', headers: request.headers, clientCertificate: (raw as Buffer | undefined) !== undefined });
-      answer(request, response);
-    },
-  );
-  const sockets = new Set<Socket>();
-  server.on('connection', (socket: Socket) => {
-    sockets.add(socket);
-    socket.on('error', () => undefined).on('close', () => sockets.delete(socket));
-  });
-  server.on('tlsClientError', () => undefined).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => {
-    for (const socket of sockets) socket.destroy();
-    server.close();
-  });
-  const { port } = server.address() as AddressInfo;
-  return {
-    port,
-    url: `https://localhost:${port}/bundle`,
-    requests,
-    answer: (listener) => void (answer = listener),
-    become: ({ chainPem, keyPem }) => server.setSecureContext({ cert: chainPem, key: keyPem }),
-  };
+  const server = await startWebServer(t, { certificate });
+  server.answer(sendJson(body));
+  return { ...server, url: `${server.origin}/bundle` };
 }
 
 export function sendJson(body: string): (request: IncomingMessage, response: ServerResponse) => void {

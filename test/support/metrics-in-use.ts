@@ -27,11 +27,13 @@ export function metricsInUse(checks: readonly string[] = ['identity']): Metrics 
   if (!svid.ok) throw new Error(svid.error.message);
   metrics.setIdentity(heldSnapshot([svid.value], [authority]));
   for (const problem of UPDATE_PROBLEMS) metrics.identityUpdates.rejected.add(problem);
+  metrics.jwt.tokens('inbound-0');
   metrics.workloadApiErrors.add('TRANSPORT');
   metrics.setApplicationExposed({ direction: 'inbound', name: 'inbound-0' }, false);
   metrics.federation.relation('partner.example');
   metrics.files.set('nginx');
   for (const kind of NOTIFY_KINDS) metrics.files.target('nginx', kind, '/run/nginx.pid');
+  metrics.credentials.source('partner');
   metrics.setReadinessSource(() => checks.flatMap((name) => [true, false].map((blocks) => ({ name, ok: true, blocks }))));
   metrics.setPolicyFilesSource(() => [{ file: '/etc/scute/policy.yaml', entries: 1 }]);
   metrics.setWaitingSource(

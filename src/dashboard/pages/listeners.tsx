@@ -1,7 +1,7 @@
 import type { JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { Listener } from '../../admin/api-types.ts';
-import { SpiffeId, Table, Tag } from '../parts.tsx';
+import type { Listener, Token } from '../../admin/api-types.ts';
+import { SpiffeId, Table, Tag, Time } from '../parts.tsx';
 import { links } from '../routes.ts';
 import { bytes, number } from '../words.ts';
 
@@ -32,7 +32,7 @@ export function ListenerTable({ items }: { readonly items: readonly Listener[] }
             </code>
           ),
         },
-        { title: 'presents', cell: ({ presents }) => (presents === null ? <Tag tone="red">nothing</Tag> : <SpiffeId id={presents} />) },
+        { title: 'presents', cell: (listener) => <Presents of={listener} /> },
         {
           title: 'open',
           isNumber: true,
@@ -42,6 +42,40 @@ export function ListenerTable({ items }: { readonly items: readonly Listener[] }
         { title: 'in', isNumber: true, cell: ({ bytes: { downstreamRead } }) => bytes(downstreamRead) },
         { title: 'out', isNumber: true, cell: ({ bytes: { downstreamWritten } }) => bytes(downstreamWritten) },
         { title: 'traffic, last minute', cell: (listener) => <Traffic of={listener} /> },
+      ]}
+    />
+  );
+}
+
+/** A server of the public web is shown no certificate. */
+function Presents({ of: { presents, to } }: { readonly of: Listener }): JSX.Element {
+  if (presents !== null) return <SpiffeId id={presents} />;
+  return to.startsWith('https://') ? <Tag>nothing: public web</Tag> : <Tag tone="red">nothing</Tag>;
+}
+
+export function TokenTable({ items, now }: { readonly items: readonly Token[]; readonly now: number }): JSX.Element {
+  return (
+    <Table<Token>
+      caption="Tokens"
+      items={items}
+      keyOf={({ source }) => source}
+      columns={[
+        {
+          title: 'source',
+          isTitle: true,
+          cell: ({ source, kind }) => (
+            <>
+              {source} <Tag>{kind === 'jwt_svid' ? 'JWT-SVID' : 'access token'}</Tag>
+            </>
+          ),
+        },
+        { title: 'audience', cell: ({ audience }) => (audience === null ? '–' : <code>{audience}</code>) },
+        { title: 'on requests of', cell: ({ listeners }) => listeners.map(({ name }) => name).join(', ') },
+        {
+          title: 'expires',
+          cell: ({ expiresAt, problem }) =>
+            expiresAt === null ? <Tag tone="red">{problem?.reason ?? 'none yet'}</Tag> : <Time at={expiresAt} now={now} />,
+        },
       ]}
     />
   );

@@ -11,8 +11,10 @@ import {
   useRotations,
   useSds,
   useSvids,
+  useTokens,
 } from '../facts.ts';
 import type { Attention, Headline } from '../health.ts';
+import { useNow } from '../live.ts';
 import { Loading, Nothing, Panel, Unread } from '../parts.tsx';
 import { Health } from '../shell.tsx';
 import { links } from '../routes.ts';
@@ -21,7 +23,7 @@ import { plural } from '../words.ts';
 import { PeerTable } from './connections.tsx';
 import { CheckList } from './configuration.tsx';
 import { SubscriberTable } from './envoy.tsx';
-import { ListenerTable } from './listeners.tsx';
+import { ListenerTable, TokenTable } from './listeners.tsx';
 import { PolicyTable } from './policy.tsx';
 import { RefusalList } from './refusals.tsx';
 import { DomainTable } from './trust.tsx';
@@ -44,6 +46,7 @@ export function Overview({
       <When />
       <Trust />
       <Listeners />
+      <Tokens />
       <Refusals />
       <Peers overview={overview} />
       <Sds />
@@ -151,6 +154,17 @@ function Peers({ overview }: { readonly overview: OverviewAnswer }): JSX.Element
       ) : (
         <PeerTable items={data.items} isBrief />
       )}
+    </Panel>
+  );
+}
+
+function Tokens(): JSX.Element | null {
+  const now = useNow();
+  const { data } = useTokens();
+  if (data === undefined || data.items.length === 0) return null;
+  return (
+    <Panel title="Tokens" about={plural(data.items.length, 'token')}>
+      <TokenTable items={data.items} now={now} />
     </Panel>
   );
 }

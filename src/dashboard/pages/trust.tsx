@@ -85,6 +85,20 @@ function Domain({ of }: { readonly of: TrustDomain }): JSX.Element {
           ))}
         </div>
       )}
+      {of.jwtAuthorities === null ? null : (
+        <Facts
+          of={[
+            [
+              'keys for tokens',
+              <Words key="jwt">
+                {of.jwtAuthorities === 0
+                  ? 'none: no token of this trust domain is accepted'
+                  : `${of.jwtAuthorities}: ${of.jwtKeyIds.join(', ')}`}
+              </Words>,
+            ],
+          ]}
+        />
+      )}
       {endpoint === null ? null : (
         <Facts
           of={[

@@ -21,8 +21,8 @@ export interface ApplicationOptions {
 /** A request that is asked of the application, and what it hears. */
 export interface Asked {
   readonly id: number;
-  /** Whether it is still to be sent. `hasWaited`: what was allowed when it came may not be now. */
-  maySend(hasWaited: boolean): boolean;
+  /** Whether it is still to be sent. */
+  maySend(): boolean;
   send(wire: Wire): void;
   /** More of the request is taken over all streams. */
   flushRequest(wire: Wire): void;
@@ -148,7 +148,7 @@ export class Application implements WireOwner {
     // It may have been refused within the call that opened it.
     if (this.#failure !== undefined) exchange.unreached(this.#failure);
     else if (wire !== undefined && this.#waiting.length === 0 && this.#streams.size < wire.remote.maxConcurrentStreams) {
-      this.#send(exchange, wire, false);
+      this.#send(exchange, wire);
     } else this.#waiting.push(exchange);
   }
 
@@ -323,10 +323,10 @@ export class Application implements WireOwner {
     this.#owner.turned();
   }
 
-  // ——— ———
+  // ——— what becomes of it ———
 
-  #send(exchange: Asked, wire: Wire, hasWaited: boolean): void {
-    if (!exchange.maySend(hasWaited)) return;
+  #send(exchange: Asked, wire: Wire): void {
+    if (!exchange.maySend()) return;
     this.#lastSent = exchange.id;
     this.#streams.set(exchange.id, exchange);
     exchange.send(wire);
@@ -337,7 +337,7 @@ export class Application implements WireOwner {
     if (wire === undefined || this.#isLeaving) return;
     while (this.#waiting.length > 0 && this.#streams.size < wire.remote.maxConcurrentStreams) {
       const next = this.#waiting.shift();
-      if (next !== undefined) this.#send(next, wire, true);
+      if (next !== undefined) this.#send(next, wire);
     }
   }
 

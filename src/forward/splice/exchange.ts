@@ -1,6 +1,5 @@
 import type { HttpLimits } from '../../config/config.ts';
 import type { Clock } from '../../lib/clock.ts';
-import type { Verdict } from '../../policy/verdict.ts';
 import type { HttpResult, RequestRecord } from '../../telemetry/records.ts';
 import type { OwnStatus } from '../../http1/own-answer.ts';
 import {
@@ -20,12 +19,12 @@ import type { FieldFilter } from '../../http2/identity.ts';
 import { ownResponse } from '../../http2/own-response.ts';
 import { readRequestTrailers, type RequestProblem } from '../../http2/request-fields.ts';
 import { responseTrailersProblem } from '../../http2/response-fields.ts';
+import { NO_BEARER, tokenAnswer, type Bearer, type RequestJudge, type RequestVerdict } from '../bearer.ts';
 import { Deadlines, type DeadlineSink } from '../http-deadlines.ts';
-import type { RequestJudge } from '../http1-forwarder.ts';
 import type { UpstreamFailure } from '../outcome.ts';
 import type { Session } from '../session.ts';
 import type { Application, Asked } from './application.ts';
-import { encodeFields, type Heads, type ReadRequest } from './heads.ts';
+import { encodeFields, type Heads, type ReadRequest, type TokenHeads } from './heads.ts';
 import { Half } from './half.ts';
 import type { Section, Wire } from './wire.ts';
 
@@ -33,10 +32,14 @@ import type { Section, Wire } from './wire.ts';
 export interface ExchangeContext {
   readonly session: Session;
   readonly clock: Clock;
+  /** For what needs no more than the time of the turn. */
+  readonly turn: Pick<Clock, 'monotonic'>;
   readonly limits: HttpLimits;
   readonly filter: FieldFilter;
   readonly heads: Heads;
   readonly judge: RequestJudge;
+  /** Undefined where nobody looks at tokens. */
+  readonly tokens: TokenHeads | undefined;
   readonly peer: Wire;
   /** The most that a stream of the client's may have had on its way without our asking for more. */
   readonly mostHeldBytes: number;
@@ -58,6 +61,10 @@ export interface ExchangeContext {
   streamClosed(exchange: Exchange, wasReset: boolean): void;
   /** A stream is about to be reset for a fault of the client's. */
   clientFault(): void;
+  /** Something was said outside of a turn: it is to be sent. */
+  turned(): void;
+  /** A mistake of ours, which must not end the process. */
+  failed(thrown: unknown): void;
 }
 
 /** Interim responses (1xx) to one request; a client that does not read would have us hold them. */
@@ -82,7 +89,12 @@ export class Exchange implements Asked, DeadlineSink {
   /** The application has its head. */
   #sink: Wire | undefined;
   #moves = 0;
-  #verdict: Verdict | undefined;
+  /** It could not be sent at once. */
+  #hasWaited = false;
+  #verdict: RequestVerdict | undefined;
+  #bearer: Bearer = NO_BEARER;
+  /** Its token is being verified. What comes meanwhile is held. */
+  #isReadingToken = false;
   #status = 0;
   #requestBytes = 0;
   #responseBytes = 0;
@@ -103,7 +115,7 @@ export class Exchange implements Asked, DeadlineSink {
   constructor(context: ExchangeContext, id: number) {
     this.id = id;
     this.#context = context;
-    this.#startedAtMs = context.clock.monotonic();
+    this.#startedAtMs = context.turn.monotonic();
     this.#down = new Half(context.peer.remote.initialWindow);
   }
 
@@ -115,7 +127,7 @@ export class Exchange implements Asked, DeadlineSink {
   // ——— what the client says ———
 
   begin(section: Section, ends: boolean): void {
-    const { heads, limits } = this.#context;
+    const { heads } = this.#context;
     this.#requestEnded = ends;
     this.#up.hasEnded = ends;
     if (section === 'too_large') {
@@ -134,12 +146,49 @@ export class Exchange implements Asked, DeadlineSink {
       this.#refuse({ status: 400, detail: 'there is a Content-Length and no body', isMalformed: true });
       return;
     }
+    const bearer = this.#context.tokens?.read(section) ?? NO_BEARER;
+    if (!(bearer instanceof Promise)) {
+      this.#admit(bearer);
+      return;
+    }
+    this.#isReadingToken = true;
+    void bearer.then((proven) => this.#tokenRead(proven));
+  }
+
+  /** By then, the stream may be gone. */
+  #tokenRead(bearer: Bearer): void {
+    this.#isReadingToken = false;
+    if (this.#isClosed || this.#stage !== 'asking') return;
+    try {
+      this.#admit(bearer);
+      this.#context.turned();
+    } catch (thrown) {
+      this.#context.failed(thrown);
+    }
+  }
+
+  #admit(bearer: Bearer): void {
+    const { limits, session } = this.#context;
+    this.#bearer = bearer;
     if (!this.#isAllowed()) return;
-    if ((read.announced ?? 0) > (limits.maxBodyBytes ?? Infinity)) {
+    if ((this.#request?.announced ?? 0) > (limits.maxBodyBytes ?? Infinity)) {
       this.#answer(413, 'too_large', 'the body is too large');
       return;
     }
+    if (bearer.kind === 'token') {
+      session.tokensEndAtMs = Math.min(session.tokensEndAtMs, bearer.endsAtMs);
+      this.#readAgain();
+    }
     this.#ask();
+  }
+
+  /** As it is to be sent: the policy, and what is known of its token, decide about fields. */
+  #readAgain(): void {
+    const { heads, tokens } = this.#context;
+    if (this.#section === 'too_large') return;
+    const bearer = this.#bearer;
+    const read = bearer.kind === 'token' ? tokens?.request(this.#section, bearer.token.subject) : heads.request(this.#section);
+    if (read !== undefined && !('detail' in read)) this.#request = read;
   }
 
   #ask(): void {
@@ -150,20 +199,30 @@ export class Exchange implements Asked, DeadlineSink {
     }
     this.#application = application;
     application.ask(this);
-    if (this.#sink === undefined && this.#stage === 'asking') this.#context.awaits(this);
+    if (this.#sink !== undefined || this.#stage !== 'asking') return;
+    this.#hasWaited = true;
+    this.#context.awaits(this);
   }
 
   #isAllowed(): boolean {
     const { method = '', target = '', host = '' } = this.#request ?? {};
-    const judgement = this.#context.judge(method, target, host);
+    const judgement = this.#context.judge(method, target, host, this.#bearer);
     if (!judgement.ok) {
       this.#answer(400, 'bad_request', judgement.error);
       return false;
     }
     const verdict = judgement.value;
     this.#verdict = verdict;
-    if (!verdict.allowed) this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
-    return verdict.allowed;
+    if (verdict.allowed) return true;
+    const ofToken = tokenAnswer(verdict.reason);
+    if (ofToken !== undefined) this.#answer(ofToken.status, 'token_refused', ofToken.detail, ofToken.challenge, verdict.detail);
+    else this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
+    return false;
+  }
+
+  /** What more of it comes is for the application. */
+  get #isTaken(): boolean {
+    return this.#application !== undefined || this.#isReadingToken;
   }
 
   /** A part of the body. */
@@ -174,7 +233,7 @@ export class Exchange implements Asked, DeadlineSink {
     if (overhead > 0 && !ends) peer.sendWindowUpdate(this.id, overhead);
     this.#context.active(this);
     this.#requestEnded = ends;
-    if (this.#isClosed || this.#application === undefined) {
+    if (this.#isClosed || !this.#isTaken) {
       peer.credit(size);
       this.#closeIfDone();
       return undefined;
@@ -201,11 +260,11 @@ export class Exchange implements Asked, DeadlineSink {
 
   /** A field section after the first one: trailers. */
   requestTrailers(section: Section, ends: boolean): Fault | undefined {
-    const { filter, limits } = this.#context;
+    const { filter, limits, tokens } = this.#context;
     if (this.#requestEnded) return fault(STREAM_CLOSED, 'stream', 'HEADERS on a stream that the client has ended');
     this.#context.active(this);
     this.#requestEnded = ends;
-    if (this.#isClosed || this.#application === undefined) {
+    if (this.#isClosed || !this.#isTaken) {
       this.#closeIfDone();
       return undefined;
     }
@@ -214,7 +273,7 @@ export class Exchange implements Asked, DeadlineSink {
       return undefined;
     }
     if (this.#lengthProblem(ends)) return undefined;
-    const trailers = section === 'too_large' ? TRAILERS_TOO_LONG : readRequestTrailers(section, filter, limits);
+    const trailers = section === 'too_large' ? TRAILERS_TOO_LONG : readRequestTrailers(section, tokens?.filter ?? filter, limits);
     if ('detail' in trailers) {
       this.#refuse(trailers);
       return undefined;
@@ -227,7 +286,8 @@ export class Exchange implements Asked, DeadlineSink {
 
   clientReset(code: number): void {
     this.#finish('downstream_closed', code === NO_ERROR ? undefined : `the stream was reset with code ${code}`);
-    this.#leave(code);
+    // Some servers would take what they have of the request for all of it.
+    this.#leave(code === NO_ERROR ? CANCEL : code);
     this.#close(false);
   }
 
@@ -291,13 +351,12 @@ export class Exchange implements Asked, DeadlineSink {
 
   // ——— towards the application ———
 
-  /** Whether it is still to be sent. `hasWaited`: what was allowed when it came may not be now. */
-  maySend(hasWaited: boolean): boolean {
+  /** Whether it is still to be sent: of one that has waited, what was allowed when it came may not be now. */
+  maySend(): boolean {
     if (this.#stage === 'over') return false;
-    if (!hasWaited) return true;
+    if (!this.#hasWaited) return true;
     if (!this.#isAllowed()) return false;
-    const again = this.#section === 'too_large' ? undefined : this.#context.heads.request(this.#section);
-    if (again !== undefined && !('detail' in again)) this.#request = again;
+    this.#readAgain();
     return true;
   }
 
@@ -508,8 +567,19 @@ export class Exchange implements Asked, DeadlineSink {
   isDeniedNow(): boolean {
     if (this.#verdict?.allowed !== true || this.#request === undefined) return false;
     const { method, target, host } = this.#request;
-    const again = this.#context.judge(method, target, host);
+    const again = this.#context.judge(method, target, host, this.#bearer);
     return !again.ok || !again.value.allowed;
+  }
+
+  /** Ends it if its token no longer holds. Answers when its token ends, in wall time. */
+  endToken(): number {
+    if (this.#bearer.kind !== 'token' || this.#verdict?.allowed !== true) return Infinity;
+    const problem = this.#context.tokens?.problemOf(this.#bearer);
+    if (problem === undefined) return this.#bearer.endsAtMs;
+    this.#finish('dropped', problem.detail);
+    this.#leave(CANCEL);
+    this.#reset(INTERNAL_ERROR);
+    return Infinity;
   }
 
   /** The response, if there is one, is cut: also one of which the last is still to be sent. */
@@ -572,6 +642,8 @@ export class Exchange implements Asked, DeadlineSink {
   /** Says why if nothing of a final response was sent; else resets, so that what was sent does not look whole. */
   #fail(status: OwnStatus, result: HttpResult, detail: string): void {
     if (this.#isClosed) return;
+    // What was for the application is given up for something that the client did: that is a reset like any other.
+    if (this.#application !== undefined && status < 500) this.#context.clientFault();
     this.#leave(CANCEL);
     if (this.#stage === 'asking') {
       this.#answer(status, result, detail);
@@ -581,10 +653,15 @@ export class Exchange implements Asked, DeadlineSink {
     this.#reset(this.#down.isDone ? NO_ERROR : INTERNAL_ERROR);
   }
 
-  #answer(status: OwnStatus, result: HttpResult, detail: string): void {
+  /** `told` is what the log has instead of what the client is sent. */
+  #answer(status: OwnStatus, result: HttpResult, detail: string, challenge?: string, told = detail): void {
     const { peer } = this.#context;
     this.#leave(CANCEL);
-    const own = ownResponse(status, detail, this.#request?.isGrpc === true, this.#request?.method !== 'HEAD');
+    const own = ownResponse(status, detail, {
+      isGrpc: this.#request?.isGrpc === true,
+      withBody: this.#request?.method !== 'HEAD',
+      challenge,
+    });
     const body = own.body ?? NOTHING;
     const block = encodeFields(own.fields);
     this.#status = own.status;
@@ -594,7 +671,7 @@ export class Exchange implements Asked, DeadlineSink {
     this.#down.hasEnded = isAll;
     this.#down.isDone = isAll;
     peer.sendBlock(this.id, block, isAll);
-    this.#finish(result, detail);
+    this.#finish(result, told);
     if (!isAll) this.#down.push(peer, this.id, body, 0, body.length, true);
     if (this.#down.isHolding) this.#context.holds(this);
     this.#stopRequest(NO_ERROR);
@@ -647,11 +724,12 @@ export class Exchange implements Asked, DeadlineSink {
   #finish(result: HttpResult, detail?: string): void {
     if (this.#stage === 'over') return;
     this.#stage = 'over';
-    const { session, clock } = this.#context;
+    const { session, turn } = this.#context;
     const { method = '', target = '', host = '' } = this.#request ?? {};
     this.#context.over(this, {
       connection: session.id,
       peerId: session.peer?.peerId,
+      subject: this.#bearer.kind === 'token' ? this.#bearer.token.subject : undefined,
       version: '2',
       method,
       target,
@@ -662,7 +740,7 @@ export class Exchange implements Asked, DeadlineSink {
       verdict: this.#verdict,
       bytesFromDownstream: this.#requestBytes,
       bytesToDownstream: this.#responseBytes,
-      durationMs: clock.monotonic() - this.#startedAtMs,
+      durationMs: turn.monotonic() - this.#startedAtMs,
       retries: 0,
     });
   }

@@ -1,9 +1,11 @@
 import type { HttpLimits } from '../../config/config.ts';
 import { HpackEncoder } from '../../http2/hpack/encoder.ts';
 import type { HpackField } from '../../http2/hpack/field.ts';
-import type { FieldFilter } from '../../http2/identity.ts';
+import { foldName } from '../../http1/fields.ts';
+import { FieldFilter } from '../../http2/identity.ts';
 import { readRequestFields, type RequestFields, type RequestProblem } from '../../http2/request-fields.ts';
 import { readResponseFields, type ResponseFields } from '../../http2/response-fields.ts';
+import type { Bearer, RequestTokens } from '../bearer.ts';
 
 /** A request as it was read, with the field block for the application. */
 export interface ReadRequest extends Omit<RequestFields, 'fields'> {
@@ -63,5 +65,39 @@ export class Heads {
     const made = { ...read, block: encodeFields(list) };
     if (Object.isFrozen(list)) this.#responses.set(list, made);
     return made;
+  }
+}
+
+/** Requests with a token. */
+export class TokenHeads {
+  /** What of the fields of such a request goes to the application. */
+  readonly filter: FieldFilter;
+  readonly problemOf: RequestTokens['problemOf'];
+  readonly #tokens: RequestTokens;
+  readonly #heads: Heads;
+  /** As names are folded. */
+  readonly #header: string;
+
+  constructor(tokens: RequestTokens, limits: HttpLimits) {
+    this.filter = new FieldFilter(tokens.identity);
+    this.problemOf = (bearer) => tokens.problemOf(bearer);
+    this.#tokens = tokens;
+    this.#heads = new Heads(this.filter, limits);
+    this.#header = Buffer.from(tokens.header).toString('latin1');
+  }
+
+  read(list: readonly HpackField[]): Bearer | Promise<Bearer> {
+    const header = this.#header;
+    const values: string[] = [];
+    for (const [name, value] of list) if (name.length === header.length && foldName(name) === header) values.push(value);
+    return this.#tokens.read(values);
+  }
+
+  /** With the field that names the subject, which nobody else may send: no client's is left. */
+  request(list: readonly HpackField[], subject: string): ReadRequest | RequestProblem {
+    const read = this.#heads.request(list);
+    if ('detail' in read) return read;
+    const ours = encodeFields([[this.#tokens.subjectHeader.toLowerCase(), subject]]);
+    return { ...read, block: Buffer.concat([read.block, ours]) };
   }
 }

@@ -22,19 +22,20 @@ import type { ListenerCounters, RequestRecord } from '../../telemetry/records.ts
 import type { FileAccount } from '../../transport/file-budget.ts';
 import type { SecureConnection } from '../../transport/connection.ts';
 import { DeadlineQueue } from '../deadline-queue.ts';
-import type { RequestJudge } from '../http1-forwarder.ts';
+import type { RequestJudge, RequestTokens } from '../bearer.ts';
 import type { OpenUpstream } from '../http1-upstream.ts';
 import { connectFailure, type UpstreamFailure } from '../outcome.ts';
 import type { Session, Ticker } from '../session.ts';
 import type { Side } from '../tcp-forwarder.ts';
 import { Application, type ApplicationOwner } from './application.ts';
 import { Exchange, type ExchangeContext } from './exchange.ts';
-import { Heads } from './heads.ts';
+import { Heads, TokenHeads } from './heads.ts';
+import { TurnClock } from './turn-clock.ts';
 import { LARGEST_WINDOW, Wire, type Section, type WireOwner } from './wire.ts';
 
 export interface SpliceOptions {
   readonly downstream: Pick<SecureConnection, 'start' | 'write' | 'endWrite' | 'pause' | 'resume' | 'abort' | 'remoteAddress'>;
-  /** Its `drop`, `dismiss`, `wind`, `drain`, `hasDenied` and `endDenied` are set. */
+  /** Its `drop`, `dismiss`, `wind`, `drain`, `hasDenied`, `endDenied` and `endTokens` are set. */
   readonly session: Session;
   readonly counters: ListenerCounters;
   readonly ticker: Ticker;
@@ -48,6 +49,8 @@ export interface SpliceOptions {
   readonly greetingTimeoutMs: number;
   readonly identity: IdentityFields;
   readonly judge: RequestJudge;
+  /** Undefined where nobody looks at tokens. */
+  readonly tokens?: RequestTokens | undefined;
   /** A place for one connection to the application was taken with the client's. */
   readonly files: FileAccount;
   readonly open: OpenUpstream;
@@ -86,10 +89,12 @@ export function forwardSpliced(options: SpliceOptions): void {
 class Splice implements WireOwner, ExchangeContext {
   readonly session: Session;
   readonly clock: Clock;
+  readonly turn: TurnClock;
   readonly limits: HttpLimits;
   readonly filter: FieldFilter;
   readonly heads: Heads;
   readonly judge: RequestJudge;
+  readonly tokens: TokenHeads | undefined;
   readonly peer: Wire;
   mostHeldBytes = DEFAULT_WINDOW;
   readonly #options: SpliceOptions;
@@ -128,15 +133,17 @@ class Splice implements WireOwner, ExchangeContext {
   readonly #owner: ApplicationOwner;
 
   constructor(options: SpliceOptions) {
-    const { session, clock, limits, identity, judge, downstream } = options;
+    const { session, clock, limits, identity, judge, tokens, downstream } = options;
     this.#options = options;
     this.#isDenied = session.denied !== undefined;
     this.session = session;
     this.clock = clock;
+    this.turn = new TurnClock(clock);
     this.limits = limits;
     this.filter = new FieldFilter(identity);
     this.heads = new Heads(this.filter, limits);
     this.judge = judge;
+    this.tokens = tokens && new TokenHeads(tokens, limits);
     this.#announcedStreams = options.maxConcurrentStreams;
     // Somewhat more than the limits, so that a head that is too large has an answer with a reason.
     const maxFields = limits.maxFields * 2 + 16;
@@ -145,6 +152,7 @@ class Splice implements WireOwner, ExchangeContext {
     const { counters, ticker } = options;
     this.#owner = {
       arrived: (bytes) => {
+        this.turn.next();
         counters.upstreamReadBytes += bytes;
         ticker.lets(session);
         return !this.#hasEnded;
@@ -162,11 +170,11 @@ class Splice implements WireOwner, ExchangeContext {
       turned: () => this.turned(),
       closed: (application) => this.#applicationClosed(application),
     };
-    this.#responses = new DeadlineQueue(clock, limits.responseTimeoutMs, (exchange) => {
+    this.#responses = new DeadlineQueue(this.turn, limits.responseTimeoutMs, (exchange) => {
       exchange.responseLate();
       this.turned();
     });
-    this.#idle = new DeadlineQueue(clock, options.idleTimeoutMs, (exchange) => {
+    this.#idle = new DeadlineQueue(this.turn, options.idleTimeoutMs, (exchange) => {
       exchange.idle();
       this.turned();
     });
@@ -188,6 +196,11 @@ class Splice implements WireOwner, ExchangeContext {
       for (const exchange of denied()) exchange.drop();
       this.turned();
     };
+    session.endTokens = () => {
+      const ends = [...this.#streams.values()].map((exchange) => exchange.endToken());
+      session.tokensEndAtMs = Math.min(Infinity, ...ends);
+      this.turned();
+    };
     const firstMs = this.#isDenied ? Math.min(limits.headTimeoutMs, DENIED_HEAD_MS) : limits.headTimeoutMs;
     this.#firstTimer = clock.after(firstMs, () => {
       if (!this.#isDenied) {
@@ -205,6 +218,7 @@ class Splice implements WireOwner, ExchangeContext {
   // ——— the client's connection ———
 
   arrived(bytes: number): boolean {
+    this.turn.next();
     const { session, counters, ticker } = this.#options;
     session.bytesFromDownstream += bytes;
     counters.downstreamReadBytes += bytes;
@@ -326,6 +340,7 @@ class Splice implements WireOwner, ExchangeContext {
     this.peer.flush();
     for (const each of this.#applications) each.flush();
     this.#flow();
+    this.turn.next();
   }
 
   drained(): void {

@@ -277,6 +277,11 @@ test('a flood ends its own connection with a reason, and nobody else’s', async
         Buffer.concat([headers(index * 2 + 1, POST, END_HEADERS), frame(WINDOW_UPDATE, 0, index * 2 + 1, uint32(0))]),
       ),
     ],
+    [
+      'requests that it has us give up',
+      'reset_flood',
+      repeat(3000, (index) => Buffer.concat([headers(index * 2 + 1, POST, END_HEADERS), headers(index * 2 + 1, [['host', 'b']])])),
+    ],
     ['malformed requests', 'reset_flood', repeat(3000, (index) => headers(index * 2 + 1, [...GET, ['connection', 'a']]))],
     ['streams beyond the limit', 'reset_flood', repeat(3000, (index) => headers(index * 2 + 1, POST, END_HEADERS))],
     [
@@ -404,6 +409,26 @@ test('a client at its limit may cancel all of its streams and open as many in on
   // Node's own server refuses some of them, as it does without us, and closes the connection on none.
   await eventually(() => assert.ok(application.heads.length >= 151));
   assert.ok(!line.frames().some(({ type }) => type === GOAWAY));
+});
+
+test('a client that resets its stream breaks the request, whichever code it gives', async (t) => {
+  for (const code of [0, CANCEL, PROTOCOL_ERROR]) {
+    const ends: string[] = [];
+    const application = await startH2cApplication(t, (stream) => {
+      stream.on('data', () => ends.push('data'));
+      stream.on('aborted', () => ends.push(`aborted with ${stream.rstCode}`));
+    });
+    const stage = await startSpliced(t, application.address);
+    // By hand: of a stream that it resets, Node's client sends an end before.
+    const line = await startFrames(stage, headers(1, POST, END_HEADERS), frame(DATA, 0, 1, Buffer.from('a part')));
+    await eventually(() => assert.deepEqual(ends, ['data']));
+
+    line.send(frame(RST_STREAM, 0, 1, uint32(code)));
+
+    // 0 would say that nothing is wrong.
+    await eventually(() => assert.deepEqual(ends, ['data', `aborted with ${code === 0 ? CANCEL : code}`]));
+    assert.equal(await stage.sidecar.metric('scute_http_requests_total', { status: '0', result: 'downstream_closed' }), 1);
+  }
 });
 
 test('resets that are not a flood end nothing', async (t) => {

@@ -35,7 +35,7 @@ type options struct {
 
 func main() {
 	if len(os.Args) < 2 {
-		fail(fmt.Errorf("usage: spiffe-peer fetch|watch|client|hold|server|web|routes|browse|bundle|bundle-endpoint|hpack [flags]"))
+		fail(fmt.Errorf("usage: spiffe-peer fetch|watch|client|hold|server|web|routes|browse|bundle|bundle-endpoint|hpack|validate [flags]"))
 	}
 	if os.Args[1] == "hpack" {
 		if err := hpack(); err != nil {
@@ -54,6 +54,7 @@ func main() {
 		"browse":          browse,
 		"bundle":          bundle,
 		"bundle-endpoint": bundleEndpoint,
+		"validate":        validate,
 	}
 	command, known := commands[os.Args[1]]
 	if !known {
@@ -66,7 +67,7 @@ func main() {
 	flags.StringVar(&o.peer, "peer", "", "SPIFFE ID that the other side must have")
 	flags.StringVar(&o.protocol, "protocol", "tcp", "tcp, http1 or h2; routes: mux or files")
 	flags.StringVar(&o.message, "message", "hello", "what to send")
-	flags.StringVar(&o.audience, "audience", "", "fetch: of a JWT-SVID to ask for")
+	flags.StringVar(&o.audience, "audience", "", "fetch: of a JWT-SVID to ask for; validate: that tokens must be for")
 	flags.StringVar(&o.domain, "domain", "", "bundle: trust domain of the bundle")
 	flags.StringVar(&o.url, "url", "", "bundle: the endpoint")
 	flags.StringVar(&o.roots, "roots", "", "bundle: a file with the authorities (PEM) of the endpoint, instead of peer")

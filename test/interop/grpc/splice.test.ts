@@ -7,6 +7,7 @@ import { eventually } from '../../support/eventually.ts';
 import { needs } from '../parts.ts';
 import { type Peer, runGrpc, runPython, type Said, startGrpc, startPython } from '../peers.ts';
 import { issueFiles, type RunningSide, startInbound, startOutbound } from '../stage.ts';
+import { EVERY_KIND } from './every-kind.ts';
 
 const API = 'spiffe://example.org/api';
 const APP = 'spiffe://example.org/app';
@@ -99,15 +100,7 @@ test('calls of every kind of the C core of gRPC pass, and one that the policy de
   const said = await runPython('grpc_peer', 'call', ...open.arguments);
   const denied = await runPython('grpc_peer', 'call', ...denying.arguments);
 
-  assert.deepEqual(said, {
-    unary: 'HELLO',
-    large: 3_000_000,
-    repeated: 200,
-    joined: true,
-    each: ['A', 'B', 'C'],
-    failure: ['FAILED_PRECONDITION', 'asked to fail', 'asked'],
-    health: 'SERVING',
-  });
+  assert.deepEqual(said, EVERY_KIND);
   assert.equal(denied['error'], 'PERMISSION_DENIED');
   assert.match(String(denied['details']), /^scute: /);
 });

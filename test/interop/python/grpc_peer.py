@@ -22,6 +22,8 @@ from grpc_reflection.v1alpha import reflection
 
 SERVICE = "scute.interop.Words"
 MANY = 200
+# Seconds. It only says "never": the machine may be busy.
+LIMIT = 120
 
 
 def say(**fields):
@@ -102,24 +104,24 @@ def call(*arguments):
     with connect(*arguments) as channel:
         method = lambda kind, name: getattr(channel, kind)(f"/{SERVICE}/{name}", **codec)
         try:
-            unary = method("unary_unary", "Upper")(Text(text="hello"), timeout=20).text
-            large = method("unary_unary", "Upper")(Text(text="x" * 3_000_000), timeout=20).text
-            repeated = [reply.text for reply in method("unary_stream", "Repeat")(Text(text="again"), timeout=20)]
-            joined = method("stream_unary", "Join")(iter([Text(text=str(n)) for n in range(MANY)]), timeout=20).text
+            unary = method("unary_unary", "Upper")(Text(text="hello"), timeout=LIMIT).text
+            large = method("unary_unary", "Upper")(Text(text="x" * 3_000_000), timeout=LIMIT).text
+            repeated = [reply.text for reply in method("unary_stream", "Repeat")(Text(text="again"), timeout=LIMIT)]
+            joined = method("stream_unary", "Join")(iter([Text(text=str(n)) for n in range(MANY)]), timeout=LIMIT).text
             # Each question only after the answer to the one before: nothing on the way may wait for more.
             questions, answers = queue.Queue(), []
-            stream = method("stream_stream", "UpperEach")(iter(questions.get, None), timeout=20)
+            stream = method("stream_stream", "UpperEach")(iter(questions.get, None), timeout=LIMIT)
             for word in ["a", "b", "c"]:
                 questions.put(Text(text=word))
                 answers.append(next(stream).text)
             questions.put(None)
             answers.extend(reply.text for reply in stream)
             try:
-                method("unary_unary", "Upper")(Text(text="fail"), timeout=20)
+                method("unary_unary", "Upper")(Text(text="fail"), timeout=LIMIT)
                 failure = None
             except grpc.RpcError as error:
                 failure = [error.code().name, error.details(), dict(error.trailing_metadata()).get("reason")]
-            status = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=20).status
+            status = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=LIMIT).status
             say(unary=unary, large=len(large), repeated=len(repeated), joined=joined == ",".join(map(str, range(MANY))),
                 each=answers, failure=failure, health=health_pb2.HealthCheckResponse.ServingStatus.Name(status))
         except grpc.RpcError as error:

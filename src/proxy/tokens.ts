@@ -1,0 +1,176 @@
+import type { JwtConfig } from '../config/config.ts';
+import { NO_BEARER, type Bearer, type TokenProblem } from '../forward/bearer.ts';
+import type { IdentityView } from '../identity/store.ts';
+import { isStillTrusted, LEEWAY_MS, MAX_TOKEN_BYTES, timeProblem, tokenDigest } from '../jwt/token.ts';
+import { verifyToken, type ProvenToken } from '../jwt/verify.ts';
+import type { Clock } from '../lib/clock.ts';
+import { messageOf } from '../lib/errors.ts';
+import { Remembered } from '../lib/remembered.ts';
+import type { DenyList } from '../policy/deny-list.ts';
+import type { JwtAuthority } from '../spiffe/bundle-document.ts';
+import type { JwtBundles } from '../spiffe/jwt-bundle.ts';
+import type { TokenRefusal, TokenResult } from '../telemetry/jwt-records.ts';
+
+export interface TokensDeps {
+  /** It does not change while the listener runs, so that its tokens are verified for these audiences and no others. */
+  readonly config: JwtConfig;
+  readonly identity: Pick<IdentityView, 'current'>;
+  /** In force now. */
+  readonly denyList: () => DenyList;
+  readonly clock: Clock;
+  /** Told of each request, once. */
+  readonly checked: (result: TokenResult) => void;
+}
+
+/** Tokens that were verified, with their subjects: of a service with many callers, each with a token for five minutes. */
+const MOST_KNOWN = 10_000;
+const MOST_KNOWN_BYTES = 8 * 1024 * 1024;
+const BYTES_OF_ONE = 400;
+
+/** Runs work one after the other, in the order in which it came. */
+export type InTurn = <T>(work: () => Promise<T>) => Promise<T>;
+
+/** Of one connection: however many tokens it brings, those of others wait for one of them at most. */
+export function takeTurns(): InTurn {
+  let last: Promise<unknown> = Promise.resolve();
+  return (work) => {
+    const mine = last.then(work);
+    last = mine;
+    return mine;
+  };
+}
+
+/**
+ * The JWT-SVIDs of the requests to one listener. A signature is verified once, and remembered by the digest of its token; whether the token
+ * is in its time, its key still in the bundle of its trust domain, and its subject not on the deny list, is asked each time.
+ */
+export class Tokens {
+  readonly #deps: TokensDeps;
+  readonly #known = new Remembered<ProvenToken>(MOST_KNOWN, MOST_KNOWN_BYTES, ({ subject }) => BYTES_OF_ONE + subject.length);
+  /** By digest: many requests may bring one token at once. */
+  readonly #verifying = new Map<string, Promise<Bearer>>();
+  readonly #hasScheme: boolean;
+  /** Whether each key is in the bundles of the newest snapshot: the same objects need not be looked for again. */
+  readonly #trusted = new Map<JwtAuthority, boolean>();
+  #trustedBy: JwtBundles | undefined;
+
+  constructor(deps: TokensDeps) {
+    this.#deps = deps;
+    this.#hasScheme = deps.config.header.toLowerCase() === 'authorization';
+  }
+
+  /** What a request brings in the field for tokens. `inTurn` is that of its connection. Never rejects. */
+  read(values: readonly string[], inTurn: InTurn): Bearer | Promise<Bearer> {
+    const [value, ...others] = values;
+    if (others.length > 0) return this.#refuse('token_repeated', `there are ${values.length} fields ${this.#deps.config.header}`);
+    const token = value === undefined ? undefined : this.#tokenIn(value);
+    if (token === undefined) return this.#none();
+    if (token.length > MAX_TOKEN_BYTES)
+      return this.#refuse('token_too_long', `the token has ${token.length} bytes, more than ${MAX_TOKEN_BYTES}`);
+    const digest = tokenDigest(token);
+    return this.#recall(digest) ?? inTurn(() => this.#verifyOnce(digest, token));
+  }
+
+  /** Of a token that is known, or of which nothing can be known. */
+  #recall(digest: string): Bearer | undefined {
+    if (this.#deps.identity.current()?.jwtBundles === undefined) return this.#refuse('token_unverifiable', 'there are no JWT bundles yet');
+    const known = this.#known.get(digest);
+    return known !== undefined && this.#isTrusted(known) ? this.#admit(known, 'known') : undefined;
+  }
+
+  /** Why what a request brought does not hold, or no longer; undefined if it does. */
+  problemOf(bearer: Bearer): TokenProblem | undefined {
+    const { config, denyList, clock } = this.#deps;
+    if (bearer.kind === 'refused') return bearer;
+    if (bearer.kind === 'none') return config.isRequired ? { reason: 'token_missing', detail: 'there is no token' } : undefined;
+    const { token, endsAtMs } = bearer;
+    if (!(clock.now() < endsAtMs)) return { reason: 'token_expired', detail: `the token of ${token.subject} has expired` };
+    if (!this.#isTrusted(token))
+      return { reason: 'token_unknown_key', detail: `the key of the token of ${token.subject} is no longer in the JWT bundle` };
+    const listed = denyList().refusal(token.subject, []);
+    return listed === undefined ? undefined : { reason: 'token_revoked', detail: `the subject of the token: ${listed}` };
+  }
+
+  /** The token in a value; undefined if that is for somebody else, such as `Basic …`. What is neither is a token that does not verify. */
+  #tokenIn(value: string): string | undefined {
+    if (!this.#hasScheme) return value;
+    const space = value.indexOf(' ');
+    const scheme = space === -1 ? value : value.slice(0, space);
+    // Some readers take more for white space than others: what could be Bearer to one of them is no other scheme.
+    if (!SCHEME.test(scheme)) return '';
+    if (scheme.toLowerCase() !== 'bearer') return undefined;
+    return space === -1 ? '' : value.slice(space).replace(/^ +/, '');
+  }
+
+  #none(): Bearer {
+    if (this.#deps.config.isRequired) return this.#refuse('token_missing', 'there is no token');
+    this.#deps.checked('none');
+    return NO_BEARER;
+  }
+
+  #isTrusted({ subject, authority }: ProvenToken): boolean {
+    const bundles = this.#deps.identity.current()?.jwtBundles ?? NOBODY;
+    if (bundles !== this.#trustedBy) this.#trusted.clear();
+    this.#trustedBy = bundles;
+    const isTrusted = this.#trusted.get(authority) ?? isStillTrusted(subject, authority, bundles);
+    this.#trusted.set(authority, isTrusted);
+    return isTrusted;
+  }
+
+  /** It has waited for its turn: others may have brought the same meanwhile. */
+  async #verifyOnce(digest: string, token: string): Promise<Bearer> {
+    const known = this.#recall(digest);
+    if (known !== undefined) return known;
+    const underWay = this.#verifying.get(digest);
+    if (underWay !== undefined) return this.#again(await underWay);
+    const verifying = this.#verify(digest, token);
+    this.#verifying.set(digest, verifying);
+    const bearer = await verifying;
+    this.#verifying.delete(digest);
+    return bearer;
+  }
+
+  async #verify(digest: string, token: string): Promise<Bearer> {
+    const { config, clock, identity } = this.#deps;
+    try {
+      const bundles = identity.current()?.jwtBundles ?? NOBODY;
+      const verified = await verifyToken(token, { audiences: config.audiences, nowMs: clock.now() }, bundles);
+      if (!verified.ok) return this.#refuse(verified.error.code, verified.error.message);
+      const { subject, expiresMs, notBeforeMs, issuedMs, authority } = verified.value;
+      const proven = Object.freeze({ subject, expiresMs, notBeforeMs, issuedMs, authority });
+      this.#known.set(digest, proven);
+      return this.#admit(proven, 'verified');
+    } catch (thrown) {
+      // A mistake of ours, and nothing to admit anybody for.
+      return this.#refuse('token_malformed', `the token could not be verified: ${messageOf(thrown)}`);
+    }
+  }
+
+  /** For another request that waited for the same verification. */
+  #again(bearer: Bearer): Bearer {
+    if (bearer.kind === 'token') return this.#admit(bearer.token, 'known');
+    if (bearer.kind === 'refused') this.#deps.checked(bearer.reason);
+    return bearer;
+  }
+
+  /** By now it may have expired, or been revoked, whatever its signature. */
+  #admit(token: ProvenToken, result: 'known' | 'verified'): Bearer {
+    const nowMs = this.#deps.clock.now();
+    const untimely = timeProblem(token, nowMs);
+    if (untimely !== undefined) return this.#refuse(untimely.code, untimely.message);
+    const bearer: Bearer = { kind: 'token', token, endsAtMs: nowMs < token.expiresMs ? token.expiresMs : token.expiresMs + LEEWAY_MS };
+    const problem = this.problemOf(bearer);
+    if (problem !== undefined) return this.#refuse(problem.reason, problem.detail);
+    this.#deps.checked(result);
+    return bearer;
+  }
+
+  #refuse(reason: TokenRefusal, detail: string): Bearer {
+    this.#deps.checked(reason);
+    return { kind: 'refused', reason, detail };
+  }
+}
+
+const NOBODY: JwtBundles = new Map();
+/** A token of RFC 9110, section 5.6.2. */
+const SCHEME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
