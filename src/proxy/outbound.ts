@@ -237,12 +237,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
     });
   }
 
-  #splice(
-    session: Session,
-    accepted: AcceptedConnection,
-    http: OutboundHttpConfig,
-    { released, dismissed, ...options }: HttpOptions,
-  ): void {
+  #splice(session: Session, accepted: AcceptedConnection, http: OutboundHttpConfig, options: HttpOptions): void {
     void this.loaded(session, async () => {
       const { forwardSpliced } = await import('../forward/splice/splice.ts');
       return () =>
@@ -254,7 +249,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
           idleTimeoutMs: this.limits.idleTimeoutMs,
           greetingTimeoutMs: this.limits.connectTimeoutMs,
           files: this.deps.files.outbound,
-          outbound: { released, dismissed },
+          outbound: options,
           faulted: (side, reason) => this.deps.events.http2Faulted(this.ref, side, reason),
         });
     });
