@@ -25,7 +25,8 @@ import type { FederationClient } from './federation/client.ts';
 import type { BundleEndpoint } from './federation/endpoint.ts';
 import { MOST_ENDPOINT_CONNECTIONS } from './federation/limits.ts';
 import { filesNeeded, filesService } from './files/lazy.ts';
-import { chooseSvid, type EndpointBundles } from './identity/snapshot.ts';
+import type { NotifyTarget } from './files/notify-target.ts';
+import { chooseSvid, type EndpointBundles, type IdentitySnapshot } from './identity/snapshot.ts';
 import { RotationWatch } from './identity/rotation.ts';
 import { createIdentityStore, type IdentityPublisher, type IdentityView } from './identity/store.ts';
 import { systemClock, type Clock } from './lib/clock.ts';
@@ -44,7 +45,9 @@ import type { SdsServer } from './sds/server.ts';
 import type { JwtSource } from './workload-api/jwt-source.ts';
 import { describeWithheld, sdsPolicies, withheldMatchers } from './sds/withheld.ts';
 import type { ApplicationEvents } from './telemetry/application-events.ts';
+import type { ManagerEvents } from './telemetry/manager-events.ts';
 import { createEvents, type Events } from './telemetry/events.ts';
+import type { FileSetStatus } from './telemetry/files-records.ts';
 import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
 import type { SdsStatus } from './telemetry/sds-records.ts';
 import { createLogger, type LogDestination, type LogStream } from './telemetry/logger.ts';
@@ -68,10 +71,14 @@ export interface AppDeps {
   readonly clock?: Clock | undefined;
   /** Uniform in [0, 1): jitter. */
   readonly random?: (() => number) | undefined;
+  /** Sockets that were bound for us, descriptors by the names of listeners. */
+  readonly passedSockets?: ReadonlyMap<string, number> | undefined;
   /** Standard output if left out. */
   readonly logStream?: LogStream | undefined;
   /** Where log lines go instead. */
   readonly logDestination?: LogDestination | undefined;
+  /** Who is told of each replacement of every set of files, besides those of the configuration. */
+  readonly alsoTell?: readonly NotifyTarget[] | undefined;
   /** Bytes that are kept of connections that wait, in each direction. `MAX_KEPT_BYTES` if left out. */
   readonly maxKeptBytes?: number | undefined;
 }
@@ -85,8 +92,12 @@ export interface App {
   addresses(): ReadonlyMap<string, Address>;
   /** Names of the readiness checks that fail, none when ready. */
   notReady(): readonly string[];
-  /** What becomes of an application beside us. */
-  readonly applicationEvents: ApplicationEvents;
+  /** What becomes of an application beside us, and what a service manager above us is told. */
+  readonly events: { readonly application: ApplicationEvents; readonly manager: ManagerEvents };
+  /** What is known of our identity now. */
+  identity(): IdentitySnapshot | undefined;
+  /** What is written for programs that read files. */
+  fileSets(): readonly FileSetStatus[];
   /** Calls `listener` when there are other SVIDs than before. Returns the way to stop. */
   onRotation(listener: () => void): () => void;
   /** Aborted when somebody asked over the admin listener to stop. */
@@ -156,6 +167,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     drainTimeoutMs: () => current.drainTimeoutMs,
     files,
     waiting,
+    passedSockets: deps.passedSockets ?? new Map(),
   };
   let current = config;
   const inbound = config.inbound.map((settings) => new InboundListener(settings, listenerDeps));
@@ -232,7 +244,14 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const fileSets =
     config.files.length === 0
       ? undefined
-      : filesService({ sets: config.files, identity: view, events: events.files, clock, random: deps.random ?? Math.random });
+      : filesService({
+          sets: config.files,
+          identity: view,
+          events: events.files,
+          clock,
+          alsoTell: deps.alsoTell,
+          random: deps.random ?? Math.random,
+        });
   const metricsServer =
     config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness, events, maxConnections: filePlan.metrics.most });
   const adminServer =
@@ -470,7 +489,9 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
 
   return {
     stopRequested: stopAsked.signal,
-    applicationEvents: events.application,
+    events,
+    identity: () => view.current(),
+    fileSets: () => fileSets?.status() ?? [],
     onRotation(listener) {
       const rotation = new RotationWatch();
       return view.subscribe((snapshot) => {
@@ -528,15 +549,26 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
 /** How long the last log lines may wait for a reader. */
 const LAST_LINES_MS = 1000;
 
+export interface BesideEnd {
+  readonly exitCode: number;
+  /** For the log. */
+  readonly reason: string;
+}
+
+/** Who runs an application, and what is beside it and above it. */
+export interface RunDeps {
+  readonly stderr: (text: string) => void;
+  /** Decides when it is over. */
+  readonly beside?: ((app: App) => Promise<BesideEnd>) | undefined;
+  /** A service manager, which is told how we are. */
+  readonly above?: ((app: App) => { stopping(): void; stopped(): Promise<void> }) | undefined;
+}
+
 /**
  * `scute run`: starts, waits for `signal`, drains. Resolves to the exit code: 0 if everything drained, 1 if not or if it could not start. With
  * `beside`, it ends when that does, and with its exit code.
  */
-export async function runApp(
-  config: Config,
-  deps: AppDeps & { readonly stderr: (text: string) => void; readonly beside?: ((app: App) => Promise<number>) | undefined },
-  signal: AbortSignal,
-): Promise<number> {
+export async function runApp(config: Config, deps: AppDeps & RunDeps, signal: AbortSignal): Promise<number> {
   const app = await createApp(config, deps);
   try {
     await app.start(signal);
@@ -545,12 +577,15 @@ export async function runApp(
     deps.stderr(`scute: ${describe(cause)}\n`);
     return 1;
   }
+  const manager = deps.above?.(app);
   const either = AbortSignal.any([signal, app.stopRequested]);
-  const exitCode = await (deps.beside?.(app) ?? aborted(either));
+  const end = await (deps.beside?.(app) ?? aborted(either));
   const { drainTimeoutMs } = app.config();
-  const reason = exitCode === undefined ? String(either.reason) : 'the application ended';
+  const reason = end?.reason ?? String(either.reason);
+  manager?.stopping();
   const forced = await app.stop(reason, drainTimeoutMs === 0 ? AbortSignal.abort() : AbortSignal.timeout(drainTimeoutMs));
-  return exitCode ?? (forced === 0 ? 0 : 1);
+  await manager?.stopped();
+  return end?.exitCode ?? (forced === 0 ? 0 : 1);
 }
 
 function aborted(signal: AbortSignal): Promise<undefined> {

@@ -89,6 +89,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     ours: ADAPTER,
     outside: ['node:child_process', 'node:crypto', 'node:fs', 'node:fs/promises', 'node:http', 'node:os', 'node:path', 'asn1js', 'pkijs'],
   },
+  helper: { ours: ['lib', 'config'], outside: ['node:path'] },
   tls: { ours: ADAPTER, outside: ['node:crypto'] },
   admin: {
     ours: ADAPTER,
@@ -100,6 +101,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   forward: { ours: [...ADAPTER, 'tls'], outside: ['node:http', 'node:http2', 'node:stream', 'node:util', 'http-proxy'] },
   proxy: { ours: [...ADAPTER, 'tls', 'forward'], outside: [] },
   application: { ours: ['lib', 'config', 'telemetry'], outside: ['node:child_process', 'node:os'] },
+  systemd: { ours: ['lib', 'identity', 'telemetry'], outside: ['node:child_process'] },
   inspect: { ours: [...ADAPTER, 'workload-api', 'tls', 'admin'], outside: ['node:crypto'] },
   'app.ts': {
     ours: [...ADAPTER, 'workload-api', 'tls', 'ext-authz', 'sds', 'federation', 'files', 'credentials', 'admin', 'proxy'],
@@ -110,6 +112,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     ours: [
       'lib',
       'application',
+      'systemd',
       'spiffe',
       'http1',
       'policy',
@@ -119,6 +122,8 @@ const LAYERS: Readonly<Record<string, Layer>> = {
       'devdomain',
       'admin',
       'federation',
+      'files',
+      'helper',
       'fleet',
       'inspect',
       'tls',
@@ -156,7 +161,7 @@ const NARROWED: readonly { readonly module: RegExp; readonly folder: string; rea
   { module: /^node:v[8m]$/, folder: 'transport', files: ['garbage.ts'] },
   { module: /^node:perf_hooks$/, folder: 'transport', files: ['peer-chains.ts'] },
   { module: /^node:https?$/, folder: 'fleet', files: ['prometheus.ts'] },
-  { module: /^node:child_process$/, folder: 'files', files: ['notify-command.ts'] },
+  { module: /^node:child_process$/, folder: 'files', files: ['notify-command.ts', 'notify-child.ts'] },
   { module: /^node:http$/, folder: 'files', files: ['notify-http.ts'] },
   { module: /^(?:asn1js|pkijs)$/, folder: 'files', files: ['pkcs12.ts'] },
   // What is shipped has neither.

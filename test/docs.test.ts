@@ -291,6 +291,7 @@ test('the messages of the documents are those that are logged', () => {
   const source = [
     'events.ts',
     'application-events.ts',
+    'manager-events.ts',
     'sds-events.ts',
     'ext-authz-events.ts',
     'federation-events.ts',

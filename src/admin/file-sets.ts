@@ -1,3 +1,4 @@
+import { chooseSvid, type IdentitySnapshot } from '../identity/snapshot.ts';
 import type { FileSetStatus } from '../telemetry/files-records.ts';
 import { isoTime } from './iso-time.ts';
 import type { CheckResult } from './readiness.ts';
@@ -22,6 +23,24 @@ export function filesCurrentCheck(sets: readonly FileSetStatus[]): CheckResult {
     ),
   ]);
   return lines.length === 0 ? { ok: true } : { ok: false, detail: lines.join('; ') };
+}
+
+/** What is still to be written of this very identity, a sentence each; none when every set has it. What was found of an older one counts for nothing. */
+export function unwrittenSets(sets: readonly FileSetStatus[], snapshot: IdentitySnapshot | undefined): readonly string[] {
+  return sets.flatMap(({ name, identity, inForce, problem }) => {
+    const leaf = chooseSvid(snapshot, identity)?.chain[0];
+    if (problem === undefined && leaf !== undefined && inForce?.certificates.has(leaf.sha256) === true) return [];
+    return [`${name}: ${problem?.detail ?? 'not written yet'}`];
+  });
+}
+
+/** Who is still to be told of the files, a sentence each. */
+export function untoldOfSets(sets: readonly FileSetStatus[]): readonly string[] {
+  return sets.flatMap(({ name, notify }) =>
+    notify
+      .filter(({ isPending, problem }) => isPending || problem !== undefined)
+      .map(({ target, problem }) => `${name}: ${target} is not told yet${problem === undefined ? '' : `: ${problem.detail}`}`),
+  );
 }
 
 /** The sets as plain JSON values. */

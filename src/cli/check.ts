@@ -136,12 +136,22 @@ function describeInbound(listener: InboundConfig): string[] {
     `inbound ${listener.name}  ${describeSocket(listener)} (mTLS) to ${formatAddress(listener.to)} (plain)`,
     ...describeIdentity(listener),
     ...describeHttp(listener),
+    ...describeTokens(listener),
     ...describeProxyProtocol(listener),
     ...(entries.length === 0 ? ['  admits nobody: the allow list is empty'] : entries.map((entry) => `  admits ${describeEntry(entry)}`)),
     ...describeDeny(listener.policy),
     ...describeFiles(listener),
     ...describeLive(listener),
     ...(mode === 'audit' ? ['  note: the policy is in audit, so everybody with a valid SVID is let in all the same'] : []),
+  ];
+}
+
+function describeTokens({ jwt }: InboundConfig): string[] {
+  if (jwt === undefined) return [];
+  const { audiences, header, isRequired, subjectHeader, forwardsToken } = jwt;
+  return [
+    `  ${isRequired ? 'asks each request for' : 'looks at'} a JWT-SVID in ${header} for ${audiences.join(' or ')}, and tells the application its SPIFFE ID in ${subjectHeader}`,
+    ...(forwardsToken ? ['  note: the application gets the token itself, which it can use as the caller'] : []),
   ];
 }
 

@@ -1,5 +1,6 @@
 import { isatty } from 'node:tty';
-import type { App } from '../app.ts';
+import type { App, BesideEnd } from '../app.ts';
+import { unwrittenSets } from '../admin/file-sets.ts';
 import { Application } from '../application/application.ts';
 import { applicationEnvironment } from '../application/environment.ts';
 import { systemClock } from '../lib/clock.ts';
@@ -32,14 +33,14 @@ export async function exec(
   let send = (name: NodeJS.Signals): void => void early.push(name);
   const onTerminal = isatty(0);
   const giveBack = environment.takeSignals?.((name) => send(name));
-  const beside = async (app: App): Promise<number> => {
+  const beside = async (app: App): Promise<BesideEnd> => {
     const { exec: settings } = app.config();
     const application = new Application({
       command,
       env: applicationEnvironment(environment.env, settings.user),
       settings,
       clock: systemClock,
-      events: app.applicationEvents,
+      events: app.events.application,
       onOurEnd(listener) {
         process.once('exit', listener);
         return () => process.off('exit', listener);
@@ -53,21 +54,39 @@ export async function exec(
     const stop = (): void => application.stop();
     if (stopped.aborted) stop();
     else stopped.addEventListener('abort', stop, { once: true });
-    const stopListening = app.onRotation(() => application.identityChanged());
-    if (process.pid === 1) app.applicationEvents.reapsNoOrphans();
+    const stopListening = app.onRotation(() => void takeUp(app, application));
+    if (process.pid === 1) app.events.application.reapsNoOrphans();
     try {
-      if (!(await isReady(app, settings.waitTimeoutMs, application))) return EXIT_UNAVAILABLE;
+      if (!(await isReady(app, settings.waitTimeoutMs, application)))
+        return { exitCode: EXIT_UNAVAILABLE, reason: 'what the application needs did not come' };
       application.start();
-      return await application.ended;
+      return { exitCode: await application.ended, reason: 'the application ended' };
     } finally {
       stopListening();
     }
   };
   try {
-    return await run({ file: config, flags }, { ...environment, onHangup: () => () => undefined }, signal, beside);
+    return await run(
+      { file: config, flags, logStream: 'shared-stderr' },
+      { ...environment, onHangup: () => () => undefined },
+      signal,
+      beside,
+    );
   } finally {
     giveBack?.();
   }
+}
+
+/** The application reads files: it is started anew when those of the identity are there. */
+async function takeUp(app: App, application: Application): Promise<void> {
+  const over = new AbortController();
+  void application.ended.then(() => over.abort());
+  while (areFilesMissing(app) && !application.isOver) await systemClock.sleep(LOOK_EVERY_MS, over.signal);
+  application.identityChanged();
+}
+
+function areFilesMissing(app: App): boolean {
+  return unwrittenSets(app.fileSets(), app.identity()).length > 0;
 }
 
 /** Resolves when nothing is missing that blocks, or to false when the time is over; also when the application is not wanted any more. */
@@ -75,9 +94,9 @@ async function isReady(app: App, timeoutMs: number | undefined, application: App
   const over = new AbortController();
   void application.ended.then(() => over.abort());
   const untilMs = systemClock.monotonic() + (timeoutMs ?? Infinity);
-  while (app.notReady().length > 0 && !application.isOver) {
+  while ((app.notReady().length > 0 || areFilesMissing(app)) && !application.isOver) {
     if (systemClock.monotonic() >= untilMs) {
-      app.applicationEvents.waitedInVain(app.notReady());
+      app.events.application.waitedInVain(app.notReady());
       return false;
     }
     await systemClock.sleep(LOOK_EVERY_MS, over.signal);

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import type { CommandEnvironment } from './environment.ts';
 import { ADMIN, WHERE_ASKED } from './shared-options.ts';
 import type { ExecOptions } from './exec.ts';
+import type { OnceOptions } from './once.ts';
 import type { StopOptions } from './stop.ts';
 import type { WaitOptions } from './wait.ts';
 
@@ -36,6 +37,24 @@ Example:
     .action(async ([file = '', ...args]: readonly string[], options: ExecOptions) => {
       const { exec } = await import('./exec.ts');
       done(await exec([file, ...args], options, environment, signal));
+    });
+
+  program
+    .command('once')
+    .description('have an identity, write what files says, tell whom that says, and end: for jobs and cron')
+    .requiredOption('-c, --config <file>', 'configuration file (YAML); its listeners are not heeded')
+    .option('--timeout <duration>', 'how long all of it may take (default: 60s)')
+    .addHelpText(
+      'after',
+      `
+Exit codes: 0 all is written, and everybody was told; 1 not in time: standard error says what is missing; 64 wrong usage or configuration.
+
+Example:
+  scute once -c scute.yaml`,
+    )
+    .action(async (options: OnceOptions) => {
+      const { once } = await import('./once.ts');
+      done(await once(options, environment, signal));
     });
 
   program

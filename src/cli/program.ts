@@ -106,6 +106,25 @@ Examples:
   });
 
   program
+    .command('spiffe-helper')
+    .description(
+      'do what spiffe-helper does, with its configuration file: write SVID, key and trust bundle into a directory, and tell a program',
+    )
+    .option('--config <file>', 'configuration file (HCL); one dash will do, as spiffe-helper has it', 'helper.conf')
+    .option('--daemon-mode [boolean]', 'false: write the files once, and exit; goes before the file')
+    .addHelpText('after', '\nExample:\n  scute spiffe-helper -config helper.conf')
+    .action(async ({ config, daemonMode }: { readonly config: string; readonly daemonMode?: true | string }) => {
+      if (daemonMode !== undefined && daemonMode !== true && daemonMode !== 'true' && daemonMode !== 'false')
+        program.error(`scute: -daemon-mode ${JSON.stringify(daemonMode)} is neither true nor false`, { exitCode: EXIT_USAGE });
+      const { spiffeHelper } = await import('./spiffe-helper.ts');
+      exitCode = await spiffeHelper(
+        { file: config, daemonMode: daemonMode === undefined ? undefined : daemonMode !== 'false' },
+        environment,
+        signal,
+      );
+    });
+
+  program
     .command('check')
     .description('check a configuration: every problem at once, or what would listen where and who is admitted')
     .requiredOption('-c, --config <file>', 'configuration file (YAML)')
@@ -356,13 +375,19 @@ Example:
     .action(() => environment.stdout(`${describeVersion()}\n`));
 
   try {
-    await program.parseAsync(withoutHelpOnTheUnknown(args, program), { from: 'user' });
+    await program.parseAsync(withoutHelpOnTheUnknown(asOurFlags(args), program), { from: 'user' });
     return exitCode;
   } catch (thrown) {
     // Commander has said what is wrong, or has shown the help that was asked for.
     if (thrown instanceof CommanderError) return thrown.exitCode === 0 ? EXIT_OK : EXIT_USAGE;
     throw thrown;
   }
+}
+
+/** Flags of Go programs have one dash or two. */
+function asOurFlags(args: readonly string[]): readonly string[] {
+  if (args[0] !== 'spiffe-helper') return args;
+  return args.map((arg) => (/^-(?:config|daemon-mode|help)(?:=|$)/.test(arg) ? `-${arg}` : arg));
 }
 
 /** Commander would answer a command that there is not with the help of all, as if nothing were wrong, if there is a `--help` anywhere. */

@@ -28,6 +28,8 @@ export interface FileSetConfig {
   readonly names: FileNames;
   readonly addIntermediatesToBundle: boolean;
   readonly mergedBundle: boolean;
+  /** No bundle of another trust domain, unless merged: as spiffe-helper has it. */
+  readonly ownBundleOnly: boolean;
   readonly omitExpired: boolean;
   /** Permission bits. */
   readonly certFileMode: number;
@@ -38,6 +40,8 @@ export interface FileSetConfig {
   readonly gid: number | undefined;
   readonly cleanUpOnStop: boolean;
   readonly unsafeDisk: boolean;
+  /** Whatever the directory is, and whose the files that stand there: as spiffe-helper has it. */
+  readonly anyDirectory: boolean;
   /** How long after a replacement nothing more must come before anybody is told. */
   readonly notifyDelayMs: number;
   readonly notify: readonly NotifyConfig[];
@@ -48,7 +52,8 @@ export interface FileNames {
   /** Undefined where the key is in the file of the SVID. */
   readonly key: string | undefined;
   readonly bundle: string;
-  readonly bundleMap: string;
+  /** Undefined: none is written. */
+  readonly bundleMap: string | undefined;
 }
 
 /** Who is told that a set was replaced. */
@@ -152,7 +157,7 @@ export function fileSetSchema({ identity, group, user, directoryProblem }: FileS
         .meta({ description: 'name in logs and metrics, unique over all sets; `files-0`, `files-1` … by position if left out' }),
       directory: directory.meta({
         description:
-          'where the set goes, and nothing else: an absolute path on a file system in memory (tmpfs, ramfs). It is made if it is not there, and must belong to Scute’s user or root and be writable by no other',
+          "where the set goes, and nothing else: an absolute path on a file system in memory (tmpfs, ramfs). It is made if it is not there, and must belong to Scute's user or root and be writable by no other",
       }),
       layout: z.enum(FILE_LAYOUTS).prefault('linked').meta({
         description:
@@ -192,7 +197,7 @@ export function fileSetSchema({ identity, group, user, directoryProblem }: FileS
       directoryMode: fileMode('0755', 'permission bits of directories'),
       owner: user
         .optional()
-        .meta({ description: 'who owns the files, name or number, which only root can give away; Scute’s user if left out' }),
+        .meta({ description: "who owns the files, name or number, which only root can give away; Scute's user if left out" }),
       group: group.optional().meta({ description: 'the group of the files, name or number; that of the process if left out' }),
       cleanUpOnStop: z.boolean().prefault(false).meta({ description: 'take the set away when Scute stops' }),
       unsafeDisk: z.boolean().prefault(false).meta({
@@ -261,6 +266,8 @@ export function fileSetSchema({ identity, group, user, directoryProblem }: FileS
           identity: choice,
           names: namesOf({ svidFileName, svidKeyFileName, svidBundleFileName, bundleMapFileName, ...others }),
           passwordFile: others.passwordFile,
+          ownBundleOnly: false,
+          anyDirectory: false,
           uid: owner,
           gid,
           notifyDelayMs: notifyDelay,

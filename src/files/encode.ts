@@ -74,7 +74,7 @@ export function materialOf(
   const bundles = [
     { name: config.names.bundle, authorities: config.mergedBundle ? unique([own, ...others.map((each) => each.authorities)].flat()) : own },
   ];
-  if (!config.mergedBundle) {
+  if (!config.mergedBundle && !config.ownBundleOnly) {
     const { stem, extension } = splitName(config.names.bundle);
     for (const { domain, authorities } of others) {
       const name = `${stem}.${domain}${extension}`;
@@ -134,7 +134,7 @@ export function plainFiles(
   const written = certificates(chain);
   return ok([
     ...bundles.map(({ name, authorities }) => ({ name, bytes: certificates(authorities), isSecret: false })),
-    { name: names.bundleMap, bytes: Buffer.from(bundleMap), isSecret: false },
+    ...(names.bundleMap === undefined ? [] : [{ name: names.bundleMap, bytes: Buffer.from(bundleMap), isSecret: false }]),
     ...(names.key === undefined ? [] : [{ name: names.key, bytes: key, isSecret: true }]),
     { name: names.svid, bytes: combined ? Buffer.concat([key, written]) : written, isSecret: combined },
   ]);

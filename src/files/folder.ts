@@ -61,7 +61,11 @@ export class Folder implements AsyncDisposable {
   }
 
   /** The directory of a set, which must be one that a key may go into; made if it is not there. */
-  static async ofSet(path: string, made: Ownership, unsafeDisk: boolean): Promise<Folder> {
+  static async ofSet(
+    path: string,
+    made: Ownership,
+    { unsafeDisk, anyDirectory }: { readonly unsafeDisk: boolean; readonly anyDirectory: boolean },
+  ): Promise<Folder> {
     let folder = await openOrNothing(path);
     if (folder === undefined) {
       await mkdir(path, 0o700).catch((cause: unknown) => {
@@ -72,10 +76,11 @@ export class Folder implements AsyncDisposable {
       await syncParent(path);
     }
     try {
-      await judge(folder, path, unsafeDisk);
+      if (!anyDirectory) await judge(folder, path, unsafeDisk);
       const opened = new Folder(folder, path);
       // Also one that was made by a process that came no further.
-      if ((await folder.stat()).uid === process.getuid?.() && (await opened.names()).length === 0) await opened.setOwnership(made);
+      if (!anyDirectory && (await folder.stat()).uid === process.getuid?.() && (await opened.names()).length === 0)
+        await opened.setOwnership(made);
       return opened;
     } catch (cause) {
       await folder.close();

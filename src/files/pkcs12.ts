@@ -36,7 +36,7 @@ export async function storeFiles(
 ): Promise<readonly SetFile[]> {
   const files: SetFile[] = [];
   for (const { name, authorities } of bundles) files.push({ name, bytes: await trustStore(authorities, password), isSecret: false });
-  files.push({ name: names.bundleMap, bytes: Buffer.from(bundleMap), isSecret: false });
+  if (names.bundleMap !== undefined) files.push({ name: names.bundleMap, bytes: Buffer.from(bundleMap), isSecret: false });
   files.push({ name: names.svid, bytes: await keyStore(svid, chain, password), isSecret: true });
   return files;
 }

@@ -31,7 +31,7 @@ export interface SetWriterOptions {
 }
 
 export function createSetWriter({ config, afterStep = () => {} }: SetWriterOptions): SetWriter {
-  const { directory, layout, certFileMode, keyFileMode, directoryMode, uid, gid, unsafeDisk } = config;
+  const { directory, layout, certFileMode, keyFileMode, directoryMode, uid, gid, unsafeDisk, anyDirectory } = config;
   const ofFolder: Ownership = { uid: undefined, gid, mode: directoryMode };
   const bundle = splitName(config.names.bundle);
   let intact: { readonly paths: readonly string[]; readonly looks: string } | undefined;
@@ -114,7 +114,7 @@ export function createSetWriter({ config, afterStep = () => {} }: SetWriterOptio
       throw cause;
     }
     await folder.sync();
-    for (const name of await folder.names()) {
+    for (const name of config.ownBundleOnly ? [] : await folder.names()) {
       if (!isOfBundle(name) || files.some((file) => file.name === name)) continue;
       const found = await folder.look(name);
       if (found !== undefined && 'isFile' in found && found.isFile && isOurs(found.uid)) await folder.remove(name);
@@ -122,12 +122,12 @@ export function createSetWriter({ config, afterStep = () => {} }: SetWriterOptio
     afterStep('tidied');
   }
 
-  const isOurs = (owner: number): boolean => owner === process.getuid?.() || owner === uid;
+  const isOurs = (owner: number): boolean => anyDirectory || owner === process.getuid?.() || owner === uid;
 
   return {
     async replace(files) {
       try {
-        await using folder = await Folder.ofSet(directory, ofFolder, unsafeDisk);
+        await using folder = await Folder.ofSet(directory, ofFolder, { unsafeDisk, anyDirectory });
         await removeUnfinished(folder);
         await (layout === 'linked' ? replaceLinked : replaceFlat)(folder, files);
       } catch (cause) {

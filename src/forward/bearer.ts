@@ -29,7 +29,18 @@ export interface RequestTokens {
   /** `values` are those of the field, each time it is there. Never rejects. */
   read(values: readonly string[]): Bearer | Promise<Bearer>;
   /** Why what a request brought does not hold, or no longer. */
-  problemOf(bearer: Bearer): { readonly reason: TokenRefusal; readonly detail: string } | undefined;
+  problemOf(bearer: Bearer): TokenProblem | undefined;
+}
+
+export interface TokenProblem {
+  readonly reason: TokenRefusal;
+  readonly detail: string;
+}
+
+/** Why what a request brought does not hold. Where tokens are looked at, a forwarder that did not look has nothing that may pass. */
+export function bearerProblem(tokens: Pick<RequestTokens, 'problemOf'> | undefined, bearer: Bearer | undefined): TokenProblem | undefined {
+  if (tokens === undefined) return undefined;
+  return bearer === undefined ? { reason: 'token_unverifiable', detail: 'nobody has looked for a token' } : tokens.problemOf(bearer);
 }
 
 export type RequestVerdict = VerdictFor<DenyReason | TokenRefusal>;

@@ -213,7 +213,7 @@ export class FrameReader {
     // Of a frame of no known type, nothing is kept.
     if (this.#type > CONTINUATION) return this.#isWithin ? undefined : this.#sink.idle();
     if (!this.#isWithin && this.#heldBytes === 0) return this.#whole(chunk, start, end);
-    if (this.#heldBytes === 0) this.#held = Buffer.allocUnsafe(this.#length);
+    if (this.#heldBytes === 0) this.#held = Buffer.allocUnsafeSlow(this.#length);
     this.#heldBytes += chunk.copy(this.#held, this.#heldBytes, start, end);
     if (this.#isWithin) return undefined;
     const held = this.#held;
@@ -293,7 +293,7 @@ export class FrameReader {
     this.#blockBytes += end - start;
     // It cannot be skipped: what it puts into the table is referred to later.
     if (this.#blockBytes > this.#maxBlockBytes) return TOO_LARGE;
-    if (end > start) this.#block.push(Buffer.from(bytes.subarray(start, end)));
+    if (end > start) this.#block.push(ownCopy(bytes, start, end));
     if ((this.#flags & END_HEADERS) === 0) return undefined;
     const whole = Buffer.concat(this.#block, this.#blockBytes);
     const stream = this.#blockStream;
@@ -306,6 +306,13 @@ export class FrameReader {
 }
 
 const TOO_LARGE = fault(ENHANCE_YOUR_CALM, 'header_flood', 'a field block that is far too large');
+
+/** Not a piece of Buffer's pool, all of which it would hold as long as the rest of a block is to come. */
+function ownCopy(bytes: Buffer, start: number, end: number): Buffer {
+  const copy = Buffer.allocUnsafeSlow(end - start);
+  bytes.copy(copy, 0, start, end);
+  return copy;
+}
 
 function bad(detail: string): Fault {
   return fault(PROTOCOL_ERROR, 'frame', detail);

@@ -6,7 +6,7 @@ import { connect, type ConnectOutcome } from '../transport/node.ts';
 import { closeInOrder } from '../forward/close-in-order.ts';
 import { foldName, nameBytes } from '../http1/fields.ts';
 import { buildIdentityFields, type Caller } from '../http1/identity-fields.ts';
-import { NO_BEARER, type RequestTokens } from '../forward/bearer.ts';
+import { bearerProblem, NO_BEARER, type RequestTokens } from '../forward/bearer.ts';
 import { forwardHttp } from '../forward/http1-forwarder.ts';
 import type { UpstreamOutcome } from '../forward/http1-upstream.ts';
 import type { StreamOutcome } from '../forward/http2-engine.ts';
@@ -170,16 +170,16 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       limits: http.limits,
       identity: buildIdentityFields(http, caller, this.guardsRequests, tokens === undefined ? [] : [tokens.subjectHeader]),
       tokens,
-      judge: (method, target, host, bearer = NO_BEARER) => {
+      judge: (method, target, host, bearer) => {
         const refused = this.refusedAnew(session, proven);
         if (refused !== undefined) return ok(refused);
-        const problem = tokens?.problemOf(bearer);
+        const problem = bearerProblem(tokens, bearer);
         if (problem !== undefined) {
           const connection = authorisation.connection();
           session.judged(connection);
           return ok(connection.allowed ? { allowed: false, peer: id, rule: undefined, ...problem } : connection);
         }
-        const judged = authorisation.request(method, target, host, bearer.kind === 'token' ? bearer.token.subject : undefined);
+        const judged = authorisation.request(method, target, host, bearer?.kind === 'token' ? bearer.token.subject : undefined);
         // Who may not ask for this may still ask for something else.
         if (judged.ok) session.judged(judged.value.allowed ? judged.value : authorisation.connection());
         return judged;

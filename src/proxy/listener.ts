@@ -49,6 +49,8 @@ export interface ListenerDeps {
   readonly drainTimeoutMs: () => number;
   readonly files: FileBudget;
   readonly waiting: Readonly<Record<Direction, WaitingRoom>>;
+  /** Sockets that were bound for us, descriptors by the names of listeners. */
+  readonly passedSockets: ReadonlyMap<string, number>;
 }
 
 /** Among how many rules the one is sought that nearly allowed what was refused: that takes about a millisecond, and a tenth of one. */
@@ -175,6 +177,7 @@ export abstract class ProxyListener<C extends InboundConfig | OutboundConfig = I
       endpoint: config.listen,
       mode: config.socketMode,
       gid: config.socketGid,
+      passed: deps.passedSockets.get(config.name),
       keepAliveMs: config.limits.tcpKeepAliveMs ?? 0,
       accept: (accepted) => this.#accept(accepted),
       use: this.ref.direction === 'inbound' ? 'tls' : 'plain',

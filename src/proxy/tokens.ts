@@ -1,5 +1,5 @@
 import type { JwtConfig } from '../config/config.ts';
-import { NO_BEARER, type Bearer } from '../forward/bearer.ts';
+import { NO_BEARER, type Bearer, type TokenProblem } from '../forward/bearer.ts';
 import type { IdentityView } from '../identity/store.ts';
 import { isStillTrusted, LEEWAY_MS, MAX_TOKEN_BYTES, timeProblem, tokenDigest } from '../jwt/token.ts';
 import { verifyToken, type ProvenToken } from '../jwt/verify.ts';
@@ -20,11 +20,6 @@ export interface TokensDeps {
   readonly clock: Clock;
   /** Told of each request, once. */
   readonly checked: (result: TokenResult) => void;
-}
-
-export interface TokenProblem {
-  readonly reason: TokenRefusal;
-  readonly detail: string;
 }
 
 /** Tokens that were verified, with their subjects: of a service with many callers, each with a token for five minutes. */

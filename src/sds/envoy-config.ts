@@ -81,10 +81,11 @@ export function admitsNobody({ entries, mode }: Policy): boolean {
 
 /** What a listener has and the printed one would be without: left out it would be lost unseen. */
 function unsaidOfInbound(inbound: InboundConfig, sds: SdsConfig): EnvoyProblem[] {
-  const { name: listener, proxyProtocol, http } = inbound;
+  const { name: listener, proxyProtocol, http, jwt } = inbound;
   const settings = [
     ...(proxyProtocol.send === 'off' ? [] : ['proxyProtocol.send cannot be said here, and the application waits for it']),
     ...(proxyProtocol.acceptFrom.length === 0 ? [] : ['proxyProtocol.acceptFrom cannot be said here']),
+    ...(jwt === undefined ? [] : ['jwt cannot be said here, and the tokens of requests would be verified by nobody']),
     ...(http?.limits.maxBodyBytes === undefined ? [] : ['http.maxBodyBytes cannot be said here']),
   ];
   return [

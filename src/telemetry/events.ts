@@ -21,6 +21,7 @@ import { strangersWords } from './scrub.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
 import { createApplicationEvents, type ApplicationEvents } from './application-events.ts';
 import { createCredentialEvents, type CredentialEvents } from './credential-events.ts';
+import { createManagerEvents, type ManagerEvents } from './manager-events.ts';
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
 import { createFilesEvents, type FilesEvents } from './files-events.ts';
 import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
@@ -81,6 +82,8 @@ export interface Events {
   readonly federation: FederationEvents;
   /** What becomes of the application of `scute exec`. */
   readonly application: ApplicationEvents;
+  /** What a service manager is told. */
+  readonly manager: ManagerEvents;
   /** What happens to sets of files. */
   readonly files: FilesEvents;
   /** What happens with JWT bundles. */
@@ -316,6 +319,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
 
     sds: createSdsEvents({ logger, metrics: metrics.sds, repeated }),
     checks: createCheckEvents({ logger, metrics: metrics.checks, repeated }),
+    manager: createManagerEvents({ logger, metrics: metrics.manager, repeated }),
     application: createApplicationEvents({ logger, metrics: metrics.application }),
     credentials: createCredentialEvents({ logger, metrics: metrics.credentials }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),

@@ -18,7 +18,7 @@ export type SetProblem = (typeof SET_PROBLEMS)[number];
 export const SET_RESULTS = ['replaced', ...SET_PROBLEMS] as const;
 export type SetResult = (typeof SET_RESULTS)[number];
 
-export const NOTIFY_KINDS = ['signal', 'command', 'http'] as const;
+export const NOTIFY_KINDS = ['signal', 'command', 'http', 'child'] as const;
 export type NotifyKind = (typeof NOTIFY_KINDS)[number];
 
 /** Why somebody was not told. One closed set: the `result` label of the metric, beside `ok`, and the log field. */

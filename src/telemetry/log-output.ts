@@ -161,8 +161,9 @@ export function createLogOutput(options: LogOutputOptions): LogOutput {
 }
 
 /**
- * A descriptor for what another program writes to as well. Whether a pipe blocks is said of all who have it, and that program may not
- * understand that it does not: so it is opened once more, for us alone. Of what cannot be, such as a socket, it is used as it is.
+ * A descriptor for what another program writes to as well. Whether a pipe blocks is said of all who have it: libuv has it block for each
+ * child, which may understand nothing else, and a reader that stalls would hold a thread of ours. So it is opened once more, for us alone. What
+ * cannot be, such as a socket or the pipe of another user, is used as it is.
  */
 export function sharedDescriptor(fd: number): number {
   try {

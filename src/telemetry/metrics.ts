@@ -16,6 +16,7 @@ import type {
 import { registerApplicationMetrics, type ApplicationMetrics } from './application-metrics.ts';
 import { registerCertificateMetrics } from './certificate-metrics.ts';
 import { CONNECTION_SECONDS, Durations, durationsMetric, REQUEST_SECONDS, type DefineDurations, type DurationSeries } from './durations.ts';
+import { registerManagerMetrics, type ManagerMetrics } from './manager-metrics.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
 import { registerCheckMetrics, type CheckMetrics } from './ext-authz-metrics.ts';
 import { registerCredentialMetrics, type CredentialMetrics } from './credential-metrics.ts';
@@ -125,6 +126,7 @@ export interface Metrics {
   readonly checks: CheckMetrics;
   readonly federation: FederationMetrics;
   readonly application: ApplicationMetrics;
+  readonly manager: ManagerMetrics;
   readonly files: FilesMetrics;
   readonly credentials: CredentialMetrics;
   readonly jwt: JwtMetrics;
@@ -437,6 +439,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const checks = registerCheckMetrics(counter, gauge, histogram);
   const federation = registerFederationMetrics(counter, gauge);
   const application = registerApplicationMetrics(counter, gauge);
+  const manager = registerManagerMetrics(counter);
   const fileSets = registerFilesMetrics(counter, gauge);
   const credentials = registerCredentialMetrics(counter, gauge);
   const jwt = registerJwtMetrics(counter, gauge);
@@ -482,6 +485,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     checks,
     federation,
     application,
+    manager,
     files: fileSets,
     credentials,
     jwt,

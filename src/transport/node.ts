@@ -30,6 +30,7 @@ import { WatchedSocket } from './client-flight.ts';
 import { handshakeBegun, handshakeOver, TOO_MUCH_SENT, type HandshakeUnderWay } from './handshake-bytes.ts';
 import { nativeStream, reset, resetBelowTls, sharedOnRead, SocketConnection, TlsSocketConnection } from './socket-connection.ts';
 import { SlowReading } from './slow-reading.ts';
+import { endpointOfPassed, isSameEndpoint, PassedSocketError } from './passed-socket.ts';
 import { prepareUnixSocket } from './unix-socket.ts';
 
 export interface ListenOptions {
@@ -37,6 +38,8 @@ export interface ListenOptions {
   /** Unix sockets: permission bits and group of the file. */
   readonly mode: number;
   readonly gid?: number | undefined;
+  /** The descriptor of a socket that somebody else bound there, with a mode and group of its own. */
+  readonly passed?: number | undefined;
   /** Idle time before TCP keep-alive probes begin; 0 for none. */
   readonly keepAliveMs: number;
   readonly accept: AcceptHandler;
@@ -58,7 +61,8 @@ export async function listen(options: ListenOptions): Promise<BoundListener> {
     if (options.keepAliveMs > 0 && !isThisMachine(socket.remoteAddress)) socket.setKeepAlive(true, options.keepAliveMs);
     options.accept(accepted);
   });
-  const { endpoint } = options;
+  const { endpoint, passed } = options;
+  if (passed !== undefined) return listenOnPassed(server, passed, options);
   if (endpoint.kind === 'tcp') {
     await bind(server, { host: endpoint.host, port: endpoint.port, backlog: BACKLOG });
     server.on('error', options.acceptFailed);
@@ -83,6 +87,22 @@ export async function listen(options: ListenOptions): Promise<BoundListener> {
       await closeServer(server);
     },
   };
+}
+
+/** It stays bound when we are gone, and what comes meanwhile waits for the next who is given it. */
+async function listenOnPassed(server: Server, fd: number, { endpoint, acceptFailed }: ListenOptions): Promise<BoundListener> {
+  await bind(server, { fd, backlog: BACKLOG });
+  server.on('error', acceptFailed);
+  const bound = await endpointOfPassed(fd, server.address());
+  if (bound !== undefined && isSameEndpoint(bound, endpoint)) return { endpoint: bound, close: () => closeServer(server) };
+  await closeServer(server);
+  const where = bound === undefined ? 'at an address that is not known' : `at ${formatEndpoint(bound)}`;
+  throw new PassedSocketError(`a socket was passed that listens ${where}, and the listener is to listen at ${formatEndpoint(endpoint)}`);
+}
+
+function formatEndpoint(endpoint: Endpoint): string {
+  if (endpoint.kind === 'unix') return `unix://${endpoint.path}`;
+  return endpoint.host.includes(':') ? `[${endpoint.host}]:${endpoint.port}` : `${endpoint.host}:${endpoint.port}`;
 }
 
 /** An address could not be reached. `code` is the system's, such as `ECONNREFUSED`, or `ETIMEDOUT` after our own time limit. */
@@ -493,7 +513,10 @@ export function formatHostPort(host: string, port: number): string {
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-function bind(server: Server, options: { host: string; port: number; backlog: number } | { path: string; backlog: number }): Promise<void> {
+function bind(
+  server: Server,
+  options: { host: string; port: number; backlog: number } | { path: string; backlog: number } | { fd: number; backlog: number },
+): Promise<void> {
   return new Promise((fulfil, reject) => {
     server.once('error', reject);
     server.listen(options, () => {

@@ -6,6 +6,7 @@ import { eventually } from '../../test/support/eventually.ts';
 import { openSockets } from '../../test/support/open-files.ts';
 import { temporaryFolder } from '../../test/support/temporary-folder.ts';
 import type { Connection, Endpoint } from './connection.ts';
+import { collectAll } from './garbage.ts';
 import { connect, createTlsContext, listen } from './node.ts';
 
 interface Ends {
@@ -81,4 +82,28 @@ for (const kind of ['TCP', 'TLS over TCP', 'a Unix socket', 'TLS over a Unix soc
       });
     }
   }
+}
+
+for (const tls of [false, true]) {
+  test(`small pieces of large buffers that wait for a ${tls ? 'TLS ' : ''}peer that reads nothing do not hold the buffers`, async (t) => {
+    const { opened, accepted } = await connected(t, { kind: 'tcp', host: '127.0.0.1', port: 0 }, tls);
+    t.after(() => accepted.abort());
+    const seen = watch(opened);
+    // More than the system takes.
+    opened.write(Buffer.alloc(32 * 1024 * 1024));
+
+    const held: WeakRef<ArrayBufferLike>[] = [];
+    for (let time = 0; time < 100; time++) {
+      const slab = Buffer.allocUnsafeSlow(64 * 1024);
+      held.push(new WeakRef(slab.buffer));
+      opened.write(slab.subarray(time, time + 17));
+    }
+
+    await eventually(() => {
+      collectAll();
+      assert.ok(held.filter((each) => each.deref() !== undefined).length < 5);
+    });
+    opened.abort();
+    await eventually(() => assert.equal(seen.closed, 1));
+  });
 }

@@ -22,6 +22,9 @@ const sharedReadBuffer = Buffer.allocUnsafeSlow(256 * 1024);
 /** A leaf that is larger is not read; with the session around it, so that it is a little less in truth. */
 const MAX_LEAF_BYTES = 32_768;
 
+/** A piece that is as small a part of its memory is copied rather than keeping it all while it waits. */
+const SMALL_PIECE = 8;
+
 const kConnection = Symbol('connection');
 type OwnedSocket = Socket & { [kConnection]?: SocketConnection };
 
@@ -133,8 +136,11 @@ export class SocketConnection implements Connection {
     const { socket } = this;
     // A closing socket would answer with an error event later; the close is on its way already.
     if (socket.destroyed || socket.writableEnded) return true;
-    const borrowed = chunk.buffer === sharedReadBuffer.buffer;
-    return this.send(borrowed && !this.consumesWritesAtOnce() ? Buffer.from(chunk) : chunk);
+    const mayWait = !this.consumesWritesAtOnce();
+    const isBorrowed = chunk.buffer === sharedReadBuffer.buffer;
+    // Written while others wait, it waits with all of the memory that it is a piece of.
+    const isSmallPiece = socket.writableLength > 0 && chunk.byteLength * SMALL_PIECE < chunk.buffer.byteLength;
+    return this.send(mayWait && (isBorrowed || isSmallPiece) ? ownCopy(chunk) : chunk);
   }
 
   endWrite(): void {
@@ -269,6 +275,13 @@ export class TlsSocketConnection extends SocketConnection implements SecureConne
 /** The stream itself, with nothing in between: what Node speaks on it costs no call of ours a chunk. */
 export function nativeStream(socket: Socket): NativeStream {
   return { stream: socket, bytesRead: () => socket.bytesRead, bytesWritten: () => socket.bytesWritten };
+}
+
+/** Not a piece of Buffer's pool, either. */
+function ownCopy(chunk: Uint8Array): Buffer {
+  const copy = Buffer.allocUnsafeSlow(chunk.byteLength);
+  copy.set(chunk);
+  return copy;
 }
 
 function nothing(): void {

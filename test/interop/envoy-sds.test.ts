@@ -158,6 +158,7 @@ test('an Envoy as Istio sets it up: names that are not there hold up nothing but
 
 test('an identity that appears later ends the warming', needs('envoy'), async (t) => {
   const { spiffe, scute, socket } = await stage(t, 'api');
+  await scute.logged((line) => line.message === 'identity updated');
   await spiffe.withdraw('api');
   await scute.logged((line) => line.message === 'identity withdrawn');
   const { envoy, port } = await startInboundEnvoy(t, { socket }, 'inbound.yaml', { ready: false });

@@ -16,6 +16,7 @@ export const GO_PROGRAMS = {
 const venvFolder = join(interopFolder, 'venv');
 const goBinFolder = join(interopFolder, 'go');
 const javaFolder = join(interopFolder, 'java');
+const keycloakFolder = join(interopFolder, 'keycloak');
 
 /** The versions that are tested. `.cache/interop` is made anew when one changes. */
 export const PYTHON_PACKAGES = [
@@ -42,6 +43,8 @@ export const GO_PACKAGES = [
   'github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4',
   'github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible',
 ] as const;
+
+export const KEYCLOAK_VERSION = '26.4.7';
 
 interface Installed {
   readonly from: 'pip' | 'go' | 'maven';
@@ -70,6 +73,7 @@ const PARTS = {
   grpcurl: { from: 'go', path: join(goBinFolder, 'grpcurl') },
   h2spec: { from: 'go', path: join(goBinFolder, 'h2spec') },
   'java-spiffe': { from: 'maven', path: join(javaFolder, 'java-peer') },
+  keycloak: { from: 'maven', path: join(keycloakFolder, `keycloak-${KEYCLOAK_VERSION}/bin/kc.sh`) },
   curl: { from: 'debian', program: 'curl', aptPackage: 'curl' },
   openssl: { from: 'debian', program: 'openssl', aptPackage: 'openssl' },
   'redis-server': { from: 'debian', program: 'redis-server', aptPackage: 'redis-server' },
@@ -100,8 +104,8 @@ const PARTS = {
 export type PartName = keyof typeof PARTS;
 export const PART_NAMES = Object.keys(PARTS) as PartName[];
 
-/** Where the virtual environment, the Go programs and the Java program go. */
-export const installFolders = { venv: venvFolder, go: goBinFolder, java: javaFolder } as const;
+/** Where the virtual environment, the Go programs, the Java program and Keycloak go. */
+export const installFolders = { venv: venvFolder, go: goBinFolder, java: javaFolder, keycloak: keycloakFolder } as const;
 
 /** True when a missing part is a failure, as in CI, and not a skipped test. */
 export const everyPartRequired = process.env['SCUTE_INTEROP'] === 'require';

@@ -2,7 +2,7 @@
 // `npm run test:parts` runs it first. It says what is missing, and fails only with SCUTE_INTEROP=require.
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { runChild } from '../support/child.ts';
 import {
@@ -14,6 +14,7 @@ import {
   installFolders,
   interopFolder,
   javaProgram,
+  KEYCLOAK_VERSION,
   PART_NAMES,
   PYTHON_PACKAGES,
 } from './parts.ts';
@@ -99,8 +100,33 @@ async function installJavaParts(): Promise<void> {
   });
 }
 
+/** Of the archive, as Maven Central has it. */
+const KEYCLOAK_SHA256 = 'dd9834c023460be856f731423d86228c23b5d002194a2064642bec0cc6573eaa';
+
+async function installKeycloak(): Promise<void> {
+  const [curl, python] = [findProgram('curl'), findProgram('python3')];
+  if (curl === undefined || python === undefined) throw new Error('curl and python3 are needed for Keycloak: apt-get install curl python3');
+  const folder = installFolders.keycloak;
+  const name = `keycloak-quarkus-dist-${KEYCLOAK_VERSION}.zip`;
+  const url = `https://repo1.maven.org/maven2/org/keycloak/keycloak-quarkus-dist/${KEYCLOAK_VERSION}/${name}`;
+  const program = join(folder, `keycloak-${KEYCLOAK_VERSION}/bin/kc.sh`);
+  await once('keycloak', program, [url, KEYCLOAK_SHA256], async () => {
+    await rm(folder, { recursive: true, force: true });
+    await mkdir(folder, { recursive: true });
+    const archive = join(folder, name);
+    await run([curl, '--fail', '--silent', '--show-error', '--location', '--output', archive, url]);
+    const digest = createHash('sha256')
+      .update(await readFile(archive))
+      .digest('hex');
+    if (digest !== KEYCLOAK_SHA256) throw new Error(`${url} has another digest: ${digest}`);
+    await run([python, '-m', 'zipfile', '-e', archive, folder]);
+    await chmod(program, 0o755);
+    await rm(archive);
+  });
+}
+
 await mkdir(installFolders.go, { recursive: true });
-const results = await Promise.allSettled([installPythonParts(), installGoParts(), installJavaParts()]);
+const results = await Promise.allSettled([installPythonParts(), installGoParts(), installJavaParts(), installKeycloak()]);
 const failures = results.flatMap((result) => (result.status === 'rejected' ? (result.reason as Error).message : []));
 const missing = PART_NAMES.flatMap((name) => {
   const found = findPart(name);

@@ -26,8 +26,9 @@ export interface ExecStage {
 
 export interface ExecStageOptions extends ChildOptions {
   readonly flags?: readonly string[];
-  /** Of the configuration. */
+  /** Of the section `exec` of the configuration, and of the whole. */
   readonly settings?: object;
+  readonly file?: object;
   /** What starts it, as an argument vector that goes on with it. */
   readonly under?: readonly string[];
 }
@@ -49,13 +50,14 @@ export async function startExecStage(t: TestContext, { early = false }: { readon
     api,
     folder,
     admin,
-    async exec(command, { flags = [], settings = {}, under = [], env = {}, ...rest } = {}) {
+    async exec(command, { flags = [], settings = {}, file: more = {}, under = [], env = {}, ...rest } = {}) {
       const config = {
         workloadApi: { endpoint: api.endpoint },
         inbound: [{ name: 'in', listen: '127.0.0.1:0', to: '127.0.0.1:1', allow: [WEB] }],
         admin: { listen: admin },
         drainTimeout: '0s',
         exec: settings,
+        ...more,
       };
       const file = join(folder, `scute-${(count += 1)}.yaml`);
       await writeFile(file, JSON.stringify(config), { mode: 0o600 });

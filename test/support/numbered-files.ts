@@ -7,7 +7,7 @@ import { codeOf } from '../../src/lib/errors.ts';
 /** The files of a set, each of which says from beginning to end that it is of replacement `number`. */
 export function numberedFiles({ names }: Pick<FileSetConfig, 'names'>, number: number, bytes = 2000): readonly SetFile[] {
   const text = Buffer.from(`${String(number).padStart(9, '0')}\n`.repeat(Math.ceil(bytes / 10)));
-  return [names.bundle, names.bundleMap, names.key ?? 'none', names.svid].map((name) => ({
+  return [names.bundle, names.bundleMap ?? 'none', names.key ?? 'none', names.svid].map((name) => ({
     name,
     bytes: text,
     isSecret: name === names.key,

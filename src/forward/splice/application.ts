@@ -16,8 +16,8 @@ export interface ApplicationOptions {
   readonly greetingTimeoutMs: number;
   /** SETTINGS_INITIAL_WINDOW_SIZE of the client. */
   readonly initialWindow: number;
-  /** What the client takes over all streams. */
-  readonly connectionWindow: number;
+  /** What the client takes over all streams, now. */
+  readonly connectionWindow: () => number;
 }
 
 /** A request that is asked of the application, and what it hears. */
@@ -101,13 +101,18 @@ export class Application implements WireOwner {
     this.announcedWindow = options.initialWindow;
   }
 
-  /** Of all streams that are open on it, or wait for it. */
-  get size(): number {
-    return this.#streams.size + this.#waiting.length;
+  /** It is asked something. */
+  get isBusy(): boolean {
+    return this.#streams.size > 0;
   }
 
   get isFull(): boolean {
     return this.#connected?.isFull === true;
+  }
+
+  /** So long it has read nothing of what is there for it. */
+  get fullMs(): number {
+    return this.#connected?.fullMs ?? 0;
   }
 
   /** Octets that it takes still, over all streams. */
@@ -144,7 +149,7 @@ export class Application implements WireOwner {
         [INITIAL_WINDOW_SIZE, this.announcedWindow],
         [MAX_HEADER_LIST_SIZE, maxSectionBytes],
       ]);
-      wire.raiseWindow(this.#options.connectionWindow);
+      wire.raiseWindow(this.#options.connectionWindow());
       this.#owner.turned();
     });
     isWithin = false;
@@ -189,8 +194,9 @@ export class Application implements WireOwner {
     this.#connected?.sendSettings([[INITIAL_WINDOW_SIZE, initialWindow]]);
   }
 
-  pauseIf(mustPause: boolean): void {
-    this.#connected?.pauseIf(mustPause);
+  /** Not read from, if its client is full, or if it does not hear our answers. */
+  pauseIf(clientIsFull: boolean): void {
+    this.#connected?.pauseIf(clientIsFull || this.#connected.isStuck);
   }
 
   flush(): void {
@@ -201,6 +207,13 @@ export class Application implements WireOwner {
   close(): void {
     if (this.#streams.size > 0 || this.wire === undefined) this.abort();
     else this.#end();
+  }
+
+  /** It reads nothing. */
+  abandon(): void {
+    this.#leave();
+    this.#lose('the application took nothing of what was there for it');
+    this.abort();
   }
 
   abort(): void {

@@ -116,6 +116,8 @@ export class Exchange implements Asked, DeadlineSink {
   /** The application takes nothing more of the request. */
   #isStalled = false;
   #deadlines: Deadlines | undefined;
+  /** What SETTINGS for another connection to the application gave the client, and this one's did not. */
+  #surplus = 0;
   /** When all of the response is sent, the client is asked to send no more of the request. */
   #resetAfter: number | undefined;
 
@@ -431,6 +433,15 @@ export class Exchange implements Asked, DeadlineSink {
     return undefined;
   }
 
+  /** The client was told another window for all streams, as `application` has it: one that has this stream has not said so. */
+  windowOfAnother(change: number, application: Application): void {
+    if (application === this.#application || this.#requestEnded) return;
+    this.#surplus += change;
+    if (this.#surplus >= 0) return;
+    this.#context.peer.sendWindowUpdate(this.id, -this.#surplus);
+    this.#surplus = 0;
+  }
+
   // ——— what the application says ———
 
   responseSection(section: Section, ends: boolean): Fault | undefined {
@@ -662,6 +673,8 @@ export class Exchange implements Asked, DeadlineSink {
   /** Says why if nothing of a final response was sent; else resets, so that what was sent does not look whole. */
   #fail(status: OwnStatus, result: HttpResult, detail: string, more?: OwnMore): void {
     if (this.#isClosed) return;
+    // What was for the application is given up for something that the client did: that is a reset like any other.
+    if (this.#application !== undefined && status < 500) this.#context.clientFault();
     this.#leave(CANCEL);
     if (this.#stage === 'asking') {
       this.#answer(status, result, detail, more);

@@ -95,13 +95,13 @@ export class Half {
     return bytes;
   }
 
-  /** The bytes are the transport's: they are copied. */
+  /** The bytes are the transport's: they are copied, to memory of their own, for a piece of Buffer's pool holds all of it. */
   #hold(bytes: Buffer, start: number, end: number): void {
     this.heldBytes += end - start;
     for (let at = start; at < end;) {
       let last = this.#held.at(-1);
       if (last === undefined || this.#to === last.length) {
-        last = Buffer.allocUnsafe(Math.min(Math.max(end - at, this.heldBytes, LEAST_HELD_BYTES), MOST_HELD_BYTES));
+        last = Buffer.allocUnsafeSlow(Math.min(Math.max(end - at, this.heldBytes, LEAST_HELD_BYTES), MOST_HELD_BYTES));
         if (this.#held.length === 0) this.#held = [last];
         else this.#held.push(last);
         this.#to = 0;

@@ -53,9 +53,10 @@ export class Heads {
     const read = readRequestFields(list, filter, this.#limits);
     if ('detail' in read) return read;
     const { method, target, host, announced, isGrpc, size } = read;
-    const made = { method, target, host, announced, isGrpc, size, block: encodeFields(this.#withScheme(read.fields)), removesOverrides };
+    const isKept = Object.isFrozen(list);
+    const made = { method, target, host, announced, isGrpc, size, block: blockOf(this.#withScheme(read.fields), isKept), removesOverrides };
     // Others are not given again.
-    if (Object.isFrozen(list)) this.#requests.set(list, made);
+    if (isKept) this.#requests.set(list, made);
     return made;
   }
 
@@ -70,8 +71,9 @@ export class Heads {
     if (known !== undefined) return known;
     const read = readResponseFields(list, this.#limits.maxFields);
     if (typeof read === 'string') return read;
-    const made = { ...read, block: encodeFields(list) };
-    if (Object.isFrozen(list)) this.#responses.set(list, made);
+    const isKept = Object.isFrozen(list);
+    const made = { ...read, block: blockOf(list, isKept) };
+    if (isKept) this.#responses.set(list, made);
     return made;
   }
 }
@@ -108,4 +110,13 @@ export class TokenHeads {
     const ours = encodeFields([[this.#tokens.subjectHeader.toLowerCase(), subject]]);
     return { ...read, block: Buffer.concat([read.block, ours]) };
   }
+}
+
+/** What is kept has memory of its own: it would hold all of the pool that it is a small piece of. */
+function blockOf(fields: readonly HpackField[], isKept: boolean): Buffer {
+  const block = encodeFields(fields);
+  if (!isKept) return block;
+  const own = Buffer.allocUnsafeSlow(block.length);
+  block.copy(own);
+  return own;
 }

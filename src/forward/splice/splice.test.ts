@@ -5,9 +5,7 @@ import {
   CANCEL,
   DATA,
   END_HEADERS,
-  END_STREAM,
   frame,
-  framesIn,
   GET,
   GOAWAY,
   headers,
@@ -15,70 +13,19 @@ import {
   hpack,
   INTERNAL_ERROR,
   POST,
-  PREFACE,
   RST_STREAM,
   settings,
   uint32,
   WINDOW_UPDATE,
-  type Frame,
 } from '../../../test/support/http2-frames.ts';
-import { MemoryConnection } from '../../../test/support/memory-connection.ts';
-import { forwarderOptions } from '../../../test/support/memory-forwarder.ts';
-import type { RequestRecord } from '../../telemetry/records.ts';
-import type { UpstreamOutcome } from '../http1-upstream.ts';
+import { startMemorySplice } from '../../../test/support/memory-splice.ts';
 import { connectFailure } from '../outcome.ts';
-import { forwardSpliced, type SpliceOptions } from './splice.ts';
 
 const FLOW_CONTROL_ERROR = 3;
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-/** A client and the applications that its requests lead to, all in memory. */
-function start(options: Partial<SpliceOptions> = {}, outcome?: UpstreamOutcome) {
-  const client = new MemoryConnection();
-  const applications: MemoryConnection[] = [];
-  const records: RequestRecord[] = [];
-  const faults: string[] = [];
-  const shared = forwarderOptions(() => false);
-  forwardSpliced({
-    ...shared,
-    downstream: client,
-    clock: new FakeClock(),
-    maxConcurrentStreams: 100,
-    idleTimeoutMs: undefined,
-    greetingTimeoutMs: 5000,
-    files: { take: () => true, give: () => undefined, held: 0 },
-    open(done) {
-      if (outcome === undefined) {
-        const connection = new MemoryConnection();
-        applications.push(connection);
-        done({ ok: true, connection });
-      } else done(outcome);
-      return { abort: () => undefined };
-    },
-    faulted: (side, reason) => faults.push(`${side} ${reason}`),
-    requestFinished: (record) => records.push(record),
-    done: () => undefined,
-    ...options,
-  });
-  client.say(Buffer.concat([PREFACE, settings()]));
-  const frames = (connection: MemoryConnection, skip = 0): Frame[] => framesIn(Buffer.concat(connection.written).subarray(skip));
-  return {
-    session: shared.session,
-    client,
-    applications,
-    records,
-    faults,
-    toClient: () => frames(client),
-    toApplication: (index = 0) => frames(applications[index] ?? new MemoryConnection(), PREFACE.length),
-    answer: (stream: number, body: Buffer) =>
-      applications[0]?.say(
-        Buffer.concat([frame(HEADERS, END_HEADERS, stream, hpack([[':status', '200']])), frame(DATA, END_STREAM, stream, body)]),
-      ),
-  };
-}
-
 test('a request for which there is no connection at once is told so, and does not wait', () => {
-  const stage = start({}, { ok: false, failure: connectFailure('the application', 'ENOENT', 'no such file') });
+  const stage = startMemorySplice({}, { ok: false, failure: connectFailure('the application', 'ENOENT', 'no such file') });
 
   stage.client.say(headers(1, GET));
 
@@ -89,7 +36,7 @@ test('a request for which there is no connection at once is told so, and does no
 });
 
 test('who is served in turn does not go before those who were not', () => {
-  const stage = start();
+  const stage = startMemorySplice();
   // The client takes nothing over all streams but what is in its first window.
   stage.client.say(Buffer.concat([headers(1, GET), headers(3, GET), headers(5, GET)]));
   stage.applications[0]?.say(settings());
@@ -110,7 +57,7 @@ test('who is served in turn does not go before those who were not', () => {
 });
 
 test('a mistake of ours ends one connection, and not the process', () => {
-  const stage = start({
+  const stage = startMemorySplice({
     judge: () => {
       throw new Error('a mistake');
     },
@@ -127,7 +74,7 @@ test('more DATA than a window is an error of the stream, or of the connection, a
     [1_000_000, FLOW_CONTROL_ERROR, RST_STREAM],
     [0, FLOW_CONTROL_ERROR, GOAWAY],
   ] as const) {
-    const stage = start();
+    const stage = startMemorySplice();
     stage.client.say(headers(1, POST, END_HEADERS));
     // It takes nothing on its streams, and little or much over all of them.
     stage.applications[0]?.say(Buffer.concat([settings([4, 0]), ...(given > 0 ? [frame(WINDOW_UPDATE, 0, 0, uint32(given))] : [])]));
@@ -142,7 +89,7 @@ test('more DATA than a window is an error of the stream, or of the connection, a
 });
 
 test('a client that changes its mind about windows gets no more than the last one allows', () => {
-  const stage = start();
+  const stage = startMemorySplice();
   stage.client.say(headers(1, GET));
   stage.applications[0]?.say(settings());
   stage.client.say(settings([4, 10]));
@@ -161,7 +108,7 @@ test('a client that changes its mind about windows gets no more than the last on
 });
 
 test('what is held for a stream that is over is given back to the window of the application', () => {
-  const stage = start();
+  const stage = startMemorySplice();
   stage.client.say(settings([4, 0]));
   stage.applications[0]?.say(settings());
   // Each response is as much as half of the window of the connection, and is never read.
@@ -184,8 +131,29 @@ test('what is held for a stream that is over is given back to the window of the 
   assert.ok(credit > 500_000, String(credit));
 });
 
+test('what the client takes over all streams is what the application hears, also if it says so while that is connected to', () => {
+  let connect = (): void => undefined;
+  const application = new MemoryConnection();
+  const stage = start({
+    open(done) {
+      connect = () => done({ ok: true, connection: application });
+      return { abort: () => undefined };
+    },
+  });
+  stage.client.say(Buffer.concat([headers(1, GET), frame(WINDOW_UPDATE, 0, 0, uint32(500_000)), settings([4, 123])]));
+
+  connect();
+
+  const said = framesIn(Buffer.concat(application.written).subarray(PREFACE.length));
+  assert.deepEqual(
+    said.filter(({ type }) => type === WINDOW_UPDATE).map(({ stream, payload }) => [stream, payload.readUInt32BE(0)]),
+    [[0, 500_000]],
+  );
+  assert.ok(said[0]?.payload.includes(Buffer.of(0, 4, 0, 0, 0, 123)));
+});
+
 test('a slow application stops the client, and a slow client the application', async () => {
-  const stage = start();
+  const stage = startMemorySplice();
   stage.client.say(headers(1, POST, END_HEADERS));
   const [application] = stage.applications;
   assert.ok(application !== undefined);
@@ -200,7 +168,8 @@ test('a slow application stops the client, and a slow client the application', a
 
   stage.client.isStuck = true;
   application.say(frame(HEADERS, END_HEADERS, 1, hpack([[':status', '200']])));
-  assert.deepEqual([application.isPaused, stage.client.isPaused], [true, true]);
+  // Who must be heard before it reads would else be waited for without end.
+  assert.deepEqual([application.isPaused, stage.client.isPaused], [true, false]);
   stage.client.isStuck = false;
   stage.client.handler?.drained();
   assert.deepEqual([application.isPaused, stage.client.isPaused], [false, false]);
@@ -208,7 +177,7 @@ test('a slow application stops the client, and a slow client the application', a
 });
 
 test('our own answers wait for the window of the client, too', () => {
-  const stage = start({}, { ok: false, failure: connectFailure('the application', 'ECONNREFUSED', 'refused') });
+  const stage = startMemorySplice({}, { ok: false, failure: connectFailure('the application', 'ECONNREFUSED', 'refused') });
   stage.client.say(settings([4, 5]));
 
   stage.client.say(headers(1, POST, END_HEADERS));

@@ -121,8 +121,9 @@ class Splice implements WireOwner, ExchangeContext {
   /** Those of which something is held for the client. */
   readonly #held = new Set<Exchange>();
   #lastStream = 0;
-  /** The last that is answered, as the client was told. */
-  #lastTaken: number | undefined;
+  /** The last that was taken. The client is told so once there will be no more. */
+  #lastTaken = 0;
+  #saidGoaway = false;
   /** Of those that are closed: nothing may come any more, or something may still be on its way. */
   readonly #ended = new RecentStreams(RECENT_STREAMS);
   readonly #reset = new RecentStreams(RECENT_RESETS);
@@ -196,6 +197,7 @@ class Splice implements WireOwner, ExchangeContext {
     };
     this.#responses = new DeadlineQueue(this.turn, limits.responseTimeoutMs, (exchange) => {
       exchange.responseLate();
+      this.#abandonDeaf();
       this.turned();
     });
     this.#idle = new DeadlineQueue(this.turn, options.idleTimeoutMs, (exchange) => {
@@ -279,6 +281,7 @@ class Splice implements WireOwner, ExchangeContext {
       this.#reset.add(stream);
       return this.peer.countReset();
     }
+    this.#lastTaken = stream;
     const exchange = new Exchange(this, stream);
     this.#streams.set(stream, exchange);
     this.session.lastActiveTick = this.#options.ticker.tick;
@@ -424,7 +427,7 @@ class Splice implements WireOwner, ExchangeContext {
       maxSectionBytes: this.#maxSectionBytes,
       maxFields: this.limits.maxFields * 2 + 16,
       initialWindow: this.peer.remote.initialWindow,
-      connectionWindow: this.peer.sendWindow,
+      connectionWindow: () => this.peer.sendWindow,
     });
     this.#applications.add(application);
     this.#current = application;
@@ -493,16 +496,18 @@ class Splice implements WireOwner, ExchangeContext {
     const pairs: [number, number][] = [];
     if (window !== this.#announcedWindow) pairs.push([INITIAL_WINDOW_SIZE, window]);
     if (streams !== this.#announcedStreams) pairs.push([MAX_CONCURRENT_STREAMS, streams]);
+    const change = window - this.#announcedWindow;
     this.#announcedWindow = window;
     this.#announcedStreams = streams;
     this.mostHeldBytes = Math.max(this.mostHeldBytes, window);
     if (pairs.length > 0) this.peer.sendSettings(pairs);
+    if (change !== 0) for (const exchange of this.#streams.values()) exchange.windowOfAnother(change, application);
     this.peer.raiseWindow(sendWindow);
   }
 
   /** It takes no further requests. As long as it answers some, there is no other one. */
   #serverLeft(server: Application, waiting: readonly Asked[], outbound: OutboundSplice): void {
-    if (server.size === 0) {
+    if (!server.isBusy) {
       outbound.released();
       for (const exchange of waiting) exchange.moveOn();
       return;
@@ -528,6 +533,12 @@ class Splice implements WireOwner, ExchangeContext {
     this.#maybeDone();
   }
 
+  /** Who neither answers nor reads would have the client not read from, either, for as long as it likes. */
+  #abandonDeaf(): void {
+    const patienceMs = (this.limits.responseTimeoutMs ?? Infinity) / 2;
+    for (const application of this.#applications) if (application.fullMs >= patienceMs) application.abandon();
+  }
+
   /** Whatever is still asked has nobody who would hear the answer. */
   #leave(): void {
     for (const application of this.#applications) application.close();
@@ -550,14 +561,17 @@ class Splice implements WireOwner, ExchangeContext {
     });
   }
 
-  /** Who takes nothing is not brought more: a side that is full stops the other, and one that does not hear our answers stops itself. */
+  /**
+   * Who takes nothing is not brought more: a side that is full stops the other. Itself it stops only when it does not hear our answers
+   * at all, for it may have to write before it reads.
+   */
   #flow(): void {
-    let isFull = this.peer.isFull && !this.#hasEnded;
+    let isFull = false;
     for (const each of this.#applications) {
-      each.pauseIf(isFull);
+      each.pauseIf(this.peer.isFull && !this.#hasEnded);
+      isFull ||= each.isFull;
     }
-    for (const each of this.#applications) isFull ||= each.isFull;
-    this.peer.pauseIf(isFull && !this.#hasEnded);
+    this.peer.pauseIf((isFull || this.peer.isStuck) && !this.#hasEnded);
   }
 
   // ——— ends ———
@@ -596,14 +610,14 @@ class Splice implements WireOwner, ExchangeContext {
 
   #sayGoaway(code: number): void {
     if (this.#hasEnded) return;
-    this.#lastTaken ??= this.#lastStream;
+    this.#saidGoaway = true;
     this.peer.sendGoaway(this.#lastTaken, code);
   }
 
   /** Nothing more is said. `code` undefined: not even why. */
   #endPeer(code: number | undefined, graceMs: number): void {
     if (this.#hasEnded) return;
-    if (code !== undefined && (code !== NO_ERROR || this.#lastTaken === undefined)) this.#sayGoaway(code);
+    if (code !== undefined && (code !== NO_ERROR || !this.#saidGoaway)) this.#sayGoaway(code);
     this.#hasEnded = true;
     this.peer.stop();
     this.peer.pauseIf(false);

@@ -83,6 +83,11 @@ const DATA_SHIFT = 6;
 const TABLE_BYTES = 4096;
 /** What may come ahead of its WINDOW_UPDATE over all streams, at most: so much of a connection may be held for a side that takes nothing. */
 export const LARGEST_WINDOW = 1024 * 1024;
+/**
+ * What may be written still to a side that takes nothing, before it is not read from either. Who reads nothing until its own write is
+ * through would else wait for us, and we for it; and what is owed to one that only writes would have no end.
+ */
+const MOST_BEYOND_FULL = 128 * 1024;
 const NO_FIELDS: readonly HpackField[] = Object.freeze([]);
 
 /** One side of HTTP/2 on a connection: frames in and out, SETTINGS, and the windows of the connection. Of streams it knows nothing. */
@@ -94,6 +99,9 @@ export class Wire implements ConnectionHandler, FrameSink {
   /** A write was answered with: wait until `drained`. */
   isFull = false;
   isClosed = false;
+  #fullSinceMs: number | undefined;
+  /** Octets that were written since it is full. */
+  #beyondFull = 0;
   readonly #owner: WireOwner;
   readonly #connection: Connection;
   readonly #isClient: boolean;
@@ -128,7 +136,10 @@ export class Wire implements ConnectionHandler, FrameSink {
     this.#resets = new Allowance(RESETS_AT_ONCE, RESETS_A_SECOND, clock.monotonic());
     this.#outbox = new Outbox((bytes) => {
       this.#owner.wrote(bytes.length);
-      if (!connection.write(bytes)) this.isFull = true;
+      if (this.isFull) this.#beyondFull += bytes.length;
+      if (connection.write(bytes)) return;
+      this.isFull = true;
+      this.#fullSinceMs ??= clock.monotonic();
     });
   }
 
@@ -178,6 +189,8 @@ export class Wire implements ConnectionHandler, FrameSink {
 
   drained(): void {
     this.isFull = false;
+    this.#fullSinceMs = undefined;
+    this.#beyondFull = 0;
     this.#owner.drained();
   }
 
@@ -198,6 +211,16 @@ export class Wire implements ConnectionHandler, FrameSink {
     this.#isPaused = mustPause;
     if (mustPause) this.#connection.pause();
     else this.#connection.resume();
+  }
+
+  /** It takes nothing, and goes on with what must be answered. */
+  get isStuck(): boolean {
+    return this.#beyondFull > MOST_BEYOND_FULL;
+  }
+
+  /** So long it has taken nothing. */
+  get fullMs(): number {
+    return this.#fullSinceMs === undefined ? 0 : this.#now() - this.#fullSinceMs;
   }
 
   get isPaused(): boolean {

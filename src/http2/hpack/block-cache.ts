@@ -1,7 +1,10 @@
 /** Header blocks of late and what they said, for as long as the tables are the same. Pure. */
 import type { HpackField } from './field.ts';
 
-/** Of one half: blocks, and what the objects take, of an entry and of each field. */
+/**
+ * Of one half: blocks, what the objects take, of an entry and of each field, and what is said: who keeps something by a list keeps
+ * about as much, and a block of a few octets may say a table many times over.
+ */
 const MAX_BYTES = 32_768;
 const ENTRY_BYTES = 64;
 const FIELD_BYTES = 64;
@@ -26,7 +29,8 @@ export class BlockCache {
   }
 
   set(block: string, fields: readonly HpackField[]): void {
-    const bytes = ENTRY_BYTES + block.length + fields.length * FIELD_BYTES;
+    let bytes = ENTRY_BYTES + block.length;
+    for (const [name, value] of fields) bytes += FIELD_BYTES + name.length + value.length;
     if (bytes > MAX_BYTES) return;
     if (this.#newBytes + bytes > MAX_BYTES) {
       this.#old = this.#new;

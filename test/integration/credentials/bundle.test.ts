@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseAddress } from '../../../src/config/units.ts';
 import { startExampleDomain, WEB } from '../../support/data-path.ts';
+import { eventually } from '../../support/eventually.ts';
 import { ask } from '../../support/http.ts';
 import { startScute } from '../../support/scute-process.ts';
 import { startWebServer } from '../../support/web-server.ts';
@@ -41,7 +42,7 @@ test('what is shipped puts an access token on requests, for a JWT-SVID', async (
   const address = parseAddress(await scute.address('out'));
   assert.ok(address.ok);
 
-  assert.equal((await ask(address.value, '/')).status, 200);
+  await eventually(async () => assert.equal((await ask(address.value, '/')).status, 200));
 
   assert.equal(server.requests[0]?.headers.authorization, 'Bearer opaque');
   assert.equal(endpoint.requests.length, 1);

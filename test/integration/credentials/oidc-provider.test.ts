@@ -9,6 +9,7 @@ import { needs } from '../../interop/parts.ts';
 import { runChild } from '../../support/child.ts';
 import { startExampleDomain, WEB } from '../../support/data-path.ts';
 import { eventually } from '../../support/eventually.ts';
+import { tokenFetched } from '../../support/held-token.ts';
 import { startSidecar, type Sidecar } from '../../support/sidecar.ts';
 import { startSource } from '../../support/source-harness.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
@@ -121,6 +122,7 @@ test('a JWT-SVID is exchanged for an access token of the provider, and curl gets
     grant_types: [EXCHANGE],
     token_endpoint_auth_method: 'none',
   });
+  await tokenFetched(stage.sidecar);
   const { status, body } = await stage.curl();
   assert.deepEqual([status, JSON.parse(body)], ['200', { clientId: CLIENT, scope: 'orders.read', subject: WEB }]);
   assert.equal(stage.endpoint.requests.length, 1);
@@ -139,6 +141,7 @@ test('over mTLS the X.509-SVID gets an access token of the provider (RFC 8705)',
       tls_client_auth_san_uri: WEB,
     },
   );
+  await tokenFetched(stage.sidecar);
   const { status, body } = await stage.curl();
   assert.deepEqual([status, JSON.parse(body)], ['200', { clientId: CLIENT, scope: 'orders.read' }]);
 });
@@ -153,7 +156,9 @@ test('an X.509-SVID of somebody else gets none', needs('curl'), async (t) => {
       tls_client_auth_san_uri: 'spiffe://example.org/other',
     },
   );
-  assert.deepEqual(await stage.curl(), { status: '503', body: 'scute: there is no token to attach: refused' });
+  await eventually(async () =>
+    assert.deepEqual(await stage.curl(), { status: '503', body: 'scute: there is no token to attach: refused' }),
+  );
   await eventually(() => assert.ok(stage.sidecar.log().some(({ detail }) => detail === 'the token endpoint answered 401: invalid_client')));
 });
 
@@ -166,6 +171,8 @@ test(
       token_endpoint_auth_method: 'private_key_jwt',
       jwks: { keys: [] },
     });
-    assert.deepEqual(await stage.curl(), { status: '503', body: 'scute: there is no token to attach: refused' });
+    await eventually(async () =>
+      assert.deepEqual(await stage.curl(), { status: '503', body: 'scute: there is no token to attach: refused' }),
+    );
   },
 );

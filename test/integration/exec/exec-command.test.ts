@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { chmod, readFile, writeFile } from 'node:fs/promises';
+import { constants as fileConstants } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -133,6 +134,26 @@ test('the application has the environment of Scute but for what is for Scute alo
     open.map(([, fd]) => fd),
     ['0', '1', '2'],
   );
+});
+
+test('a pipe that the log goes into as well blocks for the application, as it expects, and not for Scute', async (t) => {
+  const { exec } = await startExecStage(t);
+  const look = `
+    for fd in /proc/$PPID/fd/*; do
+      [ "$(readlink $fd)" = "$(readlink /proc/self/fd/2)" ] && sed -n 's/^flags:[[:space:]]*//p' /proc/$PPID/fdinfo/$(basename $fd)
+    done
+    echo said by the application >&2
+  `;
+  const running = await exec(['/bin/sh', '-c', look], { under: ['/bin/bash', '-c', '"$0" "$@" 2> >(cat >&2)'] });
+
+  assert.equal((await running.exited).code, 0, running.stderr());
+  const flags = running.stdout().trim().split('\n');
+  const blocks = flags.map((each) => (Number.parseInt(each, 8) & fileConstants.O_NONBLOCK) === 0);
+  assert.equal(blocks[0], true, 'standard error, which the application has too');
+  assert.ok(blocks.includes(false), 'the pipe, opened once more');
+  const told = messages(running.log());
+  for (const message of ['started', 'application started', 'application ended', 'stopped']) assert.ok(told.includes(message), message);
+  assert.ok(running.stderr().includes('said by the application\n'));
 });
 
 test('a configuration that is wrong, or a proxy that cannot start, starts no application', async (t) => {

@@ -36,7 +36,8 @@ async function endAtEachStep(
     const told = await replaceIn(config, step);
 
     look(await readSet(config), step);
-    await writer.tidy();
+    // At a start, and without one: what is left may be in the way of a replacement, too.
+    if (step % 2 === 0) await writer.tidy();
     look(await readSet(config), step);
     await writer.replace(numberedFiles(config, 3));
     assert.deepEqual(await readSet(config), [3, 3]);

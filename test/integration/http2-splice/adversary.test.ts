@@ -277,6 +277,11 @@ test('a flood ends its own connection with a reason, and nobody else’s', async
         Buffer.concat([headers(index * 2 + 1, POST, END_HEADERS), frame(WINDOW_UPDATE, 0, index * 2 + 1, uint32(0))]),
       ),
     ],
+    [
+      'requests that it has us give up',
+      'reset_flood',
+      repeat(3000, (index) => Buffer.concat([headers(index * 2 + 1, POST, END_HEADERS), headers(index * 2 + 1, [['host', 'b']])])),
+    ],
     ['malformed requests', 'reset_flood', repeat(3000, (index) => headers(index * 2 + 1, [...GET, ['connection', 'a']]))],
     ['streams beyond the limit', 'reset_flood', repeat(3000, (index) => headers(index * 2 + 1, POST, END_HEADERS))],
     [

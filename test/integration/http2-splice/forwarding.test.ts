@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import { WEB } from '../../support/data-path.ts';
+import { eventually } from '../../support/eventually.ts';
 import { answerOk, startH2cApplication, startSpliced } from '../../support/h2c-application.ts';
 import { answerOn, request, startClient } from '../../support/http2-stage.ts';
+import { send, startRawApplication } from '../../support/http-stage.ts';
 
 test('a request over HTTP/2 reaches the application over HTTP/2, with who asks', async (t) => {
   const application = await startH2cApplication(t, answerOk);
@@ -99,10 +102,50 @@ test('a stream that the client resets is reset at the application, and the other
   assert.equal((await request(client, { ':path': '/reset' })).reset, 11);
   const waiting = client.request({ ':path': '/wait' });
   const answer = answerOn(waiting);
-  while (application.heads.length < 2) await new Promise((resolve) => setImmediate(resolve));
+  await eventually(() => assert.equal(application.heads.length, 2));
   waiting.close(8);
   await answer;
-  while (codes.length < 2) await new Promise((resolve) => setImmediate(resolve));
+  await eventually(() => assert.deepEqual(codes, [11, 8]));
+});
 
-  assert.deepEqual(codes, [11, 8]);
+test('each connection to the application begins with its PROXY header, and then with HTTP/2', async (t) => {
+  const application = await startRawApplication(t, () => undefined);
+  const stage = await startSpliced(t, application.address, { listener: { proxyProtocol: { send: 'tls' } } });
+  const client = await startClient(t, stage);
+
+  const stream = client.request({ ':path': '/' });
+  stream.on('error', () => undefined);
+
+  await eventually(() => assert.match(application.received(), /^\r\n\r\n\0\r\nQUIT\n[\s\S]*PRI \* HTTP\/2\.0\r\n\r\nSM\r\n\r\n/));
+  assert.ok(application.received().includes('\x01\0\x02h2'));
+  client.destroy();
+});
+
+test('who negotiates no HTTP/2 is not served, and the application hears nothing of it', async (t) => {
+  const application = await startRawApplication(t, () => undefined);
+  const stage = await startSpliced(t, application.address);
+
+  await assert.rejects(stage.connect({ ALPNProtocols: ['http/1.1'] }), { code: 'ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL' });
+  const { text, error } = await (await send(stage, 'GET / HTTP/1.1\r\nHost: a\r\n\r\n')).over();
+
+  assert.deepEqual([text, error], ['', undefined]);
+  const line = await stage.sidecar.connection(({ alpn, verdict }) => alpn === undefined && verdict === 'allow');
+  assert.deepEqual([line['close_reason'], application.connections()], ['protocol_error', 0]);
+});
+
+test('an authenticated peer that is not allowed is told so on its stream, as gRPC wants it or not, and its connection ends', async (t) => {
+  const application = await startRawApplication(t, () => undefined);
+  const stage = await startSpliced(t, application.address, { listener: { allow: ['spiffe://example.org/other'] } });
+  for (const type of ['application/json', 'application/grpc']) {
+    const client = await startClient(t, stage);
+
+    const answer = await request(client, { ':method': 'POST', ':path': '/', 'content-type': type }, 'body');
+
+    const why = 'scute: not_allowed: spiffe://example.org/web may not do this';
+    if (type === 'application/json') assert.deepEqual([answer.status, answer.body.toString()], [403, `${why}\n`]);
+    else assert.deepEqual([answer.status, answer.headers['grpc-status'], answer.headers['grpc-message']], [200, '7', why]);
+    if (!client.closed) await once(client, 'close');
+  }
+  assert.equal(application.connections(), 0);
+  assert.equal((await stage.sidecar.connection())['reason'], 'not_allowed');
 });
