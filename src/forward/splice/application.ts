@@ -101,9 +101,9 @@ export class Application implements WireOwner {
     this.announcedWindow = options.initialWindow;
   }
 
-  /** Of all streams that are open on it, or wait for it. */
-  get size(): number {
-    return this.#streams.size + this.#waiting.length;
+  /** It is asked something. */
+  get isBusy(): boolean {
+    return this.#streams.size > 0;
   }
 
   get isFull(): boolean {

@@ -507,7 +507,7 @@ class Splice implements WireOwner, ExchangeContext {
 
   /** It takes no further requests. As long as it answers some, there is no other one. */
   #serverLeft(server: Application, waiting: readonly Asked[], outbound: OutboundSplice): void {
-    if (server.size === 0) {
+    if (!server.isBusy) {
       outbound.released();
       for (const exchange of waiting) exchange.moveOn();
       return;
