@@ -249,7 +249,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
           idleTimeoutMs: this.limits.idleTimeoutMs,
           greetingTimeoutMs: this.limits.connectTimeoutMs,
           files: this.deps.files.outbound,
-          outbound: options,
+          outbound: { released: () => options.released(), dismissed: (reason, detail) => options.dismissed(reason, detail) },
           faulted: (side, reason) => this.deps.events.http2Faulted(this.ref, side, reason),
         });
     });

@@ -20,8 +20,8 @@ import type {
 import { strangersWords } from './scrub.ts';
 import { connectionMembers, requestMembers } from './traffic-lines.ts';
 import { createApplicationEvents, type ApplicationEvents } from './application-events.ts';
-import { createCredentialEvents, type CredentialEvents } from './credential-events.ts';
 import { createManagerEvents, type ManagerEvents } from './manager-events.ts';
+import { createCredentialEvents, type CredentialEvents } from './credential-events.ts';
 import { createFederationEvents, type FederationEvents } from './federation-events.ts';
 import { createFilesEvents, type FilesEvents } from './files-events.ts';
 import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';

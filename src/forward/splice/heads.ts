@@ -54,7 +54,8 @@ export class Heads {
     if ('detail' in read) return read;
     const { method, target, host, announced, isGrpc, size } = read;
     const isKept = Object.isFrozen(list);
-    const made = { method, target, host, announced, isGrpc, size, block: blockOf(this.#withScheme(read.fields), isKept), removesOverrides };
+    const block = blockOf(this.#withScheme(read.fields), isKept);
+    const made = { method, target, host, announced, isGrpc, size, block, removesOverrides };
     // Others are not given again.
     if (isKept) this.#requests.set(list, made);
     return made;

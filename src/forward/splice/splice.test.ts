@@ -17,7 +17,10 @@ import {
   settings,
   uint32,
   WINDOW_UPDATE,
+  framesIn,
+  PREFACE,
 } from '../../../test/support/http2-frames.ts';
+import { MemoryConnection } from '../../../test/support/memory-connection.ts';
 import { startMemorySplice } from '../../../test/support/memory-splice.ts';
 import { connectFailure } from '../outcome.ts';
 
@@ -134,7 +137,7 @@ test('what is held for a stream that is over is given back to the window of the 
 test('what the client takes over all streams is what the application hears, also if it says so while that is connected to', () => {
   let connect = (): void => undefined;
   const application = new MemoryConnection();
-  const stage = start({
+  const stage = startMemorySplice({
     open(done) {
       connect = () => done({ ok: true, connection: application });
       return { abort: () => undefined };
