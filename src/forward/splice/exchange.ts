@@ -391,7 +391,6 @@ export class Exchange implements Asked, DeadlineSink {
   }
 
   send(sink: Wire): void {
-    const { peer } = this.#context;
     const up = this.#up;
     const application = this.#application;
     if (this.#request === undefined || application === undefined) throw new Error('a request is sent that was not read');
