@@ -27,7 +27,7 @@ import type { Side } from '../tcp-forwarder.ts';
 import type { Application, Asked } from './application.ts';
 import { encodeFields, type Heads, type ReadRequest, type TokenHeads } from './heads.ts';
 import { Half } from './half.ts';
-import type { Section, Wire } from './wire.ts';
+import { LARGEST_WINDOW, type Section, type Wire } from './wire.ts';
 
 /** What the requests of one connection share. */
 export interface ExchangeContext {
@@ -118,6 +118,8 @@ export class Exchange implements Asked, DeadlineSink {
   #deadlines: Deadlines | undefined;
   /** What SETTINGS for another connection to the application gave the client, and this one's did not. */
   #surplus = 0;
+  /** Of the window that the application gave at first, and the client was not told: it gets that as it goes on. */
+  #unsaid = 0;
   /** When all of the response is sent, the client is asked to send no more of the request. */
   #resetAfter: number | undefined;
 
@@ -263,7 +265,7 @@ export class Exchange implements Asked, DeadlineSink {
       return undefined;
     }
     this.#deadlines?.bodyRead(size);
-    peer.credit(this.#up.push(this.#sink, this.id, bytes, start, end, ends));
+    this.#passedOn(this.#up.push(this.#sink, this.id, bytes, start, end, ends));
     if (this.#up.heldBytes > this.#context.mostHeldBytes) {
       this.#refuse({ status: 400, detail: 'more DATA than the window of the stream', isMalformed: true }, FLOW_CONTROL_ERROR);
     } else if (ends) this.#requestWhole();
@@ -340,6 +342,16 @@ export class Exchange implements Asked, DeadlineSink {
     return true;
   }
 
+  /** So much of the request went on to the application. */
+  #passedOn(bytes: number): void {
+    const { peer } = this.#context;
+    peer.credit(bytes);
+    const more = this.#requestEnded ? 0 : Math.min(bytes, this.#unsaid);
+    if (more === 0) return;
+    this.#unsaid -= more;
+    peer.sendWindowUpdate(this.id, more);
+  }
+
   #requestWhole(): void {
     this.#deadlines?.end();
     if (this.#up.heldBytes > 0) this.#application?.holds(this);
@@ -379,7 +391,6 @@ export class Exchange implements Asked, DeadlineSink {
   }
 
   send(sink: Wire): void {
-    const { peer } = this.#context;
     const up = this.#up;
     const application = this.#application;
     if (this.#request === undefined || application === undefined) throw new Error('a request is sent that was not read');
@@ -388,7 +399,8 @@ export class Exchange implements Asked, DeadlineSink {
     const isAll = up.hasEnded && !up.hasMoreThanEnd;
     if (isAll) up.isDone = true;
     sink.sendBlock(this.id, this.#request.block, isAll);
-    if (!isAll) peer.credit(up.flush(sink, this.id));
+    this.#unsaid = Math.max(up.window - LARGEST_WINDOW, 0);
+    if (!isAll) this.#passedOn(up.flush(sink, this.id));
     if (up.heldBytes > 0) application.holds(this);
     this.#isStalled = false;
     // What the client has given since it asked.
@@ -406,7 +418,7 @@ export class Exchange implements Asked, DeadlineSink {
   flushRequest(sink: Wire): void {
     if (this.#isClosed) return;
     const passed = this.#up.flush(sink, this.id);
-    this.#context.peer.credit(passed);
+    this.#passedOn(passed);
     if (passed > 0) this.#context.active(this);
     if (!this.#requestEnded) this.#stalledOrNot();
     else if (this.#up.heldBytes > 0) this.#application?.holds(this);

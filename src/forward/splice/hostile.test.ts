@@ -226,3 +226,21 @@ test('an application that does not answer in time, and reads, keeps its connecti
   );
   assert.equal(application.isAborted, false);
 });
+
+test('an application with a window larger than the client is told of need not say more for all of it to be sent', () => {
+  const stage = startMemorySplice();
+  const window = 4 * 1024 * 1024;
+  stage.client.say(headers(1, POST, END_HEADERS));
+  stage.applications[0]?.say(Buffer.concat([settings([4, window]), frame(WINDOW_UPDATE, 0, 0, uint32(window))]));
+
+  for (let sent = 0; sent < window; sent += 16_384) stage.client.say(frame(DATA, 0, 1, Buffer.alloc(16_384)));
+
+  // What the client may send in all, as it reckons.
+  const given = stage
+    .toClient()
+    .reduce(
+      (sum, { type, stream, payload }) => (type === WINDOW_UPDATE && stream === 1 ? sum + payload.readUInt32BE(0) : sum),
+      1024 * 1024,
+    );
+  assert.equal(given, window);
+});
