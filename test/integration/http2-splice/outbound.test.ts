@@ -249,8 +249,8 @@ test('before the first SVID requests wait for it, on their streams, and go on wh
     sidecar: { unready: true, clock },
   });
   const client = await startCaller(t, address);
-  const answers = [request(client, { ':path': '/early' }), request(client, { ...GRPC, ':path': '/early' }, Buffer.alloc(100_000))];
-  await eventually(async () => assert.ok((await sidecar.metric('scute_tcp_read_bytes_total', { peer: 'src' })) > 60_000));
+  const answers = [request(client, { ':path': '/early' }), request(client, { ...GRPC, ':path': '/early' }, Buffer.alloc(50_000))];
+  await eventually(async () => assert.ok((await sidecar.metric('scute_tcp_read_bytes_total', { peer: 'src' })) > 50_000));
   clock.advance(10_000);
 
   await spiffe.restore('web');
