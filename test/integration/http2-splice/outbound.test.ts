@@ -10,6 +10,7 @@ import { answerOk, startH2cApplication } from '../../support/h2c-application.ts'
 import { h2cOutbound, startCaller, startH2cOutbound, startHttp2Server, startSplicedOut } from '../../support/h2c-outbound.ts';
 import { wire } from '../../support/http-stage.ts';
 import * as h2 from '../../support/http2-frames.ts';
+import { ask } from '../../support/http.ts';
 import { answerOn, request } from '../../support/http2-stage.ts';
 import type { LogLine, Sidecar } from '../../support/sidecar.ts';
 import { dial, freePort, startTcpServer } from '../../support/tcp.ts';
@@ -248,8 +249,8 @@ test('before the first SVID requests wait for it, on their streams, and go on wh
     sidecar: { unready: true, clock },
   });
   const client = await startCaller(t, address);
-  const answers = [request(client, { ':path': '/early' }), request(client, { ...GRPC, ':path': '/early' }, Buffer.alloc(100_000))];
-  await eventually(async () => assert.ok((await sidecar.metric('scute_tcp_read_bytes_total', { peer: 'src' })) > 60_000));
+  const answers = [request(client, { ':path': '/early' }), request(client, { ...GRPC, ':path': '/early' }, Buffer.alloc(50_000))];
+  await eventually(async () => assert.ok((await sidecar.metric('scute_tcp_read_bytes_total', { peer: 'src' })) > 50_000));
   clock.advance(10_000);
 
   await spiffe.restore('web');
@@ -455,4 +456,25 @@ test('a server that does not answer in time is a 504, for gRPC DEADLINE_EXCEEDED
   const [plain, grpc] = await answers;
   assert.deepEqual([plain.status, plain.body.toString()], [504, 'scute: the server did not answer in time\n']);
   assert.equal(grpc.headers['grpc-status'], '4');
+});
+
+test('a connection to a server that drains while nothing is asked is let go of, and the application hears nothing of it', async (t) => {
+  const { sidecar, address, server } = await startSplicedOut(t, answerOk, { file: { admin: { listen: '127.0.0.1:0' } } });
+  const admin = sidecar.app.addresses().get('admin');
+  assert.ok(admin !== undefined);
+  const client = await startCaller(t, address);
+  let isAskedToGo = false;
+  client.on('goaway', () => (isAskedToGo = true));
+  assert.equal((await request(client, { ':path': '/' })).status, 200);
+
+  const { status } = await ask(admin, '/drain', {
+    method: 'POST',
+    headers: [['content-type', 'application/json']],
+    body: JSON.stringify({ peer: API }),
+  });
+  await eventually(() => assert.equal(server.sessions[0]?.destroyed, true));
+
+  assert.equal(status, 200);
+  assert.equal((await request(client, { ':path': '/' })).status, 200);
+  assert.deepEqual([isAskedToGo, server.sessions.length], [false, 2]);
 });
