@@ -69,6 +69,8 @@ test('a connection has the times that it has in Scute', async () => {
   assert.match(requests, /"idle_timeout":"0s","max_connection_duration":"3600s"/);
   assert.match(requests, /"stream_idle_timeout":"0s","request_headers_timeout":"4s"/);
   assert.match(requests, /"common_http_protocol_options":\{"idle_timeout":"1.5s"\},"explicit_http_config":\{"http_protocol_options":/);
+  const spliced = await textOf({ inbound: [{ ...IN, protocol: 'http', http: { application: 'h2c' } }], limits, sds: SDS });
+  assert.match(spliced, /"explicit_http_config":\{"http2_protocol_options":\{\}\}/);
   assert.doesNotMatch(await textOf({ inbound: [IN], sds: SDS }), /duration/);
 });
 

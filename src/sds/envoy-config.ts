@@ -329,7 +329,7 @@ function cluster(listener: InboundConfig | OutboundConfig, transport_socket: obj
     ...(http !== undefined && {
       typed_extension_protocol_options: upstreamOptions({
         common_http_protocol_options: { idle_timeout: seconds(http.limits.upstreamIdleTimeoutMs ?? 0) },
-        explicit_http_config: { http_protocol_options: {} },
+        explicit_http_config: http.application === 'h2c' ? { http2_protocol_options: {} } : { http_protocol_options: {} },
       }),
     }),
     load_assignment: endpoints(name, to),
