@@ -3,6 +3,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { chmod, readdir, readFile, realpath, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { everyPage } from '../../support/api.ts';
 import { startDevDomain } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
@@ -57,16 +58,13 @@ test('a Scute that only writes files: a whole set, replaced at each rotation, wi
 test('of each certificate it can be asked in which sets of files it is', async (t) => {
   const spiffe = await startDevDomain(t, { name: 'example.org', workloads: { web: [WEB] } });
   const { folder, unsafeDisk } = await folderInMemory(t);
-  const admin = { kind: 'unix', path: join(folder, 'admin.sock') } as const;
-  await startSidecar(t, {
+  const sidecar = await startSidecar(t, {
     workloadApi: { endpoint: spiffe.endpoint('web') },
     files: ['nginx', 'redis'].map((name) => ({ name, directory: join(folder, name), unsafeDisk })),
-    admin: { listen: `unix://${admin.path}` },
+    admin: { listen: `unix://${join(folder, 'admin.sock')}` },
   });
 
-  const { body } = await ask(admin, '/api/v1/certificates');
-
-  const { items } = JSON.parse(body) as { readonly items: readonly { readonly kind: string; readonly files: readonly string[] }[] };
+  const items = await everyPage<{ readonly kind: string; readonly files: readonly string[] }>(sidecar, 'certificates');
   assert.deepEqual(
     items.map(({ kind, files }) => [kind, files]),
     [
