@@ -32,6 +32,8 @@ const JITTER = 0.1;
 /** What of its life a token is not used any more, so that it does not expire on its way, and the most that this may be. */
 const MARGIN = 0.1;
 const MAX_MARGIN_MS = 2000;
+/** One that is used for less is as good as expired: it would be fetched again and again, as fast as it comes. */
+const MIN_USE_MS = 250;
 const RETRY = { initialMs: 1000, maxMs: 30_000 };
 
 /** What is to be expected while the agent begins, too. */
@@ -168,7 +170,7 @@ export class HeldToken {
     const { expiresAtMs } = token;
     const leftMs = expiresAtMs - clock.now();
     const usedMs = leftMs - Math.min(leftMs * MARGIN, MAX_MARGIN_MS);
-    if (!(usedMs > 0)) return this.#failed({ reason: 'expired', detail: 'the token that came had expired already' });
+    if (!(usedMs > MIN_USE_MS)) return this.#failed({ reason: 'expired', detail: 'the token that came had expired already' });
     this.#problem = undefined;
     this.#waitsUntilMs = -Infinity;
     this.#backoff.reset();
@@ -193,7 +195,9 @@ export class HeldToken {
   }
 
   #tell(problem: CredentialProblem | undefined): void {
-    for (const told of this.#waiting) told(problem);
+    // Whoever is told may wait anew: not in this round.
+    const round = new Set(this.#waiting);
+    for (const told of round) if (this.#waiting.has(told)) told(problem);
   }
 
   #plan(inMs: number): void {

@@ -173,7 +173,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #drainPeer(mayAsk: boolean): void {
     if (this.#options.judged === 'upstream') {
       if (this.#isUnderWay) this.#recycles = true;
-      else {
+      // Nothing of what is under way was said on it: that waits for a token, or has just come.
+      if (this.#response.part === 'none') {
         this.#upstreams.letGo();
         this.#flow();
       }

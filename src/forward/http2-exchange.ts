@@ -139,6 +139,8 @@ export class Exchange implements Asker, DeadlineSink {
     // They may come before the body is read.
     if (hasBody) stream.on('trailers', (_: object, __: number, raw?: string[]) => this.#trailersCame(raw ?? []));
     const { tokens, identity } = this.#context;
+    // Of when the fields are taken: the policy may change while a token is verified.
+    this.#hasOverrides = !identity.removesOverrides;
     const bearer = tokens?.read(head.valuesOf(tokens.header)) ?? NO_BEARER;
     if (bearer instanceof Promise) {
       // By then, the head is that of another request.
@@ -242,7 +244,7 @@ export class Exchange implements Asker, DeadlineSink {
   // ——— to the application ———
 
   #ask(fields: readonly string[]): void {
-    const { identity, connections, limits } = this.#context;
+    const { connections, limits } = this.#context;
     const exact = {
       method: this.#method,
       target: this.#target,
@@ -251,7 +253,6 @@ export class Exchange implements Asker, DeadlineSink {
       attempt: this.#attempt,
     };
     this.#exact = exact;
-    this.#hasOverrides = !identity.removesOverrides;
     if (connections.wake() < RESTED_MS) this.#send(exact);
     else {
       // By then, all that had come is read: also the end of a connection that it was to be sent on.

@@ -6,7 +6,7 @@ import { connect, type ConnectOutcome } from '../transport/node.ts';
 import { closeInOrder } from '../forward/close-in-order.ts';
 import { foldName, nameBytes } from '../http1/fields.ts';
 import { buildIdentityFields, type Caller } from '../http1/identity-fields.ts';
-import { bearerProblem, NO_BEARER, type RequestTokens } from '../forward/bearer.ts';
+import { bearerProblem, type Bearer, type RequestTokens } from '../forward/bearer.ts';
 import { forwardHttp } from '../forward/http1-forwarder.ts';
 import type { UpstreamOutcome } from '../forward/http1-upstream.ts';
 import type { StreamOutcome } from '../forward/http2-engine.ts';
@@ -197,12 +197,22 @@ export class InboundListener extends ProxyListener<InboundConfig> {
     if (jwt === undefined || tokens === undefined) return undefined;
     const { header, subjectHeader, forwardsToken } = jwt;
     const inTurn = takeTurns();
+    let waiting = 0;
     const removed = forwardsToken ? [subjectHeader] : [subjectHeader, header];
     return {
       header: nameBytes(foldName(header)),
       identity: buildIdentityFields(http, caller, this.guardsRequests, removed),
       subjectHeader,
-      read: (values) => (mayAsk() ? tokens.read(values, inTurn) : NO_BEARER),
+      read: (values) => {
+        // More than can be open: of those whose streams are over already.
+        if (!mayAsk() || waiting > 2 * http.maxConcurrentStreams) return UNREAD;
+        const bearer = tokens.read(values, inTurn);
+        if (bearer instanceof Promise) {
+          waiting++;
+          void bearer.then(() => waiting--);
+        }
+        return bearer;
+      },
       problemOf: (bearer) => tokens.problemOf(bearer),
     };
   }
@@ -288,3 +298,6 @@ export class InboundListener extends ProxyListener<InboundConfig> {
     };
   }
 }
+
+/** Nobody has looked: not the same as none, which may pass where a token need not be there. */
+const UNREAD: Bearer = Object.freeze({ kind: 'refused', reason: 'token_unverifiable', detail: 'the token was not looked at' });

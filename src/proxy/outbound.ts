@@ -280,8 +280,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
         replaced: attach?.replace === true ? attach.header : undefined,
       }),
       judge,
-      open: (done) =>
-        web === undefined ? this.#openServer(session, http, done) : this.#openWebServer(session, web.to, web.context(), done),
+      open: (done) => (web === undefined ? this.#openServer(session, http, done) : this.#openWebServer(session, web.to, web.context, done)),
       // The next server is judged by itself.
       released: () => {
         const { draining } = session;
@@ -359,7 +358,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   }
 
   /** As `#openServer`, judged by the rules of the web alone. */
-  #openWebServer(session: Session, to: WebAddress, context: TlsContext, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
+  #openWebServer(session: Session, to: WebAddress, context: () => TlsContext, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
     const { deps, ref, limits } = this;
     return openWebServer({ session, to, context, limits, clock: deps.clock, events: deps.events, ref }, done);
   }

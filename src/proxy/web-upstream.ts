@@ -18,7 +18,7 @@ export interface WebUpstreamOptions {
   readonly session: Session;
   readonly to: WebAddress;
   /** Without a certificate of ours. */
-  readonly context: TlsContext;
+  readonly context: () => TlsContext;
   readonly limits: Pick<Limits, 'connectTimeoutMs' | 'handshakeTimeoutMs' | 'tcpKeepAliveMs'>;
   readonly clock: Clock;
   readonly events: Pick<Events, 'handshakeFinished'>;
@@ -27,6 +27,7 @@ export interface WebUpstreamOptions {
 
 /** What the log has for the rule: no list of ours admitted the server. */
 export const WEB_RULE = 'webPki';
+const CHANGED = err<WebRefusal>({ reason: 'untrusted_chain', detail: 'the authorities of its listener changed during the handshake' });
 const ALPN: readonly string[] = ['http/1.1'];
 
 /** Connects; `done` is told once, unless the attempt is aborted. What is learned is noted in the session. Nothing has been said on the connection. */
@@ -48,7 +49,8 @@ export function openWebServer(options: WebUpstreamOptions, done: (outcome: Upstr
 }
 
 function secure(options: WebUpstreamOptions, opened: OpenedConnection, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
-  const { session, to, context, limits, clock, events, ref } = options;
+  const { session, to, limits, clock, events, ref } = options;
+  const context = options.context();
   const begunAtMs = clock.monotonic();
   const denied = (reason: DenyReason): void => {
     session.denied = reason;
@@ -73,7 +75,7 @@ function secure(options: WebUpstreamOptions, opened: OpenedConnection, done: (ou
     const { connection } = outcome;
     session.tlsVersion = connection.tlsVersion;
     session.alpn = connection.alpn;
-    const judged = judge(connection, to.host);
+    const judged = options.context() === context ? judge(connection, to.host) : CHANGED;
     if (!judged.ok) {
       connection.abort();
       denied(judged.error.reason);

@@ -25,6 +25,7 @@ import {
   type Field,
 } from '../support/http2-frames.ts';
 import { startFrames } from '../support/http2-stage.ts';
+import type { LogLine } from '../support/sidecar.ts';
 import { startTcpServer } from '../support/tcp.ts';
 import { tlsClient } from '../support/tls-peer.ts';
 
@@ -71,17 +72,19 @@ for (const [what, change, reason] of SNAPSHOTS)
       await once(socket, 'data');
       sockets.push(socket);
     }
-    const trusted = (): unknown => sidecar.log().filter(({ message }) => message.startsWith('identity ')).length;
-    const before = trusted();
+    const identities = (): readonly LogLine[] => sidecar.log().filter(({ message }) => message.startsWith('identity '));
+    const svids = (): string => JSON.stringify(identities().at(-1)?.['svids']);
+    const before = svids();
     await spiffe.rotateRoot('example.org');
-    await eventually(() => assert.notEqual(trusted(), before));
-    const updates = trusted();
+    // The new authority comes first, and an SVID of it with another update.
+    await eventually(() => assert.notEqual(svids(), before));
+    const updates = identities().length;
     forwarded = 0;
     time.slow = true;
 
     const changed = change(spiffe);
     // What waits for its turn is found in it.
-    while (trusted() === updates) await nextTurn();
+    while (identities().length === updates) await nextTurn();
     for (const socket of sockets) socket.write('GET /after HTTP/1.1\r\nHost: api\r\n\r\n');
     await changed;
 

@@ -237,7 +237,7 @@ export class Exchange implements Asked, DeadlineSink {
 
   /** What more of it comes is for the application. */
   get #isTaken(): boolean {
-    return this.#application !== undefined || this.#isReadingToken;
+    return this.#application !== undefined || (this.#isReadingToken && this.#stage === 'asking');
   }
 
   /** A part of the body. */
@@ -447,7 +447,8 @@ export class Exchange implements Asked, DeadlineSink {
 
   /** The client was told another window for all streams, as `application` has it: one that has this stream has not said so. */
   windowOfAnother(change: number, application: Application): void {
-    if (application === this.#application || this.#requestEnded) return;
+    // One whose token is being verified has no application yet, and will have the newest.
+    if (application === this.#application || this.#requestEnded || this.#isReadingToken) return;
     this.#surplus += change;
     if (this.#surplus >= 0) return;
     this.#context.peer.sendWindowUpdate(this.id, -this.#surplus);
@@ -686,7 +687,7 @@ export class Exchange implements Asked, DeadlineSink {
   #fail(status: OwnStatus, result: HttpResult, detail: string, more?: OwnMore): void {
     if (this.#isClosed) return;
     // What was for the application is given up for something that the client did: that is a reset like any other.
-    if (this.#application !== undefined && status < 500) this.#context.clientFault();
+    if (this.#isTaken && status < 500) this.#context.clientFault();
     this.#leave(CANCEL);
     if (this.#stage === 'asking') {
       this.#answer(status, result, detail, more);

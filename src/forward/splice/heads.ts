@@ -88,6 +88,9 @@ export class TokenHeads {
   readonly #heads: Heads;
   /** As names are folded. */
   readonly #header: string;
+  /** Whose tokens are being verified, or that came after such a one. */
+  #waiting = 0;
+  #last: Promise<unknown> = Promise.resolve();
 
   constructor(tokens: RequestTokens, limits: HttpLimits) {
     this.filter = new FieldFilter(tokens.identity);
@@ -97,11 +100,21 @@ export class TokenHeads {
     this.#header = Buffer.from(tokens.header).toString('latin1');
   }
 
+  /** In the order of the calls: the application takes no stream after one with a higher id (RFC 9113, section 5.1.1). */
   read(list: readonly HpackField[]): Bearer | Promise<Bearer> {
     const header = this.#header;
     const values: string[] = [];
     for (const [name, value] of list) if (name.length === header.length && foldName(name) === header) values.push(value);
-    return this.#tokens.read(values);
+    const bearer = this.#tokens.read(values);
+    if (this.#waiting === 0 && !(bearer instanceof Promise)) return bearer;
+    this.#waiting++;
+    const mine = this.#last.then(async () => {
+      const read = await bearer;
+      this.#waiting--;
+      return read;
+    });
+    this.#last = mine;
+    return mine;
   }
 
   /** With the field that names the subject, which nobody else may send: no client's is left. */

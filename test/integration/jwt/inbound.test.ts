@@ -411,6 +411,27 @@ test('a body comes whole to an application over HTTP/2 behind a token that is ve
   assert.equal(await stage.sidecar.metric('scute_tcp_open_connections', { direction: 'inbound' }), 1);
 });
 
+test('an application over HTTP/2 gets requests in the order in which they came, whichever token is verified first', async (t) => {
+  const stage = await startTokenStage(t, { jwt: JWT, application: 'h2c' });
+  const client = await connectClient(t, stage.address, stage.web);
+  const ask = (path: string, text: string): Promise<{ readonly status: number }> =>
+    request(client, { ':method': 'GET', ':path': path, ':authority': 'api', authorization: `Bearer ${text}` });
+  const known = token({ key: stage.key });
+  assert.equal((await ask('/known', known)).status, 200);
+
+  // The first of them is verified, and the second was before: the application takes no lower stream after a higher one.
+  const answers = await Promise.all([ask('/new', token({ key: stage.key, claims: { jti: 'new' } })), ask('/again', known)]);
+
+  assert.deepEqual(
+    answers.map(({ status }) => status),
+    [200, 200],
+  );
+  assert.deepEqual(
+    stage.seen.map(({ url }) => url),
+    ['/known', '/new', '/again'],
+  );
+});
+
 test('many requests with one token wait for one verification', async (t) => {
   const stage = await startTokenStage(t, { jwt: JWT });
   const client = await connectClient(t, stage.address, stage.web);
