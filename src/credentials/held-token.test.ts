@@ -211,3 +211,32 @@ test('nothing is left of it when it was stopped', async () => {
   assert.equal(value(), undefined);
   assert.equal(clock.armed, 0);
 });
+
+test('whoever is told of a token that has ended meanwhile waits for the next, and is not told of this one again', async () => {
+  const { clock, held, give } = stage();
+  held.start();
+  held.retry();
+  let told = 0;
+  const ask = (): void => {
+    if (++told > 100) throw new Error('told of one token again and again');
+    if (held.current() === undefined) held.wait(ask);
+  };
+  held.wait(() => clock.advance(1000));
+  for (let asking = 0; asking < 10; asking++) held.wait(ask);
+
+  await give(400);
+
+  assert.equal(told, 10);
+  held.stop();
+});
+
+test('a token of which nothing is left to use is none', async () => {
+  const { held, give, told, value } = stage();
+  held.start();
+  held.retry();
+
+  await give(200);
+
+  assert.deepEqual([value(), told.map(({ ok: isOk }) => isOk)], [undefined, [false]]);
+  held.stop();
+});

@@ -8,8 +8,13 @@ import { startTcpServer } from '../../test/support/tcp.ts';
 import type { RequestRecord } from '../telemetry/records.ts';
 import type { SecureConnection } from '../transport/connection.ts';
 import { nativeStream } from '../transport/socket-connection.ts';
+import { nameBytes } from '../http1/fields.ts';
+import { buildIdentityFields } from '../http1/identity-fields.ts';
+import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
+import { NO_BEARER, type Bearer } from './bearer.ts';
 import { forwardHttp2 } from './http2-forwarder.ts';
 
+const PEER = requireSpiffeId('spiffe://example.org/web');
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
 
 test('over HTTP/2, a request is judged again before it is sent once more, by the newest list', async (t) => {
@@ -63,4 +68,66 @@ test('over HTTP/2, a request is judged again before it is sent once more, by the
       [403, 'denied', 1],
     ],
   );
+});
+
+test('over HTTP/2, fields that say another path are judged by the rules of when the request goes, also if a token was verified meanwhile', async (t) => {
+  let guards = false;
+  let received = '';
+  const application = await startTcpServer(t, (socket) => {
+    socket.on('data', (chunk: Buffer) => {
+      received += chunk.toString('latin1');
+      socket.write(OK);
+    });
+  });
+  const verified = Promise.withResolvers<Bearer>();
+  const asked = Promise.withResolvers<void>();
+  const caller = { peerId: PEER, ownId: PEER, leafSha256: '0'.repeat(64) };
+  const identity = buildIdentityFields({ xfcc: 'sanitize', spiffeIdHeader: undefined }, caller, () => guards, [
+    'x-subject',
+    'authorization',
+  ]);
+  const front = await startTcpServer(t, (socket) => {
+    const downstream = {
+      handOver: ({ ended, closed }: Parameters<SecureConnection['handOver']>[0]) => {
+        socket.on('end', ended).on('close', () => closed(undefined));
+        return nativeStream(socket);
+      },
+      abort: () => socket.destroy(),
+    } as unknown as SecureConnection;
+    forwardHttp2({
+      ...forwarderOptions(() => false),
+      identity,
+      tokens: {
+        header: nameBytes('authorization'),
+        identity,
+        subjectHeader: 'x-subject',
+        read() {
+          asked.resolve();
+          return verified.promise;
+        },
+        problemOf: () => undefined,
+      },
+      downstream,
+      maxConcurrentStreams: 10,
+      idleTimeoutMs: undefined,
+      files: { take: () => true, give: () => undefined, held: 0 },
+      open(done) {
+        const [host = '', port] = application.address.split(':');
+        const stream: Socket = createConnection(Number(port), host, () => done({ ok: true, native: nativeStream(stream) }));
+        return { abort: () => stream.destroy() };
+      },
+      requestFinished: () => undefined,
+      done: () => undefined,
+    });
+  });
+  const client = connect(`http://${front.address}`);
+  t.after(() => client.destroy());
+  const answer = request(client, { ':path': '/', authorization: 'Bearer x', 'x-original-url': '/admin' });
+  await asked.promise;
+
+  guards = true;
+  verified.resolve(NO_BEARER);
+
+  await answer;
+  assert.ok(!received.includes('/admin'), received);
 });

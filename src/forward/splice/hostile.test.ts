@@ -21,7 +21,9 @@ import {
 } from '../../../test/support/http2-frames.ts';
 import { forwarderOptions, verdict } from '../../../test/support/memory-forwarder.ts';
 import { startMemorySplice } from '../../../test/support/memory-splice.ts';
+import { nameBytes } from '../../http1/fields.ts';
 import { requireSpiffeId } from '../../spiffe/spiffe-id.ts';
+import type { RequestTokens } from '../bearer.ts';
 import { Session } from '../session.ts';
 import { collectAll } from '../../transport/garbage.ts';
 
@@ -243,4 +245,23 @@ test('an application with a window larger than the client is told of need not sa
       1024 * 1024,
     );
   assert.equal(given, window);
+});
+
+test('requests that are over while their tokens are verified count, and end their connection', () => {
+  const { identity } = forwarderOptions(() => false);
+  const tokens: RequestTokens = {
+    header: nameBytes('authorization'),
+    identity,
+    subjectHeader: 'x-subject',
+    read: () => new Promise(() => undefined),
+    problemOf: () => undefined,
+  };
+  const stage = startMemorySplice({ tokens });
+  const trailers = hpack([['host', 'x']]);
+
+  for (let stream = 1; stream < 6000 && stage.faults.length === 0; stream += 2) {
+    stage.client.say(Buffer.concat([headers(stream, POST, END_HEADERS), frame(HEADERS, END_HEADERS | END_STREAM, stream, trailers)]));
+  }
+
+  assert.deepEqual(stage.faults, ['downstream reset_flood']);
 });
