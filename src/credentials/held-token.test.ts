@@ -240,3 +240,23 @@ test('a token of which nothing is left to use is none', async () => {
   assert.deepEqual([value(), told.map(({ ok: isOk }) => isOk)], [undefined, [false]]);
   held.stop();
 });
+
+test('a fetch that fails by a mistake of ours is one that failed, and is tried again', async () => {
+  const clock = new FakeClock();
+  let fetches = 0;
+  const held = new HeldToken({
+    clock,
+    random: () => 0.5,
+    fetch: () => Promise.reject(new Error(`a mistake ${++fetches}`)),
+    fetched: () => undefined,
+  });
+  held.start();
+  held.retry();
+  for (let turn = 0; turn < 5; turn++) await Promise.resolve();
+  assert.equal(held.current(), undefined);
+
+  clock.advance(2000);
+
+  assert.equal(fetches, 2);
+  held.stop();
+});

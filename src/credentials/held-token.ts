@@ -157,7 +157,9 @@ export class HeldToken {
   }
 
   async #finish(flight: AbortController): Promise<void> {
-    const outcome = await this.#options.fetch(flight.signal);
+    const outcome = await this.#options
+      .fetch(flight.signal)
+      .catch(() => err<CredentialProblem>({ reason: 'broken', detail: 'it could not be asked for, by a mistake of ours' }));
     // It was given up.
     if (this.#flight !== flight || this.#isStopped) return;
     this.#flight = undefined;
