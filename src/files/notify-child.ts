@@ -19,12 +19,15 @@ export function childTarget({ command, signal, env }: ChildTargetOptions): Notif
     target: program,
     tell() {
       if (running !== undefined) {
-        if (signal !== undefined) running.kill(signal);
+        // It may run as another user by now, as what `sudo` starts does.
+        if (signal !== undefined && !running.kill(signal))
+          return Promise.resolve({ reason: 'foreign_process' as const, detail: `${program} cannot be sent ${signal}` });
         return Promise.resolve(undefined);
       }
       return new Promise((resolve) => {
         const child = spawn(program, args, { env: { ...env }, stdio: 'inherit' });
-        child.once('error', (cause) => resolve({ reason: 'not_started', detail: `${program} cannot be started: ${messageOf(cause)}` }));
+        // Also of a signal that cannot be sent.
+        child.on('error', (cause) => resolve({ reason: 'not_started', detail: `${program} cannot be started: ${messageOf(cause)}` }));
         child.once('exit', () => (running = undefined));
         child.once('spawn', () => {
           running = child;

@@ -72,6 +72,8 @@ export function commandTarget({ command, timeoutMs, clock, onOutput }: CommandTa
         });
         child.once('exit', (code, by) => {
           endGroup('SIGKILL');
+          // The number of the group may be another's from now on.
+          signal.removeEventListener('abort', onAbort);
           const failed: NotifyFailure = {
             reason: 'exit_code',
             detail: by === null ? `${program} ended with exit code ${code}` : `${program} was ended by ${by}`,
