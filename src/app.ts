@@ -30,6 +30,7 @@ import { chooseSvid, type EndpointBundles, type IdentitySnapshot } from './ident
 import { RotationWatch } from './identity/rotation.ts';
 import { createIdentityStore, type IdentityPublisher, type IdentityView } from './identity/store.ts';
 import { systemClock, type Clock } from './lib/clock.ts';
+import { messageOf } from './lib/errors.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
 import { createWatch, type Watch } from './lib/watch.ts';
 import { auditOf } from './policy/audit.ts';
@@ -583,7 +584,12 @@ export async function runApp(config: Config, deps: AppDeps & RunDeps, signal: Ab
   const { drainTimeoutMs } = app.config();
   const reason = end?.reason ?? String(either.reason);
   manager?.stopping();
-  const forced = await app.stop(reason, drainTimeoutMs === 0 ? AbortSignal.abort() : AbortSignal.timeout(drainTimeoutMs));
+  const deadline = drainTimeoutMs === 0 ? AbortSignal.abort() : AbortSignal.timeout(drainTimeoutMs);
+  // The exit code of an application is not lost for what could not be put away.
+  const forced = await app.stop(reason, deadline).catch((cause: unknown) => {
+    deps.stderr(`scute: ${messageOf(cause)}\n`);
+    return 1;
+  });
   await manager?.stopped();
   return end?.exitCode ?? (forced === 0 ? 0 : 1);
 }

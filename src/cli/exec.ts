@@ -54,7 +54,13 @@ export async function exec(
     const stop = (): void => application.stop();
     if (stopped.aborted) stop();
     else stopped.addEventListener('abort', stop, { once: true });
-    const stopListening = app.onRotation(() => void takeUp(app, application));
+    let isTakingUp = false;
+    const stopListening = app.onRotation(() => {
+      // One that waits for files of before takes up those of now.
+      if (isTakingUp) return;
+      isTakingUp = true;
+      void takeUp(app, application).finally(() => (isTakingUp = false));
+    });
     if (process.pid === 1) app.events.application.reapsNoOrphans();
     try {
       if (!(await isReady(app, settings.waitTimeoutMs, application)))
