@@ -24,9 +24,9 @@ test('an application that reads files is started when they are there, and anew w
   const directory = join(folder, 'web');
   const serial = async (): Promise<string> => new X509Certificate(await readFile(join(directory, 'svid.pem'))).serialNumber.toLowerCase();
   const look = `
+    process.on('SIGTERM', () => process.exit(5));
     const { X509Certificate } = require('node:crypto');
     console.log('serial ' + new X509Certificate(require('node:fs').readFileSync(process.argv[1])).serialNumber.toLowerCase());
-    process.on('SIGTERM', () => process.exit(5));
     setInterval(() => {}, 1000);
   `;
   const running = await exec([process.execPath, '--eval', look, join(directory, 'svid.pem')], {
