@@ -93,9 +93,14 @@ export function createCredentials({ credentials, attached, identity, events, clo
   let before: IdentitySnapshot | undefined;
   const identityChanged = (snapshot: IdentitySnapshot): void => {
     const lost = before !== undefined && lostKey(before, snapshot);
-    for (const { kind, held, needsJwt } of sources.values()) {
+    for (const { kind, spiffeId, held, needsJwt } of sources.values()) {
+      const [was, is] = [before, snapshot].map((each) => speakerIn(each, spiffeId));
       if (snapshot.kind === 'none') held.withdraw({ reason: 'identity_not_ready', detail: `we hold no identity: ${snapshot.reason}` });
-      else if (lost && kind === 'jwt_svid') held.renew();
+      else if (was !== undefined && is !== was) {
+        // It speaks for somebody that we are not, or not any more. The agent has the last word on whether there is another.
+        held.withdraw({ reason: 'not_entitled', detail: `we do not hold ${was} any more` });
+        held.retry();
+      } else if (lost && kind === 'jwt_svid') held.renew();
       // Without our own bundle no JWT-SVID of ours could be verified.
       else if (!needsJwt || snapshot.jwtBundles !== undefined) held.retry();
     }
@@ -129,6 +134,12 @@ export function createCredentials({ credentials, attached, identity, events, clo
         ...held.status,
       })),
   };
+}
+
+/** As whom a token is asked for; undefined if we hold no such identity. */
+function speakerIn(snapshot: IdentitySnapshot | undefined, spiffeId: string | undefined): string | undefined {
+  if (snapshot?.kind !== 'held') return undefined;
+  return snapshot.svids.find(({ id }) => spiffeId === undefined || id === spiffeId)?.id;
 }
 
 function keyOf({ token }: AttachConfig): string {

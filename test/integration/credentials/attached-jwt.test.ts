@@ -20,6 +20,7 @@ import { temporaryFolder } from '../../support/temporary-folder.ts';
 import { tlsServer } from '../../support/tls-peer.ts';
 import { SUBJECT, testKey } from '../../support/tokens.ts';
 import { issueForWeb, startWebServer } from '../../support/web-server.ts';
+import { svidEntry } from '../../support/workload-api.ts';
 
 const CA = createTestAuthority({ trustDomain: 'web.test' });
 const ADMIN = { listen: '127.0.0.1:0' };
@@ -193,6 +194,24 @@ test('a token is withdrawn with the identity', async (t) => {
   assert.match((await asks()).body, /no token to attach: (?:identity_not_ready|not_entitled)/);
   assert.equal(server.requests.length, seen);
 });
+
+for (const [whose, jwt] of [
+  ['of a named identity', { spiffeId: SUBJECT }],
+  ['of the default identity', {}],
+] as const)
+  test(`a token ${whose} is put on nothing once we do not hold that`, async (t) => {
+    const { server, agent, asks } = await startStage(t, jwt);
+    assert.equal((await asks()).status, 200);
+    agent.api.failWith('FetchJWTSVID', status.PERMISSION_DENIED);
+    const authority = createTestAuthority();
+
+    agent.api.setX509([svidEntry(authority, authority.issue({ id: API }), API)]);
+
+    await eventually(async () => assert.equal((await asks()).status, 503));
+    const seen = server.requests.length;
+    assert.match((await asks()).body, /no token to attach: not_entitled/);
+    assert.equal(server.requests.length, seen);
+  });
 
 test('another token is fetched when the key that signed it is gone', async (t) => {
   const { server, agent, asks } = await startStage(t);
