@@ -46,6 +46,12 @@ export interface AttachConfig {
 
 const text = z.string().regex(/^[\x21-\x7e]{1,2048}$/, 'must be 1 to 2048 visible ASCII characters');
 
+/** As it was written: servers compare it so (RFC 8707, section 2). */
+const resourceUrl = text.refine(
+  (url) => field.endpointUrl.safeParse(url).success,
+  'must be an https URL without user info and without a fragment',
+);
+
 const spiffeId = field.spiffeId.optional();
 
 const attachFields = {
@@ -128,7 +134,7 @@ export const credentials = z
           description: 'which of our identities speaks, by JWT-SVID or X.509-SVID; the first that the Workload API gives if left out',
         }),
         scope: z.array(text).max(64).prefault([]).meta({ description: 'what the access token is to be good for' }),
-        resource: z.array(field.endpointUrl).max(16).prefault([]).meta({ description: 'URLs of the servers that it is for (RFC 8707)' }),
+        resource: z.array(resourceUrl).max(16).prefault([]).meta({ description: 'URLs of the servers that it is for (RFC 8707)' }),
         audience: z.array(text).max(16).prefault([]).meta({
           description: 'names of whom it is for; for `google` the one resource name of the provider, `//iam.googleapis.com/projects/…`',
         }),

@@ -160,6 +160,13 @@ test('a JWT-SVID is exchanged for an access token', async (t) => {
   assert.deepEqual(agent.asked, [{ audience: [ISSUER], spiffeId: SUBJECT }]);
 });
 
+test('a resource is named as it was written, since servers compare it so', async (t) => {
+  const { sidecar, forms } = await startStage(t, sends(GOOD), { resource: ['https://API.example'] });
+  await tokenFetched(sidecar);
+
+  assert.equal(forms[0]?.fields['resource'], 'https://API.example');
+});
+
 /** Never answers. */
 const silent: RequestListener = () => undefined;
 
