@@ -112,9 +112,7 @@ async function lookAtDirectories(raw: unknown, writesAs: number | undefined): Pr
   // What is no good path is told as that.
   for (const path of namedFiles(raw).directories.filter((text) => /^\/[^\0]+$/.test(text))) looks.set(path, await lookAtDirectory(path));
   const twinOf = (path: string, look: DirectoryLook): string | undefined =>
-    [...looks].find(
-      ([other, seen]) => other !== path && look.kind === 'directory' && seen.kind === 'directory' && seen.id === look.id,
-    )?.[0];
+    [...looks].find(([other, seen]) => other !== path && look.kind !== 'unusable' && seen.kind !== 'unusable' && seen.id === look.id)?.[0];
   return (path, unsafeDisk) => {
     const look = looks.get(path);
     if (look === undefined) return undefined;

@@ -1,13 +1,13 @@
 /** A directory that Scute writes a private key into: what it is now, and what it must be. */
-import { lstat, statfs } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { lstat, stat, statfs } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
 import { codeOf, messageOf } from '../lib/errors.ts';
 
 /** What was seen of a directory, without following a link at its end. */
 export type DirectoryLook =
   | { readonly kind: 'directory'; readonly uid: number; readonly mode: number; readonly fileSystem: number; readonly id: string }
   /** It can be made there. */
-  | { readonly kind: 'absent'; readonly fileSystem: number }
+  | { readonly kind: 'absent'; readonly fileSystem: number; readonly id: string }
   | { readonly kind: 'unusable'; readonly problem: string };
 
 /** `f_type` of statfs(2): what keeps its files in memory. */
@@ -25,7 +25,8 @@ export async function lookAtDirectory(path: string): Promise<DirectoryLook> {
   }
   const parent = dirname(path);
   try {
-    return { kind: 'absent', fileSystem: (await statfs(parent)).type };
+    const { dev, ino } = await stat(parent);
+    return { kind: 'absent', fileSystem: (await statfs(parent)).type, id: `${dev}:${ino}/${basename(path)}` };
   } catch (cause) {
     if (codeOf(cause) === 'ENOENT') return { kind: 'unusable', problem: `there is no directory ${parent} to make it in` };
     return { kind: 'unusable', problem: `${parent} cannot be looked at: ${messageOf(cause)}` };

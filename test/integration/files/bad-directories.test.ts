@@ -28,8 +28,9 @@ test('what is wrong with directories is named with file, line and column before 
 
   const { code, stderr } = await runWith(
     folder,
-    ['open', 'link', 'file', 'no/such', 'real', 'twin/up/real'].map((name) => `  - { directory: ${folder}/${name}${more} }\n`).join('') +
-      `  - { directory: ${disk}/set }\n`,
+    ['open', 'link', 'file', 'no/such', 'real', 'twin/up/real', 'new', 'twin/up/new']
+      .map((name) => `  - { directory: ${folder}/${name}${more} }\n`)
+      .join('') + `  - { directory: ${disk}/set }\n`,
   );
 
   assert.equal(code, 64);
@@ -39,7 +40,7 @@ test('what is wrong with directories is named with file, line and column before 
       .trim()
       .split('\n')
       // Where temporary files are kept in memory there is nothing wrong with that one.
-      .filter((line) => !line.includes('files[6]'))
+      .filter((line) => !line.includes('files[8]'))
       .map((line) => line.replace(place, '').replaceAll(folder, '')),
     [
       '3:18 files[0].directory: /open is writable by others (mode 777): name a directory within it, which Scute makes',
@@ -48,9 +49,11 @@ test('what is wrong with directories is named with file, line and column before 
       '6:18 files[3].directory: there is no directory /no to make it in',
       '7:18 files[4].directory: /real is /twin/up/real by another name',
       '8:18 files[5].directory: /twin/up/real is /real by another name',
+      '9:18 files[6].directory: /new is /twin/up/new by another name',
+      '10:18 files[7].directory: /twin/up/new is /new by another name',
     ],
   );
-  if (!unsafeDisk) assert.match(stderr, /:9:18 files\[6\]\.directory: .* is not in memory \(tmpfs or ramfs\).*unsafeDisk/);
+  if (!unsafeDisk) assert.match(stderr, /:11:18 files\[8\]\.directory: .* is not in memory \(tmpfs or ramfs\).*unsafeDisk/);
   assert.deepEqual([await readdir(join(folder, 'open')), await readdir(join(folder, 'real')), await readdir(disk)], [[], [], []]);
 });
 
