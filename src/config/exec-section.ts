@@ -40,7 +40,7 @@ export function createExecSection(lookups: UserLookups) {
         description:
           'for an application that cannot take up another SVID while it runs: at each rotation it is asked to end (SIGTERM), awaited, and started anew, every 10 seconds at most',
       }),
-      stopTimeout: field.positiveDuration.prefault('10s').meta({
+      stopTimeout: field.timerDuration.prefault('10s').meta({
         description: 'how long the application has from a SIGTERM of Scute to its end; then it is killed',
         pattern: field.durationPattern,
       }),

@@ -1,5 +1,6 @@
 /** The kinds of value that a configuration has, each a zod schema from what is written to what the program uses. */
 import * as z from 'zod';
+import { LONGEST_TIMER_MS } from '../lib/clock.ts';
 import { parseIpRange, type IpRange } from '../lib/ip.ts';
 import type { Result } from '../lib/result.ts';
 import { parseRule, type Effect, type IdsOf, type RuleSpec } from '../policy/rule.ts';
@@ -30,6 +31,9 @@ export const duration = z.string(WITH_UNIT).transform(judged(parseDuration));
 
 /** As `duration`, but a limit of no time at all would refuse everything. */
 export const positiveDuration = z.string(WITH_UNIT).transform(judged(parsePositiveDuration));
+
+/** As `positiveDuration`, for what one timer measures: `Clock` has none that is longer. */
+export const timerDuration = positiveDuration.refine((ms) => ms <= LONGEST_TIMER_MS, 'is too long: 1h at most');
 
 const LONGEST_IDENTITY_WAIT_MS = 600_000;
 

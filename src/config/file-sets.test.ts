@@ -94,6 +94,10 @@ test('each thing that is wrong with a set is named with its line and column', ()
       'scute.yaml:2:41 files[0].notify[0]: needs one of pidFile, command and url',
     ],
     [
+      'files: [{ directory: /run/web, notify: [{ command: [/bin/true], timeout: 2h }] }]',
+      'scute.yaml:2:74 files[0].notify[0].timeout: is too long: 1h at most',
+    ],
+    [
       'files: [{ directory: /run/web, notify: [{ command: [nginx] }] }]',
       'scute.yaml:2:52 files[0].notify[0].command: must begin with the absolute path of a program',
     ],

@@ -87,7 +87,7 @@ const notifyUrl = z.string().superRefine((text, context) => {
   if (problem !== undefined) context.addIssue({ code: 'custom', message: `${JSON.stringify(text.slice(0, 200))} ${problem}` });
 });
 
-const timeout = field.positiveDuration.optional().meta({
+const timeout = field.timerDuration.optional().meta({
   description: '`command` and `url`: how long it may take; `10s` if left out. All processes of a command are ended then',
   pattern: field.durationPattern,
 });

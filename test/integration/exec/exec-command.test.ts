@@ -164,6 +164,7 @@ test('a configuration that is wrong, or a proxy that cannot start, starts no app
     [[], { group: 'root' }, /exec\.group: is for another user alone/],
     [[], { user: 0, group: 'no-such-group' }, /exec\.group: there is no group "no-such-group"/],
     [[], { stopTimeout: '0s' }, /exec\.stopTimeout: /],
+    [[], { stopTimeout: '2h' }, /exec\.stopTimeout: is too long: 1h at most/],
   ] as const) {
     const running = await exec(['/bin/echo', 'started'], { flags, settings });
     assert.equal((await running.exited).code, 64, running.stderr());
