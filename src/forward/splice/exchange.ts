@@ -188,18 +188,24 @@ export class Exchange implements Asked, DeadlineSink {
     }
     if (bearer.kind === 'token') {
       session.tokensEndAtMs = Math.min(session.tokensEndAtMs, bearer.endsAtMs);
-      this.#readAgain();
+      if (!this.#readAgain()) return;
     }
     this.#ask();
   }
 
-  /** As it is to be sent: the policy, and what is known of its token, decide about fields. */
-  #readAgain(): void {
+  /** As it is to be sent: the policy, and what is known of its token, decide about fields. False if it is refused. */
+  #readAgain(): boolean {
     const { heads, tokens } = this.#context;
-    if (this.#section === 'too_large') return;
+    if (this.#section === 'too_large') return false;
     const bearer = this.#bearer;
-    const read = bearer.kind === 'token' ? tokens?.request(this.#section, bearer.token.subject) : heads.request(this.#section);
-    if (read !== undefined && !('detail' in read)) this.#request = read;
+    const filtered = bearer.kind === 'token' ? tokens?.request(this.#section, bearer.token.subject) : heads.request(this.#section);
+    if (filtered === undefined) return false;
+    if ('detail' in filtered) {
+      this.#refuse(filtered);
+      return false;
+    }
+    this.#request = filtered;
+    return true;
   }
 
   #ask(): void {
@@ -382,8 +388,7 @@ export class Exchange implements Asked, DeadlineSink {
     if (!this.#hasWaited && this.#context.judged === 'downstream') return true;
     if (!this.#isAllowed()) return false;
     if (!this.#hasWaited) return true;
-    this.#readAgain();
-    return true;
+    return this.#readAgain();
   }
 
   mustWait(): void {
