@@ -1,6 +1,5 @@
 /** The composition root: everything is made here, and started in the order in which it reads. */
-import type { BundleEndpointConfig, Config, FederationConfig, InboundConfig, OutboundConfig, SdsConfig } from './config/config.ts';
-import type { Credentials, CredentialsDeps } from './credentials/service.ts';
+import type { Config, InboundConfig, OutboundConfig } from './config/config.ts';
 import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
 import { NO_DENY_FILE, type DenyListStatus, type DenyListView } from './config/deny-file.ts';
 import { formatIssues } from './config/issue.ts';
@@ -8,7 +7,7 @@ import { unsafeKeepsOf } from './config/live-rules.ts';
 import type { PolicyFilesView, PolicyReload } from './config/policy-files.ts';
 import { describeUseProblems, usesOf } from './config/policy-use.ts';
 import { planReload, withPolicyOf } from './config/reload.ts';
-import { formatAddress, parseEndpoint, type Address } from './config/units.ts';
+import { formatAddress, type Address } from './config/units.ts';
 import { isSelected, type DrainSelection } from './admin/drain.ts';
 import { createExposureWatch } from './admin/exposure.ts';
 import { MOST_CONNECTIONS, type HttpService } from './admin/http.ts';
@@ -21,20 +20,17 @@ import { createAdminServer, createMetricsServer } from './admin/server.ts';
 import { federationCheck } from './admin/federation.ts';
 import { filesCheck, filesCurrentCheck } from './admin/file-sets.ts';
 import { tokensCheck } from './admin/tokens.ts';
-import type { FederationClient } from './federation/client.ts';
-import type { BundleEndpoint } from './federation/endpoint.ts';
 import { MOST_ENDPOINT_CONNECTIONS } from './federation/limits.ts';
 import { filesNeeded, filesService } from './files/lazy.ts';
 import type { NotifyTarget } from './files/notify-target.ts';
 import { chooseSvid, type EndpointBundles, type IdentitySnapshot } from './identity/snapshot.ts';
 import { RotationWatch } from './identity/rotation.ts';
-import { createIdentityStore, type IdentityPublisher, type IdentityView } from './identity/store.ts';
+import { createIdentityStore } from './identity/store.ts';
 import { systemClock, type Clock } from './lib/clock.ts';
 import { messageOf } from './lib/errors.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
-import { createWatch, type Watch } from './lib/watch.ts';
+import { createWatch } from './lib/watch.ts';
 import { auditOf } from './policy/audit.ts';
-import type { Policy } from './policy/policy.ts';
 import type { DenyList } from './policy/deny-list.ts';
 import { createFileBudget, FILE_USES, planFiles } from './transport/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
@@ -42,23 +38,27 @@ import type { ListenerDeps, ProxyListener } from './proxy/listener.ts';
 import { OutboundListener } from './proxy/outbound.ts';
 import { Turns } from './proxy/turns.ts';
 import { MAX_KEPT_BYTES, WaitingRoom } from './proxy/waiting-room.ts';
-import type { SdsServer } from './sds/server.ts';
-import type { JwtSource } from './workload-api/jwt-source.ts';
 import { describeWithheld, sdsPolicies, withheldMatchers } from './sds/withheld.ts';
 import type { ApplicationEvents } from './telemetry/application-events.ts';
 import type { ManagerEvents } from './telemetry/manager-events.ts';
-import { createEvents, type Events } from './telemetry/events.ts';
+import { createEvents } from './telemetry/events.ts';
 import type { FileSetStatus } from './telemetry/files-records.ts';
-import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
-import type { SdsStatus } from './telemetry/sds-records.ts';
 import { createLogger, type LogDestination, type LogStream } from './telemetry/logger.ts';
 import { createMetrics, decidedBy } from './telemetry/metrics.ts';
-import { createRefusals, type Refusals } from './telemetry/refusals.ts';
-import { createTlsContexts, validityProblem, type TlsContexts } from './tls/contexts.ts';
+import { createRefusals } from './telemetry/refusals.ts';
+import { createTlsContexts, validityProblem } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
-import type { WebAuthorities } from './tls/web-authorities.ts';
 import { openFileLimit } from './transport/file-limit.ts';
 import { TLS_CIPHERS, TLS_FIPS, TLS_GROUPS, TLS_VERSIONS } from './transport/node.ts';
+import {
+  webAuthorities,
+  credentialsService,
+  needsOwnJwt,
+  sdsService,
+  federationService,
+  bundleEndpointService,
+  workloadApi,
+} from './services.ts';
 
 export interface AppDeps {
   readonly version: string;
@@ -679,211 +679,6 @@ function together(name: string, services: readonly Service[]): Service {
       const results = await Promise.allSettled(services.map((service) => service.stop(deadline)));
       const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
       if (failures.length > 0) throw new AggregateError(failures, `${name} could not be stopped`);
-    },
-  };
-}
-
-/** Undefined where nothing leads to the public web. */
-async function webAuthorities(
-  { outbound, credentials }: Config,
-  { events, clock }: { readonly events: Events; readonly clock: Clock },
-): Promise<WebAuthorities | undefined> {
-  const web = [...outbound.flatMap(({ webPki }) => webPki ?? []), ...usedOf(outbound, credentials)];
-  if (web.length === 0) return undefined;
-  const { createWebAuthorities } = await import('./tls/web-authorities.ts');
-  const files = [...new Set(web.flatMap(({ caFile }) => caFile ?? []))];
-  return createWebAuthorities({ files, clock, reloaded: (file, outcome) => events.authoritiesReloaded(file, outcome) });
-}
-
-/** The credentials that a listener puts on requests: no others are fetched. */
-function usedOf(outbound: readonly OutboundConfig[], credentials: Config['credentials']): Config['credentials'] {
-  const names = new Set(outbound.map(({ attach }) => (attach?.token.kind === 'credential' ? attach.token.name : undefined)));
-  return credentials.filter(({ name }) => names.has(name));
-}
-
-interface CredentialsParts extends Pick<CredentialsDeps, 'identity' | 'contexts' | 'clock' | 'random'> {
-  readonly events: Events;
-  /** Undefined until the Workload API is asked for anything. */
-  readonly jwt: () => JwtSource | undefined;
-}
-
-/** Undefined where no token is put on requests: then nothing of it is loaded. */
-async function credentialsService(
-  { outbound, credentials }: Config,
-  authorities: WebAuthorities | undefined,
-  { events, jwt, ...parts }: CredentialsParts,
-): Promise<Credentials | undefined> {
-  const attached = outbound.flatMap(({ name, attach }) => (attach === undefined ? [] : [{ listener: name, attach }]));
-  if (attached.length === 0) return undefined;
-  const { createCredentials } = await import('./credentials/service.ts');
-  return createCredentials({
-    ...parts,
-    credentials: usedOf(outbound, credentials),
-    attached,
-    authorities,
-    events: events.credentials,
-    jwt: (request, signal) =>
-      jwt()?.fetch(request, signal) ??
-      Promise.resolve({ ok: false, error: { code: 'agent_unavailable', message: 'the Workload API was not asked for anything yet' } }),
-  });
-}
-
-/** Whether JWT-SVIDs of ours are fetched, which are verified by the JWT bundle of our own trust domain. */
-function needsOwnJwt({ outbound, credentials }: Config): boolean {
-  return outbound.some(({ attach }) => attach?.token.kind === 'jwt') || usedOf(outbound, credentials).some(({ jwt }) => jwt !== undefined);
-}
-
-interface SdsParts {
-  readonly config: SdsConfig;
-  readonly identity: IdentityView;
-  readonly policies: () => ReadonlyMap<string, Policy>;
-  readonly denyList: () => DenyList;
-  readonly events: Events;
-  readonly clock: Clock;
-  readonly random: () => number;
-  /** Whose policy checks of Envoy are answered by. */
-  readonly listener: (name: string) => InboundListener | undefined;
-  readonly refusals: Refusals;
-}
-
-/** The SDS server, and with it gRPC, which is loaded when the other addresses are bound. */
-function sdsService({ events, listener, refusals, ...parts }: SdsParts): Service &
-  Pick<SdsServer, 'address' | 'policyChanged'> & {
-    status(): SdsStatus | undefined;
-    describe(): unknown;
-  } {
-  let server: SdsServer | undefined;
-  let status: SdsStatus | undefined;
-  let describe: (() => unknown) | undefined;
-  return {
-    name: 'SDS',
-    address: () => server?.address(),
-    policyChanged: () => server?.policyChanged(),
-    status: () => status,
-    describe: () => describe?.(),
-    async start(signal) {
-      const { authorization: limits } = parts.config;
-      const [{ createSdsServer }, { describeSds, sdsStatus }, ofChecks] = await Promise.all([
-        import('./sds/server.ts'),
-        import('./sds/status.ts'),
-        limits && import('./ext-authz/service.ts'),
-      ]);
-      const checks = limits && ofChecks?.createCheckService({ ...parts, limits, listener, refusals, events: events.checks });
-      const made = createSdsServer({ ...parts, events: events.sds, checks });
-      server = made;
-      status = sdsStatus(made);
-      describe = () => describeSds(made);
-      await server.start(signal);
-    },
-    async stop(deadline) {
-      await server?.stop(deadline);
-    },
-  };
-}
-
-interface FederationParts {
-  readonly relations: readonly FederationConfig[];
-  readonly identity: IdentityView;
-  readonly publish: (bundles: EndpointBundles) => void;
-  readonly denyList: () => DenyList;
-  readonly events: Events;
-  readonly clock: Clock;
-  readonly random: () => number;
-}
-
-/** The clients of bundle endpoints, and with them Node's HTTP, which are loaded when the addresses are bound. */
-function federationService({ events, ...parts }: FederationParts): Service & { status(): readonly RelationStatus[] } {
-  let client: FederationClient | undefined;
-  return {
-    name: 'federation',
-    status: () => client?.status() ?? [],
-    async start(signal) {
-      const { createFederationClient } = await import('./federation/client.ts');
-      client = createFederationClient({ ...parts, events: events.federation });
-      await client.start(signal);
-    },
-    async stop(deadline) {
-      await client?.stop(deadline);
-    },
-  };
-}
-
-interface BundleEndpointParts {
-  readonly config: BundleEndpointConfig;
-  readonly identity: IdentityView;
-  readonly contexts: TlsContexts;
-  readonly events: Events;
-  readonly clock: Clock;
-  readonly maxConnections: number;
-}
-
-/** Our own bundle endpoint, and with it Node's HTTP. */
-function bundleEndpointService({ events, ...parts }: BundleEndpointParts): Service & {
-  address(): Address | undefined;
-  status(): EndpointStatus | undefined;
-  connections(): number;
-} {
-  let endpoint: BundleEndpoint | undefined;
-  return {
-    name: 'bundle endpoint',
-    address: () => endpoint?.address(),
-    status: () => endpoint?.status(),
-    connections: () => endpoint?.connections() ?? 0,
-    async start(signal) {
-      const { createBundleEndpoint } = await import('./federation/endpoint.ts');
-      endpoint = createBundleEndpoint({ ...parts, events: events.federation });
-      await endpoint.start(signal);
-    },
-    async stop(deadline) {
-      await endpoint?.stop(deadline);
-    },
-  };
-}
-
-interface SourceParts {
-  readonly identity: IdentityView;
-  readonly events: Events;
-  /** Somebody needs JWT bundles, or JWT-SVIDs of ours: if not, no call is made about them. */
-  readonly needsJwt: boolean;
-  readonly clock: Clock;
-  readonly publisher: IdentityPublisher;
-  readonly endpointBundles: Watch<EndpointBundles>;
-  readonly random: () => number;
-}
-
-/** The Workload API source, and with it gRPC, which is loaded when the addresses are bound. */
-function workloadApi(
-  endpointText: string,
-  { needsJwt, identity, events, clock, publisher, endpointBundles, random }: SourceParts,
-): Service & { tokens(): JwtSource | undefined } {
-  let source: Service | undefined;
-  let tokens: JwtSource | undefined;
-  return {
-    name: 'workload API source',
-    tokens: () => tokens,
-    async start(signal) {
-      const endpoint = parseEndpoint(endpointText);
-      if (!endpoint.ok) throw new Error(endpoint.error);
-      const [{ createWorkloadApiClient }, { createWorkloadApiSource }, ofTokens] = await Promise.all([
-        import('./workload-api/client.ts'),
-        import('./workload-api/source.ts'),
-        needsJwt ? import('./workload-api/jwt-source.ts') : undefined,
-      ]);
-      const client = createWorkloadApiClient({ endpoint: endpoint.value, clock });
-      tokens = ofTokens?.createJwtSource({ client, bundles: () => identity.current()?.jwtBundles, clock });
-      source = createWorkloadApiSource({
-        client,
-        publisher,
-        endpointBundles,
-        events,
-        jwt: needsJwt ? events.jwt : undefined,
-        clock,
-        random,
-      });
-      await source.start(signal);
-    },
-    async stop(deadline) {
-      await source?.stop(deadline);
     },
   };
 }
