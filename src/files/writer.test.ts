@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { chmod, chown, lstat, mkdir, readdir, readFile, readlink, realpath, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
-import { readdirSync, statSync } from 'node:fs';
+import { readdirSync, readlinkSync, rmSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { folderInMemory, setOf } from '../../test/support/files.ts';
@@ -230,4 +230,30 @@ test('a directory that a process made and could not finish gets the mode that it
   await createSetWriter({ config }).replace(numberedFiles(config, 1));
 
   assert.equal((await stat(config.directory)).mode & 0o777, 0o755);
+});
+
+test('a set that another Scute takes away while it is written is not in force, and the next replacement is', async (t) => {
+  const config = await aSet(t);
+  const { directory } = config;
+  let isShared = false;
+  const writer = createSetWriter({
+    config,
+    afterStep(step) {
+      if (step !== 'finished' || !isShared) return;
+      const current = readlinkSync(join(directory, '..data'));
+      for (const name of readdirSync(directory))
+        if (name.startsWith('..set-') && name !== current) rmSync(join(directory, name), { recursive: true });
+    },
+  });
+  await writer.replace(numberedFiles(config, 1));
+  isShared = true;
+
+  await assert.rejects(writer.replace(numberedFiles(config, 2)), {
+    reason: 'failed',
+    message: `${directory} was changed while it was written: does another Scute write there?`,
+  });
+  isShared = false;
+  await writer.replace(numberedFiles(config, 3));
+
+  assert.deepEqual(await readSet(config), [3, 3]);
 });

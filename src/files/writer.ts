@@ -68,6 +68,9 @@ export function createSetWriter({ config, afterStep = () => {} }: SetWriterOptio
       await folder.link(whole, link);
       afterStep('linked');
       await folder.rename(link, DATA);
+      // Whoever else writes here takes it for one that is over, as long as nothing leads to it.
+      if ((await folder.look(whole)) === undefined)
+        throw new SetWriteError('failed', `${folder.path} was changed while it was written: does another Scute write there?`);
     } catch (cause) {
       // The disk may be full because of them.
       for (const name of [unfinished, whole, link]) await folder.remove(name).catch(() => {});
