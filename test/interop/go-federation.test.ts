@@ -94,15 +94,23 @@ test(
     const taken = (count: number): Promise<void> =>
       eventually(async () => assert.equal(await sidecar.metric('scute_federation_refreshes_total', { result: 'updated' }), count));
     const talk = () => runGo('client', '-socket', spiffe.endpoint('far'), '-address', sidecar.address('in'), '-peer', API);
+    /** The endpoint hears from its own agent of a rotation, at its own time; asked too early, it would say that nothing changed. */
+    const served = (authorities: number): Promise<void> =>
+      eventually(async () => {
+        const said = await runGo('bundle', '-socket', spiffe.endpoint('far'), '-domain', 'far.example', '-url', endpoint.url, '-peer', ENDPOINT);
+        assert.equal((said['authorities'] as unknown[] | undefined)?.length, authorities);
+      });
     await taken(1);
     assert.equal((await talk())['reply'], 'hello');
 
     await spiffe.prepareRoot('far.example');
+    await served(2);
     clock.advance(300_000);
     await taken(2);
     await spiffe.activateRoot('far.example');
     assert.equal((await talk())['reply'], 'hello');
     await spiffe.retireRoots('far.example');
+    await served(1);
     clock.advance(300_000);
     await taken(3);
 
