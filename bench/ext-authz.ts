@@ -1,4 +1,4 @@
-/** `--work ext-authz`: checks of an Envoy, without the Envoy. What a check adds to a request through one is printed by test/interop/envoy-ext-authz.test.ts. */
+/** `--work ext-authz`: checks of an Envoy, without the Envoy. What a check adds to a request through one is printed by test/interop/envoy/ext-authz.test.ts. */
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

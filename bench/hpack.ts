@@ -2,8 +2,8 @@
 import { HpackDecoder } from '../src/http2/hpack/decoder.ts';
 import { HpackEncoder } from '../src/http2/hpack/encoder.ts';
 import type { HpackField } from '../src/http2/hpack/field.ts';
-import { hpack } from '../test/support/http2-frames.ts';
-import { Nghttp2Encoder } from '../test/support/nghttp2.ts';
+import { hpack } from '../test/support/http/http2-frames.ts';
+import { Nghttp2Encoder } from '../test/support/http/nghttp2.ts';
 
 const ROUNDS = 5;
 const TIMES = 200_000;

@@ -1,5 +1,5 @@
 /** `--work policy`: what it costs to ask a policy, in this process. Nobody stands beside it: a proxy that is asked over a socket answers another question. */
-import { IdsLineReader } from '../src/config/ids-file.ts';
+import { IdsLineReader } from '../src/config/policy/ids-file.ts';
 import { inTurns } from '../src/config/in-turns.ts';
 import { Authorisation } from '../src/policy/judge.ts';
 import { compileInTurns, compilePolicy, type Policy, type PolicySpec } from '../src/policy/policy.ts';

@@ -2,7 +2,7 @@
 import { PerformanceObserver, type PerformanceEntry } from 'node:perf_hooks';
 import { createApp } from '../src/app.ts';
 import type { LoadedConfig } from '../src/config/config-file.ts';
-import { createDenyFile } from '../src/config/deny-file.ts';
+import { createDenyFile } from '../src/config/policy/deny-file.ts';
 import { formatIssues } from '../src/config/issue.ts';
 import { parseConfig } from '../src/config/load.ts';
 import { formatAddress } from '../src/config/units.ts';

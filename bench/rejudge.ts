@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connect, type TLSSocket } from 'node:tls';
 import { openFileLimit } from '../src/transport/file-limit.ts';
-import { createKeyPair, createTestAuthority, type TestCertificate } from '../test/support/pki.ts';
+import { createKeyPair, createTestAuthority, type TestCertificate } from '../test/support/pki/pki.ts';
 import { FakeWorkloadApi, svidEntry } from '../test/support/workload-api.ts';
 import { median } from './median.ts';
 import { LOAD_CORE, PROXY_CORE, spawnPinned } from './process.ts';

@@ -21,7 +21,7 @@ import {
   strangerFlight,
   strangersCall,
   type Flight,
-} from '../test/support/strangers.ts';
+} from '../test/support/pki/strangers.ts';
 import { startIdentities, type BenchIdentities } from './certificates.ts';
 import { startLoad } from './load.ts';
 import { median } from './median.ts';

@@ -14,10 +14,10 @@ import type { DenyList } from './policy/deny-list.ts';
 import type { InboundListener } from './proxy/inbound.ts';
 import type { SdsServer } from './sds/server.ts';
 import type { JwtSource } from './workload-api/jwt-source.ts';
-import type { Events } from './telemetry/events.ts';
-import type { EndpointStatus, RelationStatus } from './telemetry/federation-records.ts';
-import type { SdsStatus } from './telemetry/sds-records.ts';
-import type { Refusals } from './telemetry/refusals.ts';
+import type { Events } from './telemetry/events/events.ts';
+import type { EndpointStatus, RelationStatus } from './telemetry/log/federation-records.ts';
+import type { SdsStatus } from './telemetry/log/sds-records.ts';
+import type { Refusals } from './telemetry/log/refusals.ts';
 import type { TlsContexts } from './tls/contexts.ts';
 import type { WebAuthorities } from './tls/web-authorities.ts';
 

@@ -151,7 +151,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
 const NARROWED: readonly { readonly module: RegExp; readonly folder: string; readonly files: readonly string[] }[] = [
   { module: /^node:fs/, folder: 'config', files: ['load.ts', 'file-watch.ts', 'whole-file.ts', 'target-directory.ts', 'generate.ts'] },
   { module: /^node:timers/, folder: 'config', files: ['in-turns.ts'] },
-  { module: /^node:worker_threads$/, folder: 'config', files: ['policy-apart.ts', 'policy-worker.ts'] },
+  { module: /^node:worker_threads$/, folder: 'config', files: ['policy/policy-apart.ts', 'policy/policy-worker.ts'] },
   { module: /^node:net$/, folder: 'config', files: ['units.ts'] },
   { module: /^yaml$/, folder: 'config', files: ['yaml.ts'] },
   { module: /^(?:node:net|@grpc\/grpc-js)$/, folder: 'sds', files: ['server.ts', 'connection.ts', 'stream.ts'] },
@@ -199,7 +199,7 @@ test('the sources and their imports are found', () => {
   assert.ok(sources.length > 50);
   assert.ok(importsOf('src/main.ts').includes('./cli/guard.ts'));
   assert.ok(importsOf('src/main.ts').includes('./cli/program.ts'));
-  assert.ok(importsOf('src/cli/run.ts').includes('../app.ts'));
+  assert.ok(importsOf('src/cli/commands/run.ts').includes('../../app.ts'));
 });
 
 test('no files import each other in a circle', () => {
@@ -312,11 +312,11 @@ test('no command but `scute dev` and `scute demo` can load the embedded trust do
   for (const file of reached) {
     for (const specifier of importsOf(file)) {
       const target = normalize(join(dirname(file), specifier));
-      if (specifier.startsWith('.') && !['src/cli/dev.ts', 'src/cli/demo.ts'].includes(target)) reached.add(target);
+      if (specifier.startsWith('.') && !['src/cli/commands/dev.ts', 'src/cli/commands/demo.ts'].includes(target)) reached.add(target);
     }
   }
 
-  assert.ok(reached.has('src/cli/run.ts') && reached.has('src/tls/self-test.ts') && reached.has('src/workload-api/client.ts'));
+  assert.ok(reached.has('src/cli/commands/run.ts') && reached.has('src/tls/self-test.ts') && reached.has('src/workload-api/client.ts'));
   assert.deepEqual(
     [...reached].filter((file) => placeOf(file) === 'devdomain' || importsOf(file).some((name) => name.startsWith('@peculiar/'))),
     [],

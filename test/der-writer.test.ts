@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { boolean, element, integer, namedBits, oid, time } from './support/der-writer.ts';
+import { boolean, element, integer, namedBits, oid, time } from './support/pki/der-writer.ts';
 
 const hex = (der: Uint8Array): string => Buffer.from(der).toString('hex');
 

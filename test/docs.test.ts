@@ -13,17 +13,17 @@ import { runCommandLine } from '../src/cli/program.ts';
 import { CHECK_ADVICE } from '../src/cli/status-problems.ts';
 import { generate } from '../src/config/generate.ts';
 import { formatIssues } from '../src/config/issue.ts';
-import { policyPageSchema } from '../src/config/policy-page.ts';
+import { policyPageSchema } from '../src/config/policy/policy-page.ts';
 import { loadConfig, parseConfig } from '../src/config/load.ts';
 import { devConfigSchema } from '../src/devdomain/config.ts';
 import { DENY_REASONS } from '../src/policy/verdict.ts';
-import { TOKEN_RESULTS } from '../src/telemetry/jwt-records.ts';
-import { CLOSE_REASONS, IDENTITY_WAIT_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from '../src/telemetry/records.ts';
-import { ENDPOINT_RESULTS, REFRESH_PROBLEMS } from '../src/telemetry/federation-records.ts';
-import { NOTIFY_PROBLEMS, SET_PROBLEMS } from '../src/telemetry/files-records.ts';
-import { CREDENTIAL_PROBLEMS } from '../src/telemetry/credential-records.ts';
-import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/sds-records.ts';
-import { CHECK_DENIALS, CHECK_REFUSALS } from '../src/telemetry/ext-authz-records.ts';
+import { TOKEN_RESULTS } from '../src/telemetry/log/jwt-records.ts';
+import { CLOSE_REASONS, IDENTITY_WAIT_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from '../src/telemetry/log/records.ts';
+import { ENDPOINT_RESULTS, REFRESH_PROBLEMS } from '../src/telemetry/log/federation-records.ts';
+import { NOTIFY_PROBLEMS, SET_PROBLEMS } from '../src/telemetry/log/files-records.ts';
+import { CREDENTIAL_PROBLEMS } from '../src/telemetry/log/credential-records.ts';
+import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/log/sds-records.ts';
+import { CHECK_DENIALS, CHECK_REFUSALS } from '../src/telemetry/log/ext-authz-records.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from './support/documents.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -299,7 +299,7 @@ test('the messages of the documents are those that are logged', () => {
     'jwt-events.ts',
     'credential-events.ts',
   ]
-    .map((file) => readFileSync(join(root, 'src/telemetry', file), 'utf8'))
+    .map((file) => readFileSync(join(root, 'src/telemetry/events', file), 'utf8'))
     .join('\n');
   const logged = [...source.matchAll(/logger(?:\.\w+|\[level\])\((?:[^;]*?, )?'([^']+)'\)/g)].map(([, message]) => message ?? '');
   const text = below('docs/operations.md', 'Log');

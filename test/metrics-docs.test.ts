@@ -3,9 +3,9 @@ import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { below, namesUnder } from './support/documents.ts';
-import { documentedMetrics, METRICS_DOCUMENT } from './support/documented-metrics.ts';
-import { namesIn, seriesNames } from './support/metric-names.ts';
-import { metricsInUse } from './support/metrics-in-use.ts';
+import { documentedMetrics, METRICS_DOCUMENT } from './support/admin/documented-metrics.ts';
+import { namesIn, seriesNames } from './support/admin/metric-names.ts';
+import { metricsInUse } from './support/admin/metrics-in-use.ts';
 
 const root = join(import.meta.dirname, '..');
 const CHECKS = namesUnder('docs/operations.md', 'Probes and readiness');

@@ -3,10 +3,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { below } from './support/documents.ts';
-import { fleetMetrics, ODD_ONES } from './support/fleet-generator.ts';
-import { namesIn, seriesNames } from './support/metric-names.ts';
-import { metricsInUse } from './support/metrics-in-use.ts';
-import { dashboardQueries, readDashboard, readRules, readRuleTests } from './support/observing.ts';
+import { fleetMetrics, ODD_ONES } from './support/admin/fleet-generator.ts';
+import { namesIn, seriesNames } from './support/admin/metric-names.ts';
+import { metricsInUse } from './support/admin/metrics-in-use.ts';
+import { dashboardQueries, readDashboard, readRules, readRuleTests } from './support/admin/observing.ts';
 
 const described = await metricsInUse().describe();
 const series = seriesNames(described);

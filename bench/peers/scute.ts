@@ -1,6 +1,6 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { VERSION } from '../../src/cli/version.ts';
+import { VERSION } from '../../src/cli/commands/version.ts';
 import { envoyIdentity, type Peer, type Task } from '../peer.ts';
 
 /** The bundle that is measured, made by `main.ts` before. */

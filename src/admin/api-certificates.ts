@@ -1,6 +1,6 @@
 import { chooseSvid } from '../identity/snapshot.ts';
 import { trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
-import { strangersWords } from '../telemetry/scrub.ts';
+import { strangersWords } from '../telemetry/log/scrub.ts';
 import { BadParameter, durationOf, listOf, page, type List } from './api-lists.ts';
 import type { ApiSource } from './api-source.ts';
 import type * as api from './api-types.ts';

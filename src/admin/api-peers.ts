@@ -1,5 +1,5 @@
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
-import type { ListenerRef } from '../telemetry/records.ts';
+import type { ListenerRef } from '../telemetry/log/records.ts';
 import { listOf, page } from './api-lists.ts';
 import type { ApiSource, LiveConnection } from './api-source.ts';
 import type * as api from './api-types.ts';

@@ -5,8 +5,8 @@ import { formatAddress, isIpAddress, isLocal, type Address, type TcpAddress } fr
 import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
 import type { Service } from '../lib/service.ts';
-import type { Events } from '../telemetry/events.ts';
-import type { ListenerRef } from '../telemetry/records.ts';
+import type { Events } from '../telemetry/events/events.ts';
+import type { ListenerRef } from '../telemetry/log/records.ts';
 import type { CheckResult } from './readiness.ts';
 
 /** An inbound listener and the application that it stands before. */

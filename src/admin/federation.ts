@@ -1,4 +1,4 @@
-import type { EndpointStatus, RelationStatus } from '../telemetry/federation-records.ts';
+import type { EndpointStatus, RelationStatus } from '../telemetry/log/federation-records.ts';
 import { isoTime } from './iso-time.ts';
 import type { CheckResult } from './readiness.ts';
 

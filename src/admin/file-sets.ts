@@ -1,5 +1,5 @@
 import { chooseSvid, type IdentitySnapshot } from '../identity/snapshot.ts';
-import type { FileSetStatus } from '../telemetry/files-records.ts';
+import type { FileSetStatus } from '../telemetry/log/files-records.ts';
 import { isoTime } from './iso-time.ts';
 import type { CheckResult } from './readiness.ts';
 

@@ -1,6 +1,6 @@
 /** Who may ask a status listener for what. Pure: what a page in the user's own browser could send must not get through. */
 import { isIPv4, isIPv6 } from 'node:net';
-import type { StatusRefusal } from '../telemetry/records.ts';
+import type { StatusRefusal } from '../telemetry/log/records.ts';
 
 /** What a browser says of where a request comes from. */
 export interface RequestOrigin {

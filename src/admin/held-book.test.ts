@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createTestAuthority } from '../../test/support/pki.ts';
-import { bundleOf, heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import { createTestAuthority } from '../../test/support/pki/pki.ts';
+import { bundleOf, heldSnapshot, svidOf } from '../../test/support/pki/snapshots.ts';
 import type { HeldIdentity, NoIdentity } from '../identity/snapshot.ts';
 import { readOnlyMap } from '../identity/read-only-map.ts';
 import { HeldBook } from './held-book.ts';

@@ -6,7 +6,7 @@ import type { Problem } from './api-types.ts';
 import { formatAddress, type Address } from '../config/units.ts';
 import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
 import type { Service } from '../lib/service.ts';
-import type { StatusRefusal } from '../telemetry/records.ts';
+import type { StatusRefusal } from '../telemetry/log/records.ts';
 import { prepareUnixSocket, type PreparedUnixSocket } from '../transport/unix-socket.ts';
 import { crossSiteProblem, isHostAllowed } from './guard.ts';
 

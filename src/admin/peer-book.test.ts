@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { hash, randomBytes } from 'node:crypto';
 import { test } from 'node:test';
-import { createTestAuthority } from '../../test/support/pki.ts';
+import { createTestAuthority } from '../../test/support/pki/pki.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
 import { describePeer } from './certificates.ts';
 import { PeerBook, type KnownPeer, type SeenPeer } from './peer-book.ts';

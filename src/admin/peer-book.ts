@@ -2,8 +2,8 @@ import { hash } from 'node:crypto';
 import { Remembered } from '../lib/remembered.ts';
 import type { DenyReason } from '../policy/verdict.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
-import type { ListenerRef } from '../telemetry/records.ts';
-import { strangersWords } from '../telemetry/scrub.ts';
+import type { ListenerRef } from '../telemetry/log/records.ts';
+import { strangersWords } from '../telemetry/log/scrub.ts';
 
 /** What is kept anyway of a peer that proved who it is. */
 export interface KnownPeer {

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createAdminParts, LOOPBACK, startService } from '../../test/support/admin.ts';
-import { ask } from '../../test/support/http.ts';
-import { policyFrom } from '../../test/support/policies.ts';
+import { createAdminParts, LOOPBACK, startService } from '../../test/support/admin/admin.ts';
+import { ask } from '../../test/support/http/http.ts';
+import { policyFrom } from '../../test/support/policy/policies.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
-import type { ListenerPage } from '../config/policy-page.ts';
+import type { ListenerPage } from '../config/policy/policy-page.ts';
 import type { Policy } from '../policy/policy.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
-import type { ListenerRef } from '../telemetry/records.ts';
-import { createRefusals } from '../telemetry/refusals.ts';
+import type { ListenerRef } from '../telemetry/log/records.ts';
+import { createRefusals } from '../telemetry/log/refusals.ts';
 import { buildPolicyPage } from './policy-page.ts';
 
 const IN: ListenerRef = { name: 'in', direction: 'inbound' };

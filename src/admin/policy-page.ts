@@ -1,4 +1,4 @@
-import type { ListenerPage, PolicyPage, RefusalLine, RuleLine } from '../config/policy-page.ts';
+import type { ListenerPage, PolicyPage, RefusalLine, RuleLine } from '../config/policy/policy-page.ts';
 import { err } from '../lib/result.ts';
 import { auditOf } from '../policy/audit.ts';
 import { explain, isShort } from '../policy/explain.ts';
@@ -7,8 +7,8 @@ import { decisionOn } from '../policy/refusal.ts';
 import { UNKNOWN_SUBJECT } from '../policy/request.ts';
 import { ruleText, type Rule, type RuleSpec } from '../policy/rule.ts';
 import { formatRule, gatherRules, ruleFor } from '../policy/suggestion.ts';
-import type { ListenerRef } from '../telemetry/records.ts';
-import { MOST_REFUSALS, type ListedRefusals, type RefusalEntry } from '../telemetry/refusals.ts';
+import type { ListenerRef } from '../telemetry/log/records.ts';
+import { MOST_REFUSALS, type ListedRefusals, type RefusalEntry } from '../telemetry/log/refusals.ts';
 import { isoTime } from './iso-time.ts';
 
 /** The policy of one listener, and what is known of it. */

@@ -1,9 +1,9 @@
 import { LOG_LEVELS, type AdminConfig, type LogLevel, type MetricsConfig } from '../config/config.ts';
 import { formatAddress, isLocal } from '../config/units.ts';
 import type { Clock } from '../lib/clock.ts';
-import type { Events } from '../telemetry/events.ts';
-import type { Log } from '../telemetry/logger.ts';
-import type { Metrics } from '../telemetry/metrics.ts';
+import type { Events } from '../telemetry/events/events.ts';
+import type { Log } from '../telemetry/log/logger.ts';
+import type { Metrics } from '../telemetry/metrics/metrics.ts';
 import { apiRoutes } from './api.ts';
 import type { ApiSource } from './api-source.ts';
 import { createDashboardRoutes } from './dashboard.ts';

@@ -1,5 +1,5 @@
-import type { TokenStatus } from '../telemetry/credential-records.ts';
-import { strangersWords } from '../telemetry/scrub.ts';
+import type { TokenStatus } from '../telemetry/log/credential-records.ts';
+import { strangersWords } from '../telemetry/log/scrub.ts';
 import type * as api from './api-types.ts';
 import { isoTime } from './iso-time.ts';
 import type { CheckResult } from './readiness.ts';

@@ -6,9 +6,9 @@ import { test, type TestContext } from 'node:test';
 import { eventually } from '../../test/support/eventually.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { temporaryFolder } from '../../test/support/temporary-folder.ts';
-import { createMetrics } from '../telemetry/metrics.ts';
-import { createEvents } from '../telemetry/events.ts';
-import { createLogger } from '../telemetry/logger.ts';
+import { createMetrics } from '../telemetry/metrics/metrics.ts';
+import { createEvents } from '../telemetry/events/events.ts';
+import { createLogger } from '../telemetry/log/logger.ts';
 import { Application, type ApplicationOptions } from './application.ts';
 
 interface Stage {

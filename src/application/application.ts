@@ -2,8 +2,8 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import type { ExecConfig } from '../config/config.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
-import type { ApplicationEvents } from '../telemetry/application-events.ts';
-import type { StartReason, StopReason } from '../telemetry/application-records.ts';
+import type { ApplicationEvents } from '../telemetry/events/application-events.ts';
+import type { StartReason, StopReason } from '../telemetry/log/application-records.ts';
 import { exitCodeOf, exitCodeOfFailure, exitCodeOfSignal } from './exit-code.ts';
 
 export interface ApplicationOptions {

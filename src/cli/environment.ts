@@ -1,4 +1,4 @@
-import type { Environment } from '../config/precedence.ts';
+import type { Environment } from '../config/policy/precedence.ts';
 
 /** What a command sees of its process. */
 export interface CommandEnvironment {

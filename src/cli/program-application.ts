@@ -2,10 +2,10 @@
 import type { Command } from 'commander';
 import type { CommandEnvironment } from './environment.ts';
 import { ADMIN, WHERE_ASKED } from './shared-options.ts';
-import type { ExecOptions } from './exec.ts';
-import type { OnceOptions } from './once.ts';
-import type { StopOptions } from './stop.ts';
-import type { WaitOptions } from './wait.ts';
+import type { ExecOptions } from './commands/exec.ts';
+import type { OnceOptions } from './commands/once.ts';
+import type { StopOptions } from './commands/stop.ts';
+import type { WaitOptions } from './commands/wait.ts';
 
 /** `done` is told the exit code. */
 export function addCommandsBesideAnApplication(
@@ -35,7 +35,7 @@ Example:
   scute exec -c scute.yaml --user app -- ./application --port 8080`,
     )
     .action(async ([file = '', ...args]: readonly string[], options: ExecOptions) => {
-      const { exec } = await import('./exec.ts');
+      const { exec } = await import('./commands/exec.ts');
       done(await exec([file, ...args], options, environment, signal));
     });
 
@@ -53,7 +53,7 @@ Example:
   scute once -c scute.yaml`,
     )
     .action(async (options: OnceOptions) => {
-      const { once } = await import('./once.ts');
+      const { once } = await import('./commands/once.ts');
       done(await once(options, environment, signal));
     });
 
@@ -78,7 +78,7 @@ Examples:
   scute wait --workload-api unix:///run/spire/agent.sock`,
     )
     .action(async (options: WaitOptions) => {
-      const { wait } = await import('./wait.ts');
+      const { wait } = await import('./commands/wait.ts');
       done(await wait(options, environment, signal));
     });
 
@@ -97,7 +97,7 @@ Example:
   scute stop --admin unix:///run/scute/admin.sock`,
     )
     .action(async (options: StopOptions) => {
-      const { stop } = await import('./stop.ts');
+      const { stop } = await import('./commands/stop.ts');
       done(await stop(options, environment, signal));
     });
 }

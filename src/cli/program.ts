@@ -1,14 +1,14 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import type { CertificateKind } from '../admin/api-types.ts';
 import { CERTIFICATE_KINDS } from './certificate-kinds.ts';
-import type { InspectOptions } from './inspect.ts';
-import type { JwtFetchFlags, JwtFlags } from './jwt.ts';
+import type { InspectOptions } from './commands/inspect.ts';
+import type { JwtFetchFlags, JwtFlags } from './commands/jwt.ts';
 import { createListenerFlags } from './listener-flags.ts';
 import { EXIT_OK, EXIT_USAGE, type CommandEnvironment } from './environment.ts';
-import type { FleetFlags } from './fleet.ts';
+import type { FleetFlags } from './commands/fleet.ts';
 import { addCommandsBesideAnApplication } from './program-application.ts';
 import { ADMIN, WHERE_ASKED } from './shared-options.ts';
-import { describeVersion } from './version.ts';
+import { describeVersion } from './commands/version.ts';
 
 const PRECEDENCE = `
 Flags go before the file, the file before the environment (SPIFFE_ENDPOINT_SOCKET, SCUTE_LOG_LEVEL), the environment before the defaults.`;
@@ -97,7 +97,7 @@ Examples:
         program.error('scute: nothing to run: give a file (-c), or --inbound or --outbound; see scute run --help', {
           exitCode: EXIT_USAGE,
         });
-      const { run } = await import('./run.ts');
+      const { run } = await import('./commands/run.ts');
       exitCode = await run({ file: config, flags: { ...listeners, ...rawFlags(rest) } }, environment, signal);
     });
 
@@ -116,7 +116,7 @@ Examples:
     .action(async ({ config, daemonMode }: { readonly config: string; readonly daemonMode?: true | string }) => {
       if (daemonMode !== undefined && daemonMode !== true && daemonMode !== 'true' && daemonMode !== 'false')
         program.error(`scute: -daemon-mode ${JSON.stringify(daemonMode)} is neither true nor false`, { exitCode: EXIT_USAGE });
-      const { spiffeHelper } = await import('./spiffe-helper.ts');
+      const { spiffeHelper } = await import('./commands/spiffe-helper.ts');
       exitCode = await spiffeHelper(
         { file: config, daemonMode: daemonMode === undefined ? undefined : daemonMode !== 'false' },
         environment,
@@ -130,7 +130,7 @@ Examples:
     .requiredOption('-c, --config <file>', 'configuration file (YAML)')
     .addHelpText('after', `${PRECEDENCE}\n\nExample:\n  scute check -c scute.yaml`)
     .action(async ({ config }: { readonly config: string }) => {
-      const { check } = await import('./check.ts');
+      const { check } = await import('./commands/check.ts');
       exitCode = await check(config, environment);
     });
 
@@ -151,7 +151,7 @@ Examples:
       '\nExample:\n  scute explain -c scute.yaml --listener api --peer spiffe://example.org/web --method GET --path /items/1',
     )
     .action(async ({ config, ...flags }: { readonly config: string } & Readonly<Record<string, string>>) => {
-      const { explainCommand } = await import('./explain.ts');
+      const { explainCommand } = await import('./commands/explain.ts');
       exitCode = await explainCommand(config, flags, environment);
     });
 
@@ -173,7 +173,7 @@ Example:
   scute policy test -c scute.yaml questions.yaml`,
     )
     .action(async (table: string, { config }: { readonly config: string }) => {
-      const { testPolicy } = await import('./policy-test.ts');
+      const { testPolicy } = await import('./commands/policy-test.ts');
       exitCode = await testPolicy(config, table, environment);
     });
 
@@ -193,7 +193,7 @@ Examples:
   scute audit --admin unix:///run/scute/admin.sock --json`,
     )
     .action(async (options: AuditFlags) => {
-      const { audit } = await import('./audit.ts');
+      const { audit } = await import('./commands/audit.ts');
       exitCode = await audit(options, environment, signal);
     });
 
@@ -214,7 +214,7 @@ Examples:
   scute status --admin unix:///run/scute/admin.sock --watch`,
     )
     .action(async (options: StatusFlags) => {
-      const { status } = await import('./status.ts');
+      const { status } = await import('./commands/status.ts');
       exitCode = await status(options, environment, signal);
     });
 
@@ -238,7 +238,7 @@ Examples:
   scute certs --admin unix:///run/scute/admin.sock --kind svid --expiring-in 5m --json`,
     )
     .action(async (options: CertsFlags) => {
-      const { certs } = await import('./certs.ts');
+      const { certs } = await import('./commands/certs.ts');
       exitCode = await certs(options, environment, signal);
     });
 
@@ -269,7 +269,7 @@ Examples:
   curl https://example.org/bundle.json | scute inspect -`,
     )
     .action(async (target: string, options: InspectOptions) => {
-      const { inspect } = await import('./inspect.ts');
+      const { inspect } = await import('./commands/inspect.ts');
       exitCode = await inspect(target, options, environment, signal);
     });
 
@@ -297,7 +297,7 @@ Example:
   scute jwt fetch --audience https://vault.example.org`,
     )
     .action(async (options: JwtFetchFlags) => {
-      const { fetchJwt } = await import('./jwt.ts');
+      const { fetchJwt } = await import('./commands/jwt.ts');
       exitCode = await fetchJwt(options, environment, signal);
     });
   ofWorkloadApi(jwt.command('validate'))
@@ -311,7 +311,7 @@ Example:
   scute jwt validate --audience api < token`,
     )
     .action(async (options: JwtFlags) => {
-      const { validateJwt } = await import('./jwt.ts');
+      const { validateJwt } = await import('./commands/jwt.ts');
       exitCode = await validateJwt(options, environment, signal);
     });
 
@@ -326,7 +326,7 @@ Example:
     .option('--token-file <file>', 'a bearer token for Prometheus; it is read again each time')
     .addHelpText('after', '\nExample:\n  scute fleet --prometheus http://127.0.0.1:9090')
     .action(async (options: FleetFlags) => {
-      const { runFleet } = await import('./fleet.ts');
+      const { runFleet } = await import('./commands/fleet.ts');
       exitCode = await runFleet(options, environment, signal);
     });
 
@@ -336,7 +336,7 @@ Example:
     .requiredOption('-c, --config <file>', 'configuration file (YAML), with an sds section')
     .addHelpText('after', '\nExample:\n  scute envoy -c scute.yaml > envoy.yaml')
     .action(async ({ config }: { readonly config: string }) => {
-      const { printEnvoy } = await import('./envoy.ts');
+      const { printEnvoy } = await import('./commands/envoy.ts');
       exitCode = await printEnvoy(config, environment);
     });
 
@@ -346,7 +346,7 @@ Example:
     .option('-c, --config <file>', 'what to issue to whom (YAML)')
     .addHelpText('after', '\nExample:\n  scute dev -c dev.yaml')
     .action(async (options: { readonly config?: string }) => {
-      const { runDev } = await import('./dev.ts');
+      const { runDev } = await import('./commands/dev.ts');
       exitCode = await runDev(options.config, environment, signal);
     });
 
@@ -355,7 +355,7 @@ Example:
     .description('run a trust domain, an application, a sidecar before it and one for a caller, and print commands to try')
     .addHelpText('after', '\nExample:\n  scute demo')
     .action(async () => {
-      const { runDemo } = await import('./demo.ts');
+      const { runDemo } = await import('./commands/demo.ts');
       exitCode = await runDemo(environment, signal);
     });
 
@@ -364,7 +364,7 @@ Example:
     .description('speak the protocol of the SPIFFE conformance suite on standard input and output')
     .addHelpText('after', '\nExample:\n  scute harness')
     .action(async () => {
-      const { runHarness } = await import('./harness.ts');
+      const { runHarness } = await import('./commands/harness.ts');
       exitCode = await runHarness(environment, signal);
     });
 

@@ -1,5 +1,5 @@
 /** Lines for a terminal, or for whatever else standard output is. */
-import type { Environment } from '../config/precedence.ts';
+import type { Environment } from '../config/policy/precedence.ts';
 import type { CommandEnvironment } from './environment.ts';
 import { visible } from './text.ts';
 

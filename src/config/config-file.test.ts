@@ -4,12 +4,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { eventually } from '../../test/support/eventually.ts';
-import { listText, policyText, startConfigMap } from '../../test/support/policy-file.ts';
+import { listText, policyText, startConfigMap } from '../../test/support/policy/policy-file.ts';
 import { systemClock } from '../lib/clock.ts';
 import { createConfigFile, type ConfigFile, type LoadedConfig } from './config-file.ts';
 import { formatIssues } from './issue.ts';
 import { parsePolicyNow, type ConfigSources } from './load.ts';
-import { readPolicyFile } from './policy-file.ts';
+import { readPolicyFile } from './policy/policy-file.ts';
 
 function yaml(id: string): string {
   return `workloadApi: { endpoint: unix:///agent.sock }\ninbound: [{ listen: 127.0.0.1:1, to: 127.0.0.1:2, allow: [spiffe://example.org/${id}] }]\n`;

@@ -6,7 +6,7 @@ import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { FileSetConfig } from './file-sets.ts';
 import type { AttachConfig, CredentialConfig } from './credentials.ts';
-import type { LiveRules } from './live-rules.ts';
+import type { LiveRules } from './policy/live-rules.ts';
 import type { Address, TcpAddress } from './units.ts';
 
 /** A valid configuration: defaults filled in, everything parsed, deep-frozen. `schema.ts` makes it, and has the description of each field. */

@@ -6,7 +6,7 @@ import { foldName } from '../http1/fields.ts';
 import { METHODS } from '../http1/request-head.ts';
 import type { Policy } from '../policy/policy.ts';
 import { HTTP_PROTOCOLS, PEER_PROTOCOLS } from './config.ts';
-import { describeUseProblems, type PolicyUse } from './policy-use.ts';
+import { describeUseProblems, type PolicyUse } from './policy/policy-use.ts';
 import { addressesOverlap, formatAddress, formatTarget, isLocal, isWebAddress, type Address } from './units.ts';
 
 type Report = Pick<z.RefinementCtx, 'addIssue'>;

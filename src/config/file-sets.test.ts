@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { setOf } from '../../test/support/files.ts';
+import { setOf } from '../../test/support/files/files.ts';
 import { formatIssues, judge } from './issue.ts';
 import { createConfigSchema } from './schema.ts';
 import { parseYaml } from './yaml.ts';

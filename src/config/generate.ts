@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { durationOrOffPattern, durationPattern } from './fields.ts';
-import { ENVIRONMENT_KEYS } from './precedence.ts';
+import { ENVIRONMENT_KEYS } from './policy/precedence.ts';
 import { createConfigSchema } from './schema.ts';
 
 const root = join(import.meta.dirname, '..', '..');

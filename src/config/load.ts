@@ -9,9 +9,9 @@ import type { Config } from './config.ts';
 import { appearances } from './file-watch.ts';
 import { judge, type ConfigIssue, type RawConfig } from './issue.ts';
 import { namedFiles } from './named-files.ts';
-import { readLists, readPolicyFile, type ReadPolicy } from './policy-file.ts';
-import type { PolicyTextParser } from './policy-text.ts';
-import { overlay, type Environment } from './precedence.ts';
+import { readLists, readPolicyFile, type ReadPolicy } from './policy/policy-file.ts';
+import type { PolicyTextParser } from './policy/policy-text.ts';
+import { overlay, type Environment } from './policy/precedence.ts';
 import type { SystemUser } from './exec-section.ts';
 import { createConfigSchema, type FileLookups, type Lookups } from './schema.ts';
 import { directoryProblem, lookAtDirectory, type DirectoryLook } from './target-directory.ts';
@@ -158,7 +158,7 @@ async function readNamedFiles(raw: unknown, sources: ConfigSources, known: Reado
 
 /** In this thread: nobody is served yet. */
 export const parsePolicyNow: PolicyTextParser = async (text, file) => {
-  const { parsePolicyText } = await import('./policy-text.ts');
+  const { parsePolicyText } = await import('./policy/policy-text.ts');
   return parsePolicyText(text, file);
 };
 

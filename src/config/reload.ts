@@ -3,7 +3,7 @@ import type { Policy } from '../policy/policy.ts';
 import { asksOfRequests } from '../policy/refusal.ts';
 import { ruleText, type Effect, type RuleSpec } from '../policy/rule.ts';
 import type { Config, InboundConfig, Limits, OutboundConfig, SdsConfig, SdsMatchers } from './config.ts';
-import { LIVE_RULES, type LiveRules } from './live-rules.ts';
+import { LIVE_RULES, type LiveRules } from './policy/live-rules.ts';
 import { formatAddress, formatDuration, formatTarget } from './units.ts';
 
 /** What a new configuration means for a running process. */

@@ -42,7 +42,7 @@ import { attachedCredential, attachedJwt, attachOf, credentials } from './creden
 import * as field from './fields.ts';
 import { fileSetSchema } from './file-sets.ts';
 import { inboundJwt } from './jwt.ts';
-import { ON_CHANGE, ON_EXPIRY, type LiveRules } from './live-rules.ts';
+import { ON_CHANGE, ON_EXPIRY, type LiveRules } from './policy/live-rules.ts';
 
 /** What the schema must ask the system about. */
 export interface Lookups extends UserLookups {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { err, ok, type Result } from '../lib/result.ts';
-import type { CredentialProblem } from '../telemetry/credential-records.ts';
+import type { CredentialProblem } from '../telemetry/log/credential-records.ts';
 import { HeldToken, MAX_WAIT_MS, type Token } from './held-token.ts';
 
 const PROBLEM: CredentialProblem = { reason: 'unreachable', detail: 'nobody listens' };

@@ -2,7 +2,7 @@ import type { Clock, Timer } from '../lib/clock.ts';
 import { LONGEST_TIMER_MS } from '../lib/clock.ts';
 import { createBackoff, type Backoff } from '../lib/backoff.ts';
 import { err, type Result } from '../lib/result.ts';
-import type { CredentialProblem, CredentialProblemCode } from '../telemetry/credential-records.ts';
+import type { CredentialProblem, CredentialProblemCode } from '../telemetry/log/credential-records.ts';
 
 /** A bearer token. */
 export interface Token {

@@ -1,7 +1,7 @@
 /** What a token endpoint answered, read with suspicion. Pure. */
 import { isJson, type AnswerHead, type HttpsAnswer } from '../https/call.ts';
 import { err, ok, type Result } from '../lib/result.ts';
-import type { CredentialProblem, CredentialProblemCode } from '../telemetry/credential-records.ts';
+import type { CredentialProblem, CredentialProblemCode } from '../telemetry/log/credential-records.ts';
 import type { Token } from './held-token.ts';
 
 /** RFC 6749, section 5.2, RFC 8693 and RFC 8707; what else an endpoint says could be anything, a token too. */

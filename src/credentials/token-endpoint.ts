@@ -3,7 +3,7 @@ import type { CredentialConfig } from '../config/credentials.ts';
 import { callHttps, type CallFailure, type HttpsAnswer } from '../https/call.ts';
 import type { Clock } from '../lib/clock.ts';
 import { err, type Result } from '../lib/result.ts';
-import type { CredentialProblem } from '../telemetry/credential-records.ts';
+import type { CredentialProblem } from '../telemetry/log/credential-records.ts';
 import type { EndpointTrust } from '../tls/endpoint-trust.ts';
 import type { Token } from './held-token.ts';
 import { errorIn, headProblem, tokenIn } from './token-answer.ts';

@@ -8,7 +8,7 @@ import { factsOf, verdictOf } from '../policy/judge.ts';
 import type { Policy } from '../policy/policy.ts';
 import { UNKNOWN_SUBJECT } from '../policy/request.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
-import type { CheckAnswer, CheckDenial, CheckRecord } from '../telemetry/ext-authz-records.ts';
+import type { CheckAnswer, CheckDenial, CheckRecord } from '../telemetry/log/ext-authz-records.ts';
 import type { CheckedPeers, ShownCertificates } from './peers.ts';
 
 /** An inbound listener, whose policy is asked about. */

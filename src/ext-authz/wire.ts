@@ -5,7 +5,7 @@ import { StatusCode } from '../gen/http_status_pb.ts';
 import { ownBody } from '../http1/own-answer.ts';
 import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
-import type { CheckAnswer } from '../telemetry/ext-authz-records.ts';
+import type { CheckAnswer } from '../telemetry/log/ext-authz-records.ts';
 import { chainIn } from './certificates.ts';
 import type { Check } from './check.ts';
 

@@ -2,7 +2,7 @@
 import type { Clock } from '../lib/clock.ts';
 import { callHttps, isJson, MAX_TIME_MS, type AnswerHead } from '../https/call.ts';
 import { err, ok, type Result } from '../lib/result.ts';
-import type { FetchProblem, RefreshProblem } from '../telemetry/federation-records.ts';
+import type { FetchProblem, RefreshProblem } from '../telemetry/log/federation-records.ts';
 import type { EndpointTrust } from '../tls/endpoint-trust.ts';
 
 const MAX_REDIRECTS = 5;

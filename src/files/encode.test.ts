@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { test } from 'node:test';
-import { setOf } from '../../test/support/files.ts';
-import { createTestAuthority } from '../../test/support/pki.ts';
-import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import { setOf } from '../../test/support/files/files.ts';
+import { createTestAuthority } from '../../test/support/pki/pki.ts';
+import { heldSnapshot, svidOf } from '../../test/support/pki/snapshots.ts';
 import type { FileSetConfig } from '../config/file-sets.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { materialOf, plainFiles, type SetMaterial } from './encode.ts';

@@ -9,7 +9,7 @@ import { toPem } from '../spiffe/pem.ts';
 import { trustDomainOf } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { X509Svid } from '../spiffe/x509-svid.ts';
-import type { SetProblem } from '../telemetry/files-records.ts';
+import type { SetProblem } from '../telemetry/log/files-records.ts';
 
 /** A file of a set. */
 export interface SetFile {

@@ -7,7 +7,7 @@ import { lstat, mkdir, open, readdir, readlink, rename, rmdir, statfs, symlink, 
 import { dirname } from 'node:path';
 import { directoryProblem } from '../config/target-directory.ts';
 import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
-import type { SetProblem } from '../telemetry/files-records.ts';
+import type { SetProblem } from '../telemetry/log/files-records.ts';
 
 /** A set could not be written. */
 export class SetWriteError extends ScuteError {

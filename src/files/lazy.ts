@@ -1,5 +1,5 @@
 import type { FileSetConfig } from '../config/file-sets.ts';
-import type { FileSetStatus } from '../telemetry/files-records.ts';
+import type { FileSetStatus } from '../telemetry/log/files-records.ts';
 import type { FilesService, FilesServiceOptions } from './service.ts';
 
 /** Descriptors that may be open at once: of a set that is written directories and a file, of each program that is told its output. */

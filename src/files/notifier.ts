@@ -1,8 +1,8 @@
 import { createBackoff } from '../lib/backoff.ts';
 import type { Clock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
-import type { FilesEvents } from '../telemetry/files-events.ts';
-import type { NotifyFailure, NotifyStatus } from '../telemetry/files-records.ts';
+import type { FilesEvents } from '../telemetry/events/files-events.ts';
+import type { NotifyFailure, NotifyStatus } from '../telemetry/log/files-records.ts';
 import type { NotifyContext, NotifyTarget } from './notify-target.ts';
 
 /** How often it is looked whether another process has taken the place of the one that was told. */

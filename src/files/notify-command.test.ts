@@ -6,7 +6,7 @@ import { eventually } from '../../test/support/eventually.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { temporaryFolder } from '../../test/support/temporary-folder.ts';
 import { systemClock } from '../lib/clock.ts';
-import type { NotifyFailure } from '../telemetry/files-records.ts';
+import type { NotifyFailure } from '../telemetry/log/files-records.ts';
 import { commandTarget } from './notify-command.ts';
 
 const CONTEXT = { set: 'web', directory: '/run/web', spiffeId: 'spiffe://example.org/web' };

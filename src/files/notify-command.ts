@@ -2,8 +2,8 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import type { Clock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
-import type { NotifyFailure } from '../telemetry/files-records.ts';
-import { strangersWords } from '../telemetry/scrub.ts';
+import type { NotifyFailure } from '../telemetry/log/files-records.ts';
+import { strangersWords } from '../telemetry/log/scrub.ts';
 import type { NotifyTarget } from './notify-target.ts';
 
 /** Of what it writes, the last so many bytes are told; the rest is read and thrown away, so that it never waits for us. */

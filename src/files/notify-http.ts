@@ -2,7 +2,7 @@
 import { request } from 'node:http';
 import type { Clock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
-import type { NotifyFailure } from '../telemetry/files-records.ts';
+import type { NotifyFailure } from '../telemetry/log/files-records.ts';
 import type { NotifyTarget } from './notify-target.ts';
 
 export interface HttpTargetOptions {

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { chmod, chown, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { startNotified } from '../../test/support/notify-process.ts';
+import { startNotified } from '../../test/support/files/notify-process.ts';
 import { temporaryFolder } from '../../test/support/temporary-folder.ts';
-import type { NotifyFailure } from '../telemetry/files-records.ts';
+import type { NotifyFailure } from '../telemetry/log/files-records.ts';
 import { signalTarget } from './notify-signal.ts';
 import type { NotifyTarget } from './notify-target.ts';
 

@@ -4,7 +4,7 @@ import { open, readFile } from 'node:fs/promises';
 import { constants as system, uptime } from 'node:os';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
-import type { NotifyFailure } from '../telemetry/files-records.ts';
+import type { NotifyFailure } from '../telemetry/log/files-records.ts';
 import type { NotifyTarget } from './notify-target.ts';
 
 /** PostgreSQL writes some lines more behind the first. */

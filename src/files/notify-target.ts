@@ -1,4 +1,4 @@
-import type { NotifyFailure, NotifyKind } from '../telemetry/files-records.ts';
+import type { NotifyFailure, NotifyKind } from '../telemetry/log/files-records.ts';
 
 /** What is told of a replacement. */
 export interface NotifyContext {

@@ -3,8 +3,8 @@ import { chmod, chown, lstat, mkdir, readdir, readFile, readlink, realpath, rena
 import { readdirSync, readlinkSync, rmSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { folderInMemory, setOf } from '../../test/support/files.ts';
-import { numberedFiles, readSet } from '../../test/support/numbered-files.ts';
+import { folderInMemory, setOf } from '../../test/support/files/files.ts';
+import { numberedFiles, readSet } from '../../test/support/files/numbered-files.ts';
 import type { FileSetConfig } from '../config/file-sets.ts';
 import { SetWriteError } from './folder.ts';
 import { createSetWriter } from './writer.ts';

@@ -5,7 +5,7 @@ import { readText } from '../config/whole-file.ts';
 import type { Clock } from '../lib/clock.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
-import { strangersWords } from '../telemetry/scrub.ts';
+import { strangersWords } from '../telemetry/log/scrub.ts';
 import type { FleetProblem, FleetProblemReason } from './api-types.ts';
 import { hostOf } from './url.ts';
 import { parseVector, type Vector } from './vector.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createMetrics } from '../telemetry/metrics.ts';
+import { createMetrics } from '../telemetry/metrics/metrics.ts';
 import { literally, patternOfDomain, SERIES } from './series.ts';
 
 test('every series that the fleet asks for is one that Scute serves', async () => {

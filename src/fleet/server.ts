@@ -2,7 +2,7 @@ import { createFleetPageRoutes } from '../admin/dashboard.ts';
 import { createHttpService, type HttpService } from '../admin/http.ts';
 import type { SocketConfig } from '../config/config.ts';
 import type { Clock } from '../lib/clock.ts';
-import { strangersWords } from '../telemetry/scrub.ts';
+import { strangersWords } from '../telemetry/log/scrub.ts';
 import { fleetRoutes } from './api.ts';
 import { createPrometheus, type PrometheusOptions } from './prometheus.ts';
 

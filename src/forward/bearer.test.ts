@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DENY_REASONS } from '../policy/verdict.ts';
-import { TOKEN_RESULTS } from '../telemetry/jwt-records.ts';
+import { TOKEN_RESULTS } from '../telemetry/log/jwt-records.ts';
 import { bearerProblem, NO_BEARER, tokenAnswer, type Bearer } from './bearer.ts';
 
 test('where tokens are looked at, what nobody has looked at is refused, also where none is needed', () => {

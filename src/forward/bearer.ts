@@ -1,7 +1,7 @@
 import type { ProvenToken } from '../jwt/verify.ts';
 import type { Result } from '../lib/result.ts';
 import type { DenyReason, VerdictFor } from '../policy/verdict.ts';
-import type { TokenRefusal } from '../telemetry/jwt-records.ts';
+import type { TokenRefusal } from '../telemetry/log/jwt-records.ts';
 import type { OwnStatus } from '../http1/own-answer.ts';
 import type { IdentityFields } from '../http1/identity-fields.ts';
 

@@ -1,7 +1,7 @@
 import type { HttpLimits } from '../config/config.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
-import type { CloseReason, HttpResult, ListenerCounters, RequestRecord } from '../telemetry/records.ts';
+import type { CloseReason, HttpResult, ListenerCounters, RequestRecord } from '../telemetry/log/records.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
 import { rewriteHead, valuesOf, withField, withLine, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
 import { CONTINUE, ownAnswer, type OwnFields, type OwnStatus } from '../http1/own-answer.ts';

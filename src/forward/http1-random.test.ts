@@ -5,7 +5,7 @@ import { MemoryConnection } from '../../test/support/memory-connection.ts';
 import { verdict } from '../../test/support/memory-forwarder.ts';
 import { createRandom } from '../../test/support/random.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
-import type { ListenerCounters, RequestRecord } from '../telemetry/records.ts';
+import type { ListenerCounters, RequestRecord } from '../telemetry/log/records.ts';
 import { buildIdentityFields } from '../http1/identity-fields.ts';
 import { Fields } from '../http1/fields.ts';
 import { forwardHttp } from './http1-forwarder.ts';

@@ -1,7 +1,7 @@
 import type { HttpLimits } from '../config/config.ts';
 import type { Clock } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
-import type { HttpResult, RequestRecord } from '../telemetry/records.ts';
+import type { HttpResult, RequestRecord } from '../telemetry/log/records.ts';
 import { noteYoungBytes } from '../transport/garbage.ts';
 import { isOverride, type IdentityFields } from '../http1/identity-fields.ts';
 import { ownBody, type OwnStatus } from '../http1/own-answer.ts';

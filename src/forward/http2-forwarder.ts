@@ -1,7 +1,7 @@
 import type { HttpLimits } from '../config/config.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
-import type { ListenerCounters, RequestRecord } from '../telemetry/records.ts';
+import type { ListenerCounters, RequestRecord } from '../telemetry/log/records.ts';
 import type { NativeStream, SecureConnection } from '../transport/connection.ts';
 import { DeadlineQueue } from './deadline-queue.ts';
 import type { FileAccount } from '../transport/file-budget.ts';

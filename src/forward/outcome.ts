@@ -1,5 +1,5 @@
 import type { DenyReason } from '../policy/verdict.ts';
-import type { CloseReason, Direction, HttpResult } from '../telemetry/records.ts';
+import type { CloseReason, Direction, HttpResult } from '../telemetry/log/records.ts';
 import { TOO_MUCH_SENT } from '../transport/handshake-bytes.ts';
 import type { OwnStatus } from '../http1/own-answer.ts';
 import type { Side } from './tcp-forwarder.ts';

@@ -1,9 +1,9 @@
-import type { LiveRules } from '../config/live-rules.ts';
+import type { LiveRules } from '../config/policy/live-rules.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { DenyList } from '../policy/deny-list.ts';
 import type { DenyReason, PolicyReason, Verdict } from '../policy/verdict.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
-import type { CloseReason, ConnectionRecord } from '../telemetry/records.ts';
+import type { CloseReason, ConnectionRecord } from '../telemetry/log/records.ts';
 import type { ProvenPeer } from '../tls/peer.ts';
 import type { ProxyConnection } from '../proxy-protocol/header.ts';
 

@@ -1,5 +1,5 @@
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
-import type { ListenerCounters } from '../telemetry/records.ts';
+import type { ListenerCounters } from '../telemetry/log/records.ts';
 import type { Session, Ticker } from './session.ts';
 
 export type Side = 'downstream' | 'upstream';

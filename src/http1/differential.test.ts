@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkCase, checkRequests, checkResponses, DIFFERENCES, met } from '../../test/fuzz/http-differential.ts';
 import { Draws } from '../../test/fuzz/random.ts';
-import { BAD_BODIES, SMUGGLING } from '../../test/support/http-corpus.ts';
-import { MIXTURES } from '../../test/support/http-mixtures.ts';
+import { BAD_BODIES, SMUGGLING } from '../../test/support/http/http-corpus.ts';
+import { MIXTURES } from '../../test/support/http/http-mixtures.ts';
 
 /** A few seconds; `npm run fuzz` goes on for longer. */
 const CASES = 40_000;

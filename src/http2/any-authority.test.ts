@@ -18,7 +18,7 @@ import {
   RST_STREAM,
   settings,
   uint32,
-} from '../../test/support/http2-frames.ts';
+} from '../../test/support/http/http2-frames.ts';
 import { AnyAuthority } from './any-authority.ts';
 import { HpackDecoder } from './hpack/decoder.ts';
 

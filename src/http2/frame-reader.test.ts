@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { frame, hpack, GET, settings, uint32 } from '../../test/support/http2-frames.ts';
+import { frame, hpack, GET, settings, uint32 } from '../../test/support/http/http2-frames.ts';
 import { createRandom } from '../../test/support/random.ts';
 import {
   CONTINUATION,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FORGED_NAMES, SMUGGLING } from '../../test/support/http-corpus.ts';
+import { FORGED_NAMES, SMUGGLING } from '../../test/support/http/http-corpus.ts';
 import { buildIdentityFields } from '../http1/identity-fields.ts';
 import { fieldObject, Http2Head, readResponse, responseTrailers } from './head.ts';
 import { RequestHead } from '../http1/request-head.ts';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { test } from 'node:test';
-import { createTestAuthority } from '../../test/support/pki.ts';
-import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import { createTestAuthority } from '../../test/support/pki/pki.ts';
+import { heldSnapshot, svidOf } from '../../test/support/pki/snapshots.ts';
 import type { HeldIdentity } from './snapshot.ts';
 import { createIdentityStore } from './store.ts';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { x509Key } from '../../test/support/bundle-endpoint.ts';
-import { createTestAuthority, pemOf } from '../../test/support/pki.ts';
+import { createTestAuthority, pemOf } from '../../test/support/pki/pki.ts';
 import { inspectFile, type FileReport } from './file.ts';
 
 const NOW_MS = Date.now();

@@ -4,7 +4,7 @@ import { isoTime, timeOf } from '../admin/iso-time.ts';
 import type { Certificate } from '../spiffe/certificate.ts';
 import { claimedIdOf } from '../spiffe/leaf-profile.ts';
 import { parseSpiffeId, trustDomainOf } from '../spiffe/spiffe-id.ts';
-import { strangersWords } from '../telemetry/scrub.ts';
+import { strangersWords } from '../telemetry/log/scrub.ts';
 import { readMaterial, type Material } from './material.ts';
 
 /** As `--json` prints it. */

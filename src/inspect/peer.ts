@@ -8,7 +8,7 @@ import { parseCertificate } from '../spiffe/certificate.ts';
 import { claimedIdOf } from '../spiffe/leaf-profile.ts';
 import type { PeerProblem } from '../spiffe/peer-problems.ts';
 import { trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
-import { strangersWords } from '../telemetry/scrub.ts';
+import { strangersWords } from '../telemetry/log/scrub.ts';
 import type { OwnIdentity } from '../tls/contexts.ts';
 import { createPeerJudge, type ProvenPeer } from '../tls/peer.ts';
 import { ClientFlight } from '../transport/client-flight.ts';

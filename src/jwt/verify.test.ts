@@ -14,8 +14,8 @@ import {
   type Json,
   type TestKey,
   type TokenOptions,
-} from '../../test/support/tokens.ts';
-import { FOREIGN, KEY, PARTNER, ROW_BUNDLES, tokenRows } from '../../test/support/token-rows.ts';
+} from '../../test/support/tokens/tokens.ts';
+import { FOREIGN, KEY, PARTNER, ROW_BUNDLES, tokenRows } from '../../test/support/tokens/token-rows.ts';
 import { LEEWAY_MS, MAX_TOKEN_BYTES } from './token.ts';
 import { verifyToken } from './verify.ts';
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { policyFrom } from '../../test/support/policies.ts';
+import { policyFrom } from '../../test/support/policy/policies.ts';
 import { auditOf } from './audit.ts';
 
 const WEB = 'spiffe://example.org/web';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Draws } from '../../test/fuzz/random.ts';
-import { drawDate, drawPolicy, drawQuestion, listOf, policyFrom } from '../../test/support/policies.ts';
+import { drawDate, drawPolicy, drawQuestion, listOf, policyFrom } from '../../test/support/policy/policies.ts';
 import { pathOf, requireSpiffeId, trustDomainOf } from '../spiffe/spiffe-id.ts';
 import { explain, MISSED_KEYS, nearestMiss, type Explanation, type MissedKey, type Question } from './explain.ts';
 import type { IdList } from './id-list.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { checkPolicyCase, POLICY_ANSWERS, say, type PolicyAnswer } from '../../test/fuzz/policy-differential.ts';
 import { Draws } from '../../test/fuzz/random.ts';
-import { drawDate, drawLists, drawPolicy, drawQuestion, policyFrom } from '../../test/support/policies.ts';
+import { drawDate, drawLists, drawPolicy, drawQuestion, policyFrom } from '../../test/support/policy/policies.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
 import { compilePolicy, type Decision, type Policy, type PolicySpec } from './policy.ts';
 import type { RequestFacts } from './request.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import { Draws } from '../../test/fuzz/random.ts';
-import { policyFrom } from '../../test/support/policies.ts';
+import { policyFrom } from '../../test/support/policy/policies.ts';
 import { parseConfig } from '../config/load.ts';
 import { METHODS } from '../http1/request-head.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
-import { policyOf } from '../../test/support/policies.ts';
-import { createTestAuthority } from '../../test/support/pki.ts';
+import { heldSnapshot, svidOf } from '../../test/support/pki/snapshots.ts';
+import { policyOf } from '../../test/support/policy/policies.ts';
+import { createTestAuthority } from '../../test/support/pki/pki.ts';
 import { createIdentityStore } from '../identity/store.ts';
 import { systemClock } from '../lib/clock.ts';
-import type { Events } from '../telemetry/events.ts';
-import type { ListenerCounters } from '../telemetry/records.ts';
+import type { Events } from '../telemetry/events/events.ts';
+import type { ListenerCounters } from '../telemetry/log/records.ts';
 import { createPeerJudge } from '../tls/peer.ts';
 import type { HandshakeOutcome, SecureConnection } from '../transport/connection.ts';
 import { Admission } from './admission.ts';

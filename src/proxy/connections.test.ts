@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { denyListOf } from '../../test/support/deny-file.ts';
+import { denyListOf } from '../../test/support/policy/deny-file.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
-import { policyOf } from '../../test/support/policies.ts';
-import { createTestAuthority, type TestAuthority } from '../../test/support/pki.ts';
-import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
-import type { LiveRules } from '../config/live-rules.ts';
+import { policyOf } from '../../test/support/policy/policies.ts';
+import { createTestAuthority, type TestAuthority } from '../../test/support/pki/pki.ts';
+import { heldSnapshot, svidOf } from '../../test/support/pki/snapshots.ts';
+import type { LiveRules } from '../config/policy/live-rules.ts';
 import type { HeldIdentity } from '../identity/snapshot.ts';
 import { systemClock, type Clock } from '../lib/clock.ts';
 import { verifyPeer } from '../spiffe/verify.ts';

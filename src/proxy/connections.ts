@@ -1,5 +1,5 @@
 import type { Protocol } from '../config/config.ts';
-import type { LiveRules } from '../config/live-rules.ts';
+import type { LiveRules } from '../config/policy/live-rules.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { DenyList } from '../policy/deny-list.ts';
@@ -10,7 +10,7 @@ import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { PeerProblem } from '../spiffe/peer-problems.ts';
 import type { PeerRefusal } from '../spiffe/verify.ts';
 import { authenticateAgain, revocationBesides, type ProvenPeer } from '../tls/peer.ts';
-import type { CloseReason } from '../telemetry/records.ts';
+import type { CloseReason } from '../telemetry/log/records.ts';
 import { noteYoungBytes } from '../transport/garbage.ts';
 import type { Draining, Grounds, Session, Ticker } from '../forward/session.ts';
 import type { Turns } from './turns.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
 import { test } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
-import type { ListenerCounters } from '../telemetry/records.ts';
+import type { ListenerCounters } from '../telemetry/log/records.ts';
 import type { AcceptedConnection, WaitingHandler } from '../transport/connection.ts';
 import { Gate } from './gate.ts';
 import { WaitingRoom } from './waiting-room.ts';

@@ -1,6 +1,6 @@
 import type { AcceptedConnection } from '../transport/connection.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
-import type { ListenerCounters, RefusedAcceptReason } from '../telemetry/records.ts';
+import type { ListenerCounters, RefusedAcceptReason } from '../telemetry/log/records.ts';
 import type { WaitingRoom } from './waiting-room.ts';
 
 export interface GateLimits {

@@ -1,7 +1,7 @@
 import type { Clock, Timer } from '../lib/clock.ts';
 import { Arrival } from '../identity/arrival.ts';
 import type { IdentitySnapshot, SvidChoice } from '../identity/snapshot.ts';
-import type { IdentityWaitResult } from '../telemetry/records.ts';
+import type { IdentityWaitResult } from '../telemetry/log/records.ts';
 import type { Turns } from './turns.ts';
 
 /** How a wait ended by itself: go on, or why not. */

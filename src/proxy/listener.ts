@@ -1,5 +1,5 @@
 import type { HttpLimits, InboundConfig, Limits, OutboundConfig } from '../config/config.ts';
-import { unsafeKeepsOf } from '../config/live-rules.ts';
+import { unsafeKeepsOf } from '../config/policy/live-rules.ts';
 import { formatAddress } from '../config/units.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
@@ -12,9 +12,16 @@ import type { Policy } from '../policy/policy.ts';
 import { nearestMiss, type Question } from '../policy/explain.ts';
 import { auditOf } from '../policy/audit.ts';
 import { isRuleOf } from '../policy/rule-names.ts';
-import type { Events } from '../telemetry/events.ts';
-import type { CloseReason, Direction, ListenerCounters, ListenerRef, RefusedAcceptReason, RequestRecord } from '../telemetry/records.ts';
-import type { Refusals } from '../telemetry/refusals.ts';
+import type { Events } from '../telemetry/events/events.ts';
+import type {
+  CloseReason,
+  Direction,
+  ListenerCounters,
+  ListenerRef,
+  RefusedAcceptReason,
+  RequestRecord,
+} from '../telemetry/log/records.ts';
+import type { Refusals } from '../telemetry/log/refusals.ts';
 import type { OwnIdentity, TlsContexts } from '../tls/contexts.ts';
 import { Authorisation } from '../policy/judge.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';

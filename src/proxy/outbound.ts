@@ -17,7 +17,7 @@ import { IdentityWait } from './identity-wait.ts';
 import { ProxyListener, type ListenerDeps } from './listener.ts';
 import { connectFailure, connectProblem, deniedFailure, handshakeFailure, notHttp2Failure, notReadyFailure } from '../forward/outcome.ts';
 import type { Session } from '../forward/session.ts';
-import type { CloseReason } from '../telemetry/records.ts';
+import type { CloseReason } from '../telemetry/log/records.ts';
 import { openWebServer } from './web-upstream.ts';
 
 /** What only some listeners need. */

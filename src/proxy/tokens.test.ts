@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
-import { denyListOf } from '../../test/support/deny-file.ts';
-import { AUDIENCE, jwk, jwks, testKey, token } from '../../test/support/tokens.ts';
+import { denyListOf } from '../../test/support/policy/deny-file.ts';
+import { AUDIENCE, jwk, jwks, testKey, token } from '../../test/support/tokens/tokens.ts';
 import type { Bearer } from '../forward/bearer.ts';
 import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
 import { parseJwtBundle, type JwtBundles } from '../spiffe/jwt-bundle.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
-import type { TokenResult } from '../telemetry/jwt-records.ts';
+import type { TokenResult } from '../telemetry/log/jwt-records.ts';
 import { takeTurns, Tokens } from './tokens.ts';
 
 const key = testKey('one');

@@ -9,7 +9,7 @@ import { Remembered } from '../lib/remembered.ts';
 import type { DenyList } from '../policy/deny-list.ts';
 import type { JwtAuthority } from '../spiffe/bundle-document.ts';
 import type { JwtBundles } from '../spiffe/jwt-bundle.ts';
-import type { TokenRefusal, TokenResult } from '../telemetry/jwt-records.ts';
+import type { TokenRefusal, TokenResult } from '../telemetry/log/jwt-records.ts';
 
 export interface TokensDeps {
   /** It does not change while the listener runs, so that its tokens are verified for these audiences and no others. */

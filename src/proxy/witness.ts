@@ -1,6 +1,6 @@
 import type { DenyReason } from '../policy/verdict.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
-import type { ListenerRef } from '../telemetry/records.ts';
+import type { ListenerRef } from '../telemetry/log/records.ts';
 import type { ProvenPeer } from '../tls/peer.ts';
 import type { PeerEvidence } from '../transport/connection.ts';
 

@@ -1,8 +1,8 @@
 /** One story at a time, told to a client of each protocol: from real snapshots to the messages on the wire. */
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
-import { createTestAuthority, type TestAuthority } from '../../test/support/pki.ts';
-import { bundleOf, heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import { createTestAuthority, type TestAuthority } from '../../test/support/pki/pki.ts';
+import { bundleOf, heldSnapshot, svidOf } from '../../test/support/pki/snapshots.ts';
 import { PROTOCOLS, XdsStory, type Told } from '../../test/support/xds-story.ts';
 import type { HeldIdentity, IdentitySnapshot } from '../identity/snapshot.ts';
 

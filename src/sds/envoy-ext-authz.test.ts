@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { listOf, policyFrom } from '../../test/support/policies.ts';
+import { listOf, policyFrom } from '../../test/support/policy/policies.ts';
 import { formatIssues } from '../config/issue.ts';
 import type { Config } from '../config/config.ts';
 import { parseConfig } from '../config/load.ts';

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { createPrivateKey, createPublicKey, generatePrimeSync } from 'node:crypto';
 import { test } from 'node:test';
-import { element, integer, octetString, oid, sequence } from '../../test/support/der-writer.ts';
-import { createKeyPair, createTestAuthority, type CertificateOptions, type KeyPair } from '../../test/support/pki.ts';
-import { svidOf } from '../../test/support/snapshots.ts';
+import { element, integer, octetString, oid, sequence } from '../../test/support/pki/der-writer.ts';
+import { createKeyPair, createTestAuthority, type CertificateOptions, type KeyPair } from '../../test/support/pki/pki.ts';
+import { svidOf } from '../../test/support/pki/snapshots.ts';
 import { envoyRefusal } from './envoy-refusals.ts';
 
 const own = createTestAuthority({ trustDomain: 'example.org' });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { policyFrom, policyOf } from '../../test/support/policies.ts';
+import { policyFrom, policyOf } from '../../test/support/policy/policies.ts';
 import { parsePattern } from '../policy/pattern.ts';
 import { parseSpiffeId } from '../spiffe/spiffe-id.ts';
 import type { PolicySpec } from '../policy/policy.ts';

@@ -1,5 +1,5 @@
 import type { Catalogue, Secret } from './secrets.ts';
-import type { SdsName } from '../telemetry/sds-records.ts';
+import type { SdsName } from '../telemetry/log/sds-records.ts';
 import { WILDCARD } from './stream-state.ts';
 import type { ValidationForm } from './validation-form.ts';
 

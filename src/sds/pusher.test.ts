@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { catalogueOf } from '../../test/support/secrets.ts';
 import { systemClock } from '../lib/clock.ts';
-import type { SdsRound } from '../telemetry/sds-records.ts';
+import type { SdsRound } from '../telemetry/log/sds-records.ts';
 import { Pusher } from './pusher.ts';
 import { NEW_STREAM } from './stream-state.ts';
 import type { XdsStream } from './stream.ts';

@@ -1,5 +1,5 @@
 import type { Clock } from '../lib/clock.ts';
-import type { SdsRound } from '../telemetry/sds-records.ts';
+import type { SdsRound } from '../telemetry/log/sds-records.ts';
 import type { Catalogue } from './secrets.ts';
 import type { XdsStream } from './stream.ts';
 

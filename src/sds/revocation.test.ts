@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bundleOf, requireCertificate } from '../../test/support/bundles.ts';
-import { boolean, element, sequence } from '../../test/support/der-writer.ts';
-import { createTestAuthority, type CrlOptions, type TestAuthority } from '../../test/support/pki.ts';
+import { bundleOf, requireCertificate } from '../../test/support/pki/bundles.ts';
+import { boolean, element, sequence } from '../../test/support/pki/der-writer.ts';
+import { createTestAuthority, type CrlOptions, type TestAuthority } from '../../test/support/pki/pki.ts';
 import { usableCrls } from './revocation.ts';
 
 const HOUR_MS = 3_600_000;

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Draws } from '../../test/fuzz/random.ts';
-import { createTestAuthority } from '../../test/support/pki.ts';
-import { policyFrom } from '../../test/support/policies.ts';
+import { createTestAuthority } from '../../test/support/pki/pki.ts';
+import { policyFrom } from '../../test/support/policy/policies.ts';
 import { PLAIN_OPTIONS, readSecret, type ReadSecret } from '../../test/support/secrets.ts';
-import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import { heldSnapshot, svidOf } from '../../test/support/pki/snapshots.ts';
 import type { Policy, PolicySpec } from '../policy/policy.ts';
 import type { RuleSpec } from '../policy/rule.ts';
 import { parseSpiffeId, trustDomainOf } from '../spiffe/spiffe-id.ts';

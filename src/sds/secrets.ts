@@ -15,7 +15,7 @@ import { parseSpiffeId, pathOf, trustDomainId, trustDomainOf } from '../spiffe/s
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { X509Svid } from '../spiffe/x509-svid.ts';
-import type { SdsMissingReason, SdsSubject } from '../telemetry/sds-records.ts';
+import type { SdsMissingReason, SdsSubject } from '../telemetry/log/sds-records.ts';
 import { toPem } from '../spiffe/pem.ts';
 import { envoyRefusal } from './envoy-refusals.ts';
 import { sayPolicy } from './expression.ts';

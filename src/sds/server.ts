@@ -11,7 +11,7 @@ import { WallAlarm } from '../lib/wall-alarm.ts';
 import { createWatch } from '../lib/watch.ts';
 import type { DenyList } from '../policy/deny-list.ts';
 import type { Policy } from '../policy/policy.ts';
-import type { SdsEvents } from '../telemetry/sds-events.ts';
+import type { SdsEvents } from '../telemetry/events/sds-events.ts';
 import { prepareUnixSocket, type PreparedUnixSocket } from '../transport/unix-socket.ts';
 import { SdsConnection, type ConnectionDeps } from './connection.ts';
 import { Pusher } from './pusher.ts';

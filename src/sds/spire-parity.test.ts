@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
 import { fromBinary } from '@bufbuild/protobuf';
-import { createTestAuthority } from '../../test/support/pki.ts';
+import { createTestAuthority } from '../../test/support/pki/pki.ts';
 import { secretsOf } from '../../test/support/sds.ts';
 import { PLAIN_OPTIONS, type ReadSecret } from '../../test/support/secrets.ts';
-import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import { heldSnapshot, svidOf } from '../../test/support/pki/snapshots.ts';
 import { XdsStory, type NodeInit, type Told } from '../../test/support/xds-story.ts';
 import { DiscoveryResponseSchema } from '../gen/discovery_pb.ts';
 import type { HeldIdentity } from '../identity/snapshot.ts';

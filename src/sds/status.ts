@@ -1,5 +1,5 @@
 import { formatAddress } from '../config/units.ts';
-import type { SdsStatus, SdsStreamStatus, SdsSubject, SdsSubscriptionStatus } from '../telemetry/sds-records.ts';
+import type { SdsStatus, SdsStreamStatus, SdsSubject, SdsSubscriptionStatus } from '../telemetry/log/sds-records.ts';
 import type { Catalogue } from './secrets.ts';
 import type { SdsServer } from './server.ts';
 import { shorten, type SentSecret } from './stream-state.ts';

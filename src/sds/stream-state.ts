@@ -2,8 +2,8 @@
  * What one xDS stream for one type of resource knows, and what happens on it: pure, one step for the state-of-the-world protocol and one for
  * delta. Neither sockets nor time are seen here; whoever owns the stream feeds events in and carries the effects out.
  */
-import { strangersWords } from '../telemetry/scrub.ts';
-import type { SdsMissingReason, SdsName } from '../telemetry/sds-records.ts';
+import { strangersWords } from '../telemetry/log/scrub.ts';
+import type { SdsMissingReason, SdsName } from '../telemetry/log/sds-records.ts';
 import { digest, type Catalogue, type Secret } from './secrets.ts';
 import type { ValidationForm } from './validation-form.ts';
 

@@ -1,6 +1,6 @@
 import { status, type ServerDuplexStream } from '@grpc/grpc-js';
-import type { SdsEvents } from '../telemetry/sds-events.ts';
-import type { SdsProtocol, SdsRefusalReason, SdsStreamRef } from '../telemetry/sds-records.ts';
+import type { SdsEvents } from '../telemetry/events/sds-events.ts';
+import type { SdsProtocol, SdsRefusalReason, SdsStreamRef } from '../telemetry/log/sds-records.ts';
 import type { Result } from '../lib/result.ts';
 import type { ValidationForm } from './validation-form.ts';
 import type { Catalogue } from './secrets.ts';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bundleOf } from '../../test/support/bundles.ts';
+import { bundleOf } from '../../test/support/pki/bundles.ts';
 import { bundleJson, x509Key } from '../../test/support/bundle-endpoint.ts';
-import { createKeyPair, createTestAuthority } from '../../test/support/pki.ts';
+import { createKeyPair, createTestAuthority } from '../../test/support/pki/pki.ts';
 import { createRandom } from '../../test/support/random.ts';
 import { MAX_BUNDLE_KEYS, parseBundleDocument, writeBundleDocument, type BundleDocument } from './bundle-document.ts';
 

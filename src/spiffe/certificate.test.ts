@@ -2,9 +2,17 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AsnConvert } from '@peculiar/asn1-schema';
 import * as asn1 from '@peculiar/asn1-x509';
-import { requireCertificate } from '../../test/support/bundles.ts';
-import { element, integer, oid, sequence } from '../../test/support/der-writer.ts';
-import { COMMON_NAME, createTestAuthority, distinguishedName, emailName, ipName, ORGANISATION, uriName } from '../../test/support/pki.ts';
+import { requireCertificate } from '../../test/support/pki/bundles.ts';
+import { element, integer, oid, sequence } from '../../test/support/pki/der-writer.ts';
+import {
+  COMMON_NAME,
+  createTestAuthority,
+  distinguishedName,
+  emailName,
+  ipName,
+  ORGANISATION,
+  uriName,
+} from '../../test/support/pki/pki.ts';
 import { parseCertificate, splitCertificates } from './certificate.ts';
 
 const root = createTestAuthority();

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bundlesOf, requireCertificate } from '../../test/support/bundles.ts';
-import { element, sequence } from '../../test/support/der-writer.ts';
+import { bundlesOf, requireCertificate } from '../../test/support/pki/bundles.ts';
+import { element, sequence } from '../../test/support/pki/der-writer.ts';
 import {
   COMMON_NAME,
   createTestAuthority,
@@ -10,7 +10,7 @@ import {
   dnsName,
   ORGANISATION,
   uriName,
-} from '../../test/support/pki.ts';
+} from '../../test/support/pki/pki.ts';
 import { parseCrl } from './crl.ts';
 import { verifyPeer } from './verify.ts';
 

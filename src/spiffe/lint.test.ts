@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { requireCertificate } from '../../test/support/bundles.ts';
-import { createTestAuthority, type CertificateOptions } from '../../test/support/pki.ts';
+import { requireCertificate } from '../../test/support/pki/bundles.ts';
+import { createTestAuthority, type CertificateOptions } from '../../test/support/pki/pki.ts';
 import { lint, type LintRole } from './lint.ts';
 
 const authority = createTestAuthority();

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { requireCertificate } from '../../test/support/bundles.ts';
-import { element, oid, sequence, set, utf8 } from '../../test/support/der-writer.ts';
+import { requireCertificate } from '../../test/support/pki/bundles.ts';
+import { element, oid, sequence, set, utf8 } from '../../test/support/pki/der-writer.ts';
 import {
   COMMON_NAME,
   createTestAuthority,
@@ -15,7 +15,7 @@ import {
   uriName,
   type CertificateOptions,
   type NameConstraintLists,
-} from '../../test/support/pki.ts';
+} from '../../test/support/pki/pki.ts';
 import { parseCertificate } from './certificate.ts';
 import { allowedComparisons, nameConstraintProblem } from './name-constraints.ts';
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bundleOf, bundlesOf, requireCertificate } from '../../test/support/bundles.ts';
+import { bundleOf, bundlesOf, requireCertificate } from '../../test/support/pki/bundles.ts';
 import {
   createKeyPair,
   createTestAuthority,
@@ -8,7 +8,7 @@ import {
   uriName,
   type CertificateOptions,
   type TestAuthority,
-} from '../../test/support/pki.ts';
+} from '../../test/support/pki/pki.ts';
 import type { Certificate } from './certificate.ts';
 import { findPath } from './path.ts';
 import { verifyPeer } from './verify.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bundleOf, bundlesOf, requireCertificate, requireTrustDomain } from '../../test/support/bundles.ts';
+import { bundleOf, bundlesOf, requireCertificate, requireTrustDomain } from '../../test/support/pki/bundles.ts';
 import { createRandom } from '../../test/support/random.ts';
 import {
   COMMON_NAME,
@@ -12,7 +12,7 @@ import {
   type CrlOptions,
   type TestAuthority,
   type TestCertificate,
-} from '../../test/support/pki.ts';
+} from '../../test/support/pki/pki.ts';
 import { parseCrl, type Crl } from './crl.ts';
 import { revocationOf, sortLists } from './revocation.ts';
 import { buildTrustBundle, withIntermediates } from './trust-bundle.ts';

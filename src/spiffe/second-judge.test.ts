@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bundleOf, requireCertificate } from '../../test/support/bundles.ts';
-import { createTestAuthority, type TestCertificate } from '../../test/support/pki.ts';
+import { bundleOf, requireCertificate } from '../../test/support/pki/bundles.ts';
+import { createTestAuthority, type TestCertificate } from '../../test/support/pki/pki.ts';
 import type { Certificate } from './certificate.ts';
 import { findPath, type PathRefusal } from './path.ts';
 

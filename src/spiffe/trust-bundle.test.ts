@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { requireTrustDomain } from '../../test/support/bundles.ts';
-import { createTestAuthority, type TestAuthority } from '../../test/support/pki.ts';
+import { requireTrustDomain } from '../../test/support/pki/bundles.ts';
+import { createTestAuthority, type TestAuthority } from '../../test/support/pki/pki.ts';
 import { parseCertificate } from './certificate.ts';
 import { parseCrl } from './crl.ts';
 import { buildTrustBundle, type AuthorityInDoubt } from './trust-bundle.ts';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bundlesOf, requireCertificate } from '../../test/support/bundles.ts';
-import { element, integer, oid, sequence, utf8 } from '../../test/support/der-writer.ts';
-import { createTestAuthority, dnsName, ipName, type CertificateOptions, type TestCertificate } from '../../test/support/pki.ts';
+import { bundlesOf, requireCertificate } from '../../test/support/pki/bundles.ts';
+import { element, integer, oid, sequence, utf8 } from '../../test/support/pki/der-writer.ts';
+import { createTestAuthority, dnsName, ipName, type CertificateOptions, type TestCertificate } from '../../test/support/pki/pki.ts';
 import { verifyPeer } from './verify.ts';
 
 const ID = 'spiffe://example.org/workload';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bundleOf } from '../../test/support/bundles.ts';
-import { createKeyPair, createTestAuthority, type TestCertificate } from '../../test/support/pki.ts';
+import { bundleOf } from '../../test/support/pki/bundles.ts';
+import { createKeyPair, createTestAuthority, type TestCertificate } from '../../test/support/pki/pki.ts';
 import type { Result } from '../lib/result.ts';
 import { buildX509Svid, type SvidProblem, type X509Svid, type X509SvidMaterial } from './x509-svid.ts';
 

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
-import { createTestAuthority } from '../../test/support/pki.ts';
-import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import { createTestAuthority } from '../../test/support/pki/pki.ts';
+import { heldSnapshot, svidOf } from '../../test/support/pki/snapshots.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { err, ok } from '../lib/result.ts';
 import { Manager } from './manager.ts';

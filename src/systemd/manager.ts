@@ -1,6 +1,6 @@
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
-import type { ManagerEvents } from '../telemetry/manager-events.ts';
+import type { ManagerEvents } from '../telemetry/events/manager-events.ts';
 import { statusLine } from './status.ts';
 import type { Tell } from './notify.ts';
 

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bundlesOf } from '../../test/support/bundles.ts';
-import { createTestAuthority, uriName, type TestCertificate } from '../../test/support/pki.ts';
-import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import { bundlesOf } from '../../test/support/pki/bundles.ts';
+import { createTestAuthority, uriName, type TestCertificate } from '../../test/support/pki/pki.ts';
+import { heldSnapshot, svidOf } from '../../test/support/pki/snapshots.ts';
 import { poolOf } from './authority-pool.ts';
 
 const own = createTestAuthority();

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { X509Certificate, type KeyObject } from 'node:crypto';
 import { test } from 'node:test';
-import { requireCertificate } from '../../test/support/bundles.ts';
-import { createTestAuthority, type TestCertificate } from '../../test/support/pki.ts';
+import { requireCertificate } from '../../test/support/pki/bundles.ts';
+import { createTestAuthority, type TestCertificate } from '../../test/support/pki/pki.ts';
 import type { PathRefusal } from '../spiffe/path.ts';
 import { createPathRecheck } from './path-recheck.ts';
 

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bundlesOf } from '../../test/support/bundles.ts';
-import { createTestAuthority, keyIdOf, type TestCertificate } from '../../test/support/pki.ts';
-import { heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import { bundlesOf } from '../../test/support/pki/bundles.ts';
+import { createTestAuthority, keyIdOf, type TestCertificate } from '../../test/support/pki/pki.ts';
+import { heldSnapshot, svidOf } from '../../test/support/pki/snapshots.ts';
 import type { HeldIdentity } from '../identity/snapshot.ts';
 import type { PeerEvidence, SecureConnection } from '../transport/connection.ts';
 import { createPeerJudge } from './peer.ts';

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { hash, X509Certificate } from 'node:crypto';
 import { test } from 'node:test';
-import { bundlesOf } from '../../test/support/bundles.ts';
-import { denyListOf } from '../../test/support/deny-file.ts';
-import { createTestAuthority, keyIdOf, type TestAuthority, type TestCertificate } from '../../test/support/pki.ts';
-import { bundleOf, heldSnapshot, svidOf } from '../../test/support/snapshots.ts';
+import { bundlesOf } from '../../test/support/pki/bundles.ts';
+import { denyListOf } from '../../test/support/policy/deny-file.ts';
+import { createTestAuthority, keyIdOf, type TestAuthority, type TestCertificate } from '../../test/support/pki/pki.ts';
+import { bundleOf, heldSnapshot, svidOf } from '../../test/support/pki/snapshots.ts';
 import type { HeldIdentity } from '../identity/snapshot.ts';
 import type { PeerEvidence, SecureConnection } from '../transport/connection.ts';
 import { authenticateAgain, createPeerJudge, revocationBesides, type PeerJudge } from './peer.ts';

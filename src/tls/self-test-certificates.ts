@@ -3,7 +3,7 @@ import { createECDH, createHash, createPrivateKey, type KeyObject } from 'node:c
 /**
  * What the self-test shows itself: an authority, an SVID of it, and the same SVID signed by somebody else. They are fixed, and valid from 1970
  * to 9999, so that neither a clock that is wrong nor a mistake in writing certificates can fail the test. They protect nothing: nobody trusts
- * this authority but the self-test. `node test/support/self-test-certificates.ts` makes them anew, and prints these three lines.
+ * this authority but the self-test. `node test/support/pki/self-test-certificates.ts` makes them anew, and prints these three lines.
  */
 const AUTHORITY =
   'MIIB4zCCAYmgAwIBAgIBATAKBggqhkjOPQQDAjAzMRMwEQYDVQQKDApTY3V0ZSB0ZXN0MRwwGgYDVQQDDBNzZWxmLXRlc3QgYXV0aG9yaXR5MCAXDTcwMDEwMTAwMDAwMFoYDzk5OTkxMjMxMjM1OTU5WjAzMRMwEQYDVQQKDApTY3V0ZSB0ZXN0MRwwGgYDVQQDDBNzZWxmLXRlc3QgYXV0aG9yaXR5MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEZpNxWSij+D6UXqAR15DhRzo5JM5vipGhOmSu3uY0KqnanIh15XADYhSH3+HSqZZZutzMXubqlv3Z1WS5QvEpS6OBizCBiDAPBgNVHRMBAf8EBTADAQH/MA4GA1UdDwEB/wQEAwIBBjAlBgNVHREEHjAchhpzcGlmZmU6Ly9zZWxmLXRlc3QuaW52YWxpZDAdBgNVHQ4EFgQUoVArfUJEsv0d9mE/sMw+eUBClyQwHwYDVR0jBBgwFoAUoVArfUJEsv0d9mE/sMw+eUBClyQwCgYIKoZIzj0EAwIDSAAwRQIgULcJxTSbRhH5wZeAl+a7n0lc6QJrZK3ndQAX2DxRh38CIQCEQPoZI48J86GQz1pvvUg8JsWdtIBvawmxM+l4XscMjg==';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DerReader } from '../spiffe/der.ts';
-import { makeSelfTestCertificates } from '../../test/support/self-test-certificates.ts';
+import { makeSelfTestCertificates } from '../../test/support/pki/self-test-certificates.ts';
 import { selfTestCertificates } from './self-test-certificates.ts';
 import { runSelfTest, SelfTestError } from './self-test.ts';
 
@@ -30,7 +30,7 @@ test('the forged SVID of the self-test is the good one in all but the signature'
   assert.notDeepEqual(forged, good);
 });
 
-test('the certificates of the self-test are those that test/support/self-test-certificates.ts makes', () => {
+test('the certificates of the self-test are those that test/support/pki/self-test-certificates.ts makes', () => {
   const [kept, made] = [selfTestCertificates(), makeSelfTestCertificates()];
 
   for (const name of ['authority', 'good', 'forged'] as const) assert.equal(signedPart(kept[name]), signedPart(made[name]), name);

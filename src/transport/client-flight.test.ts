@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { TlsOptions } from 'node:tls';
-import { createTestAuthority } from '../../test/support/pki.ts';
+import { createTestAuthority } from '../../test/support/pki/pki.ts';
 import { tlsServer } from '../../test/support/tls-peer.ts';
 import { ClientFlight } from './client-flight.ts';
 import { connect, createTlsContext } from './node.ts';

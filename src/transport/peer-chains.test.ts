@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { bitString, integer, oid, sequence, set, time } from '../../test/support/der-writer.ts';
+import { bitString, integer, oid, sequence, set, time } from '../../test/support/pki/der-writer.ts';
 import { HeldChains } from './peer-chains.ts';
 
 /** The most that we know how to make OpenSSL keep for a byte: attributes of a type that it has no name for, with empty texts. */

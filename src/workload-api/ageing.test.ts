@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
-import { createTestAuthority } from '../../test/support/pki.ts';
-import { svidOf } from '../../test/support/snapshots.ts';
+import { createTestAuthority } from '../../test/support/pki/pki.ts';
+import { svidOf } from '../../test/support/pki/snapshots.ts';
 import type { X509Svid } from '../spiffe/x509-svid.ts';
 import { Ageing } from './ageing.ts';
 

@@ -5,8 +5,8 @@ import { X509BundlesResponseSchema, X509SVIDResponseSchema } from '../gen/worklo
 import type { HeldIdentity } from '../identity/snapshot.ts';
 import type { Result } from '../lib/result.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
-import { requireCertificate } from '../../test/support/bundles.ts';
-import { createTestAuthority, type CertificateOptions } from '../../test/support/pki.ts';
+import { requireCertificate } from '../../test/support/pki/bundles.ts';
+import { createTestAuthority, type CertificateOptions } from '../../test/support/pki/pki.ts';
 import { svidEntry, type BundleMap, type SvidEntry } from '../../test/support/workload-api.ts';
 import { decodeX509Bundles, decodeX509Svids, type Bundles, type UpdateProblem } from './decode.ts';
 

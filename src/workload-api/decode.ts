@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { fromBinary, toBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
 import { JWTBundlesResponseSchema, X509BundlesResponseSchema, X509SVIDResponseSchema, type X509SVID } from '../gen/workload_pb.ts';
-import type { JwtBundleProblemCode } from '../telemetry/jwt-records.ts';
+import type { JwtBundleProblemCode } from '../telemetry/log/jwt-records.ts';
 import { readOnlyMap } from '../identity/read-only-map.ts';
 import type { HeldIdentity } from '../identity/snapshot.ts';
 import { messageOf } from '../lib/errors.ts';

@@ -4,7 +4,7 @@ import { readOnlyMap } from '../identity/read-only-map.ts';
 import type { JwtBundles } from '../spiffe/jwt-bundle.ts';
 import type { WorkloadApiClient } from './client.ts';
 import { decodeJwtBundles, type JwtBundleProblem } from './decode.ts';
-import type { JwtEvents } from '../telemetry/jwt-events.ts';
+import type { JwtEvents } from '../telemetry/events/jwt-events.ts';
 import type { WorkloadApiError } from './errors.ts';
 import { StreamKeeper, type Reception } from './stream.ts';
 

@@ -2,18 +2,18 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { DenyLineReader } from '../../src/config/deny-lines.ts';
-import { IdsLineReader } from '../../src/config/ids-file.ts';
+import { DenyLineReader } from '../../src/config/policy/deny-lines.ts';
+import { IdsLineReader } from '../../src/config/policy/ids-file.ts';
 import { formatIssues, judge, type ConfigIssue } from '../../src/config/issue.ts';
-import { parsePolicyText } from '../../src/config/policy-text.ts';
-import { overlay } from '../../src/config/precedence.ts';
+import { parsePolicyText } from '../../src/config/policy/policy-text.ts';
+import { overlay } from '../../src/config/policy/precedence.ts';
 import { questionTableSchema } from '../../src/config/questions.ts';
 import { planReload } from '../../src/config/reload.ts';
 import { createConfigSchema } from '../../src/config/schema.ts';
 import type { Config } from '../../src/config/config.ts';
 import { parseYaml } from '../../src/config/yaml.ts';
 import { answerQuestion, describeAnswer, putQuestion } from '../../src/cli/question.ts';
-import { describeConfig } from '../../src/cli/check.ts';
+import { describeConfig } from '../../src/cli/commands/check.ts';
 import { atOnce } from '../../src/lib/at-once.ts';
 import { err, ok, type Result } from '../../src/lib/result.ts';
 import type { IdList } from '../../src/policy/id-list.ts';
@@ -26,7 +26,7 @@ import { DAYS, isOpen, nextLook, parseWindow } from '../../src/policy/time-windo
 import { parseBundleDocument } from '../../src/spiffe/bundle-document.ts';
 import { parseSpiffeId, pathOf, trustDomainOf } from '../../src/spiffe/spiffe-id.ts';
 import { selfTestCertificates } from '../../src/tls/self-test-certificates.ts';
-import { pathTargets } from '../support/spellings.ts';
+import { pathTargets } from '../support/policy/spellings.ts';
 import type { Draws } from './random.ts';
 
 const read = (name: string): string => readFileSync(new URL(`../../configs/${name}`, import.meta.url), 'utf8');

@@ -1,6 +1,6 @@
 /** Messages that are nearly good: built by a grammar that knows what is nasty, or good ones with a few bytes changed. */
-import { BAD_BODIES, FORGED_NAMES, SMUGGLING } from '../support/http-corpus.ts';
-import { MIXTURES } from '../support/http-mixtures.ts';
+import { BAD_BODIES, FORGED_NAMES, SMUGGLING } from '../support/http/http-corpus.ts';
+import { MIXTURES } from '../support/http/http-mixtures.ts';
 import type { Draws } from './random.ts';
 
 const CORPUS: readonly string[] = [

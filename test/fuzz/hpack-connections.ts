@@ -1,7 +1,7 @@
 /** Connections as an encoder of HPACK could have them, and as none should: header blocks, changes of the table's size, broken bytes. */
 import { STATIC_TABLE } from '../../src/http2/hpack/field.ts';
 import { HUFFMAN_BITS } from '../../src/http2/hpack/huffman.ts';
-import { hpackInteger } from '../support/http2-frames.ts';
+import { hpackInteger } from '../support/http/http2-frames.ts';
 import type { Draws } from './random.ts';
 
 export type HpackEvent =

@@ -4,7 +4,7 @@ import { HpackDecoder, HpackError, type HpackProblem } from '../../src/http2/hpa
 import { HpackEncoder } from '../../src/http2/hpack/encoder.ts';
 import type { HpackField } from '../../src/http2/hpack/field.ts';
 import { part } from '../interop/parts.ts';
-import { uint32 } from '../support/http2-frames.ts';
+import { uint32 } from '../support/http/http2-frames.ts';
 import { ANYTHING, drawHpackConnection } from './hpack-connections.ts';
 import { Draws } from './random.ts';
 

@@ -1,6 +1,6 @@
 /** Whatever Scute takes, llhttp must take, with the same fields and the same end; and so must who is sent it. */
 import assert from 'node:assert/strict';
-import { readResponsesWithLlhttp, readWithLlhttp, type ReadRequest, type ReadResponse } from '../support/llhttp.ts';
+import { readResponsesWithLlhttp, readWithLlhttp, type ReadRequest, type ReadResponse } from '../support/http/llhttp.ts';
 import { generateRequests, generateResponses } from './generate.ts';
 import { Draws } from './random.ts';
 import { OUR_FIELDS, readRequests, readResponses, type ResponsesRead } from './scute-readers.ts';

@@ -6,7 +6,7 @@ import type { RequestFacts } from '../../src/policy/request.ts';
 import { ruleText, type RuleSpec } from '../../src/policy/rule.ts';
 import { DAYS, type WindowSpec } from '../../src/policy/time-window.ts';
 import type { SpiffeId } from '../../src/spiffe/spiffe-id.ts';
-import { drawDate, drawPolicy, drawQuestion, HOSTS, METHODS, PATHS, SUBJECTS } from '../support/policies.ts';
+import { drawDate, drawPolicy, drawQuestion, HOSTS, METHODS, PATHS, SUBJECTS } from '../support/policy/policies.ts';
 import { Draws } from './random.ts';
 
 const QUESTIONS = 40;

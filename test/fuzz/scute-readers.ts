@@ -3,7 +3,7 @@ import { buildIdentityFields, rewriteHead } from '../../src/http1/identity-field
 import { Fields, type Framing } from '../../src/http1/fields.ts';
 import { RequestReader, type RequestSink } from '../../src/http1/request-reader.ts';
 import { ResponseReader, type ResponseSink } from '../../src/http1/response-reader.ts';
-import type { ReadRequest, ReadResponse } from '../support/llhttp.ts';
+import type { ReadRequest, ReadResponse } from '../support/http/llhttp.ts';
 
 const LIMITS = {
   maxHeadBytes: 32_768,

@@ -5,7 +5,7 @@ import { TOKEN_PROBLEMS } from '../../src/jwt/token.ts';
 import { verifyToken } from '../../src/jwt/verify.ts';
 import { parseJwtBundle, type JwtBundles } from '../../src/spiffe/jwt-bundle.ts';
 import type { TrustDomain } from '../../src/spiffe/trust-domain.ts';
-import { AUDIENCE, base64url, jwk, jwks, signer, SUBJECT, testKey, type TestKey } from '../support/tokens.ts';
+import { AUDIENCE, base64url, jwk, jwks, signer, SUBJECT, testKey, type TestKey } from '../support/tokens/tokens.ts';
 import { Draws } from './random.ts';
 
 const KEYS: readonly (readonly [string, TestKey])[] = [

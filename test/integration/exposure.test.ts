@@ -4,9 +4,9 @@ import { createServer, type AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { createExposureWatch } from '../../src/admin/exposure.ts';
 import type { Address } from '../../src/config/units.ts';
-import { createAdminParts, startService } from '../support/admin.ts';
+import { createAdminParts, startService } from '../support/admin/admin.ts';
 import { eventually } from '../support/eventually.ts';
-import { ask } from '../support/http.ts';
+import { ask } from '../support/http/http.ts';
 
 const isLinux = process.platform === 'linux';
 const WEB = { name: 'web', direction: 'inbound' } as const;

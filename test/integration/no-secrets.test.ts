@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { API, presented, WEB } from '../support/data-path.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
-import { ask } from '../support/http.ts';
+import { ask } from '../support/http/http.ts';
 import { fetchSecrets, openDelta, openSotw, sdsClient } from '../support/sds.ts';
 import { startScute } from '../support/scute-process.ts';
 import { closed, dial, dialling, freePort, readAll, startEcho } from '../support/tcp.ts';

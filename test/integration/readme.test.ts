@@ -8,14 +8,14 @@ import { needs } from '../interop/parts.ts';
 import { runChild } from '../support/child.ts';
 import { API, startInbound, WEB } from '../support/data-path.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from '../support/documents.ts';
-import { folderInMemory } from '../support/files.ts';
-import { ask } from '../support/http.ts';
-import { send, startHttpInbound, startRawApplication } from '../support/http-stage.ts';
-import { policyText, startPolicyFile } from '../support/policy-file.ts';
+import { folderInMemory } from '../support/files/files.ts';
+import { ask } from '../support/http/http.ts';
+import { send, startHttpInbound, startRawApplication } from '../support/http/http-stage.ts';
+import { policyText, startPolicyFile } from '../support/policy/policy-file.ts';
 import { dial, freePort, startEcho } from '../support/tcp.ts';
 import { outcome, tlsClient } from '../support/tls-peer.ts';
-import { JWT, overHttp1, requestLines, startTokenStage } from '../support/token-stage.ts';
-import { token } from '../support/tokens.ts';
+import { JWT, overHttp1, requestLines, startTokenStage } from '../support/tokens/token-stage.ts';
+import { token } from '../support/tokens/tokens.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const blocks = codeBlocks('README.md');
@@ -48,7 +48,7 @@ test('the commands of the README, pasted one after the other, do what it says', 
 });
 
 test('the demo of the README prints what it shows, but for ports and folder', () => {
-  const source = readFileSync(join(root, 'src/cli/demo.ts'), 'utf8');
+  const source = readFileSync(join(root, 'src/cli/commands/demo.ts'), 'utf8');
   const shown = only('text demo').trimEnd().split('\n');
 
   assert.equal(shown.length, 13);

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { parseAddress } from '../../src/config/units.ts';
 import { runChild, startChild } from '../support/child.ts';
 import { eventually } from '../support/eventually.ts';
-import { ask } from '../support/http.ts';
+import { ask } from '../support/http/http.ts';
 import { needs, part } from './parts.ts';
 
 const main = join(import.meta.dirname, '../../src/main.ts');

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { eventually } from '../support/eventually.ts';
-import { json, NOW_SECONDS, startFleet, startStandIn, vector, type Play, type Series } from '../support/prometheus.ts';
+import { json, NOW_SECONDS, startFleet, startStandIn, vector, type Play, type Series } from '../support/admin/prometheus.ts';
 import { assertFits, DESKTOP, focused, openTab, PHONE, startBrowser, tabTo, violations } from './browser.ts';
 import { needs } from './parts.ts';
 

@@ -8,15 +8,15 @@ import type * as api from '../../src/fleet/api-types.ts';
 import { startChild } from '../support/child.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
-import { ODD_ONES } from '../support/fleet-generator.ts';
-import { startFleet, type RunningFleet } from '../support/prometheus.ts';
+import { ODD_ONES } from '../support/admin/fleet-generator.ts';
+import { startFleet, type RunningFleet } from '../support/admin/prometheus.ts';
 import { readyz } from '../support/scute-process.ts';
 import { openTab, startBrowser } from './browser.ts';
 import { needs } from './parts.ts';
 import { startPrometheusWith } from './prometheus-process.ts';
 import { startEcho, startInbound, temporaryFolder } from './stage.ts';
 
-const GENERATOR = fileURLToPath(new URL('../support/fleet-generator.ts', import.meta.url));
+const GENERATOR = fileURLToPath(new URL('../support/admin/fleet-generator.ts', import.meta.url));
 const DOMAIN = 'real.example';
 const REAL = 20;
 const PLAYED = 10_000;

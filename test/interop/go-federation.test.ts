@@ -6,7 +6,7 @@ import type { DevDomain } from '../../src/devdomain/dev-domain.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { createTestAuthority } from '../support/pki.ts';
+import { createTestAuthority } from '../support/pki/pki.ts';
 import { startSidecar, type Sidecar } from '../support/sidecar.ts';
 import { startEcho } from '../support/tcp.ts';
 import { needs } from './parts.ts';
@@ -97,7 +97,17 @@ test(
     /** The endpoint hears from its own agent of a rotation, at its own time; asked too early, it would say that nothing changed. */
     const served = (authorities: number): Promise<void> =>
       eventually(async () => {
-        const said = await runGo('bundle', '-socket', spiffe.endpoint('far'), '-domain', 'far.example', '-url', endpoint.url, '-peer', ENDPOINT);
+        const said = await runGo(
+          'bundle',
+          '-socket',
+          spiffe.endpoint('far'),
+          '-domain',
+          'far.example',
+          '-url',
+          endpoint.url,
+          '-peer',
+          ENDPOINT,
+        );
         assert.equal((said['authorities'] as unknown[] | undefined)?.length, authorities);
       });
     await taken(1);

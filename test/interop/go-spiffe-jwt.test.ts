@@ -6,7 +6,7 @@ import { drawToken, FUZZ_BUNDLES, verdictOn } from '../fuzz/tokens.ts';
 import { runChild } from '../support/child.ts';
 import { scuteIn } from '../support/command.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
-import { AUDIENCE } from '../support/tokens.ts';
+import { AUDIENCE } from '../support/tokens/tokens.ts';
 import { needs, part } from './parts.ts';
 import { runGo } from './peers.ts';
 

@@ -9,7 +9,7 @@ import { systemClock } from '../../src/lib/clock.ts';
 import { runChild, startChild } from '../support/child.ts';
 import { startExampleDomain, WEB } from '../support/data-path.ts';
 import { eventually } from '../support/eventually.ts';
-import { createTestAuthority } from '../support/pki.ts';
+import { createTestAuthority } from '../support/pki/pki.ts';
 import { startSidecar } from '../support/sidecar.ts';
 import { startSource } from '../support/source-harness.ts';
 import { freePort } from '../support/tcp.ts';

@@ -8,7 +8,7 @@ import type { Socket } from 'node:net';
 import { createSecureContext, type SecureContextOptions, type TLSSocket } from 'node:tls';
 import type { TestContext } from 'node:test';
 import { eventually } from './eventually.ts';
-import { createTestAuthority, pemOf, type TestAuthority, type TestCertificate } from './pki.ts';
+import { createTestAuthority, pemOf, type TestAuthority, type TestCertificate } from './pki/pki.ts';
 import { startSidecar, type LogLine, type Sidecar, type SidecarOptions } from './sidecar.ts';
 import { dial, startTcpServer } from './tcp.ts';
 import { outcome, tlsClient, tlsServer, type Presented } from './tls-peer.ts';

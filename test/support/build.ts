@@ -20,7 +20,7 @@ const STORES = { source: join(root, 'src', 'files', 'pkcs12.ts'), beside: 'scute
 
 /** Beside the bundle: the parser of policy files, for a thread of its own. */
 const WORKER = 'scute-policy.cjs';
-const WORKER_SOURCE = join(root, 'src', 'config', 'policy-worker.ts');
+const WORKER_SOURCE = join(root, 'src', 'config', 'policy', 'policy-worker.ts');
 
 /**
  * Makes every import of one of Node's own modules a `require` that runs when the importing file does. As imports they

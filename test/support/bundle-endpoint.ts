@@ -7,10 +7,10 @@ import type { FederationConfig } from '../../src/config/config.ts';
 import type { EndpointBundles, IdentitySnapshot } from '../../src/identity/snapshot.ts';
 import { createIdentityStore } from '../../src/identity/store.ts';
 import { requireSpiffeId } from '../../src/spiffe/spiffe-id.ts';
-import { requireTrustDomain } from './bundles.ts';
+import { requireTrustDomain } from './pki/bundles.ts';
 import { eventually } from './eventually.ts';
 import { FakeClock } from './fake-clock.ts';
-import type { TestCertificate } from './pki.ts';
+import type { TestCertificate } from './pki/pki.ts';
 import { startWebServer, type WebServer } from './web-server.ts';
 
 export interface TestEndpoint extends WebServer {

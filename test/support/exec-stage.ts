@@ -4,7 +4,7 @@ import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { startChild, type Child, type ChildOptions } from './child.ts';
 import { WEB } from './data-path.ts';
-import { createTestAuthority } from './pki.ts';
+import { createTestAuthority } from './pki/pki.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 import { FakeWorkloadApi, svidEntry } from './workload-api.ts';
 

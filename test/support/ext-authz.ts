@@ -2,7 +2,7 @@
 import { create, fromBinary, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import { Metadata, type Client, type ServiceError } from '@grpc/grpc-js';
 import { Authorization, CheckRequestSchema, CheckResponseSchema, type CheckResponse } from '../../src/gen/ext_authz_pb.ts';
-import { pemOf } from './pki.ts';
+import { pemOf } from './pki/pki.ts';
 
 const PATH = `/${Authorization.typeName}/Check`;
 

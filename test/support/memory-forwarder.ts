@@ -7,7 +7,7 @@ import { Session } from '../../src/forward/session.ts';
 import { ok, type Result } from '../../src/lib/result.ts';
 import type { Verdict } from '../../src/policy/verdict.ts';
 import { requireSpiffeId, type SpiffeId } from '../../src/spiffe/spiffe-id.ts';
-import type { RequestRecord } from '../../src/telemetry/records.ts';
+import type { RequestRecord } from '../../src/telemetry/log/records.ts';
 import { MemoryConnection } from './memory-connection.ts';
 
 const PEER = requireSpiffeId('spiffe://example.org/web');

@@ -25,10 +25,10 @@ import { EMPTY_DENY_LIST, type DenyList } from '../../src/policy/deny-list.ts';
 import type { Policy } from '../../src/policy/policy.ts';
 import { createSdsServer, type SdsServer } from '../../src/sds/server.ts';
 import { SECRET_TYPE } from '../../src/sds/wire.ts';
-import { createEvents } from '../../src/telemetry/events.ts';
-import { createLogger } from '../../src/telemetry/logger.ts';
-import { createMetrics, type Metrics } from '../../src/telemetry/metrics.ts';
-import { createRefusals } from '../../src/telemetry/refusals.ts';
+import { createEvents } from '../../src/telemetry/events/events.ts';
+import { createLogger } from '../../src/telemetry/log/logger.ts';
+import { createMetrics, type Metrics } from '../../src/telemetry/metrics/metrics.ts';
+import { createRefusals } from '../../src/telemetry/log/refusals.ts';
 import { readSecret, type ReadSecret } from './secrets.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 

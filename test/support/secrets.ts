@@ -3,7 +3,7 @@ import { anyUnpack } from '@bufbuild/protobuf/wkt';
 import { SecretSchema, SPIFFECertValidatorConfigSchema } from '../../src/gen/secret_pb.ts';
 import { EMPTY_DENY_LIST } from '../../src/policy/deny-list.ts';
 import { DEFAULT_NAMES, type Catalogue, type CatalogueOptions, type Lookup, type Secret } from '../../src/sds/secrets.ts';
-import type { SdsMissingReason } from '../../src/telemetry/sds-records.ts';
+import type { SdsMissingReason } from '../../src/telemetry/log/sds-records.ts';
 
 /** What a secret says, in words. */
 export interface ReadSecret {

@@ -1,15 +1,15 @@
 import type { TestContext } from 'node:test';
 import { createApp, type App } from '../../src/app.ts';
 import type { ConfigReloads, LoadedConfig } from '../../src/config/config-file.ts';
-import { createDenyFile, type DenyListView } from '../../src/config/deny-file.ts';
+import { createDenyFile, type DenyListView } from '../../src/config/policy/deny-file.ts';
 import { formatIssues } from '../../src/config/issue.ts';
 import { parseConfig, parsePolicyNow } from '../../src/config/load.ts';
-import { parsePolicyApart } from '../../src/config/policy-apart.ts';
-import { createPolicyFiles } from '../../src/config/policy-files.ts';
+import { parsePolicyApart } from '../../src/config/policy/policy-apart.ts';
+import { createPolicyFiles } from '../../src/config/policy/policy-files.ts';
 import { formatAddress } from '../../src/config/units.ts';
 import { systemClock, type Clock } from '../../src/lib/clock.ts';
 import { eventually } from './eventually.ts';
-import { ask } from './http.ts';
+import { ask } from './http/http.ts';
 
 export type LogLine = Readonly<Record<string, unknown>> & { readonly message: string };
 

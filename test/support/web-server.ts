@@ -7,7 +7,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import type { TLSSocket } from 'node:tls';
-import { createTestAuthority, type CertificateOptions, type TestAuthority, type TestCertificate } from './pki.ts';
+import { createTestAuthority, type CertificateOptions, type TestAuthority, type TestCertificate } from './pki/pki.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 
 export interface WebRequest {

@@ -18,7 +18,7 @@ import {
   type JWTSVIDSchema,
   type X509SVIDSchema,
 } from '../../src/gen/workload_pb.ts';
-import type { TestAuthority, TestCertificate } from './pki.ts';
+import type { TestAuthority, TestCertificate } from './pki/pki.ts';
 
 export type Method = 'FetchX509SVID' | 'FetchX509Bundles' | 'FetchJWTBundles' | 'FetchJWTSVID';
 export type SvidEntry = MessageInitShape<typeof X509SVIDSchema>;

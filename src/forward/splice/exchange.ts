@@ -1,6 +1,6 @@
 import type { HttpLimits } from '../../config/config.ts';
 import type { Clock } from '../../lib/clock.ts';
-import type { HttpResult, RequestRecord } from '../../telemetry/records.ts';
+import type { HttpResult, RequestRecord } from '../../telemetry/log/records.ts';
 import type { OwnStatus } from '../../http1/own-answer.ts';
 import {
   CANCEL,

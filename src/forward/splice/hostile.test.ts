@@ -18,9 +18,9 @@ import {
   settings,
   uint32,
   WINDOW_UPDATE,
-} from '../../../test/support/http2-frames.ts';
+} from '../../../test/support/http/http2-frames.ts';
 import { forwarderOptions, verdict } from '../../../test/support/memory-forwarder.ts';
-import { startMemorySplice } from '../../../test/support/memory-splice.ts';
+import { startMemorySplice } from '../../../test/support/http/memory-splice.ts';
 import { nameBytes } from '../../http1/fields.ts';
 import { requireSpiffeId } from '../../spiffe/spiffe-id.ts';
 import type { RequestTokens } from '../bearer.ts';

@@ -19,13 +19,13 @@ import {
   uint32,
   WINDOW_UPDATE,
   type Field,
-} from '../../../test/support/http2-frames.ts';
-import { Referee } from '../../../test/support/http2-referee.ts';
+} from '../../../test/support/http/http2-frames.ts';
+import { Referee } from '../../../test/support/http/http2-referee.ts';
 import { MemoryConnection } from '../../../test/support/memory-connection.ts';
 import { forwarderOptions, verdict } from '../../../test/support/memory-forwarder.ts';
 import { createRandom } from '../../../test/support/random.ts';
 import { requireSpiffeId } from '../../spiffe/spiffe-id.ts';
-import type { RequestRecord } from '../../telemetry/records.ts';
+import type { RequestRecord } from '../../telemetry/log/records.ts';
 import { connectFailure } from '../outcome.ts';
 import { forwardSpliced } from './splice.ts';
 

@@ -19,9 +19,9 @@ import {
   WINDOW_UPDATE,
   framesIn,
   PREFACE,
-} from '../../../test/support/http2-frames.ts';
+} from '../../../test/support/http/http2-frames.ts';
 import { MemoryConnection } from '../../../test/support/memory-connection.ts';
-import { startMemorySplice } from '../../../test/support/memory-splice.ts';
+import { startMemorySplice } from '../../../test/support/http/memory-splice.ts';
 import { connectFailure } from '../outcome.ts';
 
 const FLOW_CONTROL_ERROR = 3;

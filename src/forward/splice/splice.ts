@@ -19,7 +19,7 @@ import {
 import { FieldFilter } from '../../http2/identity.ts';
 import { RecentStreams } from '../../http2/recent-streams.ts';
 import { INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE } from '../../http2/settings.ts';
-import type { CloseReason, ListenerCounters, RequestRecord } from '../../telemetry/records.ts';
+import type { CloseReason, ListenerCounters, RequestRecord } from '../../telemetry/log/records.ts';
 import type { FileAccount } from '../../transport/file-budget.ts';
 import type { Connection } from '../../transport/connection.ts';
 import { DeadlineQueue } from '../deadline-queue.ts';

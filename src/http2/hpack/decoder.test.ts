@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { suite, test } from 'node:test';
-import { hpackInteger } from '../../../test/support/http2-frames.ts';
+import { hpackInteger } from '../../../test/support/http/http2-frames.ts';
 import { HpackDecoder, HpackError, type HpackLimits, type HpackProblem } from './decoder.ts';
 import { DynamicTable } from './dynamic-table.ts';
 import type { HpackField } from './field.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { drawHpackConnection, type Vocabulary } from '../../../test/fuzz/hpack-connections.ts';
 import { Draws } from '../../../test/fuzz/random.ts';
-import { Nghttp2Decoder, Nghttp2Encoder, type Nghttp2Outcome } from '../../../test/support/nghttp2.ts';
+import { Nghttp2Decoder, Nghttp2Encoder, type Nghttp2Outcome } from '../../../test/support/http/nghttp2.ts';
 import { HpackDecoder, HpackError } from './decoder.ts';
 import { HpackEncoder } from './encoder.ts';
 import { STATIC_TABLE, type HpackField } from './field.ts';

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { parseAddress } from '../../../src/config/units.ts';
 import { startExampleDomain, WEB } from '../../support/data-path.ts';
 import { eventually } from '../../support/eventually.ts';
-import { ask } from '../../support/http.ts';
+import { ask } from '../../support/http/http.ts';
 import { startScute } from '../../support/scute-process.ts';
 import { startWebServer } from '../../support/web-server.ts';
 

@@ -9,7 +9,7 @@ import { needs } from '../../interop/parts.ts';
 import { runChild } from '../../support/child.ts';
 import { startExampleDomain, WEB } from '../../support/data-path.ts';
 import { eventually } from '../../support/eventually.ts';
-import { tokenFetched } from '../../support/held-token.ts';
+import { tokenFetched } from '../../support/tokens/held-token.ts';
 import { startSidecar, type Sidecar } from '../../support/sidecar.ts';
 import { startSource } from '../../support/source-harness.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';

@@ -5,13 +5,13 @@ import { gzipSync } from 'node:zlib';
 import type { Address } from '../../../src/config/units.ts';
 import { eventually } from '../../support/eventually.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
-import { ask } from '../../support/http.ts';
-import { tokenFetched } from '../../support/held-token.ts';
-import { startJwtAgent, type JwtAgent } from '../../support/jwt-agent.ts';
-import { createTestAuthority } from '../../support/pki.ts';
+import { ask } from '../../support/http/http.ts';
+import { tokenFetched } from '../../support/tokens/held-token.ts';
+import { startJwtAgent, type JwtAgent } from '../../support/tokens/jwt-agent.ts';
+import { createTestAuthority } from '../../support/pki/pki.ts';
 import { startSidecar, type Sidecar } from '../../support/sidecar.ts';
 import { freePort } from '../../support/tcp.ts';
-import { SUBJECT } from '../../support/tokens.ts';
+import { SUBJECT } from '../../support/tokens/tokens.ts';
 import { issueForWeb, startWebServer, type WebServer } from '../../support/web-server.ts';
 
 const ISSUER = 'https://login.partner.example';

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { startExampleDomain, WEB } from '../../support/data-path.ts';
-import { folderInMemory } from '../../support/files.ts';
+import { folderInMemory } from '../../support/files/files.ts';
 import { freePort } from '../../support/tcp.ts';
 import { startScute } from '../../support/scute-process.ts';
 

@@ -3,7 +3,7 @@ import { chmod, mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { runChild } from '../../support/child.ts';
-import { folderInMemory } from '../../support/files.ts';
+import { folderInMemory } from '../../support/files/files.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', '..', 'src', 'main.ts');

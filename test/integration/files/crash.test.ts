@@ -5,8 +5,8 @@ import { test, type TestContext } from 'node:test';
 import type { FileSetConfig } from '../../../src/config/file-sets.ts';
 import { createSetWriter } from '../../../src/files/writer.ts';
 import { runChild } from '../../support/child.ts';
-import { folderInMemory, setOf } from '../../support/files.ts';
-import { numberedFiles, readSet } from '../../support/numbered-files.ts';
+import { folderInMemory, setOf } from '../../support/files/files.ts';
+import { numberedFiles, readSet } from '../../support/files/numbered-files.ts';
 
 const CHILD = join(import.meta.dirname, '..', '..', 'support', 'file-set-child.ts');
 

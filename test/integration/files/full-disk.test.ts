@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { runChild } from '../../support/child.ts';
-import { setOf } from '../../support/files.ts';
+import { setOf } from '../../support/files/files.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 
 const CHILD = join(import.meta.dirname, '..', '..', 'support', 'file-set-child.ts');

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { readDuringReplacements } from '../../support/file-set-loop.ts';
+import { readDuringReplacements } from '../../support/files/file-set-loop.ts';
 
 test('a reader that resolves the directory once, in a tight loop, never sees the key of one set with the SVID of another', async (t) => {
   const seen = await readDuringReplacements(t, 'linked', 500);

@@ -3,13 +3,13 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { chmod, readdir, readFile, realpath, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { everyPage } from '../../support/api.ts';
+import { everyPage } from '../../support/admin/api.ts';
 import { startDevDomain } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
-import { folderInMemory } from '../../support/files.ts';
-import { ask } from '../../support/http.ts';
-import { startNotified } from '../../support/notify-process.ts';
+import { folderInMemory } from '../../support/files/files.ts';
+import { ask } from '../../support/http/http.ts';
+import { startNotified } from '../../support/files/notify-process.ts';
 import { startSidecar } from '../../support/sidecar.ts';
 
 const WEB = 'spiffe://example.org/web';

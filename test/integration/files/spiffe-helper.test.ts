@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { startDevDomain } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
-import { startNotified } from '../../support/notify-process.ts';
+import { startNotified } from '../../support/files/notify-process.ts';
 import { startScute } from '../../support/scute-process.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 

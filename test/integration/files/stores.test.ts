@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { startDevDomain } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
-import { folderInMemory } from '../../support/files.ts';
+import { folderInMemory } from '../../support/files/files.ts';
 import { startScute } from '../../support/scute-process.ts';
 import { startSidecar } from '../../support/sidecar.ts';
 

@@ -18,7 +18,7 @@ import {
   hpack,
   PING,
   SETTINGS,
-} from '../../support/http2-frames.ts';
+} from '../../support/http/http2-frames.ts';
 import { startSds } from '../../support/sds.ts';
 
 const COMPRESSION_ERROR = 9;

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { eventually } from '../../support/eventually.ts';
-import { answerOk, startH2cApplication, startSpliced } from '../../support/h2c-application.ts';
-import { FORGED_NAMES } from '../../support/http-corpus.ts';
+import { answerOk, startH2cApplication, startSpliced } from '../../support/http/h2c-application.ts';
+import { FORGED_NAMES } from '../../support/http/http-corpus.ts';
 import {
   ACK,
   CANCEL,
@@ -30,8 +30,8 @@ import {
   uint32,
   WINDOW_UPDATE,
   type Field,
-} from '../../support/http2-frames.ts';
-import { request, startClient, startFrames } from '../../support/http2-stage.ts';
+} from '../../support/http/http2-frames.ts';
+import { request, startClient, startFrames } from '../../support/http/http2-stage.ts';
 
 const STREAM_CLOSED = 5;
 const without = (name: string, fields: readonly Field[] = GET): Field[] => fields.filter(([each]) => each !== name);

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { eventually } from '../../support/eventually.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
-import { answerOk, startFrameApplication, startH2cApplication, startSpliced } from '../../support/h2c-application.ts';
+import { answerOk, startFrameApplication, startH2cApplication, startSpliced } from '../../support/http/h2c-application.ts';
 import {
   ACK,
   CANCEL,
@@ -26,9 +26,9 @@ import {
   uint32,
   WINDOW_UPDATE,
   type Field,
-} from '../../support/http2-frames.ts';
-import { answerOn, request, startClient } from '../../support/http2-stage.ts';
-import { startRawApplication } from '../../support/http-stage.ts';
+} from '../../support/http/http2-frames.ts';
+import { answerOn, request, startClient } from '../../support/http/http2-stage.ts';
+import { startRawApplication } from '../../support/http/http-stage.ts';
 import { freePort } from '../../support/tcp.ts';
 
 const OK: readonly Field[] = [[':status', '200']];

@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { test } from 'node:test';
 import { WEB } from '../../support/data-path.ts';
 import { eventually } from '../../support/eventually.ts';
-import { answerOk, startH2cApplication, startSpliced } from '../../support/h2c-application.ts';
-import { answerOn, request, startClient } from '../../support/http2-stage.ts';
-import { send, startRawApplication } from '../../support/http-stage.ts';
+import { answerOk, startH2cApplication, startSpliced } from '../../support/http/h2c-application.ts';
+import { answerOn, request, startClient } from '../../support/http/http2-stage.ts';
+import { send, startRawApplication } from '../../support/http/http-stage.ts';
 
 test('a request over HTTP/2 reaches the application over HTTP/2, with who asks', async (t) => {
   const application = await startH2cApplication(t, answerOk);

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { API, presented, startExampleDomain } from '../../support/data-path.ts';
 import { eventually } from '../../support/eventually.ts';
-import { answerOk } from '../../support/h2c-application.ts';
-import { startCaller, startH2cOutbound, startSplicedOut } from '../../support/h2c-outbound.ts';
+import { answerOk } from '../../support/http/h2c-application.ts';
+import { startCaller, startH2cOutbound, startSplicedOut } from '../../support/http/h2c-outbound.ts';
 import {
   CANCEL,
   CONTINUATION,
@@ -25,8 +25,8 @@ import {
   uint32,
   WINDOW_UPDATE,
   type Field,
-} from '../../support/http2-frames.ts';
-import { request } from '../../support/http2-stage.ts';
+} from '../../support/http/http2-frames.ts';
+import { request } from '../../support/http/http2-stage.ts';
 import { dial } from '../../support/tcp.ts';
 import { tlsServer } from '../../support/tls-peer.ts';
 

@@ -3,9 +3,9 @@ import type { ServerHttp2Stream } from 'node:http2';
 import { test } from 'node:test';
 import { WEB } from '../../support/data-path.ts';
 import { eventually } from '../../support/eventually.ts';
-import { answerOk, startFrameApplication, startH2cApplication, startSpliced } from '../../support/h2c-application.ts';
-import { HEADERS, INTERNAL_ERROR, settings } from '../../support/http2-frames.ts';
-import { answerOn, request, startClient } from '../../support/http2-stage.ts';
+import { answerOk, startFrameApplication, startH2cApplication, startSpliced } from '../../support/http/h2c-application.ts';
+import { HEADERS, INTERNAL_ERROR, settings } from '../../support/http/http2-frames.ts';
+import { answerOn, request, startClient } from '../../support/http/http2-stage.ts';
 
 const allow = (...paths: string[]): object => ({ allow: [{ peer: WEB, paths }] });
 

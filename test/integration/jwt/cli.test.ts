@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { status } from '@grpc/grpc-js';
 import { scuteIn } from '../../support/command.ts';
 import { startDevDomain } from '../../support/dev-domain.ts';
-import { AUDIENCE, jwk, jwks, SUBJECT, testKey, token } from '../../support/tokens.ts';
+import { AUDIENCE, jwk, jwks, SUBJECT, testKey, token } from '../../support/tokens/tokens.ts';
 import { FakeWorkloadApi } from '../../support/workload-api.ts';
 
 const BATCH = 'spiffe://example.org/batch';

@@ -7,9 +7,9 @@ import { status } from '@grpc/grpc-js';
 import { JWTSVIDRequestSchema } from '../../../src/gen/workload_pb.ts';
 import { startChild, type Child } from '../../support/child.ts';
 import { eventually } from '../../support/eventually.ts';
-import { createTestAuthority } from '../../support/pki.ts';
-import { FOREIGN, KEY, PARTNER, ROW_BUNDLES, tokenRows } from '../../support/token-rows.ts';
-import { AUDIENCE, jwk, jwks, SUBJECT, testKey, token, type TestKey } from '../../support/tokens.ts';
+import { createTestAuthority } from '../../support/pki/pki.ts';
+import { FOREIGN, KEY, PARTNER, ROW_BUNDLES, tokenRows } from '../../support/tokens/token-rows.ts';
+import { AUDIENCE, jwk, jwks, SUBJECT, testKey, token, type TestKey } from '../../support/tokens/tokens.ts';
 import { FakeWorkloadApi, svidEntry } from '../../support/workload-api.ts';
 
 const MAIN = fileURLToPath(new URL('../../../src/main.ts', import.meta.url));

@@ -4,15 +4,15 @@ import { once } from 'node:events';
 import { test, type TestContext } from 'node:test';
 import { status } from '@grpc/grpc-js';
 import { API, presented, startExampleDomain, WEB } from '../../support/data-path.ts';
-import { everyPage } from '../../support/api.ts';
-import { startDenyFile } from '../../support/deny-file.ts';
+import { everyPage } from '../../support/admin/api.ts';
+import { startDenyFile } from '../../support/policy/deny-file.ts';
 import { startDevDomainWith } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
-import { send, startRawApplication, wire } from '../../support/http-stage.ts';
-import { connectClient, request } from '../../support/http2-stage.ts';
+import { send, startRawApplication, wire } from '../../support/http/http-stage.ts';
+import { connectClient, request } from '../../support/http/http2-stage.ts';
 import { tlsClient } from '../../support/tls-peer.ts';
-import { tokenRows, KEY, ROW_BUNDLES } from '../../support/token-rows.ts';
+import { tokenRows, KEY, ROW_BUNDLES } from '../../support/tokens/token-rows.ts';
 import {
   JWT,
   overHttp1,
@@ -22,8 +22,8 @@ import {
   SUBJECT_HEADER,
   VERSIONS,
   type FieldLines,
-} from '../../support/token-stage.ts';
-import { AUDIENCE, jwk, jwks, testKey, token } from '../../support/tokens.ts';
+} from '../../support/tokens/token-stage.ts';
+import { AUDIENCE, jwk, jwks, testKey, token } from '../../support/tokens/tokens.ts';
 
 const APP = 'spiffe://example.org/app';
 const bearer = (text: string): FieldLines => [['Authorization', `Bearer ${text}`]];

@@ -3,10 +3,10 @@ import { test } from 'node:test';
 import { API, presented, WEB } from '../../support/data-path.ts';
 import { startDevDomain } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
-import { connectClient, startClient, request } from '../../support/http2-stage.ts';
-import { JWT, startTokenStage } from '../../support/token-stage.ts';
+import { connectClient, startClient, request } from '../../support/http/http2-stage.ts';
+import { JWT, startTokenStage } from '../../support/tokens/token-stage.ts';
 import { workloadApiClient } from '../../support/workload-api-client.ts';
-import { AUDIENCE } from '../../support/tokens.ts';
+import { AUDIENCE } from '../../support/tokens/tokens.ts';
 
 test('while the JWT authority rotates under load, no request with a valid token is refused, and no removed key is accepted', async (t) => {
   const spiffe = await startDevDomain(t, { name: 'example.org', workloads: { web: [WEB], api: [API] } });

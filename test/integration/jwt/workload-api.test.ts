@@ -11,9 +11,9 @@ import { chooseEndpoint } from '../../../src/workload-api/endpoint.ts';
 import { createJwtSource, type JwtRequest, type JwtSource } from '../../../src/workload-api/jwt-source.ts';
 import { startDevDomain, startDevDomainWith } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
-import { createTestAuthority } from '../../support/pki.ts';
+import { createTestAuthority } from '../../support/pki/pki.ts';
 import { startSource, type SourceHarness } from '../../support/source-harness.ts';
-import { AUDIENCE, jwk, jwks, SUBJECT, testKey, token } from '../../support/tokens.ts';
+import { AUDIENCE, jwk, jwks, SUBJECT, testKey, token } from '../../support/tokens/tokens.ts';
 import { FakeWorkloadApi, svidEntry } from '../../support/workload-api.ts';
 
 const authority = createTestAuthority();

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { runChild, startChild } from '../../support/child.ts';
 import { eventually } from '../../support/eventually.ts';
-import { folderInMemory } from '../../support/files.ts';
+import { folderInMemory } from '../../support/files/files.ts';
 import { startDevDomain } from '../../support/dev-domain.ts';
 import { startSidecar } from '../../support/sidecar.ts';
 import { needs, part } from '../parts.ts';

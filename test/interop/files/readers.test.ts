@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { readDuringReplacements } from '../../support/file-set-loop.ts';
+import { readDuringReplacements } from '../../support/files/file-set-loop.ts';
 
 test('over 10,000 replacements a reader that resolves the directory once never sees a mismatched pair', async (t) => {
   const seen = await readDuringReplacements(t, 'linked', 10_000);

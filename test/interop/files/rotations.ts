@@ -8,7 +8,7 @@ import { X509Certificate } from 'node:crypto';
 import type { DevDomain } from '../../../src/devdomain/dev-domain.ts';
 import { startDevDomain } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
-import { folderInMemory } from '../../support/files.ts';
+import { folderInMemory } from '../../support/files/files.ts';
 import { startSidecar, type Sidecar } from '../../support/sidecar.ts';
 
 export const SERVER = 'spiffe://example.org/server';

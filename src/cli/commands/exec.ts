@@ -1,0 +1,111 @@
+import { isatty } from 'node:tty';
+import type { App, BesideEnd } from '../../app.ts';
+import { unwrittenSets } from '../../admin/file-sets.ts';
+import { Application } from '../../application/application.ts';
+import { applicationEnvironment } from '../../application/environment.ts';
+import { systemClock } from '../../lib/clock.ts';
+import { EXIT_UNAVAILABLE, type CommandEnvironment } from '../environment.ts';
+import { run } from './run.ts';
+
+export interface ExecOptions {
+  readonly config: string;
+  readonly user?: string | undefined;
+  readonly restartOnRotation?: boolean | undefined;
+}
+
+/** How often it is asked whether the application may start: nobody notices so little. */
+const LOOK_EVERY_MS = 20;
+/** A terminal sends them to us and to the application, which is in the same group, and would have them twice. */
+const SENT_BY_TERMINALS: ReadonlySet<string> = new Set(['SIGINT', 'SIGQUIT']);
+
+/**
+ * `scute exec`: the proxy, and an application that starts when identity and listeners are there. It is sent our signals; when it ends, the
+ * listeners drain, and its exit code is ours.
+ */
+export async function exec(
+  command: readonly [string, ...string[]],
+  { config, user, restartOnRotation }: ExecOptions,
+  environment: CommandEnvironment,
+  signal: AbortSignal,
+): Promise<number> {
+  const flags = { exec: { ...(user !== undefined && { user }), ...(restartOnRotation !== undefined && { restartOnRotation }) } };
+  const early: NodeJS.Signals[] = [];
+  let send = (name: NodeJS.Signals): void => void early.push(name);
+  const onTerminal = isatty(0);
+  const giveBack = environment.takeSignals?.((name) => send(name));
+  const beside = async (app: App): Promise<BesideEnd> => {
+    const { exec: settings } = app.config();
+    const application = new Application({
+      command,
+      env: applicationEnvironment(environment.env, settings.user),
+      settings,
+      clock: systemClock,
+      events: app.events.application,
+      onOurEnd(listener) {
+        process.once('exit', listener);
+        return () => process.off('exit', listener);
+      },
+    });
+    send = (name) => {
+      if (!(onTerminal && application.isRunning && SENT_BY_TERMINALS.has(name))) application.signal(name);
+    };
+    for (const name of early) send(name);
+    const stopped = AbortSignal.any([signal, app.stopRequested]);
+    const stop = (): void => application.stop();
+    if (stopped.aborted) stop();
+    else stopped.addEventListener('abort', stop, { once: true });
+    let isTakingUp = false;
+    const stopListening = app.onRotation(() => {
+      // One that waits for files of before takes up those of now.
+      if (isTakingUp) return;
+      isTakingUp = true;
+      void takeUp(app, application).finally(() => (isTakingUp = false));
+    });
+    if (process.pid === 1) app.events.application.reapsNoOrphans();
+    try {
+      if (!(await isReady(app, settings.waitTimeoutMs, application)))
+        return { exitCode: EXIT_UNAVAILABLE, reason: 'what the application needs did not come' };
+      application.start();
+      return { exitCode: await application.ended, reason: 'the application ended' };
+    } finally {
+      stopListening();
+    }
+  };
+  try {
+    return await run(
+      { file: config, flags, logStream: 'shared-stderr' },
+      { ...environment, onHangup: () => () => undefined },
+      signal,
+      beside,
+    );
+  } finally {
+    giveBack?.();
+  }
+}
+
+/** The application reads files: it is started anew when those of the identity are there. */
+async function takeUp(app: App, application: Application): Promise<void> {
+  const over = new AbortController();
+  void application.ended.then(() => over.abort());
+  while (areFilesMissing(app) && !application.isOver) await systemClock.sleep(LOOK_EVERY_MS, over.signal);
+  application.identityChanged();
+}
+
+function areFilesMissing(app: App): boolean {
+  return unwrittenSets(app.fileSets(), app.identity()).length > 0;
+}
+
+/** Resolves when nothing is missing that blocks, or to false when the time is over; also when the application is not wanted any more. */
+async function isReady(app: App, timeoutMs: number | undefined, application: Application): Promise<boolean> {
+  const over = new AbortController();
+  void application.ended.then(() => over.abort());
+  const untilMs = systemClock.monotonic() + (timeoutMs ?? Infinity);
+  while ((app.notReady().length > 0 || areFilesMissing(app)) && !application.isOver) {
+    if (systemClock.monotonic() >= untilMs) {
+      app.events.application.waitedInVain(app.notReady());
+      return false;
+    }
+    await systemClock.sleep(LOOK_EVERY_MS, over.signal);
+  }
+  return true;
+}

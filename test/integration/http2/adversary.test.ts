@@ -1,0 +1,547 @@
+import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { createServer, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { eventually } from '../../support/eventually.ts';
+import { fillBacklog } from '../../support/full-backlog.ts';
+import { FORGED_NAMES } from '../../support/http/http-corpus.ts';
+import {
+  ACK,
+  CANCEL,
+  CONTINUATION,
+  DATA,
+  END_HEADERS,
+  END_STREAM,
+  ENHANCE_YOUR_CALM,
+  frame,
+  GET,
+  GOAWAY,
+  headers,
+  HEADERS,
+  hpack,
+  hpackInteger,
+  INTERNAL_ERROR,
+  NO_ERROR,
+  PING,
+  POST,
+  PRIORITY,
+  PROTOCOL_ERROR,
+  PUSH_PROMISE,
+  REFUSED_STREAM,
+  RST_STREAM,
+  settings,
+  SETTINGS,
+  uint32,
+  WINDOW_UPDATE,
+  type Field,
+} from '../../support/http/http2-frames.ts';
+import { answerOn, request, startClient, startFrames } from '../../support/http/http2-stage.ts';
+import { startHttpApplication, startHttpInbound, startRawApplication } from '../../support/http/http-stage.ts';
+import { startTcpServer } from '../../support/tcp.ts';
+import { temporaryFolder } from '../../support/temporary-folder.ts';
+
+const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
+/** Answers when a request is whole, in chunks or without a body. */
+const ok = (received: string): string | undefined =>
+  (/transfer-encoding/.test(received) ? /\r\n0\r\n(?:.+\r\n)*\r\n$/.test(received) : received.endsWith('\r\n\r\n')) ? OK : undefined;
+const without = (name: string, fields: readonly Field[] = GET): Field[] => fields.filter(([each]) => each !== name);
+const withPseudo = (name: string, value: string): Field[] => GET.map(([each, old]) => [each, each === name ? value : old]);
+const repeat = (count: number, make: (index: number) => Buffer): Buffer =>
+  Buffer.concat(Array.from({ length: count }, (_, index) => make(index)));
+const pingPong = frame(PING, 0, 0, Buffer.alloc(8));
+
+test('a malformed head is refused on its stream: by a reset, or by a response that says why; and no application sees it', async (t) => {
+  const application = await startRawApplication(t, ok);
+  const stage = await startHttpInbound(t, application.address);
+  const reset: [string, readonly Field[]][] = [
+    ['no :method', without(':method')],
+    ['no :scheme', without(':scheme')],
+    ['no :path', without(':path')],
+    ['neither :authority nor Host', without(':authority')],
+    ['a pseudo-header field after another', [...without(':path'), ['a', 'b'], [':path', '/']]],
+    [':path twice', [...GET, [':path', '/b']]],
+    [':method twice', [...GET, [':method', 'GET']]],
+    ['an unknown pseudo-header field', [...GET, [':foo', 'a']]],
+    ['one of responses', [...GET, [':status', '200']]],
+    ['extended CONNECT, which was never offered', [...withPseudo(':method', 'CONNECT'), [':protocol', 'websocket']]],
+    ['CONNECT with a path', withPseudo(':method', 'CONNECT')],
+    ['two Hosts', [...without(':authority'), ['host', 'a'], ['host', 'a']]],
+    ['an upper-case name', [...GET, ['Accept', 'a']]],
+    ['Connection', [...GET, ['connection', 'close']]],
+    ['Connection that names ours', [...GET, ['connection', 'x-forwarded-client-cert']]],
+    ['Keep-Alive', [...GET, ['keep-alive', 'a']]],
+    ['Proxy-Connection', [...GET, ['proxy-connection', 'a']]],
+    ['H2.TE', [...GET, ['transfer-encoding', 'chunked']]],
+    ['Upgrade', [...GET, ['upgrade', 'websocket']]],
+    ['TE other than trailers', [...GET, ['te', 'gzip']]],
+    ['a space in :path', withPseudo(':path', '/a b')],
+    ['a request line in :path', withPseudo(':path', '/ HTTP/1.1\r\nhost: b\r\n\r\nGET /hidden')],
+    ['NUL in :path', withPseudo(':path', '/\0')],
+    ['an empty :path', withPseudo(':path', '')],
+    ['an absolute :path', withPseudo(':path', 'http://api/')],
+    ['* of GET', withPseudo(':path', '*')],
+    ['a request line in :method', withPseudo(':method', 'GET / HTTP/1.1\r\nhost: b\r\n\r\nGET')],
+    ['a line in :authority', withPseudo(':authority', 'a\r\nx: y')],
+    ['a user in :authority', withPseudo(':authority', 'user@api')],
+    ['a space in :authority', withPseudo(':authority', 'a b')],
+    ['an empty :authority', withPseudo(':authority', '')],
+    ['a bad :scheme', withPseudo(':scheme', 'ht tp')],
+    ['H2.CL: a length and no body', [...GET, ['content-length', '5']]],
+    ['two lengths', [...GET, ['content-length', '0'], ['content-length', '0']]],
+    ['a length that is none', [...GET, ['content-length', '+0']]],
+    ['a list of lengths', [...GET, ['content-length', '0, 0']]],
+  ];
+  const answered: [string, readonly Field[], RegExp][] = [
+    ['Host other than :authority', [...GET, ['host', 'b']], /:authority and Host are not the same/],
+    ['a fragment', withPseudo(':path', '/a#b'), /the request target has a byte/],
+    ['obs-text in :path', withPseudo(':path', '/\xe9'), /the request target has a byte/],
+    ['a method in lower case', withPseudo(':method', 'get'), /the method is not one/],
+    ['TRACE', withPseudo(':method', 'TRACE'), /the method is not one/],
+    [
+      'CONNECT',
+      [
+        [':method', 'CONNECT'],
+        [':authority', 'api:443'],
+      ],
+      /the method is not one/,
+    ],
+    ['another scheme', withPseudo(':scheme', 'ftp'), /the scheme is neither/],
+    ['what reads as Content-Length', [...GET, ['content_length', '0']], /reads as Content-Length/],
+    ['what reads as Transfer-Encoding', [...GET, ['transfer_encoding', 'chunked']], /reads as Transfer-Encoding/],
+  ];
+  const line = await startFrames(stage);
+  let id = -1;
+  for (const [name, fields] of reset) {
+    line.send(headers((id += 2), fields));
+    const outcome = await line.streamOver(id);
+    assert.deepEqual([outcome.status, outcome.ended, outcome.reset], [undefined, false, PROTOCOL_ERROR], name);
+  }
+  for (const [name, fields, reason] of answered) {
+    line.send(headers((id += 2), fields));
+    const outcome = await line.streamOver(id);
+    assert.deepEqual([outcome.status, outcome.ended, outcome.reset], [400, true, undefined], name);
+    assert.match(outcome.body, reason, name);
+  }
+  assert.equal(application.received(), '');
+  line.send(headers((id += 2), GET));
+  assert.equal((await line.streamOver(id)).status, 200);
+  assert.equal(await stage.sidecar.metric('scute_http_requests_total', { status: '400', result: 'bad_request' }), answered.length);
+});
+
+test('a field with a byte that none may have does not come through, as a field or as two', async (t) => {
+  const application = await startRawApplication(t, ok);
+  const stage = await startHttpInbound(t, application.address);
+  const line = await startFrames(stage);
+  const bad: Field[] = [
+    ['x-bad', 'a\r\nx-hidden: b'],
+    ['x-bad', 'a\nx-hidden: b'],
+    ['x-bad', 'a\rb'],
+    ['x-bad', 'a\0'],
+    ['x-bad', ' a'],
+    ['x-bad', 'a\t'],
+    ['x-bad\r\nx-hidden', 'b'],
+    ['x-bad x', 'b'],
+    ['x-bad:', 'b'],
+    ['', 'x-bad'],
+    ['cookie', 'x-bad\r\nx-hidden: b'],
+    ['x-bad', 'a\r\n\r\nGET /x-hidden HTTP/1.1\r\nhost: a\r\n\r\n'],
+  ];
+  for (const [index, field] of bad.entries()) {
+    const before = application.received().length;
+    line.send(headers(index * 2 + 1, [...GET, field, ['x-good', 'a']]));
+    const outcome = await line.streamOver(index * 2 + 1);
+    const seen = application.received().slice(before);
+    // nghttp2 leaves the field out, and Node does not say so.
+    assert.equal(outcome.status, 200, JSON.stringify(field));
+    assert.match(seen, /^GET \/ HTTP\/1\.1\r\nX-Forwarded-Client-Cert: [^\r\n]+\r\nhost: api\r\nx-good: a\r\n\r\n$/, JSON.stringify(field));
+  }
+});
+
+test('H2.CL: a body that is longer or shorter than announced breaks the request, and never is another one', async (t) => {
+  const hidden = 'GET /hidden HTTP/1.1\r\nhost: a\r\n\r\n';
+  for (const [length, body, flags] of [
+    [5, 'abc', END_STREAM],
+    [0, hidden, END_STREAM],
+    [3, `abc${hidden}`, END_STREAM],
+    [3, `abc${hidden}`, 0],
+  ] as const) {
+    const seen: string[] = [];
+    const ends: string[] = [];
+    const application = await startHttpApplication(t, (incoming, response) => {
+      seen.push(incoming.url ?? '');
+      incoming.on('error', () => ends.push('error'));
+      incoming.resume().on('end', () => ends.push('end'));
+      if (incoming.url === '/') response.end('ok');
+    });
+    const stage = await startHttpInbound(t, application.address);
+    const line = await startFrames(
+      stage,
+      headers(
+        1,
+        [...POST.map((each): Field => (each[0] === ':path' ? [':path', '/one'] : each)), ['content-length', String(length)]],
+        END_HEADERS,
+      ),
+    );
+    // The head is on its way when the body comes; a length of 0 needs no body to be whole.
+    await eventually(() => assert.deepEqual(seen, ['/one']));
+
+    line.send(frame(DATA, flags, 1, Buffer.from(body)));
+
+    await eventually(async () => assert.equal(await stage.sidecar.metric('scute_http_requests_total', { result: 'downstream_closed' }), 1));
+    assert.ok(line.stream(1).status === undefined);
+    await eventually(() => assert.equal(ends.length, 1));
+    assert.deepEqual(ends, length === 0 ? ['end'] : ['error'], `${length} ${body}`);
+    assert.deepEqual(seen, ['/one']);
+    assert.equal((await request(await startClient(t, stage), { ':path': '/' })).status, 200);
+  }
+});
+
+test('bad trailers break the request; good ones carry no identity', async (t) => {
+  const application = await startRawApplication(t, ok);
+  const stage = await startHttpInbound(t, application.address, { http: { spiffeIdHeader: 'X-Peer' } });
+  const line = await startFrames(stage);
+  const start = (id: number): Buffer => Buffer.concat([headers(id, POST, END_HEADERS), frame(DATA, 0, id, Buffer.from('abc'))]);
+  let id = -1;
+  for (const fields of [[[':path', '/']], [['transfer-encoding', 'chunked']], [['connection', 'close']], [['X', 'a']]] as Field[][]) {
+    line.send(start((id += 2)), headers(id, fields));
+    assert.equal((await line.streamOver(id)).reset, PROTOCOL_ERROR, JSON.stringify(fields));
+  }
+  for (const fields of [[['content-length', '3']], [['host', 'b']], [['content_length', '3']]] as Field[][]) {
+    line.send(start((id += 2)), headers(id, fields));
+    const outcome = await line.streamOver(id);
+    assert.deepEqual([outcome.status, outcome.ended], [400, true], JSON.stringify(fields));
+  }
+  // Trailers that do not end the stream.
+  line.send(start((id += 2)), headers(id, [['a', 'b']], END_HEADERS));
+  assert.equal((await line.streamOver(id)).reset, PROTOCOL_ERROR);
+  assert.ok(!application.received().includes('\r\n0\r\n'), application.received());
+  for (const name of [...FORGED_NAMES, 'x_peer', 'x.peer']) {
+    const before = application.received().length;
+    line.send(
+      start((id += 2)),
+      headers(id, [
+        [name.toLowerCase(), 'forged'],
+        ['last', 'one'],
+        ['x-bad', 'a\r\nx-hidden: b'],
+      ]),
+    );
+    assert.equal((await line.streamOver(id)).status, 200);
+    assert.match(application.received().slice(before), /\r\n3\r\nabc\r\n0\r\nlast: one\r\n\r\n$/);
+    assert.ok(!application.received().includes('forged'));
+  }
+});
+
+test('no peer forges the fields that say who it is, however they are spelt', async (t) => {
+  const application = await startRawApplication(t, ok);
+  const stage = await startHttpInbound(t, application.address, { http: { spiffeIdHeader: 'X-Peer' } });
+  const line = await startFrames(stage);
+  let id = -1;
+  for (const name of FORGED_NAMES.map((each) => each.toLowerCase())) {
+    const before = application.received().length;
+    line.send(headers((id += 2), [...GET, [name, 'forged'], ['keep', 'me'], [name, 'forged']]));
+    await line.streamOver(id);
+    const seen = application.received().slice(before);
+    assert.ok(!seen.includes('forged'), seen);
+    assert.match(seen, /\r\nkeep: me\r\n/);
+    assert.equal(
+      seen.match(/^X-Forwarded-Client-Cert: By=spiffe:\/\/example\.org\/api;Hash=[0-9a-f]{64};URI=spiffe:\/\/example\.org\/web\r$/gm)
+        ?.length,
+      1,
+    );
+    assert.equal(seen.match(/^X-Peer: spiffe:\/\/example\.org\/web\r$/gm)?.length, 1);
+  }
+});
+
+test('no end of ours follows a part of a response', async (t) => {
+  for (const part of [
+    'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf',
+    'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n',
+    'HTTP/1.1 200 OK\r\n\r\nhalf',
+  ]) {
+    const application = await startTcpServer(t, (socket) => {
+      socket.once('data', () => socket.write(part));
+    });
+    const stage = await startHttpInbound(t, application.address);
+    const line = await startFrames(stage, headers(1, GET));
+    await eventually(() => assert.ok(line.stream(1).body.length > 0));
+
+    for (const socket of application.connections) socket.resetAndDestroy();
+
+    const outcome = await line.streamOver(1);
+    assert.deepEqual([outcome.status, outcome.ended, outcome.reset], [200, false, INTERNAL_ERROR], part);
+  }
+});
+
+test('a flood ends its own connection with a reason, and nobody else’s', async (t) => {
+  const application = await startRawApplication(t, ok);
+  const stage = await startHttpInbound(t, application.address);
+  const client = await startClient(t, stage);
+  const floods: [string, Buffer][] = [
+    [
+      'rapid reset (CVE-2023-44487)',
+      repeat(3000, (index) => Buffer.concat([headers(index * 2 + 1, GET), frame(RST_STREAM, 0, index * 2 + 1, uint32(CANCEL))])),
+    ],
+    [
+      'resets that it has us do (CVE-2025-8671)',
+      repeat(3000, (index) =>
+        Buffer.concat([headers(index * 2 + 1, POST, END_HEADERS), frame(WINDOW_UPDATE, 0, index * 2 + 1, uint32(0))]),
+      ),
+    ],
+    ['malformed requests', repeat(500, (index) => headers(index * 2 + 1, [...GET, ['connection', 'a']]))],
+    [
+      'CONTINUATION (CVE-2024-27316)',
+      Buffer.concat([frame(HEADERS, 0, 1, hpack(GET)), repeat(3000, () => frame(CONTINUATION, 0, 1, hpack([['a', 'b']])))]),
+    ],
+    ['empty CONTINUATION', Buffer.concat([frame(HEADERS, 0, 1, hpack(GET)), repeat(3000, () => frame(CONTINUATION, 0, 1))])],
+    ['empty DATA (CVE-2019-9518)', Buffer.concat([headers(1, POST, END_HEADERS), repeat(3000, () => frame(DATA, 0, 1))])],
+    ['PING', repeat(20_000, () => pingPong)],
+    ['SETTINGS', repeat(20_000, () => settings([4, 65_535]))],
+    ['PRIORITY', repeat(20_000, (index) => frame(PRIORITY, 0, 1 + 2 * (index % 1000), Buffer.of(0, 0, 0, 0, 1)))],
+    ['frames of no known type', repeat(20_000, () => frame(99, 0, 0, Buffer.from('x')))],
+    ['many settings at once', settings(...Array.from({ length: 1000 }, () => [4, 65_535] as const))],
+    ['PUSH_PROMISE', frame(PUSH_PROMISE, END_HEADERS, 1, Buffer.concat([uint32(2), hpack(GET)]))],
+    ['a window that overflows', frame(WINDOW_UPDATE, 0, 0, uint32(0x7fffffff))],
+    ['an initial window that is none', settings([4, 0xffffffff])],
+    ['DATA for nobody', frame(DATA, 0, 0, Buffer.from('x'))],
+    ['DATA before its stream', frame(DATA, 0, 5, Buffer.from('x'))],
+    ['a stream of the server’s', headers(2, GET)],
+    ['a frame that is too large', frame(DATA, 0, 1, Buffer.alloc(20_000))],
+    ['HPACK that is none', frame(HEADERS, END_HEADERS | END_STREAM, 1, Buffer.alloc(5, 0xff))],
+    ['a SETTINGS acknowledgement with a payload', frame(SETTINGS, ACK, 0, Buffer.alloc(6))],
+  ];
+  const before = process.memoryUsage.rss();
+  for (const [name, bytes] of floods) {
+    const line = await startFrames(stage);
+    // Not read from: what is owed to it must not pile up.
+    if (['PING', 'SETTINGS'].includes(name)) line.socket.pause();
+    line.send(bytes);
+    const closed = await stage.sidecar.connection(({ connection }) => Number(connection) > lastSeen);
+    lastSeen = Number(closed['connection']);
+    assert.equal(closed['close_reason'], 'protocol_error', `${name}: ${JSON.stringify(closed)}`);
+    assert.ok(String(closed['detail']).length > 5, name);
+    line.socket.destroy();
+    assert.equal((await request(client, { ':path': '/' })).status, 200, name);
+  }
+  assert.equal(await stage.sidecar.metric('scute_tcp_close_total', { reason: 'protocol_error' }), floods.length);
+  assert.ok(process.memoryUsage.rss() - before < 200 * 1024 * 1024);
+  assert.ok(application.connections() < 2000);
+});
+let lastSeen = 1;
+
+test('a bomb of fields is defused on its stream', async (t) => {
+  const application = await startRawApplication(t, ok);
+  const stage = await startHttpInbound(t, application.address);
+  const line = await startFrames(stage);
+  // One entry of the dynamic table, 12,000 times: 46 MB.
+  const entry = Buffer.concat([
+    Buffer.of(0x40),
+    hpackInteger(1, 7, 0),
+    Buffer.from('a'),
+    hpackInteger(3900, 7, 0),
+    Buffer.alloc(3900, 'x'),
+  ]);
+  line.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, Buffer.concat([hpack(GET), entry, Buffer.alloc(12_000, 0xbe)])));
+  line.send(headers(3, [...GET, ...Array.from({ length: 2100 }, (_, index): Field => [`x${index.toString(36)}`, ''])]));
+  line.send(headers(5, [...GET, ...Array.from({ length: 1500 }, (_, index): Field => [`x${index.toString(36)}`, ''])]));
+  line.send(headers(7, GET));
+
+  assert.equal((await line.streamOver(1)).reset, ENHANCE_YOUR_CALM);
+  assert.equal((await line.streamOver(3)).reset, ENHANCE_YOUR_CALM);
+  assert.equal((await line.streamOver(5)).status, 431);
+  assert.equal((await line.streamOver(7)).status, 200);
+});
+
+test('streams beyond the limit are refused, and the others go on', async (t) => {
+  const application = await startRawApplication(t, () => undefined);
+  const stage = await startHttpInbound(t, application.address, { http: { maxConcurrentStreams: 10 } });
+  const line = await startFrames(
+    stage,
+    repeat(15, (index) => headers(index * 2 + 1, GET)),
+  );
+
+  await eventually(() => assert.equal(line.frames().filter(({ type }) => type === RST_STREAM).length, 5));
+
+  assert.ok(line.frames().some(({ type, payload }) => type === SETTINGS && payload.includes(Buffer.of(0, 3, 0, 0, 0, 10))));
+  for (let index = 10; index < 15; index++) assert.equal(line.stream(index * 2 + 1).reset, REFUSED_STREAM);
+  await eventually(() => assert.equal(application.connections(), 10));
+  // A stream that is closed makes room for another.
+  const pongs = (): number => line.frames().filter(({ type, flags }) => type === PING && flags === ACK).length;
+  line.send(frame(RST_STREAM, 0, 1, uint32(CANCEL)), pingPong);
+  await eventually(() => assert.equal(pongs(), 1));
+  line.send(headers(31, GET), pingPong);
+  await eventually(() => assert.equal(pongs(), 2));
+  assert.equal(line.stream(31).reset, undefined);
+});
+
+test('resets that are not a flood end nothing', async (t) => {
+  const application = await startRawApplication(t, () => undefined);
+  const stage = await startHttpInbound(t, application.address, { http: { maxConcurrentStreams: 5 } });
+  const line = await startFrames(stage);
+
+  for (let index = 0; index < 200; index++) line.send(headers(index * 2 + 1, GET), frame(RST_STREAM, 0, index * 2 + 1, uint32(NO_ERROR)));
+  line.send(pingPong);
+
+  await line.until(({ type, flags }) => type === PING && flags === ACK);
+  assert.ok(!line.frames().some(({ type }) => type === GOAWAY));
+  await eventually(async () => assert.equal(await stage.sidecar.metric('scute_http_requests_total', { result: 'downstream_closed' }), 200));
+});
+
+test('requests that are given up while the application does not accept leave no attempts behind', async (t) => {
+  const port = await fillBacklog(t);
+  const stage = await startHttpInbound(t, `127.0.0.1:${port}`, {
+    http: { maxConcurrentStreams: 5 },
+    listener: { limits: { connectTimeout: '20s' } },
+  });
+  const line = await startFrames(stage);
+  const openFiles = (): number => readdirSync('/proc/self/fd').length;
+  const before = openFiles();
+
+  let most = 0;
+  for (let round = 0; round < 20; round++) {
+    const ids = Array.from({ length: 5 }, (_, index) => (round * 5 + index) * 2 + 1);
+    const data = Buffer.from(String(round).padStart(8));
+    line.send(...ids.map((id) => headers(id, GET)), frame(PING, 0, 0, data));
+    await line.until(({ type, flags, payload }) => type === PING && flags === ACK && data.equals(payload));
+    line.send(...ids.map((id) => frame(RST_STREAM, 0, id, uint32(CANCEL))));
+    await eventually(async () =>
+      assert.equal(await stage.sidecar.metric('scute_http_requests_total', { result: 'downstream_closed' }), (round + 1) * 5),
+    );
+    most = Math.max(most, openFiles() - before);
+  }
+
+  assert.ok(most < 20, `${most} more files are open after 100 requests`);
+});
+
+test('an upload that is answered early, and stands still, leaves its place to others', async (t) => {
+  // It reads nothing of an upload, and answers when Scute has stopped reading from the client.
+  const application = await startTcpServer(t, (socket) => {
+    socket.on('data', (head: Buffer) => {
+      if (head.toString('latin1').startsWith('GET')) {
+        socket.write(OK);
+        return;
+      }
+      if (socket.isPaused()) return;
+      socket.pause();
+      setTimeout(() => socket.write('HTTP/1.1 413 No\r\nContent-Length: 2\r\n\r\nno'), 300);
+    });
+  });
+  const stage = await startHttpInbound(t, application.address, { http: { maxConcurrentStreams: 2 } });
+  const client = await startClient(t, stage);
+
+  for (let round = 0; round < 5; round++) {
+    const upload = client.request({ ':method': 'POST', ':path': '/' });
+    upload.write(Buffer.alloc(7 << 20));
+    const { status, body } = await answerOn(upload);
+    assert.deepEqual([status, body.toString()], [413, 'no']);
+    assert.equal((await request(client, { ':path': '/' })).status, 200);
+  }
+
+  assert.equal(await stage.sidecar.stop(AbortSignal.timeout(60_000)), 0);
+});
+
+test('an upload of any length that is answered unread leaves its place to others', async (t) => {
+  // The buffers of a Unix socket are small: at some of the lengths the end of the upload is all that does not fit.
+  const path = join(await temporaryFolder(t), 'application');
+  const sockets: Socket[] = [];
+  const application = createServer((socket) => {
+    sockets.push(socket);
+    socket.on('error', () => undefined);
+    socket.on('data', (head: Buffer) => {
+      if (head.toString('latin1').startsWith('GET')) {
+        socket.write(OK);
+        return;
+      }
+      if (socket.isPaused()) return;
+      socket.pause();
+      setTimeout(() => socket.write('HTTP/1.1 413 No\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno'), 30);
+    });
+  });
+  application.listen(path);
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    application.close();
+  });
+  const stage = await startHttpInbound(t, `unix://${path}`, { http: { maxConcurrentStreams: 1, responseTimeout: '2s' } });
+  const client = await startClient(t, stage);
+
+  for (let length = 16; length <= 640; length += 16) {
+    assert.equal((await request(client, { ':method': 'POST', ':path': '/' }, Buffer.alloc(length * 1024))).status, 413, `${length} KiB`);
+  }
+
+  assert.equal((await request(client, { ':path': '/' })).status, 200);
+});
+
+test('a HEAD with more of a body than the application takes is refused, and its reset would be seen', async (t) => {
+  const application = await startTcpServer(t, (socket) => socket.pause());
+  const stage = await startHttpInbound(t, application.address);
+  const client = await startClient(t, stage);
+
+  const upload = client.request({ ':method': 'HEAD', ':path': '/' }, { endStream: false });
+  upload.write(Buffer.alloc(7 << 20));
+
+  assert.equal((await answerOn(upload)).status, 413);
+});
+
+test('a field above ASCII reaches the application byte for byte, whenever the body comes', async (t) => {
+  const application = await startRawApplication(t, (received) => (received.endsWith('0\r\n\r\n') ? OK : undefined));
+  const stage = await startHttpInbound(t, application.address);
+  const line = await startFrames(stage);
+
+  line.send(headers(1, [...POST, ['x-name', 'caf\xe9']], END_HEADERS));
+  await eventually(() => assert.match(application.received(), /x-name/));
+  line.send(frame(DATA, END_STREAM, 1, Buffer.from('late')));
+  await line.streamOver(1);
+  line.send(headers(3, [...POST, ['x-name', 'caf\xe9']], END_HEADERS), frame(DATA, END_STREAM, 3, Buffer.from('at once')));
+  await line.streamOver(3);
+
+  assert.deepEqual(application.received().match(/x-name: .*/g), ['x-name: caf\xe9', 'x-name: caf\xe9']);
+});
+
+test('every cut of the bytes gives the same request', async (t) => {
+  const application = await startRawApplication(t, ok);
+  const stage = await startHttpInbound(t, application.address);
+  const bytes = Buffer.concat([
+    headers(1, [...POST, ['cookie', 'a=1'], ['cookie', 'b=2']], END_HEADERS),
+    frame(DATA, 0, 1, Buffer.from('hel')),
+    frame(DATA, 0, 1, Buffer.from('lo')),
+    headers(1, [['last', 'one']]),
+  ]);
+  let first: string | undefined;
+  for (let cut = 1; cut < bytes.length; cut += 3) {
+    const before = application.received().length;
+    const line = await startFrames(stage);
+    line.send(bytes.subarray(0, cut));
+    await new Promise((resolve) => setImmediate(resolve));
+    line.send(bytes.subarray(cut));
+    assert.equal((await line.streamOver(1)).status, 200);
+    line.socket.destroy();
+    const seen = dechunked(application.received().slice(before));
+    first ??= seen;
+    assert.equal(seen, first, `cut at ${cut}`);
+  }
+  assert.match(first ?? '', /cookie: a=1; b=2\r\n[\s\S]*\r\n\r\nhello0\r\nlast: one\r\n\r\n$/);
+});
+
+/** DATA frames may be joined, or not. */
+function dechunked(request: string): string {
+  const [head = '', ...rest] = request.split('\r\n\r\n');
+  return `${head}\r\n\r\n${rest.join('\r\n\r\n').replace(/[1-9a-f][0-9a-f]*\r\n([a-z]+)\r\n/g, '$1')}`;
+}
+
+test('a client at its limit may cancel all of its streams and open as many in one moment', async (t) => {
+  const application = await startRawApplication(t, () => undefined);
+  const stage = await startHttpInbound(t, application.address, { http: { maxConcurrentStreams: 150 } });
+  const all = (first: number): Buffer => repeat(150, (index) => headers(first + index * 2, GET));
+  const line = await startFrames(stage, all(1));
+  await eventually(() => assert.equal(application.connections(), 150));
+  const cancelled = repeat(150, (index) => frame(RST_STREAM, 0, 1 + index * 2, uint32(CANCEL)));
+  line.send(cancelled, all(301), pingPong);
+  await eventually(() => assert.ok(line.frames().some(({ type, flags }) => type === PING && flags === ACK)));
+
+  // Node refuses them, since it has not put the old ones away yet; the connection goes on.
+  line.send(headers(601, GET), pingPong);
+  await eventually(() => assert.equal(line.frames().filter(({ type, flags }) => type === PING && flags === ACK).length, 2));
+  assert.equal(line.stream(601).reset, undefined);
+  assert.ok(!line.frames().some(({ type }) => type === GOAWAY));
+});
