@@ -27,7 +27,7 @@ import { CHECK_DENIALS, CHECK_REFUSALS } from '../src/telemetry/log/ext-authz-re
 import { below, codeBlocks, namesUnder, tableUnder } from './support/documents.ts';
 
 const root = join(import.meta.dirname, '..');
-const documents = globSync('{*,docs/*,deploy/**/*}.md', { cwd: root }).toSorted();
+const documents = globSync('{*,docs/**/*,deploy/**/*}.md', { cwd: root }).toSorted();
 
 /** The text of a document without its code blocks. */
 function proseOf(document: string): string {
