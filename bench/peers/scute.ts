@@ -55,7 +55,15 @@ function side(
     return {
       workloadApi: { endpoint: certificates.serverWorkloadApi },
       inbound: [
-        { name: 'inbound', listen, to, allow: rulesFor(certificates.clientId), protocol, ...(http2 && { http: { application: 'h2c' } }), ...more },
+        {
+          name: 'inbound',
+          listen,
+          to,
+          allow: rulesFor(certificates.clientId),
+          protocol,
+          ...(http2 && { http: { application: 'h2c' } }),
+          ...more,
+        },
       ],
     };
   }
