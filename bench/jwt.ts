@@ -5,13 +5,16 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { get, type IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { create } from '@bufbuild/protobuf';
 import type { DevDomain } from '../src/devdomain/dev-domain.ts';
 import { JWTBundlesResponseSchema } from '../src/gen/workload_pb.ts';
 import { findPart, part } from '../test/interop/parts.ts';
 import { jwk, jwks, testKey, token } from '../test/support/tokens/tokens.ts';
+import type { Job } from './load.ts';
 import type { ToValidate } from './jwt-validator.ts';
 import { median } from './median.ts';
 import type { Beside, BesideItself } from './overhead.ts';
@@ -21,7 +24,7 @@ import { metricsSocket, scuteWith } from './peers/scute.ts';
 import { endAll, PROXY_CORE, spawnPinned } from './process.ts';
 import { compare, type Row } from './report.ts';
 import { runWork, type Measured } from './run-work.ts';
-import type { Work } from './work.ts';
+import type { Subject, Work } from './work.ts';
 import { HTTP1, rates, REQUESTS } from './works.ts';
 
 /** Of what comes through without, with a token that is known. */
@@ -35,6 +38,8 @@ const KNOWN = 64;
 /** More than anybody remembers, one after the other: each is verified anew. */
 const UNKNOWN = 25_000;
 const VALIDATED = 5000;
+/** Of the tokens of one job, those that were what they should be. */
+const LEAST_SHARE = 0.98;
 
 export const JWT_WORK = {
   name: 'jwt',
@@ -60,17 +65,24 @@ export async function runJwt({
     const material = writeMaterial(directory);
     const bundles = { [`spiffe://${TRUST_DOMAIN}`]: Buffer.from(material.jwks) };
     domain.answers('server').jwtBundles.set({ kind: 'message', message: create(JWTBundlesResponseSchema, { bundles }) });
-    const peers = peersOf(material);
+    let socket = '';
+    const peers = peersOf(material, (directory) => (socket = metricsSocket(directory)));
+    const measure = async (subject: Subject, job: Partial<Job>, result: 'known' | 'verified'): Promise<number> => {
+      const before = subject.peer === peers[0] ? await tokensOf(socket) : undefined;
+      const { values } = await rates(subject, [{ connections: KNOWN, ...job }]);
+      if (before !== undefined) requireMostly(result, before, await tokensOf(socket));
+      return values[0] ?? Number.NaN;
+    };
     const work: Work = {
       ...WORK,
       lines: [KNOWN_LINE, UNKNOWN_LINE],
       keep: true,
-      measure: (subject) =>
-        rates(subject, [
-          { connections: KNOWN },
-          // Who looks at no token has the same to do.
-          subject.peer.job?.subject === undefined ? { connections: KNOWN } : { connections: KNOWN, tokenFile: material.unknown },
-        ]),
+      measure: async (subject) => {
+        const known = await measure(subject, {}, 'known');
+        // Who looks at no token has the same to do.
+        const more = subject.peer.job?.subject === undefined ? {} : { tokenFile: material.unknown };
+        return { values: [known, await measure(subject, more, 'verified')] };
+      },
     };
     const named = (name: string, of = version) => ({ name, version: of, notes: {} });
     const theirs = peers.slice(1).map((peer) => named(peer.name, peer.version()));
@@ -84,6 +96,24 @@ export async function runJwt({
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+type Counts = Readonly<Record<'known' | 'verified', number>>;
+
+/** What became of tokens so far. */
+async function tokensOf(socketPath: string): Promise<Counts> {
+  const [response] = (await once(get({ socketPath, path: '/metrics' }), 'response')) as [IncomingMessage];
+  const metrics = await text(response);
+  const count = (result: string): number =>
+    Number(new RegExp(`^scute_jwt_tokens_total\\{listener="inbound",result="${result}"\\} (\\d+)$`, 'm').exec(metrics)?.[1]);
+  return { known: count('known'), verified: count('verified') };
+}
+
+/** Tokens that were verified although they should be known, or the other way round, would be another measurement. */
+function requireMostly(result: keyof Counts, before: Counts, after: Counts): void {
+  const [known, verified] = [after.known - before.known, after.verified - before.verified];
+  const share = (result === 'known' ? known : verified) / (known + verified);
+  if (!(share > LEAST_SHARE)) throw new Error(`of ${known + verified} tokens ${known} were known and ${verified} verified`);
 }
 
 function problemOf({ variant, peer, ratio }: Row): string | undefined {
@@ -118,16 +148,19 @@ function writeMaterial(directory: string): Material {
   };
 }
 
-function peersOf({ jwks: keys, known }: Material): readonly Peer[] {
-  const lookedAtBy = (directory: string): object => ({ metrics: { listen: `unix://${metricsSocket(directory)}` } });
+function peersOf({ jwks: keys, known }: Material, startsIn: (directory: string) => void): readonly Peer[] {
+  const served = (directory: string): object => ({ metrics: { listen: `unix://${metricsSocket(directory)}` } });
   const withToken = { tokenFile: known, subject: SUBJECT };
-  const scute = (name: string, job: Peer['job'], more: object = {}): Peer => ({
+  const scute = (name: string, job: Peer['job'], more: object = {}, lookedAtBy = served): Peer => ({
     ...scuteWith(name, lookedAtBy, (peer) => [peer], more),
     ...(job !== undefined && { job }),
   });
   const envoy = envoyWith([jwtFilter(keys)], withToken);
   return [
-    scute('scute', withToken, { jwt: { audiences: [AUDIENCE] } }),
+    scute('scute', withToken, { jwt: { audiences: [AUDIENCE] } }, (directory) => {
+      startsIn(directory);
+      return served(directory);
+    }),
     scute('without', { tokenFile: known }),
     scute('tokenless', undefined),
     ...(envoy.version() === undefined ? [] : [envoy]),
