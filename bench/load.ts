@@ -20,6 +20,8 @@ export interface Job {
   readonly identity: string;
   readonly forgedIdentity?: boolean;
   readonly cookies?: boolean;
+  readonly tokenFile?: string;
+  readonly subject?: string;
   readonly connections: number;
   readonly streams?: number;
   readonly upBytes?: number;

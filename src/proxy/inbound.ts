@@ -16,7 +16,7 @@ import { connectFailure } from '../forward/outcome.ts';
 import { mustSendHeader, proxyHeaderFor, readProxyHeader } from './proxy-header.ts';
 import { endpointOf, formatEndpoint, type ProxyEndpoint } from '../proxy-protocol/header.ts';
 import type { Session } from '../forward/session.ts';
-import { takeTurns, Tokens } from './tokens.ts';
+import { TokenConnection, Tokens } from './tokens.ts';
 
 /** What both versions of HTTP need. */
 type HttpOptions = Omit<Http2ForwardOptions, 'open' | 'files' | 'idleTimeoutMs' | 'maxConcurrentStreams'>;
@@ -196,7 +196,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
     const tokens = this.#tokens;
     if (jwt === undefined || tokens === undefined) return undefined;
     const { header, subjectHeader, forwardsToken } = jwt;
-    const inTurn = takeTurns();
+    const connection = new TokenConnection();
     let waiting = 0;
     const removed = forwardsToken ? [subjectHeader] : [subjectHeader, header];
     return {
@@ -206,7 +206,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       read: (values) => {
         // More than can be open: of those whose streams are over already.
         if (!mayAsk() || waiting > 2 * http.maxConcurrentStreams) return UNREAD;
-        const bearer = tokens.read(values, inTurn);
+        const bearer = tokens.read(values, connection);
         if (bearer instanceof Promise) {
           waiting++;
           void bearer.then(() => waiting--);
