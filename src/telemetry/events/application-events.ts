@@ -1,6 +1,6 @@
 /** The application that `scute exec` runs. */
 import type { ApplicationMetrics } from '../metrics/application-metrics.ts';
-import type { StartedApplication, StartReason, StopReason } from '../log/application-records.ts';
+import type { StartedApplication, StartReason, StopReason, UnsentSignal } from '../log/application-records.ts';
 import type { Logger } from '../log/logger.ts';
 
 export interface ApplicationEvents {
@@ -14,6 +14,10 @@ export interface ApplicationEvents {
   asked(reason: StopReason): void;
   /** It had not ended in that time. */
   killed(afterMs: number): void;
+  /** The system did not let us send it a signal. */
+  notSent(signal: NodeJS.Signals, unsent: UnsentSignal): void;
+  /** It can be neither asked to end nor killed: for a rotation, we go on with it as it is; else we end without it. */
+  notEnded(reason: StopReason, pid: number): void;
   ended(exitCode: number): void;
 }
 
@@ -46,6 +50,14 @@ export function createApplicationEvents({
     killed(afterMs) {
       metrics.kills += 1;
       logger.warn({ after_ms: afterMs }, 'application killed, since it did not end');
+    },
+    notSent(signal, { pid, detail }) {
+      metrics.unsentSignals += 1;
+      logger.warn({ signal, pid, detail }, 'application cannot be sent a signal: it runs as another user');
+    },
+    notEnded(reason, pid) {
+      if (reason === 'rotation') logger.error({ pid }, 'application cannot be ended for a rotation, and keeps what it has');
+      else logger.error({ pid }, 'application cannot be ended, and runs on without Scute');
     },
     ended(exitCode) {
       metrics.isRunning = false;

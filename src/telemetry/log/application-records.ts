@@ -10,6 +10,12 @@ export type StartReason = (typeof START_REASONS)[number];
 /** Why Scute asked it to end. */
 export type StopReason = 'rotation' | 'shutdown';
 
+export interface UnsentSignal {
+  readonly pid: number;
+  /** What the system said. */
+  readonly detail: string;
+}
+
 export interface StartedApplication {
   /** The program, without its arguments, which may be secrets. */
   readonly command: string;

@@ -1,11 +1,18 @@
 import assert from 'node:assert/strict';
-import { chmod, readFile, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { chmod, readFile, rm, writeFile } from 'node:fs/promises';
 import { constants as fileConstants } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { scute } from '../../support/command.ts';
-import { anSvid, startExecStage } from '../../support/exec-stage.ts';
+import { API } from '../../support/data-path.ts';
+import { folderInMemory } from '../../support/files/files.ts';
+import { ask } from '../../support/http/http.ts';
+import { startScute } from '../../support/scute-process.ts';
+import { dial } from '../../support/tcp.ts';
+import { tlsServer } from '../../support/tls-peer.ts';
+import { anSvid, aServer, startExecStage } from '../../support/exec-stage.ts';
 
 const messages = (log: readonly { readonly message: string }[]): string[] => log.map(({ message }) => message);
 
@@ -196,4 +203,59 @@ test('another user runs the application if Scute may lend it, and without that r
   }
   assert.match(running.stdout(), /^65534\n65534\n65534\n\/nonexistent\n$/);
   assert.match(running.stderr(), /environ: Permission denied/);
+});
+
+test('after the application ended, the drain can be cut off by a second signal, and the exit code is still its own', async (t) => {
+  const { exec, folder } = await startExecStage(t);
+  const socket = join(folder, 'out.sock');
+  /** Runs with a connection that nobody ends. */
+  const draining = async (program: string) => {
+    const server = await tlsServer(t, aServer(), (peer) => peer.pipe(peer));
+    const listener = { name: 'out', listen: `unix://${socket}`, to: server.address, expect: [API] };
+    const file = { drainTimeout: '10m', outbound: [listener] };
+    const running = await exec(['/bin/sh', '-c', `${program}; echo ready; read -r line; exit 7`], { file });
+    await running.line(/^ready$/);
+    const client = await dial(t, `unix://${socket}`);
+    client.write('hello');
+    await once(client, 'data');
+    return running;
+  };
+
+  const byItself = await draining(':');
+  byItself.write('\n');
+  await byItself.line(/"message":"stopping"/);
+  byItself.signal('SIGHUP');
+  byItself.signal('SIGTERM');
+  const { status } = await ask({ kind: 'unix', path: join(folder, 'admin.sock') }, '/livez');
+  assert.equal(status, 200, 'who asks first asks for what is under way');
+  byItself.signal('SIGTERM');
+  assert.equal((await byItself.exited).code, 7);
+  const [stopped] = byItself.log().filter(({ message }) => message === 'stopped');
+  assert.equal(stopped?.['forced_connections'], 1);
+
+  const asked = await draining("trap 'exit 8' TERM");
+  asked.signal('SIGTERM');
+  await asked.line(/"message":"stopping"/);
+  asked.signal('SIGINT');
+  assert.equal((await asked.exited).code, 8);
+});
+
+test('what cannot be put away at the end is told, and takes no exit code from the application; without one it is 1', async (t) => {
+  const { api, exec } = await startExecStage(t);
+  const { folder, unsafeDisk } = await folderInMemory(t);
+  const directory = join(folder, 'web');
+  const file = { files: [{ name: 'web', directory, unsafeDisk, cleanUpOnStop: true }] };
+  const inTheWay = `mv ${directory} ${directory}.gone && touch ${directory}`;
+
+  const running = await exec(['/bin/sh', '-c', `${inTheWay}; exit 7`], { file });
+  assert.equal((await running.exited).code, 7, running.stderr());
+  assert.match(running.stderr(), /^scute: .*web cannot be opened as a directory/m);
+
+  await rm(directory);
+  await using alone = await startScute({ config: { workloadApi: { endpoint: api.endpoint }, ...file } });
+  await alone.logged(({ message }) => message === 'files replaced');
+  await rm(directory, { recursive: true });
+  await writeFile(directory, '');
+  assert.equal((await alone.stop()).code, 1, alone.child.stderr());
+  assert.match(alone.child.stderr(), /^scute: .*web cannot be opened as a directory/m);
 });
