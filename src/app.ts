@@ -17,6 +17,7 @@ import { isoTime } from './admin/iso-time.ts';
 import { PeerBook } from './admin/peer-book.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from './admin/server.ts';
+import { applicationCheck } from './admin/application.ts';
 import { federationCheck } from './admin/federation.ts';
 import { filesCheck, filesCurrentCheck } from './admin/file-sets.ts';
 import { tokensCheck } from './admin/tokens.ts';
@@ -291,6 +292,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         sds: () => sds?.describe(),
         federation: () => federation?.status() ?? [],
         files: () => fileSets?.status() ?? [],
+        application: () => events.application.status(),
         tokens: () => credentials?.status() ?? [],
         bundleEndpoint: () => bundleEndpoint?.status(),
       },
@@ -350,6 +352,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     readiness.register('files', () => filesCheck(fileSets.status(), clock.now()));
     readiness.register('files_current', () => filesCurrentCheck(fileSets.status()), { blocks: false });
   }
+  if (deps.application !== undefined)
+    readiness.register('application', () => applicationCheck(events.application.status(), clock.now()), { blocks: false });
   if (credentials !== undefined) readiness.register('tokens', () => tokensCheck(credentials.status()), { blocks: false });
   readiness.register('revocations', () => checkDenyList(denyFile.status()), { blocks: false });
   readiness.register('policy_current', () => checkPolicies(lastReload, deps.policyFiles), { blocks: false });

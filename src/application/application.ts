@@ -181,8 +181,11 @@ export class Application {
     this.#restartTimer = undefined;
     this.#child = undefined;
     this.#running = undefined;
+    // We have gone on without it.
+    if (this.#isOver) return;
     const exitCode = exitCodeOf(code, signal);
-    this.#options.events.ended(exitCode);
+    const wasAsked = this.#isLast || this.#isRestarting;
+    this.#options.events.ended(exitCode, wasAsked ? 'asked' : signal !== null ? 'signal' : code === 0 ? 'ok' : 'exit_code');
     const isRestarting = this.#isRestarting && !this.#isLast;
     this.#isRestarting = false;
     if (isRestarting) this.#launch('rotation');

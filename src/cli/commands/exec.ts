@@ -48,6 +48,7 @@ export async function exec(
   const hurry = new AbortController();
   const beside = async (app: App): Promise<BesideEnd> => {
     const { exec: settings } = app.config();
+    app.events.application.expected(command[0]);
     const application = new Application({
       command,
       env: applicationEnvironment(environment.env, settings.user),

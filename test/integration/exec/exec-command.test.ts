@@ -259,3 +259,50 @@ test('what cannot be put away at the end is told, and takes no exit code from th
   assert.equal((await alone.stop()).code, 1, alone.child.stderr());
   assert.match(alone.child.stderr(), /^scute: .*web cannot be opened as a directory/m);
 });
+
+test('while it waits, runs and has ended, the application is in the API, in scute status, in metrics and in the checks', async (t) => {
+  const { api, exec, admin, folder } = await startExecStage(t, { early: true });
+  const address = { kind: 'unix', path: join(folder, 'admin.sock') } as const;
+  const application = async (): Promise<unknown> => {
+    const { application: found } = JSON.parse((await ask(address, '/api/v1/overview')).body) as { application: object };
+    return { ...found, since: undefined };
+  };
+  const metric = async (): Promise<readonly string[]> => {
+    const { body } = await ask(address, '/metrics');
+    return body.match(/^scute_application_(?:waiting|running|exit_code|ends_total\{result="exit_code"\}) \d+$/gm) ?? [];
+  };
+  const server = await tlsServer(t, aServer(), (peer) => peer.pipe(peer));
+  const socket = join(folder, 'out.sock');
+  const file = { drainTimeout: '10m', outbound: [{ name: 'out', listen: `unix://${socket}`, to: server.address, expect: [API] }] };
+  const running = await exec(['/bin/sh', '-c', 'read -r line; exit 7'], { file });
+  await running.line(/"listener":"admin"/);
+  const facts = { program: '/bin/sh', since: undefined, pid: null, result: null, exitCode: null };
+  assert.deepEqual(await application(), { ...facts, state: 'waiting' });
+  assert.deepEqual(await metric(), [
+    'scute_application_waiting 1',
+    'scute_application_running 0',
+    'scute_application_ends_total{result="exit_code"} 0',
+  ]);
+
+  api.setX509([anSvid()]);
+  const { text } = await running.line(/"message":"application started"/);
+  const { pid } = JSON.parse(text) as { readonly pid: number };
+  assert.deepEqual(await application(), { ...facts, state: 'running', pid });
+  assert.match((await scute('status', '--admin', admin)).stdout, new RegExp(`application {2}/bin/sh running as process ${pid}, for `));
+  const client = await dial(t, `unix://${socket}`);
+  client.write('hello');
+  await once(client, 'data');
+
+  running.write('\n');
+  await running.line(/"message":"stopping"/);
+  assert.deepEqual(await application(), { ...facts, state: 'ended', result: 'exit_code', exitCode: 7 });
+  assert.deepEqual(await metric(), [
+    'scute_application_waiting 0',
+    'scute_application_running 0',
+    'scute_application_ends_total{result="exit_code"} 1',
+    'scute_application_exit_code 7',
+  ]);
+  assert.match((await ask(address, '/readyz?verbose')).body, /\[!\]application warning: \/bin\/sh ended by itself: exit code 7$/m);
+  client.destroy();
+  assert.equal((await running.exited).code, 7);
+});
