@@ -17,17 +17,18 @@ import { isoTime } from './admin/iso-time.ts';
 import { PeerBook } from './admin/peer-book.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from './admin/server.ts';
+import { applicationCheck } from './admin/application.ts';
 import { federationCheck } from './admin/federation.ts';
 import { filesCheck, filesCurrentCheck } from './admin/file-sets.ts';
 import { tokensCheck } from './admin/tokens.ts';
 import { MOST_ENDPOINT_CONNECTIONS } from './federation/limits.ts';
 import { filesNeeded, filesService } from './files/lazy.ts';
+import type { ToldApplication } from './files/notify-application.ts';
 import type { NotifyTarget } from './files/notify-target.ts';
 import { chooseSvid, type EndpointBundles, type IdentitySnapshot } from './identity/snapshot.ts';
 import { RotationWatch } from './identity/rotation.ts';
 import { createIdentityStore } from './identity/store.ts';
 import { systemClock, type Clock } from './lib/clock.ts';
-import { messageOf } from './lib/errors.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
 import { createWatch } from './lib/watch.ts';
 import { auditOf } from './policy/audit.ts';
@@ -80,6 +81,8 @@ export interface AppDeps {
   readonly logDestination?: LogDestination | undefined;
   /** Who is told of each replacement of every set of files, besides those of the configuration. */
   readonly alsoTell?: readonly NotifyTarget[] | undefined;
+  /** The program beside us, which sets of files may tell. */
+  readonly application?: ToldApplication | undefined;
   /** Bytes that are kept of connections that wait, in each direction. `MAX_KEPT_BYTES` if left out. */
   readonly maxKeptBytes?: number | undefined;
 }
@@ -251,6 +254,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
           events: events.files,
           clock,
           alsoTell: deps.alsoTell,
+          application: deps.application,
           random: deps.random ?? Math.random,
         });
   const metricsServer =
@@ -288,6 +292,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         sds: () => sds?.describe(),
         federation: () => federation?.status() ?? [],
         files: () => fileSets?.status() ?? [],
+        application: () => events.application.status(),
         tokens: () => credentials?.status() ?? [],
         bundleEndpoint: () => bundleEndpoint?.status(),
       },
@@ -347,6 +352,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     readiness.register('files', () => filesCheck(fileSets.status(), clock.now()));
     readiness.register('files_current', () => filesCurrentCheck(fileSets.status()), { blocks: false });
   }
+  if (deps.application !== undefined)
+    readiness.register('application', () => applicationCheck(events.application.status(), clock.now()), { blocks: false });
   if (credentials !== undefined) readiness.register('tokens', () => tokensCheck(credentials.status()), { blocks: false });
   readiness.register('revocations', () => checkDenyList(denyFile.status()), { blocks: false });
   readiness.register('policy_current', () => checkPolicies(lastReload, deps.policyFiles), { blocks: false });
@@ -554,6 +561,8 @@ export interface BesideEnd {
   readonly exitCode: number;
   /** For the log. */
   readonly reason: string;
+  /** When it aborts, the drain is over at once. */
+  readonly hurry?: AbortSignal | undefined;
 }
 
 /** Who runs an application, and what is beside it and above it. */
@@ -584,10 +593,11 @@ export async function runApp(config: Config, deps: AppDeps & RunDeps, signal: Ab
   const { drainTimeoutMs } = app.config();
   const reason = end?.reason ?? String(either.reason);
   manager?.stopping();
-  const deadline = drainTimeoutMs === 0 ? AbortSignal.abort() : AbortSignal.timeout(drainTimeoutMs);
+  const overdue = drainTimeoutMs === 0 ? AbortSignal.abort() : AbortSignal.timeout(drainTimeoutMs);
+  const deadline = end?.hurry === undefined ? overdue : AbortSignal.any([overdue, end.hurry]);
   // The exit code of an application is not lost for what could not be put away.
   const forced = await app.stop(reason, deadline).catch((cause: unknown) => {
-    deps.stderr(`scute: ${messageOf(cause)}\n`);
+    deps.stderr(`scute: ${describe(cause)}\n`);
     return 1;
   });
   await manager?.stopped();

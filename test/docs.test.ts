@@ -16,6 +16,7 @@ import { formatIssues } from '../src/config/issue.ts';
 import { policyPageSchema } from '../src/config/policy/policy-page.ts';
 import { loadConfig, parseConfig } from '../src/config/load.ts';
 import { devConfigSchema } from '../src/devdomain/config.ts';
+import { APPLICATION_ENDS } from '../src/telemetry/log/application-records.ts';
 import { DENY_REASONS } from '../src/policy/verdict.ts';
 import { TOKEN_RESULTS } from '../src/telemetry/log/jwt-records.ts';
 import { CLOSE_REASONS, IDENTITY_WAIT_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from '../src/telemetry/log/records.ts';
@@ -166,6 +167,7 @@ test('the close, deny and drop reasons of the documents are those that there are
     ['What became of a connection to our bundle endpoint', ENDPOINT_RESULTS],
     ['Why a set was not replaced', SET_PROBLEMS],
     ['Why somebody was not told', NOTIFY_PROBLEMS],
+    ['How the application ended', APPLICATION_ENDS],
   ];
   for (const [heading, reasons] of sets)
     assert.deepEqual(namesUnder('docs/operations.md', heading).toSorted(), reasons.toSorted(), heading);
@@ -213,7 +215,7 @@ interface ApiSchema {
   readonly properties?: Readonly<Record<string, ApiSchema>>;
   readonly required?: readonly string[];
   readonly additionalProperties?: unknown;
-  readonly enum?: readonly string[];
+  readonly enum?: readonly (string | null)[];
 }
 
 /** Both say the same of each object: of `source`, the interfaces; of a list, `<Page>` as its type has it. Returns the definitions. */
@@ -246,6 +248,7 @@ test('the JSON Schema of the API and its types have the same properties, and the
 
   assert.deepEqual(definitions['Certificate']?.properties?.['kind']?.enum, CERTIFICATE_KINDS);
   assert.deepEqual(definitions['Problem']?.properties?.['error']?.enum, STATUS_REFUSALS);
+  assert.deepEqual(definitions['Application']?.properties?.['result']?.enum, [...APPLICATION_ENDS, null]);
 });
 
 test('the JSON Schema of the API of the fleet and its types have the same properties, and the sets that there are', () => {

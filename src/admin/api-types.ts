@@ -339,6 +339,18 @@ export interface Rotations {
   readonly due: readonly Due[];
 }
 
+/** The program that `scute exec` runs. */
+export interface Application {
+  readonly program: string;
+  readonly state: 'waiting' | 'running' | 'ended';
+  /** Since when it is waited for, runs, or does no more. */
+  readonly since: Time;
+  readonly pid: number | null;
+  /** How it ended, or why it did not run. */
+  readonly result: string | null;
+  readonly exitCode: number | null;
+}
+
 export interface Overview {
   readonly version: string;
   readonly node: string;
@@ -368,6 +380,8 @@ export interface Overview {
   readonly sdsStreams: number;
   /** Connections refused for their peer since the start. */
   readonly refusals: number;
+  /** Null: there is none. */
+  readonly application: Application | null;
   readonly lastReload: {
     readonly at: Time;
     readonly ok: boolean;

@@ -87,11 +87,11 @@ test('each thing that is wrong with a set is named with its line and column', ()
     ],
     [
       'files: [{ directory: /run/web, notify: [{ signal: SIGHUP }] }]',
-      'scute.yaml:2:41 files[0].notify[0]: needs one of pidFile, command and url',
+      'scute.yaml:2:41 files[0].notify[0]: needs one of pidFile, command, child and url',
     ],
     [
       'files: [{ directory: /run/web, notify: [{ pidFile: /run/a, command: [/bin/true] }] }]',
-      'scute.yaml:2:41 files[0].notify[0]: needs one of pidFile, command and url',
+      'scute.yaml:2:41 files[0].notify[0]: needs one of pidFile, command, child and url',
     ],
     [
       'files: [{ directory: /run/web, notify: [{ command: [/bin/true], timeout: 2h }] }]',

@@ -60,6 +60,7 @@ export interface FileNames {
 export type NotifyConfig =
   | { readonly kind: 'signal'; readonly pidFile: string; readonly signal: NodeJS.Signals }
   | { readonly kind: 'command'; readonly command: readonly [string, ...string[]]; readonly timeoutMs: number }
+  | { readonly kind: 'child'; readonly signal: NodeJS.Signals }
   | { readonly kind: 'http'; readonly url: string; readonly method: string; readonly timeoutMs: number };
 
 const EXTENSIONS: Readonly<Record<FileSetConfig['format'], string>> = { pem: 'pem', der: 'der', pkcs12: 'p12' };
@@ -112,14 +113,17 @@ const notify = z
       .refine(([program]) => program?.startsWith('/') === true, 'must begin with the absolute path of a program')
       .optional()
       .meta({ description: 'or a program with its arguments, which no shell reads' }),
+    child: z.enum(NOTIFY_SIGNALS).optional().meta({
+      description: 'or what the application that `scute exec` runs is sent; one that was started after the replacement is sent nothing',
+    }),
     url: notifyUrl.optional().meta({ description: 'or what is asked over HTTP: `http://127.0.0.1:PORT/PATH`' }),
     method: z.enum(NOTIFY_METHODS).optional().meta({ description: '`url`: how; `POST` if left out' }),
     timeout,
   })
   .superRefine((entry, context) => {
-    const kinds = (['pidFile', 'command', 'url'] as const).filter((key) => entry[key] !== undefined);
+    const kinds = (['pidFile', 'command', 'child', 'url'] as const).filter((key) => entry[key] !== undefined);
     const [kind] = kinds;
-    if (kinds.length !== 1) context.addIssue({ code: 'custom', message: 'needs one of pidFile, command and url' });
+    if (kinds.length !== 1) context.addIssue({ code: 'custom', message: 'needs one of pidFile, command, child and url' });
     else
       for (const [key, owners] of [
         ['signal', ['pidFile']],
@@ -132,6 +136,7 @@ const notify = z
   .transform((entry): NotifyConfig => {
     const timeoutMs = entry.timeout ?? DEFAULT_TIMEOUT_MS;
     if (entry.pidFile !== undefined) return { kind: 'signal', pidFile: entry.pidFile, signal: entry.signal ?? 'SIGHUP' };
+    if (entry.child !== undefined) return { kind: 'child', signal: entry.child };
     if (entry.url !== undefined) return { kind: 'http', url: entry.url, method: entry.method ?? 'POST', timeoutMs };
     const [program = '', ...args] = entry.command ?? [];
     return { kind: 'command', command: [program, ...args], timeoutMs };
@@ -147,9 +152,11 @@ export interface FileSetParts {
   readonly user: z.ZodType<number, string | number>;
   /** What is wrong with a directory as it is now; undefined if nothing is, or nobody has looked. */
   readonly directoryProblem: (path: string, unsafeDisk: boolean) => string | undefined;
+  /** False: there is no application that could be told. */
+  readonly runsApplication: boolean | undefined;
 }
 
-export function fileSetSchema({ identity, group, user, directoryProblem }: FileSetParts) {
+export function fileSetSchema({ identity, group, user, directoryProblem, runsApplication }: FileSetParts) {
   return z
     .strictObject({
       name: field.listenerName
@@ -244,6 +251,14 @@ export function fileSetSchema({ identity, group, user, directoryProblem }: FileS
           problem(key, `${JSON.stringify(name)} may be the bundle of another trust domain, as svidBundleFileName is`);
         seen.add(name);
       }
+      if (runsApplication === false)
+        for (const [index, { kind }] of entry.notify.entries())
+          if (kind === 'child')
+            context.addIssue({
+              code: 'custom',
+              path: ['notify', index, 'child'],
+              message: 'is for the application that `scute exec` runs, and there is none',
+            });
       const wrong = directoryProblem(entry.directory, entry.unsafeDisk);
       if (wrong !== undefined) problem('directory', wrong);
     })

@@ -50,6 +50,8 @@ export interface Lookups extends UserLookups {
   readonly files?: FileLookups | undefined;
   /** What is wrong with a directory for a set of files; undefined if nothing is. Not asked if left out. */
   readonly directoryProblem?: ((path: string, unsafeDisk: boolean) => string | undefined) | undefined;
+  /** Whether there is an application beside us; nobody knows if left out. */
+  readonly runsApplication?: boolean | undefined;
 }
 
 export interface FileLookups {
@@ -637,6 +639,7 @@ export function createConfigSchema(lookups: Lookups) {
     group: groupOf,
     user: numbered('user', (name) => lookups.user?.(name)?.uid),
     directoryProblem: (path, unsafeDisk) => lookups.directoryProblem?.(path, unsafeDisk),
+    runsApplication: lookups.runsApplication,
   });
 
   return z

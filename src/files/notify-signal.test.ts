@@ -8,7 +8,7 @@ import type { NotifyFailure } from '../telemetry/log/files-records.ts';
 import { signalTarget } from './notify-signal.ts';
 import type { NotifyTarget } from './notify-target.ts';
 
-const CONTEXT = { set: 'web', directory: '/run/web', spiffeId: 'spiffe://example.org/web' };
+const CONTEXT = { set: 'web', directory: '/run/web', spiffeId: 'spiffe://example.org/web', replacedAtMs: 0 };
 const isRoot = process.getuid?.() === 0;
 
 async function aTarget(

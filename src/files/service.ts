@@ -6,6 +6,7 @@ import type { Service } from '../lib/service.ts';
 import type { FilesEvents } from '../telemetry/events/files-events.ts';
 import type { FileSetStatus } from '../telemetry/log/files-records.ts';
 import { Notifier } from './notifier.ts';
+import { applicationTarget, type ToldApplication } from './notify-application.ts';
 import { commandTarget } from './notify-command.ts';
 import { httpTarget } from './notify-http.ts';
 import { signalTarget } from './notify-signal.ts';
@@ -21,6 +22,8 @@ export interface FilesServiceOptions {
   readonly random: () => number;
   /** Told of each replacement of every set, besides those of the configuration: a program that we run. */
   readonly alsoTell?: readonly NotifyTarget[] | undefined;
+  /** Required if one of the sets tells it. */
+  readonly application?: ToldApplication | undefined;
 }
 
 export interface FilesService extends Service {
@@ -56,7 +59,11 @@ export function createFilesService({ sets, alsoTell = [], ...parts }: FilesServi
   };
 }
 
-function targetOf(notify: NotifyConfig, set: string, { clock, events }: Pick<FilesServiceOptions, 'clock' | 'events'>): NotifyTarget {
+function targetOf(
+  notify: NotifyConfig,
+  set: string,
+  { clock, events, application }: Pick<FilesServiceOptions, 'clock' | 'events' | 'application'>,
+): NotifyTarget {
   switch (notify.kind) {
     case 'signal':
       return signalTarget(notify);
@@ -64,5 +71,8 @@ function targetOf(notify: NotifyConfig, set: string, { clock, events }: Pick<Fil
       return commandTarget({ ...notify, clock, onOutput: (output) => events.commandOutput(set, notify.command[0], output) });
     case 'http':
       return httpTarget({ ...notify, clock });
+    case 'child':
+      if (application === undefined) throw new Error(`${set}: there is no application to tell`);
+      return applicationTarget(application, notify.signal);
   }
 }

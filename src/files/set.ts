@@ -115,7 +115,8 @@ export class FileSet {
     this.#fingerprint = material.value.fingerprint;
     this.#inForce = inForceOf(material.value, files.value, clock.now());
     events.replaced(name, this.#inForce, clock.monotonic() - beganMs, material.value.notes);
-    for (const notifier of notifiers) notifier.replaced({ set: name, directory, spiffeId: material.value.svid.id });
+    for (const notifier of notifiers)
+      notifier.replaced({ set: name, directory, spiffeId: material.value.svid.id, replacedAtMs: clock.monotonic() });
   }
 
   #failed(failure: SetFailure): void {

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { startChild, type Child, type ChildOptions } from './child.ts';
-import { WEB } from './data-path.ts';
+import { API, WEB } from './data-path.ts';
 import { createTestAuthority } from './pki/pki.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 import { FakeWorkloadApi, svidEntry } from './workload-api.ts';
@@ -14,6 +14,12 @@ const authority = createTestAuthority();
 /** Another SVID each time. */
 export function anSvid(): ReturnType<typeof svidEntry> {
   return svidEntry(authority, authority.issue({ id: WEB }), WEB);
+}
+
+/** Chain and key of a server that agrees with those. */
+export function aServer(): { readonly cert: string; readonly key: string } {
+  const { chainPem, keyPem } = authority.issue({ id: API });
+  return { cert: chainPem, key: keyPem };
 }
 
 export interface ExecStage {

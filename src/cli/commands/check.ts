@@ -7,7 +7,7 @@ import type {
   SdsConfig,
   SocketConfig,
 } from '../../config/config.ts';
-import type { FileSetConfig } from '../../config/file-sets.ts';
+import type { FileSetConfig, NotifyConfig } from '../../config/file-sets.ts';
 import type { XfccMode } from '../../http1/identity-fields.ts';
 import { readDenyFile } from '../../config/policy/deny-file.ts';
 import { formatIssues, formatPlace } from '../../config/issue.ts';
@@ -94,14 +94,23 @@ function describeFileSet({ name, directory, format, layout, identity, mergedBund
   return [
     `files ${name}  ${directory} (${format}, ${layout})`,
     ...(identity.by === 'default' ? [] : [`  of ${describeChoice(identity)}`]),
-    ...notify.map((each) =>
-      each.kind === 'signal'
-        ? `  then ${each.signal} to the process in ${each.pidFile}`
-        : `  then ${each.kind === 'http' ? `${each.method} ${each.url}` : each.command.join(' ')}`,
-    ),
+    ...notify.map((each) => `  then ${describeNotify(each)}`),
     ...(mergedBundle ? ['  note: whoever reads its bundle lets every trust domain vouch for every name'] : []),
     ...(unsafeDisk ? ['  note: the private key may be on a disk, where it may outlive its deletion'] : []),
   ];
+}
+
+function describeNotify(notify: NotifyConfig): string {
+  switch (notify.kind) {
+    case 'signal':
+      return `${notify.signal} to the process in ${notify.pidFile}`;
+    case 'command':
+      return notify.command.join(' ');
+    case 'http':
+      return `${notify.method} ${notify.url}`;
+    case 'child':
+      return `${notify.signal} to the application of scute exec`;
+  }
 }
 
 function describeSds(config: Config, sds: SdsConfig): string[] {

@@ -320,7 +320,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     sds: createSdsEvents({ logger, metrics: metrics.sds, repeated }),
     checks: createCheckEvents({ logger, metrics: metrics.checks, repeated }),
     manager: createManagerEvents({ logger, metrics: metrics.manager, repeated }),
-    application: createApplicationEvents({ logger, metrics: metrics.application }),
+    application: createApplicationEvents({ logger, metrics: metrics.application, clock }),
     credentials: createCredentialEvents({ logger, metrics: metrics.credentials }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
     files: createFilesEvents({ logger, metrics: metrics.files, clock }),

@@ -1,5 +1,6 @@
 import { NOTIFY_RESULTS, SET_RESULTS, type NotifyKind, type NotifyResult, type SetResult } from '../log/files-records.ts';
 import type { Define } from './text-format.ts';
+import { zeroes } from './zeroes.ts';
 
 /** Counted in plain numbers, and read when somebody scrapes. Sets and targets are those of the configuration. */
 export interface FilesMetrics {
@@ -68,8 +69,4 @@ export function registerFilesMetrics(counter: Define, gauge: Define): FilesMetri
       return made;
     },
   };
-}
-
-function zeroes<K extends string>(names: readonly K[]): Record<K, number> {
-  return Object.fromEntries(names.map((name) => [name, 0])) as Record<K, number>;
 }

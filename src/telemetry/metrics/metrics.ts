@@ -26,6 +26,7 @@ import { registerJwtMetrics, type JwtMetrics } from './jwt-metrics.ts';
 import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';
 import { countsByLabel, createTally, type Tally } from './tally.ts';
 import { writeMetrics, type Add, type Collected, type Define } from './text-format.ts';
+import { zeroes } from './zeroes.ts';
 
 export interface MetricsOptions {
   readonly version: string;
@@ -541,8 +542,4 @@ function emptyCounters(): ListenerCounters {
     upstreamReadBytes: 0,
     upstreamWrittenBytes: 0,
   };
-}
-
-function zeroes<K extends string>(names: readonly K[]): Record<K, number> {
-  return Object.fromEntries(names.map((name) => [name, 0])) as Record<K, number>;
 }
