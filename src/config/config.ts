@@ -162,8 +162,10 @@ export interface HttpConfig {
   readonly spiffeIdHeader: string | undefined;
   /** Requests of one HTTP/2 connection at once. */
   readonly maxConcurrentStreams: number;
-  /** What may be asked for by `Upgrade` besides WebSockets, over HTTP/1.1. */
+  /** What may be asked for by `Upgrade`, or by an extended CONNECT, besides WebSockets. */
   readonly upgrades: readonly string[];
+  /** Extended CONNECT is taken, WebSockets over HTTP/2 that is (RFC 8441), where the application says that it takes it. */
+  readonly extendedConnect: boolean;
   readonly limits: HttpLimits;
 }
 
@@ -173,8 +175,10 @@ export interface OutboundHttpConfig {
   readonly xfcc: OutboundXfccMode;
   /** Requests of one connection at once, before an application that speaks `h2c`. */
   readonly maxConcurrentStreams: number;
-  /** What may be asked for by `Upgrade` besides WebSockets. */
+  /** What may be asked for by `Upgrade`, or by an extended CONNECT, besides WebSockets. */
   readonly upgrades: readonly string[];
+  /** Extended CONNECT is taken, where the server says that it takes it. */
+  readonly extendedConnect: boolean;
   readonly limits: HttpLimits;
 }
 

@@ -26,7 +26,7 @@ export function checkSocket(entry: unknown, report: Report): void {
 export function checkInbound(entry: unknown, report: Report): void {
   checkSocket(entry, report);
   checkProtocol(entry, report);
-  checkRules(entry, report, ['allow', 'deny']);
+  checkRules(entry, report, ['allow', 'deny'], takesConnect(entry));
   checkPolicyFile(entry, report, 'inbound', ['allow', 'deny', 'policyMode']);
   if (at(entry, 'allow') === undefined && at(entry, 'policyFile') === undefined) problem(report, ['allow'], 'is required');
   checkTokens(entry, report);
@@ -43,6 +43,10 @@ export function checkInbound(entry: unknown, report: Report): void {
       `${formatAddress(to)} is not on this machine, and plain text would leave it: use a loopback address or a Unix socket, or set unsafeTarget`,
     );
   }
+}
+
+function takesConnect(entry: unknown): boolean {
+  return at(at(entry, 'http'), 'extendedConnect') === true;
 }
 
 /** Nothing may be agreed on that is not spoken then. */
@@ -66,22 +70,31 @@ function checkProtocol(entry: unknown, report: Report): void {
     problem(report, ['alpn'], 'the application speaks h2c, which is for peers that agree on h2: leave it out');
   }
   const upgrades = listAt(at(entry, 'http'), 'upgrades') ?? [];
-  if (at(at(entry, 'http'), 'application') === 'h2c' && upgrades.length > 0) {
-    problem(report, ['http', 'upgrades'], 'is for HTTP/1.1, which nobody speaks before an application that speaks h2c');
+  const isH2c = at(at(entry, 'http'), 'application') === 'h2c';
+  if (isH2c && upgrades.length > 0 && !takesConnect(entry)) {
+    problem(
+      report,
+      ['http', 'upgrades'],
+      'is for HTTP/1.1, which nobody speaks before an application that speaks h2c; over HTTP/2, extendedConnect takes them',
+    );
   }
+  if (!isH2c && takesConnect(entry)) problem(report, ['http', 'extendedConnect'], 'is for http.application: h2c');
 }
 
 /**
  * Of connections that are forwarded as bytes, nobody sees requests: a rule that asked for one would hold for all, or for none.
- * One for methods that are never forwarded would match nothing.
+ * One for methods that are never forwarded would match nothing. `takesConnect`: an extended CONNECT is forwarded.
  */
-function checkRules(entry: unknown, report: Report, lists: readonly string[]): void {
+function checkRules(entry: unknown, report: Report, lists: readonly string[], takesConnect: boolean): void {
   const protocol = at(entry, 'protocol');
   for (const list of lists) {
     for (const [index, rule] of (listAt(entry, list) ?? []).entries()) {
       for (const [place, method] of (listAt(rule, 'methods') ?? []).entries()) {
         // Those that are no methods at all have been named already.
-        if (typeof method === 'string' && /^[A-Z-]+$/.test(method) && method !== 'CONNECT' && method !== 'TRACE' && !METHODS.has(method))
+        if (typeof method !== 'string' || !/^[A-Z-]+$/.test(method) || method === 'TRACE') continue;
+        if (method === 'CONNECT') {
+          if (!takesConnect) problem(report, [list, index, 'methods', place], '"CONNECT" is forwarded with http.extendedConnect alone');
+        } else if (!METHODS.has(method))
           problem(report, [list, index, 'methods', place], `${JSON.stringify(method)} is not a method that is forwarded`);
       }
       if (protocol !== 'tcp') continue;
@@ -111,7 +124,7 @@ function checkTokens(entry: unknown, report: Report): void {
 
 /** For `superRefine` of what a policy file holds. What is special to a listener, `policy-use.ts` knows. */
 export function checkPolicy(policy: unknown, report: Report): void {
-  checkRules(policy, report, ['allow', 'deny']);
+  checkRules(policy, report, ['allow', 'deny'], true);
 }
 
 /** A policy comes from one place alone, and must be one for this listener. */
@@ -161,7 +174,7 @@ function checkOfferedToServer(entry: unknown, report: Report): void {
 export function checkOutbound(entry: unknown, report: Report): void {
   checkSocket(entry, report);
   checkProtocol(entry, report);
-  checkRules(entry, report, ['expect', 'deny']);
+  checkRules(entry, report, ['expect', 'deny'], takesConnect(entry));
   checkAudit(entry, report);
   checkTokens(entry, report);
   checkPolicyFile(entry, report, 'outbound', ['expect', 'deny', 'unsafeAllowAnyInTrustDomain']);

@@ -199,8 +199,16 @@ const upgrades = z
   .prefault([])
   .meta({
     description:
-      'protocols that `Upgrade` may ask for besides `websocket`, such as `[tcp]` for Docker and `[SPDY/3.1]` for Kubernetes, over HTTP/1.1: after the 101 bytes pass unread. HTTP and TLS are refused',
+      'protocols that `Upgrade` may ask for besides `websocket`, such as `[tcp]` for Docker and `[SPDY/3.1]` for Kubernetes, over HTTP/1.1: after the 101 bytes pass unread. HTTP and TLS are refused. With `extendedConnect`: that `:protocol` may name',
   });
+
+const extendedConnect = (who: string) =>
+  z
+    .boolean()
+    .prefault(false)
+    .meta({
+      description: `with \`application: h2c\`: WebSockets over HTTP/2 (RFC 8441), and what \`upgrades\` names, pass if ${who} offers them; rules see the method \`CONNECT\``,
+    });
 
 const httpLimits = z.strictObject({ ...httpLimitFields, upstreamIdleTimeout: field.durationOrOff });
 
@@ -239,15 +247,17 @@ const http = z
       description: 'requests of one HTTP/2 connection at once; each may hold a connection to the application, unless that speaks `h2c`',
     }),
     upgrades,
+    extendedConnect: extendedConnect('the application'),
     ...httpLimitFields,
     upstreamIdleTimeout: upstreamIdleTimeout('1500ms', 'the application', ' (gunicorn: 2 s, uvicorn: 5 s), and a new one costs little'),
   })
-  .transform(({ application, xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, ...limits }): HttpConfig => ({
+  .transform(({ application, xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, extendedConnect, ...limits }): HttpConfig => ({
     application,
     xfcc,
     spiffeIdHeader,
     maxConcurrentStreams,
     upgrades,
+    extendedConnect,
     limits: limitsOfHttp(limits),
   }));
 
@@ -265,6 +275,7 @@ const outboundHttp = z
       description: 'with `h2c`: requests of one connection at once',
     }),
     upgrades,
+    extendedConnect: extendedConnect('the server'),
     ...httpLimitFields,
     upstreamIdleTimeout: upstreamIdleTimeout(
       '50s',
@@ -272,11 +283,12 @@ const outboundHttp = z
       ' (load balancers and nginx: 60 s and more), and a new one costs a handshake',
     ),
   })
-  .transform(({ application, xfcc, maxConcurrentStreams, upgrades, ...limits }): OutboundHttpConfig => ({
+  .transform(({ application, xfcc, maxConcurrentStreams, upgrades, extendedConnect, ...limits }): OutboundHttpConfig => ({
     application,
     xfcc,
     maxConcurrentStreams,
     upgrades,
+    extendedConnect,
     limits: limitsOfHttp(limits),
   }));
 

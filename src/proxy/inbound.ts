@@ -238,6 +238,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
         forwardSpliced({
           ...options,
           maxConcurrentStreams: http.maxConcurrentStreams,
+          upgrades: http.extendedConnect ? http.upgrades : undefined,
           idleTimeoutMs: this.limits.idleTimeoutMs,
           greetingTimeoutMs: this.limits.connectTimeoutMs,
           files: this.deps.files.inbound,

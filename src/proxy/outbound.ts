@@ -29,7 +29,7 @@ export interface OutboundExtras {
 /** What both versions of HTTP need. */
 type HttpOptions = Omit<
   SpliceOptions,
-  'downstream' | 'files' | 'idleTimeoutMs' | 'greetingTimeoutMs' | 'maxConcurrentStreams' | 'outbound' | 'faulted' | 'tokens'
+  'downstream' | 'files' | 'idleTimeoutMs' | 'greetingTimeoutMs' | 'maxConcurrentStreams' | 'upgrades' | 'outbound' | 'faulted' | 'tokens'
 > &
   OutboundSplice;
 
@@ -246,6 +246,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
           // Unread until now, so that who is dropped meanwhile is dropped unread.
           downstream: this.heed(session, accepted),
           maxConcurrentStreams: http.maxConcurrentStreams,
+          upgrades: http.extendedConnect ? http.upgrades : undefined,
           idleTimeoutMs: this.limits.idleTimeoutMs,
           greetingTimeoutMs: this.limits.connectTimeoutMs,
           files: this.deps.files.outbound,

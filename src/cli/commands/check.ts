@@ -231,6 +231,7 @@ function describeHttp({ http, alpn }: InboundConfig): string[] {
     ...(http.application === 'h2c'
       ? ['  note: the application speaks h2c, so peers must speak HTTP/2: one that speaks HTTP/1.1 is refused in the handshake']
       : []),
+    ...describeConnect(http.extendedConnect, 'the application'),
     ...describeUnsafeXfcc(http.xfcc, 'peer'),
   ];
 }
@@ -240,8 +241,13 @@ function describeOutboundHttp({ http }: OutboundConfig): string[] {
   const isHttp2 = http.application === 'h2c';
   return [
     isHttp2 ? '  serves HTTP/2, from the first byte on (h2c), and the server must speak it, too' : '  serves HTTP/1.1',
+    ...describeConnect(http.extendedConnect, 'the server'),
     ...describeUnsafeXfcc(http.xfcc, 'application'),
   ];
+}
+
+function describeConnect(isTaken: boolean, who: string): string[] {
+  return isTaken ? [`  serves WebSockets over HTTP/2 (extended CONNECT) if ${who} does, to which rules for GET do not apply`] : [];
 }
 
 /** What `protocol: http` serves, by the names that are offered; a client that names none speaks HTTP/1.1, if that is among them or nothing is. */

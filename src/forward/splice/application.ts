@@ -23,8 +23,8 @@ export interface ApplicationOptions {
 /** A request that is asked of the application, and what it hears. */
 export interface Asked {
   readonly id: number;
-  /** Whether it is still to be sent. */
-  maySend(): boolean;
+  /** Whether it is still to be sent, on this connection. */
+  maySend(wire: Wire): boolean;
   send(wire: Wire): void;
   /** It takes no more of them at once. Of its connection, which has times of its own, that is not said. */
   mustWait(): void;
@@ -355,7 +355,7 @@ export class Application implements WireOwner {
   }
 
   #send(exchange: Asked, wire: Wire): void {
-    if (!exchange.maySend()) return;
+    if (!exchange.maySend(wire)) return;
     this.#lastSent = exchange.id;
     this.#streams.set(exchange.id, exchange);
     exchange.send(wire);

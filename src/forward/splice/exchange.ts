@@ -120,6 +120,8 @@ export class Exchange implements Asked, DeadlineSink {
   #surplus = 0;
   /** Of the window that the application gave at first, and the client was not told: it gets that as it goes on. */
   #unsaid = 0;
+  /** The other side has agreed to an extended CONNECT: what passes after that is nobody's body, and goes on until both sides have ended. */
+  #isSwitched = false;
   /** When all of the response is sent, the client is asked to send no more of the request. */
   #resetAfter: number | undefined;
 
@@ -133,6 +135,11 @@ export class Exchange implements Asked, DeadlineSink {
   /** All of the response is there, and some of it may be held. */
   get hasWholeResponse(): boolean {
     return this.#down.hasEnded;
+  }
+
+  /** It asks for another protocol, which is spoken on its stream then (RFC 8441). */
+  get #asksSwitch(): boolean {
+    return this.#request?.protocol !== undefined;
   }
 
   // ——— what the client says ———
@@ -265,7 +272,7 @@ export class Exchange implements Asked, DeadlineSink {
       peer.credit(size);
       return undefined;
     }
-    if (this.#received > (limits.maxBodyBytes ?? Infinity)) {
+    if (this.#received > (limits.maxBodyBytes ?? Infinity) && !this.#isSwitched) {
       peer.credit(size);
       this.#fail(413, 'too_large', 'the body is too large');
       return undefined;
@@ -289,8 +296,10 @@ export class Exchange implements Asked, DeadlineSink {
       this.#closeIfDone();
       return undefined;
     }
-    if (!ends) {
-      this.#refuse({ status: 400, detail: 'trailers that do not end the request', isMalformed: true });
+    if (!ends || this.#asksSwitch) {
+      // RFC 9113, section 8.5: nothing but DATA.
+      const detail = this.#asksSwitch ? 'trailers after a CONNECT' : 'trailers that do not end the request';
+      this.#refuse({ status: 400, detail, isMalformed: true });
       return undefined;
     }
     if (this.#lengthProblem(ends)) return undefined;
@@ -361,7 +370,7 @@ export class Exchange implements Asked, DeadlineSink {
   #requestWhole(): void {
     this.#deadlines?.end();
     if (this.#up.heldBytes > 0) this.#application?.holds(this);
-    if (this.#stage === 'asking' && this.#sink !== undefined) this.#context.awaits(this);
+    if (this.#stage === 'asking' && this.#sink !== undefined && !this.#asksSwitch) this.#context.awaits(this);
     this.#closeIfDone();
   }
 
@@ -375,7 +384,7 @@ export class Exchange implements Asked, DeadlineSink {
     if (isStalled === this.#isStalled) return;
     this.#isStalled = isStalled;
     this.#deadlines?.heldUp(isStalled);
-    if (this.#stage !== 'asking' || this.#requestEnded || this.#sink === undefined) return;
+    if (this.#stage !== 'asking' || this.#requestEnded || this.#sink === undefined || this.#asksSwitch) return;
     if (isStalled) this.#context.awaits(this);
     else this.#context.answered(this);
   }
@@ -383,8 +392,12 @@ export class Exchange implements Asked, DeadlineSink {
   // ——— towards the application ———
 
   /** Whether it is still to be sent: of one that has waited, what was allowed when it came may not be now. */
-  maySend(): boolean {
+  maySend(sink: Wire): boolean {
     if (this.#stage === 'over') return false;
+    if (this.#asksSwitch && !sink.remote.enablesConnect) {
+      this.#answer(501, 'upstream_failed', `${this.#context.who} takes no extended CONNECT on this connection`);
+      return false;
+    }
     if (!this.#hasWaited && this.#context.judged === 'downstream') return true;
     if (!this.#isAllowed()) return false;
     if (!this.#hasWaited) return true;
@@ -411,7 +424,8 @@ export class Exchange implements Asked, DeadlineSink {
     // What the client has given since it asked.
     const more = this.#down.window - application.announcedWindow;
     if (more > 0) sink.sendWindowUpdate(this.id, more);
-    if (this.#requestEnded) this.#context.awaits(this);
+    // Whoever asks for another protocol waits for the answer, and has said all for now.
+    if (this.#requestEnded || this.#asksSwitch) this.#context.awaits(this);
     else {
       this.#context.answered(this);
       this.#stalledOrNot();
@@ -475,6 +489,7 @@ export class Exchange implements Asked, DeadlineSink {
     if (this.#stage !== 'asking') {
       const problem = ends ? responseTrailersProblem(section, limits.maxFields) : 'trailers that do not end the response';
       if (problem !== undefined) this.#nonsense(problem);
+      else if (this.#isSwitched) this.#nonsense('trailers on a stream that was switched to another protocol');
       else if ((this.#awaited ?? 0) > 0) this.#nonsense('the body is shorter than Content-Length says');
       else {
         down.endWith(peer, this.id, encodeFields(section));
@@ -494,6 +509,11 @@ export class Exchange implements Asked, DeadlineSink {
       else peer.sendBlock(this.id, read.block, false);
       return undefined;
     }
+    const switches = this.#asksSwitch && status < 300;
+    if (switches && read.announced !== undefined) {
+      this.#nonsense('a CONNECT that succeeds has no Content-Length');
+      return undefined;
+    }
     const hasNoBody = this.#request?.method === 'HEAD' || status === 204 || status === 304;
     this.#awaited = hasNoBody ? 0 : read.announced;
     if (ends && (this.#awaited ?? 0) > 0) {
@@ -502,6 +522,7 @@ export class Exchange implements Asked, DeadlineSink {
     }
     this.#context.answered(this);
     this.#stage = 'responding';
+    this.#isSwitched = switches;
     this.#status = status;
     this.#responseBytes += read.size;
     down.hasEnded = ends;
@@ -552,9 +573,9 @@ export class Exchange implements Asked, DeadlineSink {
     else if (this.#down.isHolding) this.#context.holds(this);
   }
 
-  /** All of the response is handed over. */
+  /** All of the response is handed over. The client may have more to say to who has said all in another protocol. */
   #responseWhole(): void {
-    this.#finish('forwarded');
+    if (!this.#isSwitched) this.#finish('forwarded');
     this.#closeIfDone();
   }
 
@@ -565,11 +586,16 @@ export class Exchange implements Asked, DeadlineSink {
     this.#sink = undefined;
     if (this.#down.hasEnded) {
       // It asks for no more of the request (RFC 9113, section 8.1).
+      if (this.#isSwitched && code !== NO_ERROR) this.#finish('upstream_failed', this.#resetWith(code));
       this.#stopRequest(relayedCode(code, true));
       return;
     }
-    this.#finish('upstream_failed', `${this.#context.who} reset the stream with code ${code}`);
+    this.#finish('upstream_failed', this.#resetWith(code));
     this.#reset(relayedCode(code, false));
+  }
+
+  #resetWith(code: number): string {
+    return `${this.#context.who} reset the stream with code ${code}`;
   }
 
   /** It has said which requests it took, and this is none of them. */
@@ -584,7 +610,10 @@ export class Exchange implements Asked, DeadlineSink {
   applicationLost(detail: string): void {
     this.#application = undefined;
     this.#sink = undefined;
-    if (this.#down.hasEnded) this.#stopRequest(NO_ERROR);
+    if (this.#isSwitched && this.#down.hasEnded) {
+      this.#finish('upstream_failed', `${this.#context.who} broke the connection`);
+      this.#stopRequest(CANCEL);
+    } else if (this.#down.hasEnded) this.#stopRequest(NO_ERROR);
     else this.#fail(502, 'upstream_failed', this.#stage === 'asking' ? detail : `${this.#context.who} ended within its response`);
   }
 
@@ -625,17 +654,20 @@ export class Exchange implements Asked, DeadlineSink {
     if (this.#bearer.kind !== 'token' || this.#verdict?.allowed !== true) return Infinity;
     const problem = this.#context.tokens?.problemOf(this.#bearer);
     if (problem === undefined) return this.#bearer.endsAtMs;
-    this.#finish('dropped', problem.detail);
-    this.#leave(CANCEL);
-    this.#reset(INTERNAL_ERROR);
+    this.#cut(problem.detail);
     return Infinity;
   }
 
   /** The response, if there is one, is cut: also one of which the last is still to be sent. */
   drop(): void {
-    this.#finish('dropped');
+    this.#cut(undefined);
+  }
+
+  #cut(detail: string | undefined): void {
+    this.#finish('dropped', detail);
     this.#leave(CANCEL);
-    this.#reset(INTERNAL_ERROR);
+    // As RFC 8441, section 5, has it of a connection that is broken.
+    this.#reset(this.#isSwitched ? CANCEL : INTERNAL_ERROR);
   }
 
   /** From now, unless the request is whole: gRPC may say nothing for as long as it likes. */
@@ -665,7 +697,8 @@ export class Exchange implements Asked, DeadlineSink {
 
   /** Nothing has moved for the idle time. */
   idle(): void {
-    if (this.#stage === 'over' && this.#down.isDone) {
+    if (this.#isSwitched) this.#cut('nothing passed for the idle time');
+    else if (this.#stage === 'over' && this.#down.isDone) {
       this.#leave(CANCEL);
       this.#reset(NO_ERROR);
     } else if (this.#stage !== 'asking' && this.#down.isBlocked(this.#context.peer)) {
@@ -735,8 +768,11 @@ export class Exchange implements Asked, DeadlineSink {
 
   #closeIfDone(): void {
     if (this.#isClosed || !this.#down.isDone) return;
-    if (this.#resetAfter !== undefined && !this.#requestEnded) this.#reset(this.#resetAfter);
-    else if (this.#requestEnded && (this.#up.isDone || this.#application === undefined)) {
+    if (this.#resetAfter !== undefined && !this.#requestEnded) {
+      this.#finish('forwarded');
+      this.#reset(this.#resetAfter);
+    } else if (this.#requestEnded && (this.#up.isDone || this.#application === undefined)) {
+      this.#finish('forwarded');
       this.#leave(undefined);
       this.#close(false);
     }

@@ -19,6 +19,9 @@ export interface ReadResponse extends ResponseFields {
   readonly block: Buffer;
 }
 
+/** What an extended CONNECT may ask for besides WebSockets; undefined as long as it is not offered. What was offered stays so. */
+export type Upgrades = () => readonly string[] | undefined;
+
 const encoder = new HpackEncoder();
 
 /** A field block that leaves the table of whoever reads it as it is, so it is the same for everybody, at any time. */
@@ -34,13 +37,15 @@ export class Heads {
   readonly #filter: FieldFilter;
   readonly #limits: HttpLimits;
   readonly #scheme: string | undefined;
+  readonly #upgrades: Upgrades;
   readonly #requests = new WeakMap<readonly HpackField[], ReadRequest>();
   readonly #responses = new WeakMap<readonly HpackField[], ReadResponse>();
 
   /** `scheme`: what requests say instead of their own; undefined: theirs. */
-  constructor(filter: FieldFilter, limits: HttpLimits, scheme?: string) {
+  constructor(filter: FieldFilter, limits: HttpLimits, upgrades: Upgrades, scheme?: string) {
     this.#filter = filter;
     this.#limits = limits;
+    this.#upgrades = upgrades;
     this.#scheme = scheme;
   }
 
@@ -50,12 +55,12 @@ export class Heads {
     const { removesOverrides } = filter;
     const known = this.#requests.get(list);
     if (known?.removesOverrides === removesOverrides) return known;
-    const read = readRequestFields(list, filter, this.#limits);
+    const read = readRequestFields(list, filter, this.#limits, this.#upgrades());
     if ('detail' in read) return read;
-    const { method, target, host, announced, isGrpc, size } = read;
+    const { method, target, host, protocol, announced, isGrpc, size } = read;
     const isKept = Object.isFrozen(list);
     const block = blockOf(this.#withScheme(read.fields), isKept);
-    const made = { method, target, host, announced, isGrpc, size, block, removesOverrides };
+    const made = { method, target, host, protocol, announced, isGrpc, size, block, removesOverrides };
     // Others are not given again.
     if (isKept) this.#requests.set(list, made);
     return made;
@@ -92,11 +97,11 @@ export class TokenHeads {
   #waiting = 0;
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(tokens: RequestTokens, limits: HttpLimits) {
+  constructor(tokens: RequestTokens, limits: HttpLimits, upgrades: Upgrades) {
     this.filter = new FieldFilter(tokens.identity);
     this.problemOf = (bearer) => tokens.problemOf(bearer);
     this.#tokens = tokens;
-    this.#heads = new Heads(this.filter, limits);
+    this.#heads = new Heads(this.filter, limits, upgrades);
     this.#header = Buffer.from(tokens.header).toString('latin1');
   }
 

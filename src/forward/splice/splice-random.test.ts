@@ -35,7 +35,7 @@ const SEED = Number(process.env['HTTP_RANDOM_SEED'] ?? 1);
 const PEER = requireSpiffeId('spiffe://example.org/web');
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-const seen = { forwarded: 0, answered: 0, denied: 0, moved: 0 };
+const seen = { forwarded: 0, answered: 0, denied: 0, moved: 0, switched: 0 };
 
 interface Side {
   readonly connection: MemoryConnection;
@@ -78,6 +78,7 @@ async function run(seed: number): Promise<void> {
     clock,
     limits: { ...options.limits, minBodyBytesPerSecond: 240 },
     maxConcurrentStreams: 5,
+    upgrades: chance(0.5) ? [] : undefined,
     idleTimeoutMs: chance(0.5) ? undefined : 15_000,
     greetingTimeoutMs: 5000,
     judge: () => verdict(PEER, isAllowed),
@@ -107,7 +108,8 @@ async function run(seed: number): Promise<void> {
         const application = make(true);
         applications.push(application);
         const initial = chance(0.7) ? [] : [[4, pick([0, 10, 100_000])] as const];
-        application.toSay = settings(...initial, ...(chance(0.8) ? [] : [[3, pick([0, 1, 2])] as const]));
+        const connects = chance(0.7) ? [[8, 1] as const] : [];
+        application.toSay = settings(...initial, ...connects, ...(chance(0.8) ? [] : [[3, pick([0, 1, 2])] as const]));
         told(application, application.toSay);
         tell({ ok: true, connection: application.connection });
       });
@@ -156,14 +158,22 @@ async function run(seed: number): Promise<void> {
   };
   told(client, client.toSay);
 
+  const offersConnect = (): boolean =>
+    framesIn(Buffer.concat(client.connection.written)).some(
+      ({ type, payload }) => type === SETTINGS && Array.from({ length: payload.length / 6 }, (_, at) => payload[at * 6 + 1]).includes(8),
+    );
+
   const clientStep = (): string => {
     const choice = random();
     const id = open.size > 0 ? pick([...open]) : 0;
     if (choice < 0.35 || id === 0) {
       const ends = chance(0.5);
       const stream = (lastStream += chance(0.9) ? 2 : 4);
+      const connects = chance(0.3) && (!isGood || offersConnect());
       const fields: Field[] = [
-        [':method', ends ? 'GET' : 'POST'],
+        ...(connects
+          ? [[':method', 'CONNECT'] as const, [':protocol', 'websocket'] as const]
+          : [[':method', ends ? 'GET' : 'POST'] as const]),
         [':scheme', 'https'],
         [':path', `/${stream}`],
         [':authority', 'api'],
@@ -344,10 +354,11 @@ async function run(seed: number): Promise<void> {
     else if (result === 'denied') seen.denied++;
   }
   for (const { target, status } of records) if (status === 200 && target !== '') seen.answered++;
+  for (const { method, status, result } of records) if (method === 'CONNECT' && status === 200 && result === 'forwarded') seen.switched++;
   seen.moved += Math.max(applications.length - 1, 0);
 }
 
 test(`whatever happens to a connection over HTTP/2 in whatever order, it ends once and leaves nothing behind (${RUNS} runs from seed ${SEED})`, async () => {
   for (let seed = SEED; seed < SEED + RUNS; seed++) await run(seed);
-  assert.ok(seen.forwarded > RUNS / 10 && seen.denied > 0 && seen.moved > 0, JSON.stringify(seen));
+  assert.ok(seen.forwarded > RUNS / 10 && seen.denied > 0 && seen.moved > 0 && seen.switched > RUNS / 200, JSON.stringify(seen));
 });

@@ -18,7 +18,7 @@ import {
 } from '../../http2/frame.ts';
 import { FieldFilter } from '../../http2/identity.ts';
 import { RecentStreams } from '../../http2/recent-streams.ts';
-import { INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE } from '../../http2/settings.ts';
+import { ENABLE_CONNECT_PROTOCOL, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE } from '../../http2/settings.ts';
 import type { CloseReason, ListenerCounters, RequestRecord } from '../../telemetry/log/records.ts';
 import type { FileAccount } from '../../transport/file-budget.ts';
 import type { Connection } from '../../transport/connection.ts';
@@ -44,6 +44,11 @@ export interface SpliceOptions {
   readonly limits: HttpLimits;
   /** Requests at once. */
   readonly maxConcurrentStreams: number;
+  /**
+   * What an extended CONNECT may ask for besides WebSockets; undefined: nobody may ask for anything. It is offered when the application
+   * offers it, which is connected to as soon as the client has begun, so that this is known.
+   */
+  readonly upgrades: readonly string[] | undefined;
   /** Also of each request: one that stands still is ended, whatever goes on beside it. */
   readonly idleTimeoutMs: number | undefined;
   /** How long the application may take to say that it speaks HTTP/2. */
@@ -128,6 +133,7 @@ class Splice implements WireOwner, ExchangeContext {
   readonly #ended = new RecentStreams(RECENT_STREAMS);
   readonly #reset = new RecentStreams(RECENT_RESETS);
   #current: Application | undefined;
+  #hasLearned = false;
   readonly #applications = new Set<Application>();
   readonly #responses: DeadlineQueue<Exchange>;
   readonly #idle: DeadlineQueue<Exchange>;
@@ -136,6 +142,7 @@ class Splice implements WireOwner, ExchangeContext {
   /** What the client has of us. */
   #announcedWindow = DEFAULT_WINDOW;
   #announcedStreams: number;
+  #announcedConnect = false;
   #firstTimer: Timer | undefined;
   #blockTimer: Timer | undefined;
   #graceTimer: Timer | undefined;
@@ -163,10 +170,11 @@ class Splice implements WireOwner, ExchangeContext {
     this.filter = new FieldFilter(identity);
     const isOutbound = options.outbound !== undefined;
     // What was plain text is so no more.
-    this.heads = new Heads(this.filter, limits, isOutbound ? 'https' : undefined);
+    const upgrades = (): readonly string[] | undefined => (this.#announcedConnect ? options.upgrades : undefined);
+    this.heads = new Heads(this.filter, limits, upgrades, isOutbound ? 'https' : undefined);
     this.judge = judge;
     this.who = isOutbound ? 'the server' : 'the application';
-    this.tokens = tokens && new TokenHeads(tokens, limits);
+    this.tokens = tokens && new TokenHeads(tokens, limits, upgrades);
     this.#announcedStreams = options.maxConcurrentStreams;
     // Somewhat more than the limits, so that a head that is too large has an answer with a reason.
     const maxFields = limits.maxFields * 2 + 16;
@@ -331,7 +339,10 @@ class Splice implements WireOwner, ExchangeContext {
   }
 
   settled(initialWindowBefore: number): Fault | undefined {
-    if (!this.#isDenied) this.#firstTimer?.cancel();
+    if (!this.#isDenied) {
+      this.#firstTimer?.cancel();
+      if (this.#options.upgrades !== undefined) this.#learnOfConnect();
+    }
     const { initialWindow } = this.peer.remote;
     for (const each of this.#applications) each.changeInitialWindow(initialWindow);
     for (const exchange of this.#streams.values()) {
@@ -488,6 +499,13 @@ class Splice implements WireOwner, ExchangeContext {
 
   // ——— the application ———
 
+  /** Once: clients ask for nothing that was not offered. Who cannot be connected to is so again for the first request, which is told why. */
+  #learnOfConnect(): void {
+    if (this.#hasLearned || this.#ending) return;
+    this.#hasLearned = true;
+    this.application();
+  }
+
   #applicationSettled(application: Application): void {
     if (application !== this.#current || application.wire === undefined) return;
     const { remote, sendWindow } = application.wire;
@@ -496,6 +514,11 @@ class Splice implements WireOwner, ExchangeContext {
     const pairs: [number, number][] = [];
     if (window !== this.#announcedWindow) pairs.push([INITIAL_WINDOW_SIZE, window]);
     if (streams !== this.#announcedStreams) pairs.push([MAX_CONCURRENT_STREAMS, streams]);
+    // It is never taken back (RFC 8441, section 3): what the next application does not take is refused one by one.
+    if (remote.enablesConnect && !this.#announcedConnect && this.#options.upgrades !== undefined) {
+      this.#announcedConnect = true;
+      pairs.push([ENABLE_CONNECT_PROTOCOL, 1]);
+    }
     const change = window - this.#announcedWindow;
     this.#announcedWindow = window;
     this.#announcedStreams = streams;

@@ -17,6 +17,7 @@ import type {
   RequestRecord,
   StatusRefusal,
 } from '../log/records.ts';
+import { isSwitched } from '../log/records.ts';
 import { strangersWords } from '../log/scrub.ts';
 import { connectionMembers, requestMembers } from '../log/traffic-lines.ts';
 import { createApplicationEvents, type ApplicationEvents } from './application-events.ts';
@@ -260,7 +261,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       if (record.retries > 0) numbers.retries.add(record.result);
       if (record.verdict?.allowed === true && record.verdict.audited !== undefined) numbers.audited.request[record.verdict.audited] += 1;
       // A connection that was switched to another protocol lasts as long as it is wanted.
-      if (record.status !== 101) numbers.requestDurations.observe(record.durationMs);
+      if (!isSwitched(record)) numbers.requestDurations.observe(record.durationMs);
       if (logger.isLevelEnabled('info')) logger.members('info', requestMembers(listener, record, near), 'request finished');
     },
     http2Faulted(listener, side, reason) {
