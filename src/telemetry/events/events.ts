@@ -26,6 +26,7 @@ import { createFederationEvents, type FederationEvents } from './federation-even
 import { createFilesEvents, type FilesEvents } from './files-events.ts';
 import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
 import { createJwtEvents, type JwtEvents } from './jwt-events.ts';
+import { createProbeEvents, type ProbeEvents } from './probe-events.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
 
 /** One function for each thing that happens: the metric and the log line together, so that they cannot disagree. */
@@ -84,6 +85,8 @@ export interface Events {
   readonly application: ApplicationEvents;
   /** What a service manager is told. */
   readonly manager: ManagerEvents;
+  /** What the application says when it is probed by way of us. */
+  readonly probes: ProbeEvents;
   /** What happens to sets of files. */
   readonly files: FilesEvents;
   /** What happens with JWT bundles. */
@@ -320,6 +323,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     sds: createSdsEvents({ logger, metrics: metrics.sds, repeated }),
     checks: createCheckEvents({ logger, metrics: metrics.checks, repeated }),
     manager: createManagerEvents({ logger, metrics: metrics.manager, repeated }),
+    probes: createProbeEvents({ logger, metrics: metrics.probes, repeated }),
     application: createApplicationEvents({ logger, metrics: metrics.application }),
     credentials: createCredentialEvents({ logger, metrics: metrics.credentials }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
