@@ -144,6 +144,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         config.bundleEndpoint,
         ...config.federation,
         ...config.credentials,
+        // Each probe has one connection at most.
+        ...(config.metrics?.probes ?? []),
       ].filter(Boolean).length + filesNeeded(config.files),
     inbound: config.inbound.length > 0,
     outbound: config.outbound.length > 0,
@@ -258,7 +260,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
           random: deps.random ?? Math.random,
         });
   const metricsServer =
-    config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness, events, maxConnections: filePlan.metrics.most });
+    config.metrics &&
+    createMetricsServer({ config: config.metrics, metrics, readiness, events, clock, maxConnections: filePlan.metrics.most });
   const adminServer =
     config.admin &&
     createAdminServer({

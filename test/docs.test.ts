@@ -22,6 +22,7 @@ import { TOKEN_RESULTS } from '../src/telemetry/log/jwt-records.ts';
 import { CLOSE_REASONS, IDENTITY_WAIT_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from '../src/telemetry/log/records.ts';
 import { ENDPOINT_RESULTS, REFRESH_PROBLEMS } from '../src/telemetry/log/federation-records.ts';
 import { NOTIFY_PROBLEMS, SET_PROBLEMS } from '../src/telemetry/log/files-records.ts';
+import { PROBE_RESULTS } from '../src/telemetry/log/probe-records.ts';
 import { CREDENTIAL_PROBLEMS } from '../src/telemetry/log/credential-records.ts';
 import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/log/sds-records.ts';
 import { CHECK_DENIALS, CHECK_REFUSALS } from '../src/telemetry/log/ext-authz-records.ts';
@@ -152,6 +153,7 @@ test('the trust domain that the documents show is valid, and has every key', () 
 
 test('the close, deny and drop reasons of the documents are those that there are', () => {
   const sets: [string, readonly string[]][] = [
+    ['Probes of an application on loopback', PROBE_RESULTS],
     ['Why a peer was refused', DENY_REASONS],
     ['Why a connection ended', CLOSE_REASONS],
     ['Why a token was refused', TOKEN_RESULTS.filter((result) => result.startsWith('token_'))],
@@ -301,6 +303,7 @@ test('the messages of the documents are those that are logged', () => {
     'files-events.ts',
     'jwt-events.ts',
     'credential-events.ts',
+    'probe-events.ts',
   ]
     .map((file) => readFileSync(join(root, 'src/telemetry/events', file), 'utf8'))
     .join('\n');

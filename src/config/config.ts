@@ -7,6 +7,7 @@ import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { FileSetConfig } from './file-sets.ts';
 import type { AttachConfig, CredentialConfig } from './credentials.ts';
 import type { LiveRules } from './policy/live-rules.ts';
+import type { ProbeConfig } from './probes.ts';
 import type { Address, TcpAddress } from './units.ts';
 
 /** A valid configuration: defaults filled in, everything parsed, deep-frozen. `schema.ts` makes it, and has the description of each field. */
@@ -212,6 +213,8 @@ export interface Limits {
 
 export interface MetricsConfig extends SocketConfig {
   readonly allowedHosts: readonly string[];
+  /** By path, each once. */
+  readonly probes: readonly ProbeConfig[];
 }
 
 export interface AdminConfig extends SocketConfig {

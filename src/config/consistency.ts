@@ -7,6 +7,7 @@ import { METHODS } from '../http1/request-head.ts';
 import type { Policy } from '../policy/policy.ts';
 import { HTTP_PROTOCOLS, PEER_PROTOCOLS } from './config.ts';
 import { describeUseProblems, type PolicyUse } from './policy/policy-use.ts';
+import { probeProblem } from './probes.ts';
 import { addressesOverlap, formatAddress, formatTarget, isLocal, isWebAddress, type Address } from './units.ts';
 
 type Report = Pick<z.RefinementCtx, 'addIssue'>;
@@ -386,6 +387,11 @@ export function checkListeners(config: unknown, report: Report): void {
     }
   }
   for (const key of ['metrics', 'admin', 'sds', 'bundleEndpoint']) see(at(config, key), [key], key);
+  for (const [index, probe] of (listAt(at(config, 'metrics'), 'probes') ?? []).entries()) {
+    const to = addressAt(probe, 'to');
+    const wrong = to && probeProblem(to, bound);
+    if (wrong !== undefined) problem(report, ['metrics', 'probes', index, 'to'], wrong);
+  }
   if (at(at(config, 'sds'), 'authorization') !== undefined && inbound?.length === 0)
     problem(report, ['sds', 'authorization'], 'has nothing to answer by: it needs at least one inbound entry, whose policy is asked about');
   for (const [index, matchers] of (listAt(at(config, 'sds'), 'matchers') ?? []).entries()) {

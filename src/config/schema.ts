@@ -42,6 +42,7 @@ import { attachedCredential, attachedJwt, attachOf, credentials } from './creden
 import * as field from './fields.ts';
 import { fileSetSchema } from './file-sets.ts';
 import { inboundJwt } from './jwt.ts';
+import { probes } from './probes.ts';
 import { ON_CHANGE, ON_EXPIRY, type LiveRules } from './policy/live-rules.ts';
 
 /** What the schema must ask the system about. */
@@ -589,6 +590,7 @@ export function createConfigSchema(lookups: Lookups) {
       listen: field.listenAddress.meta({ description: 'where to serve `/metrics`, `/livez` and `/readyz`: any address' }),
       ...socketFields,
       allowedHosts,
+      probes,
     })
     .superRefine(checkSocket, evenIfIncomplete)
     .optional()
@@ -754,7 +756,7 @@ export function createConfigSchema(lookups: Lookups) {
           limits: limitsOf(entry.limits),
           ...liveRulesOf(entry),
         })),
-        metrics: raw.metrics && { ...socketOf(raw.metrics), allowedHosts: raw.metrics.allowedHosts },
+        metrics: raw.metrics && { ...socketOf(raw.metrics), allowedHosts: raw.metrics.allowedHosts, probes: raw.metrics.probes },
         admin: raw.admin && { ...socketOf(raw.admin), allowedHosts: raw.admin.allowedHosts },
         revocations: raw.revocations,
         sds: raw.sds && sdsOf(raw.sds),

@@ -3,6 +3,7 @@ import type {
   Config,
   FederationConfig,
   InboundConfig,
+  MetricsConfig,
   OutboundConfig,
   SdsConfig,
   SocketConfig,
@@ -69,13 +70,18 @@ export function describeConfig(config: Config): string {
   for (const listener of config.inbound) lines.push(...describeInbound(listener));
   for (const listener of config.outbound) lines.push(...describeOutbound(listener));
   lines.push(...config.credentials.map(describeCredential));
-  if (config.metrics !== undefined) lines.push(`metrics  ${describeSocket(config.metrics)}`);
+  if (config.metrics !== undefined) lines.push(...describeMetrics(config.metrics));
   if (config.admin !== undefined) lines.push(`admin  ${describeSocket(config.admin)}`);
   if (config.sds !== undefined) lines.push(...describeSds(config, config.sds));
   for (const relation of config.federation) lines.push(...describeFederation(relation));
   if (config.bundleEndpoint !== undefined) lines.push(...describeEndpoint(config.bundleEndpoint));
   for (const set of config.files) lines.push(...describeFileSet(set));
   return `${lines.join('\n')}\n`;
+}
+
+function describeMetrics(metrics: MetricsConfig): string[] {
+  const probes = metrics.probes.map(({ path, to, target }) => `  ${path} is the status of ${target} at ${formatAddress(to)} (plain)`);
+  return [`metrics  ${describeSocket(metrics)}`, ...probes];
 }
 
 function describeFederation({ trustDomain, url, profile }: FederationConfig): string[] {

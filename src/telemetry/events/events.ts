@@ -27,6 +27,7 @@ import { createFederationEvents, type FederationEvents } from './federation-even
 import { createFilesEvents, type FilesEvents } from './files-events.ts';
 import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
 import { createJwtEvents, type JwtEvents } from './jwt-events.ts';
+import { createProbeEvents, type ProbeEvents } from './probe-events.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
 
 /** One function for each thing that happens: the metric and the log line together, so that they cannot disagree. */
@@ -85,6 +86,8 @@ export interface Events {
   readonly application: ApplicationEvents;
   /** What a service manager is told. */
   readonly manager: ManagerEvents;
+  /** What the application says when it is probed by way of us. */
+  readonly probes: ProbeEvents;
   /** What happens to sets of files. */
   readonly files: FilesEvents;
   /** What happens with JWT bundles. */
@@ -322,6 +325,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     checks: createCheckEvents({ logger, metrics: metrics.checks, repeated }),
     manager: createManagerEvents({ logger, metrics: metrics.manager, repeated }),
     application: createApplicationEvents({ logger, metrics: metrics.application, clock }),
+    probes: createProbeEvents({ logger, metrics: metrics.probes, repeated }),
     credentials: createCredentialEvents({ logger, metrics: metrics.credentials }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
     files: createFilesEvents({ logger, metrics: metrics.files, clock }),

@@ -35,6 +35,7 @@ export function metricsInUse(checks: readonly string[] = ['identity']): Metrics 
   for (const kind of NOTIFY_KINDS) metrics.files.target('nginx', kind, '/run/nginx.pid');
   metrics.credentials.source('partner');
   metrics.application.exitCode = 0;
+  metrics.probes.probe('/app/ready');
   metrics.setReadinessSource(() => checks.flatMap((name) => [true, false].map((blocks) => ({ name, ok: true, blocks }))));
   metrics.setPolicyFilesSource(() => [{ file: '/etc/scute/policy.yaml', entries: 1 }]);
   metrics.setWaitingSource(
