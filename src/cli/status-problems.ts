@@ -75,7 +75,7 @@ export const CHECK_ADVICE: Readonly<Record<string, Advice>> = {
     todo: 'see the reason, mend the directory, or whoever is to be told; Scute tries again by itself',
   },
   tokens: {
-    why: 'Requests of its listeners are answered with a 503 until there is a token to put on them.',
+    why: 'Requests of its listeners are answered with a 503, and its files stay as they were, until there is a token.',
     todo: 'see the reason, at the agent or at the token endpoint',
   },
   revocations: {
