@@ -218,11 +218,9 @@ export function fileSetSchema({ identity, group, user, directoryProblem }: FileS
         description:
           'the trust bundle of our trust domain; `svid_bundle.pem` (`.der`, `.p12`) if left out. Those of others are beside it, each in a file of its own: `svid_bundle.partner.example.pem`',
       }),
-      bundleMapFileName: fileName
-        .optional()
-        .meta({
-          description: 'all trust bundles as a SPIFFE bundle map, in JSON; `svid_bundles.json` if left out, and none with `x509: false`',
-        }),
+      bundleMapFileName: fileName.optional().meta({
+        description: 'all trust bundles as a SPIFFE bundle map, in JSON; `svid_bundles.json` if left out, and none with `x509: false`',
+      }),
       x509: z.boolean().prefault(true).meta({
         description: 'with `false` no SVID, key and X.509 trust bundles are written, but JWT files alone',
       }),

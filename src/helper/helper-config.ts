@@ -214,8 +214,7 @@ function readJwtSvid(entry: HclValue, source: string, issues: ConfigIssue[]): Jw
       if (value.kind === 'text') found[key] = value.value;
       else problem(`${key} must be text in quotes`, value.key);
     } else if (key === 'jwt_extra_audiences') {
-      if (value.kind === 'list' && value.value.every((each) => each.kind === 'text'))
-        found[key] = value.value.map((each) => each.value);
+      if (value.kind === 'list' && value.value.every((each) => each.kind === 'text')) found[key] = value.value.map((each) => each.value);
       else problem(`${key} must be a list of texts in quotes`, value.key);
     } else problem(`${JSON.stringify(key)} is not a key of spiffe-helper`, value.key);
   }
