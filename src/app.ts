@@ -79,8 +79,8 @@ export interface AppDeps {
   readonly logStream?: LogStream | undefined;
   /** Where log lines go instead. */
   readonly logDestination?: LogDestination | undefined;
-  /** Who is told of each replacement of every set of files, besides those of the configuration. */
-  readonly alsoTell?: readonly NotifyTarget[] | undefined;
+  /** By name of a set of files, who is told of each replacement besides those of the configuration. */
+  readonly alsoTell?: ReadonlyMap<string, readonly NotifyTarget[]> | undefined;
   /** The program beside us, which sets of files may tell. */
   readonly application?: ToldApplication | undefined;
   /** Bytes that are kept of connections that wait, in each direction. `MAX_KEPT_BYTES` if left out. */
@@ -253,6 +253,10 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       : filesService({
           sets: config.files,
           identity: view,
+          tokenOf: (file) => {
+            if (credentials === undefined) throw new Error('nobody fetches tokens');
+            return credentials.tokenOf(file);
+          },
           events: events.files,
           clock,
           alsoTell: deps.alsoTell,
@@ -427,11 +431,11 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   // Before the source, which says what becomes of them.
   const bundles: readonly Service[] = federation === undefined ? [] : [federation];
   const others: readonly Service[] = [
-    // Until a drain is over, the application may read them, and they rotate.
-    ...(fileSets === undefined ? [] : [fileSets]),
     ...[metricsServer, adminServer].filter((server): server is HttpService => server !== undefined),
     ...(web === undefined ? [] : [web]),
     ...(credentials === undefined ? [] : [credentials]),
+    // Until a drain is over, the application may read them, and they rotate.
+    ...(fileSets === undefined ? [] : [fileSets]),
     // What peers began may need the outbound side until it is done, so that side starts first and stops last.
     together('outbound listeners', outbound),
     together('inbound listeners', inbound),

@@ -82,7 +82,7 @@ export const CHECK_ADVICE: Readonly<Record<string, Advice>> = {
     todo: 'if it waits, mend what is not ready; if it ended, read its own output: Scute ends with its exit code',
   },
   tokens: {
-    why: 'Requests of its listeners are answered with a 503 until there is a token to put on them.',
+    why: 'Requests of its listeners are answered with a 503, and its files stay as they were, until there is a token.',
     todo: 'see the reason, at the agent or at the token endpoint',
   },
   revocations: {

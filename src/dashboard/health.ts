@@ -155,8 +155,8 @@ const CHECKS: Readonly<Record<string, { readonly what: string; readonly why: str
     todo: 'Check that the SPIFFE agent runs and renews, and that the clock of this machine is right.',
   },
   tokens: {
-    what: 'There is no valid token for an outbound listener.',
-    why: 'Its requests are answered with a 503 until there is one.',
+    what: 'There is no valid token for an outbound listener, or for a set of files.',
+    why: 'Requests of the listener are answered with a 503, and the files stay as they were, until there is one.',
     todo: 'The reason says whether the agent or the token endpoint gives none.',
   },
   jwt_bundles: {

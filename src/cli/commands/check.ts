@@ -96,13 +96,17 @@ function describeEndpoint({ listen, path, identity, profile }: BundleEndpointCon
   ];
 }
 
-function describeFileSet({ name, directory, format, layout, identity, mergedBundle, unsafeDisk, notify }: FileSetConfig): string[] {
+function describeFileSet(set: FileSetConfig): string[] {
+  const { name, directory, format, layout, identity, names, jwtSvids, mergedBundle, unsafeDisk, notify } = set;
   return [
-    `files ${name}  ${directory} (${format}, ${layout})`,
+    `files ${name}  ${directory} (${names.svid === undefined ? 'JWT files alone' : format}, ${layout})`,
     ...(identity.by === 'default' ? [] : [`  of ${describeChoice(identity)}`]),
+    ...jwtSvids.map(({ fileName, audience, identity: whose }) =>
+      [`  ${fileName}: a JWT-SVID for ${audience.join(', ')}`, ...(whose.by === 'id' ? [`of ${whose.id}`] : [])].join(' '),
+    ),
     ...notify.map((each) => `  then ${describeNotify(each)}`),
     ...(mergedBundle ? ['  note: whoever reads its bundle lets every trust domain vouch for every name'] : []),
-    ...(unsafeDisk ? ['  note: the private key may be on a disk, where it may outlive its deletion'] : []),
+    ...(unsafeDisk ? ['  note: private key and tokens may be on a disk, where they may outlive their deletion'] : []),
   ];
 }
 

@@ -37,9 +37,14 @@ export function registerFilesMetrics(counter: Define, gauge: Define): FilesMetri
   gauge('files_written_timestamp_seconds', 'When the files of a set were written; 0 before the first time', ['set'], (add) => {
     for (const [set, { writtenAt }] of sets) add({ set }, writtenAt);
   });
-  gauge('files_not_after_timestamp_seconds', 'When the SVID in the files of a set expires; 0 before the first', ['set'], (add) => {
-    for (const [set, { notAfter }] of sets) add({ set }, notAfter);
-  });
+  gauge(
+    'files_not_after_timestamp_seconds',
+    'When the first SVID in the files of a set expires, X.509 or JWT; 0 while there is none',
+    ['set'],
+    (add) => {
+      for (const [set, { notAfter }] of sets) add({ set }, notAfter);
+    },
+  );
   const labelsOfTarget = ['set', 'kind', 'target'];
   counter(
     'files_notifications_total',
