@@ -1,14 +1,17 @@
 /** JWT-SVIDs between Scute and programs that are not ours: what it attaches others validate, and what others ask for it takes. */
 import assert from 'node:assert/strict';
-import { test, type TestContext } from 'node:test';
 import { request } from 'node:http';
-import { startDevDomain } from '../support/dev-domain.ts';
-import { eventually } from '../support/eventually.ts';
-import { needs, part } from './parts.ts';
+import { test, type TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { runChild } from '../support/child.ts';
+import { startDevDomain, startDevDomainWith } from '../support/dev-domain.ts';
+import { eventually } from '../support/eventually.ts';
+import { startHttpApplication } from '../support/http/http-stage.ts';
+import { startSidecar, type Sidecar } from '../support/sidecar.ts';
+import { workloadApiClient } from '../support/workload-api-client.ts';
+import { needs, part } from './parts.ts';
 import { runPython, startPython } from './peers.ts';
 import { issueFiles, startInbound, startOutbound } from './stage.ts';
-import { startHttpApplication } from '../support/http/http-stage.ts';
 
 const WEB = 'spiffe://example.org/web';
 const API = 'spiffe://example.org/api';
@@ -87,6 +90,54 @@ test('what Scute attaches go-spiffe validates', needs('go-spiffe'), async (t) =>
   const input = [Object.fromEntries(bundles), seen.at(-1)?.replace(/^Bearer /, '')].map((line) => JSON.stringify(line)).join('\n');
   const { stdout } = await runChild([part('go-spiffe'), 'validate', '-audience', AUDIENCE], { input: `${input}\n` });
   assert.deepEqual((JSON.parse(stdout) as { readonly answers: unknown }).answers, [{ id: WEB }]);
+});
+
+test('while the JWT authority rotates each 5 s, a pair under load loses no request with a token that is attached, and takes no removed key', async (t) => {
+  const application = await startHttpApplication(t, (_, response) => void response.end());
+  const spiffe = await startDevDomainWith(t, {}, [{ name: 'example.org', jwtSvidLife: '4s', workloads: { web: [WEB], api: [API] } }]);
+  const http = { listen: '127.0.0.1:0', protocol: 'http' };
+  const inbound = await startSidecar(t, {
+    workloadApi: { endpoint: spiffe.endpoint('api') },
+    inbound: [{ ...http, name: 'in', to: application.address, allow: [WEB], jwt: { audiences: [AUDIENCE] } }],
+  });
+  const to = inbound.address('in');
+  const outbound = await startSidecar(t, {
+    workloadApi: { endpoint: spiffe.endpoint('web') },
+    outbound: [
+      { ...http, name: 'attaches', to, expect: [API], jwt: { audience: AUDIENCE } },
+      { ...http, name: 'plain', to, expect: [API] },
+    ],
+  });
+  const ask = (listener: string, headers = {}) => get(Number(outbound.address(listener).split(':')[1]), headers);
+  await eventually(async () => assert.equal((await ask('attaches')).status, 200));
+  const agent = workloadApiClient(t, spiffe.endpoint('web'));
+  const fetchOne = async (): Promise<string> => (await agent.call('fetchJWTSVID', { audience: [AUDIENCE] })).svids[0]?.svid ?? '';
+  const keys = (side: Sidecar): Promise<number> => side.metric('scute_jwt_authorities', { trust_domain: 'example.org' });
+
+  const over = new AbortController();
+  t.after(() => over.abort());
+  const statuses = new Map<number, number>();
+  const load = Array.from({ length: 4 }, async () => {
+    while (!over.signal.aborted) {
+      const { status } = await ask('attaches');
+      statuses.set(status, (statuses.get(status) ?? 0) + 1);
+    }
+  });
+  for (let rotation = 0; rotation < 4; rotation++) {
+    const before = await fetchOne();
+    await spiffe.prepareRoot('example.org');
+    for (const side of [inbound, outbound]) await eventually(async () => assert.equal(await keys(side), 2));
+    await spiffe.activateRoot('example.org');
+    // So long a token of the key before may be under way.
+    await delay(5000);
+    await spiffe.retireRoots('example.org');
+    await eventually(async () => assert.equal(await keys(inbound), 1));
+    assert.equal((await ask('plain', { authorization: `Bearer ${before}` })).status, 401);
+  }
+  over.abort();
+  await Promise.all(load);
+  assert.deepEqual([...statuses.keys()], [200]);
+  assert.ok((statuses.get(200) ?? 0) > 100);
 });
 
 test('what py-spiffe asks for Scute takes, and tells the application whose it is', needs('python'), async (t) => {
