@@ -21,6 +21,7 @@ export interface Job {
   readonly forgedIdentity?: boolean;
   readonly cookies?: boolean;
   readonly tokenFile?: string;
+  readonly newTokens?: boolean;
   readonly subject?: string;
   readonly connections: number;
   readonly streams?: number;

@@ -101,12 +101,12 @@ export class Tokens {
   }
 
   /** Why what a request brought does not hold, or no longer; undefined if it does. */
-  problemOf(bearer: Bearer): TokenProblem | undefined {
-    const { config, denyList, clock } = this.#deps;
+  problemOf(bearer: Bearer, nowMs = this.#deps.clock.now()): TokenProblem | undefined {
+    const { config, denyList } = this.#deps;
     if (bearer.kind === 'refused') return bearer;
     if (bearer.kind === 'none') return config.isRequired ? { reason: 'token_missing', detail: 'there is no token' } : undefined;
     const { token, endsAtMs } = bearer;
-    if (!(clock.now() < endsAtMs)) return { reason: 'token_expired', detail: `the token of ${token.subject} has expired` };
+    if (!(nowMs < endsAtMs)) return { reason: 'token_expired', detail: `the token of ${token.subject} has expired` };
     if (!this.#isTrusted(token))
       return { reason: 'token_unknown_key', detail: `the key of the token of ${token.subject} is no longer in the JWT bundle` };
     const listed = denyList().refusal(token.subject, []);
@@ -184,7 +184,7 @@ export class Tokens {
     if (untimely !== undefined) return this.#refuse(untimely.code, untimely.message);
     const endsAtMs = nowMs < token.expiresMs ? token.expiresMs : token.expiresMs + LEEWAY_MS;
     const bearer = endsAtMs === brought.endsAtMs ? brought : { ...brought, endsAtMs };
-    const problem = this.problemOf(bearer);
+    const problem = this.problemOf(bearer, nowMs);
     if (problem !== undefined) return this.#refuse(problem.reason, problem.detail);
     this.#deps.checked(result);
     return bearer;

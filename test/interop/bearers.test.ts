@@ -1,18 +1,25 @@
 /** JWT-SVIDs between Scute and programs that are not ours: what it attaches others validate, and what others ask for it takes. */
 import assert from 'node:assert/strict';
-import { test, type TestContext } from 'node:test';
 import { request } from 'node:http';
+import { test, type TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { create } from '@bufbuild/protobuf';
+import type { WorkloadApiAnswers } from '../../src/devdomain/workload-api-server.ts';
+import { JWTBundlesResponseSchema, JWTSVIDResponseSchema } from '../../src/gen/workload_pb.ts';
+import { runChild } from '../support/child.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
 import { eventually } from '../support/eventually.ts';
+import { startHttpApplication } from '../support/http/http-stage.ts';
+import { startSidecar, type Sidecar } from '../support/sidecar.ts';
+import { jwk, jwks, testKey, token, type TestKey } from '../support/tokens/tokens.ts';
 import { needs, part } from './parts.ts';
-import { runChild } from '../support/child.ts';
 import { runPython, startPython } from './peers.ts';
 import { issueFiles, startInbound, startOutbound } from './stage.ts';
-import { startHttpApplication } from '../support/http/http-stage.ts';
 
 const WEB = 'spiffe://example.org/web';
 const API = 'spiffe://example.org/api';
 const AUDIENCE = 'https://orders.example';
+const LIFE_SECONDS = 3;
 /** The C core of gRPC wants a DNS name in the server's SVID. */
 const SERVER_NAME = 'api.example';
 
@@ -87,6 +94,72 @@ test('what Scute attaches go-spiffe validates', needs('go-spiffe'), async (t) =>
   const input = [Object.fromEntries(bundles), seen.at(-1)?.replace(/^Bearer /, '')].map((line) => JSON.stringify(line)).join('\n');
   const { stdout } = await runChild([part('go-spiffe'), 'validate', '-audience', AUDIENCE], { input: `${input}\n` });
   assert.deepEqual((JSON.parse(stdout) as { readonly answers: unknown }).answers, [{ id: WEB }]);
+});
+
+test('while the JWT authority rotates each 5 s, a pair under load loses no request with a token that is attached, and takes no removed key', async (t) => {
+  const application = await startHttpApplication(t, (_, response) => void response.end());
+  const spiffe = await startDomain(t);
+  // Of JWTs alone: what the X.509 authority takes along are connections.
+  let signing = testKey('0');
+  const serve = (...keys: readonly TestKey[]): void => {
+    const bundles = { 'spiffe://example.org': Buffer.from(jwks(...keys.map((key) => jwk(key)))) };
+    for (const name of ['web', 'api'])
+      spiffe.answers(name).jwtBundles.set({ kind: 'message', message: create(JWTBundlesResponseSchema, { bundles }) });
+  };
+  const issue = (audience: readonly string[]): string => {
+    const now = Math.floor(Date.now() / 1000);
+    return token({ key: signing, claims: { sub: WEB, aud: audience, iat: now, exp: now + LIFE_SECONDS } });
+  };
+  serve(signing);
+  const fetchJwtSvid: WorkloadApiAnswers['fetchJwtSvid'] = ({ audience }) => ({
+    kind: 'message',
+    message: create(JWTSVIDResponseSchema, { svids: [{ spiffeId: WEB, svid: issue(audience), hint: '' }] }),
+  });
+  Object.assign(spiffe.answers('web'), { fetchJwtSvid });
+  const http = { listen: '127.0.0.1:0', protocol: 'http' };
+  const inbound = await startSidecar(t, {
+    workloadApi: { endpoint: spiffe.endpoint('api') },
+    inbound: [{ ...http, name: 'in', to: application.address, allow: [WEB], jwt: { audiences: [AUDIENCE] } }],
+  });
+  const to = inbound.address('in');
+  const outbound = await startSidecar(t, {
+    workloadApi: { endpoint: spiffe.endpoint('web') },
+    outbound: [
+      { ...http, name: 'attaches', to, expect: [API], jwt: { audience: AUDIENCE } },
+      { ...http, name: 'plain', to, expect: [API] },
+    ],
+  });
+  const ask = (listener: string, headers = {}) => get(Number(outbound.address(listener).split(':')[1]), headers);
+  await eventually(async () => assert.equal((await ask('attaches')).status, 200));
+  const keys = (side: Sidecar): Promise<number> => side.metric('scute_jwt_authorities', { trust_domain: 'example.org' });
+
+  const over = new AbortController();
+  t.after(() => over.abort());
+  const statuses = new Map<number, number>();
+  const load = Array.from({ length: 4 }, async () => {
+    while (!over.signal.aborted) {
+      const { status } = await ask('attaches');
+      statuses.set(status, (statuses.get(status) ?? 0) + 1);
+    }
+  });
+  for (let rotation = 1; rotation <= 4; rotation++) {
+    const before = issue([AUDIENCE]);
+    const last = signing;
+    const next = testKey(String(rotation));
+    serve(last, next);
+    for (const side of [inbound, outbound]) await eventually(async () => assert.equal(await keys(side), 2));
+    signing = next;
+    // So long a token of the key before may be on its way.
+    await delay(5000);
+    serve(next);
+    await eventually(async () => assert.equal(await keys(inbound), 1));
+    assert.equal((await ask('plain', { authorization: `Bearer ${before}` })).status, 401);
+    assert.equal((await ask('plain', { authorization: `Bearer ${issue([AUDIENCE])}` })).status, 200);
+  }
+  over.abort();
+  await Promise.all(load);
+  assert.deepEqual([...statuses.keys()], [200]);
+  assert.ok((statuses.get(200) ?? 0) > 100);
 });
 
 test('what py-spiffe asks for Scute takes, and tells the application whose it is', needs('python'), async (t) => {
