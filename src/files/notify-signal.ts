@@ -1,5 +1,5 @@
 /** A signal to the process whose number is in a file. */
-import { constants } from 'node:fs';
+import { constants, readFileSync } from 'node:fs';
 import { open, readFile } from 'node:fs/promises';
 import { constants as system, uptime } from 'node:os';
 import { codeOf, messageOf } from '../lib/errors.ts';
@@ -29,11 +29,18 @@ interface Process {
   readonly ignored: bigint;
 }
 
+export interface SignalTargetOptions {
+  readonly pidFile: string;
+  readonly signal: NodeJS.Signals;
+  /** Called when all is known of the process, before it is looked for once more: for tests that end it there. */
+  readonly beforeLastLook?: (() => void) | undefined;
+}
+
 /**
  * The file and the process must belong to root or to our own user, and the file be writable by no other: else whoever writes it would lend
  * himself our right to send signals. A process that began after its file was written is another with the same number.
  */
-export function signalTarget({ pidFile, signal }: { readonly pidFile: string; readonly signal: NodeJS.Signals }): NotifyTarget {
+export function signalTarget({ pidFile, signal, beforeLastLook = () => {} }: SignalTargetOptions): NotifyTarget {
   const bit = 1n << BigInt(system.signals[signal] - 1);
   let told: string | undefined;
 
@@ -66,6 +73,9 @@ export function signalTarget({ pidFile, signal }: { readonly pidFile: string; re
           reason: 'unhandled_signal',
           detail: `${pidFile}: process ${pid} ${(ignored & bit) === 0n ? 'has no handler for' : 'ignores'} ${signal}`,
         };
+      beforeLastLook();
+      // What was read took turns of the event loop, in which its number may have become another's. There are none until it is sent.
+      if (startNow(pid) !== start) return { reason: 'no_process', detail: `${pidFile}: process ${pid} has ended` };
       try {
         process.kill(pid, signal);
       } catch (cause) {
@@ -112,15 +122,28 @@ async function readPidFile(file: string): Promise<Result<PidFile, NotifyFailure>
 async function readProcess(pid: number | 'self'): Promise<Process | undefined> {
   try {
     const [stat, status] = await Promise.all([readFile(`/proc/${pid}/stat`, 'latin1'), readFile(`/proc/${pid}/status`, 'latin1')]);
-    // The name of a program may have brackets and spaces in it.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    // A zombie is sent nothing.
-    if (fields[0] === 'Z' || fields[0] === 'X') return undefined;
+    const start = startIn(stat);
+    if (start === undefined) return undefined;
     const valueOf = (name: string): string => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? '';
     const mask = (name: string): bigint => BigInt(`0x${valueOf(name) || '0'}`);
     const uids = valueOf('Uid').split(/\s+/).slice(0, 2).map(Number);
-    const start = Number(fields[19]);
     return { pid: Number.parseInt(stat, 10), start, uids, handled: mask('SigCgt') | mask('SigBlk'), ignored: mask('SigIgn') };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Ticks since the machine started, by `/proc/PID/stat`; undefined if it has ended: a zombie is sent nothing. */
+function startIn(stat: string): number | undefined {
+  // The name of a program may have brackets and spaces in it.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return fields[0] === 'Z' || fields[0] === 'X' ? undefined : Number(fields[19]);
+}
+
+/** As `startIn`, at this moment. */
+function startNow(pid: number): number | undefined {
+  try {
+    return startIn(readFileSync(`/proc/${pid}/stat`, 'latin1'));
   } catch {
     return undefined;
   }
