@@ -6,7 +6,7 @@ import { codeOf, messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { NotifyFailure } from '../telemetry/log/files-records.ts';
 import type { NotifyTarget } from './notify-target.ts';
-import { readProcess, unhandled, type Process } from './process-status.ts';
+import { readProcess, startNow, unhandled, type Process } from './process-status.ts';
 
 /** PostgreSQL writes some lines more behind the first. */
 const MAX_PID_FILE_BYTES = 4096;
@@ -20,11 +20,18 @@ interface PidFile {
   readonly writtenAtMs: number;
 }
 
+export interface SignalTargetOptions {
+  readonly pidFile: string;
+  readonly signal: NodeJS.Signals;
+  /** Called when all is known of the process, before it is looked for once more: for tests that end it there. */
+  readonly beforeLastLook?: (() => void) | undefined;
+}
+
 /**
  * The file and the process must belong to root or to our own user, and the file be writable by no other: else whoever writes it would lend
  * himself our right to send signals. A process that began after its file was written is another with the same number.
  */
-export function signalTarget({ pidFile, signal }: { readonly pidFile: string; readonly signal: NodeJS.Signals }): NotifyTarget {
+export function signalTarget({ pidFile, signal, beforeLastLook = () => {} }: SignalTargetOptions): NotifyTarget {
   let told: string | undefined;
 
   const find = async (): Promise<Result<Process, NotifyFailure>> => {
@@ -52,6 +59,9 @@ export function signalTarget({ pidFile, signal }: { readonly pidFile: string; re
       const { pid, start } = found.value;
       const why = unhandled(found.value, signal);
       if (why !== undefined) return { reason: 'unhandled_signal', detail: `${pidFile}: ${why}` };
+      beforeLastLook();
+      // What was read took turns of the event loop, in which its number may have become another's. There are none until it is sent.
+      if (startNow(pid) !== start) return { reason: 'no_process', detail: `${pidFile}: process ${pid} has ended` };
       try {
         process.kill(pid, signal);
       } catch (cause) {

