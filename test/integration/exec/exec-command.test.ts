@@ -12,7 +12,7 @@ import { ask } from '../../support/http/http.ts';
 import { startScute } from '../../support/scute-process.ts';
 import { dial } from '../../support/tcp.ts';
 import { tlsServer } from '../../support/tls-peer.ts';
-import { anSvid, aServer, startExecStage } from '../../support/exec-stage.ts';
+import { anSvid, aPeer, startExecStage } from '../../support/exec-stage.ts';
 
 const messages = (log: readonly { readonly message: string }[]): string[] => log.map(({ message }) => message);
 
@@ -210,7 +210,7 @@ test('after the application ended, the drain can be cut off by a second signal, 
   const socket = join(folder, 'out.sock');
   /** Runs with a connection that nobody ends. */
   const draining = async (program: string) => {
-    const server = await tlsServer(t, aServer(), (peer) => peer.pipe(peer));
+    const server = await tlsServer(t, aPeer(API), (peer) => peer.pipe(peer));
     const listener = { name: 'out', listen: `unix://${socket}`, to: server.address, expect: [API] };
     const file = { drainTimeout: '10m', outbound: [listener] };
     const running = await exec(['/bin/sh', '-c', `${program}; echo ready; read -r line; exit 7`], { file });
@@ -271,7 +271,7 @@ test('while it waits, runs and has ended, the application is in the API, in scut
     const { body } = await ask(address, '/metrics');
     return body.match(/^scute_application_(?:waiting|running|exit_code|ends_total\{result="exit_code"\}) \d+$/gm) ?? [];
   };
-  const server = await tlsServer(t, aServer(), (peer) => peer.pipe(peer));
+  const server = await tlsServer(t, aPeer(API), (peer) => peer.pipe(peer));
   const socket = join(folder, 'out.sock');
   const file = { drainTimeout: '10m', outbound: [{ name: 'out', listen: `unix://${socket}`, to: server.address, expect: [API] }] };
   const running = await exec(['/bin/sh', '-c', 'read -r line; exit 7'], { file });
