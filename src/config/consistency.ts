@@ -156,12 +156,7 @@ function checkAudit(entry: unknown, report: Report): void {
 /** A server that agrees to h2 is spoken HTTP/2 with. */
 function checkOfferedToServer(entry: unknown, report: Report): void {
   if (at(entry, 'protocol') !== 'http') return;
-  if (at(at(entry, 'http'), 'application') === 'h2c') {
-    for (const key of ['webPki', 'jwt', 'credential'])
-      if (at(entry, key) !== undefined)
-        problem(report, [key], 'is for applications that speak HTTP/1.1, and not for http.application: h2c');
-    return;
-  }
+  if (at(at(entry, 'http'), 'application') === 'h2c') return;
   const index = (listAt(entry, 'alpn') ?? []).indexOf('h2');
   if (index !== -1 && at(entry, 'webPki') === undefined) {
     problem(
@@ -208,7 +203,8 @@ function checkWebPki(entry: unknown, report: Report): void {
   for (const key of OF_SPIFFE)
     if (at(entry, key) !== undefined) problem(report, [key], 'is for servers with a SPIFFE ID, and with webPki none is looked at');
   if (at(entry, 'protocol') !== 'http') problem(report, ['webPki'], 'is for protocol: http');
-  if ((listAt(entry, 'alpn') ?? []).length > 0) problem(report, ['alpn'], 'is chosen by webPki: servers are asked over HTTP/1.1');
+  if ((listAt(entry, 'alpn') ?? []).length > 0)
+    problem(report, ['alpn'], 'is chosen by webPki: servers are asked in what the application speaks');
   const to = addressAt(entry, 'to');
   if (to !== undefined && !isWebAddress(to)) problem(report, ['to'], `${formatAddress(to)} is not https://HOST, as webPki needs it`);
 }

@@ -403,9 +403,6 @@ test('outbound, an application that speaks h2c has a server that must speak HTTP
   assert.deepEqual(problems({ ...BASE, outbound: [{ ...spliced, http: { application: 'h2c', upgrades: ['tcp'] } }] }), [
     'outbound[0].http.upgrades: is for HTTP/1.1, which nobody speaks before an application that speaks h2c; over HTTP/2, extendedConnect takes them',
   ]);
-  assert.deepEqual(problems({ ...BASE, outbound: [{ ...spliced, jwt: { audience: 'db' } }] }), [
-    'outbound[0].jwt: is for applications that speak HTTP/1.1, and not for http.application: h2c',
-  ]);
   assert.deepEqual(problems({ ...BASE, outbound: [{ ...OUTBOUND, protocol: 'http', alpn: ['http/1.1', 'h2'] }] }), [
     'outbound[0].alpn[1]: the application speaks HTTP/1.1, and so does what is sent to the server: with http.application: h2c it is HTTP/2 on both sides',
   ]);
@@ -791,7 +788,7 @@ test('with webPki nothing is said of SPIFFE, and without it no server is of the 
       web({ [key]: value }).some((problem) => problem.startsWith(`outbound[0].${key}: is for servers with a SPIFFE ID`)),
       key,
     );
-  assert.deepEqual(web({ alpn: ['h2'] }), ['outbound[0].alpn: is chosen by webPki: servers are asked over HTTP/1.1']);
+  assert.deepEqual(web({ alpn: ['h2'] }), ['outbound[0].alpn: is chosen by webPki: servers are asked in what the application speaks']);
   assert.deepEqual(web({ protocol: 'tcp' }), ['outbound[0].webPki: is for protocol: http']);
   assert.match(web({ to: 'api.partner.example:443' })[0] ?? '', /^outbound\[0\]\.to: .* is not https:\/\/HOST/);
   assert.match(web({ webPki: false })[0] ?? '', /^outbound\[0\]\.webPki: must be true/);

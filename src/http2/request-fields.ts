@@ -161,7 +161,7 @@ export function readRequestFields(
     ...(switchesTo === undefined ? [] : [[':protocol', switchesTo] as const]),
     [':scheme', scheme],
     [':path', path],
-    [':authority', target],
+    [':authority', filter.authority ?? target],
     ...filter.ours(list),
     ...kept,
   ];

@@ -23,6 +23,8 @@ export interface ApplicationOptions {
 /** A request that is asked of the application, and what it hears. */
 export interface Asked {
   readonly id: number;
+  /** It waits for something of its own, and calls `proceed` when that has come: who came later is not sent before (RFC 9113, section 5.1.1). */
+  isHeldUp(): boolean;
   /** Whether it is still to be sent, on this connection. */
   maySend(wire: Wire): boolean;
   send(wire: Wire): void;
@@ -94,6 +96,7 @@ export class Application implements WireOwner {
   #failure: UpstreamFailure | undefined;
   #isLeaving = false;
   #isEnding = false;
+  #isSending = false;
 
   constructor(owner: ApplicationOwner, options: ApplicationOptions) {
     this.#owner = owner;
@@ -158,15 +161,18 @@ export class Application implements WireOwner {
 
   /** Asks it, or has the request wait until it can be asked. */
   ask(exchange: Asked): void {
-    const { wire } = this;
     // It may have been refused within the call that opened it.
     if (this.#failure !== undefined) exchange.unreached(this.#failure);
-    else if (wire !== undefined && this.#waiting.length === 0 && this.#streams.size < wire.remote.maxConcurrentStreams) {
-      this.#send(exchange, wire);
-    } else {
+    else {
       this.#waiting.push(exchange);
-      if (wire !== undefined) exchange.mustWait();
+      this.proceed(exchange);
     }
+  }
+
+  /** One that waits may be sent, if it is its turn. */
+  proceed(exchange: Asked): void {
+    this.#sendWaiting();
+    if (this.wire !== undefined && this.#waiting.includes(exchange)) exchange.mustWait();
   }
 
   /** A part of the request is held, for its window is not large enough. */
@@ -185,6 +191,8 @@ export class Application implements WireOwner {
     }
     const at = this.#waiting.indexOf(exchange);
     if (at !== -1) this.#waiting.splice(at, 1);
+    // Those behind it may have waited for it alone.
+    if (at === 0) this.#sendWaiting();
   }
 
   /** The client's streams have another window. */
@@ -363,11 +371,19 @@ export class Application implements WireOwner {
 
   #sendWaiting(): void {
     const { wire } = this;
-    if (wire === undefined || this.#isLeaving) return;
-    while (this.#waiting.length > 0 && this.#streams.size < wire.remote.maxConcurrentStreams) {
-      const next = this.#waiting.shift();
-      if (next !== undefined) this.#send(next, wire);
+    if (wire === undefined || this.#isLeaving || this.#isSending) return;
+    // What becomes of one may be told from within.
+    this.#isSending = true;
+    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+      if (this.#streams.size >= wire.remote.maxConcurrentStreams) break;
+      const isHeldUp = next.isHeldUp();
+      // It is over, if there is nothing to wait for.
+      if (next !== this.#waiting[0]) continue;
+      if (isHeldUp) break;
+      this.#waiting.shift();
+      this.#send(next, wire);
     }
+    this.#isSending = false;
   }
 
   /** Of a stream that is over here: it may have been on its way. */

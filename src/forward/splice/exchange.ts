@@ -25,7 +25,7 @@ import type { UpstreamFailure, Who } from '../outcome.ts';
 import type { Session } from '../session.ts';
 import type { Side } from '../tcp-forwarder.ts';
 import type { Application, Asked } from './application.ts';
-import { encodeFields, type Heads, type ReadRequest, type TokenHeads } from './heads.ts';
+import { encodeFields, type AttachedToken, type Heads, type ReadRequest, type TokenHeads } from './heads.ts';
 import { Half } from './half.ts';
 import { LARGEST_WINDOW, type Section, type Wire } from './wire.ts';
 
@@ -40,11 +40,14 @@ export interface ExchangeContext {
   readonly heads: Heads;
   /** Whose SPIFFE ID the verdict is on: of who asks, or of who answers, which is known when it is connected to. */
   readonly judged: Side;
-  readonly judge: RequestJudge;
+  /** Undefined: nobody is judged but by the connection. */
+  readonly judge: RequestJudge | undefined;
   /** Who is asked, for words. */
   readonly who: Who;
   /** Undefined where nobody looks at tokens. */
   readonly tokens: TokenHeads | undefined;
+  /** Undefined where no token is put on requests. */
+  readonly attached: AttachedToken | undefined;
   readonly peer: Wire;
   /** The most that a stream of the client's may have had on its way without our asking for more. */
   readonly mostHeldBytes: number;
@@ -102,6 +105,10 @@ export class Exchange implements Asked, DeadlineSink {
   #bearer: Bearer = NO_BEARER;
   /** Its token is being verified. What comes meanwhile is held. */
   #isReadingToken = false;
+  /** It is to have our token, as it was when it was looked for last; and it waits for one. */
+  #needsToken = false;
+  #attached: Buffer | undefined;
+  #tokenWait: { abort(): void } | undefined;
   #status = 0;
   #requestBytes = 0;
   #responseBytes = 0;
@@ -164,6 +171,7 @@ export class Exchange implements Asked, DeadlineSink {
       this.#refuse({ status: 400, detail: 'there is a Content-Length and no body', isMalformed: true });
       return;
     }
+    this.#needsToken = this.#context.attached?.isFor(section) === true;
     const bearer = this.#context.tokens?.read(section) ?? NO_BEARER;
     if (!(bearer instanceof Promise)) {
       this.#admit(bearer);
@@ -216,6 +224,8 @@ export class Exchange implements Asked, DeadlineSink {
   }
 
   #ask(): void {
+    // While the server is connected to, a token comes.
+    if (this.isHeldUp() && this.#stage === 'over') return;
     const application = this.#context.application();
     if ('result' in application) {
       this.unreached(application);
@@ -228,7 +238,8 @@ export class Exchange implements Asked, DeadlineSink {
 
   #isAllowed(): boolean {
     const { method = '', target = '', host = '' } = this.#request ?? {};
-    const judgement = this.#context.judge(method, target, host, this.#bearer);
+    const judgement = this.#context.judge?.(method, target, host, this.#bearer);
+    if (judgement === undefined) return true;
     if (!judgement.ok) {
       this.#answer(400, 'bad_request', judgement.error);
       return false;
@@ -404,8 +415,29 @@ export class Exchange implements Asked, DeadlineSink {
     return this.#readAgain();
   }
 
+  /** Waits for a token of ours that is valid now, if it is to have one: that has a time of its own. Without any it is answered. */
+  isHeldUp(): boolean {
+    const { attached } = this.#context;
+    if (!this.#needsToken || attached === undefined || this.#stage === 'over') return false;
+    this.#attached = attached.block();
+    if (this.#attached !== undefined) return false;
+    if (this.#tokenWait !== undefined) return true;
+    let isOver = false;
+    let isWithin = true;
+    const wait = attached.wait((problem) => {
+      isOver = true;
+      this.#tokenWait = undefined;
+      if (problem !== undefined) this.#answer(503, 'token_unavailable', problem);
+      else this.#application?.proceed(this);
+      if (!isWithin) this.#context.turned();
+    });
+    isWithin = false;
+    if (!isOver) this.#tokenWait = wait;
+    return true;
+  }
+
   mustWait(): void {
-    if (this.#stage === 'asking') this.#context.awaits(this);
+    if (this.#stage === 'asking' && this.#tokenWait === undefined) this.#context.awaits(this);
   }
 
   send(sink: Wire): void {
@@ -416,7 +448,9 @@ export class Exchange implements Asked, DeadlineSink {
     up.window = sink.remote.initialWindow;
     const isAll = up.hasEnded && !up.hasMoreThanEnd;
     if (isAll) up.isDone = true;
-    sink.sendBlock(this.id, this.#request.block, isAll);
+    const { block } = this.#request;
+    sink.sendBlock(this.id, this.#attached === undefined ? block : Buffer.concat([block, this.#attached]), isAll);
+    this.#attached = undefined;
     this.#unsaid = Math.max(up.window - LARGEST_WINDOW, 0);
     if (!isAll) this.#passedOn(up.flush(sink, this.id));
     if (up.heldBytes > 0) application.holds(this);
@@ -645,8 +679,8 @@ export class Exchange implements Asked, DeadlineSink {
     // Of a server that is not asked any more, there is nobody to be judged.
     if (this.#context.judged === 'upstream' && this.#application === undefined) return false;
     const { method, target, host } = this.#request;
-    const again = this.#context.judge(method, target, host, this.#bearer);
-    return !again.ok || !again.value.allowed;
+    const again = this.#context.judge?.(method, target, host, this.#bearer);
+    return again !== undefined && (!again.ok || !again.value.allowed);
   }
 
   /** Ends it if its token no longer holds. Answers when its token ends, in wall time. */
@@ -809,6 +843,8 @@ export class Exchange implements Asked, DeadlineSink {
   #finish(result: HttpResult, detail?: string): void {
     if (this.#stage === 'over') return;
     this.#stage = 'over';
+    this.#tokenWait?.abort();
+    this.#tokenWait = undefined;
     const { session, turn } = this.#context;
     const { method = '', target = '', host = '' } = this.#request ?? {};
     this.#context.over(this, {

@@ -2,10 +2,11 @@ import type { HttpLimits } from '../../config/config.ts';
 import { HpackEncoder } from '../../http2/hpack/encoder.ts';
 import type { HpackField } from '../../http2/hpack/field.ts';
 import { foldName } from '../../http1/fields.ts';
-import { FieldFilter } from '../../http2/identity.ts';
+import { FieldFilter, fieldsOfLines } from '../../http2/identity.ts';
 import { readRequestFields, type RequestFields, type RequestProblem } from '../../http2/request-fields.ts';
 import { readResponseFields, type ResponseFields } from '../../http2/response-fields.ts';
 import type { Bearer, RequestTokens } from '../bearer.ts';
+import type { RequestCredential } from '../request-credential.ts';
 
 /** A request as it was read, with the field block for the application. */
 export interface ReadRequest extends Omit<RequestFields, 'fields'> {
@@ -128,6 +129,40 @@ export class TokenHeads {
     if ('detail' in read) return read;
     const ours = encodeFields([[this.#tokens.subjectHeader.toLowerCase(), subject]]);
     return { ...read, block: Buffer.concat([read.block, ours]) };
+  }
+}
+
+/** A token of ours on requests to a server. */
+export class AttachedToken {
+  readonly wait: RequestCredential['wait'];
+  readonly #credential: RequestCredential;
+  /** As names are folded. */
+  readonly #name: string;
+  /** What `#block` was made of. */
+  #line: Buffer | undefined;
+  #block: Buffer = Buffer.alloc(0);
+
+  constructor(credential: RequestCredential) {
+    this.#credential = credential;
+    this.#name = Buffer.from(credential.name).toString('latin1');
+    this.wait = (done) => credential.wait(done);
+  }
+
+  /** Whether a request goes with it, or with one of its own. */
+  isFor(list: readonly HpackField[]): boolean {
+    const name = this.#name;
+    return this.#credential.replaces || !list.some(([each]) => each.length === name.length && foldName(each) === name);
+  }
+
+  /** The field block of one that is valid now; undefined if there is none. No table of anybody's gets it (RFC 7541, section 7.1.3). */
+  block(): Buffer | undefined {
+    const line = this.#credential.line();
+    if (line === undefined) return undefined;
+    if (line !== this.#line) {
+      this.#line = line;
+      this.#block = encodeFields(fieldsOfLines(line).map(([name, value]) => [name, value, true]));
+    }
+    return this.#block;
   }
 }
 

@@ -26,11 +26,12 @@ import { DeadlineQueue } from '../deadline-queue.ts';
 import type { RequestJudge, RequestTokens } from '../bearer.ts';
 import type { OpenUpstream } from '../http1-upstream.ts';
 import { connectFailure, type UpstreamFailure, type Who } from '../outcome.ts';
+import type { RequestCredential } from '../request-credential.ts';
 import type { Session, Ticker } from '../session.ts';
 import type { Side } from '../tcp-forwarder.ts';
 import { Application, type ApplicationOwner, type Asked } from './application.ts';
 import { Exchange, type ExchangeContext } from './exchange.ts';
-import { Heads, TokenHeads } from './heads.ts';
+import { AttachedToken, Heads, TokenHeads } from './heads.ts';
 import { TurnClock } from './turn-clock.ts';
 import { LARGEST_WINDOW, Wire, type Section, type WireOwner } from './wire.ts';
 
@@ -54,9 +55,12 @@ export interface SpliceOptions {
   /** How long the application may take to say that it speaks HTTP/2. */
   readonly greetingTimeoutMs: number;
   readonly identity: IdentityFields;
-  readonly judge: RequestJudge;
+  /** Undefined: nobody is judged but by the connection. */
+  readonly judge: RequestJudge | undefined;
   /** Undefined where nobody looks at tokens. */
   readonly tokens?: RequestTokens | undefined;
+  /** Put on requests before they go; undefined for none. */
+  readonly credential?: RequestCredential | undefined;
   /** A place for one connection to the application was taken with the client's. */
   readonly files: FileAccount;
   readonly open: OpenUpstream;
@@ -114,9 +118,10 @@ class Splice implements WireOwner, ExchangeContext {
   readonly limits: HttpLimits;
   readonly filter: FieldFilter;
   readonly heads: Heads;
-  readonly judge: RequestJudge;
+  readonly judge: RequestJudge | undefined;
   readonly who: Who;
   readonly tokens: TokenHeads | undefined;
+  readonly attached: AttachedToken | undefined;
   readonly peer: Wire;
   mostHeldBytes = DEFAULT_WINDOW;
   readonly #options: SpliceOptions;
@@ -174,6 +179,7 @@ class Splice implements WireOwner, ExchangeContext {
     this.heads = new Heads(this.filter, limits, upgrades, isOutbound ? 'https' : undefined);
     this.judge = judge;
     this.who = isOutbound ? 'the server' : 'the application';
+    this.attached = options.credential && new AttachedToken(options.credential);
     this.tokens = tokens && new TokenHeads(tokens, limits, upgrades);
     this.#announcedStreams = options.maxConcurrentStreams;
     // Somewhat more than the limits, so that a head that is too large has an answer with a reason.
