@@ -7,7 +7,7 @@ import { temporaryFolder } from '../../test/support/temporary-folder.ts';
 import { childTarget } from './notify-child.ts';
 import type { NotifyTarget } from './notify-target.ts';
 
-const CONTEXT = { set: 'spiffe-helper', directory: '/run/web', spiffeId: 'spiffe://example.org/web' };
+const CONTEXT = { set: 'spiffe-helper', directory: '/run/web', spiffeId: 'spiffe://example.org/web', replacedAtMs: 0 };
 const [OURS, THEIRS] = [12_345, 54_321];
 
 /** What a program does that `sudo` starts: it becomes another user, and says so, and each signal, in a file. */
