@@ -119,6 +119,7 @@ test('the dashboard is about certificates, rotations, handshakes, refusals, traf
     'SDS',
     'Files',
     'Application',
+    'Tokens',
     'Process',
   ]);
 

@@ -1,5 +1,5 @@
 /** What is wrong, and what comes next. Pure: what the first screen says is decided here. */
-import type { Certificate, Overview, Readiness, Rotations, SdsStream, TrustDomain } from '../admin/api-types.ts';
+import type { Certificate, Overview, Readiness, Rotations, SdsStream, Token, TrustDomain } from '../admin/api-types.ts';
 import { links } from './routes.ts';
 import { briefly, duration, list, parseTime, plural, sentence } from './words.ts';
 
@@ -24,6 +24,7 @@ export interface Facts {
   readonly svids: readonly Certificate[] | undefined;
   readonly domains: readonly TrustDomain[] | undefined;
   readonly sds: readonly SdsStream[] | undefined;
+  readonly tokens: readonly Token[] | undefined;
   readonly rotations: Rotations | undefined;
 }
 
@@ -42,7 +43,14 @@ const LAST_CALL_MS = DAY;
 
 /** The worst first. */
 export function attention(facts: Facts): readonly Attention[] {
-  const found = [...ofIdentity(facts), ...ofChecks(facts), ...ofTrust(facts), ...ofSds(facts), ...ofConfiguration(facts)];
+  const found = [
+    ...ofIdentity(facts),
+    ...ofChecks(facts),
+    ...ofTrust(facts),
+    ...ofTokens(facts),
+    ...ofSds(facts),
+    ...ofConfiguration(facts),
+  ];
   return [...found.filter(({ level }) => level === 'red'), ...found.filter(({ level }) => level === 'amber')];
 }
 
@@ -191,11 +199,13 @@ const CHECKS: Readonly<Record<string, { readonly what: string; readonly why: str
   },
 };
 
-function ofChecks({ overview, readiness }: Facts): Attention[] {
+function ofChecks({ overview, readiness, tokens }: Facts): Attention[] {
   // Said better by the identity itself.
   const isToldAbove = overview.identity.state !== 'held';
   return (readiness?.checks ?? []).flatMap(({ name, ok, blocks, detail }): Attention[] => {
     if (ok || (isToldAbove && name.startsWith('identity'))) return [];
+    // Said of each token below.
+    if (name === 'tokens' && tokens !== undefined) return [];
     if (name === 'not_stopping')
       return [
         {
@@ -259,6 +269,53 @@ function ofTrust({ nowMs, overview, domains }: Facts): Attention[] {
       },
     ];
   });
+}
+
+/** What a token is without, and whose keys vouch for none. */
+function ofTokens({ nowMs, overview, domains, tokens }: Facts): Attention[] {
+  if (overview.identity.state !== 'held') return [];
+  // Of a partner that signs no tokens there need be none.
+  const withoutKeys = (domains ?? []).filter(({ jwtAuthorities, isOwn, notes }) => jwtAuthorities === 0 && (isOwn || notes.length > 0));
+  return [...(tokens ?? []).flatMap((token) => ofToken(token, nowMs)), ...withoutKeys.map(ofKeys)];
+}
+
+function ofToken({ source, listeners, files, expiresAt, nextFetchAt, problem }: Token, nowMs: number): Attention[] {
+  if (problem === null) return [];
+  // The first one is being fetched.
+  if (problem.reason === 'identity_not_ready' && nextFetchAt === null) return [];
+  const why = `${sentence(problem.detail)} (${problem.reason})`;
+  const names = listeners.map(({ name }) => name);
+  const told = (when: string): string =>
+    [
+      ...(names.length === 0 ? [] : [`The requests of ${list(names)} are answered with a 503${when}.`]),
+      ...(files.length === 0 ? [] : [`The files of ${list(files)} stay as they were, with a token that is of no use${when}.`]),
+    ].join(' ');
+  const todo = 'The reason says whether the agent or the token endpoint gives none. Scute tries again by itself.';
+  const endsMs = parseTime(expiresAt);
+  const isHeld = endsMs !== undefined && endsMs > nowMs;
+  return [
+    {
+      key: `token ${source}`,
+      level: isHeld ? 'amber' : 'red',
+      what: isHeld
+        ? `The token ${source} expires in ${duration(endsMs - nowMs)}, and is not renewed.`
+        : `There is no valid token ${source}.`,
+      why: `${told(isHeld ? ' when it expires' : '')} ${why}`,
+      todo,
+    },
+  ];
+}
+
+function ofKeys({ trustDomain, isOwn, notes }: TrustDomain): Attention {
+  const [note] = notes;
+  return {
+    key: `keys ${trustDomain}`,
+    level: isOwn ? 'red' : 'amber',
+    what: `There is no key for tokens of ${trustDomain}.`,
+    why: `Every token of ${trustDomain} is refused.${note === undefined ? '' : ` ${sentence(note)}`}`,
+    todo: `Ask the operators of ${trustDomain} which keys its JWT bundle should have.`,
+    link: { to: links.trust(trustDomain), text: 'Its authorities' },
+  };
 }
 
 function ofSds({ sds }: Facts): Attention[] {

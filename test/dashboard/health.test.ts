@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Certificate, Overview, ReadinessCheck, SdsStream, TrustDomain } from '../../src/admin/api-types.ts';
+import type { Certificate, Overview, ReadinessCheck, SdsStream, Token, TrustDomain } from '../../src/admin/api-types.ts';
 import { attention, headline, type Facts } from '../../src/dashboard/health.ts';
 
 const NOW = Date.parse('2026-06-01T12:00:00.000Z');
@@ -95,6 +95,7 @@ const facts = (more: Partial<Facts>): Facts => ({
   svids: [certificate({})],
   domains: undefined,
   sds: undefined,
+  tokens: undefined,
   rotations: undefined,
   ...more,
 });
@@ -203,6 +204,72 @@ test('an application that ended badly or waits for long is red, with what is kno
   const [first] = attention(facts({ readiness: { ready: true, checks } }));
   assert.deepEqual([first?.key, first?.level, first?.what], ['application', 'red', 'The application does not run.']);
   assert.match(first?.why ?? '', /exit code 7/);
+});
+
+const held = (more: Partial<Token>): Token => ({
+  source: 'partner',
+  kind: 'access_token',
+  audience: null,
+  spiffeId: null,
+  listeners: [{ name: 'out', direction: 'outbound' }],
+  files: [],
+  expiresAt: iso(NOW + 40 * MINUTE),
+  nextFetchAt: iso(NOW + 10 * MINUTE),
+  problem: null,
+  ...more,
+});
+
+test('a token that is not there is red, one that is not renewed is amber, and both say why', () => {
+  const problem = { reason: 'refused', detail: 'the token endpoint answered 401: invalid_client' };
+  assert.deepEqual(said({ tokens: [held({})] }), []);
+  assert.deepEqual(said({ tokens: [held({ problem }), held({ source: 'other', expiresAt: null, problem })] }), [
+    'red: There is no valid token other.',
+    'amber: The token partner expires in 40 min, and is not renewed.',
+  ]);
+  assert.deepEqual(said({ tokens: [held({ problem, expiresAt: iso(NOW - 1) })] }), ['red: There is no valid token partner.']);
+  assert.equal(
+    attention(
+      facts({
+        tokens: [
+          held({
+            problem,
+            expiresAt: null,
+            listeners: [
+              { name: 'a', direction: 'outbound' },
+              { name: 'b', direction: 'outbound' },
+            ],
+          }),
+        ],
+      }),
+    )[0]?.why,
+    'The requests of a and b are answered with a 503. The token endpoint answered 401: invalid_client. (refused)',
+  );
+});
+
+test('of a token in files it is told which of them stay as they were', () => {
+  const problem = { reason: 'agent_unavailable', detail: 'no connection' };
+  const [first] = attention(facts({ tokens: [held({ listeners: [], files: ['aws'], expiresAt: null, problem })] }));
+  assert.equal(first?.why, 'The files of aws stay as they were, with a token that is of no use. No connection. (agent_unavailable)');
+});
+
+test('the first token that is under way is nothing to look at, and the check on tokens is told only while nothing is known of them', () => {
+  const problem = { reason: 'identity_not_ready', detail: 'no identity has come yet' };
+  assert.deepEqual(said({ tokens: [held({ expiresAt: null, nextFetchAt: null, problem })] }), []);
+  assert.equal(said({ tokens: [held({ expiresAt: null, problem })] }).length, 1);
+  const readiness = { ready: true, checks: [{ name: 'tokens', ok: false, detail: 'partner: refused', blocks: false }] };
+  assert.deepEqual(said({ readiness }), ['amber: There is no valid token for an outbound listener, or for a set of files.']);
+  assert.deepEqual(said({ readiness, tokens: [held({ expiresAt: null, problem: { reason: 'refused', detail: 'no' } })] }), [
+    'red: There is no valid token partner.',
+  ]);
+});
+
+test('a trust domain whose JWT bundle has no key that counts is told if it is ours, or if there are some that do not count', () => {
+  const partner = { trustDomain: 'partner.example', isOwn: false, jwtAuthorities: 0 };
+  assert.deepEqual(said({ domains: [domain({ jwtAuthorities: 1 }), domain(partner)] }), []);
+  assert.deepEqual(said({ domains: [domain({ jwtAuthorities: 0 }), domain({ ...partner, notes: ['the key x is too short'] })] }), [
+    'red: There is no key for tokens of example.org.',
+    'amber: There is no key for tokens of partner.example.',
+  ]);
 });
 
 test('a secret that was rejected is told with the words of the client', () => {
