@@ -680,7 +680,8 @@ export function createConfigSchema(lookups: Lookups) {
         description: 'a bundle endpoint for our own trust domain, with what the Workload API says of it; not served if left out',
       }),
       files: z.array(fileSet).max(100).prefault([]).meta({
-        description: 'sets of files with SVID, private key and trust bundles, for programs that read such; none are written if left out',
+        description:
+          'sets of files with SVID, private key and trust bundles, or JWT-SVIDs, for programs that read such; none are written if left out',
       }),
       revocations: z
         .strictObject({

@@ -105,6 +105,6 @@ export function directoryProblem(
   const swap = uid === 0 ? swapProblem(path, look.above) : undefined;
   if (swap !== undefined) return swap;
   if (!unsafeDisk && !IN_MEMORY.has(look.fileSystem))
-    return `${path} is not in memory (tmpfs or ramfs), and a private key on a disk may outlive its deletion: use such a file system, or set unsafeDisk`;
+    return `${path} is not in memory (tmpfs or ramfs), and a private key or token on a disk may outlive its deletion: use such a file system, or set unsafeDisk`;
   return undefined;
 }

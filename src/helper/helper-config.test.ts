@@ -64,6 +64,16 @@ test('its examples for PostgreSQL, MySQL and mosquitto: a command with arguments
   assert.deepEqual(mosquitto.child, { command: ['/usr/sbin/mosquitto', '-c', './mosquitto.conf'], signal: 'SIGHUP' });
 });
 
+test('its examples for Envoy and ghostunnel: a program by its name, in a directory below where it is started', () => {
+  const envoy = readOne(`cmd = "hot-restarter.py"\ncmd_args = "start_envoy.sh"\ncert_dir = "certs"\nrenew_signal = "SIGHUP"\n${NAMES}`);
+  assert.deepEqual(envoy.child, { command: ['hot-restarter.py', 'start_envoy.sh'], signal: 'SIGHUP' });
+  assert.equal(envoy.set.directory, '/work/certs');
+
+  const args = 'server --listen localhost:8002 --target localhost:8001 --keystore certs/svid_key.pem';
+  const ghostunnel = readOne(`cmd = "ghostunnel"\ncmd_args = "${args}"\ncert_dir = "certs"\nrenew_signal = "SIGUSR1"\n${NAMES}`);
+  assert.deepEqual(ghostunnel.child, { command: ['ghostunnel', ...args.split(' ')], signal: 'SIGUSR1' });
+});
+
 test('the address of the agent: the file, then SPIFFE_ENDPOINT_SOCKET, then that of the example', () => {
   assert.equal(read(`agent_address = "/a"\n${NAMES}`, { endpointSocket: 'unix:///b' }).endpoint, 'unix:///a');
   assert.equal(read(NAMES, { endpointSocket: 'unix:///b' }).endpoint, 'unix:///b');

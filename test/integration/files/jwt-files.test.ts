@@ -9,6 +9,7 @@ import { eventually } from '../../support/eventually.ts';
 import { folderInMemory } from '../../support/files/files.ts';
 import { ask } from '../../support/http/http.ts';
 import { createTestAuthority } from '../../support/pki/pki.ts';
+import { startScute } from '../../support/scute-process.ts';
 import { startSidecar, type Sidecar } from '../../support/sidecar.ts';
 import { startJwtAgent, type JwtAgent } from '../../support/tokens/jwt-agent.ts';
 import { jwk, jwks, SUBJECT, testKey } from '../../support/tokens/tokens.ts';
@@ -223,4 +224,37 @@ test('the JWT bundle of each federated trust domain has a file of its own, which
     agent.api.setJwtBundles({ 'spiffe://example.org': own });
     await eventually(async () => assert.deepEqual(await names(), ['jwt.json']));
   }
+});
+
+test('a token speaks for the identity of its set, by name also where that is chosen by a hint', async (t) => {
+  const agent = await startJwtAgent(t);
+  const authority = createTestAuthority();
+  const first = 'spiffe://example.org/first';
+  agent.api.setX509([
+    svidEntry(authority, authority.issue({ id: first }), first, { hint: 'first' }),
+    svidEntry(authority, authority.issue({ id: SUBJECT }), SUBJECT, { hint: 'db' }),
+  ]);
+
+  await startStage(t, { identity: { hint: 'db' } }, agent);
+
+  assert.deepEqual(agent.asked, [{ audience: AWS.audience, spiffeId: SUBJECT }]);
+});
+
+test('scute once waits for the tokens of its sets, and says which are missing', async (t) => {
+  const agent = await startJwtAgent(t);
+  const { folder, unsafeDisk } = await folderInMemory(t);
+  const config = {
+    workloadApi: { endpoint: agent.api.endpoint },
+    files: [{ name: 'aws', directory: join(folder, 'aws'), unsafeDisk, x509: false, jwtSvids: [AWS] }],
+  };
+  {
+    await using scute = await startScute({ args: ['once'], config });
+    assert.deepEqual(await scute.exited, { code: 0, signal: null });
+  }
+  assert.equal(await readFile(join(folder, 'aws', 'aws.token'), 'utf8'), agent.signed[0]);
+
+  agent.api.failWith('FetchJWTSVID', status.PERMISSION_DENIED);
+  await using scute = await startScute({ args: ['once', '--timeout', '2s'], config });
+  assert.deepEqual(await scute.exited, { code: 1, signal: null });
+  assert.match(scute.child.stderr(), /^scute: aws: there is no valid JWT-SVID for sts\.amazonaws\.com \(aws\.token\)/m);
 });
