@@ -62,10 +62,10 @@ test('a configuration may be checked where its directories are not', async (t) =
 
   const { code, stdout } = await runWith(
     folder,
-    '  - { name: web, directory: /no/such/place, notify: [{ pidFile: /run/web.pid }] }\n',
+    '  - { name: web, directory: /no/such/place, notify: [{ pidFile: /run/web.pid }, { child: SIGUSR2 }] }\n',
     'check',
   );
 
   assert.equal(code, 0);
-  assert.match(stdout, /files web {2}\/no\/such\/place/);
+  assert.match(stdout, /files web {2}\/no\/such\/place[^]*then SIGUSR2 to the application of scute exec\n/);
 });
