@@ -34,8 +34,8 @@ async function prepare(
   const log: string[] = [];
   const destination = {
     write(line: string): void {
-      const { message, exit_code: code, reason } = JSON.parse(line) as Readonly<Record<string, string>>;
-      log.push([message, code ?? reason].filter((part) => part !== undefined).join(' '));
+      const { message, exit_code: code, reason, result } = JSON.parse(line) as Readonly<Record<string, string>>;
+      log.push([message, code ?? reason, result].filter((part) => part !== undefined).join(' '));
     },
   };
   const { logger } = await createLogger({ level: 'debug', format: 'json', destination });
@@ -86,12 +86,12 @@ test('at a rotation the application is asked to end, awaited, and started anew, 
   assert.deepEqual(log(), [
     'application started start',
     'application asked to end rotation',
-    'application ended 3',
+    'application ended 3 asked',
     'application started rotation',
     'application asked to end rotation',
-    'application ended 3',
+    'application ended 3 asked',
     'application started rotation',
-    'application ended 3',
+    'application ended 3 asked',
   ]);
   assert.equal(clock.armed, 0);
 });
@@ -120,6 +120,7 @@ test('who ends by itself is not started anew, though a rotation waits; nor who i
   own.application.start();
   own.application.identityChanged();
   assert.equal(await own.application.ended, 4);
+  assert.ok(own.log().includes('application ended 4 exit_code'));
   own.clock.advance(60_000);
   assert.deepEqual(await own.lines(), ['started']);
   assert.equal(own.clock.armed, 0);
@@ -135,6 +136,26 @@ test('who ends by itself is not started anew, though a rotation waits; nor who i
   told.application.signal('SIGTERM');
   assert.equal(await told.application.ended, 5);
   assert.deepEqual(await told.lines(), ['started']);
+});
+
+test('who was sent a signal that ends programs by a terminal, as we were, was asked to end, and is not started anew', async (t) => {
+  const stage = await prepare(t, RUNS);
+  const { application, clock, log } = stage;
+  application.start();
+  await saidTimes(stage, 1);
+  application.heard('SIGINT');
+  application.identityChanged();
+  assert.equal(clock.armed, 0);
+  process.kill(application.running?.pid ?? 0, 'SIGKILL');
+  assert.equal(await application.ended, 137);
+  assert.ok(log().includes('application ended 137 asked'));
+
+  const alone = await prepare(t, RUNS);
+  alone.application.start();
+  await saidTimes(alone, 1);
+  process.kill(alone.application.running?.pid ?? 0, 'SIGKILL');
+  assert.equal(await alone.application.ended, 137);
+  assert.ok(alone.log().includes('application ended 137 signal'));
 });
 
 test('without restartOnRotation nothing is started anew', async (t) => {
@@ -161,7 +182,7 @@ test('a program that is gone when it is to be started anew ends it all with 127'
   gone.clock.advance(10_000);
 
   assert.equal(await gone.application.ended, 127);
-  assert.deepEqual(gone.log().slice(-2), ['application ended 3', 'application cannot be started']);
+  assert.deepEqual(gone.log().slice(-2), ['application ended 3 asked', 'application cannot be started']);
   gone.application.start();
   assert.deepEqual(await gone.lines(), ['started'], 'it is over for good');
 });
@@ -209,12 +230,12 @@ test('a program that runs as another user by now can be neither told nor ended, 
   t.after(() => process.kill(pid, 'SIGKILL'));
   await step('leave');
 
-  await step('tell', /^notSent SIGHUP pid detail$/, /^false$/);
+  await step('tell', /^notSent SIGHUP pid detail waitsMs$/, /^false$/);
   await step('rotate');
-  await step('time', /^asked rotation$/, /^notSent SIGTERM pid detail$/);
-  await step('time', /^notSent SIGKILL pid detail$/, /^notEnded rotation$/);
-  await step('signal', /^notSent SIGTERM pid detail$/);
-  await step('time', /^notSent SIGKILL pid detail$/, /^notEnded shutdown$/, /^over 1$/);
+  await step('time', /^asked rotation$/, /^notSent SIGTERM pid detail waitsMs$/);
+  await step('time', /^notSent SIGKILL pid detail waitsMs$/, /^notEnded rotation$/);
+  await step('signal', /^notSent SIGTERM pid detail waitsMs$/);
+  await step('time', /^notSent SIGKILL pid detail waitsMs$/, /^notEnded shutdown$/, /^over 1$/);
 
   child.endInput();
   assert.deepEqual(await child.exited, { code: 0, signal: null }, 'nothing is waited for');

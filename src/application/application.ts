@@ -74,10 +74,15 @@ export class Application {
 
   /** Sends it a signal. Before it was started, those that end a program end the wait for it. */
   signal(name: NodeJS.Signals): void {
-    if (ENDING.has(name)) this.#isLast = true;
+    this.heard(name);
     if (this.#child === undefined) {
       if (ENDING.has(name)) this.#over(exitCodeOfSignal(name));
     } else if (!this.#send(name) && ENDING.has(name)) this.#endInTime();
+  }
+
+  /** Somebody else has sent it a signal, who sent it to us, too. */
+  heard(name: NodeJS.Signals): void {
+    if (ENDING.has(name)) this.#isLast = true;
   }
 
   /** Sends it a signal that is not to end it. False: the system does not let us. */
@@ -159,7 +164,9 @@ export class Application {
     this.#notSent = undefined;
     this.#child?.kill(name);
     if (this.#notSent === undefined) return true;
-    this.#options.events.notSent(name, { pid: this.#running?.pid ?? 0, detail: messageOf(this.#notSent) });
+    const { events, settings } = this.#options;
+    const waitsMs = ENDING.has(name) ? settings.stopTimeoutMs : undefined;
+    events.notSent(name, { pid: this.#running?.pid ?? 0, detail: messageOf(this.#notSent), waitsMs });
     return false;
   }
 

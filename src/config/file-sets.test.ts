@@ -153,6 +153,14 @@ test('each thing that is wrong with a set is named with its line and column', ()
       'scute.yaml:2:73 files[0].notify[0].signal: is for pidFile',
     ],
     [
+      'files: [{ directory: /run/web, notify: [{ child: SIGHUP, signal: SIGHUP }] }]',
+      'scute.yaml:2:66 files[0].notify[0].signal: is for pidFile',
+    ],
+    [
+      'files: [{ directory: /run/web, notify: [{ child: SIGKILL }] }]',
+      'scute.yaml:2:50 files[0].notify[0].child: must be one of SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH, SIGINT, SIGQUIT, SIGTERM',
+    ],
+    [
       'files: [{ directory: /run/web, notify: [{ url: "http://example.org/" }] }]',
       'scute.yaml:2:48 files[0].notify[0].url: "http://example.org/" is not on this machine: use a loopback address',
     ],

@@ -9,15 +9,16 @@ import { formatAddress } from '../../src/config/units.ts';
 import { createAdminParts, LOOPBACK, startService } from '../support/admin/admin.ts';
 import { presented } from '../support/data-path.ts';
 import { eventually } from '../support/eventually.ts';
+import { anSvid, aPeer, startExecStage } from '../support/exec-stage.ts';
 import { startDevDomain, startDevDomainWith } from '../support/dev-domain.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { joinMany } from '../support/admin/many-peers.ts';
 import { createTestAuthority } from '../support/pki/pki.ts';
 import { openSotw, sdsClient } from '../support/sds.ts';
 import { startSidecar } from '../support/sidecar.ts';
-import { startEcho } from '../support/tcp.ts';
+import { dial, startEcho } from '../support/tcp.ts';
 import { temporaryFolder } from '../support/temporary-folder.ts';
-import { outcome, tlsClient } from '../support/tls-peer.ts';
+import { outcome, tlsClient, tlsServer } from '../support/tls-peer.ts';
 import { assertFits, DESKTOP, focused, openTab, PHONE, startBrowser, tabTo, violations, WITHIN_MS } from './browser.ts';
 import { needs } from './parts.ts';
 
@@ -177,6 +178,36 @@ test('before the first SVID, and when the process is gone, the page says so', ne
   await shows(page, /^No connection to Scute since \d\d:\d\d:\d\d UTC\.$/);
   await shows(page, 'not connected');
   assert.deepEqual(await violations(page), []);
+});
+
+test('the page of a Scute that runs an application says whether that waits, runs or ended badly', needs('chromium'), async (t) => {
+  const { api, exec, folder } = await startExecStage(t, { early: true });
+  const server = await tlsServer(t, aPeer(API), (peer) => peer.pipe(peer));
+  const socket = join(folder, 'out.sock');
+  const outbound = [{ name: 'out', listen: `unix://${socket}`, to: server.address, expect: [API] }];
+  const running = await exec(['/bin/sh', '-c', 'read -r line; exit 7'], { file: { ...ADMIN, outbound, drainTimeout: '10m' } });
+  const [, admin = ''] = /"address":"([^"]+)"/.exec((await running.line(/"listener":"admin"/)).text) ?? [];
+  const { page, complaints } = await openTab(await startBrowser(t));
+  await page.goto(`http://${admin}/`);
+  const panel = page.getByRole('region', { name: 'Application' });
+  await panel.getByText('waits to be started').waitFor();
+
+  api.setX509([anSvid()]);
+  await panel.getByText('runs', { exact: true }).waitFor();
+  assert.deepEqual(await violations(page), []);
+  // It holds the drain up, and the page with it.
+  const client = await dial(t, `unix://${socket}`);
+  client.write('hello');
+  await once(client, 'data');
+  running.write('\n');
+
+  await shows(page, 'The application does not run.');
+  await shows(page, /\/bin\/sh ended by itself: exit code 7/);
+  await panel.getByText('exit_code').waitFor();
+  assert.deepEqual(await violations(page), []);
+  assert.deepEqual(complaints, []);
+  client.destroy();
+  assert.equal((await running.exited).code, 7);
 });
 
 test('with the keyboard alone, everything can be reached', needs('chromium'), async (t) => {

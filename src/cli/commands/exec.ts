@@ -67,7 +67,8 @@ export async function exec(
         if (wasAsked && application.isOver) hurry.abort();
         wasAsked = true;
       }
-      if (!(onTerminal && application.running !== undefined && SENT_BY_TERMINALS.has(name))) application.signal(name);
+      if (onTerminal && application.running !== undefined && SENT_BY_TERMINALS.has(name)) application.heard(name);
+      else application.signal(name);
     };
     for (const name of early) send(name);
     const stopped = AbortSignal.any([signal, app.stopRequested]);

@@ -26,7 +26,7 @@ export interface ApplicationEvents {
   asked(reason: StopReason): void;
   /** It had not ended in that time. */
   killed(afterMs: number): void;
-  /** The system did not let us send it a signal. */
+  /** The system did not let us send it a signal. Told once for each process and signal. */
   notSent(signal: NodeJS.Signals, unsent: UnsentSignal): void;
   /** It can be neither asked to end nor killed: for a rotation, we go on with it as it is; else we end without it. */
   notEnded(reason: StopReason, pid: number): void;
@@ -43,6 +43,8 @@ export function createApplicationEvents({
   readonly clock: Pick<Clock, 'now'>;
 }): ApplicationEvents {
   let program = '';
+  /** What was told of one process. */
+  const unsent = new Set<string>();
   let status: ApplicationStatus | undefined;
   const become = (next: ApplicationStatus): void => {
     status = next;
@@ -68,6 +70,7 @@ export function createApplicationEvents({
     },
     started(reason, { command, pid, uid }) {
       metrics.starts[reason] += 1;
+      unsent.clear();
       become({ state: 'running', program, sinceMs: clock.now(), pid });
       logger.info({ reason, command, pid, uid }, 'application started');
     },
@@ -82,9 +85,12 @@ export function createApplicationEvents({
       metrics.kills += 1;
       logger.warn({ after_ms: afterMs }, 'application killed, since it did not end');
     },
-    notSent(signal, { pid, detail }) {
+    notSent(signal, { pid, detail, waitsMs }) {
       metrics.unsentSignals += 1;
-      logger.warn({ signal, pid, detail }, 'application cannot be sent a signal: it runs as another user');
+      // It is tried again and again.
+      if (unsent.has(`${pid} ${signal}`)) return;
+      unsent.add(`${pid} ${signal}`);
+      logger.warn({ signal, pid, detail, waits_ms: waitsMs }, 'application cannot be sent a signal: it runs as another user');
     },
     notEnded(reason, pid) {
       if (reason === 'rotation') logger.error({ pid }, 'application cannot be ended for a rotation, and keeps what it has');

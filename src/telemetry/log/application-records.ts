@@ -36,6 +36,8 @@ export interface UnsentSignal {
   readonly pid: number;
   /** What the system said. */
   readonly detail: string;
+  /** How long its end is waited for, before we go on without it; undefined if it was not to end. */
+  readonly waitsMs: number | undefined;
 }
 
 export interface StartedApplication {

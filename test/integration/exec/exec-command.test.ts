@@ -147,7 +147,7 @@ test('a pipe that the log goes into as well blocks for the application, as it ex
   const { exec } = await startExecStage(t);
   const look = `
     for fd in /proc/$PPID/fd/*; do
-      [ "$(readlink $fd)" = "$(readlink /proc/self/fd/2)" ] && sed -n 's/^flags:[[:space:]]*//p' /proc/$PPID/fdinfo/$(basename $fd)
+      [ "$(readlink $fd)" = "$(readlink /proc/self/fd/2)" ] && sed -n "s/^flags:[[:space:]]*/$(basename $fd) /p" /proc/$PPID/fdinfo/$(basename $fd)
     done
     echo said by the application >&2
   `;
@@ -155,9 +155,14 @@ test('a pipe that the log goes into as well blocks for the application, as it ex
 
   assert.equal((await running.exited).code, 0, running.stderr());
   const flags = running.stdout().trim().split('\n');
-  const blocks = flags.map((each) => (Number.parseInt(each, 8) & fileConstants.O_NONBLOCK) === 0);
-  assert.equal(blocks[0], true, 'standard error, which the application has too');
-  assert.ok(blocks.includes(false), 'the pipe, opened once more');
+  const blocks = new Map(
+    flags.map((line) => {
+      const [fd = '', flag = ''] = line.split(' ');
+      return [fd, (Number.parseInt(flag, 8) & fileConstants.O_NONBLOCK) === 0];
+    }),
+  );
+  assert.equal(blocks.get('2'), true, 'standard error, which the application has too');
+  assert.ok([...blocks.values()].includes(false), 'the pipe, opened once more');
   const told = messages(running.log());
   for (const message of ['started', 'application started', 'application ended', 'stopped']) assert.ok(told.includes(message), message);
   assert.ok(running.stderr().includes('said by the application\n'));

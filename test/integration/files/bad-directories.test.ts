@@ -62,12 +62,12 @@ test('a configuration may be checked where its directories are not', async (t) =
 
   const { code, stdout } = await runWith(
     folder,
-    '  - { name: web, directory: /no/such/place, notify: [{ pidFile: /run/web.pid }] }\n  - { name: aws, directory: /no/such/aws, x509: false, jwtSvids: [{ fileName: aws.token, audience: [sts, other] }] }\n',
+    '  - { name: web, directory: /no/such/place, notify: [{ pidFile: /run/web.pid }, { child: SIGUSR2 }] }\n  - { name: aws, directory: /no/such/aws, x509: false, jwtSvids: [{ fileName: aws.token, audience: [sts, other] }] }\n',
     'check',
   );
 
   assert.equal(code, 0);
-  assert.match(stdout, /files web {2}\/no\/such\/place/);
+  assert.match(stdout, /files web {2}\/no\/such\/place[^]*then SIGUSR2 to the application of scute exec\n/);
   assert.match(stdout, /files aws {2}\/no\/such\/aws \(JWT files alone, linked\)\n {2}aws\.token: a JWT-SVID for sts, other\n/);
 });
 
