@@ -274,7 +274,7 @@ test(
 test('a pod with a Scute of its own is not taken for one of ours', needs('helm4', 'k8s-judge'), async (t) => {
   const admit = await admission(t);
   const pod = application();
-  pod['spec'].initContainers = [{ name: 'scute', image: EVIL, restartPolicy: 'Always' }];
+  pod['spec'].initContainers = [{ name: 'scute', image: EVIL, restartPolicy: 'Always', resources: {} }];
 
   const [done] = await admit({ pod });
 

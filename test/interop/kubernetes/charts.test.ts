@@ -18,6 +18,7 @@ import {
   prepareCharts,
   valueFiles,
   valuesPath,
+  type Decoded,
   type Manifest,
 } from './stage.ts';
 
@@ -72,6 +73,38 @@ for (const file of await valueFiles()) {
     },
   );
 }
+
+test('those who judge the manifests see what is wrong', needs(...JUDGES), async (t) => {
+  const charts = await prepareCharts(t);
+  const text = await charts.render('helm4', 'default');
+  const wrong: readonly (readonly [from: RegExp, to: string, by: (judged: Decoded) => string, says: RegExp])[] = [
+    [
+      /terminationGracePeriodSeconds/,
+      'terminationGracePeriod',
+      ({ problem }) => problem,
+      /unknown field "spec\.template\.spec\.terminationGracePeriod"/,
+    ],
+    [/policyTypes: \[Ingress\]/, 'policyTypes: Ingress', ({ problem }) => problem, /policyTypes/],
+    [
+      /allowPrivilegeEscalation: false/,
+      'allowPrivilegeEscalation: true',
+      ({ restricted }) => restricted,
+      /allowPrivilegeEscalation != false/,
+    ],
+    [/runAsNonRoot: true/g, 'runAsNonRoot: false', ({ restricted }) => restricted, /runAsNonRoot != true/],
+  ];
+  for (const [from, to, by, says] of wrong) {
+    const judged = await judgeManifests(text.replace(from, to));
+    assert.match(judged.map(by).join(), says);
+  }
+  const folder = await temporaryFolder(t);
+  const file = join(folder, 'manifests.yaml');
+  const deployments = manifestsOf(text.replace('terminationGracePeriodSeconds', 'terminationGracePeriod')).filter(
+    ({ kind }) => kind === 'Deployment',
+  );
+  await writeFile(file, deployments.map((each) => JSON.stringify(each)).join('\n---\n'));
+  assert.notEqual((await runChild([part('kubernetes-validate'), '--strict', '--kubernetes-version', '1.36', file])).code, 0);
+});
 
 /** What holds of every pod, whatever is set. */
 function mustGuard(manifest: Manifest): void {
