@@ -74,7 +74,8 @@ async function installGoParts(): Promise<void> {
   // With the flag of the programs below, which are made of the same modules.
   for (const [name, goPackage] of Object.entries(HELMS)) {
     const folder = join(installFolders.go, name);
-    const install = async (): Promise<void> => void (await run([go, 'install', '-trimpath', goPackage], { env: { ...env, GOBIN: folder } }));
+    const install = async (): Promise<void> =>
+      void (await run([go, 'install', '-trimpath', goPackage], { env: { ...env, GOBIN: folder } }));
     await once(name, join(folder, 'helm'), [goPackage], install);
   }
   for (const [name, folder] of Object.entries(GO_PROGRAMS)) {
