@@ -343,7 +343,7 @@ test('network policies are for ingress alone: the ports of peers from anywhere, 
   const manifests = manifestsOf(await charts.render('helm4', 'checksum'));
   const [policy] = manifests.filter(({ kind }) => kind === 'NetworkPolicy');
 
-  const { policyTypes, ingress } = policy?.spec as Record<string, unknown>;
+  const { policyTypes, ingress } = (policy ?? assert.fail()).spec as Record<string, unknown>;
   assert.deepEqual(policyTypes, ['Ingress']);
   assert.deepEqual(ingress, [
     {
