@@ -118,7 +118,8 @@ function mustGuard(manifest: Manifest): void {
   assert.equal(scute.livenessProbe?.httpGet?.path, '/livez');
   assert.equal(scute.startupProbe?.periodSeconds, 1);
   assert.equal(scute.startupProbe.failureThreshold, 300);
-  assert.equal(scute.lifecycle, undefined);
+  // The kubelet ends a sidecar after the application; a gateway is what there is to end.
+  assert.deepEqual(scute.lifecycle, isGateway ? { preStop: { sleep: { seconds: 5 } } } : undefined);
   assert.equal(pod.automountServiceAccountToken, false);
   const all = [...(pod.initContainers ?? []), ...pod.containers];
   const mounts = (name: string): readonly string[] =>
@@ -271,6 +272,14 @@ test('what is wrong in values is a sentence that says what to do, with either He
   for (const helm of HELMS)
     for (const [what, values, says] of WRONG)
       await assert.rejects(charts.render(helm, 'default', { values }), { message: says }, `${helm}: ${what}`);
+});
+
+test('the library is a good chart by itself', needs(...HELMS), async (t) => {
+  const charts = await prepareCharts(t);
+  for (const helm of HELMS) {
+    const { code, stdout, stderr } = await charts.run(helm, 'lint', join(charts.chart, '../scute-sidecar'), '--kube-version', KUBERNETES);
+    assert.equal(code, 0, stdout + stderr);
+  }
 });
 
 test('preStop.sleep and injection are refused where Kubernetes has them not', needs('helm4'), async (t) => {
