@@ -7,6 +7,7 @@ import { formatAddress, type Address } from '../config/units.ts';
 import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
 import type { Service } from '../lib/service.ts';
 import type { StatusRefusal } from '../telemetry/log/records.ts';
+import { bindAny } from '../transport/any-address.ts';
 import { prepareUnixSocket, type PreparedUnixSocket } from '../transport/unix-socket.ts';
 import { crossSiteProblem, isHostAllowed } from './guard.ts';
 
@@ -172,9 +173,11 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
           await unixSocket.publish();
           bound = listen;
         } else {
-          await listening(server, { host: listen.host, port: listen.port });
+          const open = server;
+          await bindAny({ host: listen.host, port: listen.port }, (where) => listening(open, where));
           const address = server.address();
-          bound = { ...listen, port: typeof address === 'object' && address !== null ? address.port : listen.port };
+          if (typeof address !== 'object' || address === null) throw new Error('it is bound to no address');
+          bound = { ...listen, host: listen.host === '::' ? address.address : listen.host, port: address.port };
         }
       } catch (cause) {
         await closeServer(server, unixSocket, AbortSignal.abort());

@@ -26,6 +26,7 @@ import type {
   TlsServerOptions,
   WaitingHandler,
 } from './connection.ts';
+import { bindAny } from './any-address.ts';
 import { WatchedSocket } from './client-flight.ts';
 import { handshakeBegun, handshakeOver, TOO_MUCH_SENT, type HandshakeUnderWay } from './handshake-bytes.ts';
 import { nativeStream, reset, resetBelowTls, sharedOnRead, SocketConnection, TlsSocketConnection } from './socket-connection.ts';
@@ -64,7 +65,7 @@ export async function listen(options: ListenOptions): Promise<BoundListener> {
   const { endpoint, passed } = options;
   if (passed !== undefined) return listenOnPassed(server, passed, options);
   if (endpoint.kind === 'tcp') {
-    await bind(server, { host: endpoint.host, port: endpoint.port, backlog: BACKLOG });
+    await bindAny({ host: endpoint.host, port: endpoint.port, backlog: BACKLOG }, (where) => bind(server, where));
     server.on('error', options.acceptFailed);
     const bound = server.address();
     if (bound === null || typeof bound === 'string') throw new Error(`${endpoint.host}:${endpoint.port} was bound to no address`);

@@ -18,6 +18,7 @@ import {
   prepareCharts,
   valueFiles,
   valuesPath,
+  type Decoded,
   type Manifest,
 } from './stage.ts';
 
@@ -73,6 +74,38 @@ for (const file of await valueFiles()) {
   );
 }
 
+test('those who judge the manifests see what is wrong', needs(...JUDGES), async (t) => {
+  const charts = await prepareCharts(t);
+  const text = await charts.render('helm4', 'default');
+  const wrong: readonly (readonly [from: RegExp, to: string, by: (judged: Decoded) => string, says: RegExp])[] = [
+    [
+      /terminationGracePeriodSeconds/,
+      'terminationGracePeriod',
+      ({ problem }) => problem,
+      /unknown field "spec\.template\.spec\.terminationGracePeriod"/,
+    ],
+    [/policyTypes: \[Ingress\]/, 'policyTypes: Ingress', ({ problem }) => problem, /policyTypes/],
+    [
+      /allowPrivilegeEscalation: false/,
+      'allowPrivilegeEscalation: true',
+      ({ restricted }) => restricted,
+      /allowPrivilegeEscalation != false/,
+    ],
+    [/runAsNonRoot: true/g, 'runAsNonRoot: false', ({ restricted }) => restricted, /runAsNonRoot != true/],
+  ];
+  for (const [from, to, by, says] of wrong) {
+    const judged = await judgeManifests(text.replace(from, to));
+    assert.match(judged.map(by).join(), says);
+  }
+  const folder = await temporaryFolder(t);
+  const file = join(folder, 'manifests.yaml');
+  const deployments = manifestsOf(text.replace('terminationGracePeriodSeconds', 'terminationGracePeriod')).filter(
+    ({ kind }) => kind === 'Deployment',
+  );
+  await writeFile(file, deployments.map((each) => JSON.stringify(each)).join('\n---\n'));
+  assert.notEqual((await runChild([part('kubernetes-validate'), '--strict', '--kubernetes-version', '1.36', file])).code, 0);
+});
+
 /** What holds of every pod, whatever is set. */
 function mustGuard(manifest: Manifest): void {
   const pod = podOf(manifest);
@@ -85,7 +118,8 @@ function mustGuard(manifest: Manifest): void {
   assert.equal(scute.livenessProbe?.httpGet?.path, '/livez');
   assert.equal(scute.startupProbe?.periodSeconds, 1);
   assert.equal(scute.startupProbe.failureThreshold, 300);
-  assert.equal(scute.lifecycle, undefined);
+  // The kubelet ends a sidecar after the application; a gateway is what there is to end.
+  assert.deepEqual(scute.lifecycle, isGateway ? { preStop: { sleep: { seconds: 5 } } } : undefined);
   assert.equal(pod.automountServiceAccountToken, false);
   const all = [...(pod.initContainers ?? []), ...pod.containers];
   const mounts = (name: string): readonly string[] =>
@@ -240,6 +274,14 @@ test('what is wrong in values is a sentence that says what to do, with either He
       await assert.rejects(charts.render(helm, 'default', { values }), { message: says }, `${helm}: ${what}`);
 });
 
+test('the library is a good chart by itself', needs(...HELMS), async (t) => {
+  const charts = await prepareCharts(t);
+  for (const helm of HELMS) {
+    const { code, stdout, stderr } = await charts.run(helm, 'lint', join(charts.chart, '../scute-sidecar'), '--kube-version', KUBERNETES);
+    assert.equal(code, 0, stdout + stderr);
+  }
+});
+
 test('preStop.sleep and injection are refused where Kubernetes has them not', needs('helm4'), async (t) => {
   const charts = await prepareCharts(t);
   await assert.rejects(
@@ -310,7 +352,7 @@ test('network policies are for ingress alone: the ports of peers from anywhere, 
   const manifests = manifestsOf(await charts.render('helm4', 'checksum'));
   const [policy] = manifests.filter(({ kind }) => kind === 'NetworkPolicy');
 
-  const { policyTypes, ingress } = policy?.spec as Record<string, unknown>;
+  const { policyTypes, ingress } = (policy ?? assert.fail()).spec as Record<string, unknown>;
   assert.deepEqual(policyTypes, ['Ingress']);
   assert.deepEqual(ingress, [
     {

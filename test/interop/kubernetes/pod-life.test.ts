@@ -42,12 +42,12 @@ interface Stage {
   readonly folder: string;
   readonly port: number;
   readonly ready: string;
-  play(pod: {
+  readonly play: (pod: {
     readonly kind?: string;
     readonly container: object;
     readonly config: object;
     readonly scute?: object;
-  }): Promise<{ readonly played: PlayedPod; readonly manifests: readonly Manifest[] }>;
+  }) => Promise<{ readonly played: PlayedPod; readonly manifests: readonly Manifest[] }>;
   readonly spiffe: Awaited<ReturnType<typeof startDevDomain>>;
 }
 

@@ -55,7 +55,7 @@ data:
 {{- if and (gt $sleep 0) (semverCompare "<1.30.0-0" .root.Capabilities.KubeVersion.Version) -}}
   {{- fail (printf "%s: Kubernetes %s takes preStop.sleep only behind a feature gate (PodLifecycleSleepAction): set scute-sidecar.preStopSleep to 0, and let the application wait by a preStop of its own" $who .root.Capabilities.KubeVersion.Version) -}}
 {{- end -}}
-{{- $longest := 0 -}}
+{{- $longest := ternary $sleep 0 (.gateway | default false) -}}
 {{- $probes := list -}}
 {{- range $container := $pod.containers }}
   {{- $stop := dig "lifecycle" "preStop" (dict) $container -}}
@@ -86,6 +86,8 @@ data:
 {{- end -}}
 {{- $container := include "scute-sidecar.container" . | fromYaml -}}
 {{- if .gateway -}}
+  {{- /* Nobody ends before it, whose end it could wait for. */}}
+  {{- if gt $sleep 0 }}{{- $_ := set $container "lifecycle" (dict "preStop" (dict "sleep" (dict "seconds" $sleep))) }}{{- end -}}
   {{- $_ := set $pod "containers" (list $container) -}}
 {{- else -}}
   {{- $_ := set $pod "initContainers" (prepend (get $pod "initContainers" | default list) $container) -}}
