@@ -222,10 +222,12 @@ class Splice implements WireOwner, ExchangeContext {
 
   start(): void {
     const { session, limits, clock, outbound } = this.#options;
+    /** Only the server has to go. Of a connection that ends itself, nobody is told so besides. */
+    const isBetween = (): boolean => outbound !== undefined && this.#streams.size === 0 && !this.#ending;
     session.drop = () => this.#drop();
     session.dismiss = (reason, detail) => {
-      if (outbound !== undefined && this.#streams.size === 0) {
-        outbound.dismissed(reason, detail);
+      if (isBetween()) {
+        outbound?.dismissed(reason, detail);
         this.#letGo();
         return;
       }
@@ -235,7 +237,7 @@ class Splice implements WireOwner, ExchangeContext {
     };
     session.wind = () => this.#endWithStreams();
     session.drain = () => {
-      if (outbound !== undefined && this.#streams.size === 0) this.#letGo();
+      if (isBetween()) this.#letGo();
       else this.#endWithStreams();
     };
     const denied = (): Exchange[] => [...this.#streams.values()].filter((exchange) => exchange.isDeniedNow());

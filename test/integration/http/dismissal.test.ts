@@ -6,6 +6,7 @@ import { test, type TestContext } from 'node:test';
 import type { ConnectionOptions, TLSSocket } from 'node:tls';
 import { presented, startExampleDomain, startPair, WEB, type InboundStage } from '../../support/data-path.ts';
 import { eventually } from '../../support/eventually.ts';
+import { HTTP2_KINDS, type Http2Kind } from '../../support/http/http2-kinds.ts';
 import { answerOn } from '../../support/http/http2-stage.ts';
 import { send, startHttpApplication, startHttpInbound, startRawApplication, wire } from '../../support/http/http-stage.ts';
 import type { Sidecar } from '../../support/sidecar.ts';
@@ -44,6 +45,19 @@ async function start(t: TestContext, reason: string) {
   const stage = await startHttpInbound(t, application.address);
   const svid = await stage.spiffe.issue(WEB);
   return { application, stage, dismissal: { reason, who: presented(svid), serial: svid.serial, stage } };
+}
+
+/** As `start`, before an application that speaks as `kind` says. */
+async function startHttp2(t: TestContext, kind: Http2Kind, reason: string) {
+  let heard = 0;
+  const application = await kind.startHttpApplication(t, ({ url }, response) => {
+    heard++;
+    if (url === '/part') response.write('o');
+    else response.end('ok');
+  });
+  const stage = await kind.startInbound(t, application.address);
+  const svid = await stage.spiffe.issue(WEB);
+  return { heardOf: () => heard, stage, dismissal: { reason, who: presented(svid), serial: svid.serial, stage } };
 }
 
 async function connectedHttp2(t: TestContext, socket: TLSSocket) {
@@ -93,39 +107,41 @@ for (const [reason, cause] of WAYS) {
     assert.equal((await stage.sidecar.connection())['close_reason'], reason);
   });
 
-  test(`over HTTP/2, a connection without requests ends with GOAWAY and in order: ${reason}`, async (t) => {
-    const { application, stage, dismissal } = await start(t, reason);
-    const socket = tlsClient(t, stage.address, dismissal.who, { ALPNProtocols: ['h2'] });
-    let error: Error | undefined;
-    const client = await connectedHttp2(t, socket);
-    socket.on('error', (cause_) => (error = cause_));
-    assert.equal((await answerOn(client.request({ ':path': '/' }))).status, 200);
-    const heard = application.received();
-    let goaway: number | undefined;
-    client.on('goaway', (code) => (goaway = code));
-    const closed = once(client, 'close');
+  for (const kind of HTTP2_KINDS) {
+    test(`over HTTP/2 before ${kind.application}, a connection without requests ends with GOAWAY and in order: ${reason}`, async (t) => {
+      const { heardOf, stage, dismissal } = await startHttp2(t, kind, reason);
+      const socket = tlsClient(t, stage.address, dismissal.who, { ALPNProtocols: ['h2'] });
+      let error: Error | undefined;
+      const client = await connectedHttp2(t, socket);
+      socket.on('error', (cause_) => (error = cause_));
+      assert.equal((await answerOn(client.request({ ':path': '/' }))).status, 200);
+      const heard = heardOf();
+      let goaway: number | undefined;
+      client.on('goaway', (code) => (goaway = code));
+      const closed = once(client, 'close');
 
-    await cause(dismissal);
-    await closed;
+      await cause(dismissal);
+      await closed;
 
-    assert.deepEqual([goaway, error], [constants.NGHTTP2_NO_ERROR, undefined]);
-    assert.equal(application.received(), heard);
-    assert.equal((await stage.sidecar.connection())['close_reason'], reason);
-  });
+      assert.deepEqual([goaway, error], [constants.NGHTTP2_NO_ERROR, undefined]);
+      assert.equal(heardOf(), heard);
+      assert.equal((await stage.sidecar.connection())['close_reason'], reason);
+    });
 
-  test(`over HTTP/2, requests that are under way are cut: ${reason}`, async (t) => {
-    const { stage, dismissal } = await start(t, reason);
-    const client = await connectedHttp2(t, tlsClient(t, stage.address, dismissal.who, { ALPNProtocols: ['h2'] }));
-    const stream = client.request({ ':path': '/part' });
-    const answer = answerOn(stream);
-    await once(stream, 'response');
+    test(`over HTTP/2 before ${kind.application}, requests that are under way are cut: ${reason}`, async (t) => {
+      const { stage, dismissal } = await startHttp2(t, kind, reason);
+      const client = await connectedHttp2(t, tlsClient(t, stage.address, dismissal.who, { ALPNProtocols: ['h2'] }));
+      const stream = client.request({ ':path': '/part' });
+      const answer = answerOn(stream);
+      await once(stream, 'response');
 
-    await cause(dismissal);
+      await cause(dismissal);
 
-    const { reset } = await answer;
-    assert.notEqual(reset, undefined);
-    assert.equal((await stage.sidecar.connection())['close_reason'], reason);
-  });
+      const { reset } = await answer;
+      assert.notEqual(reset, undefined);
+      assert.equal((await stage.sidecar.connection())['close_reason'], reason);
+    });
+  }
 }
 
 test('a connection that has said a part of a head, or has been told that it is the last, ends in order too', async (t) => {

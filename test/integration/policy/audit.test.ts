@@ -4,8 +4,9 @@ import { test, type TestContext } from 'node:test';
 import { API, presented, startExampleDomain, startInbound, WEB } from '../../support/data-path.ts';
 import { startDevDomain } from '../../support/dev-domain.ts';
 import { ask } from '../../support/http/http.ts';
+import { HTTP2_KINDS } from '../../support/http/http2-kinds.ts';
 import { connectClient, request } from '../../support/http/http2-stage.ts';
-import { startHttpApplication, startHttpInbound, wire } from '../../support/http/http-stage.ts';
+import { wire } from '../../support/http/http-stage.ts';
 import type { LogLine, Sidecar } from '../../support/sidecar.ts';
 import { closed, startEcho } from '../../support/tcp.ts';
 import { outcome, tlsClient, type Presented } from '../../support/tls-peer.ts';
@@ -97,61 +98,67 @@ test('an audit never lets in who has no certificate, or one of nobody that we kn
   assert.equal(await sidecar.metric('scute_audit_passed_total'), 0);
 });
 
-test('rules in audit are told for each request: what is denied passes, and what only they allow', async (t) => {
-  const seen: string[] = [];
-  const application = await startHttpApplication(t, ({ method, url }, response) => {
-    seen.push(`${method} ${url}`);
-    response.end('ok');
-  });
-  const stage = await startHttpInbound(t, application.address, {
-    listener: {
-      allow: [
-        { peer: WEB, methods: ['GET'] },
-        { peer: WEB, methods: ['POST'], mode: 'audit' },
-      ],
-      deny: [
-        { peer: WEB, paths: ['/admin'], mode: 'audit' },
-        { peer: WEB, paths: ['/keys'] },
-      ],
-    },
-  });
-  const overHttp1 = async (method: string, path: string): Promise<number> => {
-    const line = wire(await stage.connect());
-    line.socket.write(`${method} ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
-    return Number((await line.over()).text.split(' ')[1]);
-  };
-  const client = await connectClient(t, stage.address, stage.web);
-  const overHttp2 = async (method: string, path: string): Promise<number> =>
-    (await request(client, { ':method': method, ':path': path, ':authority': 'a' })).status;
+for (const kind of HTTP2_KINDS)
+  test(`rules in audit are told for each request: what is denied passes, and what only they allow, before ${kind.application}`, async (t) => {
+    const seen: string[] = [];
+    const application = await kind.startHttpApplication(t, ({ method, url }, response) => {
+      seen.push(`${method} ${url}`);
+      response.end('ok');
+    });
+    const stage = await kind.startInbound(t, application.address, {
+      listener: {
+        allow: [
+          { peer: WEB, methods: ['GET'] },
+          { peer: WEB, methods: ['POST'], mode: 'audit' },
+        ],
+        deny: [
+          { peer: WEB, paths: ['/admin'], mode: 'audit' },
+          { peer: WEB, paths: ['/keys'] },
+        ],
+      },
+    });
+    const overHttp1 = async (method: string, path: string): Promise<number> => {
+      const line = wire(await stage.connect());
+      line.socket.write(`${method} ${path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n`);
+      return Number((await line.over()).text.split(' ')[1]);
+    };
+    const client = await connectClient(t, stage.address, stage.web);
+    const overHttp2 = async (method: string, path: string): Promise<number> =>
+      (await request(client, { ':method': method, ':path': path, ':authority': 'a' })).status;
 
-  for (const asking of [overHttp1, overHttp2]) {
-    assert.equal(await asking('GET', '/'), 200);
-    assert.equal(await asking('GET', '/admin/'), 200);
-    assert.equal(await asking('POST', '/'), 200);
-    assert.equal(await asking('PUT', '/'), 403);
-    assert.equal(await asking('GET', '/keys'), 403);
-    // It is in audit what the policy says, and not what a path is.
-    assert.equal(await asking('GET', '/%61dmin'), 400);
-  }
+    // Who speaks HTTP/1.1 is not served before h2c.
+    const askers = kind.speaks === 'h2c' ? [overHttp2] : [overHttp1, overHttp2];
+    for (const asking of askers) {
+      assert.equal(await asking('GET', '/'), 200);
+      assert.equal(await asking('GET', '/admin/'), 200);
+      assert.equal(await asking('POST', '/'), 200);
+      assert.equal(await asking('PUT', '/'), 403);
+      assert.equal(await asking('GET', '/keys'), 403);
+      // It is in audit what the policy says, and not what a path is.
+      assert.equal(await asking('GET', '/%61dmin'), 400);
+    }
 
-  assert.equal(seen.length, 6);
-  const told = stage.sidecar.log().filter(({ message }) => message === 'request finished');
-  assert.deepEqual(
-    told.slice(0, 5).map(({ verdict, rule, reason, audit }) => [verdict, rule, reason, audit]),
-    [
-      ['allow', `${WEB} GET`, undefined, undefined],
-      ['allow', `${WEB} GET`, undefined, 'denied'],
-      ['allow', `${WEB} POST (audit)`, undefined, 'not_allowed'],
-      ['deny', undefined, 'not_allowed', undefined],
-      ['deny', `deny ${WEB} /keys`, 'denied', undefined],
-    ],
-  );
-  assert.deepEqual(await Promise.all(['not_allowed', 'denied'].map((reason) => passed(stage.sidecar, 'request', reason))), [2, 2]);
-  assert.equal(await passed(stage.sidecar, 'connection', 'not_allowed'), 0);
-  assert.deepEqual(
-    warnings(stage.sidecar).map(({ audit, count }) => [audit, count]),
-    [[[`allow ${WEB} POST (audit)`, `deny ${WEB} /admin (audit)`], 2]],
-  );
-  assert.equal(await verbose(stage.sidecar), `[!]policy_enforced warning: in: in audit: allow ${WEB} POST (audit) and 1 more`);
-  assert.equal(await stage.sidecar.metric('scute_audit_rules', { listener: 'in' }), 2);
-});
+    assert.equal(seen.length, 3 * askers.length);
+    const told = stage.sidecar.log().filter(({ message }) => message === 'request finished');
+    assert.deepEqual(
+      told.slice(0, 5).map(({ verdict, rule, reason, audit }) => [verdict, rule, reason, audit]),
+      [
+        ['allow', `${WEB} GET`, undefined, undefined],
+        ['allow', `${WEB} GET`, undefined, 'denied'],
+        ['allow', `${WEB} POST (audit)`, undefined, 'not_allowed'],
+        ['deny', undefined, 'not_allowed', undefined],
+        ['deny', `deny ${WEB} /keys`, 'denied', undefined],
+      ],
+    );
+    assert.deepEqual(await Promise.all(['not_allowed', 'denied'].map((reason) => passed(stage.sidecar, 'request', reason))), [
+      askers.length,
+      askers.length,
+    ]);
+    assert.equal(await passed(stage.sidecar, 'connection', 'not_allowed'), 0);
+    assert.deepEqual(
+      warnings(stage.sidecar).map(({ audit, count }) => [audit, count]),
+      [[[`allow ${WEB} POST (audit)`, `deny ${WEB} /admin (audit)`], 2]],
+    );
+    assert.equal(await verbose(stage.sidecar), `[!]policy_enforced warning: in: in audit: allow ${WEB} POST (audit) and 1 more`);
+    assert.equal(await stage.sidecar.metric('scute_audit_rules', { listener: 'in' }), 2);
+  });

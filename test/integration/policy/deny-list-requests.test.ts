@@ -8,6 +8,7 @@ import { denyListOf, startDenyFile } from '../../support/policy/deny-file.ts';
 import { startDevDomain } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
 import { startHttpApplication, wire } from '../../support/http/http-stage.ts';
+import { HTTP2_KINDS, type Http2Kind } from '../../support/http/http2-kinds.ts';
 import { connectClient, request } from '../../support/http/http2-stage.ts';
 import { dial } from '../../support/tcp.ts';
 import { tlsClient, tlsServer } from '../../support/tls-peer.ts';
@@ -93,14 +94,15 @@ function untold(): { readonly view: DenyListView; readonly deny: (id: string) =>
 
 const file = { revocations: { file: '/not/read.yaml' } };
 
-async function startBeforeSweep(t: TestContext) {
+async function startBeforeSweep(t: TestContext, kind?: Http2Kind) {
   const { view, deny } = untold();
   let requests = 0;
-  const application = await startHttpApplication(t, (_, response) => {
+  const application = await (kind?.startHttpApplication ?? startHttpApplication)(t, (_, response) => {
     requests += 1;
     response.end('!');
   });
-  const stage = await startInbound(t, application.address, { listener: { protocol: 'http' }, file, sidecar: { denyList: view } });
+  const listener = { protocol: 'http', http: { application: kind?.speaks } };
+  const stage = await startInbound(t, application.address, { listener, file, sidecar: { denyList: view } });
   return { ...stage, deny, requests: () => requests };
 }
 
@@ -123,20 +125,21 @@ test('a request that comes before the sweep to its connection is refused, and en
   assert.deepEqual([refused?.['reason'], refused?.['path']], ['revoked', '/again']);
 });
 
-test('over HTTP/2 as well: each request that comes before the sweep is refused', async (t) => {
-  const { address, web, deny, requests } = await startBeforeSweep(t);
-  const client = await connectClient(t, address, web);
-  assert.equal((await request(client, { ':path': '/' })).status, 200);
+for (const kind of HTTP2_KINDS)
+  test(`over HTTP/2 as well: each request that comes before the sweep is refused, before ${kind.application}`, async (t) => {
+    const { address, web, deny, requests } = await startBeforeSweep(t, kind);
+    const client = await connectClient(t, address, web);
+    assert.equal((await request(client, { ':path': '/' })).status, 200);
 
-  deny(WEB);
-  const answers = await Promise.all([1, 2, 3].map((number) => request(client, { ':path': `/${number}` })));
+    deny(WEB);
+    const answers = await Promise.all([1, 2, 3].map((number) => request(client, { ':path': `/${number}` })));
 
-  assert.deepEqual(
-    answers.map(({ status }) => status),
-    [403, 403, 403],
-  );
-  assert.equal(requests(), 1);
-});
+    assert.deepEqual(
+      answers.map(({ status }) => status),
+      [403, 403, 403],
+    );
+    assert.equal(requests(), 1);
+  });
 
 test('a list that names others lets requests go on, on the same connection', async (t) => {
   const { connect, deny, requests } = await startBeforeSweep(t);

@@ -11,6 +11,8 @@ import { startDenyFile, type DenyEntries } from '../../support/policy/deny-file.
 import { eventually } from '../../support/eventually.ts';
 import { startHttpApplication } from '../../support/http/http-stage.ts';
 import { ask } from '../../support/http/http.ts';
+import { answerOk, startH2cApplication } from '../../support/http/h2c-application.ts';
+import { startCaller, startHttp2ServerAs } from '../../support/http/h2c-outbound.ts';
 import { connectClient, request } from '../../support/http/http2-stage.ts';
 import { createTestAuthority, keyIdOf, type TestCertificate } from '../../support/pki/pki.ts';
 import { startSidecar, type Sidecar } from '../../support/sidecar.ts';
@@ -28,7 +30,8 @@ const leaf = intermediate.issue({ id: ID });
 const PARTNER = 'spiffe://partner.test/peer';
 const partner = createTestAuthority({ trustDomain: 'partner.test' });
 const partnerLeaf = partner.issue({ id: PARTNER });
-const PROTOCOLS = ['tcp', 'http/1.1', 'h2'] as const;
+/** The last with an application that speaks HTTP/2 itself. */
+const PROTOCOLS = ['tcp', 'http/1.1', 'h2', 'h2c'] as const;
 
 const hash = ({ der }: TestCertificate): string => createHash('sha256').update(der).digest('hex');
 const keyId = (issuer: TestCertificate): string => keyIdOf(issuer.keys.publicKey).toString('hex');
@@ -171,12 +174,22 @@ async function startLive(t: TestContext, role: Role, protocol: (typeof PROTOCOLS
   const api = await FakeWorkloadApi.start();
   t.after(() => api[Symbol.asyncDispose]());
   api.setX509([own.entry], bundleMap(partner));
-  const common = { protocol: protocol === 'tcp' ? 'tcp' : 'http', listen: '127.0.0.1:0' };
+  const isH2c = protocol === 'h2c';
+  const http = isH2c ? { http: { application: 'h2c' } } : {};
+  const common = { protocol: protocol === 'tcp' ? 'tcp' : 'http', listen: '127.0.0.1:0', ...http };
   const everybody = ['spiffe://example.org/**', 'spiffe://partner.test/**'];
   const peers = [leaf, partnerLeaf];
-  const application = await (protocol === 'tcp' ? startEcho(t) : startHttpApplication(t, (_, response) => response.end('!')));
+  const application = await (isH2c
+    ? startH2cApplication(t, answerOk)
+    : protocol === 'tcp'
+      ? startEcho(t)
+      : startHttpApplication(t, (_, response) => response.end('!')));
   const servers = await Promise.all(
-    peers.map((peer) => tlsServer(t, present(peer), protocol === 'tcp' ? (socket) => void socket.pipe(socket) : answerHttp)),
+    peers.map((peer) =>
+      isH2c
+        ? startHttp2ServerAs(t, present(peer), answerOk)
+        : tlsServer(t, present(peer), protocol === 'tcp' ? (socket) => void socket.pipe(socket) : answerHttp),
+    ),
   );
   const sidecar = await startSidecar(t, {
     workloadApi: { endpoint: api.endpoint },
@@ -185,11 +198,14 @@ async function startLive(t: TestContext, role: Role, protocol: (typeof PROTOCOLS
     outbound: servers.map(({ address }, index) => ({ ...common, name: `out-${index}`, to: address, expect: [ID, PARTNER] })),
   });
   const open = async (peer: TestCertificate): Promise<Live> => {
-    if (protocol === 'h2') {
-      const client = await connectClient(t, sidecar.address('in'), present(peer));
+    if (protocol === 'h2' || isH2c) {
+      const client =
+        role === 'server'
+          ? await connectClient(t, sidecar.address('in'), present(peer))
+          : await startCaller(t, sidecar.address(`out-${peers.indexOf(peer)}`));
       const talk = async (): Promise<void> => assert.equal((await request(client, { ':path': '/' })).status, 200);
       await talk();
-      return { talk, ended: once(client, 'close') };
+      return { talk, ended: role === 'server' ? once(client, 'close') : Promise.resolve() };
     }
     const socket =
       role === 'server' ? tlsClient(t, sidecar.address('in'), present(peer)) : await dial(t, sidecar.address(`out-${peers.indexOf(peer)}`));

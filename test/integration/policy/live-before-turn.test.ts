@@ -10,7 +10,7 @@ import { systemClock, type Clock } from '../../../src/lib/clock.ts';
 import { API, presented, startInbound, WEB } from '../../support/data-path.ts';
 import { startDevDomain } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
-import { startHttpApplication, startHttpInbound, startRawApplication } from '../../support/http/http-stage.ts';
+import { startHttpApplication } from '../../support/http/http-stage.ts';
 import {
   DATA,
   END_HEADERS,
@@ -24,6 +24,7 @@ import {
   WINDOW_UPDATE,
   type Field,
 } from '../../support/http/http2-frames.ts';
+import { HTTP2_KINDS } from '../../support/http/http2-kinds.ts';
 import { startFrames } from '../../support/http/http2-stage.ts';
 import type { LogLine } from '../../support/sidecar.ts';
 import { startTcpServer } from '../../support/tcp.ts';
@@ -92,42 +93,42 @@ for (const [what, change, reason] of SNAPSHOTS)
     assert.equal(forwarded, 0);
   });
 
-test('of a response that waits for the window of a peer, nothing is sent once that is denied', async (t) => {
-  const application = await startRawApplication(t, (received) =>
-    received.endsWith('\r\n\r\n') ? 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret' : undefined,
-  );
-  const stage = await startHttpInbound(t, application.address);
-  // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113, section 6.5.2).
-  const line = await startFrames(stage, settings([4, 0]), headers(1, GET));
-  await line.until(({ type, stream }) => type === HEADERS && stream === 1);
-  await eventually(() => assert.ok(stage.sidecar.log().some(({ result }) => result === 'forwarded')));
+for (const kind of HTTP2_KINDS)
+  test(`of a response that waits for the window of a peer, nothing is sent once that is denied, before ${kind.application}`, async (t) => {
+    const application = await kind.startHttpApplication(t, (_, response) => void response.end('secret'));
+    const stage = await kind.startInbound(t, application.address);
+    // SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113, section 6.5.2).
+    const line = await startFrames(stage, settings([4, 0]), headers(1, GET));
+    await line.until(({ type, stream }) => type === HEADERS && stream === 1);
+    // To h2c, the window is the application's to heed.
+    if (kind.speaks === 'http/1.1') await eventually(() => assert.ok(stage.sidecar.log().some(({ result }) => result === 'forwarded')));
 
-  await stage.sidecar.reload(stage.with({ protocol: 'http', allow: [API] }));
-  line.send(frame(WINDOW_UPDATE, 0, 1, uint32(100)));
-  await line.over();
+    await stage.sidecar.reload(stage.with({ protocol: 'http', allow: [API] }));
+    line.send(frame(WINDOW_UPDATE, 0, 1, uint32(100)));
+    await line.over();
 
-  assert.equal(line.stream(1).body, '');
-  assert.equal((await stage.sidecar.connection())['close_reason'], 'policy');
-});
+    assert.equal(line.stream(1).body, '');
+    assert.equal((await stage.sidecar.connection())['close_reason'], 'policy');
+  });
 
-test('nor of one to a request that is denied, while its peer may ask for something else still', async (t) => {
-  const application = await startRawApplication(t, (received) =>
-    received.endsWith('\r\n\r\n') ? 'HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret' : undefined,
-  );
-  const stage = await startHttpInbound(t, application.address);
-  const line = await startFrames(stage, settings([4, 0]), headers(1, GET));
-  await line.until(({ type, stream }) => type === HEADERS && stream === 1);
-  await eventually(() => assert.ok(stage.sidecar.log().some(({ result }) => result === 'forwarded')));
+for (const kind of HTTP2_KINDS)
+  test(`nor of one to a request that is denied, while its peer may ask for something else still, before ${kind.application}`, async (t) => {
+    const application = await kind.startHttpApplication(t, (_, response) => void response.end('secret'));
+    const stage = await kind.startInbound(t, application.address);
+    const line = await startFrames(stage, settings([4, 0]), headers(1, GET));
+    await line.until(({ type, stream }) => type === HEADERS && stream === 1);
+    // To h2c, the window is the application's to heed.
+    if (kind.speaks === 'http/1.1') await eventually(() => assert.ok(stage.sidecar.log().some(({ result }) => result === 'forwarded')));
 
-  await stage.sidecar.reload(stage.with({ protocol: 'http', allow: [{ peer: WEB, paths: ['/other'] }] }));
-  line.send(frame(WINDOW_UPDATE, 0, 1, uint32(100)));
-  const { body, reset } = await line.streamOver(1);
+    await stage.sidecar.reload(stage.with({ protocol: 'http', allow: [{ peer: WEB, paths: ['/other'] }] }));
+    line.send(frame(WINDOW_UPDATE, 0, 1, uint32(100)));
+    const { body, reset } = await line.streamOver(1);
 
-  assert.deepEqual([body, reset !== undefined], ['', true]);
-  const other = GET.map(([name, value]): Field => [name, name === ':path' ? '/other' : value]);
-  line.send(settings([4, 65_535]), headers(3, other));
-  assert.equal((await line.streamOver(3)).body, 'secret');
-});
+    assert.deepEqual([body, reset !== undefined], ['', true]);
+    const other = GET.map(([name, value]): Field => [name, name === ':path' ? '/other' : value]);
+    line.send(settings([4, 65_535]), headers(3, other));
+    assert.equal((await line.streamOver(3)).body, 'secret');
+  });
 
 const UPGRADE = 'GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n';
 const SWITCHED = 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n';

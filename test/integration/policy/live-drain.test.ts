@@ -8,6 +8,7 @@ import { startDevDomain } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 import { ask, type Answer } from '../../support/http/http.ts';
+import { HTTP2_KINDS } from '../../support/http/http2-kinds.ts';
 import { answerOn, connectClient } from '../../support/http/http2-stage.ts';
 import { startHttpApplication, wire } from '../../support/http/http-stage.ts';
 import { startSidecar, type Sidecar } from '../../support/sidecar.ts';
@@ -140,6 +141,37 @@ test('over HTTP, requests that are under way are answered, and later ones go ove
   await eventually(async () => assert.equal(await inbound.metric('scute_connections_drained_total', { reason: 'drain_requested' }), 3));
   assert.equal(await outbound.metric('scute_connections_drained_total', { reason: 'drain_requested' }), 1);
 });
+
+for (const kind of HTTP2_KINDS)
+  test(`over HTTP/2 before ${kind.application}, a drain lets what is under way end, and what comes after goes over a new connection`, async (t) => {
+    const spiffe = await startExampleDomain(t);
+    const held: (() => void)[] = [];
+    const application = await kind.startHttpApplication(t, (_, response) => held.push(() => response.end('ok')));
+    const inbound = await startSidecar(t, {
+      workloadApi: { endpoint: spiffe.endpoint('api') },
+      inbound: [
+        { listen: '127.0.0.1:0', protocol: 'http', http: { application: kind.speaks }, name: 'in', to: application.address, allow: [WEB] },
+      ],
+      admin: { listen: '127.0.0.1:0' },
+    });
+    const web = presented(await spiffe.issue(WEB));
+    const client = await connectClient(t, inbound.address('in'), web);
+    const answer = answerOn(client.request({ ':path': '/' }));
+    const [goaway, closed] = [once(client, 'goaway'), once(client, 'close')];
+    await eventually(() => assert.equal(held.length, 1));
+
+    assert.equal(await drained(inbound, { peer: WEB }), 1);
+    await goaway;
+    held.pop()?.();
+
+    assert.equal((await answer).status, 200);
+    await closed;
+    const next = answerOn((await connectClient(t, inbound.address('in'), web)).request({ ':path': '/' }));
+    await eventually(() => assert.equal(held.length, 1));
+    held.pop()?.();
+    assert.equal((await next).status, 200);
+    assert.equal(await inbound.metric('scute_connections_drained_total', { reason: 'drain_requested' }), 1);
+  });
 
 test('over HTTP, a client without a request may ask once more, and reads that it was the last', async (t) => {
   const spiffe = await startExampleDomain(t);

@@ -7,6 +7,7 @@ import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { eventually } from '../../support/eventually.ts';
 import { startRawApplication, wire, type Wire } from '../../support/http/http-stage.ts';
+import { HTTP2_KINDS, type Http2Kind } from '../../support/http/http2-kinds.ts';
 import { answerOn } from '../../support/http/http2-stage.ts';
 import { CHANGES, DRAIN_MS, startLive, type Direction, type LiveChange, type LiveStage } from '../../support/policy/live-changes.ts';
 import { closed } from '../../support/tcp.ts';
@@ -69,6 +70,32 @@ async function start(t: TestContext, direction: Direction, listener: object, cha
       const line = wire(await stage.connect());
       line.socket.write(bytes);
       return line;
+    },
+  };
+}
+
+/** As `start`, inbound, before an application that speaks as `kind` says. */
+async function startHttp2(t: TestContext, { speaks, startHttpApplication }: Http2Kind, listener: object, change: LiveChange) {
+  const waiting: (() => void)[] = [];
+  let asked = 0;
+  const { address } = await startHttpApplication(t, ({ url }, response) => {
+    asked++;
+    if (url === '/slow') waiting.push(() => response.end('ok'));
+    else response.end('ok');
+  });
+  const http = { application: speaks, responseTimeout: 'off', minBodyRate: 'off', upstreamIdleTimeout: 'off' };
+  const stage = await startLive(t, {
+    direction: 'inbound',
+    change,
+    listener: { protocol: 'http', http, ...listener },
+    application: address,
+    server: () => undefined,
+  });
+  return {
+    stage,
+    asked: () => asked,
+    release: () => {
+      for (const answer of waiting.splice(0)) answer();
     },
   };
 }
@@ -211,75 +238,77 @@ for (const change of CHANGES) {
     assert.equal(await reasonOf(stage), reason);
   });
 
-  test(`inbound over HTTP/2, ${key}: close cuts what is under way, and ends a connection without a request in order`, async (t) => {
-    const { stage, asked } = await start(t, 'inbound', { [key]: 'close' }, change);
-    const [busy, idle] = [await http2(t, stage), await http2(t, stage)];
-    assert.equal((await answerOn(idle.client.request({ ':path': '/' }))).status, 200);
-    const cut = answerOn(busy.client.request({ ':path': '/slow' }));
-    await eventually(() => assert.equal(asked(), 2));
-    const ended = once(idle.client, 'close');
+  for (const kind of HTTP2_KINDS) {
+    test(`inbound over HTTP/2 before ${kind.application}, ${key}: close cuts what is under way, and ends a connection without a request in order`, async (t) => {
+      const { stage, asked } = await startHttp2(t, kind, { [key]: 'close' }, change);
+      const [busy, idle] = [await http2(t, stage), await http2(t, stage)];
+      assert.equal((await answerOn(idle.client.request({ ':path': '/' }))).status, 200);
+      const cut = answerOn(busy.client.request({ ':path': '/slow' }));
+      await eventually(() => assert.equal(asked(), 2));
+      const ended = once(idle.client, 'close');
 
-    await happens(stage);
+      await happens(stage);
 
-    assert.notEqual((await cut).reset, undefined);
-    await ended;
-    assert.equal(idle.goaway(), constants.NGHTTP2_NO_ERROR);
-    await eventually(async () => assert.equal(await drained(stage, reason), 2));
-  });
+      assert.notEqual((await cut).reset, undefined);
+      await ended;
+      assert.equal(idle.goaway(), constants.NGHTTP2_NO_ERROR);
+      await eventually(async () => assert.equal(await drained(stage, reason), 2));
+    });
 
-  test(`inbound over HTTP/2, ${key}: drain says so, answers what is under way, takes nothing new, and ends`, async (t) => {
-    const { stage, asked, release } = await start(t, 'inbound', { [key]: 'drain' }, change);
-    const { client, goaway } = await http2(t, stage);
-    const answers = [1, 2].map(() => answerOn(client.request({ ':path': '/slow' })));
-    await eventually(() => assert.equal(asked(), 2));
-    const ended = once(client, 'close');
+    test(`inbound over HTTP/2 before ${kind.application}, ${key}: drain says so, answers what is under way, takes nothing new, and ends`, async (t) => {
+      const { stage, asked, release } = await startHttp2(t, kind, { [key]: 'drain' }, change);
+      const { client, goaway } = await http2(t, stage);
+      const answers = [1, 2].map(() => answerOn(client.request({ ':path': '/slow' })));
+      await eventually(() => assert.equal(asked(), 2));
+      const ended = once(client, 'close');
 
-    await happens(stage);
-    await eventually(() => assert.equal(goaway(), constants.NGHTTP2_NO_ERROR));
-    release();
+      await happens(stage);
+      await eventually(() => assert.equal(goaway(), constants.NGHTTP2_NO_ERROR));
+      release();
 
-    for (const { status, reset } of await Promise.all(answers)) assert.deepEqual([status, reset], [200, undefined]);
-    await ended;
-    assert.equal(await reasonOf(stage), reason);
-    assert.equal(await drained(stage, reason), 1);
-  });
+      for (const { status, reset } of await Promise.all(answers)) assert.deepEqual([status, reset], [200, undefined]);
+      await ended;
+      assert.equal(await reasonOf(stage), reason);
+      assert.equal(await drained(stage, reason), 1);
+    });
 
-  test(`inbound over HTTP/2, ${key}: with drain, a request that is under way ${lasts}`, async (t) => {
-    const { stage, asked, release } = await start(t, 'inbound', { [key]: 'drain' }, change);
-    const { client } = await http2(t, stage);
-    const answer = answerOn(client.request({ ':path': '/slow' }));
-    await eventually(() => assert.equal(asked(), 1));
+    test(`inbound over HTTP/2 before ${kind.application}, ${key}: with drain, a request that is under way ${lasts}`, async (t) => {
+      const { stage, asked, release } = await startHttp2(t, kind, { [key]: 'drain' }, change);
+      const { client } = await http2(t, stage);
+      const answer = answerOn(client.request({ ':path': '/slow' }));
+      await eventually(() => assert.equal(asked(), 1));
 
-    await happens(stage);
-    stage.clock.advance(DRAIN_MS + 1000);
+      await happens(stage);
+      stage.clock.advance(DRAIN_MS + 1000);
 
-    if (!shutsOut) {
+      if (!shutsOut) {
+        stage.clock.advance(3 * DRAIN_MS);
+        release();
+        assert.equal((await answer).status, 200);
+        assert.equal(await reasonOf(stage), reason);
+        return;
+      }
+      assert.notEqual((await answer).reset, undefined);
+      stage.clock.advance(2000);
+      assert.equal(await reasonOf(stage), reason);
+    });
+
+    test(`inbound over HTTP/2 before ${kind.application}, ${key}: ${keep} lets a request go on`, async (t) => {
+      const { stage, asked, release } = await startHttp2(t, kind, { [key]: keep }, change);
+      const { client, goaway } = await http2(t, stage);
+      const answer = answerOn(client.request({ ':path': '/slow' }));
+      await eventually(() => assert.equal(asked(), 1));
+
+      await happens(stage);
       stage.clock.advance(3 * DRAIN_MS);
       release();
+
       assert.equal((await answer).status, 200);
-      assert.equal(await reasonOf(stage), reason);
-      return;
-    }
-    assert.notEqual((await answer).reset, undefined);
-    stage.clock.advance(2000);
-    assert.equal(await reasonOf(stage), reason);
-  });
-
-  test(`inbound over HTTP/2, ${key}: ${keep} lets a request go on`, async (t) => {
-    const { stage, asked, release } = await start(t, 'inbound', { [key]: keep }, change);
-    const { client, goaway } = await http2(t, stage);
-    const answer = answerOn(client.request({ ':path': '/slow' }));
-    await eventually(() => assert.equal(asked(), 1));
-
-    await happens(stage);
-    stage.clock.advance(3 * DRAIN_MS);
-    release();
-
-    assert.equal((await answer).status, 200);
-    assert.equal(goaway(), undefined);
-    const next = await answerOn(client.request({ ':path': '/' }));
-    assert.equal(next.status, key === 'onPolicyChange' ? 403 : 200);
-  });
+      assert.equal(goaway(), undefined);
+      const next = await answerOn(client.request({ ':path': '/' }));
+      assert.equal(next.status, key === 'onPolicyChange' ? 403 : 200);
+    });
+  }
 
   test(`outbound, ${key}: close cuts a request that is under way, and between requests ends the server's connection alone`, async (t) => {
     const { stage, asked, say } = await start(t, 'outbound', { [key]: 'close' }, change);

@@ -2,11 +2,15 @@ import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { createSecureContext, type SecureContext } from 'node:tls';
 import { API, presented, startExampleDomain, startOutboundToApi, WEB, type InboundStage } from '../../support/data-path.ts';
-import { connectClient, request, startClient } from '../../support/http/http2-stage.ts';
+import { HTTP2_KINDS, type Http2Kind } from '../../support/http/http2-kinds.ts';
+import { answerOn, connectClient, request, startClient } from '../../support/http/http2-stage.ts';
 import { send, startHttpApplication, startHttpInbound, wire } from '../../support/http/http-stage.ts';
 import type { LogLine, Sidecar } from '../../support/sidecar.ts';
 import { dial } from '../../support/tcp.ts';
 import { tlsClient } from '../../support/tls-peer.ts';
+
+/** Before an application that speaks that. */
+const HTTP1 = { startHttpApplication, startInbound: startHttpInbound };
 
 interface Seen {
   readonly method: string;
@@ -16,7 +20,11 @@ interface Seen {
 }
 
 /** A sidecar with these rules before an application that notes each request whole, and answers 200. */
-async function stage(t: TestContext, rules: object): Promise<InboundStage & { readonly seen: Seen[] }> {
+async function stage(
+  t: TestContext,
+  rules: object,
+  { startHttpApplication, startInbound }: Pick<Http2Kind, 'startHttpApplication' | 'startInbound'> = HTTP1,
+): Promise<InboundStage & { readonly seen: Seen[] }> {
   const seen: Seen[] = [];
   const application = await startHttpApplication(t, (incoming, response) => {
     const entry: Seen = { method: incoming.method ?? '', url: incoming.url ?? '', headers: incoming.headers, trailers: {} };
@@ -27,7 +35,7 @@ async function stage(t: TestContext, rules: object): Promise<InboundStage & { re
       response.end('ok');
     });
   });
-  return { ...(await startHttpInbound(t, application.address, { listener: rules })), seen };
+  return { ...(await startInbound(t, application.address, { listener: rules })), seen };
 }
 
 interface Asked {
@@ -65,8 +73,8 @@ async function overHttp2(t: TestContext, of: InboundStage): Promise<Ask> {
 }
 
 const VERSIONS = [
-  ['HTTP/1.1', (_: TestContext, of: InboundStage) => Promise.resolve(overHttp1(of))],
-  ['HTTP/2', overHttp2],
+  ['HTTP/1.1', (_: TestContext, of: InboundStage) => Promise.resolve(overHttp1(of)), HTTP1],
+  ...HTTP2_KINDS.map((kind) => [`HTTP/2 to an application that speaks ${kind.application}`, overHttp2, kind] as const),
 ] as const;
 
 function requests(sidecar: Sidecar): readonly LogLine[] {
@@ -126,9 +134,9 @@ const ADMIN = [
 const MALFORMED = new Set([400, 0]);
 const REFUSED = new Set([...MALFORMED, 403]);
 
-for (const [version, asker] of VERSIONS) {
+for (const [version, asker, kind] of VERSIONS) {
   test(`no spelling of a path that is denied reaches the application over ${version}`, async (t) => {
-    const of = await stage(t, { allow: [WEB], deny: [{ peer: WEB, paths: ['/admin', '/admin/**'] }] });
+    const of = await stage(t, { allow: [WEB], deny: [{ peer: WEB, paths: ['/admin', '/admin/**'] }] }, kind);
     const ask = await asker(t, of);
 
     for (const path of ADMIN) {
@@ -145,13 +153,17 @@ for (const [version, asker] of VERSIONS) {
   });
 
   test(`a request is judged by its method, path and host over ${version}`, async (t) => {
-    const of = await stage(t, {
-      allow: [
-        { peer: WEB, methods: ['GET'], paths: ['/items/*', '/files/**', '/pkg.Service/Method'], hosts: ['api', '*.shop.example'] },
-        { peer: 'spiffe://example.org/**', methods: ['PUT'] },
-      ],
-      deny: [{ peer: 'spiffe://example.org/*', methods: ['PUT'], hosts: ['old.shop.example'] }],
-    });
+    const of = await stage(
+      t,
+      {
+        allow: [
+          { peer: WEB, methods: ['GET'], paths: ['/items/*', '/files/**', '/pkg.Service/Method'], hosts: ['api', '*.shop.example'] },
+          { peer: 'spiffe://example.org/**', methods: ['PUT'] },
+        ],
+        deny: [{ peer: 'spiffe://example.org/*', methods: ['PUT'], hosts: ['old.shop.example'] }],
+      },
+      kind,
+    );
     const ask = await asker(t, of);
 
     for (const asked of [
@@ -191,7 +203,7 @@ for (const [version, asker] of VERSIONS) {
   });
 
   test(`who asks is told no more than that it may not, and the log has the rule, over ${version}`, async (t) => {
-    const of = await stage(t, { allow: [{ peer: WEB, methods: ['GET'] }], deny: [{ peer: WEB, paths: ['/admin'] }] });
+    const of = await stage(t, { allow: [{ peer: WEB, methods: ['GET'] }], deny: [{ peer: WEB, paths: ['/admin'] }] }, kind);
     const ask = await asker(t, of);
 
     const answers = [
@@ -236,7 +248,7 @@ for (const [version, asker] of VERSIONS) {
       'X-Other': 'stays',
     };
     const names = Object.keys(fields).map((name) => name.toLowerCase());
-    const of = await stage(t, { allow: [WEB] });
+    const of = await stage(t, { allow: [WEB] }, kind);
     const ask = await asker(t, of);
     const arrived = (): string[] => names.filter((name) => of.seen.at(-1)?.headers[name] !== undefined);
 
@@ -252,7 +264,7 @@ for (const [version, asker] of VERSIONS) {
   });
 
   test(`a peer that may ask for nothing is told so, and one that may ask for something stays, over ${version}`, async (t) => {
-    const of = await stage(t, { allow: [{ peer: API, paths: ['/**'] }] });
+    const of = await stage(t, { allow: [{ peer: API, paths: ['/**'] }] }, kind);
     const ask = await asker(t, of);
 
     assert.deepEqual(await ask({ path: '/' }), { status: 403, body: `scute: not_allowed: ${WEB} may not do this\n` });
@@ -270,17 +282,29 @@ test('trailers say no other method or path either', async (t) => {
   assert.deepEqual(of.seen[0]?.trailers, { 'x-sum': '1' });
 });
 
-test('over HTTP/2 a request that is denied leaves the others of its connection alone', async (t) => {
-  const of = await stage(t, { allow: [WEB], deny: [{ peer: WEB, paths: ['/admin'] }] });
-  const client = await startClient(t, of);
-  const answers = await Promise.all(
-    Array.from({ length: 20 }, (_, index) => request(client, { ':path': index % 2 === 0 ? '/admin' : `/${index}`, ':authority': 'api' })),
-  );
-  assert.deepEqual(
-    answers.map(({ status }) => status),
-    Array.from({ length: 20 }, (_, index) => (index % 2 === 0 ? 403 : 200)),
-  );
-});
+for (const kind of HTTP2_KINDS) {
+  test(`over HTTP/2 a request that is denied leaves the others of its connection alone, before ${kind.application}`, async (t) => {
+    const of = await stage(t, { allow: [WEB], deny: [{ peer: WEB, paths: ['/admin'] }] }, kind);
+    const client = await startClient(t, of);
+    const answers = await Promise.all(
+      Array.from({ length: 20 }, (_, index) => request(client, { ':path': index % 2 === 0 ? '/admin' : `/${index}`, ':authority': 'api' })),
+    );
+    assert.deepEqual(
+      answers.map(({ status }) => status),
+      Array.from({ length: 20 }, (_, index) => (index % 2 === 0 ? 403 : 200)),
+    );
+  });
+
+  test(`trailers over HTTP/2 say no other method or path either, before ${kind.application}`, async (t) => {
+    const of = await stage(t, { allow: [{ peer: WEB, paths: ['/**'] }] }, kind);
+    const client = await startClient(t, of);
+    const stream = client.request({ ':method': 'POST', ':path': '/', ':authority': 'api' }, { waitForTrailers: true });
+    stream.on('wantTrailers', () => stream.sendTrailers({ 'x-original-url': '/admin', x_http_method: 'DELETE', 'x-sum': '1' }));
+    stream.end('body');
+    assert.equal((await answerOn(stream)).status, 200);
+    assert.deepEqual(Object.entries(of.seen[0]?.trailers ?? {}), [['x-sum', '1']]);
+  });
+}
 
 test('rules are of peers: one may do what another may not', async (t) => {
   const of = await stage(t, {

@@ -4,7 +4,10 @@ import { test, type TestContext } from 'node:test';
 import { startInbound, WEB } from '../../support/data-path.ts';
 import { eventually } from '../../support/eventually.ts';
 import { startFullBacklog } from '../../support/full-backlog.ts';
+import { startFrameApplication, startSpliced } from '../../support/http/h2c-application.ts';
+import { HEADERS, settings } from '../../support/http/http2-frames.ts';
 import { request, startClient } from '../../support/http/http2-stage.ts';
+import { HpackDecoder } from '../../../src/http2/hpack/decoder.ts';
 import { startHttpInbound, startRawApplication, wire } from '../../support/http/http-stage.ts';
 import { ask } from '../../support/http/http.ts';
 import type { Sidecar } from '../../support/sidecar.ts';
@@ -149,4 +152,30 @@ test('one over HTTP/2 that waits for its connection to the application is cut wh
   assert.notEqual((await answer).reset, undefined);
   client.destroy();
   await rest;
+});
+
+test('one over HTTP/2 that waits for an application over HTTP/2 takes no other method or path with it when the first rule has come', async (t) => {
+  const application = await startFrameApplication(t, () => undefined, Buffer.alloc(0));
+  const stage = await startSpliced(t, application.address);
+  const client = await startClient(t, stage);
+  const lower = Object.entries(OVERRIDES).map(([name, value]) => [name.toLowerCase(), value]);
+  const answer = request(client, { ':path': '/', ':authority': 'a', ...Object.fromEntries(lower) });
+  await eventually(() => assert.equal(application.connections.length, 1));
+  // Heads are read in their order.
+  assert.equal((await request(client, { ':method': 'BREW', ':path': '/', ':authority': 'a' })).status, 400);
+  await stage.sidecar.reload(stage.with({ allow: [{ peer: WEB, methods: ['GET'] }] }));
+  application.connections[0]?.send(settings());
+
+  const head = await eventually(() => {
+    const found = application.connections[0]?.frames().find(({ type }) => type === HEADERS);
+    assert.ok(found !== undefined);
+    return found.payload;
+  });
+  const fields = new HpackDecoder({ maxTableSize: 4096, maxFieldSectionSize: 10_000, maxFields: 100 }).decode(head, 0, head.length);
+  assert.ok(fields !== 'too_large');
+  const names = fields.map(([name]) => name);
+  assert.ok(names.includes('x-other'));
+  assert.ok(!names.some((name) => /override|original/.test(name)), names.join());
+  client.destroy();
+  await answer;
 });

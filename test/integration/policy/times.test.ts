@@ -6,6 +6,7 @@ import { API, presented, startInbound, startOutbound, WEB, type StageOptions } f
 import { startDevDomainWith } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
+import { HTTP2_KINDS } from '../../support/http/http2-kinds.ts';
 import { connectClient, request } from '../../support/http/http2-stage.ts';
 import { send, startHttpApplication, startHttpInbound, startRawApplication, wire } from '../../support/http/http-stage.ts';
 import { closed, dial, startEcho } from '../../support/tcp.ts';
@@ -246,6 +247,39 @@ test('a rule closes what it had admitted also where it ends while a new policy i
   }
   assert.ok(count > 3);
 });
+
+for (const kind of HTTP2_KINDS)
+  test(`over HTTP/2 a stream ends with the rule that allowed it, by itself, before ${kind.application}`, async (t) => {
+    const { clock, spiffe, options, at } = await byHand(t);
+    const server = await kind.startHttpApplication(t, ({ url }, response) => {
+      response.write(`begun ${url}`);
+    });
+    const allow = [
+      { peer: WEB, paths: ['/events'], notAfter: at(HOUR_MS) },
+      { peer: WEB, paths: ['/later'], notBefore: at(HOUR_MS) },
+      { peer: WEB, paths: ['/other'] },
+    ];
+    const http = { responseTimeout: 'off', minBodyRate: 'off' };
+    const stage = await kind.startInbound(t, server.address, { ...options({ allow }), http });
+    const client = await connectClient(t, stage.address, presented(await spiffe.issue(WEB)));
+    const [ending, staying] = ['/events', '/other'].map((path) => client.request({ ':path': path, ':authority': 'a' }));
+    assert.ok(ending !== undefined && staying !== undefined);
+    ending.on('error', () => undefined);
+    await Promise.all([once(ending, 'data'), once(staying, 'data')]);
+    const ask = async (path: string): Promise<number> => (await request(client, { ':path': path, ':authority': 'a' })).status;
+    assert.equal(await ask('/later'), 403);
+    const ended = new Promise((resolve) => ending.once('close', resolve));
+
+    clock.advance(HOUR_MS);
+
+    await ended;
+    assert.notEqual(ending.rstCode, 0);
+    assert.ok(!staying.closed && !client.closed);
+    assert.equal(await ask('/events'), 403);
+    const later = client.request({ ':path': '/later', ':authority': 'a' });
+    assert.equal(String((await once(later, 'data'))[0]), 'begun /later');
+    assert.equal(await stage.sidecar.metric('scute_http_requests_total', { result: 'dropped' }), 1);
+  });
 
 test('a request that is allowed no more when the application is connected to does not reach it', async (t) => {
   const { spiffe, options } = await byHand(t);

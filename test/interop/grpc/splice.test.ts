@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { test, type TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { DevDomain } from '../../../src/devdomain/dev-domain.ts';
 import { startDevDomain } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
 import { needs } from '../parts.ts';
@@ -186,29 +187,75 @@ test(
     const client = await startGrpc(t, 'mix', '-connections', '16', '-streams', '16', '-pause', '20ms', ...flags);
     await client.next('started');
 
-    const until = performance.now() + LOAD_MS;
-    let reloads = 0;
-    while (performance.now() < until) {
-      await delay(1000);
-      reloads += 1;
-      // What is added is in no call.
-      const rules = [...ALLOWED.map((path) => ({ peer: APP, paths: [path] })), { peer: APP, paths: [`/never/${reloads}`] }];
-      await writeFile(configFile, JSON.stringify(reconfigured(inbound, spiffe.endpoint('api'), await addressOf(server), rules)));
-      scute.child.signal('SIGHUP');
-      await spiffe.rotate('example.org');
-      await eventually(() => {
-        const done = scute.log().filter(({ message }) => message === 'configuration reloaded').length;
-        assert.equal(done, reloads, JSON.stringify(scute.log().filter(({ message }) => message.includes('reloaded'))));
-      });
-    }
+    await changeEachSecond(inbound, spiffe, APP, async (rules) =>
+      writeFile(configFile, JSON.stringify(reconfigured(inbound, spiffe.endpoint('api'), await addressOf(server), rules))),
+    );
 
     const ended = await ask(client, 'stop', 'ended');
     assertJudged(ended, await ask(server, 'calls', 'calls'));
-    const counts = Object.values(ended['ended'] as object).flatMap((outcomes) => Object.values(outcomes as object) as number[]);
-    const calls = counts.reduce((sum, count) => sum + count, 0);
-    assert.equal(await connectionsOf(inbound, calls), 16, 'and no connection is lost');
+    assert.equal(await connectionsOf(inbound, callsIn(ended)), 16, 'and no connection is lost');
   },
 );
+
+test(
+  'outbound, a rotation and another policy each second fail no call that is allowed, and send none that is denied',
+  needs('grpc-go'),
+  async (t) => {
+    const server = await startGrpc(t, 'serve');
+    const { inbound, spiffe } = await start(t, { server });
+    const to = inbound.address;
+    const listener = { protocol: 'http', http: { application: 'h2c' } };
+    const expect = [{ peer: API, paths: ALLOWED }] as unknown as readonly string[];
+    const outbound = await startOutbound(t, { endpoint: spiffe.endpoint('app'), to, expect, alpn: ['h2'], listener });
+    const { configFile } = outbound.scute;
+    assert.ok(configFile !== undefined);
+    const client = await startGrpc(t, 'mix', '-connections', '16', '-streams', '16', '-pause', '20ms', '-address', outbound.address);
+    await client.next('started');
+
+    await changeEachSecond(outbound, spiffe, API, (rules) => {
+      const again = { name: 'outbound', listen: outbound.address, to, expect: rules, alpn: ['h2'], ...listener };
+      const config = { workloadApi: { endpoint: spiffe.endpoint('app') }, outbound: [again], drainTimeout: '3s' };
+      return writeFile(configFile, JSON.stringify(config));
+    });
+
+    const ended = await ask(client, 'stop', 'ended');
+    assertJudged(ended, await ask(server, 'calls', 'calls'));
+    assert.equal(await connectionsOf(outbound, callsIn(ended)), 16, 'and no connection is lost');
+    const denied = outbound.scute.log().filter(({ result }) => result === 'upstream_denied').length;
+    assert.ok(denied > 100, String(denied));
+    assert.equal(
+      inbound.scute.log().every(({ result }) => result === undefined || result === 'forwarded'),
+      true,
+      'nothing else has come there',
+    );
+  },
+);
+
+/** For a while: rules that mean the same are written, and everybody has another SVID. */
+async function changeEachSecond(
+  { scute }: RunningSide,
+  spiffe: DevDomain,
+  peer: string,
+  write: (rules: readonly unknown[]) => Promise<void>,
+): Promise<void> {
+  const until = performance.now() + LOAD_MS;
+  for (let reloads = 1; performance.now() < until; reloads++) {
+    await delay(1000);
+    // What is added is in no call.
+    await write([...ALLOWED.map((path) => ({ peer, paths: [path] })), { peer, paths: [`/never/${reloads}`] }]);
+    scute.child.signal('SIGHUP');
+    await spiffe.rotate('example.org');
+    await eventually(() => {
+      const done = scute.log().filter(({ message }) => message === 'configuration reloaded').length;
+      assert.equal(done, reloads, JSON.stringify(scute.log().filter(({ message }) => message.includes('reloaded'))));
+    });
+  }
+}
+
+function callsIn({ ended }: Said): number {
+  const counts = Object.values(ended as object).flatMap((outcomes) => Object.values(outcomes as object) as number[]);
+  return counts.reduce((sum, count) => sum + count, 0);
+}
 
 async function addressOf(server: Peer): Promise<string> {
   return String((await server.first('listening'))['listening']);

@@ -14,6 +14,7 @@ import type { TestContext } from 'node:test';
 import type { DevDomain } from '../../../src/devdomain/dev-domain.ts';
 import { API, presented, startExampleDomain, startOutbound, type OutboundStage, type StageOptions } from '../data-path.ts';
 import { dial } from '../tcp.ts';
+import type { Presented } from '../tls-peer.ts';
 
 export interface Http2Server {
   readonly address: string;
@@ -31,8 +32,18 @@ export async function startHttp2Server(
   serve: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void,
   { id = API, ...options }: SecureServerOptions & { readonly id?: string } = {},
 ): Promise<Http2Server> {
+  return startHttp2ServerAs(t, presented(await spiffe.issue(id)), serve, options);
+}
+
+/** As `startHttp2Server`, with what it presents. */
+export async function startHttp2ServerAs(
+  t: TestContext,
+  who: Presented,
+  serve: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void,
+  options: SecureServerOptions = {},
+): Promise<Http2Server> {
   const server = createSecureServer({
-    ...presented(await spiffe.issue(id)),
+    ...who,
     requestCert: true,
     rejectUnauthorized: false,
     ...options,

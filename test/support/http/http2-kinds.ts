@@ -10,6 +10,8 @@ import { startHttpApplication, startHttpInbound, startRawApplication } from './h
 export interface Http2Kind {
   /** For the names of tests. */
   readonly application: string;
+  /** As `http.application` has it. */
+  readonly speaks: 'http/1.1' | 'h2c';
   readonly startInbound: typeof startHttpInbound;
   readonly startHttpApplication: (t: TestContext, serve: RequestListener) => Promise<{ readonly address: string }>;
   /** Answers with 200 and `ok` if `answer`, given the head of a request without its fields, says anything. */
@@ -44,9 +46,16 @@ async function startH2cCompatible(
 }
 
 export const HTTP2_KINDS: readonly Http2Kind[] = [
-  { application: 'HTTP/1.1', startInbound: startHttpInbound, startHttpApplication, startAnswering: startRawApplication },
+  {
+    application: 'HTTP/1.1',
+    speaks: 'http/1.1',
+    startInbound: startHttpInbound,
+    startHttpApplication,
+    startAnswering: startRawApplication,
+  },
   {
     application: 'h2c',
+    speaks: 'h2c',
     startInbound: startSpliced,
     startHttpApplication: (t, serve) => startH2cCompatible(t, serve as unknown as Parameters<typeof startH2cCompatible>[1]),
     startAnswering: (t, answer) =>

@@ -84,6 +84,8 @@ export async function startLive(
     readonly listener: object;
     readonly application: string;
     readonly server: (socket: TLSSocket) => void;
+    /** Instead of one that serves `server`: where it listens. */
+    readonly startServer?: (who: Presented) => Promise<string>;
     readonly file?: object;
   },
 ): Promise<LiveStage> {
@@ -107,7 +109,7 @@ export async function startLive(
     const reload = (more: object): Promise<void> => sidecar.reload(settingsWith(more));
     return { sidecar, spiffe, clock, address, peer, serial, reload, connect: () => Promise.resolve(tlsClient(t, address, peer)) };
   }
-  const { address: to } = await tlsServer(t, peer, server);
+  const to = options.startServer === undefined ? (await tlsServer(t, peer, server)).address : await options.startServer(peer);
   const { sidecar, address, with: settingsWith } = await startOutbound(t, to, settings);
   const reload = ({ allow, ...more }: { readonly allow?: object }): Promise<void> =>
     sidecar.reload(settingsWith({ ...(allow && { expect: allow }), ...more }));
