@@ -9,6 +9,7 @@ import {
   ENDPOINT_PROFILES,
   APPLICATION_PROTOCOLS,
   PEER_PROTOCOLS,
+  TRANSLATIONS,
   LOG_FORMATS,
   LOG_LEVELS,
   PROXY_PROTOCOL_MODES,
@@ -236,12 +237,17 @@ const http = z
     maxConcurrentStreams: z.int().min(1).max(10_000).prefault(100).meta({
       description: 'requests of one HTTP/2 connection at once; each may hold a connection to the application, unless that speaks `h2c`',
     }),
+    translation: z.enum(TRANSLATIONS).prefault('http-proxy').meta({
+      description:
+        'what carries requests of HTTP/2 peers to an application that speaks HTTP/1.1: `scute`, what is its own; or `http-proxy`, with the HTTP/2 and HTTP/1.1 of Node, which is slower',
+    }),
     upgrades,
     ...httpLimitFields,
     upstreamIdleTimeout: upstreamIdleTimeout('1500ms', 'the application', ' (gunicorn: 2 s, uvicorn: 5 s), and a new one costs little'),
   })
-  .transform(({ application, xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, ...limits }): HttpConfig => ({
+  .transform(({ application, translation, xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, ...limits }): HttpConfig => ({
     application,
+    translation,
     xfcc,
     spiffeIdHeader,
     maxConcurrentStreams,

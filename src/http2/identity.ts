@@ -10,6 +10,8 @@ const LINE_END = '\r\n';
 export class FieldFilter {
   readonly #identity: IdentityFields;
   readonly #ours: readonly HpackField[];
+  /** As HTTP/1.1 has them. */
+  readonly #lines: string;
   /** Of `#list`, which is another one when the policy is. */
   #names: ReadonlySet<string> = new Set();
   #lengths: ReadonlySet<number> = new Set();
@@ -17,11 +19,14 @@ export class FieldFilter {
 
   constructor(identity: IdentityFields) {
     this.#identity = identity;
-    const lines = identity.lines.toString('latin1').split(LINE_END).slice(0, -1);
-    this.#ours = lines.map((line) => {
-      const colon = line.indexOf(': ');
-      return [line.slice(0, colon).toLowerCase(), line.slice(colon + 2)];
-    });
+    this.#lines = identity.lines.toString('latin1');
+    this.#ours = this.#lines
+      .split(LINE_END)
+      .slice(0, -1)
+      .map((line) => {
+        const colon = line.indexOf(': ');
+        return [line.slice(0, colon).toLowerCase(), line.slice(colon + 2)];
+      });
   }
 
   /** Changes with the policy: what was filtered with another value of it must be filtered again. */
@@ -50,10 +55,20 @@ export class FieldFilter {
 
   /** Ours, with what is left of the client's own. They come first, as over HTTP/1.1. */
   ours(fields: readonly HpackField[]): HpackField[] {
+    const xfcc = this.#appended(fields);
+    return xfcc === undefined ? [...this.#ours] : [[XFCC_NAME, xfcc], ...this.#ours];
+  }
+
+  /** The same as lines of HTTP/1.1. */
+  lines(fields: readonly HpackField[]): string {
+    const xfcc = this.#appended(fields);
+    return xfcc === undefined ? this.#lines : `${XFCC}: ${xfcc}${LINE_END}${this.#lines}`;
+  }
+
+  #appended(fields: readonly HpackField[]): string | undefined {
     const { clientXfcc } = this.#identity;
-    const all = [...this.#ours];
-    if (typeof clientXfcc === 'string') return all;
+    if (typeof clientXfcc === 'string') return undefined;
     const values = fields.filter(([name, value]) => name === XFCC_NAME && value !== '').map(([, value]) => value);
-    return [[XFCC_NAME, [...values, clientXfcc.appended.toString('latin1')].join()], ...all];
+    return [...values, clientXfcc.appended.toString('latin1')].join();
   }
 }
