@@ -237,7 +237,7 @@ const http = z
     maxConcurrentStreams: z.int().min(1).max(10_000).prefault(100).meta({
       description: 'requests of one HTTP/2 connection at once; each may hold a connection to the application, unless that speaks `h2c`',
     }),
-    translation: z.enum(TRANSLATIONS).prefault('http-proxy').meta({
+    translation: z.enum(TRANSLATIONS).prefault('scute').meta({
       description:
         'what carries requests of HTTP/2 peers to an application that speaks HTTP/1.1: `scute`, what is its own; or `http-proxy`, with the HTTP/2 and HTTP/1.1 of Node, which is slower',
     }),

@@ -117,10 +117,11 @@ export class Http1Application implements Destination, CallOwner, LineOwner {
   }
 
   flush(): void {
-    const touched = this.#touched;
-    if (touched.length === 0) return;
-    this.#touched = [];
-    for (const call of touched) if (this.#calls.get(call.exchange) === call) call.flush();
+    while (this.#touched.length > 0) {
+      const touched = this.#touched;
+      this.#touched = [];
+      for (const call of touched) if (this.#calls.get(call.exchange) === call) call.flush();
+    }
   }
 
   close(): void {

@@ -157,9 +157,9 @@ export class Call implements Sink {
   }
 
   credit(bytes: number): void {
-    if (bytes === 0) return;
     this.#held -= bytes;
-    if (this.#held === 0) this.line?.flow();
+    // At the end of the turn: whoever says so may be in the middle of leaving.
+    if (this.#held === 0 && this.line?.isPaused === true) this.#owner.touched(this);
   }
 
   // ——— what its owner says ———
@@ -176,6 +176,7 @@ export class Call implements Sink {
         line.write(head, 0, head.length);
       }
     }
+    line?.flow();
     if (this.isWhole || this.#taken < GIVE_FROM) return;
     const taken = this.#taken;
     this.#taken = 0;

@@ -45,6 +45,7 @@ export class Line implements ConnectionHandler, ResponsePartsSink {
   /** It has answered before. */
   isReused = false;
   isClosed = false;
+  isPaused = false;
   /** When it came to rest, monotonic, and for how long it may be used again. */
   restingSinceMs = 0;
   usableMs = Infinity;
@@ -56,7 +57,6 @@ export class Line implements ConnectionHandler, ResponsePartsSink {
   /** What it said was no response, or nobody asked for. */
   #isSpoilt = false;
   #isReading = false;
-  #isPaused = false;
   /** What it said in Keep-Alive. */
   #said: string | undefined;
   /** Requests that it still takes. */
@@ -91,8 +91,8 @@ export class Line implements ConnectionHandler, ResponsePartsSink {
   /** Reads on, or not. */
   flow(): void {
     const mustPause = this.call !== undefined && (this.call.isHeldUp || this.#owner.clientIsFull);
-    if (mustPause === this.#isPaused || this.isClosed) return;
-    this.#isPaused = mustPause;
+    if (mustPause === this.isPaused || this.isClosed) return;
+    this.isPaused = mustPause;
     if (mustPause) this.connection.pause();
     else this.connection.resume();
   }
