@@ -331,17 +331,34 @@ export class Http1Application implements Destination, CallOwner, LineOwner {
   }
 
   parts(line: Line): void {
+    this.#noRest(line);
+    if (line.isParting || line.isClosed) return;
+    line.isParting = true;
+    const { connection } = line;
+    const timer = this.#options.clock.after(GRACE_MS, () => connection.abort());
+    this.#parting.set(line, timer);
+    connection.endWrite();
+    if (this.#parting.size <= MOST_PARTING) return;
+    for (const [oldest] of this.#parting) {
+      this.spoilt(oldest);
+      return;
+    }
+  }
+
+  spoilt(line: Line): void {
+    this.#noRest(line);
+    this.#noPart(line);
+    line.connection.abort();
+  }
+
+  #noRest(line: Line): void {
     const at = this.#resting.indexOf(line);
     if (at !== -1) this.#resting.splice(at, 1);
-    if (this.#parting.has(line) || line.isClosed) return;
-    const { connection } = line;
-    this.#parting.set(
-      line,
-      this.#options.clock.after(GRACE_MS, () => connection.abort()),
-    );
-    connection.endWrite();
-    const [oldest] = this.#parting.keys();
-    if (this.#parting.size > MOST_PARTING) oldest?.connection.abort();
+  }
+
+  #noPart(line: Line): void {
+    this.#parting.get(line)?.cancel();
+    this.#parting.delete(line);
   }
 
   failed(thrown: unknown): void {
@@ -353,10 +370,8 @@ export class Http1Application implements Destination, CallOwner, LineOwner {
   }
 
   closed(line: Line): void {
-    this.#parting.get(line)?.cancel();
-    this.#parting.delete(line);
-    const at = this.#resting.indexOf(line);
-    if (at !== -1) this.#resting.splice(at, 1);
+    this.#noRest(line);
+    this.#noPart(line);
     this.#give();
   }
 }

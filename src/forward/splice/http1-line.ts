@@ -29,6 +29,8 @@ export interface LineOwner {
   rests(line: Line): void;
   /** Nothing more is asked of it: it is to be ended in order. */
   parts(line: Line): void;
+  /** What is said on it would be taken for something else: it is to be broken off. */
+  spoilt(line: Line): void;
   failed(thrown: unknown): void;
   turned(): void;
   closed(line: Line): void;
@@ -46,6 +48,8 @@ export class Line implements ConnectionHandler, ResponsePartsSink {
   isReused = false;
   isClosed = false;
   isPaused = false;
+  /** It was told of its end. */
+  isParting = false;
   /** When it came to rest, monotonic, and for how long it may be used again. */
   restingSinceMs = 0;
   usableMs = Infinity;
@@ -114,7 +118,7 @@ export class Line implements ConnectionHandler, ResponsePartsSink {
   #settle(): void {
     if (this.isClosed || this.call !== undefined) return;
     this.flow();
-    if (this.#isSpoilt) this.connection.abort();
+    if (this.#isSpoilt) this.#owner.spoilt(this);
     else if (this.#hasEnded || !this.#mayRest()) this.#owner.parts(this);
     else this.#owner.rests(this);
   }

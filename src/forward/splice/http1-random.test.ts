@@ -16,6 +16,7 @@ import { forwardSpliced } from './splice.ts';
 const RUNS = Number(process.env['HTTP_RANDOM_RUNS'] ?? 1000);
 const SEED = Number(process.env['HTTP_RANDOM_SEED'] ?? 1);
 const PEER = requireSpiffeId('spiffe://example.org/web');
+const CONTINUE = 'HTTP/1.1 100 C\r\n\r\n';
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 const seen = { forwarded: 0, whole: 0, repaired: 0, reused: 0 };
@@ -116,7 +117,7 @@ async function run(seed: number): Promise<void> {
       return pickFrom(random, [
         'junk\r\n\r\n',
         'HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\n',
-        'HTTP/1.1 100 C\r\n\r\n',
+        CONTINUE,
         `${head('Content-Length: 2', 'Transfer-Encoding: chunked')}0\r\n\r\n`,
         `${head('Transfer-Encoding: chunked')}x\r\n`,
         `${head('Transfer-Encoding: chunked')}0\r\nHost: a\r\n\r\n`,
@@ -152,8 +153,9 @@ async function run(seed: number): Promise<void> {
     }
     // Mostly when it is whole.
     if (side.answered === messages.length && chance(0.8)) return 'nothing';
-    side.answered++;
     side.toSay = Buffer.from(answerTo(next.method, next.target));
+    // An interim response is no answer.
+    if (side.toSay.toString('latin1') !== CONTINUE) side.answered++;
     return `application answers ${next.target}`;
   };
 
