@@ -20,6 +20,9 @@ export interface Job {
   readonly identity: string;
   readonly forgedIdentity?: boolean;
   readonly cookies?: boolean;
+  readonly tokenFile?: string;
+  readonly newTokens?: boolean;
+  readonly subject?: string;
   readonly connections: number;
   readonly streams?: number;
   readonly upBytes?: number;

@@ -12,6 +12,7 @@ import { OVERHEAD_WORK, runOverhead } from './overhead.ts';
 import type { Peer } from './peer.ts';
 import { EXT_AUTHZ_WORK, runExtAuthz } from './ext-authz.ts';
 import { FILES_WORK, runFiles } from './files.ts';
+import { JWT_WORK, runJwt } from './jwt.ts';
 import { envoy } from './peers/envoy.ts';
 import { haproxy } from './peers/haproxy.ts';
 import { nginx } from './peers/nginx.ts';
@@ -32,12 +33,13 @@ const EXIT_USAGE = 64;
 const MAX_ROUNDS = 1000;
 
 /** Measured without other proxies beside them. */
-const ALONE = [SDS_WORK, EXT_AUTHZ_WORK, FILES_WORK, POLICY_WORK, REJUDGE_WORK, SCRAPE_WORK, OVERHEAD_WORK, RULES_WORK];
+const ALONE = [SDS_WORK, EXT_AUTHZ_WORK, FILES_WORK, POLICY_WORK, REJUDGE_WORK, SCRAPE_WORK, OVERHEAD_WORK, RULES_WORK, JWT_WORK];
 
 /** Scute stands beside itself. */
 const BESIDE_ITSELF = [
   { work: OVERHEAD_WORK, run: runOverhead },
   { work: RULES_WORK, run: runRules },
+  { work: JWT_WORK, run: runJwt },
 ];
 
 const USAGE = `usage: npm run bench -- [--work NAME]... [--peer NAME]... [--rounds N] [--json]
@@ -192,6 +194,7 @@ async function measure(
           certificates: identities.certificates,
           version: ours.version,
           signal,
+          domain: identities.domain,
         })) {
           process.stdout.write(`${json ? JSON.stringify(row) : formatRow(row)}\n`);
           if (row.note !== undefined) notes.add(row.note);

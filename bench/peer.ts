@@ -1,5 +1,6 @@
 import { X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import type { Job } from './load.ts';
 import type { Command } from './process.ts';
 
 /** PEM files of one trust domain, made for one run. */
@@ -48,6 +49,8 @@ export interface Peer {
   readonly install: string;
   /** What is not as in the other peers; printed with the figures. */
   readonly notes: Readonly<Partial<Record<Protocol, string>>>;
+  /** What the load does besides, of this peer. */
+  readonly job?: Partial<Job>;
   /** The value of X-Forwarded-Client-Cert that the application must find in every request. */
   identity(certificates: CertificateFiles): string;
   /** Writes its configuration into the task's directory. */

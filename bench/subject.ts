@@ -58,6 +58,7 @@ async function serve(peer: Peer, options: SubjectOptions, task: Pick<Task, 'dire
       warmUpMs: 0,
       windowMs: 0,
       pids: proxy.pids(),
+      ...peer.job,
       ...more,
     });
   try {

@@ -17,17 +17,18 @@ import { isoTime } from './admin/iso-time.ts';
 import { PeerBook } from './admin/peer-book.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from './admin/server.ts';
+import { applicationCheck } from './admin/application.ts';
 import { federationCheck } from './admin/federation.ts';
 import { filesCheck, filesCurrentCheck } from './admin/file-sets.ts';
 import { tokensCheck } from './admin/tokens.ts';
 import { MOST_ENDPOINT_CONNECTIONS } from './federation/limits.ts';
 import { filesNeeded, filesService } from './files/lazy.ts';
+import type { ToldApplication } from './files/notify-application.ts';
 import type { NotifyTarget } from './files/notify-target.ts';
 import { chooseSvid, type EndpointBundles, type IdentitySnapshot } from './identity/snapshot.ts';
 import { RotationWatch } from './identity/rotation.ts';
 import { createIdentityStore } from './identity/store.ts';
 import { systemClock, type Clock } from './lib/clock.ts';
-import { messageOf } from './lib/errors.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
 import { createWatch } from './lib/watch.ts';
 import { auditOf } from './policy/audit.ts';
@@ -78,8 +79,10 @@ export interface AppDeps {
   readonly logStream?: LogStream | undefined;
   /** Where log lines go instead. */
   readonly logDestination?: LogDestination | undefined;
-  /** Who is told of each replacement of every set of files, besides those of the configuration. */
-  readonly alsoTell?: readonly NotifyTarget[] | undefined;
+  /** By name of a set of files, who is told of each replacement besides those of the configuration. */
+  readonly alsoTell?: ReadonlyMap<string, readonly NotifyTarget[]> | undefined;
+  /** The program beside us, which sets of files may tell. */
+  readonly application?: ToldApplication | undefined;
   /** Bytes that are kept of connections that wait, in each direction. `MAX_KEPT_BYTES` if left out. */
   readonly maxKeptBytes?: number | undefined;
 }
@@ -141,6 +144,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         config.bundleEndpoint,
         ...config.federation,
         ...config.credentials,
+        // Each probe has one connection at most.
+        ...(config.metrics?.probes ?? []),
       ].filter(Boolean).length + filesNeeded(config.files),
     inbound: config.inbound.length > 0,
     outbound: config.outbound.length > 0,
@@ -248,13 +253,19 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       : filesService({
           sets: config.files,
           identity: view,
+          tokenOf: (file) => {
+            if (credentials === undefined) throw new Error('nobody fetches tokens');
+            return credentials.tokenOf(file);
+          },
           events: events.files,
           clock,
           alsoTell: deps.alsoTell,
+          application: deps.application,
           random: deps.random ?? Math.random,
         });
   const metricsServer =
-    config.metrics && createMetricsServer({ config: config.metrics, metrics, readiness, events, maxConnections: filePlan.metrics.most });
+    config.metrics &&
+    createMetricsServer({ config: config.metrics, metrics, readiness, events, clock, maxConnections: filePlan.metrics.most });
   const adminServer =
     config.admin &&
     createAdminServer({
@@ -288,6 +299,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         sds: () => sds?.describe(),
         federation: () => federation?.status() ?? [],
         files: () => fileSets?.status() ?? [],
+        application: () => events.application.status(),
         tokens: () => credentials?.status() ?? [],
         bundleEndpoint: () => bundleEndpoint?.status(),
       },
@@ -347,6 +359,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     readiness.register('files', () => filesCheck(fileSets.status(), clock.now()));
     readiness.register('files_current', () => filesCurrentCheck(fileSets.status()), { blocks: false });
   }
+  if (deps.application !== undefined)
+    readiness.register('application', () => applicationCheck(events.application.status(), clock.now()), { blocks: false });
   if (credentials !== undefined) readiness.register('tokens', () => tokensCheck(credentials.status()), { blocks: false });
   readiness.register('revocations', () => checkDenyList(denyFile.status()), { blocks: false });
   readiness.register('policy_current', () => checkPolicies(lastReload, deps.policyFiles), { blocks: false });
@@ -417,11 +431,11 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   // Before the source, which says what becomes of them.
   const bundles: readonly Service[] = federation === undefined ? [] : [federation];
   const others: readonly Service[] = [
-    // Until a drain is over, the application may read them, and they rotate.
-    ...(fileSets === undefined ? [] : [fileSets]),
     ...[metricsServer, adminServer].filter((server): server is HttpService => server !== undefined),
     ...(web === undefined ? [] : [web]),
     ...(credentials === undefined ? [] : [credentials]),
+    // Until a drain is over, the application may read them, and they rotate.
+    ...(fileSets === undefined ? [] : [fileSets]),
     // What peers began may need the outbound side until it is done, so that side starts first and stops last.
     together('outbound listeners', outbound),
     together('inbound listeners', inbound),
@@ -554,6 +568,8 @@ export interface BesideEnd {
   readonly exitCode: number;
   /** For the log. */
   readonly reason: string;
+  /** When it aborts, the drain is over at once. */
+  readonly hurry?: AbortSignal | undefined;
 }
 
 /** Who runs an application, and what is beside it and above it. */
@@ -584,10 +600,11 @@ export async function runApp(config: Config, deps: AppDeps & RunDeps, signal: Ab
   const { drainTimeoutMs } = app.config();
   const reason = end?.reason ?? String(either.reason);
   manager?.stopping();
-  const deadline = drainTimeoutMs === 0 ? AbortSignal.abort() : AbortSignal.timeout(drainTimeoutMs);
+  const overdue = drainTimeoutMs === 0 ? AbortSignal.abort() : AbortSignal.timeout(drainTimeoutMs);
+  const deadline = end?.hurry === undefined ? overdue : AbortSignal.any([overdue, end.hurry]);
   // The exit code of an application is not lost for what could not be put away.
   const forced = await app.stop(reason, deadline).catch((cause: unknown) => {
-    deps.stderr(`scute: ${messageOf(cause)}\n`);
+    deps.stderr(`scute: ${describe(cause)}\n`);
     return 1;
   });
   await manager?.stopped();

@@ -45,19 +45,21 @@ interface CredentialsParts extends Pick<CredentialsDeps, 'identity' | 'contexts'
   readonly jwt: () => JwtSource | undefined;
 }
 
-/** Undefined where no token is put on requests: then nothing of it is loaded. */
+/** Undefined where no token is put on requests or written to files: then nothing of it is loaded. */
 export async function credentialsService(
-  { outbound, credentials }: Config,
+  { outbound, credentials, files }: Config,
   authorities: WebAuthorities | undefined,
   { events, jwt, ...parts }: CredentialsParts,
 ): Promise<Credentials | undefined> {
   const attached = outbound.flatMap(({ name, attach }) => (attach === undefined ? [] : [{ listener: name, attach }]));
-  if (attached.length === 0) return undefined;
+  const written = files.flatMap(({ name, jwtSvids }) => jwtSvids.map((file) => ({ set: name, file })));
+  if (attached.length === 0 && written.length === 0) return undefined;
   const { createCredentials } = await import('./credentials/service.ts');
   return createCredentials({
     ...parts,
     credentials: usedOf(outbound, credentials),
     attached,
+    written,
     authorities,
     events: events.credentials,
     jwt: (request, signal) =>
@@ -66,8 +68,9 @@ export async function credentialsService(
   });
 }
 
-/** Whether JWT-SVIDs of ours are fetched, which are verified by the JWT bundle of our own trust domain. */
-export function needsOwnJwt({ outbound, credentials }: Config): boolean {
+/** Whether JWT-SVIDs of ours are fetched, which are verified by the JWT bundle of our own trust domain, or JWT bundles are written to files. */
+export function needsOwnJwt({ outbound, credentials, files }: Config): boolean {
+  if (files.some(({ jwtSvids, names }) => jwtSvids.length > 0 || names.jwtBundle !== undefined)) return true;
   return outbound.some(({ attach }) => attach?.token.kind === 'jwt') || usedOf(outbound, credentials).some(({ jwt }) => jwt !== undefined);
 }
 

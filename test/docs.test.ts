@@ -16,18 +16,20 @@ import { formatIssues } from '../src/config/issue.ts';
 import { policyPageSchema } from '../src/config/policy/policy-page.ts';
 import { loadConfig, parseConfig } from '../src/config/load.ts';
 import { devConfigSchema } from '../src/devdomain/config.ts';
+import { APPLICATION_ENDS } from '../src/telemetry/log/application-records.ts';
 import { DENY_REASONS } from '../src/policy/verdict.ts';
 import { TOKEN_RESULTS } from '../src/telemetry/log/jwt-records.ts';
 import { CLOSE_REASONS, IDENTITY_WAIT_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from '../src/telemetry/log/records.ts';
 import { ENDPOINT_RESULTS, REFRESH_PROBLEMS } from '../src/telemetry/log/federation-records.ts';
 import { NOTIFY_PROBLEMS, SET_PROBLEMS } from '../src/telemetry/log/files-records.ts';
+import { PROBE_RESULTS } from '../src/telemetry/log/probe-records.ts';
 import { CREDENTIAL_PROBLEMS } from '../src/telemetry/log/credential-records.ts';
 import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/log/sds-records.ts';
 import { CHECK_DENIALS, CHECK_REFUSALS } from '../src/telemetry/log/ext-authz-records.ts';
 import { below, codeBlocks, namesUnder, tableUnder } from './support/documents.ts';
 
 const root = join(import.meta.dirname, '..');
-const documents = globSync('{*,docs/*,deploy/**/*}.md', { cwd: root }).toSorted();
+const documents = globSync('{*,docs/**/*,deploy/**/*}.md', { cwd: root }).toSorted();
 
 /** The text of a document without its code blocks. */
 function proseOf(document: string): string {
@@ -151,6 +153,7 @@ test('the trust domain that the documents show is valid, and has every key', () 
 
 test('the close, deny and drop reasons of the documents are those that there are', () => {
   const sets: [string, readonly string[]][] = [
+    ['Probes of an application on loopback', PROBE_RESULTS],
     ['Why a peer was refused', DENY_REASONS],
     ['Why a connection ended', CLOSE_REASONS],
     ['Why a token was refused', TOKEN_RESULTS.filter((result) => result.startsWith('token_'))],
@@ -166,6 +169,7 @@ test('the close, deny and drop reasons of the documents are those that there are
     ['What became of a connection to our bundle endpoint', ENDPOINT_RESULTS],
     ['Why a set was not replaced', SET_PROBLEMS],
     ['Why somebody was not told', NOTIFY_PROBLEMS],
+    ['How the application ended', APPLICATION_ENDS],
   ];
   for (const [heading, reasons] of sets)
     assert.deepEqual(namesUnder('docs/operations.md', heading).toSorted(), reasons.toSorted(), heading);
@@ -213,7 +217,7 @@ interface ApiSchema {
   readonly properties?: Readonly<Record<string, ApiSchema>>;
   readonly required?: readonly string[];
   readonly additionalProperties?: unknown;
-  readonly enum?: readonly string[];
+  readonly enum?: readonly (string | null)[];
 }
 
 /** Both say the same of each object: of `source`, the interfaces; of a list, `<Page>` as its type has it. Returns the definitions. */
@@ -246,6 +250,7 @@ test('the JSON Schema of the API and its types have the same properties, and the
 
   assert.deepEqual(definitions['Certificate']?.properties?.['kind']?.enum, CERTIFICATE_KINDS);
   assert.deepEqual(definitions['Problem']?.properties?.['error']?.enum, STATUS_REFUSALS);
+  assert.deepEqual(definitions['Application']?.properties?.['result']?.enum, [...APPLICATION_ENDS, null]);
 });
 
 test('the JSON Schema of the API of the fleet and its types have the same properties, and the sets that there are', () => {
@@ -298,6 +303,7 @@ test('the messages of the documents are those that are logged', () => {
     'files-events.ts',
     'jwt-events.ts',
     'credential-events.ts',
+    'probe-events.ts',
   ]
     .map((file) => readFileSync(join(root, 'src/telemetry/events', file), 'utf8'))
     .join('\n');

@@ -118,6 +118,7 @@ test('the dashboard is about certificates, rotations, handshakes, refusals, traf
     'Durations',
     'SDS',
     'Files',
+    'Application',
     'Process',
   ]);
 

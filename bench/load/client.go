@@ -15,6 +15,7 @@ import (
 
 type client struct {
 	job    Job
+	tokens []string
 	config *tls.Config
 	tls    atomic.Pointer[string]
 }
@@ -36,7 +37,11 @@ func newClient(job Job) (*client, error) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
-	c := &client{job: job}
+	tokens, err := readTokens(job.TokenFile)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{job: job, tokens: tokens}
 	c.config = &tls.Config{
 		Certificates: []tls.Certificate{pair},
 		MinVersion:   tls.VersionTLS13,
@@ -97,7 +102,7 @@ func (c *client) dial() (net.Conn, error) {
 func (c *client) newExchange(bufferBytes int) func(net.Conn) error {
 	switch c.job.Protocol {
 	case "http1":
-		return http1Exchange(c.job, bufferBytes)
+		return http1Exchange(c.job, c.tokens, bufferBytes)
 	case "http2":
 		return http2Exchange(c.job)
 	case "grpc":
@@ -144,6 +149,7 @@ func run(job Job) Result {
 		return Result{Error: err.Error()}
 	}
 	expectedIdentity.Store(&job.Identity)
+	expectedSubject.Store(&job.Subject)
 	var result Result
 	switch job.Work {
 	case "exchange":

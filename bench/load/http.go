@@ -34,6 +34,9 @@ func httpFields(job Job) []field {
 	}
 	if job.ForgedIdentity {
 		fields = append(fields, field{identityField, "By=spiffe://forged.test/server;URI=spiffe://forged.test/client"})
+		if job.Subject != "" {
+			fields = append(fields, field{subjectField, "spiffe://forged.test/client"})
+		}
 	}
 	if job.UpBytes > 0 {
 		fields = append(fields, field{"content-type", "application/octet-stream"}, field{"content-length", strconv.FormatInt(job.UpBytes, 10)})

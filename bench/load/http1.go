@@ -10,11 +10,20 @@ import (
 )
 
 // http1Exchange returns what sends one HTTP/1.1 request on a connection and reads the response whole.
-func http1Exchange(job Job, bufferBytes int) func(net.Conn) error {
-	request := http1Head(job)
+func http1Exchange(job Job, tokens []string, bufferBytes int) func(net.Conn) error {
+	head, withToken := http1Head(job), []byte(nil)
 	buffer := make([]byte, bufferBytes)
 	expected := answerBytes(job)
 	return func(conn net.Conn) error {
+		request := head
+		if len(tokens) > 0 && (withToken == nil || job.NewTokens) {
+			token := tokens[(turnOf(job).Add(1)-1)%int64(len(tokens))]
+			withToken = append(withToken[:0], head[:len(head)-len(crlf)]...)
+			withToken = append(append(append(withToken, "authorization: Bearer "...), token...), headEnd...)
+		}
+		if withToken != nil {
+			request = withToken
+		}
 		if _, err := conn.Write(request); err != nil {
 			return err
 		}

@@ -60,13 +60,22 @@ func serveHTTP(conn net.Conn) {
 // judge reads a request's head: how many bytes to answer with (0: the small answer), and how many follow.
 func judge(head []byte) (down, up int64, problem string) {
 	identities, value := 0, ""
+	var subjects []string
+	hasToken := false
 	eachLine(head, func(line []byte) {
 		if text, is := valueOf(line, identityField); is {
 			identities++
 			value = text
+		} else if text, is := valueOf(line, subjectField); is {
+			subjects = append(subjects, text)
+		} else if _, is := valueOf(line, tokenField); is {
+			hasToken = true
 		}
 	})
 	if problem := identityProblem(identities, value); problem != "" {
+		return 0, 0, problem
+	}
+	if problem := subjectProblem(subjects, hasToken); problem != "" {
 		return 0, 0, problem
 	}
 	up, err := contentLength(head)

@@ -37,6 +37,12 @@ type Job struct {
 	ForgedIdentity bool `json:"forgedIdentity"`
 	// Cookies makes a request 1.5 KiB longer: cookies and tracing fields.
 	Cookies bool `json:"cookies"`
+	// TokenFile has one bearer token a line: a connection has the next one in the Authorization of all its requests, or, with NewTokens,
+	// another one in each.
+	TokenFile string `json:"tokenFile"`
+	NewTokens bool   `json:"newTokens"`
+	// Subject is what the application wants in X-Spiffe-Jwt-Subject, with no Authorization beside it. Nothing is looked for if it is empty.
+	Subject string `json:"subject"`
 	// Connections is the number of concurrent connections (exchange, idle) or clients (connect).
 	Connections int `json:"connections"`
 	// Streams is how many requests each HTTP/2 connection of an exchange has under way; of an idle job, how many it has had, all at

@@ -5,7 +5,7 @@ import type { Task } from '../peer.ts';
 const TYPE = 'type.googleapis.com/envoy.extensions';
 
 /** A static bootstrap with one listener and one cluster, statistics and a JSON access log on. */
-export function envoyConfig(task: Task): object {
+export function envoyConfig(task: Task, httpFilters: readonly object[] = []): object {
   return {
     admin: { address: { pipe: { path: join(task.directory, 'envoy-admin.sock') } } },
     static_resources: {
@@ -16,7 +16,7 @@ export function envoyConfig(task: Task): object {
           filter_chains: [
             {
               ...(task.direction === 'inbound' && { transport_socket: serverTls(task) }),
-              filters: [task.protocol === 'tcp' ? tcpProxy(task) : httpManager(task)],
+              filters: [task.protocol === 'tcp' ? tcpProxy(task) : httpManager(task, httpFilters)],
             },
           ],
         },
@@ -100,7 +100,7 @@ function tcpProxy(task: Task): object {
   };
 }
 
-function httpManager(task: Task): object {
+function httpManager(task: Task, filters: readonly object[]): object {
   const inbound = task.direction === 'inbound';
   return {
     name: 'http',
@@ -132,6 +132,7 @@ function httpManager(task: Task): object {
       ],
       http_filters: [
         ...(inbound ? [onlyTheClient(task)] : []),
+        ...filters,
         {
           name: 'router',
           typed_config: { '@type': `${TYPE}.filters.http.router.v3.Router`, suppress_envoy_headers: true },

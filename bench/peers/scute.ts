@@ -16,11 +16,15 @@ export function metricsSocket(directory: string): string {
   return join(directory, 'metrics.sock');
 }
 
-/** The same with other listeners for those who look at it, and what the peer is allowed by `rulesFor` its SPIFFE ID: everything, if left out. */
+/**
+ * The same with other listeners for those who look at it, what the peer is allowed by `rulesFor` its SPIFFE ID (everything, if left out), and
+ * `more` of the inbound listener.
+ */
 export function scuteWith(
   name: string,
   lookedAtBy: (directory: string) => object,
   rulesFor: (peer: string) => readonly unknown[] = (peer) => [peer],
+  more: object = {},
 ): Peer {
   return {
     name,
@@ -30,7 +34,7 @@ export function scuteWith(
     version: () => (existsSync(SCUTE_BUNDLE) ? `${VERSION} (Node ${process.versions.node})` : undefined),
     prepare: (task) => {
       const file = join(task.directory, 'scute.yaml');
-      const config = { ...side(task, rulesFor), ...lookedAtBy(task.directory), log: { level: 'info', format: 'json' } };
+      const config = { ...side(task, rulesFor, more), ...lookedAtBy(task.directory), log: { level: 'info', format: 'json' } };
       // JSON is YAML.
       writeFileSync(file, JSON.stringify(config));
       return {
@@ -41,13 +45,25 @@ export function scuteWith(
   };
 }
 
-function side({ direction, port, protocol, http2, to, certificates }: Task, rulesFor: (peer: string) => readonly unknown[]): object {
+function side(
+  { direction, port, protocol, http2, to, certificates }: Task,
+  rulesFor: (peer: string) => readonly unknown[],
+  more: object,
+): object {
   const listen = `127.0.0.1:${port}`;
   if (direction === 'inbound') {
     return {
       workloadApi: { endpoint: certificates.serverWorkloadApi },
       inbound: [
-        { name: 'inbound', listen, to, allow: rulesFor(certificates.clientId), protocol, ...(http2 && { http: { application: 'h2c' } }) },
+        {
+          name: 'inbound',
+          listen,
+          to,
+          allow: rulesFor(certificates.clientId),
+          protocol,
+          ...(http2 && { http: { application: 'h2c' } }),
+          ...more,
+        },
       ],
     };
   }

@@ -217,16 +217,18 @@ export interface ListenerList {
   readonly items: readonly Listener[];
 }
 
-/** A token that is put on requests of the application. Its text is nowhere. */
+/** A token that is put on requests of the application, or written to files. Its text is nowhere here. */
 export interface Token {
-  /** The name of the credential; of a JWT-SVID `jwt`, its audience, and whose it is. */
+  /** The name of the credential; of a JWT-SVID `jwt`, its audiences, and whose it is. */
   readonly source: string;
   readonly kind: 'jwt_svid' | 'access_token';
-  /** Of the JWT-SVID, or of the one that speaks for us at the token endpoint. */
+  /** Of the JWT-SVID, or of the one that speaks for us at the token endpoint; of several, with spaces between. */
   readonly audience: string | null;
   /** Whose it is, as the configuration has it; null for the default. */
   readonly spiffeId: string | null;
   readonly listeners: readonly ListenerName[];
+  /** The sets of files that it is in. */
+  readonly files: readonly string[];
   /** Null: there is none that is valid. */
   readonly expiresAt: Time;
   readonly nextFetchAt: Time;
@@ -339,6 +341,18 @@ export interface Rotations {
   readonly due: readonly Due[];
 }
 
+/** The program that `scute exec` runs. */
+export interface Application {
+  readonly program: string;
+  readonly state: 'waiting' | 'running' | 'ended';
+  /** Since when it is waited for, runs, or does no more. */
+  readonly since: Time;
+  readonly pid: number | null;
+  /** How it ended, or why it did not run. */
+  readonly result: string | null;
+  readonly exitCode: number | null;
+}
+
 export interface Overview {
   readonly version: string;
   readonly node: string;
@@ -368,6 +382,8 @@ export interface Overview {
   readonly sdsStreams: number;
   /** Connections refused for their peer since the start. */
   readonly refusals: number;
+  /** Null: there is none. */
+  readonly application: Application | null;
   readonly lastReload: {
     readonly at: Time;
     readonly ok: boolean;

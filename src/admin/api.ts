@@ -13,6 +13,7 @@ import { BadParameter, listOf, page } from './api-lists.ts';
 import { livePeers } from './api-peers.ts';
 import { rotations } from './api-rotations.ts';
 import type { ApiSource, LiveConnection } from './api-source.ts';
+import { describeApplication } from './application.ts';
 import type * as api from './api-types.ts';
 import { listenerName, peerId } from './certificates.ts';
 import { data, refuseInJson, type Query, type Reply, type Routes } from './http.ts';
@@ -323,6 +324,7 @@ function overview(source: ApiSource): api.Overview {
     listeners: listeners.length,
     sdsStreams: count(source.sds()?.streams() ?? []),
     refusals: counts.refusals,
+    application: describeApplication(status.application?.()),
     lastReload:
       reload === undefined
         ? null

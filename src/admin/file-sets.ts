@@ -1,13 +1,13 @@
 import { chooseSvid, type IdentitySnapshot } from '../identity/snapshot.ts';
-import type { FileSetStatus } from '../telemetry/log/files-records.ts';
+import { isToldLater, type FileSetStatus } from '../telemetry/log/files-records.ts';
 import { isoTime } from './iso-time.ts';
 import type { CheckResult } from './readiness.ts';
 
-/** Whether there is something for programs to read: each set was written by this process, and its SVID has not expired. */
+/** Whether there is something for programs to read: each set was written by this process, and no SVID in it has expired, X.509 or JWT. */
 export function filesCheck(sets: readonly FileSetStatus[], nowMs: number): CheckResult {
   const lines = sets.flatMap(({ name, inForce, problem }) => {
     if (inForce === undefined) return [`${name}: ${problem?.detail ?? 'not written yet'}`];
-    return nowMs <= inForce.notAfterMs ? [] : [`${name}: the SVID in ${inForce.files.at(-1)} has expired`];
+    return nowMs <= inForce.expires.atMs ? [] : [`${name}: the SVID in ${inForce.expires.name} has expired`];
   });
   return lines.length === 0 ? { ok: true } : { ok: false, detail: lines.join('; ') };
 }
@@ -25,11 +25,18 @@ export function filesCurrentCheck(sets: readonly FileSetStatus[]): CheckResult {
   return lines.length === 0 ? { ok: true } : { ok: false, detail: lines.join('; ') };
 }
 
+/** As spiffe-helper has it: nothing is written yet, what should be written could not be, or it is there. */
+export function writeStatusOf(set: FileSetStatus | undefined): 'unwritten' | 'failed' | 'written' {
+  if (set?.problem !== undefined && !isToldLater(set.problem.reason)) return 'failed';
+  return set?.inForce === undefined ? 'unwritten' : 'written';
+}
+
 /** What is still to be written of this very identity, a sentence each; none when every set has it. What was found of an older one counts for nothing. */
 export function unwrittenSets(sets: readonly FileSetStatus[], snapshot: IdentitySnapshot | undefined): readonly string[] {
   return sets.flatMap(({ name, identity, inForce, problem }) => {
     const leaf = chooseSvid(snapshot, identity)?.chain[0];
-    if (problem === undefined && leaf !== undefined && inForce?.certificates.has(leaf.sha256) === true) return [];
+    const isOfLeaf = inForce !== undefined && (inForce.leaf === undefined || inForce.leaf === leaf?.sha256);
+    if (problem === undefined && leaf !== undefined && isOfLeaf) return [];
     return [`${name}: ${problem?.detail ?? 'not written yet'}`];
   });
 }
@@ -49,7 +56,7 @@ export function describeFileSets(sets: readonly FileSetStatus[]): object[] {
     name,
     directory,
     spiffe_id: inForce?.spiffeId ?? null,
-    not_after: inForce === undefined ? null : isoTime(inForce.notAfterMs),
+    not_after: inForce === undefined || inForce.expires.atMs === Infinity ? null : isoTime(inForce.expires.atMs),
     written_at: inForce === undefined ? null : isoTime(inForce.writtenAtMs),
     files: inForce?.files ?? [],
     problem: problem ?? null,

@@ -321,7 +321,9 @@ export function refuseInJson(status: number, reason: StatusRefusal, detail: stri
 
 function send(request: IncomingMessage, response: ServerResponse, reply: Reply): void {
   if (response.destroyed) return;
-  response.writeHead(reply.status, { ...headersOf(reply), 'content-length': Buffer.byteLength(reply.body) });
+  // RFC 9110, section 8.6: not on an answer that never has a body.
+  const length = reply.status === 204 || reply.status === 304 ? {} : { 'content-length': Buffer.byteLength(reply.body) };
+  response.writeHead(reply.status, { ...headersOf(reply), ...length });
   response.end(request.method === 'HEAD' ? undefined : reply.body);
 }
 

@@ -6,10 +6,12 @@ import type { PolicyFileStatus } from '../config/policy/policy-files.ts';
 import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
 import type { Certificate } from '../spiffe/certificate.ts';
 import type { Crl } from '../spiffe/crl.ts';
+import type { ApplicationStatus } from '../telemetry/log/application-records.ts';
 import type { EndpointStatus, RelationStatus } from '../telemetry/log/federation-records.ts';
 import type { FileSetStatus } from '../telemetry/log/files-records.ts';
 import type { TokenStatus } from '../telemetry/log/credential-records.ts';
 import type { ListenerCounters, ListenerRef } from '../telemetry/log/records.ts';
+import { describeApplication } from './application.ts';
 import { keyType } from './certificates.ts';
 import { describeEndpoint, describeFederation } from './federation.ts';
 import { describeFileSets } from './file-sets.ts';
@@ -59,6 +61,8 @@ export interface StatusSource {
   files?(): readonly FileSetStatus[];
   /** What is put on requests; none if left out. */
   tokens?(): readonly TokenStatus[];
+  /** The program that we run; undefined if there is none. */
+  application?(): ApplicationStatus | undefined;
   /** Undefined if it is not served. */
   bundleEndpoint?(): EndpointStatus | undefined;
 }
@@ -78,6 +82,7 @@ export function buildConfigDump(source: StatusSource): unknown {
     identity: describeIdentity(snapshot, listeners, source.now()),
     sds: source.sds?.() ?? null,
     federation: describeFederation(source.federation?.() ?? []),
+    application: describeApplication(source.application?.()),
     files: describeFileSets(source.files?.() ?? []),
     bundle_endpoint: describeEndpoint(source.bundleEndpoint?.()),
     tokens: describeTokens(source.tokens?.() ?? []),

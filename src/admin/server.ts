@@ -9,6 +9,7 @@ import type { ApiSource } from './api-source.ts';
 import { createDashboardRoutes } from './dashboard.ts';
 import { answerDrain, type DrainSelection } from './drain.ts';
 import { EventStreams, type Looks } from './event-streams.ts';
+import { createProbe, type ProbeDeps } from './probe.ts';
 import { createHttpService, json, MOST_CONNECTIONS, plain, streamsAmong, type HttpService, type Reply, type Routes } from './http.ts';
 import { buildConfigDump, type StatusSource } from './inventory.ts';
 import { buildPolicyPage, MOST_LISTED, type PolicyStatus } from './policy-page.ts';
@@ -18,7 +19,8 @@ export interface MetricsServerOptions {
   readonly config: MetricsConfig;
   readonly metrics: Metrics;
   readonly readiness: Readiness;
-  readonly events: Pick<Events, 'statusRequestRefused'>;
+  readonly events: Pick<Events, 'statusRequestRefused' | 'probes'>;
+  readonly clock: Clock;
   readonly maxConnections?: number | undefined;
 }
 
@@ -40,13 +42,18 @@ export interface AdminServerOptions {
   readonly maxConnections?: number | undefined;
 }
 
-/** `/metrics`, `/livez` and `/readyz`: nothing that tells a secret or changes anything, so it may be bound anywhere. */
-export function createMetricsServer({ config, metrics, readiness, events, maxConnections }: MetricsServerOptions): HttpService {
+/** `/metrics`, `/livez`, `/readyz`, and the probes of the application: nothing that tells a secret or changes anything, so it may be bound anywhere. */
+export function createMetricsServer({ config, metrics, readiness, events, clock, maxConnections }: MetricsServerOptions): HttpService {
+  const probes = config.probes.map((probe) => {
+    events.probes.registerProbe(probe);
+    const probed: ProbeDeps['probed'] = (...what) => events.probes.probed(...what);
+    return [probe.path, { GET: createProbe(probe, { clock, probed }) }] as const;
+  });
   return createHttpService({
     name: 'metrics',
     socket: config,
     allowedHosts: config.allowedHosts,
-    routes: probeRoutes(metrics, readiness),
+    routes: { ...Object.fromEntries(probes), ...probeRoutes(metrics, readiness) },
     maxConnections,
     refused: (reason, detail) => events.statusRequestRefused('metrics', reason, detail),
   });

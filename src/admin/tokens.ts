@@ -4,7 +4,7 @@ import type * as api from './api-types.ts';
 import { isoTime } from './iso-time.ts';
 import type { CheckResult } from './readiness.ts';
 
-/** A warning while there is no valid token of a listener: its requests are a 503, and everything else goes on. */
+/** A warning while there is no valid token: requests of its listeners are a 503, sets of files stay as they are, and everything else goes on. */
 export function tokensCheck(tokens: readonly TokenStatus[]): CheckResult {
   const lines = tokens.flatMap(({ source, expiresAtMs, problem }) => {
     if (expiresAtMs !== undefined) return [];
@@ -13,13 +13,14 @@ export function tokensCheck(tokens: readonly TokenStatus[]): CheckResult {
   return lines.length === 0 ? { ok: true } : { ok: false, detail: lines.join('; ') };
 }
 
-/** The tokens that are put on requests as plain JSON values: what is known of each, and nothing of its text. */
+/** The tokens that are put on requests or written to files as plain JSON values: what is known of each, and nothing of its text. */
 export function describeTokens(tokens: readonly TokenStatus[]): object[] {
-  return tokens.map(({ source, kind, audience, spiffeId, expiresAtMs, nextFetchAtMs, problem }) => ({
+  return tokens.map(({ source, kind, audience, spiffeId, sets, expiresAtMs, nextFetchAtMs, problem }) => ({
     source,
     kind,
     audience: audience ?? null,
     spiffe_id: spiffeId ?? null,
+    files: sets,
     expires_at: expiresAtMs === undefined ? null : isoTime(expiresAtMs),
     next_fetch_at: nextFetchAtMs === undefined ? null : isoTime(nextFetchAtMs),
     problem: problem ?? null,
@@ -31,12 +32,13 @@ const MAX_DETAIL = 500;
 /** As `describeTokens`, for the API. */
 export function tokenList(tokens: readonly TokenStatus[]): api.TokenList {
   return {
-    items: tokens.map(({ source, kind, audience, spiffeId, listeners, expiresAtMs, nextFetchAtMs, problem }) => ({
+    items: tokens.map(({ source, kind, audience, spiffeId, listeners, sets, expiresAtMs, nextFetchAtMs, problem }) => ({
       source,
       kind,
       audience: audience ?? null,
       spiffeId: spiffeId ?? null,
       listeners: listeners.map((name) => ({ name, direction: 'outbound' })),
+      files: sets,
       expiresAt: expiresAtMs === undefined ? null : isoTime(expiresAtMs),
       nextFetchAt: nextFetchAtMs === undefined ? null : isoTime(nextFetchAtMs),
       problem: problem === undefined ? null : { reason: problem.reason, detail: strangersWords(problem.detail, MAX_DETAIL) },

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { readFile, rm } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { startChild } from '../../test/support/child.ts';
 import { eventually } from '../../test/support/eventually.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { temporaryFolder } from '../../test/support/temporary-folder.ts';
@@ -163,6 +164,61 @@ test('a program that is gone when it is to be started anew ends it all with 127'
   assert.deepEqual(gone.log().slice(-2), ['application ended 3', 'application cannot be started']);
   gone.application.start();
   assert.deepEqual(await gone.lines(), ['started'], 'it is over for good');
+});
+
+test('a program that runs as another user by now can be neither told nor ended, and is left behind in time, or kept for a rotation', async (t) => {
+  if (process.getuid?.() !== 0) {
+    t.skip('only root can become another user');
+    return;
+  }
+  const file = join(await temporaryFolder(t), 'said');
+  await writeFile(file, '', { mode: 0o666 });
+  // What `sudo` does to the application, this does to Scute: there are two users, and neither may send the other a signal.
+  const program = `
+    import { Application } from ${JSON.stringify(import.meta.resolve('./application.ts'))};
+    const say = (...words) => console.log(words.map((word) => (typeof word === 'object' ? Object.keys(word).join(' ') : word)).join(' '));
+    const events = new Proxy({}, { get: (_, name) => (...args) => say(name, ...args.filter((arg) => typeof arg !== 'number')) });
+    const timers = [];
+    const clock = { monotonic: () => 0, after: (ms, then) => (timers.push(then), { cancel() {} }) };
+    const settings = { stopTimeoutMs: 1000, restartOnRotation: true };
+    const command = ['/bin/sh', '-c', 'trap "" TERM; echo $$; exec sleep 300 < /dev/null > /dev/null 2>&1'];
+    const application = new Application({ command, env: process.env, settings, clock, events, onOurEnd: () => () => {} });
+    void application.ended.then((code) => say('over', code));
+    const steps = {
+      start: () => application.start(),
+      leave: () => process.setuid(65534),
+      tell: () => say(String(application.tell('SIGHUP'))),
+      rotate: () => application.identityChanged(),
+      time: () => timers.shift()(),
+      signal: () => application.signal('SIGTERM'),
+    };
+    process.stdin.setEncoding('utf8').on('data', (lines) => {
+      for (const line of lines.split('\\n').slice(0, -1)) steps[line]();
+    });
+  `;
+  const child = await startChild([process.execPath, '--input-type=module', '--eval', program]);
+  t.after(() => child.stop({ signal: 'SIGKILL' }));
+  let next = 0;
+  const step = async (name: string, ...expected: readonly RegExp[]): Promise<string> => {
+    child.write(`${name}\n`);
+    let text = '';
+    for (const each of expected) ({ text, next } = await child.line(each, { after: next }));
+    return text;
+  };
+  const pid = Number(await step('start', /^\d+$/));
+  t.after(() => process.kill(pid, 'SIGKILL'));
+  await step('leave');
+
+  await step('tell', /^notSent SIGHUP pid detail$/, /^false$/);
+  await step('rotate');
+  await step('time', /^asked rotation$/, /^notSent SIGTERM pid detail$/);
+  await step('time', /^notSent SIGKILL pid detail$/, /^notEnded rotation$/);
+  await step('signal', /^notSent SIGTERM pid detail$/);
+  await step('time', /^notSent SIGKILL pid detail$/, /^notEnded shutdown$/, /^over 1$/);
+
+  child.endInput();
+  assert.deepEqual(await child.exited, { code: 0, signal: null }, 'nothing is waited for');
+  assert.ok(process.kill(pid, 0), 'it lives on');
 });
 
 test('if Scute ends for a mistake of its own, the application is told', async (t) => {

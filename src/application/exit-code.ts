@@ -4,6 +4,8 @@ import { codeOf } from '../lib/errors.ts';
 /** As shells have it: a command that is not there, and one that cannot be started. */
 export const EXIT_NOT_FOUND = 127;
 export const EXIT_NOT_STARTED = 126;
+/** It belongs to another user by now, and runs on without us. */
+export const EXIT_NOT_ENDED = 1;
 
 /** What a program that was ended by a signal is said to have ended with. */
 export function exitCodeOfSignal(signal: NodeJS.Signals): number {

@@ -94,6 +94,14 @@ export const overviewSchema: z.ZodType<api.Overview> = object({
   listeners: count,
   sdsStreams: count,
   refusals: count,
+  application: object({
+    program: text,
+    state: z.enum(['waiting', 'running', 'ended']),
+    since: maybe,
+    pid: z.number().nullable(),
+    result: maybe,
+    exitCode: z.number().nullable(),
+  }).nullable(),
   lastReload: object({ at: maybe, ok: z.boolean(), differences: texts, needRestart: texts, problems: texts }).nullable(),
 });
 

@@ -29,7 +29,7 @@ export function addCommandsBesideAnApplication(
 The log is on standard error; standard output is the command's alone.
 
 Exit codes: that of the command, 128 and the number of the signal that ended it; 126 it cannot be started; 127 there is no such command; 1 the
-proxy could not start; 64 wrong usage or configuration; 69 identity or listeners did not come within exec.waitTimeout.
+proxy could not start, or the command runs as another user and could not be ended; 64 wrong usage or configuration; 69 identity or listeners did not come within exec.waitTimeout.
 
 Example:
   scute exec -c scute.yaml --user app -- ./application --port 8080`,

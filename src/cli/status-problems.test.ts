@@ -79,6 +79,7 @@ const WELL: Status = {
     connections: 0,
     listeners: 1,
     sdsStreams: 0,
+    application: null,
     refusals: 3,
     lastReload: { at: inMs(0), ok: true, differences: ['limits'], needRestart: [], problems: [] },
   },
@@ -147,6 +148,13 @@ test('a trust domain is told of when its last authority ends within a week, unle
     { ...DOMAIN, authorities: 0 },
   ])
     assert.deepEqual(told({ trustDomains: [nobody] }), ['look: There is no authority of example.org']);
+});
+
+test('an application that does not run is a thing to act on, though it blocks nothing', () => {
+  const detail = './application ended by itself: exit code 7';
+  const checks = [{ name: 'application', ok: false, detail, blocks: false }];
+  const [problem] = problemsOf({ ...WELL, readiness: { ready: true, checks } }, NOW_MS);
+  assert.deepEqual([problem?.severity, problem?.what], ['act', `A warning: application: ${detail}`]);
 });
 
 test('a rejected secret is told of', () => {

@@ -39,6 +39,8 @@ export interface Problem {
 }
 
 interface Advice {
+  /** If it is another than whether it blocks readiness says. */
+  readonly severity?: Problem['severity'];
   readonly why: string;
   readonly todo: string;
 }
@@ -74,8 +76,13 @@ export const CHECK_ADVICE: Readonly<Record<string, Advice>> = {
     why: 'Programs go on with files from before, until their SVID expires.',
     todo: 'see the reason, mend the directory, or whoever is to be told; Scute tries again by itself',
   },
+  application: {
+    severity: 'act',
+    why: 'The program that this Scute is for does not run.',
+    todo: 'if it waits, mend what is not ready; if it ended, read its own output: Scute ends with its exit code',
+  },
   tokens: {
-    why: 'Requests of its listeners are answered with a 503 until there is a token to put on them.',
+    why: 'Requests of its listeners are answered with a 503, and its files stay as they were, until there is a token.',
     todo: 'see the reason, at the agent or at the token endpoint',
   },
   revocations: {

@@ -7,6 +7,7 @@ import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { FileSetConfig } from './file-sets.ts';
 import type { AttachConfig, CredentialConfig } from './credentials.ts';
 import type { LiveRules } from './policy/live-rules.ts';
+import type { ProbeConfig } from './probes.ts';
 import type { Address, TcpAddress } from './units.ts';
 
 /** A valid configuration: defaults filled in, everything parsed, deep-frozen. `schema.ts` makes it, and has the description of each field. */
@@ -167,8 +168,10 @@ export interface HttpConfig {
   readonly spiffeIdHeader: string | undefined;
   /** Requests of one HTTP/2 connection at once. */
   readonly maxConcurrentStreams: number;
-  /** What may be asked for by `Upgrade` besides WebSockets, over HTTP/1.1. */
+  /** What may be asked for by `Upgrade`, or by an extended CONNECT, besides WebSockets. */
   readonly upgrades: readonly string[];
+  /** Extended CONNECT is taken, WebSockets over HTTP/2 that is (RFC 8441), where the application says that it takes it. */
+  readonly extendedConnect: boolean;
   readonly limits: HttpLimits;
 }
 
@@ -178,8 +181,10 @@ export interface OutboundHttpConfig {
   readonly xfcc: OutboundXfccMode;
   /** Requests of one connection at once, before an application that speaks `h2c`. */
   readonly maxConcurrentStreams: number;
-  /** What may be asked for by `Upgrade` besides WebSockets. */
+  /** What may be asked for by `Upgrade`, or by an extended CONNECT, besides WebSockets. */
   readonly upgrades: readonly string[];
+  /** Extended CONNECT is taken, where the server says that it takes it. */
+  readonly extendedConnect: boolean;
   readonly limits: HttpLimits;
 }
 
@@ -213,6 +218,8 @@ export interface Limits {
 
 export interface MetricsConfig extends SocketConfig {
   readonly allowedHosts: readonly string[];
+  /** By path, each once. */
+  readonly probes: readonly ProbeConfig[];
 }
 
 export interface AdminConfig extends SocketConfig {

@@ -7,6 +7,7 @@ import { METHODS } from '../http1/request-head.ts';
 import type { Policy } from '../policy/policy.ts';
 import { HTTP_PROTOCOLS, PEER_PROTOCOLS } from './config.ts';
 import { describeUseProblems, type PolicyUse } from './policy/policy-use.ts';
+import { probeProblem } from './probes.ts';
 import { addressesOverlap, formatAddress, formatTarget, isLocal, isWebAddress, type Address } from './units.ts';
 
 type Report = Pick<z.RefinementCtx, 'addIssue'>;
@@ -26,7 +27,7 @@ export function checkSocket(entry: unknown, report: Report): void {
 export function checkInbound(entry: unknown, report: Report): void {
   checkSocket(entry, report);
   checkProtocol(entry, report);
-  checkRules(entry, report, ['allow', 'deny']);
+  checkRules(entry, report, ['allow', 'deny'], takesConnect(entry));
   checkPolicyFile(entry, report, 'inbound', ['allow', 'deny', 'policyMode']);
   if (at(entry, 'allow') === undefined && at(entry, 'policyFile') === undefined) problem(report, ['allow'], 'is required');
   checkTokens(entry, report);
@@ -43,6 +44,10 @@ export function checkInbound(entry: unknown, report: Report): void {
       `${formatAddress(to)} is not on this machine, and plain text would leave it: use a loopback address or a Unix socket, or set unsafeTarget`,
     );
   }
+}
+
+function takesConnect(entry: unknown): boolean {
+  return at(at(entry, 'http'), 'extendedConnect') === true;
 }
 
 /** Nothing may be agreed on that is not spoken then. */
@@ -66,22 +71,31 @@ function checkProtocol(entry: unknown, report: Report): void {
     problem(report, ['alpn'], 'the application speaks h2c, which is for peers that agree on h2: leave it out');
   }
   const upgrades = listAt(at(entry, 'http'), 'upgrades') ?? [];
-  if (at(at(entry, 'http'), 'application') === 'h2c' && upgrades.length > 0) {
-    problem(report, ['http', 'upgrades'], 'is for HTTP/1.1, which nobody speaks before an application that speaks h2c');
+  const isH2c = at(at(entry, 'http'), 'application') === 'h2c';
+  if (isH2c && upgrades.length > 0 && !takesConnect(entry)) {
+    problem(
+      report,
+      ['http', 'upgrades'],
+      'is for HTTP/1.1, which nobody speaks before an application that speaks h2c; over HTTP/2, extendedConnect takes them',
+    );
   }
+  if (!isH2c && takesConnect(entry)) problem(report, ['http', 'extendedConnect'], 'is for http.application: h2c');
 }
 
 /**
  * Of connections that are forwarded as bytes, nobody sees requests: a rule that asked for one would hold for all, or for none.
- * One for methods that are never forwarded would match nothing.
+ * One for methods that are never forwarded would match nothing. `takesConnect`: an extended CONNECT is forwarded.
  */
-function checkRules(entry: unknown, report: Report, lists: readonly string[]): void {
+function checkRules(entry: unknown, report: Report, lists: readonly string[], takesConnect: boolean): void {
   const protocol = at(entry, 'protocol');
   for (const list of lists) {
     for (const [index, rule] of (listAt(entry, list) ?? []).entries()) {
       for (const [place, method] of (listAt(rule, 'methods') ?? []).entries()) {
         // Those that are no methods at all have been named already.
-        if (typeof method === 'string' && /^[A-Z-]+$/.test(method) && method !== 'CONNECT' && method !== 'TRACE' && !METHODS.has(method))
+        if (typeof method !== 'string' || !/^[A-Z-]+$/.test(method) || method === 'TRACE') continue;
+        if (method === 'CONNECT') {
+          if (!takesConnect) problem(report, [list, index, 'methods', place], '"CONNECT" is forwarded with http.extendedConnect alone');
+        } else if (!METHODS.has(method))
           problem(report, [list, index, 'methods', place], `${JSON.stringify(method)} is not a method that is forwarded`);
       }
       if (protocol !== 'tcp') continue;
@@ -111,7 +125,7 @@ function checkTokens(entry: unknown, report: Report): void {
 
 /** For `superRefine` of what a policy file holds. What is special to a listener, `policy-use.ts` knows. */
 export function checkPolicy(policy: unknown, report: Report): void {
-  checkRules(policy, report, ['allow', 'deny']);
+  checkRules(policy, report, ['allow', 'deny'], true);
 }
 
 /** A policy comes from one place alone, and must be one for this listener. */
@@ -142,12 +156,7 @@ function checkAudit(entry: unknown, report: Report): void {
 /** A server that agrees to h2 is spoken HTTP/2 with. */
 function checkOfferedToServer(entry: unknown, report: Report): void {
   if (at(entry, 'protocol') !== 'http') return;
-  if (at(at(entry, 'http'), 'application') === 'h2c') {
-    for (const key of ['webPki', 'jwt', 'credential'])
-      if (at(entry, key) !== undefined)
-        problem(report, [key], 'is for applications that speak HTTP/1.1, and not for http.application: h2c');
-    return;
-  }
+  if (at(at(entry, 'http'), 'application') === 'h2c') return;
   const index = (listAt(entry, 'alpn') ?? []).indexOf('h2');
   if (index !== -1 && at(entry, 'webPki') === undefined) {
     problem(
@@ -161,7 +170,7 @@ function checkOfferedToServer(entry: unknown, report: Report): void {
 export function checkOutbound(entry: unknown, report: Report): void {
   checkSocket(entry, report);
   checkProtocol(entry, report);
-  checkRules(entry, report, ['expect', 'deny']);
+  checkRules(entry, report, ['expect', 'deny'], takesConnect(entry));
   checkAudit(entry, report);
   checkTokens(entry, report);
   checkPolicyFile(entry, report, 'outbound', ['expect', 'deny', 'unsafeAllowAnyInTrustDomain']);
@@ -194,7 +203,8 @@ function checkWebPki(entry: unknown, report: Report): void {
   for (const key of OF_SPIFFE)
     if (at(entry, key) !== undefined) problem(report, [key], 'is for servers with a SPIFFE ID, and with webPki none is looked at');
   if (at(entry, 'protocol') !== 'http') problem(report, ['webPki'], 'is for protocol: http');
-  if ((listAt(entry, 'alpn') ?? []).length > 0) problem(report, ['alpn'], 'is chosen by webPki: servers are asked over HTTP/1.1');
+  if ((listAt(entry, 'alpn') ?? []).length > 0)
+    problem(report, ['alpn'], 'is chosen by webPki: servers are asked in what the application speaks');
   const to = addressAt(entry, 'to');
   if (to !== undefined && !isWebAddress(to)) problem(report, ['to'], `${formatAddress(to)} is not https://HOST, as webPki needs it`);
 }
@@ -373,6 +383,11 @@ export function checkListeners(config: unknown, report: Report): void {
     }
   }
   for (const key of ['metrics', 'admin', 'sds', 'bundleEndpoint']) see(at(config, key), [key], key);
+  for (const [index, probe] of (listAt(at(config, 'metrics'), 'probes') ?? []).entries()) {
+    const to = addressAt(probe, 'to');
+    const wrong = to && probeProblem(to, bound);
+    if (wrong !== undefined) problem(report, ['metrics', 'probes', index, 'to'], wrong);
+  }
   if (at(at(config, 'sds'), 'authorization') !== undefined && inbound?.length === 0)
     problem(report, ['sds', 'authorization'], 'has nothing to answer by: it needs at least one inbound entry, whose policy is asked about');
   for (const [index, matchers] of (listAt(at(config, 'sds'), 'matchers') ?? []).entries()) {

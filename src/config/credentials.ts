@@ -44,10 +44,11 @@ export interface AttachConfig {
   readonly token: { readonly kind: 'jwt'; readonly jwt: JwtChoice } | { readonly kind: 'credential'; readonly name: string };
 }
 
-const text = z.string().regex(/^[\x21-\x7e]{1,2048}$/, 'must be 1 to 2048 visible ASCII characters');
+/** An audience, and what else token endpoints are told: without spaces. */
+export const tokenText = z.string().regex(/^[\x21-\x7e]{1,2048}$/, 'must be 1 to 2048 visible ASCII characters');
 
 /** As it was written: servers compare it so (RFC 8707, section 2). */
-const resourceUrl = text.refine(
+const resourceUrl = tokenText.refine(
   (url) => field.endpointUrl.safeParse(url).success,
   'must be an https URL without user info and without a fragment',
 );
@@ -63,7 +64,7 @@ const attachFields = {
 
 export const attachedJwt = z
   .strictObject({
-    audience: text.meta({ description: 'whom the token is for, as the server calls itself' }),
+    audience: tokenText.meta({ description: 'whom the token is for, as the server calls itself' }),
     spiffeId: spiffeId.meta({ description: 'whose token, of several identities; the first that the Workload API gives if left out' }),
     ...attachFields,
   })
@@ -122,20 +123,20 @@ export const credentials = z
           description:
             'how we prove who we are: a JWT-SVID as client assertion, of type `jwt-bearer` (RFC 7523) or `jwt-spiffe` (draft-ietf-oauth-spiffe-client-auth); `mtls`, our X.509-SVID (RFC 8705); `none`, where the token that is exchanged is enough. `jwt-bearer` if left out, for `token_exchange` `none`',
         }),
-        clientId: text.optional().meta({
+        clientId: tokenText.optional().meta({
           description:
             'the name under which the token endpoint knows us. Required for `mtls` and `entra`; else it may follow from the assertion',
         }),
-        jwtAudience: text.optional().meta({
+        jwtAudience: tokenText.optional().meta({
           description:
             'the audience of our JWT-SVID: the issuer identifier of the authorization server, as a rule. Required where there is one, but for `google` and `entra`, which have their own',
         }),
         spiffeId: spiffeId.meta({
           description: 'which of our identities speaks, by JWT-SVID or X.509-SVID; the first that the Workload API gives if left out',
         }),
-        scope: z.array(text).max(64).prefault([]).meta({ description: 'what the access token is to be good for' }),
+        scope: z.array(tokenText).max(64).prefault([]).meta({ description: 'what the access token is to be good for' }),
         resource: z.array(resourceUrl).max(16).prefault([]).meta({ description: 'URLs of the servers that it is for (RFC 8707)' }),
-        audience: z.array(text).max(16).prefault([]).meta({
+        audience: z.array(tokenText).max(16).prefault([]).meta({
           description: 'names of whom it is for; for `google` the one resource name of the provider, `//iam.googleapis.com/projects/…`',
         }),
       })

@@ -21,13 +21,20 @@ function problems(files: string): string[] {
 test('a set needs nothing but a directory, and its files are named as spiffe-helper names them', () => {
   assert.deepEqual(problems('files: [{ directory: /run/web }]'), []);
   const set = setOf({ directory: '/run/web' });
-  assert.deepEqual(set.names, { svid: 'svid.pem', key: 'svid_key.pem', bundle: 'svid_bundle.pem', bundleMap: 'svid_bundles.json' });
+  assert.deepEqual(set.names, {
+    svid: 'svid.pem',
+    key: 'svid_key.pem',
+    bundle: 'svid_bundle.pem',
+    bundleMap: 'svid_bundles.json',
+    jwtBundle: undefined,
+  });
   assert.deepEqual([set.name, set.keyFileMode, set.certFileMode, set.directoryMode], ['files-0', 0o600, 0o644, 0o755]);
   assert.deepEqual(setOf({ directory: '/run/web', format: 'pkcs12', passwordFile: '/etc/password' }).names, {
     svid: 'svid.p12',
     key: undefined,
     bundle: 'svid_bundle.p12',
     bundleMap: 'svid_bundles.json',
+    jwtBundle: undefined,
   });
 });
 
@@ -86,12 +93,52 @@ test('each thing that is wrong with a set is named with its line and column', ()
       'scute.yaml:2:49 files[0].svidKeyFileName: "svid_bundle.key.pem" may be the bundle of another trust domain, as svidBundleFileName is',
     ],
     [
+      'files: [{ directory: /run/web, x509: false }]',
+      'scute.yaml:2:38 files[0].x509: leaves nothing to write: it needs jwtSvids or jwtBundleFileName',
+    ],
+    [
+      'files: [{ directory: /run/web, x509: false, jwtBundleFileName: b.json, svidFileName: a }]',
+      'scute.yaml:2:86 files[0].svidFileName: is for sets with x509',
+    ],
+    [
+      'files: [{ directory: /run/web, x509: false, jwtBundleFileName: b.json, format: der }]',
+      'scute.yaml:2:80 files[0].format: is for sets with x509',
+    ],
+    [
+      'files: [{ directory: /run/web, jwtSvids: [{ fileName: ../t, audience: [a] }] }]',
+      'scute.yaml:2:55 files[0].jwtSvids[0].fileName: must be the name of a file, not a path: letters, digits, "-", "_" and ".", no "." ahead',
+    ],
+    [
+      'files: [{ directory: /run/web, jwtSvids: [{ fileName: t, audience: [a] }, { fileName: t, audience: [b] }] }]',
+      'scute.yaml:2:87 files[0].jwtSvids[1].fileName: "t" is the name of another file of the set',
+    ],
+    [
+      'files: [{ directory: /run/web, jwtSvids: [{ fileName: svid_key.pem, audience: [a] }] }]',
+      'scute.yaml:2:55 files[0].jwtSvids[0].fileName: "svid_key.pem" is the name of another file of the set',
+    ],
+    [
+      'files: [{ directory: /run/web, jwtBundleFileName: jwt.json, jwtSvids: [{ fileName: jwt.a.json, audience: [a] }] }]',
+      'scute.yaml:2:84 files[0].jwtSvids[0].fileName: "jwt.a.json" may be the bundle of another trust domain, as jwtBundleFileName is',
+    ],
+    [
+      'files: [{ directory: /run/web, jwtBundleFileName: svid_bundle.jwt.pem }]',
+      'scute.yaml:2:51 files[0].jwtBundleFileName: "svid_bundle.jwt.pem" may be the bundle of another trust domain, as svidBundleFileName is',
+    ],
+    [
+      'files: [{ directory: /run/web, jwtSvids: [{ fileName: t, audience: [a, a] }] }]',
+      'scute.yaml:2:68 files[0].jwtSvids[0].audience: has an audience twice',
+    ],
+    [
+      'files: [{ directory: /run/web, jwtSvids: [{ fileName: t, audience: ["a b"] }] }]',
+      'scute.yaml:2:69 files[0].jwtSvids[0].audience[0]: must be 1 to 2048 visible ASCII characters',
+    ],
+    [
       'files: [{ directory: /run/web, notify: [{ signal: SIGHUP }] }]',
-      'scute.yaml:2:41 files[0].notify[0]: needs one of pidFile, command and url',
+      'scute.yaml:2:41 files[0].notify[0]: needs one of pidFile, command, child and url',
     ],
     [
       'files: [{ directory: /run/web, notify: [{ pidFile: /run/a, command: [/bin/true] }] }]',
-      'scute.yaml:2:41 files[0].notify[0]: needs one of pidFile, command and url',
+      'scute.yaml:2:41 files[0].notify[0]: needs one of pidFile, command, child and url',
     ],
     [
       'files: [{ directory: /run/web, notify: [{ command: [/bin/true], timeout: 2h }] }]',

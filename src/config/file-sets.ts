@@ -1,6 +1,7 @@
 /** `files`: the sets of files that a configuration asks for, and what each must fulfil. Pure. */
 import * as z from 'zod';
 import type { SvidChoice } from '../identity/snapshot.ts';
+import { tokenText } from './credentials.ts';
 import { isIpAddress, isLocal } from './units.ts';
 import * as field from './fields.ts';
 
@@ -10,7 +11,7 @@ export const KEY_FORMATS = ['pkcs8', 'pkcs1', 'sec1'] as const;
 export const NOTIFY_SIGNALS = ['SIGHUP', 'SIGUSR1', 'SIGUSR2', 'SIGWINCH', 'SIGINT', 'SIGQUIT', 'SIGTERM'] as const;
 export const NOTIFY_METHODS = ['POST', 'PUT', 'GET'] as const;
 
-/** A directory with an SVID, its key and trust bundles, which is replaced whole. */
+/** A directory with an SVID, its key and trust bundles, with JWT-SVIDs, or with all of them, which is replaced whole. */
 export interface FileSetConfig {
   /** Unique over all sets. */
   readonly name: string;
@@ -26,6 +27,9 @@ export interface FileSetConfig {
   /** Present for PKCS#12. */
   readonly passwordFile: string | undefined;
   readonly names: FileNames;
+  readonly jwtSvids: readonly JwtFileConfig[];
+  /** `apart`: one JWKS for each trust domain; `spiffe-helper`: all of them in one file, as that program has it. */
+  readonly jwtBundles: 'apart' | 'spiffe-helper';
   readonly addIntermediatesToBundle: boolean;
   readonly mergedBundle: boolean;
   /** No bundle of another trust domain, unless merged: as spiffe-helper has it. */
@@ -47,19 +51,29 @@ export interface FileSetConfig {
   readonly notify: readonly NotifyConfig[];
 }
 
+/** Undefined: it is not written. */
 export interface FileNames {
-  readonly svid: string;
-  /** Undefined where the key is in the file of the SVID. */
+  readonly svid: string | undefined;
+  /** Undefined also where the key is in the file of the SVID. */
   readonly key: string | undefined;
-  readonly bundle: string;
-  /** Undefined: none is written. */
+  readonly bundle: string | undefined;
   readonly bundleMap: string | undefined;
+  readonly jwtBundle: string | undefined;
+}
+
+/** A file with a JWT-SVID. */
+export interface JwtFileConfig {
+  readonly fileName: string;
+  /** Whom it is for: all of them. */
+  readonly audience: readonly string[];
+  readonly identity: SvidChoice;
 }
 
 /** Who is told that a set was replaced. */
 export type NotifyConfig =
   | { readonly kind: 'signal'; readonly pidFile: string; readonly signal: NodeJS.Signals }
   | { readonly kind: 'command'; readonly command: readonly [string, ...string[]]; readonly timeoutMs: number }
+  | { readonly kind: 'child'; readonly signal: NodeJS.Signals }
   | { readonly kind: 'http'; readonly url: string; readonly method: string; readonly timeoutMs: number };
 
 const EXTENSIONS: Readonly<Record<FileSetConfig['format'], string>> = { pem: 'pem', der: 'der', pkcs12: 'p12' };
@@ -112,14 +126,17 @@ const notify = z
       .refine(([program]) => program?.startsWith('/') === true, 'must begin with the absolute path of a program')
       .optional()
       .meta({ description: 'or a program with its arguments, which no shell reads' }),
+    child: z.enum(NOTIFY_SIGNALS).optional().meta({
+      description: 'or what the application that `scute exec` runs is sent; one that was started after the replacement is sent nothing',
+    }),
     url: notifyUrl.optional().meta({ description: 'or what is asked over HTTP: `http://127.0.0.1:PORT/PATH`' }),
     method: z.enum(NOTIFY_METHODS).optional().meta({ description: '`url`: how; `POST` if left out' }),
     timeout,
   })
   .superRefine((entry, context) => {
-    const kinds = (['pidFile', 'command', 'url'] as const).filter((key) => entry[key] !== undefined);
+    const kinds = (['pidFile', 'command', 'child', 'url'] as const).filter((key) => entry[key] !== undefined);
     const [kind] = kinds;
-    if (kinds.length !== 1) context.addIssue({ code: 'custom', message: 'needs one of pidFile, command and url' });
+    if (kinds.length !== 1) context.addIssue({ code: 'custom', message: 'needs one of pidFile, command, child and url' });
     else
       for (const [key, owners] of [
         ['signal', ['pidFile']],
@@ -132,6 +149,7 @@ const notify = z
   .transform((entry): NotifyConfig => {
     const timeoutMs = entry.timeout ?? DEFAULT_TIMEOUT_MS;
     if (entry.pidFile !== undefined) return { kind: 'signal', pidFile: entry.pidFile, signal: entry.signal ?? 'SIGHUP' };
+    if (entry.child !== undefined) return { kind: 'child', signal: entry.child };
     if (entry.url !== undefined) return { kind: 'http', url: entry.url, method: entry.method ?? 'POST', timeoutMs };
     const [program = '', ...args] = entry.command ?? [];
     return { kind: 'command', command: [program, ...args], timeoutMs };
@@ -140,6 +158,31 @@ const notify = z
 const fileMode = (standard: string, description: string) =>
   field.socketMode.prefault(standard).meta({ description: `${description}, in quotes`, pattern: '^0?[0-7]{3}$' });
 
+const MAX_JWT_FILES = 16;
+const MAX_AUDIENCES = 16;
+
+const jwtSvid = z.strictObject({
+  fileName: fileName.meta({ description: 'name of the file, which has the token and nothing else' }),
+  audience: z
+    .array(tokenText)
+    .min(1)
+    .max(MAX_AUDIENCES)
+    .refine((names) => new Set(names).size === names.length, 'has an audience twice')
+    .meta({ description: 'whom the token is for: one token for all of them' }),
+  spiffeId: field.spiffeId.optional().meta({ description: 'whose token, of several identities; that of `identity` if left out' }),
+});
+
+/** Keys that say how certificates are written. */
+const OF_X509 = [
+  'passwordFile',
+  'combined',
+  'svidFileName',
+  'svidKeyFileName',
+  'svidBundleFileName',
+  'addIntermediatesToBundle',
+  'mergedBundle',
+] as const;
+
 /** What the schema of a set needs of its surroundings. */
 export interface FileSetParts {
   readonly identity: z.ZodType<SvidChoice | undefined>;
@@ -147,9 +190,11 @@ export interface FileSetParts {
   readonly user: z.ZodType<number, string | number>;
   /** What is wrong with a directory as it is now; undefined if nothing is, or nobody has looked. */
   readonly directoryProblem: (path: string, unsafeDisk: boolean) => string | undefined;
+  /** False: there is no application that could be told. */
+  readonly runsApplication: boolean | undefined;
 }
 
-export function fileSetSchema({ identity, group, user, directoryProblem }: FileSetParts) {
+export function fileSetSchema({ identity, group, user, directoryProblem, runsApplication }: FileSetParts) {
   return z
     .strictObject({
       name: field.listenerName
@@ -180,9 +225,20 @@ export function fileSetSchema({ identity, group, user, directoryProblem }: FileS
         description:
           'the trust bundle of our trust domain; `svid_bundle.pem` (`.der`, `.p12`) if left out. Those of others are beside it, each in a file of its own: `svid_bundle.partner.example.pem`',
       }),
-      bundleMapFileName: fileName
-        .optional()
-        .meta({ description: 'all trust bundles as a SPIFFE bundle map, in JSON; `svid_bundles.json` if left out' }),
+      bundleMapFileName: fileName.optional().meta({
+        description: 'all trust bundles as a SPIFFE bundle map, in JSON; `svid_bundles.json` if left out, and none with `x509: false`',
+      }),
+      x509: z.boolean().prefault(true).meta({
+        description: 'with `false` no SVID, key and X.509 trust bundles are written, but JWT files alone',
+      }),
+      jwtSvids: z.array(jwtSvid).max(MAX_JWT_FILES).prefault([]).meta({
+        description:
+          'JWT-SVIDs, each in a file of its own with the mode of a key; renewed at half of their life. Whoever may read one is us to its audience',
+      }),
+      jwtBundleFileName: fileName.optional().meta({
+        description:
+          'the JWT bundle of our trust domain, a JWKS, such as `jwt_bundle.json`; those of others beside it as with `svidBundleFileName`, and all of them in the bundle map. None are written if left out',
+      }),
       addIntermediatesToBundle: z
         .boolean()
         .prefault(false)
@@ -216,7 +272,13 @@ export function fileSetSchema({ identity, group, user, directoryProblem }: FileS
       const only = (format: string, keys: readonly (keyof typeof entry)[]): void => {
         for (const key of keys) if (entry[key] !== undefined && entry[key] !== false) problem(key, `is for ${format}`);
       };
-      if (entry.format === 'pkcs12') {
+      if (!entry.x509) {
+        only('sets with x509', OF_X509);
+        if (entry.format !== 'pem') problem('format', 'is for sets with x509');
+        if (entry.keyFormat !== 'pkcs8') problem('keyFormat', 'is for sets with x509');
+        if (entry.jwtSvids.length === 0 && entry.jwtBundleFileName === undefined)
+          problem('x509', 'leaves nothing to write: it needs jwtSvids or jwtBundleFileName');
+      } else if (entry.format === 'pkcs12') {
         only('pem and der', ['svidKeyFileName', 'addIntermediatesToBundle']);
         if (entry.keyFormat !== 'pkcs8') problem('keyFormat', 'is for pem and der');
         if (entry.passwordFile === undefined) problem('passwordFile', 'is required: a file with the password of the stores');
@@ -226,24 +288,15 @@ export function fileSetSchema({ identity, group, user, directoryProblem }: FileS
       if ((entry.keyFileMode & 0o007) !== 0) problem('keyFileMode', 'would show the private key to every local user: use group');
       if ((entry.directoryMode & 0o022) !== 0 || (entry.certFileMode & 0o022) !== 0 || (entry.keyFileMode & 0o022) !== 0)
         problem((entry.directoryMode & 0o022) !== 0 ? 'directoryMode' : 'certFileMode', 'would let others change what is trusted');
-      const names = namesOf(entry);
-      const bundle = splitName(names.bundle);
-      const seen = new Set<string>([names.bundle]);
-      for (const [key, name] of [
-        ['svidFileName', names.svid],
-        ['svidKeyFileName', names.key],
-        ['bundleMapFileName', names.bundleMap],
-      ] as const) {
-        if (name === undefined) continue;
-        if (seen.has(name)) problem(key, `${JSON.stringify(name)} is the name of another file of the set`);
-        else if (
-          name.startsWith(`${bundle.stem}.`) &&
-          name.endsWith(bundle.extension) &&
-          name.length > bundle.stem.length + bundle.extension.length
-        )
-          problem(key, `${JSON.stringify(name)} may be the bundle of another trust domain, as svidBundleFileName is`);
-        seen.add(name);
-      }
+      checkNames(entry, (path, message) => context.addIssue({ code: 'custom', path: [...path], message }));
+      if (runsApplication === false)
+        for (const [index, { kind }] of entry.notify.entries())
+          if (kind === 'child')
+            context.addIssue({
+              code: 'custom',
+              path: ['notify', index, 'child'],
+              message: 'is for the application that `scute exec` runs, and there is none',
+            });
       const wrong = directoryProblem(entry.directory, entry.unsafeDisk);
       if (wrong !== undefined) problem('directory', wrong);
     })
@@ -258,13 +311,21 @@ export function fileSetSchema({ identity, group, user, directoryProblem }: FileS
         svidKeyFileName,
         svidBundleFileName,
         bundleMapFileName,
+        jwtBundleFileName,
+        jwtSvids,
         ...others
       }) =>
         (index: number): FileSetConfig => ({
           ...others,
           name: name ?? `files-${index}`,
           identity: choice,
-          names: namesOf({ svidFileName, svidKeyFileName, svidBundleFileName, bundleMapFileName, ...others }),
+          names: namesOf({ svidFileName, svidKeyFileName, svidBundleFileName, bundleMapFileName, jwtBundleFileName, ...others }),
+          jwtSvids: jwtSvids.map(({ fileName: file, audience, spiffeId }) => ({
+            fileName: file,
+            audience,
+            identity: spiffeId === undefined ? choice : { by: 'id', id: spiffeId },
+          })),
+          jwtBundles: 'apart',
           passwordFile: others.passwordFile,
           ownBundleOnly: false,
           anyDirectory: false,
@@ -276,20 +337,59 @@ export function fileSetSchema({ identity, group, user, directoryProblem }: FileS
 }
 
 interface WrittenNames extends Pick<FileSetConfig, 'format' | 'combined'> {
+  readonly x509: boolean;
   readonly svidFileName?: string | undefined;
   readonly svidKeyFileName?: string | undefined;
   readonly svidBundleFileName?: string | undefined;
   readonly bundleMapFileName?: string | undefined;
+  readonly jwtBundleFileName?: string | undefined;
 }
 
-function namesOf({ format, combined, ...names }: WrittenNames): FileNames {
+function namesOf({ x509, format, combined, ...names }: WrittenNames): FileNames {
+  const { jwtBundleFileName: jwtBundle, bundleMapFileName: bundleMap } = names;
+  if (!x509) return { svid: undefined, key: undefined, bundle: undefined, bundleMap, jwtBundle };
   const extension = EXTENSIONS[format];
   return {
     svid: names.svidFileName ?? `svid.${extension}`,
     key: format === 'pkcs12' || combined ? undefined : (names.svidKeyFileName ?? `svid_key.${extension}`),
     bundle: names.svidBundleFileName ?? `svid_bundle.${extension}`,
-    bundleMap: names.bundleMapFileName ?? 'svid_bundles.json',
+    bundleMap: bundleMap ?? 'svid_bundles.json',
+    jwtBundle,
   };
+}
+
+/** No two files of a set have one name, whatever trust domains there will be. */
+function checkNames(
+  entry: WrittenNames & { readonly jwtSvids: readonly { readonly fileName: string }[] },
+  problem: (path: readonly (string | number)[], message: string) => void,
+): void {
+  const names = namesOf(entry);
+  const bundles = (
+    [
+      ['svidBundleFileName', names.bundle],
+      ['jwtBundleFileName', names.jwtBundle],
+    ] as const
+  ).flatMap(([key, name]) => (name === undefined ? [] : [{ key, name }]));
+  const seen = new Set<string>();
+  for (const [path, name] of [
+    ...bundles.map(({ key, name: of }) => [[key], of] as const),
+    [['svidFileName'], names.svid],
+    [['svidKeyFileName'], names.key],
+    [['bundleMapFileName'], names.bundleMap],
+    ...entry.jwtSvids.map(({ fileName: of }, index) => [['jwtSvids', index, 'fileName'], of] as const),
+  ] as const) {
+    if (name === undefined) continue;
+    const family = bundles.find((each) => each.name !== name && isOfFamily(each.name, name));
+    if (seen.has(name)) problem(path, `${JSON.stringify(name)} is the name of another file of the set`);
+    else if (family !== undefined) problem(path, `${JSON.stringify(name)} may be the bundle of another trust domain, as ${family.key} is`);
+    seen.add(name);
+  }
+}
+
+/** Whether `name` is that of the bundle of another trust domain, where that of ours is in `bundle`. */
+export function isOfFamily(bundle: string, name: string): boolean {
+  const { stem, extension } = splitName(bundle);
+  return name.startsWith(`${stem}.`) && name.endsWith(extension) && name.length > stem.length + 1 + extension.length;
 }
 
 /** `svid_bundle` and `.pem`. */

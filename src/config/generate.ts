@@ -1,8 +1,13 @@
-/** Writes what is generated from the schema: `configs/scute.schema.json` and the tables of `docs/configuration.md`. `npm run gen` runs this. */
+/**
+ * Writes what is generated from the schema: `configs/scute.schema.json`, the tables of `docs/configuration.md` and the schemas of the charts' values; and
+ * copies into the charts what Helm must find there. `npm run gen` runs this.
+ */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
 import { durationOrOffPattern, durationPattern } from './fields.ts';
+import { helmValueSchemas, type ValueSchema } from './helm-values.ts';
+import { policySchema } from './policy/policy-text.ts';
 import { ENVIRONMENT_KEYS } from './policy/precedence.ts';
 import { createConfigSchema } from './schema.ts';
 
@@ -24,14 +29,31 @@ interface JsonSchema {
 
 /** Each generated file with what it must hold: a path from the root of the project, and the text. */
 export async function generate(): Promise<ReadonlyMap<string, string>> {
-  const schema = z.toJSONSchema(createConfigSchema({ groupId: () => undefined }), { io: 'input' }) as JsonSchema;
+  const configSchema = createConfigSchema({ groupId: () => undefined });
+  const schema = z.toJSONSchema(configSchema, { io: 'input' }) as JsonSchema;
   const titled = { $id: 'scute.schema.json', title: 'Scute configuration', ...schema };
   const written = await readFile(join(root, 'docs/configuration.md'), 'utf8');
   const introduction = written.split(START)[0] ?? '';
   return new Map([
     ['configs/scute.schema.json', `${JSON.stringify(titled, undefined, 2)}\n`],
     ['docs/configuration.md', `${introduction}${START}\n\n${referenceOf(schema)}`],
+    ...[...chartSchemas(configSchema)].map(([path, values]) => [path, `${JSON.stringify(values, undefined, 2)}\n`] as const),
+    ...(await Promise.all(CHART_COPIES.map(async ([from, to]) => [to, await readFile(join(root, from), 'utf8')] as const))),
   ]);
+}
+
+/** A chart reads no file outside of its own folder. */
+const CHART_COPIES = [
+  ['deploy/prometheus/rules.yaml', 'deploy/helm/scute/files/rules.yaml'],
+  ['deploy/grafana/scute.json', 'deploy/helm/scute/files/scute.json'],
+] as const;
+
+function chartSchemas(configSchema: z.ZodType): ReadonlyMap<string, ValueSchema> {
+  const [config, policy] = [configSchema, policySchema('/')].map(
+    (schema) => z.toJSONSchema(schema, { io: 'input', target: 'draft-7' }) as ValueSchema,
+  );
+  if (config === undefined || policy === undefined) throw new Error('there are two schemas');
+  return helmValueSchemas(config, policy);
 }
 
 function referenceOf(schema: JsonSchema): string {

@@ -30,6 +30,8 @@ export interface ConfigSources {
   readonly readPolicy?: ((file: string) => Promise<ReadPolicy>) | undefined;
   /** For one who is about to write there: whose process this is. What is wrong with directories of `files` is a problem of the configuration then. */
   readonly writesAs?: number | undefined;
+  /** For one who is about to run it: whether there is an application beside us. */
+  readonly runsApplication?: boolean | undefined;
 }
 
 /** Reads, parses and judges a configuration. All problems come at once, in the order of the file. */
@@ -95,7 +97,8 @@ export async function parseConfigWithLists(
   const whole = overlay(raw, sources);
   const { lookups, issues, policies, ...read } = await readNamedFiles(whole.value, sources, known);
   const directoryProblem = await lookAtDirectories(whole.value, sources.writesAs);
-  const judged = judgeLocated(createConfigSchema({ ...(await systemLookups()), files: lookups, directoryProblem }), whole);
+  const { runsApplication } = sources;
+  const judged = judgeLocated(createConfigSchema({ ...(await systemLookups()), files: lookups, directoryProblem, runsApplication }), whole);
   if (judged.ok && issues.length === 0) return { parsed: judged, ...read };
   return {
     parsed: err([...(judged.ok ? [] : judged.error), ...issues]),

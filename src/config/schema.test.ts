@@ -381,7 +381,7 @@ test('an application that speaks h2c has peers that speak HTTP/2, and nothing th
     'inbound[0].alpn: the application speaks h2c, which is for peers that agree on h2: leave it out',
   ]);
   assert.deepEqual(problems({ ...BASE, inbound: [{ ...spliced, http: { application: 'h2c', upgrades: ['tcp'] } }] }), [
-    'inbound[0].http.upgrades: is for HTTP/1.1, which nobody speaks before an application that speaks h2c',
+    'inbound[0].http.upgrades: is for HTTP/1.1, which nobody speaks before an application that speaks h2c; over HTTP/2, extendedConnect takes them',
   ]);
   assert.deepEqual(problems({ ...BASE, inbound: [{ ...INBOUND, http: { application: 'h2c' } }] }), [
     'inbound[0].http: is for protocol: http',
@@ -401,13 +401,30 @@ test('outbound, an application that speaks h2c has a server that must speak HTTP
     'outbound[0].alpn[1]: the application speaks h2c: requests of HTTP/1.1 are not translated for it, so peers must speak h2',
   ]);
   assert.deepEqual(problems({ ...BASE, outbound: [{ ...spliced, http: { application: 'h2c', upgrades: ['tcp'] } }] }), [
-    'outbound[0].http.upgrades: is for HTTP/1.1, which nobody speaks before an application that speaks h2c',
-  ]);
-  assert.deepEqual(problems({ ...BASE, outbound: [{ ...spliced, jwt: { audience: 'db' } }] }), [
-    'outbound[0].jwt: is for applications that speak HTTP/1.1, and not for http.application: h2c',
+    'outbound[0].http.upgrades: is for HTTP/1.1, which nobody speaks before an application that speaks h2c; over HTTP/2, extendedConnect takes them',
   ]);
   assert.deepEqual(problems({ ...BASE, outbound: [{ ...OUTBOUND, protocol: 'http', alpn: ['http/1.1', 'h2'] }] }), [
     'outbound[0].alpn[1]: the application speaks HTTP/1.1, and so does what is sent to the server: with http.application: h2c it is HTTP/2 on both sides',
+  ]);
+});
+
+test('WebSockets over HTTP/2 are for h2c, and nothing but an option offers them; a rule may then name CONNECT', () => {
+  const http = { application: 'h2c', extendedConnect: true, upgrades: ['tcp'] };
+  const [inbound] = accepted({ ...BASE, inbound: [{ ...INBOUND, protocol: 'http', http }] }).inbound;
+  const [outbound] = accepted({ outbound: [{ ...OUTBOUND, protocol: 'http', http }] }).outbound;
+  for (const listener of [inbound, outbound])
+    assert.deepEqual([listener?.http?.extendedConnect, listener?.http?.upgrades], [true, ['tcp']]);
+
+  assert.deepEqual(problemsOf({ protocol: 'http', http: { extendedConnect: true } }), [
+    'inbound[0].http.extendedConnect: is for http.application: h2c',
+  ]);
+  const connects = { peer: 'spiffe://example.org/web', methods: ['GET', 'CONNECT'] };
+  assert.ok(accepted({ ...BASE, inbound: [{ ...INBOUND, protocol: 'http', http, allow: [connects], deny: [connects] }] }));
+  assert.deepEqual(problemsOf({ protocol: 'http', http: { application: 'h2c' }, deny: [connects] }), [
+    'inbound[0].deny[0].methods[1]: "CONNECT" is forwarded with http.extendedConnect alone',
+  ]);
+  assert.deepEqual(problems({ ...BASE, outbound: [{ ...OUTBOUND, protocol: 'http', expect: [connects] }] }), [
+    'outbound[0].expect[0].methods[1]: "CONNECT" is forwarded with http.extendedConnect alone',
   ]);
 });
 
@@ -424,10 +441,12 @@ test('an inbound listener forwards bytes unless it says http, which has limits o
   assert.equal(bytes?.http, undefined);
   assert.deepEqual(plain?.http, {
     application: 'http/1.1',
+    translation: 'scute',
     xfcc: 'sanitize-set',
     spiffeIdHeader: undefined,
     maxConcurrentStreams: 100,
     upgrades: [],
+    extendedConnect: false,
     limits: {
       maxHeadBytes: 32_768,
       maxFields: 1000,
@@ -770,7 +789,7 @@ test('with webPki nothing is said of SPIFFE, and without it no server is of the 
       web({ [key]: value }).some((problem) => problem.startsWith(`outbound[0].${key}: is for servers with a SPIFFE ID`)),
       key,
     );
-  assert.deepEqual(web({ alpn: ['h2'] }), ['outbound[0].alpn: is chosen by webPki: servers are asked over HTTP/1.1']);
+  assert.deepEqual(web({ alpn: ['h2'] }), ['outbound[0].alpn: is chosen by webPki: servers are asked in what the application speaks']);
   assert.deepEqual(web({ protocol: 'tcp' }), ['outbound[0].webPki: is for protocol: http']);
   assert.match(web({ to: 'api.partner.example:443' })[0] ?? '', /^outbound\[0\]\.to: .* is not https:\/\/HOST/);
   assert.match(web({ webPki: false })[0] ?? '', /^outbound\[0\]\.webPki: must be true/);

@@ -43,6 +43,7 @@ import { attachedCredential, attachedJwt, attachOf, credentials } from './creden
 import * as field from './fields.ts';
 import { fileSetSchema } from './file-sets.ts';
 import { inboundJwt } from './jwt.ts';
+import { probes } from './probes.ts';
 import { ON_CHANGE, ON_EXPIRY, type LiveRules } from './policy/live-rules.ts';
 
 /** What the schema must ask the system about. */
@@ -51,6 +52,8 @@ export interface Lookups extends UserLookups {
   readonly files?: FileLookups | undefined;
   /** What is wrong with a directory for a set of files; undefined if nothing is. Not asked if left out. */
   readonly directoryProblem?: ((path: string, unsafeDisk: boolean) => string | undefined) | undefined;
+  /** Whether there is an application beside us; nobody knows if left out. */
+  readonly runsApplication?: boolean | undefined;
 }
 
 export interface FileLookups {
@@ -198,8 +201,16 @@ const upgrades = z
   .prefault([])
   .meta({
     description:
-      'protocols that `Upgrade` may ask for besides `websocket`, such as `[tcp]` for Docker and `[SPDY/3.1]` for Kubernetes, over HTTP/1.1: after the 101 bytes pass unread. HTTP and TLS are refused',
+      'protocols that `Upgrade` may ask for besides `websocket`, such as `[tcp]` for Docker and `[SPDY/3.1]` for Kubernetes, over HTTP/1.1: after the 101 bytes pass unread. HTTP and TLS are refused. With `extendedConnect`: that `:protocol` may name',
   });
+
+const extendedConnect = (who: string) =>
+  z
+    .boolean()
+    .prefault(false)
+    .meta({
+      description: `with \`application: h2c\`: WebSockets over HTTP/2 (RFC 8441), and what \`upgrades\` names, pass if ${who} offers them; rules see the method \`CONNECT\``,
+    });
 
 const httpLimits = z.strictObject({ ...httpLimitFields, upstreamIdleTimeout: field.durationOrOff });
 
@@ -242,18 +253,22 @@ const http = z
         'what carries requests of HTTP/2 peers to an application that speaks HTTP/1.1: `scute`, what is its own; or `http-proxy`, with the HTTP/2 and HTTP/1.1 of Node, which is slower',
     }),
     upgrades,
+    extendedConnect: extendedConnect('the application'),
     ...httpLimitFields,
     upstreamIdleTimeout: upstreamIdleTimeout('1500ms', 'the application', ' (gunicorn: 2 s, uvicorn: 5 s), and a new one costs little'),
   })
-  .transform(({ application, translation, xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, ...limits }): HttpConfig => ({
-    application,
-    translation,
-    xfcc,
-    spiffeIdHeader,
-    maxConcurrentStreams,
-    upgrades,
-    limits: limitsOfHttp(limits),
-  }));
+  .transform(
+    ({ application, translation, xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, extendedConnect, ...limits }): HttpConfig => ({
+      application,
+      translation,
+      xfcc,
+      spiffeIdHeader,
+      maxConcurrentStreams,
+      upgrades,
+      extendedConnect,
+      limits: limitsOfHttp(limits),
+    }),
+  );
 
 const outboundHttp = z
   .strictObject({
@@ -269,6 +284,7 @@ const outboundHttp = z
       description: 'with `h2c`: requests of one connection at once',
     }),
     upgrades,
+    extendedConnect: extendedConnect('the server'),
     ...httpLimitFields,
     upstreamIdleTimeout: upstreamIdleTimeout(
       '50s',
@@ -276,11 +292,12 @@ const outboundHttp = z
       ' (load balancers and nginx: 60 s and more), and a new one costs a handshake',
     ),
   })
-  .transform(({ application, xfcc, maxConcurrentStreams, upgrades, ...limits }): OutboundHttpConfig => ({
+  .transform(({ application, xfcc, maxConcurrentStreams, upgrades, extendedConnect, ...limits }): OutboundHttpConfig => ({
     application,
     xfcc,
     maxConcurrentStreams,
     upgrades,
+    extendedConnect,
     limits: limitsOfHttp(limits),
   }));
 
@@ -581,6 +598,7 @@ export function createConfigSchema(lookups: Lookups) {
       listen: field.listenAddress.meta({ description: 'where to serve `/metrics`, `/livez` and `/readyz`: any address' }),
       ...socketFields,
       allowedHosts,
+      probes,
     })
     .superRefine(checkSocket, evenIfIncomplete)
     .optional()
@@ -643,6 +661,7 @@ export function createConfigSchema(lookups: Lookups) {
     group: groupOf,
     user: numbered('user', (name) => lookups.user?.(name)?.uid),
     directoryProblem: (path, unsafeDisk) => lookups.directoryProblem?.(path, unsafeDisk),
+    runsApplication: lookups.runsApplication,
   });
 
   return z
@@ -745,7 +764,7 @@ export function createConfigSchema(lookups: Lookups) {
           limits: limitsOf(entry.limits),
           ...liveRulesOf(entry),
         })),
-        metrics: raw.metrics && { ...socketOf(raw.metrics), allowedHosts: raw.metrics.allowedHosts },
+        metrics: raw.metrics && { ...socketOf(raw.metrics), allowedHosts: raw.metrics.allowedHosts, probes: raw.metrics.probes },
         admin: raw.admin && { ...socketOf(raw.admin), allowedHosts: raw.admin.allowedHosts },
         revocations: raw.revocations,
         sds: raw.sds && sdsOf(raw.sds),

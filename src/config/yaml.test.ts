@@ -77,7 +77,8 @@ test('a rule that can never match or never hold is a problem, with its place', a
   };
   for (const [rule, problem] of [
     ['methods: []', /^f\.yaml:7:42 .*methods: an empty list of methods matches nothing/],
-    ['methods: [CONNECT]', /^f\.yaml:7:43 .*methods\[0\]: "CONNECT" is never forwarded$/],
+    ['methods: [CONNECT]', /^f\.yaml:7:43 .*methods\[0\]: "CONNECT" is forwarded with http\.extendedConnect alone$/],
+    ['methods: [TRACE]', /^f\.yaml:7:43 .*methods\[0\]: "TRACE" is never forwarded$/],
     ['methods: [BREW]', /^f\.yaml:7:43 .*methods\[0\]: "BREW" is not a method that is forwarded$/],
     ['paths: [/a/../b]', /^f\.yaml:7:41 .*no request has such a path: the path has a dot segment$/],
     ['paths: [/%61dmin]', /^f\.yaml:7:41 .*no request has such a path/],

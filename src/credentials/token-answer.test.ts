@@ -34,6 +34,32 @@ test('a token that is a JWT is not good for longer than it says itself', () => {
     assert.equal(reasonOf({ ...GOOD, access_token }), 'ok 3600000');
 });
 
+test('an id_token beside it may be from anybody and for anybody, but must be one', () => {
+  const foreign = jwt({ iss: 'https://login.example', aud: 'somebody', sub: 'x', exp: NOW / 1000 - 60 });
+  for (const id_token of [foreign, 'e30.a2V5.aXY.dGV4dA.dGFn']) assert.equal(reasonOf({ ...GOOD, id_token }), 'ok 3600000', id_token);
+  for (const id_token of [
+    7,
+    null,
+    '',
+    'opaque',
+    'a.b.c',
+    'e30.W10.c2ln',
+    'e30.e30',
+    'e30.e30.c2ln.',
+    'e30.e30.c2l n',
+    'W10.a2V5.aXY.dGV4dA.dGFn',
+    {},
+  ])
+    assert.equal(reasonOf({ ...GOOD, id_token }), 'bad_answer', JSON.stringify(id_token));
+});
+
+test('what was issued in exchange must be an access token, whatever it is called besides', () => {
+  const type = (name: string): string => `urn:ietf:params:oauth:token-type:${name}`;
+  for (const issued_token_type of [type('access_token'), type('jwt')]) assert.equal(reasonOf({ ...GOOD, issued_token_type }), 'ok 3600000');
+  for (const issued_token_type of [type('id_token'), type('refresh_token'), type('saml2'), '', 7, null])
+    assert.equal(reasonOf({ ...GOOD, issued_token_type }), 'bad_token_type', JSON.stringify(issued_token_type));
+});
+
 test('what is no success is told apart by the head, and by errors that are known', () => {
   const head = (status: number, type?: string) =>
     headProblem({ status, headers: type === undefined ? {} : { 'content-type': type } })?.reason;

@@ -19,6 +19,11 @@ const KNOWN_ERRORS: ReadonlySet<unknown> = new Set([
   'slow_down',
   'use_dpop_nonce',
 ]);
+/** RFC 8693, section 3: an access token, which may be named by its form. */
+const ISSUED_TYPES: ReadonlySet<unknown> = new Set([
+  'urn:ietf:params:oauth:token-type:access_token',
+  'urn:ietf:params:oauth:token-type:jwt',
+]);
 /** Longer ones do not fit in the heads of most servers. */
 const MAX_TOKEN_LENGTH = 16_384;
 /** Whatever says more than that is wrong, or has no end. */
@@ -48,16 +53,35 @@ export function errorIn({ status, body }: HttpsAnswer): CredentialProblem {
 export function tokenIn(body: Uint8Array, nowMs: number): Result<Token, CredentialProblem> {
   const answer = objectIn(body);
   if (answer === undefined) return refuse('bad_answer', 'the body is no JSON object');
-  const { access_token: value, token_type: type, expires_in: expiresIn } = answer;
+  const { access_token: value, token_type: type, expires_in: expiresIn, issued_token_type: issued, id_token: idToken } = answer;
   if (typeof value !== 'string' || !/^[\x21-\x7e]+$/.test(value) || value.length > MAX_TOKEN_LENGTH)
     return refuse('bad_answer', 'it has no access_token that can stand in a field');
   if (typeof type !== 'string' || type.toLowerCase() !== 'bearer') return refuse('bad_token_type', 'its token_type is not Bearer');
+  // RFC 8693, section 2.2.1: of what is no access token, a server that calls it Bearer is wrong.
+  if (issued !== undefined && !ISSUED_TYPES.has(issued)) return refuse('bad_token_type', 'what was issued is no access token');
+  if (idToken !== undefined && !isIdToken(idToken)) return refuse('bad_answer', 'its id_token is none');
   if (expiresIn === undefined) return refuse('bad_expiry', 'it has no expires_in');
   // Some write it as a text.
   const seconds = typeof expiresIn === 'string' && /^\d{1,10}$/.test(expiresIn) ? Number(expiresIn) : expiresIn;
   if (typeof seconds !== 'number' || !(seconds >= 1 && seconds <= LONGEST_LIFE_S))
     return refuse('bad_expiry', `its expires_in is not from 1 to ${LONGEST_LIFE_S} seconds`);
   return ok({ value, expiresAtMs: Math.min(nowMs + seconds * 1000, expiryIn(value) ?? Infinity) });
+}
+
+/**
+ * The answer without its `id_token`, which an endpoint adds that is asked for the scope `openid`. Nobody uses that here, so it is nobody's to judge
+ * whom it is from and for: we know neither the issuer, which is not the endpoint, nor always the name that it has for us.
+ */
+export function withoutIdToken(body: Uint8Array): string {
+  return JSON.stringify({ ...objectIn(body), id_token: undefined });
+}
+
+/** A JWT, signed or encrypted (OpenID Connect Core, section 2; RFC 7516, section 3.1), whoever it is from. */
+function isIdToken(value: unknown): boolean {
+  const parts = typeof value === 'string' ? value.split('.') : [];
+  if ((parts.length !== 3 && parts.length !== 5) || !parts.every((part) => /^[\w-]*$/.test(part))) return false;
+  const texts = parts.length === 3 ? parts.slice(0, 2) : parts.slice(0, 1);
+  return texts.every((text) => objectIn(Buffer.from(text, 'base64url')) !== undefined);
 }
 
 /** Of a token that is a JWT and says so: it is not good for longer, whatever `expires_in` promises. */

@@ -6,7 +6,7 @@ import { err, type Result } from '../lib/result.ts';
 import type { CredentialProblem } from '../telemetry/log/credential-records.ts';
 import type { EndpointTrust } from '../tls/endpoint-trust.ts';
 import type { Token } from './held-token.ts';
-import { errorIn, headProblem, tokenIn } from './token-answer.ts';
+import { errorIn, headProblem, tokenIn, withoutIdToken } from './token-answer.ts';
 import { tokenRequest } from './token-request.ts';
 
 const MAX_TIME_MS = 10_000;
@@ -34,7 +34,7 @@ export async function askTokenEndpoint({ config, jwt, trust, clock, signal }: En
   let failure: CredentialProblem | undefined;
   let answer: HttpsAnswer | undefined;
   try {
-    const response = await oauth.genericTokenEndpointRequest(
+    await oauth.genericTokenEndpointRequest(
       server,
       named,
       (_server, _client, body) => {
@@ -53,19 +53,18 @@ export async function askTokenEndpoint({ config, jwt, trust, clock, signal }: En
             throw new Error(failure.reason);
           }
           answer = called.value;
-          const { status } = answer;
-          return new Response(status === 200 ? new Uint8Array(answer.body) : null, {
-            status,
-            headers: { 'content-type': 'application/json' },
-          });
+          return new Response(null, { status: answer.status });
         },
       },
     );
     if (answer === undefined) return err({ reason: 'broken', detail: 'the token endpoint was not asked' });
     if (answer.status !== 200) return err(errorIn(answer));
     const token = tokenIn(answer.body, askedAtMs);
+    if (!token.ok) return token;
+    if (token.value.value === jwt) return err({ reason: 'bad_answer', detail: 'its access_token is what it was asked with' });
     // What we let pass must be one for the library, too.
-    if (token.ok) await oauth.processGenericTokenEndpointResponse(server, named, response);
+    const whole = new Response(withoutIdToken(answer.body), { headers: { 'content-type': 'application/json' } });
+    await oauth.processGenericTokenEndpointResponse(server, named, whole);
     return token;
   } catch {
     // The library's errors hold the whole answer: nothing of them goes on.

@@ -131,7 +131,13 @@ function ofFindings(svid: Certificate): Attention[] {
 }
 
 /** What a failing check means, for those that say it. The rest speaks by its detail. */
-const CHECKS: Readonly<Record<string, { readonly what: string; readonly why: string; readonly todo: string }>> = {
+const CHECKS: Readonly<Record<string, { readonly what: string; readonly why: string; readonly todo: string; readonly level?: Level }>> = {
+  application: {
+    what: 'The application does not run.',
+    why: 'This Scute is there for it.',
+    todo: 'If it waits, mend what is not ready. If it ended, read its own output: Scute ends with its exit code.',
+    level: 'red',
+  },
   self_test: {
     what: 'The TLS self-test has not passed.',
     why: 'Scute must refuse a forged SVID before it accepts anybody.',
@@ -149,8 +155,8 @@ const CHECKS: Readonly<Record<string, { readonly what: string; readonly why: str
     todo: 'Check that the SPIFFE agent runs and renews, and that the clock of this machine is right.',
   },
   tokens: {
-    what: 'There is no valid token for an outbound listener.',
-    why: 'Its requests are answered with a 503 until there is one.',
+    what: 'There is no valid token for an outbound listener, or for a set of files.',
+    why: 'Requests of the listener are answered with a 503, and the files stay as they were, until there is one.',
     todo: 'The reason says whether the agent or the token endpoint gives none.',
   },
   jwt_bundles: {
@@ -204,7 +210,7 @@ function ofChecks({ overview, readiness }: Facts): Attention[] {
     return [
       {
         key: name,
-        level: blocks ? 'red' : 'amber',
+        level: known?.level ?? (blocks ? 'red' : 'amber'),
         what: known?.what ?? `The readiness check ${name} fails.`,
         why: [known?.why, sentence(detail ?? '')].filter((text) => text !== undefined && text !== '').join(' '),
         todo: known?.todo ?? 'Read the log of Scute.',

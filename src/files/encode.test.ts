@@ -2,11 +2,15 @@ import assert from 'node:assert/strict';
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { test } from 'node:test';
 import { setOf } from '../../test/support/files/files.ts';
+import { jwk, jwks, testKey } from '../../test/support/tokens/tokens.ts';
 import { createTestAuthority } from '../../test/support/pki/pki.ts';
 import { heldSnapshot, svidOf } from '../../test/support/pki/snapshots.ts';
 import type { FileSetConfig } from '../config/file-sets.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
-import { materialOf, plainFiles, type SetMaterial } from './encode.ts';
+import { parseJwtBundle } from '../spiffe/jwt-bundle.ts';
+import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import type { CredentialProblem } from '../telemetry/log/credential-records.ts';
+import { materialOf, plainFiles, type HeldJwt, type SetMaterial } from './encode.ts';
 
 const NOW_MS = Date.now();
 const ours = createTestAuthority();
@@ -19,7 +23,7 @@ function set(more: object = {}): FileSetConfig {
 }
 
 function materialFor(config: FileSetConfig, of: IdentitySnapshot = snapshot, nowMs = NOW_MS): SetMaterial {
-  const material = materialOf(of, config, nowMs);
+  const material = materialOf(of, config, [], nowMs);
   assert.ok(material.ok, material.ok ? '' : material.error.detail);
   return material.value;
 }
@@ -129,7 +133,7 @@ test('a trust domain whose name is too long for a file keeps no other from being
     ['svid_bundle.pem'],
   );
   assert.match(material.notes[0] ?? '', /too long a name/);
-  assert.ok(material.bundleMap.includes(long));
+  assert.ok(Buffer.from(material.texts[0]?.bytes ?? '').includes(long));
 });
 
 test('without the SVID that a set is to have there is nothing to write, and it is said why', () => {
@@ -138,8 +142,115 @@ test('without the SVID that a set is to have there is nothing to write, and it i
     [{ kind: 'none', generation: 1, receivedAtMs: 0, reason: 'denied', bundles: new Map() }, /gives no identity: denied/],
     [snapshot, /no SVID with the hint "db"/],
   ] as const) {
-    const material = materialOf(of, set({ identity: { hint: 'db' } }), NOW_MS);
+    const material = materialOf(of, set({ identity: { hint: 'db' } }), [], NOW_MS);
     assert.equal(material.ok ? undefined : material.error.reason, 'no_svid');
     assert.match(material.ok ? '' : material.error.detail, detail);
+  }
+});
+
+const TOKEN = { value: 'header.claims.signature', expiresAtMs: NOW_MS + 60_000 };
+const JWT_SET = { jwtSvids: [{ fileName: 'aws.token', audience: ['sts.amazonaws.com', 'other'] }], jwtBundleFileName: 'jwt_bundle.json' };
+const [key, partnerKey] = [testKey('one'), testKey('two')];
+const jwtBundles = new Map(
+  (
+    [
+      ['example.org', key],
+      ['partner.example', partnerKey],
+    ] as const
+  ).map(([domain, of]) => {
+    const bundle = parseJwtBundle(domain as TrustDomain, Buffer.from(jwks(jwk(of))));
+    assert.ok(bundle.ok);
+    return [domain as TrustDomain, bundle.value] as const;
+  }),
+);
+const withJwt: IdentitySnapshot = { ...snapshot, jwtBundles };
+
+function heldJwt(token: typeof TOKEN | undefined, problem?: CredentialProblem): HeldJwt {
+  return { current: () => token, problem };
+}
+
+test('JWT-SVIDs and JWT bundles are of the same set: a token and nothing else in its file, a JWKS for each trust domain, all in the bundle map', () => {
+  const config = set(JWT_SET);
+  const material = materialOf(withJwt, config, [heldJwt(TOKEN)], NOW_MS);
+  assert.ok(material.ok, material.ok ? '' : material.error.detail);
+  const written = plainFiles(material.value, config);
+  assert.ok(written.ok);
+  const text = (name: string): string => Buffer.from(written.value.find((file) => file.name === name)?.bytes ?? '').toString();
+
+  assert.deepEqual(
+    written.value.map(({ name, isSecret }) => [name, isSecret]),
+    [
+      ['svid_bundle.pem', false],
+      ['svid_bundle.partner.example.pem', false],
+      ['svid_bundles.json', false],
+      ['jwt_bundle.json', false],
+      ['jwt_bundle.partner.example.json', false],
+      ['aws.token', true],
+      ['svid_key.pem', true],
+      ['svid.pem', false],
+    ],
+  );
+  assert.equal(text('aws.token'), TOKEN.value);
+  assert.deepEqual(parseJwtBundle('example.org' as TrustDomain, Buffer.from(text('jwt_bundle.json'))), {
+    ok: true,
+    value: jwtBundles.get('example.org' as TrustDomain),
+  });
+  const map = JSON.parse(text('svid_bundles.json')) as {
+    readonly trust_domains: Record<string, { readonly keys: readonly { readonly use: string; readonly kid?: string }[] }>;
+  };
+  assert.deepEqual(
+    map.trust_domains['partner.example']?.keys.map(({ use, kid }) => [use, kid]),
+    [
+      ['x509-svid', undefined],
+      ['jwt-svid', partnerKey.kid],
+    ],
+  );
+  // The token expires before the SVID.
+  assert.deepEqual(material.value.expires, { name: 'aws.token', atMs: TOKEN.expiresAtMs });
+});
+
+test('another token makes another set, the same one the same', () => {
+  const fingerprint = (token: typeof TOKEN): string => {
+    const made = materialOf(withJwt, set(JWT_SET), [heldJwt(token)], NOW_MS);
+    assert.ok(made.ok);
+    return made.value.fingerprint;
+  };
+  assert.equal(fingerprint({ ...TOKEN }), fingerprint(TOKEN));
+  assert.notEqual(fingerprint({ ...TOKEN, value: 'header.claims.another' }), fingerprint(TOKEN));
+});
+
+test('a set may be of JWT files alone: no SVID, no key, no X.509 bundles, and a bundle map only where it is named', () => {
+  const names = (more: object): readonly string[] => {
+    const config = set({ x509: false, ...JWT_SET, ...more });
+    const material = materialOf(withJwt, config, [heldJwt(TOKEN)], NOW_MS);
+    assert.ok(material.ok);
+    const files = plainFiles(material.value, config);
+    assert.ok(files.ok);
+    return files.value.map(({ name }) => name);
+  };
+  assert.deepEqual(names({}), ['jwt_bundle.json', 'jwt_bundle.partner.example.json', 'aws.token']);
+  assert.deepEqual(names({ bundleMapFileName: 'map.json', jwtBundleFileName: undefined }), ['map.json', 'aws.token']);
+});
+
+test('without a valid token, or without our JWT bundle, there is nothing to write, and it is said why', () => {
+  const problem = { reason: 'not_entitled', detail: 'the agent gives none' } as const;
+  for (const [of, token, reason, detail, isEarly] of [
+    [
+      withJwt,
+      heldJwt(undefined, problem),
+      'no_token',
+      /for sts\.amazonaws\.com other \(aws\.token\): not_entitled: the agent gives none/,
+      false,
+    ],
+    [withJwt, heldJwt(undefined), 'no_token', /the one that was held has expired/, false],
+    [withJwt, heldJwt(undefined, { reason: 'identity_not_ready', detail: 'x' }), 'no_token', /identity_not_ready/, true],
+    [snapshot, heldJwt(TOKEN), 'no_jwt_bundle', /no JWT bundles have come/, true],
+    [{ ...snapshot, jwtBundles: new Map() }, heldJwt(TOKEN), 'no_jwt_bundle', /gives no JWT bundle of example\.org/, undefined],
+  ] as const) {
+    const material = materialOf(of, set(JWT_SET), [token], NOW_MS);
+    assert.ok(!material.ok);
+    assert.equal(material.error.reason, reason);
+    assert.match(material.error.detail, detail);
+    assert.equal(material.error.isEarly, isEarly);
   }
 });

@@ -5,7 +5,7 @@
 import { constants } from 'node:fs';
 import { lstat, mkdir, open, readdir, readlink, rename, rmdir, statfs, symlink, unlink, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { directoryProblem } from '../config/target-directory.ts';
+import { directoryProblem, lookAbove } from '../config/target-directory.ts';
 import { codeOf, messageOf, ScuteError } from '../lib/errors.ts';
 import type { SetProblem } from '../telemetry/log/files-records.ts';
 
@@ -186,7 +186,7 @@ async function own(handle: FileHandle, { uid, gid, mode }: Ownership): Promise<v
 async function judge(folder: FileHandle, path: string, unsafeDisk: boolean): Promise<void> {
   const { uid, mode, dev, ino } = await folder.stat();
   const fileSystem = (await statfs(`/proc/self/fd/${folder.fd}/.`)).type;
-  const look = { kind: 'directory', uid, mode, fileSystem, id: `${dev}:${ino}` } as const;
+  const look = { kind: 'directory', uid, mode, fileSystem, id: `${dev}:${ino}`, above: await lookAbove(path) } as const;
   const problem = directoryProblem(path, look, { uid: process.getuid?.() ?? 0, unsafeDisk });
   if (problem !== undefined) throw new SetWriteError('bad_directory', problem);
 }

@@ -14,7 +14,7 @@ import { Notifier } from './notifier.ts';
 import { httpTarget } from './notify-http.ts';
 import type { NotifyTarget } from './notify-target.ts';
 
-const CONTEXT = { set: 'web', directory: '/run/web', spiffeId: 'spiffe://example.org/web' };
+const CONTEXT = { set: 'web', directory: '/run/web', spiffeId: 'spiffe://example.org/web', replacedAtMs: 0 };
 
 async function startNotifier(t: TestContext, answers: (NotifyFailure | undefined)[] = []) {
   const clock = new FakeClock();

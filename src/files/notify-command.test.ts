@@ -9,7 +9,7 @@ import { systemClock } from '../lib/clock.ts';
 import type { NotifyFailure } from '../telemetry/log/files-records.ts';
 import { commandTarget } from './notify-command.ts';
 
-const CONTEXT = { set: 'web', directory: '/run/web', spiffeId: 'spiffe://example.org/web' };
+const CONTEXT = { set: 'web', directory: '/run/web', spiffeId: 'spiffe://example.org/web', replacedAtMs: 0 };
 const NEVER_MS = 3_600_000;
 
 async function run(...command: [string, ...string[]]): Promise<{ readonly failure: NotifyFailure | undefined; readonly output: string }> {

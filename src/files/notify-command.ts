@@ -13,6 +13,15 @@ const GRACE_MS = 2000;
 /** Nothing of our own environment. */
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
+type EndGroup = (how: NodeJS.Signals) => void;
+
+/** Of commands that run. A process that ends at once, as at its second SIGTERM, takes them with it. */
+const groups = new Set<EndGroup>();
+
+function endAllGroups(): void {
+  for (const endGroup of groups) endGroup('SIGKILL');
+}
+
 export interface CommandTargetOptions {
   readonly command: readonly [string, ...string[]];
   readonly timeoutMs: number;
@@ -36,13 +45,15 @@ export function commandTarget({ command, timeoutMs, clock, onOutput }: CommandTa
         let output: Buffer = Buffer.alloc(0);
         let ended: NotifyFailure | undefined;
         const child: ChildProcess = spawn(program, args, { cwd: '/', env, detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
-        const endGroup = (how: NodeJS.Signals): void => {
+        const endGroup: EndGroup = (how) => {
           try {
             if (child.pid !== undefined) process.kill(-child.pid, how);
           } catch {
             // Nobody of it is left.
           }
         };
+        if (groups.size === 0) process.once('exit', endAllGroups);
+        groups.add(endGroup);
         const collect = (chunk: Buffer): void => {
           output = chunk.length >= MAX_TOLD ? chunk.subarray(-MAX_TOLD) : Buffer.concat([output, chunk]).subarray(-MAX_TOLD);
         };
@@ -67,12 +78,18 @@ export function commandTarget({ command, timeoutMs, clock, onOutput }: CommandTa
           if (output.length > 0) onOutput(strangersWords(output.toString('utf8'), MAX_TOLD));
           resolve(failure);
         };
+        const groupIsOver = (): void => {
+          groups.delete(endGroup);
+          if (groups.size === 0) process.off('exit', endAllGroups);
+        };
         child.once('error', (cause) => {
+          if (child.pid === undefined) groupIsOver();
           if (child.pid === undefined) finish({ reason: 'not_started', detail: `${program} cannot be started: ${messageOf(cause)}` });
         });
         child.once('exit', (code, by) => {
           endGroup('SIGKILL');
           // The number of the group may be another's from now on.
+          groupIsOver();
           signal.removeEventListener('abort', onAbort);
           const failed: NotifyFailure = {
             reason: 'exit_code',

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { chmod, chown, rm, symlink, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -8,7 +9,7 @@ import type { NotifyFailure } from '../telemetry/log/files-records.ts';
 import { signalTarget } from './notify-signal.ts';
 import type { NotifyTarget } from './notify-target.ts';
 
-const CONTEXT = { set: 'web', directory: '/run/web', spiffeId: 'spiffe://example.org/web' };
+const CONTEXT = { set: 'web', directory: '/run/web', spiffeId: 'spiffe://example.org/web', replacedAtMs: 0 };
 const isRoot = process.getuid?.() === 0;
 
 async function aTarget(
@@ -129,6 +130,24 @@ test('a process that began after its file was written is another with the same n
   assert.equal(failure?.reason, 'no_process');
   assert.match(failure.detail, /began after the file was written/);
   assert.equal(child.lines().includes('hangup'), false);
+});
+
+test('a process that ends while it is looked at is not sent the signal, though its number may still be taken', async (t) => {
+  const pidFile = join(await temporaryFolder(t), 'app.pid');
+  await using child = await startNotified(pidFile);
+  const target = signalTarget({
+    pidFile,
+    signal: 'SIGHUP',
+    beforeLastLook() {
+      process.kill(child.pid, 'SIGKILL');
+      // Nobody has asked for its end yet: it is a zombie, which may be sent signals.
+      while (!/\) Z /.test(readFileSync(`/proc/${child.pid}/stat`, 'latin1')));
+    },
+  });
+
+  const failure = await target.tell(CONTEXT, new AbortController().signal);
+
+  assert.deepEqual(failure, { reason: 'no_process', detail: `${pidFile}: process ${child.pid} has ended` });
 });
 
 test('there may be no process with that number', async (t) => {

@@ -1,11 +1,12 @@
 /** A signal to the process whose number is in a file. */
 import { constants } from 'node:fs';
-import { open, readFile } from 'node:fs/promises';
-import { constants as system, uptime } from 'node:os';
+import { open } from 'node:fs/promises';
+import { uptime } from 'node:os';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { NotifyFailure } from '../telemetry/log/files-records.ts';
 import type { NotifyTarget } from './notify-target.ts';
+import { readProcess, startNow, unhandled, type Process } from './process-status.ts';
 
 /** PostgreSQL writes some lines more behind the first. */
 const MAX_PID_FILE_BYTES = 4096;
@@ -19,22 +20,18 @@ interface PidFile {
   readonly writtenAtMs: number;
 }
 
-interface Process {
-  readonly pid: number;
-  /** Ticks since the machine started: with the number it names a process for good. */
-  readonly start: number;
-  readonly uids: readonly number[];
-  /** Masks of signals: those for which it has a handler, or which it holds back to read them; and those that it ignores. */
-  readonly handled: bigint;
-  readonly ignored: bigint;
+export interface SignalTargetOptions {
+  readonly pidFile: string;
+  readonly signal: NodeJS.Signals;
+  /** Called when all is known of the process, before it is looked for once more: for tests that end it there. */
+  readonly beforeLastLook?: (() => void) | undefined;
 }
 
 /**
  * The file and the process must belong to root or to our own user, and the file be writable by no other: else whoever writes it would lend
  * himself our right to send signals. A process that began after its file was written is another with the same number.
  */
-export function signalTarget({ pidFile, signal }: { readonly pidFile: string; readonly signal: NodeJS.Signals }): NotifyTarget {
-  const bit = 1n << BigInt(system.signals[signal] - 1);
+export function signalTarget({ pidFile, signal, beforeLastLook = () => {} }: SignalTargetOptions): NotifyTarget {
   let told: string | undefined;
 
   const find = async (): Promise<Result<Process, NotifyFailure>> => {
@@ -59,13 +56,12 @@ export function signalTarget({ pidFile, signal }: { readonly pidFile: string; re
     async tell() {
       const found = await find();
       if (!found.ok) return found.error;
-      const { pid, start, handled, ignored } = found.value;
-      // Of a process that has only just begun, a signal for which it has no handler yet would be the end.
-      if ((handled & bit) === 0n)
-        return {
-          reason: 'unhandled_signal',
-          detail: `${pidFile}: process ${pid} ${(ignored & bit) === 0n ? 'has no handler for' : 'ignores'} ${signal}`,
-        };
+      const { pid, start } = found.value;
+      const why = unhandled(found.value, signal);
+      if (why !== undefined) return { reason: 'unhandled_signal', detail: `${pidFile}: ${why}` };
+      beforeLastLook();
+      // What was read took turns of the event loop, in which its number may have become another's. There are none until it is sent.
+      if (startNow(pid) !== start) return { reason: 'no_process', detail: `${pidFile}: process ${pid} has ended` };
       try {
         process.kill(pid, signal);
       } catch (cause) {
@@ -105,24 +101,6 @@ async function readPidFile(file: string): Promise<Result<PidFile, NotifyFailure>
   } catch (cause) {
     if (codeOf(cause) === 'ELOOP') return bad(`${file} is a symbolic link`);
     return err({ reason: 'no_pid_file', detail: `${file} cannot be read: ${messageOf(cause)}` });
-  }
-}
-
-/** Undefined if there is none such, or none that we can see. */
-async function readProcess(pid: number | 'self'): Promise<Process | undefined> {
-  try {
-    const [stat, status] = await Promise.all([readFile(`/proc/${pid}/stat`, 'latin1'), readFile(`/proc/${pid}/status`, 'latin1')]);
-    // The name of a program may have brackets and spaces in it.
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    // A zombie is sent nothing.
-    if (fields[0] === 'Z' || fields[0] === 'X') return undefined;
-    const valueOf = (name: string): string => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1] ?? '';
-    const mask = (name: string): bigint => BigInt(`0x${valueOf(name) || '0'}`);
-    const uids = valueOf('Uid').split(/\s+/).slice(0, 2).map(Number);
-    const start = Number(fields[19]);
-    return { pid: Number.parseInt(stat, 10), start, uids, handled: mask('SigCgt') | mask('SigBlk'), ignored: mask('SigIgn') };
-  } catch {
-    return undefined;
   }
 }
 

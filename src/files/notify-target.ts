@@ -6,6 +6,8 @@ export interface NotifyContext {
   readonly set: string;
   readonly directory: string;
   readonly spiffeId: string;
+  /** Monotonic: from then on the files could be read. */
+  readonly replacedAtMs: number;
 }
 
 /** Somebody who is told that a set was replaced. It need not remember anything but whom it told last. */

@@ -28,16 +28,16 @@ const ANY_EXTENDED_KEY_USAGE = '2.5.29.37.0';
 /** What the key is called in a key store. */
 const ALIAS = 'svid';
 
-/** The files of a set: a key store, a trust store for each bundle, and the bundle map. `password` is ASCII. */
+/** The files of a set: a key store, a trust store for each bundle, and what has no format. `password` is ASCII. */
 export async function storeFiles(
-  { svid, chain, bundles, bundleMap }: SetMaterial,
+  { svid, chain, bundles, texts }: SetMaterial,
   names: FileNames,
   password: string,
 ): Promise<readonly SetFile[]> {
   const files: SetFile[] = [];
   for (const { name, authorities } of bundles) files.push({ name, bytes: await trustStore(authorities, password), isSecret: false });
-  if (names.bundleMap !== undefined) files.push({ name: names.bundleMap, bytes: Buffer.from(bundleMap), isSecret: false });
-  files.push({ name: names.svid, bytes: await keyStore(svid, chain, password), isSecret: true });
+  files.push(...texts);
+  if (names.svid !== undefined) files.push({ name: names.svid, bytes: await keyStore(svid, chain, password), isSecret: true });
   return files;
 }
 

@@ -1,40 +1,49 @@
 /** The sets of files of a configuration. */
-import type { FileSetConfig, NotifyConfig } from '../config/file-sets.ts';
+import type { FileSetConfig, JwtFileConfig, NotifyConfig } from '../config/file-sets.ts';
 import type { IdentityView } from '../identity/store.ts';
 import type { Clock } from '../lib/clock.ts';
 import type { Service } from '../lib/service.ts';
 import type { FilesEvents } from '../telemetry/events/files-events.ts';
 import type { FileSetStatus } from '../telemetry/log/files-records.ts';
 import { Notifier } from './notifier.ts';
+import { applicationTarget, type ToldApplication } from './notify-application.ts';
 import { commandTarget } from './notify-command.ts';
 import { httpTarget } from './notify-http.ts';
 import { signalTarget } from './notify-signal.ts';
 import type { NotifyTarget } from './notify-target.ts';
-import { FileSet } from './set.ts';
-import { createSetWriter } from './writer.ts';
+import { FileSet, type WatchedJwt } from './set.ts';
+import { createSetWriter, type SetWriter } from './writer.ts';
 
 export interface FilesServiceOptions {
   readonly sets: readonly FileSetConfig[];
   readonly identity: IdentityView;
+  /** The token that is held for a file of one of the sets. */
+  readonly tokenOf: (file: JwtFileConfig) => WatchedJwt;
   readonly events: FilesEvents;
   readonly clock: Clock;
   readonly random: () => number;
-  /** Told of each replacement of every set, besides those of the configuration: a program that we run. */
-  readonly alsoTell?: readonly NotifyTarget[] | undefined;
+  /** By name of a set, who is told of each replacement besides those of the configuration: a program that we run. */
+  readonly alsoTell?: ReadonlyMap<string, readonly NotifyTarget[]> | undefined;
+  /** Required if one of the sets tells it. */
+  readonly application?: ToldApplication | undefined;
 }
 
 export interface FilesService extends Service {
   status(): readonly FileSetStatus[];
 }
 
-export function createFilesService({ sets, alsoTell = [], ...parts }: FilesServiceOptions): FilesService {
+export function createFilesService({ sets, alsoTell, tokenOf, ...parts }: FilesServiceOptions): FilesService {
   const { events, clock, random } = parts;
+  const turns = new Map<string, InTurn>();
   const made = sets.map((config) => {
-    const targets = [...config.notify.map((notify) => targetOf(notify, config.name, parts)), ...alsoTell];
+    const targets = [...config.notify.map((notify) => targetOf(notify, config.name, parts)), ...(alsoTell?.get(config.name) ?? [])];
     const notifiers = targets.map(
       (target) => new Notifier({ set: config.name, target, delayMs: config.notifyDelayMs, events, clock, random }),
     );
-    return new FileSet({ config, writer: createSetWriter({ config }), notifiers, ...parts });
+    const turn = turns.get(config.directory) ?? oneAtATime();
+    turns.set(config.directory, turn);
+    const writer = takingTurns(createSetWriter({ config }), turn);
+    return new FileSet({ config, writer, tokens: config.jwtSvids.map(tokenOf), notifiers, ...parts });
   });
   const stopping = new AbortController();
   let running: readonly Promise<void>[] = [];
@@ -56,7 +65,32 @@ export function createFilesService({ sets, alsoTell = [], ...parts }: FilesServi
   };
 }
 
-function targetOf(notify: NotifyConfig, set: string, { clock, events }: Pick<FilesServiceOptions, 'clock' | 'events'>): NotifyTarget {
+type InTurn = <T>(work: () => Promise<T>) => Promise<T>;
+
+function oneAtATime(): InTurn {
+  let last: Promise<unknown> = Promise.resolve();
+  return (work) => {
+    const mine = last.then(work);
+    last = mine.catch(() => {});
+    return mine;
+  };
+}
+
+/** Of sets in one directory, which only spiffe-helper's may be, one takes what another is writing for what a crash left. */
+function takingTurns(writer: SetWriter, turn: InTurn): SetWriter {
+  return {
+    replace: (files) => turn(() => writer.replace(files)),
+    isIntact: () => writer.isIntact(),
+    tidy: () => turn(() => writer.tidy()),
+    cleanUp: () => turn(() => writer.cleanUp()),
+  };
+}
+
+function targetOf(
+  notify: NotifyConfig,
+  set: string,
+  { clock, events, application }: Pick<FilesServiceOptions, 'clock' | 'events' | 'application'>,
+): NotifyTarget {
   switch (notify.kind) {
     case 'signal':
       return signalTarget(notify);
@@ -64,5 +98,8 @@ function targetOf(notify: NotifyConfig, set: string, { clock, events }: Pick<Fil
       return commandTarget({ ...notify, clock, onOutput: (output) => events.commandOutput(set, notify.command[0], output) });
     case 'http':
       return httpTarget({ ...notify, clock });
+    case 'child':
+      if (application === undefined) throw new Error(`${set}: there is no application to tell`);
+      return applicationTarget(application, notify.signal);
   }
 }

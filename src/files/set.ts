@@ -6,8 +6,8 @@ import { createBackoff } from '../lib/backoff.ts';
 import type { Clock } from '../lib/clock.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { FilesEvents } from '../telemetry/events/files-events.ts';
-import type { FileSetInForce, FileSetStatus, SetFailure } from '../telemetry/log/files-records.ts';
-import { materialOf, plainFiles, type EncodeProblem, type SetFile, type SetMaterial } from './encode.ts';
+import { isToldLater, type FileSetInForce, type FileSetStatus, type SetFailure } from '../telemetry/log/files-records.ts';
+import { materialOf, plainFiles, type EncodeProblem, type HeldJwt, type SetFile, type SetMaterial } from './encode.ts';
 import { SetWriteError } from './folder.ts';
 import type { Notifier } from './notifier.ts';
 import type { SetWriter } from './writer.ts';
@@ -17,9 +17,17 @@ const LOOK_EVERY_MS = 5000;
 const RETRY = { initialMs: 500, maxMs: 30_000 };
 const MAX_PASSWORD_BYTES = 1024;
 
+/** Tells when there is another token, or why there is none. */
+export interface WatchedJwt extends HeldJwt {
+  /** Returns the way to stop. */
+  subscribe(changed: () => void): () => void;
+}
+
 export interface FileSetOptions {
   readonly config: FileSetConfig;
   readonly identity: IdentityView;
+  /** For the `jwtSvids` of the set, in their order. */
+  readonly tokens: readonly WatchedJwt[];
   readonly writer: SetWriter;
   readonly notifiers: readonly Notifier[];
   readonly events: FilesEvents;
@@ -31,7 +39,12 @@ export interface FileSetOptions {
 export class FileSet {
   readonly #options: FileSetOptions;
   /** What was made last, and of what. */
-  #material: { readonly of: IdentitySnapshot | undefined; readonly made: Result<SetMaterial, EncodeProblem> } | undefined;
+  #material:
+    | {
+        readonly of: readonly unknown[];
+        readonly made: Result<SetMaterial, EncodeProblem>;
+      }
+    | undefined;
   #fingerprint: string | undefined;
   #inForce: FileSetInForce | undefined;
   #problem: SetFailure | undefined;
@@ -52,11 +65,12 @@ export class FileSet {
 
   /** Keeps the files current until `signal` aborts. */
   async run(signal: AbortSignal): Promise<void> {
-    const { identity, writer, random, notifiers } = this.#options;
-    const leave = identity.subscribe(() => {
+    const { identity, tokens, writer, random, notifiers } = this.#options;
+    const changed = (): void => {
       this.#asked = true;
       this.#wake();
-    });
+    };
+    const leaves = [identity.subscribe(changed), ...tokens.map((token) => token.subscribe(changed))];
     const telling = notifiers.map((notifier) => notifier.run(signal));
     const backoff = createBackoff({ ...RETRY, random });
     // What cannot be removed now is told when the set is written.
@@ -64,11 +78,11 @@ export class FileSet {
     while (!signal.aborted) {
       this.#asked = false;
       await this.#bring();
-      const isRetry = this.#problem !== undefined && this.#problem.reason !== 'no_svid';
+      const isRetry = this.#problem !== undefined && !isToldLater(this.#problem.reason);
       if (!isRetry) backoff.reset();
       await this.#nap(isRetry ? backoff.next() : Math.min(LOOK_EVERY_MS, this.#changesInMs()), signal);
     }
-    leave();
+    for (const leave of leaves) leave();
     await Promise.all(telling);
   }
 
@@ -89,9 +103,10 @@ export class FileSet {
     const snapshot = identity.current();
     const material = this.#materialOf(snapshot);
     if (!material.ok) {
-      this.#problem = material.error;
-      if (snapshot === undefined) events.waiting(name);
-      else events.failed(name, material.error);
+      const { isEarly = false, ...problem } = material.error;
+      this.#problem = problem;
+      if (isEarly && this.#inForce === undefined) events.waiting(name);
+      else events.failed(name, problem);
       return;
     }
     if (material.value.fingerprint === this.#fingerprint) {
@@ -115,7 +130,8 @@ export class FileSet {
     this.#fingerprint = material.value.fingerprint;
     this.#inForce = inForceOf(material.value, files.value, clock.now());
     events.replaced(name, this.#inForce, clock.monotonic() - beganMs, material.value.notes);
-    for (const notifier of notifiers) notifier.replaced({ set: name, directory, spiffeId: material.value.svid.id });
+    for (const notifier of notifiers)
+      notifier.replaced({ set: name, directory, spiffeId: material.value.svid.id, replacedAtMs: clock.monotonic() });
   }
 
   #failed(failure: SetFailure): void {
@@ -124,12 +140,14 @@ export class FileSet {
   }
 
   #materialOf(snapshot: IdentitySnapshot | undefined): Result<SetMaterial, EncodeProblem> {
-    const { config, clock } = this.#options;
+    const { config, clock, tokens } = this.#options;
     const nowMs = clock.now();
+    const of = [snapshot, ...tokens.flatMap((token) => [token.current(), token.problem])];
     const known = this.#material;
-    if (known !== undefined && known.of === snapshot && (!known.made.ok || nowMs < known.made.value.changesAtMs)) return known.made;
-    const made = materialOf(snapshot, config, nowMs);
-    this.#material = { of: snapshot, made };
+    const isKnown = known !== undefined && known.of.every((each, index) => each === of[index]);
+    if (isKnown && (!known.made.ok || nowMs < known.made.value.changesAtMs)) return known.made;
+    const made = materialOf(snapshot, config, tokens, nowMs);
+    this.#material = { of, made };
     return made;
   }
 
@@ -151,14 +169,15 @@ export class FileSet {
   }
 }
 
-function inForceOf({ svid, chain, bundles, trustDomain }: SetMaterial, files: readonly SetFile[], nowMs: number): FileSetInForce {
-  const [leaf] = svid.chain;
-  const certificates = [...svid.chain, ...chain, ...bundles.flatMap(({ authorities }) => authorities)];
+function inForceOf({ svid, chain, bundles, trustDomain, expires }: SetMaterial, files: readonly SetFile[], nowMs: number): FileSetInForce {
+  const [leaf] = chain;
+  const certificates = [...(leaf === undefined ? [] : svid.chain), ...bundles.flatMap(({ authorities }) => authorities)];
   return {
     spiffeId: svid.id,
     trustDomain,
+    leaf: leaf?.sha256,
     certificates: new Set(certificates.map(({ sha256 }) => sha256)),
-    notAfterMs: leaf?.notAfterMs ?? 0,
+    expires,
     writtenAtMs: nowMs,
     files: files.map(({ name }) => name),
   };

@@ -223,6 +223,24 @@ test('a directory that somebody puts in the place of a set while it is removed i
   assert.equal((await readdir(config.directory)).includes(basename(previous)), false);
 });
 
+test(
+  'a folder above that others come to be able to write is noticed before anything is written',
+  { skip: isRoot ? false : 'needs root' },
+  async (t) => {
+    const { folder, unsafeDisk } = await folderInMemory(t);
+    await mkdir(join(folder, 'above', 'inner'), { recursive: true, mode: 0o755 });
+    const config = setOf({ directory: join(folder, 'above', 'inner', 'set'), unsafeDisk });
+    await createSetWriter({ config }).replace(numberedFiles(config, 1));
+    await chmod(join(folder, 'above'), 0o777);
+
+    const { reason, message } = await refusal(config);
+
+    assert.equal(reason, 'bad_directory');
+    assert.match(message, /above, above .*set, is writable by others \(mode 777\)/);
+    assert.deepEqual(await readSet(config), [1, 1]);
+  },
+);
+
 test('a directory that a process made and could not finish gets the mode that it is to have', async (t) => {
   const config = await aSet(t);
   await mkdir(config.directory, { mode: 0o700 });

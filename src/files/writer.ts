@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import { appearances } from '../config/file-watch.ts';
-import { splitName, type FileSetConfig } from '../config/file-sets.ts';
+import { isOfFamily, type FileSetConfig } from '../config/file-sets.ts';
 import type { SetFile } from './encode.ts';
 import { Folder, SetWriteError, type Ownership } from './folder.ts';
 
@@ -33,13 +33,14 @@ export interface SetWriterOptions {
 export function createSetWriter({ config, afterStep = () => {} }: SetWriterOptions): SetWriter {
   const { directory, layout, certFileMode, keyFileMode, directoryMode, uid, gid, unsafeDisk, anyDirectory } = config;
   const ofFolder: Ownership = { uid: undefined, gid, mode: directoryMode };
-  const bundle = splitName(config.names.bundle);
+  const { svid, key, bundle, bundleMap, jwtBundle } = config.names;
+  const ownNames = [svid, key, bundle, bundleMap, jwtBundle, ...config.jwtSvids.map(({ fileName }) => fileName)];
+  const families = [config.ownBundleOnly ? undefined : bundle, config.jwtBundles === 'apart' ? jwtBundle : undefined];
   let intact: { readonly paths: readonly string[]; readonly looks: string } | undefined;
 
   const ownershipOf = ({ isSecret }: SetFile): Ownership => ({ uid, gid, mode: isSecret ? keyFileMode : certFileMode });
   /** Names that this set may have had before: of federated trust domains that are gone. */
-  const isOfBundle = (name: string): boolean =>
-    name.startsWith(`${bundle.stem}.`) && name.endsWith(bundle.extension) && name.length > bundle.stem.length + 1 + bundle.extension.length;
+  const isOfBundle = (name: string): boolean => families.some((own) => own !== undefined && isOfFamily(own, name));
 
   async function replaceLinked(folder: Folder, files: readonly SetFile[]): Promise<void> {
     const before = await folder.look(DATA);
@@ -117,7 +118,7 @@ export function createSetWriter({ config, afterStep = () => {} }: SetWriterOptio
       throw cause;
     }
     await folder.sync();
-    for (const name of config.ownBundleOnly ? [] : await folder.names()) {
+    for (const name of families.some(Boolean) ? await folder.names() : []) {
       if (!isOfBundle(name) || files.some((file) => file.name === name)) continue;
       const found = await folder.look(name);
       if (found !== undefined && 'isFile' in found && found.isFile && isOurs(found.uid)) await folder.remove(name);
@@ -147,12 +148,11 @@ export function createSetWriter({ config, afterStep = () => {} }: SetWriterOptio
     async cleanUp() {
       await using folder = await Folder.existing(directory);
       if (folder === undefined) return;
-      const { svid, key, bundleMap } = config.names;
       const names = await folder.names();
       // What leads to the set goes before the set.
       for (const name of names) {
         const found = await folder.look(name);
-        const isOfFlat = layout === 'flat' && ([svid, key, config.names.bundle, bundleMap].includes(name) || isOfBundle(name));
+        const isOfFlat = layout === 'flat' && (ownNames.includes(name) || isOfBundle(name));
         if (found !== undefined && ('link' in found ? found.link === `${DATA}/${name}` : isOfFlat && found.isFile && isOurs(found.uid)))
           await folder.remove(name);
       }

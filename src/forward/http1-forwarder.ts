@@ -1,9 +1,9 @@
 import type { HttpLimits } from '../config/config.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
-import { codeOf } from '../lib/errors.ts';
+import { codeOf, messageOf } from '../lib/errors.ts';
 import type { CloseReason, HttpResult, ListenerCounters, RequestRecord } from '../telemetry/log/records.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
-import { rewriteHead, valuesOf, withField, withLine, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
+import { rewriteHead, valuesOf, withLine, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
 import { CONTINUE, ownAnswer, type OwnFields, type OwnStatus } from '../http1/own-answer.ts';
 import { NO_BEARER, tokenAnswer, type Bearer, type RequestJudge, type RequestTokens, type RequestVerdict } from './bearer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
@@ -123,6 +123,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   /** It is sent once more when there is a connection for it, and then this part of it comes next. */
   #resumesAs: RequestPart | undefined;
   #retries = 0;
+  #subjectLine: { readonly subject: string; readonly line: Buffer } | undefined;
   /** What it brought besides its peer. */
   #bearer: Bearer = NO_BEARER;
   #verdict: RequestVerdict | undefined;
@@ -334,16 +335,31 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     }
     this.#bearer = bearer;
     if (!this.#mayBegin()) return;
-    this.#rewrite(bearer.kind === 'token');
-    this.#begin();
+    this.#rewrite(bearer.kind === 'token', bearer.kind === 'token' ? this.#subjectLineOf(bearer.token.subject) : NOTHING);
+    this.#begin(bearer);
   }
 
   /** By then, the client may be gone, and the request over. */
   #tokenRead(bearer: Bearer): void {
     if (!this.#isUnderWay) return;
-    this.#bearer = bearer;
-    if (this.#mayBegin()) this.#begin();
-    this.#pump();
+    this.#guarded(() => {
+      this.#bearer = bearer;
+      if (this.#mayBegin()) {
+        if (bearer.kind === 'token') this.#rewritten = withLine(this.#rewritten, this.#subjectLineOf(bearer.token.subject));
+        this.#begin(bearer);
+      }
+      this.#pump();
+    });
+  }
+
+  /** A mistake of ours ends this connection. Whoever gives tokens has others to tell, and a promise nobody who would hear of it. */
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch (thrown) {
+      this.#options.session.because('internal_error', `a request could not be served: ${messageOf(thrown)}`);
+      this.#drop();
+    }
   }
 
   #mayBegin(): boolean {
@@ -353,19 +369,24 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     return false;
   }
 
-  #rewrite(hasToken: boolean): void {
+  #rewrite(hasToken: boolean, subjectLine = NOTHING): void {
     const { identity, tokens, credential } = this.#options;
-    this.#rewritten = rewriteHead(this.#request.head, hasToken && tokens !== undefined ? tokens.identity : identity);
+    this.#rewritten = rewriteHead(this.#request.head, hasToken && tokens !== undefined ? tokens.identity : identity, subjectLine);
     this.#hasOverrides = !identity.removesOverrides;
     this.#needsToken = credential !== undefined && (credential.replaces || valuesOf(this.#request.head, credential.name).length === 0);
   }
 
-  #begin(): void {
-    const { tokens, session } = this.#options;
-    if (this.#bearer.kind === 'token' && tokens !== undefined) {
-      this.#rewritten = withField(this.#rewritten, tokens.subjectHeader, this.#bearer.token.subject);
-      session.tokensEndAtMs = this.#bearer.endsAtMs;
+  /** Tells the application whose token it was. Most requests of a connection bring that of one. */
+  #subjectLineOf(subject: string): Buffer {
+    if (this.#subjectLine?.subject !== subject) {
+      const line = Buffer.from(`${this.#options.tokens?.subjectHeader}: ${subject}\r\n`, 'latin1');
+      this.#subjectLine = { subject, line };
     }
+    return this.#subjectLine.line;
+  }
+
+  #begin(bearer: Bearer): void {
+    if (bearer.kind === 'token') this.#options.session.tokensEndAtMs = bearer.endsAtMs;
     if (this.#upstreams.wake(this.#startedAtMs) < RESTED_MS) this.#forward();
     else setImmediate(() => this.#forwardNow());
   }
@@ -382,9 +403,11 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const wait = credential.wait((problem) => {
       isOver = true;
       this.#tokenWait = undefined;
-      if (problem === undefined) this.#forward();
-      else this.#answer(503, 'token_unavailable', problem);
-      this.#pump();
+      this.#guarded(() => {
+        if (problem === undefined) this.#forward();
+        else this.#answer(503, 'token_unavailable', problem);
+        this.#pump();
+      });
     });
     if (!isOver) this.#tokenWait = wait;
   }

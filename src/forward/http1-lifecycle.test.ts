@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
-import { startMemoryForwarder, type MemoryForwarder } from '../../test/support/memory-forwarder.ts';
+import { forwarderOptions, PEER, startMemoryForwarder, verdict, type MemoryForwarder } from '../../test/support/memory-forwarder.ts';
 import type { MemoryConnection } from '../../test/support/memory-connection.ts';
+import { HeldToken, type TokenFetch } from '../credentials/held-token.ts';
+import { NO_BEARER, type RequestJudge, type RequestTokens } from './bearer.ts';
+import type { RequestCredential } from './request-credential.ts';
 
 const OK = 'HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok';
 const GET = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n';
@@ -18,6 +21,11 @@ async function say(connection: MemoryConnection | undefined, text: string): Prom
 
 function resultsOf({ records }: MemoryForwarder): unknown[] {
   return records.map(({ status, result, detail }) => [status, result, detail]);
+}
+
+function endOf({ session }: MemoryForwarder): unknown[] {
+  const { closeReason, detail } = session.record(new FakeClock());
+  return [closeReason, detail];
 }
 
 test('a response that has begun is not late, however long it goes on after the end of the request', async () => {
@@ -532,4 +540,75 @@ test('of a response that the client does not take, nothing more is sent when its
   session.dismiss('policy', 'not any more');
 
   assert.ok(downstream.isAborted);
+});
+
+const NO_TOKENS: Pick<RequestTokens, 'header' | 'identity' | 'subjectHeader' | 'problemOf'> = {
+  header: Buffer.from('authorization'),
+  identity: forwarderOptions(() => false).identity,
+  subjectHeader: 'X-Subject',
+  problemOf: () => undefined,
+};
+
+test('a mistake of ours when a token has been read ends its connection, and no other', async () => {
+  const judge: RequestJudge = () => {
+    throw new Error('nobody knows the rules');
+  };
+  const stage = startMemoryForwarder({ more: { judge, tokens: { ...NO_TOKENS, read: () => Promise.resolve(NO_BEARER) } } });
+
+  await say(stage.downstream, GET);
+
+  assert.ok(stage.downstream.isAborted);
+  assert.equal(stage.upstreams.length, 0);
+  assert.deepEqual(resultsOf(stage), [[0, 'dropped', undefined]]);
+  assert.deepEqual(endOf(stage), ['internal_error', 'a request could not be served: nobody knows the rules']);
+});
+
+test('a mistake of ours when a token came ends one connection, and the others that wait for it are told', async () => {
+  const clock = new FakeClock();
+  let give: (token: Awaited<ReturnType<TokenFetch>>) => void = () => undefined;
+  const held = new HeldToken({
+    fetch: () => new Promise((resolve) => (give = resolve)),
+    clock,
+    random: () => 0.5,
+    fetched: () => undefined,
+  });
+  const comes = async (): Promise<void> => {
+    held.retry();
+    give({ ok: true, value: { value: 't', expiresAtMs: clock.now() + 300_000 } });
+    await settle();
+  };
+  const credential: RequestCredential = {
+    name: Buffer.from('authorization'),
+    replaces: false,
+    line: () => held.current() && Buffer.from('Authorization: Bearer t\r\n'),
+    wait: (done) => held.wait((problem) => done(problem?.reason)),
+  };
+  let isMistaken = false;
+  const judge: RequestJudge = () => {
+    if (isMistaken) throw new Error('nobody knows the rules');
+    return verdict(PEER, true);
+  };
+  const [first, second] = [{ credential, judge }, { credential }].map((more) => startMemoryForwarder({ clock, outbound: true, more }));
+  assert.ok(first !== undefined && second !== undefined);
+  held.start();
+  await comes();
+  for (const { downstream, upstreams } of [first, second]) {
+    await say(downstream, GET);
+    await say(upstreams[0], OK);
+  }
+  held.withdraw({ reason: 'not_entitled', detail: 'not any more' });
+  held.retry();
+  for (const { downstream } of [first, second]) await say(downstream, GET);
+  isMistaken = true;
+
+  await comes();
+
+  assert.ok(first.downstream.isAborted);
+  assert.deepEqual(endOf(first), ['internal_error', 'a request could not be served: nobody knows the rules']);
+  await say(second.upstreams[0], OK);
+  assert.deepEqual(resultsOf(second), [
+    [200, 'forwarded', undefined],
+    [200, 'forwarded', undefined],
+  ]);
+  held.stop();
 });

@@ -13,13 +13,20 @@ function read(text: string, more: Partial<HelperSurroundings> = {}): HelperConfi
   return config.value;
 }
 
+/** As a configuration with X.509 files alone has it. */
+function readOne(text: string, more: Partial<HelperSurroundings> = {}) {
+  const { sets, ...config } = read(text, more);
+  assert.equal(sets.length, 1);
+  return { ...config, set: sets[0] };
+}
+
 function problemsOf(text: string): readonly string[] {
   const config = readHelperConfig(text, SURROUNDINGS);
   return config.ok ? [] : formatIssues(config.error).split('\n');
 }
 
 test('the example that spiffe-helper comes with: three files in a directory, and a command that is not there', () => {
-  const { endpoint, set, child, daemonMode, warnings } = read(`agent_address = "/tmp/spire-agent/public/api.sock"
+  const { endpoint, set, child, daemonMode, warnings } = readOne(`agent_address = "/tmp/spire-agent/public/api.sock"
 cmd = ""
 cmd_args = ""
 cert_dir = "certs"
@@ -30,7 +37,13 @@ ${NAMES}# Add CA with intermediates into Bundle file instead of SVID file,
 
   assert.equal(endpoint, 'unix:///tmp/spire-agent/public/api.sock');
   assert.equal(set.directory, '/work/certs');
-  assert.deepEqual(set.names, { svid: 'svid.pem', key: 'svid_key.pem', bundle: 'svid_bundle.pem', bundleMap: undefined });
+  assert.deepEqual(set.names, {
+    svid: 'svid.pem',
+    key: 'svid_key.pem',
+    bundle: 'svid_bundle.pem',
+    bundleMap: undefined,
+    jwtBundle: undefined,
+  });
   assert.deepEqual([set.certFileMode, set.keyFileMode, set.layout, set.mergedBundle], [0o644, 0o600, 'flat', false]);
   assert.deepEqual([child, daemonMode, warnings, set.notify], [undefined, true, [], []]);
 });
@@ -41,7 +54,7 @@ test('its examples for PostgreSQL, MySQL and mosquitto: a command with arguments
   );
   assert.deepEqual(postgresql.child, { command: ['/usr/bin/psql', '-p', '5432', '-c', 'SELECT pg_reload_conf();'], signal: undefined });
 
-  const mysql = read(
+  const mysql = readOne(
     `cmd = "/usr/bin/mysql"\ncmd_args = "-e \\"ALTER INSTANCE RELOAD TLS;\\""\n${NAMES}add_intermediates_to_bundle = true`,
   );
   assert.deepEqual(mysql.child?.command.slice(1), ['-e', 'ALTER INSTANCE RELOAD TLS;']);
@@ -58,14 +71,14 @@ test('the address of the agent: the file, then SPIFFE_ENDPOINT_SOCKET, then that
 });
 
 test('modes are octal with a 0 ahead and decimal without, as Go reads them; a key for everybody is warned of', () => {
-  assert.equal(read(`key_file_mode = 0640\n${NAMES}`).set.keyFileMode, 0o640);
-  const odd = read(`key_file_mode = 444\n${NAMES}`);
+  assert.equal(readOne(`key_file_mode = 0640\n${NAMES}`).set.keyFileMode, 0o640);
+  const odd = readOne(`key_file_mode = 444\n${NAMES}`);
   assert.equal(odd.set.keyFileMode, 0o674);
   assert.match(odd.warnings[0] ?? '', /key_file_mode 674 \(octal\) shows the private key/);
 });
 
 test('a process by its file, a hint, federated domains in one bundle, and no daemon', () => {
-  const { set } = read(
+  const { set } = readOne(
     `pid_file_name = "app.pid"\nrenew_signal = "SIGHUP"\nhint = "db"\ninclude_federated_domains = true\nomit_expired = true\n${NAMES}`,
   );
   assert.deepEqual(set.notify, [{ kind: 'signal', pidFile: '/work/app.pid', signal: 'SIGHUP' }]);
@@ -86,20 +99,35 @@ test('what it would refuse, and what Scute cannot do, is named with line and col
       'svid_file_name = "a"',
       'helper.conf:1:1 svid_file_name: all or none of svid_file_name, svid_key_file_name and svid_bundle_file_name must be given',
     ],
-    ['cert_dir = "a"', 'helper.conf svid_file_name: is required: JWT files alone are not written'],
+    ['cert_dir = "a"', 'helper.conf svid_file_name: is required, or jwt_svids or jwt_bundle_file_name: there is nothing to write'],
     [
       `${NAMES}renew_signal = "SIGKILL"`,
       'helper.conf:4:1 renew_signal: must be one of SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH, SIGINT, SIGQUIT, SIGTERM',
     ],
     [`${NAMES}pid_file_name = "a"`, 'helper.conf:4:1 pid_file_name: needs renew_signal'],
+    [`${NAMES}jwt_svids = [{ jwt_audience = "a" }]`, 'helper.conf:4:14 jwt_svids: jwt_svid_file_name is required'],
+    [`${NAMES}jwt_svids = [{ jwt_svid_file_name = "a" }]`, 'helper.conf:4:14 jwt_svids: jwt_audience is required'],
+    [`${NAMES}jwt_svids = ["a"]`, 'helper.conf:4:14 jwt_svids: must be a list of objects, each in braces'],
     [
-      `${NAMES}jwt_svids = [{ jwt_audience = "a", jwt_svid_file_name = "b" }]`,
-      'helper.conf:4:1 jwt_svids: is for JWT-SVIDs, which are not written',
+      `${NAMES}jwt_svids = [{ jwt_audience = "a", jwt_svid_file_name = "b", hint = "c" }]`,
+      'helper.conf:4:62 jwt_svids: "hint" is not a key of spiffe-helper',
     ],
     [
-      `${NAMES}health_checks { listener_enabled = true }`,
-      'helper.conf:4:1 health_checks: is not served: use the metrics listener of a configuration of Scute, which has /livez and /readyz',
+      `${NAMES}jwt_svids = [{ jwt_audience = "a", jwt_svid_file_name = "b", jwt_extra_audiences = [1] }]`,
+      'helper.conf:4:62 jwt_svids: jwt_extra_audiences must be a list of texts in quotes',
     ],
+    [
+      `${NAMES}jwt_svids = [{ jwt_audience = "a", jwt_svid_file_name = "../b" }]`,
+      'helper.conf:4:14 jwt_svids: "../b" is not the name of a file in cert_dir',
+    ],
+    [
+      `${NAMES}jwt_svids = [{ jwt_audience = "a", jwt_svid_file_name = "svid.pem" }]`,
+      'helper.conf:4:14 jwt_svids: "svid.pem" is the name of another file',
+    ],
+    [`${NAMES}health_checks { bind_port = 70000 }`, 'helper.conf:4:17 health_checks.bind_port: 70000 is not the number of a port'],
+    [`${NAMES}health_checks { bind_port = "1" }`, 'helper.conf:4:17 health_checks.bind_port: must be a number'],
+    [`${NAMES}health_checks { liveness_path = "live" }`, 'helper.conf:4:17 health_checks.liveness_path: "live" is not the path of a URL'],
+    [`${NAMES}health_checks { liveness_path = "/ready" }`, 'helper.conf health_checks.readiness_path: is the same as liveness_path'],
     [NAMES.replace('"svid.pem"', '"../svid.pem"'), 'helper.conf:1:1 svid_file_name: "../svid.pem" is not the name of a file in cert_dir'],
     [`${NAMES}key_file_mode = 01777`, 'helper.conf:4:1 key_file_mode: must be an octal mode such as 0600, and is 1023 in decimal'],
     [
@@ -142,4 +170,66 @@ test('arguments are split at each space, but not in quotation marks', () => {
   assert.deepEqual(splitArguments('a "b c" "d ""e""" f'), ['a', 'b c', 'd "e"', 'f']);
   assert.deepEqual(splitArguments('a  b '), ['a', '', 'b', '']);
   for (const wrong of ['a"b', '"a', '"a"b']) assert.equal(splitArguments(wrong), undefined, wrong);
+});
+
+test('the configuration of its own tests: each JWT-SVID and the JWT bundles are sets of their own, with modes of their own', () => {
+  const { sets, health } = read(`cert_dir = "certs"
+jwt_bundle_file_mode = 444
+jwt_svid_file_mode = 0440
+renew_signal = "SIGHUP"
+${NAMES}jwt_bundle_file_name = "jwt_bundle.json"
+jwt_svids = [
+  {
+    jwt_svid_file_name = "jwt_svid.token"
+    jwt_audience = "your-audience"
+    jwt_extra_audiences = ["your-extra-audience-1", "your-extra-audience-2"]
+
+  }
+]
+`);
+  assert.deepEqual(
+    sets.map(({ name, directory, keyFileMode, certFileMode }) => [name, directory, keyFileMode, certFileMode]),
+    [
+      ['spiffe-helper', '/work/certs', 0o600, 0o644],
+      ['spiffe-helper/jwt_svid.token', '/work/certs', 0o440, 0o644],
+      ['spiffe-helper/jwt_bundle.json', '/work/certs', 0o600, 0o674],
+    ],
+  );
+  assert.deepEqual(sets[1]?.jwtSvids, [
+    {
+      fileName: 'jwt_svid.token',
+      audience: ['your-audience', 'your-extra-audience-1', 'your-extra-audience-2'],
+      identity: { by: 'default' },
+    },
+  ]);
+  assert.equal(health, undefined);
+});
+
+test('its example for Kubernetes: everything once; JWT files may be all there is, and then no command is ever started', () => {
+  const once = read(`cmd = ""
+cmd_args = ""
+cert_dir = ""
+renew_signal = ""
+${NAMES}jwt_bundle_file_name = "cert.jwt"
+jwt_svids = [{jwt_audience="test", jwt_svid_file_name="jwt_svid.token"}]
+daemon_mode = false
+`);
+  assert.deepEqual([once.sets.length, once.sets[0].directory, once.daemonMode], [3, '/work', false]);
+
+  const alone = read('cmd = "/bin/true"\nhint = "db"\njwt_svids = [{jwt_audience="test", jwt_svid_file_name="t"}]');
+  assert.deepEqual([alone.sets.length, alone.child], [1, undefined]);
+  assert.deepEqual(alone.sets[0].jwtSvids[0]?.identity, { by: 'hint', hint: 'db' });
+  assert.match(alone.warnings[0] ?? '', /cmd and pid_file_name are for X\.509 files/);
+});
+
+test('where it tells its health: as the file says, else where spiffe-helper does, and nowhere without a daemon', () => {
+  assert.deepEqual(read(`${NAMES}health_checks { listener_enabled = true }`).health, {
+    port: 8081,
+    livenessPath: '/live',
+    readinessPath: '/ready',
+  });
+  const chosen = 'health_checks = { listener_enabled = true, bind_port = 8082, liveness_path = "/a", readiness_path = "/b" }';
+  assert.deepEqual(read(`${NAMES}${chosen}`).health, { port: 8082, livenessPath: '/a', readinessPath: '/b' });
+  assert.equal(read(`${NAMES}daemon_mode = false\n${chosen}`).health, undefined);
+  assert.equal(read(`${NAMES}health_checks { bind_port = 8082 }`).health, undefined);
 });

@@ -127,9 +127,9 @@ function fieldsOf(
  * The head for the application, in one buffer: the client's request line, who it is, and its fields without what it may not
  * say. Ours come first, because some readers drop what is too much for them and say nothing (Node 20 what comes after a
  * thousand fields): no client can have ours dropped by saying much. A target in absolute form goes on as a path, with its
- * authority for `Host` (RFC 9112, section 3.2.2).
+ * authority for `Host` (RFC 9112, section 3.2.2). `more` are further lines of ours, each with its CRLF.
  */
-export function rewriteHead(head: RequestHead, identity: IdentityFields): Buffer {
+export function rewriteHead(head: RequestHead, identity: IdentityFields, more: Buffer = NOTHING): Buffer {
   const { fields, lineStart, fieldsStart, nominated, absolute } = head;
   const end = fieldsEnd(fields, fieldsStart);
   const { names, clientXfcc, lines } = identity;
@@ -137,11 +137,11 @@ export function rewriteHead(head: RequestHead, identity: IdentityFields): Buffer
   const line = absolute === undefined ? fields.bytes.subarray(lineStart, fieldsStart) : originLine(head);
   const host = identity.host ?? (absolute === undefined ? NOTHING : hostLine(absolute.authority));
   const connection = head.upgrade !== undefined ? Buffer.from(upgradeLines([head.upgrade], false), 'latin1') : head.close ? CLOSE : NOTHING;
-  const ours = line.length + appended.length + lines.length + host.length + connection.length + CRLF.length;
+  const ours = line.length + appended.length + lines.length + more.length + host.length + connection.length + CRLF.length;
   const out = Buffer.allocUnsafe(ours + end - fieldsStart);
   const keepsXfcc = clientXfcc === 'kept';
   let at = 0;
-  for (const part of [line, appended, lines, host]) at += part.copy(out, at);
+  for (const part of [line, appended, lines, more, host]) at += part.copy(out, at);
   at = copyFields(
     fields,
     fieldsStart,
@@ -154,12 +154,7 @@ export function rewriteHead(head: RequestHead, identity: IdentityFields): Buffer
   return out.subarray(0, at);
 }
 
-/** A head as `rewriteHead` left it, with one more field of ours, which comes first as they do. */
-export function withField(head: Buffer, name: string, value: string): Buffer {
-  return withLine(head, Buffer.from(`${name}: ${value}\r\n`, 'latin1'));
-}
-
-/** As `withField`, for a whole line with its CRLF. */
+/** A head as `rewriteHead` left it, with one more line of ours, with its CRLF, which comes first as they do. */
 export function withLine(head: Buffer, line: Buffer): Buffer {
   const start = head.indexOf(CRLF) + CRLF.length;
   return Buffer.concat([head.subarray(0, start), line, head.subarray(start)]);

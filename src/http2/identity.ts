@@ -3,12 +3,23 @@ import { foldName } from '../http1/fields.ts';
 import { XFCC, type IdentityFields } from '../http1/identity-fields.ts';
 import type { HpackField } from './hpack/field.ts';
 
+/** Field lines of ours, as HTTP/2 has them. */
+export function fieldsOfLines(lines: Buffer): HpackField[] {
+  const each = lines.toString('latin1').split(LINE_END).slice(0, -1);
+  return each.map((line) => {
+    const colon = line.indexOf(': ');
+    return [line.slice(0, colon).toLowerCase(), line.slice(colon + 2)];
+  });
+}
+
 const XFCC_NAME = XFCC.toLowerCase();
 const LINE_END = '\r\n';
 
 /** What of the fields of one connection's clients goes to the application. */
 export class FieldFilter {
   readonly #identity: IdentityFields;
+  /** Of `:authority`, where whom is asked is not for the client to say; undefined: the client's. */
+  readonly authority: string | undefined;
   readonly #ours: readonly HpackField[];
   /** As HTTP/1.1 has them. */
   readonly #lines: string;
@@ -20,13 +31,8 @@ export class FieldFilter {
   constructor(identity: IdentityFields) {
     this.#identity = identity;
     this.#lines = identity.lines.toString('latin1');
-    this.#ours = this.#lines
-      .split(LINE_END)
-      .slice(0, -1)
-      .map((line) => {
-        const colon = line.indexOf(': ');
-        return [line.slice(0, colon).toLowerCase(), line.slice(colon + 2)];
-      });
+    this.#ours = fieldsOfLines(identity.lines);
+    this.authority = identity.host && fieldsOfLines(identity.host)[0]?.[1];
   }
 
   /** Changes with the policy: what was filtered with another value of it must be filtered again. */

@@ -2,7 +2,7 @@
 import { ownBody, type OwnStatus } from '../http1/own-answer.ts';
 import type { HpackField } from './hpack/field.ts';
 
-/** Of gRPC: INTERNAL, UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED and UNAVAILABLE. */
+/** Of gRPC: INTERNAL, UNAUTHENTICATED, PERMISSION_DENIED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNIMPLEMENTED and UNAVAILABLE. */
 const GRPC_STATUS: Readonly<Record<OwnStatus, number>> = {
   400: 13,
   401: 16,
@@ -10,6 +10,7 @@ const GRPC_STATUS: Readonly<Record<OwnStatus, number>> = {
   408: 4,
   413: 8,
   431: 8,
+  501: 12,
   502: 14,
   503: 14,
   504: 4,

@@ -218,6 +218,118 @@ test('a head beyond the limits is refused with a 431, and what is malformed goes
   );
 });
 
+const CONNECT: readonly HpackField[] = [
+  [':method', 'CONNECT'],
+  [':protocol', 'websocket'],
+  [':scheme', 'https'],
+  [':path', '/chat?room=1'],
+  [':authority', 'api:443'],
+];
+
+function readConnect(list: readonly HpackField[], upgrades: readonly string[] | 'not offered' = []) {
+  const filter = new FieldFilter(buildIdentityFields({ xfcc: 'sanitize-set', spiffeIdHeader: 'X-Peer' }, CALLER, () => false));
+  return readRequestFields(list, filter, { maxHeadBytes: 1000, maxFields: 4 }, upgrades === 'not offered' ? undefined : upgrades);
+}
+
+test('an extended CONNECT is a request with a method, a path and a host, for who was offered it', () => {
+  const read = readConnect([...CONNECT, ['x-peer', 'forged'], ['content-type', 'application/grpc'], ['host', 'API:443']]);
+  assert.ok('method' in read);
+  const { method, target, host, protocol, announced, isGrpc, fields } = read;
+  // What is answered as gRPC wants it has the status of a success.
+  assert.deepEqual(
+    [method, target, host, protocol, announced, isGrpc],
+    ['CONNECT', '/chat?room=1', 'api:443', 'websocket', undefined, false],
+  );
+  assert.deepEqual(
+    fields.map(([name, value]) => `${name}: ${value}`),
+    [
+      ...CONNECT.map(([name, value]) => `${name}: ${value}`),
+      `x-forwarded-client-cert: By=${CALLER.ownId};Hash=${CALLER.leafSha256};URI=${CALLER.peerId}`,
+      `x-peer: ${CALLER.peerId}`,
+      'content-type: application/grpc',
+    ],
+  );
+  assert.deepEqual(readConnect(CONNECT, 'not offered'), {
+    status: 400,
+    detail: 'there is a pseudo-header field that is unknown, or twice',
+    isMalformed: true,
+  });
+  assert.deepEqual(readConnect([CONNECT[0] as HpackField, CONNECT[4] as HpackField]), {
+    status: 400,
+    detail: 'the method is not one that is forwarded',
+    isMalformed: false,
+  });
+});
+
+test('the protocol of an extended CONNECT is one that may be asked for, in any case, and written as it is known', () => {
+  for (const [asked, protocol] of [
+    ['websocket', 'websocket'],
+    ['WebSocket', 'websocket'],
+    ['TCP', 'tcp'],
+    ['spdy/3.1', 'SPDY/3.1'],
+  ] as const) {
+    const read = readConnect(
+      CONNECT.map((field) => (field[0] === ':protocol' ? [':protocol', asked] : field)),
+      ['tcp', 'SPDY/3.1'],
+    );
+    assert.ok('method' in read, asked);
+    assert.equal(read.protocol, protocol);
+    assert.deepEqual(read.fields[1], [':protocol', protocol]);
+  }
+  for (const asked of ['h2c', 'connect-udp', 'SPDY/3', 'tcp/1', 'websocket/13', 'tcp'])
+    assert.deepEqual(readConnect(CONNECT.map((field) => (field[0] === ':protocol' ? [':protocol', asked] : field))), {
+      status: 501,
+      detail: 'the protocol is not one that may be asked for',
+      isMalformed: false,
+    });
+});
+
+test('an extended CONNECT that is not one to the letter is refused', () => {
+  const without = (name: string): HpackField[] => CONNECT.filter(([each]) => each !== name);
+  const instead = (name: string, value: string): HpackField[] => CONNECT.map((field) => (field[0] === name ? [name, value] : field));
+  for (const [list, detail] of [
+    [instead(':method', 'GET'), /:protocol, and the method is not CONNECT/],
+    [instead(':method', 'connect'), /:protocol, and the method is not CONNECT/],
+    [without(':method'), /the method/],
+    [without(':scheme'), /the scheme/],
+    [without(':path'), /the request target/],
+    [without(':authority'), /without :authority/],
+    [[...without(':authority'), ['host', 'api']], /without :authority/],
+    [[...CONNECT, [':protocol', 'websocket']], /unknown, or twice/],
+    [[...CONNECT, ['accept', '*/*'], [':protocol', 'websocket']], /unknown, or twice|no valid name/],
+    [[...without(':protocol'), [':Protocol', 'websocket']], /unknown, or twice/],
+    [instead(':protocol', ''), /no name of a protocol/],
+    [instead(':protocol', 'web socket'), /no name of a protocol/],
+    [instead(':protocol', 'websocket, tcp'), /no name of a protocol/],
+    [instead(':protocol', 'websocket\r\nx: y'), /no name of a protocol/],
+    [instead(':protocol', 'a/b/c'), /no name of a protocol/],
+    [instead(':scheme', ''), /the scheme/],
+    [instead(':path', ''), /the request target/],
+    [instead(':path', '*'), /not a path/],
+    [instead(':path', 'https://api/'), /not a path/],
+    [instead(':authority', ''), /not one valid Host/],
+    [instead(':authority', 'a@b'), /not one valid Host/],
+    [[...CONNECT, ['upgrade', 'websocket']], /the connection alone/],
+    [[...CONNECT, ['connection', 'upgrade']], /the connection alone/],
+  ] as const) {
+    const read = readConnect(list);
+    assert.ok('detail' in read && read.isMalformed && read.status === 400, JSON.stringify(list));
+    assert.match(read.detail, detail, JSON.stringify(list));
+  }
+  for (const [list, detail] of [
+    [[...CONNECT, ['host', 'other']], ':authority and Host are not the same'],
+    [[...CONNECT, ['content-length', '0']], 'a CONNECT has no Content-Length'],
+    [[...CONNECT, ['content-length', '5']], 'a CONNECT has no Content-Length'],
+    [[...CONNECT, ['content_length', '5']], 'a field reads as Content-Length and is none'],
+    [instead(':scheme', 'wss'), 'the scheme is neither https nor http'],
+    [instead(':path', '/a#b'), 'the request target has a byte that it may not have'],
+  ] as const)
+    assert.deepEqual(readConnect(list as readonly HpackField[]), { status: 400, detail, isMalformed: false }, JSON.stringify(list));
+  const many: HpackField[] = ['a', 'b', 'c', 'd'].map((name) => [name, '']);
+  assert.ok('method' in readConnect([...CONNECT, ...many.slice(0, 3)]));
+  assert.deepEqual(readConnect([...CONNECT, ...many]), { status: 431, detail: 'the head has too many fields', isMalformed: false });
+});
+
 test('identity fields are folded as applications read names', () => {
   const filter = new FieldFilter(buildIdentityFields({ xfcc: 'sanitize-set', spiffeIdHeader: 'X-Peer' }, CALLER, () => true));
   filter.renew();

@@ -3,7 +3,8 @@
  * here, and nothing else: a rule judges the same request whatever the application speaks. Pure.
  */
 import { foldName } from '../http1/fields.ts';
-import { AUTHORITY, METHODS, type HeadLimits, type HeadProblem } from '../http1/request-head.ts';
+import { AUTHORITY, METHODS, type HeadLimits } from '../http1/request-head.ts';
+import { findUpgrade } from '../http1/upgrades.ts';
 import type { HpackField } from './hpack/field.ts';
 import type { FieldFilter } from './identity.ts';
 import { isName, isValue, NOT_OVER_HTTP2, READS_AS_FRAMING } from './field-rules.ts';
@@ -13,6 +14,8 @@ export interface RequestFields {
   readonly target: string;
   /** Of `:authority`, or of Host. */
   readonly host: string;
+  /** What an extended CONNECT asks to be switched to, as it is written to the other side; undefined for any other request. */
+  readonly protocol: string | undefined;
   /** For the application: the client's, without what it may not say, and ours. */
   readonly fields: readonly HpackField[];
   /** Of these, the client's own, without pseudo-header fields. */
@@ -27,7 +30,11 @@ export interface RequestFields {
   readonly size: number;
 }
 
-export interface RequestProblem extends HeadProblem {
+/** The detail never repeats what the client sent. */
+export interface RequestProblem {
+  /** What to answer. */
+  readonly status: 400 | 431 | 501;
+  readonly detail: string;
   /** Such a request is no request at all: its stream is reset (RFC 9113, section 8.1.1). */
   readonly isMalformed: boolean;
 }
@@ -38,16 +45,27 @@ const VISIBLE_TARGET = /^[\x21\x22\x24-\x7e]+$/;
 const METHOD = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+$/;
 const SCHEME = /^[A-Za-z][A-Za-z0-9+.-]*$/;
 const LENGTH = /^[0-9]{1,15}$/;
+/** RFC 9110, section 7.8: a name, and a version. */
+const PROTOCOL = /^[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:\/[A-Za-z0-9!#$%&'*+.^_`|~-]+)?$/;
 const GRPC = /^application\/grpc(?:[+;]|$)/i;
 /** Of a head in HTTP/1.1, beside what is said. */
 const LINE_BYTES = 4;
-/** Those that are no field of HTTP/1.1. */
+/** Those that are no field of HTTP/1.1; `:protocol` is one more. */
 const PSEUDO_FIELDS = 3;
 const HEAD_BYTES = '  HTTP/1.1\r\nhost: \r\n\r\n'.length;
 
-/** `hasBody`: the stream goes on after the head. */
-export function readRequestFields(list: readonly HpackField[], filter: FieldFilter, limits: HeadLimits): RequestFields | RequestProblem {
+/**
+ * `upgrades`: what an extended CONNECT (RFC 8441, section 4) may ask for besides WebSockets; undefined where it was not offered, and
+ * whoever asks all the same sends a field that means nothing.
+ */
+export function readRequestFields(
+  list: readonly HpackField[],
+  filter: FieldFilter,
+  limits: HeadLimits,
+  upgrades?: readonly string[],
+): RequestFields | RequestProblem {
   let method: string | undefined;
+  let protocol: string | undefined;
   let scheme: string | undefined;
   let authority: string | undefined;
   let path: string | undefined;
@@ -59,6 +77,7 @@ export function readRequestFields(list: readonly HpackField[], filter: FieldFilt
     else if (name === ':scheme' && scheme === undefined) scheme = value;
     else if (name === ':authority' && authority === undefined) authority = value;
     else if (name === ':path' && path === undefined) path = value;
+    else if (name === ':protocol' && protocol === undefined && upgrades !== undefined) protocol = value;
     else return malformed('there is a pseudo-header field that is unknown, or twice');
   }
   filter.renew();
@@ -108,7 +127,11 @@ export function readRequestFields(list: readonly HpackField[], filter: FieldFilt
     kept.push(field);
   }
   if (method === undefined || !METHOD.test(method)) return malformed('the method is not one that is forwarded');
-  if (method === 'CONNECT') {
+  if (protocol !== undefined) {
+    if (method !== 'CONNECT') return malformed('there is a :protocol, and the method is not CONNECT');
+    if (authority === undefined) return malformed('an extended CONNECT without :authority');
+    if (!PROTOCOL.test(protocol)) return malformed('the :protocol is no name of a protocol');
+  } else if (method === 'CONNECT') {
     // One that is well formed has neither (section 8.5).
     const isWellFormed = scheme === undefined && path === undefined && authority !== undefined;
     return isWellFormed ? refusal('the method is not one that is forwarded') : malformed('the method is not one that is forwarded');
@@ -122,22 +145,33 @@ export function readRequestFields(list: readonly HpackField[], filter: FieldFilt
   if (authority !== undefined && host !== undefined && authority.toLowerCase() !== host.toLowerCase()) {
     return refusal(':authority and Host are not the same');
   }
-  if (!METHODS.has(method)) return refusal('the method is not one that is forwarded');
+  if (protocol === undefined && !METHODS.has(method)) return refusal('the method is not one that is forwarded');
   if (scheme !== 'https' && scheme !== 'http') return refusal('the scheme is neither https nor http');
   if (!VISIBLE_TARGET.test(path)) return refusal('the request target has a byte that it may not have');
   if (refused !== undefined) return refused;
+  let switchesTo: string | undefined;
+  if (protocol !== undefined) {
+    // What follows is no content (RFC 9110, section 9.3.6).
+    if (announced !== undefined) return refusal('a CONNECT has no Content-Length');
+    switchesTo = findUpgrade(protocol, upgrades ?? []);
+    if (switchesTo === undefined) return { status: 501, detail: 'the protocol is not one that may be asked for', isMalformed: false };
+    // What is answered as gRPC wants it has the status of a success.
+    isGrpc = false;
+  }
   size += method.length + path.length + target.length + HEAD_BYTES;
   if (size > limits.maxHeadBytes) return { status: 431, detail: 'the head is too long', isMalformed: false };
-  if (list.length - PSEUDO_FIELDS > limits.maxFields) return { status: 431, detail: 'the head has too many fields', isMalformed: false };
+  const pseudoFields = switchesTo === undefined ? PSEUDO_FIELDS : PSEUDO_FIELDS + 1;
+  if (list.length - pseudoFields > limits.maxFields) return { status: 431, detail: 'the head has too many fields', isMalformed: false };
   const fields: HpackField[] = [
     [':method', method],
+    ...(switchesTo === undefined ? [] : [[':protocol', switchesTo] as const]),
     [':scheme', scheme],
     [':path', path],
-    [':authority', target],
+    [':authority', filter.authority ?? target],
     ...filter.ours(list),
     ...kept,
   ];
-  return { method, target: path, host: target, fields, kept, expectsContinue, announced, isGrpc, size };
+  return { method, target: path, host: target, protocol: switchesTo, fields, kept, expectsContinue, announced, isGrpc, size };
 }
 
 /** Trailers for the application; or why the request is refused. */

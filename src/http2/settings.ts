@@ -29,6 +29,8 @@ export class Settings {
   maxConcurrentStreams = Infinity;
   initialWindow = DEFAULT_WINDOW;
   maxFrameBytes = DEFAULT_FRAME_BYTES;
+  /** It takes extended CONNECT (RFC 8441, section 3). */
+  enablesConnect = false;
 
   /** Takes a frame of it. `isClient`: a client said it. */
   take(bytes: Buffer, start: number, length: number, isClient: boolean): Fault | undefined {
@@ -57,7 +59,11 @@ export class Settings {
           this.maxFrameBytes = value;
           break;
         case ENABLE_CONNECT_PROTOCOL:
-          if (value > 1) return fault(PROTOCOL_ERROR, 'frame', 'SETTINGS_ENABLE_CONNECT_PROTOCOL that may not be');
+          // A server may not take it back; what a client says of it means nothing.
+          if (value > 1 || (!isClient && this.enablesConnect && value === 0)) {
+            return fault(PROTOCOL_ERROR, 'frame', 'SETTINGS_ENABLE_CONNECT_PROTOCOL that may not be');
+          }
+          this.enablesConnect = value === 1;
       }
     }
     return undefined;

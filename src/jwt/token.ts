@@ -109,14 +109,12 @@ export function timeProblem(
 ): TokenProblem | undefined {
   // Written so that a time that is no number is outside of everything.
   if (!(nowMs < expiresMs + LEEWAY_MS)) return { code: 'token_expired', message: `the token expired at ${isoTime(expiresMs)}` };
-  for (const [claim, ms] of [
-    ['nbf', notBeforeMs],
-    ['iat', issuedMs],
-  ] as const) {
-    if (ms !== undefined && !(nowMs >= ms - LEEWAY_MS))
-      return { code: 'token_not_yet_valid', message: `${claim} of the token is ${isoTime(ms)}, which is still to come` };
-  }
-  return undefined;
+  return problemOfBegin('nbf', notBeforeMs, nowMs) ?? problemOfBegin('iat', issuedMs, nowMs);
+}
+
+function problemOfBegin(claim: string, ms: number | undefined, nowMs: number): TokenProblem | undefined {
+  if (ms === undefined || nowMs >= ms - LEEWAY_MS) return undefined;
+  return { code: 'token_not_yet_valid', message: `${claim} of the token is ${isoTime(ms)}, which is still to come` };
 }
 
 /**

@@ -69,9 +69,9 @@ export interface RuleProblem {
   readonly message: string;
 }
 
-/** Methods that are forwarded at all: tokens in upper case, without those that no proxy of requests forwards. */
+/** Methods that are forwarded at all: tokens in upper case, without the one that no proxy of requests forwards. */
 const METHOD = /^[A-Z][A-Z-]*$/;
-const NEVER_FORWARDED = new Set(['CONNECT', 'TRACE']);
+const NEVER_FORWARDED = 'TRACE';
 const MAX_TEXT = 400;
 
 /** Compiles a rule. The errors name every value that is wrong, or that makes the rule match nothing. */
@@ -89,7 +89,7 @@ export function parseRule(
   const subject = written.subject === undefined ? ok(undefined) : parsePattern(written.subject);
   if (!subject.ok) problems.push({ path: ['subject'], message: `${JSON.stringify(written.subject)}: ${subject.error}` });
   for (const [at, method] of (written.methods ?? []).entries()) {
-    if (NEVER_FORWARDED.has(method)) problems.push({ path: ['methods', at], message: `${JSON.stringify(method)} is never forwarded` });
+    if (method === NEVER_FORWARDED) problems.push({ path: ['methods', at], message: `${JSON.stringify(method)} is never forwarded` });
     else if (!METHOD.test(method))
       problems.push({ path: ['methods', at], message: `${JSON.stringify(method)} is no method, such as "GET"` });
   }

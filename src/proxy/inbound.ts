@@ -16,7 +16,7 @@ import { connectFailure } from '../forward/outcome.ts';
 import { mustSendHeader, proxyHeaderFor, readProxyHeader } from './proxy-header.ts';
 import { endpointOf, formatEndpoint, type ProxyEndpoint } from '../proxy-protocol/header.ts';
 import type { Session } from '../forward/session.ts';
-import { takeTurns, Tokens } from './tokens.ts';
+import { TokenConnection, Tokens } from './tokens.ts';
 
 /** What both versions of HTTP need. */
 type HttpOptions = Omit<Http2ForwardOptions, 'open' | 'files' | 'idleTimeoutMs' | 'maxConcurrentStreams'>;
@@ -197,7 +197,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
     const tokens = this.#tokens;
     if (jwt === undefined || tokens === undefined) return undefined;
     const { header, subjectHeader, forwardsToken } = jwt;
-    const inTurn = takeTurns();
+    const connection = new TokenConnection();
     let waiting = 0;
     const removed = forwardsToken ? [subjectHeader] : [subjectHeader, header];
     return {
@@ -207,7 +207,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       read: (values) => {
         // More than can be open: of those whose streams are over already.
         if (!mayAsk() || waiting > 2 * http.maxConcurrentStreams) return UNREAD;
-        const bearer = tokens.read(values, inTurn);
+        const bearer = tokens.read(values, connection);
         if (bearer instanceof Promise) {
           waiting++;
           void bearer.then(() => waiting--);
@@ -239,6 +239,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
         forwardSpliced({
           ...options,
           maxConcurrentStreams: http.maxConcurrentStreams,
+          upgrades: http.extendedConnect ? http.upgrades : undefined,
           idleTimeoutMs: this.limits.idleTimeoutMs,
           greetingTimeoutMs: this.limits.connectTimeoutMs,
           http1: http.application === 'http/1.1' ? { scratch: this.scratch(http.limits) } : undefined,

@@ -26,10 +26,16 @@ export interface OutboundExtras {
   readonly credential?: RequestCredential | undefined;
 }
 
+/** A server of the public web, and what it is judged by. */
+interface WebServer {
+  readonly to: WebAddress;
+  readonly context: () => TlsContext;
+}
+
 /** What both versions of HTTP need. */
 type HttpOptions = Omit<
   SpliceOptions,
-  'downstream' | 'files' | 'idleTimeoutMs' | 'greetingTimeoutMs' | 'maxConcurrentStreams' | 'outbound' | 'faulted' | 'tokens'
+  'downstream' | 'files' | 'idleTimeoutMs' | 'greetingTimeoutMs' | 'maxConcurrentStreams' | 'upgrades' | 'outbound' | 'faulted' | 'tokens'
 > &
   OutboundSplice;
 
@@ -45,15 +51,13 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
 
   readonly #extras: OutboundExtras;
   /** Undefined: the server has a SPIFFE ID. */
-  readonly #web: { readonly to: WebAddress; readonly context: () => TlsContext } | undefined;
+  readonly #web: WebServer | undefined;
   #leave: (() => void) | undefined;
 
   constructor(config: OutboundConfig, deps: ListenerDeps, extras: OutboundExtras = {}) {
     super('outbound', config, deps);
     if ((config.attach === undefined) !== (extras.credential === undefined))
       throw new Error('a listener has another token than it asks for');
-    if (config.http?.application === 'h2c' && (config.attach !== undefined || config.webPki !== undefined))
-      throw new Error('nobody puts tokens on requests over HTTP/2, nor asks the public web over it');
     this.#extras = extras;
     this.#web = webOf(config, extras);
     this.#identityWait = new IdentityWait({
@@ -230,10 +234,8 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
       ...options,
       downstream: this.heed(session, accepted),
       upgrades: http.upgrades,
-      credential: this.#extras.credential,
       scratch: this.scratch(http.limits),
       judged: 'upstream',
-      judge: this.#web === undefined ? options.judge : undefined,
     });
   }
 
@@ -246,6 +248,7 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
           // Unread until now, so that who is dropped meanwhile is dropped unread.
           downstream: this.heed(session, accepted),
           maxConcurrentStreams: http.maxConcurrentStreams,
+          upgrades: http.extendedConnect ? http.upgrades : undefined,
           idleTimeoutMs: this.limits.idleTimeoutMs,
           greetingTimeoutMs: this.limits.connectTimeoutMs,
           files: this.deps.files.outbound,
@@ -279,8 +282,9 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
         authority: web && authorityOf(web.to),
         replaced: attach?.replace === true ? attach.header : undefined,
       }),
-      judge,
-      open: (done) => (web === undefined ? this.#openServer(session, http, done) : this.#openWebServer(session, web.to, web.context, done)),
+      judge: web === undefined ? judge : undefined,
+      credential: this.#extras.credential,
+      open: (done) => (web === undefined ? this.#openServer(session, http, done) : this.#openWebServer(session, web, http, done)),
       // The next server is judged by itself.
       released: () => {
         const { draining } = session;
@@ -358,9 +362,10 @@ export class OutboundListener extends ProxyListener<OutboundConfig> {
   }
 
   /** As `#openServer`, judged by the rules of the web alone. */
-  #openWebServer(session: Session, to: WebAddress, context: () => TlsContext, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
+  #openWebServer(session: Session, web: WebServer, http: OutboundHttpConfig, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
     const { deps, ref, limits } = this;
-    return openWebServer({ session, to, context, limits, clock: deps.clock, events: deps.events, ref }, done);
+    const isHttp2 = http.application === 'h2c';
+    return openWebServer({ session, ...web, isHttp2, limits, clock: deps.clock, events: deps.events, ref }, done);
   }
 
   /** TLS forbids IP literals in SNI (RFC 6066, section 3). */

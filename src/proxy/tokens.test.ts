@@ -8,7 +8,7 @@ import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
 import { parseJwtBundle, type JwtBundles } from '../spiffe/jwt-bundle.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { TokenResult } from '../telemetry/log/jwt-records.ts';
-import { takeTurns, Tokens } from './tokens.ts';
+import { TokenConnection, Tokens } from './tokens.ts';
 
 const key = testKey('one');
 
@@ -44,7 +44,7 @@ const kindOf = (bearer: Bearer): string => (bearer.kind === 'refused' ? bearer.r
 
 test("a connection with many tokens holds up nobody else's: one of its signatures is verified at a time", async () => {
   const { tokens, clock } = stage();
-  const [many, one] = [takeTurns(), takeTurns()];
+  const [many, one] = [new TokenConnection(), new TokenConnection()];
   const done: string[] = [];
   const flood = Array.from({ length: 200 }, async (_, at) => {
     await tokens.read([fresh(clock.now(), `many ${at}`)], many);
@@ -61,7 +61,7 @@ test("a connection with many tokens holds up nobody else's: one of its signature
 test('of a token that many connections bring at once, one signature is verified', async () => {
   const { tokens, clock, seen } = stage();
   const value = fresh(clock.now(), 'same');
-  const all = await Promise.all(Array.from({ length: 20 }, async () => tokens.read([value], takeTurns())));
+  const all = await Promise.all(Array.from({ length: 20 }, async () => tokens.read([value], new TokenConnection())));
   assert.ok(all.every(({ kind }) => kind === 'token'));
   assert.deepEqual([seen.filter((result) => result === 'verified').length, seen.filter((result) => result === 'known').length], [1, 19]);
 });
@@ -69,13 +69,13 @@ test('of a token that many connections bring at once, one signature is verified'
 test('a token that is refused is remembered by nobody, and counted each time', async () => {
   const { tokens, clock, seen } = stage();
   const value = `Bearer ${token({ key: testKey('one'), nowMs: clock.now() })}`;
-  for (let at = 0; at < 3; at++) assert.equal(kindOf(await tokens.read([value], takeTurns())), 'token_signature');
+  for (let at = 0; at < 3; at++) assert.equal(kindOf(await tokens.read([value], new TokenConnection())), 'token_signature');
   assert.deepEqual(seen, ['token_signature', 'token_signature', 'token_signature']);
 });
 
 test('what it brought is asked again: time, key, bundle and deny list', async () => {
   const { tokens, clock, setBundles, deny } = stage();
-  const bearer = await tokens.read([fresh(clock.now(), 'again')], takeTurns());
+  const bearer = await tokens.read([fresh(clock.now(), 'again')], new TokenConnection());
   assert.equal(tokens.problemOf(bearer), undefined);
   setBundles(bundleOf(testKey('two')));
   assert.equal(tokens.problemOf(bearer), undefined);
@@ -96,27 +96,27 @@ test('one that came within the leeway admits until that is over, and what came b
   const { tokens, clock } = stage();
   const exp = Math.floor(clock.now() / 1000) + 10;
   const value = `Bearer ${token({ key, nowMs: clock.now(), claims: { exp } })}`;
-  const early = await tokens.read([value], takeTurns());
+  const early = await tokens.read([value], new TokenConnection());
   clock.advance(exp * 1000 - clock.now() + 1);
-  const late = await tokens.read([value], takeTurns());
+  const late = await tokens.read([value], new TokenConnection());
   assert.deepEqual([tokens.problemOf(early)?.reason, tokens.problemOf(late)?.reason], ['token_expired', undefined]);
   clock.advance(30_000);
   assert.equal(tokens.problemOf(late)?.reason, 'token_expired');
-  assert.equal(kindOf(await tokens.read([value], takeTurns())), 'token_expired');
+  assert.equal(kindOf(await tokens.read([value], new TokenConnection())), 'token_expired');
 });
 
 test('what is remembered of tokens has a bound: the oldest are verified once more', async () => {
   const { tokens, clock, seen } = stage();
-  const inTurn = takeTurns();
+  const connection = new TokenConnection();
   const first = fresh(clock.now(), 'first');
-  await tokens.read([first], inTurn);
-  await tokens.read([first], inTurn);
+  await tokens.read([first], connection);
+  await tokens.read([first], connection);
   assert.deepEqual(seen, ['verified', 'known']);
   // A subject takes room, too: of long ones, fewer are remembered.
   const long = `spiffe://example.org/${'a'.repeat(2000)}`;
   for (let at = 0; at < 3600; at++)
-    await tokens.read([`Bearer ${token({ key, nowMs: clock.now(), claims: { sub: long, jti: `${at}` } })}`], inTurn);
+    await tokens.read([`Bearer ${token({ key, nowMs: clock.now(), claims: { sub: long, jti: `${at}` } })}`], connection);
   seen.length = 0;
-  await tokens.read([first], inTurn);
+  await tokens.read([first], connection);
   assert.deepEqual(seen, ['verified']);
 });

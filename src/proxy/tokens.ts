@@ -27,17 +27,33 @@ const MOST_KNOWN = 10_000;
 const MOST_KNOWN_BYTES = 8 * 1024 * 1024;
 const BYTES_OF_ONE = 400;
 
-/** Runs work one after the other, in the order in which it came. */
-export type InTurn = <T>(work: () => Promise<T>) => Promise<T>;
+/** A value is remembered by its connection up to this length: most tokens are shorter. */
+const MOST_REPEATED = 2048;
 
-/** Of one connection: however many tokens it brings, those of others wait for one of them at most. */
-export function takeTurns(): InTurn {
-  let last: Promise<unknown> = Promise.resolve();
-  return (work) => {
-    const mine = last.then(work);
-    last = mine;
+/** One connection, for whose requests tokens are read. */
+export class TokenConnection {
+  #last: Promise<unknown> = Promise.resolve();
+  /** What held last, and the digest of its token: most requests of a connection bring the same. */
+  #value: string | undefined;
+  #digest = '';
+
+  /** Runs work one after the other, in the order in which it came: however many tokens it brings, those of others wait for one of them at most. */
+  inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#last.then(work);
+    this.#last = mine;
     return mine;
-  };
+  }
+
+  /** The digest of the token in `value`, if that held last. */
+  digestOf(value: string | undefined): string | undefined {
+    return value !== undefined && value === this.#value ? this.#digest : undefined;
+  }
+
+  held(value: string, digest: string): void {
+    if (value.length > MOST_REPEATED) return;
+    this.#value = value;
+    this.#digest = digest;
+  }
 }
 
 /**
@@ -46,7 +62,7 @@ export function takeTurns(): InTurn {
  */
 export class Tokens {
   readonly #deps: TokensDeps;
-  readonly #known = new Remembered<ProvenToken>(MOST_KNOWN, MOST_KNOWN_BYTES, ({ subject }) => BYTES_OF_ONE + subject.length);
+  readonly #known = new Remembered<BroughtToken>(MOST_KNOWN, MOST_KNOWN_BYTES, ({ token }) => BYTES_OF_ONE + token.subject.length);
   /** By digest: many requests may bring one token at once. */
   readonly #verifying = new Map<string, Promise<Bearer>>();
   readonly #hasScheme: boolean;
@@ -59,32 +75,38 @@ export class Tokens {
     this.#hasScheme = deps.config.header.toLowerCase() === 'authorization';
   }
 
-  /** What a request brings in the field for tokens. `inTurn` is that of its connection. Never rejects. */
-  read(values: readonly string[], inTurn: InTurn): Bearer | Promise<Bearer> {
-    const [value, ...others] = values;
-    if (others.length > 0) return this.#refuse('token_repeated', `there are ${values.length} fields ${this.#deps.config.header}`);
+  /** What a request of `connection` brings in the field for tokens. Never rejects. */
+  read(values: readonly string[], connection: TokenConnection): Bearer | Promise<Bearer> {
+    if (values.length > 1) return this.#refuse('token_repeated', `there are ${values.length} fields ${this.#deps.config.header}`);
+    const [value] = values;
+    const again = connection.digestOf(value);
+    const held = again === undefined ? undefined : this.#recall(again);
+    if (held !== undefined) return held;
     const token = value === undefined ? undefined : this.#tokenIn(value);
-    if (token === undefined) return this.#none();
+    if (value === undefined || token === undefined) return this.#none();
     if (token.length > MAX_TOKEN_BYTES)
       return this.#refuse('token_too_long', `the token has ${token.length} bytes, more than ${MAX_TOKEN_BYTES}`);
     const digest = tokenDigest(token);
-    return this.#recall(digest) ?? inTurn(() => this.#verifyOnce(digest, token));
+    const known = this.#recall(digest);
+    if (known === undefined) return connection.inTurn(() => this.#verifyOnce(digest, token));
+    if (known.kind === 'token') connection.held(value, digest);
+    return known;
   }
 
   /** Of a token that is known, or of which nothing can be known. */
   #recall(digest: string): Bearer | undefined {
     if (this.#deps.identity.current()?.jwtBundles === undefined) return this.#refuse('token_unverifiable', 'there are no JWT bundles yet');
     const known = this.#known.get(digest);
-    return known !== undefined && this.#isTrusted(known) ? this.#admit(known, 'known') : undefined;
+    return known !== undefined && this.#isTrusted(known.token) ? this.#admit(known, 'known') : undefined;
   }
 
   /** Why what a request brought does not hold, or no longer; undefined if it does. */
-  problemOf(bearer: Bearer): TokenProblem | undefined {
-    const { config, denyList, clock } = this.#deps;
+  problemOf(bearer: Bearer, nowMs = this.#deps.clock.now()): TokenProblem | undefined {
+    const { config, denyList } = this.#deps;
     if (bearer.kind === 'refused') return bearer;
     if (bearer.kind === 'none') return config.isRequired ? { reason: 'token_missing', detail: 'there is no token' } : undefined;
     const { token, endsAtMs } = bearer;
-    if (!(clock.now() < endsAtMs)) return { reason: 'token_expired', detail: `the token of ${token.subject} has expired` };
+    if (!(nowMs < endsAtMs)) return { reason: 'token_expired', detail: `the token of ${token.subject} has expired` };
     if (!this.#isTrusted(token))
       return { reason: 'token_unknown_key', detail: `the key of the token of ${token.subject} is no longer in the JWT bundle` };
     const listed = denyList().refusal(token.subject, []);
@@ -137,9 +159,10 @@ export class Tokens {
       const verified = await verifyToken(token, { audiences: config.audiences, nowMs: clock.now() }, bundles);
       if (!verified.ok) return this.#refuse(verified.error.code, verified.error.message);
       const { subject, expiresMs, notBeforeMs, issuedMs, authority } = verified.value;
-      const proven = Object.freeze({ subject, expiresMs, notBeforeMs, issuedMs, authority });
-      this.#known.set(digest, proven);
-      return this.#admit(proven, 'verified');
+      const proven: ProvenToken = Object.freeze({ subject, expiresMs, notBeforeMs, issuedMs, authority });
+      const brought: BroughtToken = Object.freeze({ kind: 'token', token: proven, endsAtMs: expiresMs });
+      this.#known.set(digest, brought);
+      return this.#admit(brought, 'verified');
     } catch (thrown) {
       // A mistake of ours, and nothing to admit anybody for.
       return this.#refuse('token_malformed', `the token could not be verified: ${messageOf(thrown)}`);
@@ -148,18 +171,20 @@ export class Tokens {
 
   /** For another request that waited for the same verification. */
   #again(bearer: Bearer): Bearer {
-    if (bearer.kind === 'token') return this.#admit(bearer.token, 'known');
+    if (bearer.kind === 'token') return this.#admit(bearer, 'known');
     if (bearer.kind === 'refused') this.#deps.checked(bearer.reason);
     return bearer;
   }
 
   /** By now it may have expired, or been revoked, whatever its signature. */
-  #admit(token: ProvenToken, result: 'known' | 'verified'): Bearer {
+  #admit(brought: BroughtToken, result: 'known' | 'verified'): Bearer {
+    const { token } = brought;
     const nowMs = this.#deps.clock.now();
     const untimely = timeProblem(token, nowMs);
     if (untimely !== undefined) return this.#refuse(untimely.code, untimely.message);
-    const bearer: Bearer = { kind: 'token', token, endsAtMs: nowMs < token.expiresMs ? token.expiresMs : token.expiresMs + LEEWAY_MS };
-    const problem = this.problemOf(bearer);
+    const endsAtMs = nowMs < token.expiresMs ? token.expiresMs : token.expiresMs + LEEWAY_MS;
+    const bearer = endsAtMs === brought.endsAtMs ? brought : { ...brought, endsAtMs };
+    const problem = this.problemOf(bearer, nowMs);
     if (problem !== undefined) return this.#refuse(problem.reason, problem.detail);
     this.#deps.checked(result);
     return bearer;
@@ -170,6 +195,8 @@ export class Tokens {
     return { kind: 'refused', reason, detail };
   }
 }
+
+type BroughtToken = Extract<Bearer, { kind: 'token' }>;
 
 const NOBODY: JwtBundles = new Map();
 /** A token of RFC 9110, section 5.6.2. */

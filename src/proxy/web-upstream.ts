@@ -1,7 +1,7 @@
 /** A connection to a server of the public web. Nothing of SPIFFE has a say in it. */
 import { isIpAddress, type WebAddress } from '../config/units.ts';
 import type { Limits } from '../config/config.ts';
-import { connectFailure, deniedFailure, handshakeFailure, handshakeProblem } from '../forward/outcome.ts';
+import { connectFailure, deniedFailure, handshakeFailure, handshakeProblem, notHttp2Failure } from '../forward/outcome.ts';
 import type { UpstreamOutcome } from '../forward/http1-upstream.ts';
 import type { Session } from '../forward/session.ts';
 import type { Clock } from '../lib/clock.ts';
@@ -17,6 +17,8 @@ import { connect, type OpenedConnection } from '../transport/node.ts';
 export interface WebUpstreamOptions {
   readonly session: Session;
   readonly to: WebAddress;
+  /** HTTP/2 is spoken, to a server that agrees to it; else HTTP/1.1, whatever it agrees to. */
+  readonly isHttp2: boolean;
   /** Without a certificate of ours. */
   readonly context: () => TlsContext;
   readonly limits: Pick<Limits, 'connectTimeoutMs' | 'handshakeTimeoutMs' | 'tcpKeepAliveMs'>;
@@ -28,7 +30,8 @@ export interface WebUpstreamOptions {
 /** What the log has for the rule: no list of ours admitted the server. */
 export const WEB_RULE = 'webPki';
 const CHANGED = err<WebRefusal>({ reason: 'untrusted_chain', detail: 'the authorities of its listener changed during the handshake' });
-const ALPN: readonly string[] = ['http/1.1'];
+const HTTP1_ALPN: readonly string[] = ['http/1.1'];
+const HTTP2_ALPN: readonly string[] = ['h2'];
 
 /** Connects; `done` is told once, unless the attempt is aborted. What is learned is noted in the session. Nothing has been said on the connection. */
 export function openWebServer(options: WebUpstreamOptions, done: (outcome: UpstreamOutcome) => void): { abort(): void } {
@@ -82,15 +85,20 @@ function secure(options: WebUpstreamOptions, opened: OpenedConnection, done: (ou
       done({ ok: false, failure: deniedFailure(judged.error.reason, judged.error.detail) });
       return;
     }
-    connection.dropPeerEvidence();
     events.handshakeFinished(ref, 'ok', session.handshakeMs);
     session.denied = undefined;
     session.rule = WEB_RULE;
+    if (options.isHttp2 && connection.alpn !== 'h2') {
+      connection.abort();
+      done({ ok: false, failure: notHttp2Failure('it agreed to no protocol by ALPN') });
+      return;
+    }
+    connection.dropPeerEvidence();
     session.peerExpiresAtMs = judged.value.expiresAtMs;
     done({ ok: true, connection });
   };
   const serverName = isIpAddress(to.host) ? undefined : to.host;
-  const inProgress = opened.openTls({ context, alpn: ALPN, serverName }, finished);
+  const inProgress = opened.openTls({ context, alpn: options.isHttp2 ? HTTP2_ALPN : HTTP1_ALPN, serverName }, finished);
   return {
     abort() {
       timer.cancel();

@@ -71,6 +71,9 @@ test('a connection has the times that it has in Scute', async () => {
   assert.match(requests, /"common_http_protocol_options":\{"idle_timeout":"1.5s"\},"explicit_http_config":\{"http_protocol_options":/);
   const spliced = await textOf({ inbound: [{ ...IN, protocol: 'http', http: { application: 'h2c' } }], limits, sds: SDS });
   assert.match(spliced, /"explicit_http_config":\{"http2_protocol_options":\{\}\}/);
+  assert.doesNotMatch(spliced, /allow_connect/);
+  const connects = { inbound: [{ ...IN, protocol: 'http', http: { application: 'h2c', extendedConnect: true } }], limits, sds: SDS };
+  assert.equal((await textOf(connects)).match(/"http2_protocol_options":\{[^}]*"allow_connect":true\}/g)?.length, 2);
   assert.doesNotMatch(await textOf({ inbound: [IN], sds: SDS }), /duration/);
 });
 

@@ -261,7 +261,7 @@ const XFCC: Readonly<Record<XfccMode, string>> = {
 /** `asked` is the cluster that leads to Scute, if it is asked. With the caller's SPIFFE ID in the fields that the application is to find it in, in place of any that the caller sent. */
 function httpFilter(
   inbound: InboundConfig,
-  { xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, limits }: HttpConfig,
+  { xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, extendedConnect, limits }: HttpConfig,
   asked: string | undefined,
 ): object {
   const { name } = inbound;
@@ -284,7 +284,7 @@ function httpFilter(
       },
       stream_idle_timeout: seconds(idleTimeoutMs),
       request_headers_timeout: seconds(limits.headTimeoutMs),
-      http2_protocol_options: { max_concurrent_streams: maxConcurrentStreams },
+      http2_protocol_options: { max_concurrent_streams: maxConcurrentStreams, ...(extendedConnect && { allow_connect: true }) },
       upgrade_configs: ['websocket', ...upgrades].map((upgrade_type) => ({ upgrade_type })),
       route_config: {
         virtual_hosts: [
@@ -329,7 +329,10 @@ function cluster(listener: InboundConfig | OutboundConfig, transport_socket: obj
     ...(http !== undefined && {
       typed_extension_protocol_options: upstreamOptions({
         common_http_protocol_options: { idle_timeout: seconds(http.limits.upstreamIdleTimeoutMs ?? 0) },
-        explicit_http_config: http.application === 'h2c' ? { http2_protocol_options: {} } : { http_protocol_options: {} },
+        explicit_http_config:
+          http.application === 'h2c'
+            ? { http2_protocol_options: { ...(http.extendedConnect && { allow_connect: true }) } }
+            : { http_protocol_options: {} },
       }),
     }),
     load_assignment: endpoints(name, to),

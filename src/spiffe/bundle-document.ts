@@ -153,6 +153,11 @@ export function writeBundleDocument(bundle: TrustBundle, sequence: bigint, refre
   return `{"spiffe_sequence":${sequence},${rest.slice(1)}\n`;
 }
 
+/** The keys of a JWKS (RFC 7517), without a `use`, as the Workload API has them. */
+export function writeJwtKeys(authorities: readonly JwtAuthority[]): readonly object[] {
+  return authorities.map(({ keyId, key }) => ({ ...key.export({ format: 'jwk' }), kid: keyId }));
+}
+
 /** A double cannot hold 64 bits, so the number is read from the text. Null if it is none. */
 function wholeNumber(text: string | undefined): bigint | null {
   if (text === undefined || !/^\d{1,20}$/.test(text)) return null;

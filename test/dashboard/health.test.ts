@@ -34,6 +34,7 @@ const overview = (identity: Partial<Overview['identity']> = {}, more: Partial<Ov
   listeners: 1,
   sdsStreams: 0,
   refusals: 0,
+  application: null,
   lastReload: null,
   ...more,
 });
@@ -191,6 +192,17 @@ test('warnings are amber, blocking checks are red and come first, and checks tha
     'amber: Audit admits callers that the policy would deny.',
     'amber: The readiness check constructor fails.',
   ]);
+});
+
+test('an application that ended badly or waits for long is red, with what is known of it', () => {
+  const detail = './application ended by itself: exit code 7';
+  const checks = [
+    { name: 'policy_enforced', ok: false, detail: 'in: in audit', blocks: false },
+    { name: 'application', ok: false, detail, blocks: false },
+  ];
+  const [first] = attention(facts({ readiness: { ready: true, checks } }));
+  assert.deepEqual([first?.key, first?.level, first?.what], ['application', 'red', 'The application does not run.']);
+  assert.match(first?.why ?? '', /exit code 7/);
 });
 
 test('a secret that was rejected is told with the words of the client', () => {

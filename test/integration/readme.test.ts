@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { globSync, readFileSync } from 'node:fs';
 import { rm, mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,25 +27,29 @@ function only(info: string): string {
   return block.text;
 }
 
-test('the commands of the README, pasted one after the other, do what it says', needs('curl'), async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), 'scute-readme-'));
-  t.after(() => rm(folder, { recursive: true, force: true }));
-  const runnable = blocks.filter(({ info }) => info === 'sh runnable').map(({ text }) => text);
-  assert.ok(runnable.length >= 5);
-  // Ports and the folder may be in use here, and nobody is there to end what goes on in the background.
-  let script = ['end() { kill $pids; wait $pids; }', 'trap end EXIT', ...runnable].join('\n').replace(/ &$/gm, ' & pids="$pids $!"');
-  script = script.replaceAll('/tmp/scute-try', join(folder, 'try'));
-  for (const port of ['8080', '8443', '9090']) script = script.replaceAll(new RegExp(`\\b${port}\\b`, 'g'), String(await freePort()));
+for (const document of globSync('{*,docs/**/*}.md', { cwd: root }).toSorted()) {
+  const runnable = codeBlocks(document).filter(({ info }) => info === 'sh runnable');
+  if (runnable.length === 0) continue;
+  test(`the commands of ${document}, pasted one after the other, do what it says`, needs('curl'), async (t) => {
+    const folder = await mkdtemp(join(tmpdir(), 'scute-guide-'));
+    t.after(() => rm(folder, { recursive: true, force: true }));
+    // Ports and the folder may be in use here, and nobody is there to end what goes on in the background.
+    const pasted = ['end() { kill $pids; wait $pids; }', 'trap end EXIT', ...runnable.map(({ text }) => text)].join('\n');
+    let script = pasted.replace(/ &$/gm, ' & pids="$pids $!"').replaceAll('/tmp/scute-try', join(folder, 'try'));
+    for (const port of ['8080', '8443', '9090']) script = script.replaceAll(new RegExp(`\\b${port}\\b`, 'g'), String(await freePort()));
 
-  const { stdout, stderr } = await runChild(['sh', '-c', script], {
-    cwd: root,
-    env: { PATH: process.env['PATH'] ?? '', HOME: folder },
+    const { stdout, stderr } = await runChild(['sh', '-c', script], {
+      cwd: root,
+      env: { PATH: process.env['PATH'] ?? '', HOME: folder },
+    });
+
+    const output = codeBlocks(document).filter(({ info }) => info === 'text output');
+    const expected = output.flatMap(({ text }) => text.trimEnd().split('\n'));
+    assert.ok(expected.length > 0, 'what is run says something');
+    const answers = stdout.split('\n').filter((line) => expected.includes(line));
+    assert.deepEqual(answers, expected, stdout + stderr);
   });
-
-  const expected = only('text output').trimEnd().split('\n');
-  const answers = stdout.split('\n').filter((line) => expected.includes(line));
-  assert.deepEqual(answers, expected, stdout + stderr);
-});
+}
 
 test('the demo of the README prints what it shows, but for ports and folder', () => {
   const source = readFileSync(join(root, 'src/cli/commands/demo.ts'), 'utf8');

@@ -1,10 +1,10 @@
 /** `scute exec` in a PID namespace of its own, as in a container. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readFile, readdir } from 'node:fs/promises';
 import { test, type TestContext } from 'node:test';
 import { eventually } from '../support/eventually.ts';
 import { startExecStage, type ExecProcess } from '../support/exec-stage.ts';
+import { processTree } from '../support/process-tree.ts';
 import { needs } from './parts.ts';
 
 const NAMESPACE = ['unshare', '--user', '--map-root-user', '--pid', '--fork', '--kill-child', '--mount-proc'];
@@ -14,24 +14,9 @@ const isAllowed = spawnSync(unshare, [...flags, 'true']).status === 0;
 const inNamespace = (parts: ReturnType<typeof needs> = {}): ReturnType<typeof needs> =>
   isAllowed ? parts : { skip: 'nobody may have a PID namespace of its own here' };
 
-/** The numbers outside of the namespace of a process and all below it, each with its command and state. */
-async function below(pid: number): Promise<{ readonly pid: number; readonly name: string; readonly state: string }[]> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
-  const [, name = '', state = ''] = /\((.*)\) (\w)/s.exec(stat) ?? [];
-  const tasks = await readdir(`/proc/${pid}/task`).catch(() => []);
-  const children = await Promise.all(tasks.map((task) => readFile(`/proc/${pid}/task/${task}/children`, 'utf8').catch(() => '')));
-  const pids = children.flatMap((text) =>
-    text
-      .split(' ')
-      .filter((each) => each !== '')
-      .map(Number),
-  );
-  return [...(stat === '' ? [] : [{ pid, name, state }]), ...(await Promise.all(pids.map(below))).flat()];
-}
-
 /** The first process of the namespace, as it is known outside. */
 async function firstOf(running: ExecProcess): Promise<number> {
-  const [, first] = await below(running.pid);
+  const [, first] = await processTree(running.pid);
   assert.ok(first !== undefined);
   return first.pid;
 }
@@ -47,7 +32,7 @@ async function start(t: TestContext, init: readonly string[] = []): Promise<Exec
 }
 
 async function zombies(running: ExecProcess): Promise<number> {
-  return (await below(running.pid)).filter(({ state, name }) => state === 'Z' && name === 'sleep').length;
+  return (await processTree(running.pid)).filter(({ state, name }) => state === 'Z' && name === 'sleep').length;
 }
 
 test(
@@ -69,12 +54,23 @@ test(
   },
 );
 
+test('as PID 1 a job that ends by itself, or by a signal, ends Scute with its exit code', inNamespace(), async (t) => {
+  const { exec } = await startExecStage(t);
+  for (const [script, expected] of [
+    ['exit 3', 3],
+    ['kill -KILL $$', 137],
+  ] as const) {
+    const running = await exec(['/bin/sh', '-c', script], { under: NAMESPACE });
+    assert.equal((await running.exited).code, expected, running.stderr());
+  }
+});
+
 test('under an init orphans are reaped, and signals and exit codes are the same', inNamespace(needs('tini')), async (t) => {
   const running = await start(t, ['tini', '--']);
   assert.ok(!running.log().some(({ message }) => message.startsWith('Scute is PID 1')));
   // The orphan has ended when only those are left that run on.
   await eventually(async () => {
-    const all = await below(running.pid);
+    const all = await processTree(running.pid);
     assert.deepEqual(
       all.filter(({ state }) => state === 'Z'),
       [],

@@ -170,7 +170,8 @@ test(
     prometheus.play(playOne(-60));
     await heading('1 certificate of 1 sidecar: act now.');
     await page.getByText('1 certificate has expired.').waitFor();
-    assert.equal(await page.locator('html').getAttribute('data-level'), 'red');
+    // It follows the text when the page is drawn.
+    await eventually(async () => assert.equal(await page.locator('html').getAttribute('data-level'), 'red'));
 
     prometheus.play((_, response) => json(response, 422, { status: 'error', errorType: 'execution', error: HOSTILE }));
     await heading('Nothing is known of the fleet.');

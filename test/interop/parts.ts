@@ -11,6 +11,7 @@ export const GO_PROGRAMS = {
   'spiffe-peer': fileURLToPath(new URL('go/', import.meta.url)),
   'grpc-peer': fileURLToPath(new URL('go-grpc/', import.meta.url)),
   'xds-peer': fileURLToPath(new URL('go-xds/', import.meta.url)),
+  'k8s-judge': fileURLToPath(new URL('go-k8s/', import.meta.url)),
 } as const;
 
 const venvFolder = join(interopFolder, 'venv');
@@ -36,6 +37,9 @@ export const PYTHON_PACKAGES = [
   'httpx==0.28.1',
   'h2==4.4.1',
   'websockets==17.4',
+  'moto[server]==5.2.5',
+  'boto3==1.44.8',
+  'kubernetes-validate==1.37.0',
 ] as const;
 
 export const GO_PACKAGES = [
@@ -43,6 +47,9 @@ export const GO_PACKAGES = [
   'github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4',
   'github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible',
 ] as const;
+
+/** Programs of one name, each in a folder of its own. */
+export const HELMS = { helm3: 'helm.sh/helm/v3/cmd/helm@v3.22.0', helm4: 'helm.sh/helm/v4/cmd/helm@v4.3.1' } as const;
 
 export const KEYCLOAK_VERSION = '26.4.7';
 
@@ -66,10 +73,15 @@ const PARTS = {
   python: { from: 'pip', path: join(venvFolder, 'bin/python') },
   envoy: { from: 'pip', path: join(venvFolder, 'bin/envoy') },
   pkilint: { from: 'pip', path: join(venvFolder, 'bin/lint_pkix_cert') },
+  moto: { from: 'pip', path: join(venvFolder, 'bin/moto_server') },
   'go-spiffe': { from: 'go', path: join(goBinFolder, 'spiffe-peer') },
   'grpc-go': { from: 'go', path: join(goBinFolder, 'grpc-peer') },
   'go-control-plane': { from: 'go', path: join(goBinFolder, 'xds-peer') },
   zlint: { from: 'go', path: join(goBinFolder, 'zlint') },
+  'k8s-judge': { from: 'go', path: join(goBinFolder, 'k8s-judge') },
+  'kubernetes-validate': { from: 'pip', path: join(venvFolder, 'bin/kubernetes-validate') },
+  helm3: { from: 'go', path: join(goBinFolder, 'helm3/helm') },
+  helm4: { from: 'go', path: join(goBinFolder, 'helm4/helm') },
   grpcurl: { from: 'go', path: join(goBinFolder, 'grpcurl') },
   h2spec: { from: 'go', path: join(goBinFolder, 'h2spec') },
   'java-spiffe': { from: 'maven', path: join(javaFolder, 'java-peer') },

@@ -11,6 +11,7 @@ import {
   findProgram,
   GO_PACKAGES,
   GO_PROGRAMS,
+  HELMS,
   installFolders,
   interopFolder,
   javaProgram,
@@ -69,6 +70,13 @@ async function installGoParts(): Promise<void> {
   for (const goPackage of GO_PACKAGES) {
     const name = /([^/]+)@/.exec(goPackage)?.[1] ?? goPackage;
     await once(name, join(installFolders.go, name), [goPackage], async () => void (await run([go, 'install', goPackage], { env })));
+  }
+  // With the flag of the programs below, which are made of the same modules.
+  for (const [name, goPackage] of Object.entries(HELMS)) {
+    const folder = join(installFolders.go, name);
+    const install = async (): Promise<void> =>
+      void (await run([go, 'install', '-trimpath', goPackage], { env: { ...env, GOBIN: folder } }));
+    await once(name, join(folder, 'helm'), [goPackage], install);
   }
   for (const [name, folder] of Object.entries(GO_PROGRAMS)) {
     const files = (await readdir(folder)).filter((file) => /\.go$|^go\.(mod|sum)$/.test(file)).toSorted();

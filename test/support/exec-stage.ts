@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { startChild, type Child, type ChildOptions } from './child.ts';
 import { WEB } from './data-path.ts';
 import { createTestAuthority } from './pki/pki.ts';
+import { killTree } from './process-tree.ts';
 import { temporaryFolder } from './temporary-folder.ts';
 import { FakeWorkloadApi, svidEntry } from './workload-api.ts';
 
@@ -14,6 +15,12 @@ const authority = createTestAuthority();
 /** Another SVID each time. */
 export function anSvid(): ReturnType<typeof svidEntry> {
   return svidEntry(authority, authority.issue({ id: WEB }), WEB);
+}
+
+/** Chain and key of a peer of the same authority. */
+export function aPeer(id: string): { readonly cert: string; readonly key: string } {
+  const { chainPem, keyPem } = authority.issue({ id });
+  return { cert: chainPem, key: keyPem };
 }
 
 export interface ExecStage {
@@ -65,7 +72,12 @@ export async function startExecStage(t: TestContext, { early = false }: { readon
       const scute = [process.execPath, MAIN, 'exec', '-c', file, ...flags, '--', ...command];
       const [first = '', ...others] = [...under, ...scute];
       const child = await startChild([first, ...others], { env: { PATH: process.env['PATH'] ?? '', ...env }, ...rest });
-      t.after(() => child.stop({ signal: 'SIGKILL' }));
+      let hasEnded = false;
+      void child.exited.then(() => (hasEnded = true));
+      t.after(async () => {
+        if (!hasEnded) await killTree(child.pid);
+        await child.stop({ signal: 'SIGKILL' });
+      });
       return {
         ...child,
         log: () =>

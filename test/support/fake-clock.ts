@@ -10,6 +10,7 @@ export class FakeClock implements Clock {
   #wallMs = Date.now();
   #monotonicMs = 0;
   readonly #timers = new Set<Due>();
+  #sleeping = 0;
 
   now(): number {
     return this.#wallMs;
@@ -24,6 +25,11 @@ export class FakeClock implements Clock {
     return this.#timers.size;
   }
 
+  /** How many sleep: who looks at something once in a while does so between two looks. */
+  get sleeping(): number {
+    return this.#sleeping;
+  }
+
   after(delayMs: number, task: () => void): Timer {
     const due = { atMs: this.#monotonicMs + Math.max(delayMs, 0), task };
     this.#timers.add(due);
@@ -33,7 +39,9 @@ export class FakeClock implements Clock {
   sleep(delayMs: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       if (signal.aborted) return resolve();
+      this.#sleeping++;
       const finish = (): void => {
+        this.#sleeping--;
         timer.cancel();
         signal.removeEventListener('abort', finish);
         resolve();

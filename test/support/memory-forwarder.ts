@@ -2,7 +2,7 @@ import { systemClock, type Clock } from '../../src/lib/clock.ts';
 import type { HttpLimits } from '../../src/config/config.ts';
 import { buildIdentityFields } from '../../src/http1/identity-fields.ts';
 import { Fields } from '../../src/http1/fields.ts';
-import { forwardHttp } from '../../src/forward/http1-forwarder.ts';
+import { forwardHttp, type HttpForwardOptions } from '../../src/forward/http1-forwarder.ts';
 import { Session } from '../../src/forward/session.ts';
 import { ok, type Result } from '../../src/lib/result.ts';
 import type { Verdict } from '../../src/policy/verdict.ts';
@@ -10,7 +10,7 @@ import { requireSpiffeId, type SpiffeId } from '../../src/spiffe/spiffe-id.ts';
 import type { RequestRecord } from '../../src/telemetry/log/records.ts';
 import { MemoryConnection } from './memory-connection.ts';
 
-const PEER = requireSpiffeId('spiffe://example.org/web');
+export const PEER = requireSpiffeId('spiffe://example.org/web');
 const OWN = 'spiffe://example.org/api';
 const identity = buildIdentityFields(
   { xfcc: 'sanitize-set', spiffeIdHeader: 'X-Peer' },
@@ -79,6 +79,8 @@ export interface MemoryForwarderOptions {
   /** Away from the application: the upstream is who is judged. */
   readonly outbound?: boolean;
   readonly upgrades?: readonly string[];
+  /** Instead of one that knows no tokens. */
+  readonly more?: Partial<Pick<HttpForwardOptions, 'judge' | 'tokens' | 'credential'>>;
 }
 
 /** What a policy says of every request. */
@@ -122,6 +124,7 @@ export function startMemoryForwarder(options: MemoryForwarderOptions = {}): Memo
     dismissed: () => undefined,
     requestFinished: (record) => records.push(record),
     done: () => (done = true),
+    ...options.more,
   });
   return stage;
 }

@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import type { IncomingMessage, RequestListener } from 'node:http';
+import { createSecureServer } from 'node:http2';
 import { createServer, type ServerOptions } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { join } from 'node:path';
@@ -44,7 +45,7 @@ export function issueForWeb(ca: TestAuthority, options: CertificateOptions = {})
 /** Answers `hello` until told otherwise, asks for a client's certificate and trusts any. Ends with the test. */
 export async function startWebServer(
   t: TestContext,
-  { certificate, ca = createTestAuthority({ trustDomain: 'web.test' }), tls = {} }: WebServerOptions = {},
+  { certificate, ca = createTestAuthority({ trustDomain: 'web.test' }), tls = {}, isHttp2 = false }: WebServerOptions = {},
 ): Promise<WebServer> {
   const caFile = join(await temporaryFolder(t), 'ca.pem');
   await writeFile(caFile, ca.pem);
@@ -52,16 +53,14 @@ export async function startWebServer(
   let connections = 0;
   const requests: WebRequest[] = [];
   const { chainPem, keyPem } = certificate ?? issueForWeb(ca);
-  const server = createServer(
-    { cert: chainPem, key: keyPem, requestCert: true, rejectUnauthorized: false, ...tls },
-    (request, response) => {
-      const { subjectaltname: clientNames, raw } = (request.socket as TLSSocket).getPeerCertificate();
-      const clientCertificate = (raw as Buffer | undefined) !== undefined;
-      const { method = '', url = '', headers, rawHeaders } = request;
-      requests.push({ method, url, headers, rawHeaders, clientCertificate, clientNames });
-      answer(request, response);
-    },
-  );
+  const create = isHttp2 ? (createSecureServer as unknown as typeof createServer) : createServer;
+  const server = create({ cert: chainPem, key: keyPem, requestCert: true, rejectUnauthorized: false, ...tls }, (request, response) => {
+    const { subjectaltname: clientNames, raw } = (request.socket as TLSSocket).getPeerCertificate();
+    const clientCertificate = (raw as Buffer | undefined) !== undefined;
+    const { method = '', url = '', headers, rawHeaders } = request;
+    requests.push({ method, url, headers, rawHeaders, clientCertificate, clientNames });
+    answer(request, response);
+  });
   const sockets = new Set<Socket>();
   server.on('connection', (socket: Socket) => {
     connections++;
@@ -91,4 +90,6 @@ export interface WebServerOptions {
   readonly certificate?: Pick<TestCertificate, 'chainPem' | 'keyPem'>;
   readonly ca?: TestAuthority;
   readonly tls?: ServerOptions;
+  /** It speaks HTTP/2, and nothing else. */
+  readonly isHttp2?: boolean;
 }

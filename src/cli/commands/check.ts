@@ -3,11 +3,12 @@ import type {
   Config,
   FederationConfig,
   InboundConfig,
+  MetricsConfig,
   OutboundConfig,
   SdsConfig,
   SocketConfig,
 } from '../../config/config.ts';
-import type { FileSetConfig } from '../../config/file-sets.ts';
+import type { FileSetConfig, NotifyConfig } from '../../config/file-sets.ts';
 import type { XfccMode } from '../../http1/identity-fields.ts';
 import { readDenyFile } from '../../config/policy/deny-file.ts';
 import { formatIssues, formatPlace } from '../../config/issue.ts';
@@ -69,13 +70,18 @@ export function describeConfig(config: Config): string {
   for (const listener of config.inbound) lines.push(...describeInbound(listener));
   for (const listener of config.outbound) lines.push(...describeOutbound(listener));
   lines.push(...config.credentials.map(describeCredential));
-  if (config.metrics !== undefined) lines.push(`metrics  ${describeSocket(config.metrics)}`);
+  if (config.metrics !== undefined) lines.push(...describeMetrics(config.metrics));
   if (config.admin !== undefined) lines.push(`admin  ${describeSocket(config.admin)}`);
   if (config.sds !== undefined) lines.push(...describeSds(config, config.sds));
   for (const relation of config.federation) lines.push(...describeFederation(relation));
   if (config.bundleEndpoint !== undefined) lines.push(...describeEndpoint(config.bundleEndpoint));
   for (const set of config.files) lines.push(...describeFileSet(set));
   return `${lines.join('\n')}\n`;
+}
+
+function describeMetrics(metrics: MetricsConfig): string[] {
+  const probes = metrics.probes.map(({ path, to, target }) => `  ${path} is the status of ${target} at ${formatAddress(to)} (plain)`);
+  return [`metrics  ${describeSocket(metrics)}`, ...probes];
 }
 
 function describeFederation({ trustDomain, url, profile }: FederationConfig): string[] {
@@ -90,18 +96,31 @@ function describeEndpoint({ listen, path, identity, profile }: BundleEndpointCon
   ];
 }
 
-function describeFileSet({ name, directory, format, layout, identity, mergedBundle, unsafeDisk, notify }: FileSetConfig): string[] {
+function describeFileSet(set: FileSetConfig): string[] {
+  const { name, directory, format, layout, identity, names, jwtSvids, mergedBundle, unsafeDisk, notify } = set;
   return [
-    `files ${name}  ${directory} (${format}, ${layout})`,
+    `files ${name}  ${directory} (${names.svid === undefined ? 'JWT files alone' : format}, ${layout})`,
     ...(identity.by === 'default' ? [] : [`  of ${describeChoice(identity)}`]),
-    ...notify.map((each) =>
-      each.kind === 'signal'
-        ? `  then ${each.signal} to the process in ${each.pidFile}`
-        : `  then ${each.kind === 'http' ? `${each.method} ${each.url}` : each.command.join(' ')}`,
+    ...jwtSvids.map(({ fileName, audience, identity: whose }) =>
+      [`  ${fileName}: a JWT-SVID for ${audience.join(', ')}`, ...(whose.by === 'id' ? [`of ${whose.id}`] : [])].join(' '),
     ),
+    ...notify.map((each) => `  then ${describeNotify(each)}`),
     ...(mergedBundle ? ['  note: whoever reads its bundle lets every trust domain vouch for every name'] : []),
-    ...(unsafeDisk ? ['  note: the private key may be on a disk, where it may outlive its deletion'] : []),
+    ...(unsafeDisk ? ['  note: private key and tokens may be on a disk, where they may outlive their deletion'] : []),
   ];
+}
+
+function describeNotify(notify: NotifyConfig): string {
+  switch (notify.kind) {
+    case 'signal':
+      return `${notify.signal} to the process in ${notify.pidFile}`;
+    case 'command':
+      return notify.command.join(' ');
+    case 'http':
+      return `${notify.method} ${notify.url}`;
+    case 'child':
+      return `${notify.signal} to the application of scute exec`;
+  }
 }
 
 function describeSds(config: Config, sds: SdsConfig): string[] {
@@ -222,6 +241,7 @@ function describeHttp({ http, alpn }: InboundConfig): string[] {
     ...(http.application === 'h2c'
       ? ['  note: the application speaks h2c, so peers must speak HTTP/2: one that speaks HTTP/1.1 is refused in the handshake']
       : []),
+    ...describeConnect(http.extendedConnect, 'the application'),
     ...describeUnsafeXfcc(http.xfcc, 'peer'),
   ];
 }
@@ -231,8 +251,13 @@ function describeOutboundHttp({ http }: OutboundConfig): string[] {
   const isHttp2 = http.application === 'h2c';
   return [
     isHttp2 ? '  serves HTTP/2, from the first byte on (h2c), and the server must speak it, too' : '  serves HTTP/1.1',
+    ...describeConnect(http.extendedConnect, 'the server'),
     ...describeUnsafeXfcc(http.xfcc, 'application'),
   ];
+}
+
+function describeConnect(isTaken: boolean, who: string): string[] {
+  return isTaken ? [`  serves WebSockets over HTTP/2 (extended CONNECT) if ${who} does, to which rules for GET do not apply`] : [];
 }
 
 /** What `protocol: http` serves, by the names that are offered; a client that names none speaks HTTP/1.1, if that is among them or nothing is. */

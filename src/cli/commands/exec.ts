@@ -1,5 +1,5 @@
 import { isatty } from 'node:tty';
-import type { App, BesideEnd } from '../../app.ts';
+import type { App, AppDeps, BesideEnd } from '../../app.ts';
 import { unwrittenSets } from '../../admin/file-sets.ts';
 import { Application } from '../../application/application.ts';
 import { applicationEnvironment } from '../../application/environment.ts';
@@ -18,6 +18,9 @@ const LOOK_EVERY_MS = 20;
 /** A terminal sends them to us and to the application, which is in the same group, and would have them twice. */
 const SENT_BY_TERMINALS: ReadonlySet<string> = new Set(['SIGINT', 'SIGQUIT']);
 
+/** As they end `scute run`: a drain begins, and a second one cuts it off. */
+const ENDS_SCUTE: ReadonlySet<string> = new Set(['SIGTERM', 'SIGINT']);
+
 /**
  * `scute exec`: the proxy, and an application that starts when identity and listeners are there. It is sent our signals; when it ends, the
  * listeners drain, and its exit code is ours.
@@ -32,9 +35,20 @@ export async function exec(
   const early: NodeJS.Signals[] = [];
   let send = (name: NodeJS.Signals): void => void early.push(name);
   const onTerminal = isatty(0);
+  let wasAsked = false;
   const giveBack = environment.takeSignals?.((name) => send(name));
+  let started: Application | undefined;
+  const told: AppDeps['application'] = {
+    program: command[0],
+    get running() {
+      return started?.running;
+    },
+    tell: (name) => started?.tell(name) === true,
+  };
+  const hurry = new AbortController();
   const beside = async (app: App): Promise<BesideEnd> => {
     const { exec: settings } = app.config();
+    app.events.application.expected(command[0]);
     const application = new Application({
       command,
       env: applicationEnvironment(environment.env, settings.user),
@@ -46,8 +60,14 @@ export async function exec(
         return () => process.off('exit', listener);
       },
     });
+    started = application;
     send = (name) => {
-      if (!(onTerminal && application.isRunning && SENT_BY_TERMINALS.has(name))) application.signal(name);
+      // Its end is followed by a drain, which the second who asks for an end need not wait for.
+      if (ENDS_SCUTE.has(name)) {
+        if (wasAsked && application.isOver) hurry.abort();
+        wasAsked = true;
+      }
+      if (!(onTerminal && application.running !== undefined && SENT_BY_TERMINALS.has(name))) application.signal(name);
     };
     for (const name of early) send(name);
     const stopped = AbortSignal.any([signal, app.stopRequested]);
@@ -64,16 +84,16 @@ export async function exec(
     if (process.pid === 1) app.events.application.reapsNoOrphans();
     try {
       if (!(await isReady(app, settings.waitTimeoutMs, application)))
-        return { exitCode: EXIT_UNAVAILABLE, reason: 'what the application needs did not come' };
+        return { exitCode: EXIT_UNAVAILABLE, reason: 'what the application needs did not come', hurry: hurry.signal };
       application.start();
-      return { exitCode: await application.ended, reason: 'the application ended' };
+      return { exitCode: await application.ended, reason: 'the application ended', hurry: hurry.signal };
     } finally {
       stopListening();
     }
   };
   try {
     return await run(
-      { file: config, flags, logStream: 'shared-stderr' },
+      { file: config, flags, logStream: 'shared-stderr', application: told },
       { ...environment, onHangup: () => () => undefined },
       signal,
       beside,

@@ -26,6 +26,8 @@ export interface RunOptions {
   readonly only?: ((config: Config) => Config) | undefined;
   /** Where the log goes; standard output if left out. */
   readonly logStream?: AppDeps['logStream'];
+  /** That is beside us; none if left out. */
+  readonly application?: AppDeps['application'];
 }
 
 /**
@@ -33,7 +35,7 @@ export interface RunOptions {
  * and with which exit code.
  */
 export async function run(
-  { file, flags, only, logStream }: RunOptions,
+  { file, flags, only, logStream, application }: RunOptions,
   environment: CommandEnvironment,
   signal: AbortSignal,
   beside?: (app: App) => Promise<BesideEnd>,
@@ -44,7 +46,13 @@ export async function run(
     intervalMs: LOOK_FOR_REVOKED_EVERY_MS,
     parse: { atStart: parsePolicyNow, later: parsePolicyApart },
   });
-  const sources = { flags, env, readPolicy: (named: string) => policyFiles.read(named), writesAs: process.getuid?.() };
+  const sources = {
+    flags,
+    env,
+    readPolicy: (named: string) => policyFiles.read(named),
+    writesAs: process.getuid?.(),
+    runsApplication: application !== undefined,
+  };
   const configFile =
     file === undefined ? undefined : createConfigFile({ sources: { ...sources, file }, clock: systemClock, intervalMs: LOOK_EVERY_MS });
   let denyFile: DenyFile | undefined;
@@ -107,6 +115,7 @@ export async function run(
       {
         beside,
         logStream,
+        application,
         above,
         passedSockets: passed.value,
         reloads,

@@ -1,11 +1,14 @@
 import { realpath } from 'node:fs/promises';
+import type { App } from '../../app.ts';
+import type { HttpService } from '../../admin/http.ts';
 import type { Config } from '../../config/config.ts';
 import { formatIssues } from '../../config/issue.ts';
 import { parseConfig, readConfigFile } from '../../config/load.ts';
 import { directoryProblem, lookAtDirectory } from '../../config/target-directory.ts';
 import { childTarget } from '../../files/notify-child.ts';
-import { readHelperConfig, type HelperConfig } from '../../helper/helper-config.ts';
+import { readHelperConfig, X509_SET, type HelperConfig } from '../../helper/helper-config.ts';
 import { systemClock } from '../../lib/clock.ts';
+import { messageOf } from '../../lib/errors.ts';
 import { EXIT_FAILED, EXIT_OK, EXIT_USAGE, type CommandEnvironment } from '../environment.ts';
 import { VERSION } from './version.ts';
 
@@ -42,8 +45,27 @@ export async function spiffeHelper(
   }
   for (const warning of [...helper.warnings, ...(await warningsAbout(config))]) stderr(`warning: ${warning}\n`);
   const { createApp, runApp } = await import('../../app.ts');
-  const alsoTell = helper.child === undefined ? [] : [childTarget({ ...helper.child, env })];
-  if (helper.daemonMode) return runApp(config, { version: VERSION, stderr, alsoTell }, signal);
+  if (helper.daemonMode) {
+    let app: App | undefined;
+    let health: HttpService | undefined;
+    try {
+      if (helper.health !== undefined) {
+        const { serveHealth } = await import('./helper-health.ts');
+        health = await serveHealth(helper.health, helper, () => app?.fileSets() ?? []);
+      }
+    } catch (cause) {
+      stderr(`scute: health_checks: ${messageOf(cause)}\n`);
+      return EXIT_FAILED;
+    }
+    const alsoTell = new Map(helper.child === undefined ? [] : [[X509_SET, [childTarget({ ...helper.child, env })]]]);
+    const above = (made: App) => {
+      app = made;
+      return { stopping: () => {}, stopped: () => Promise.resolve() };
+    };
+    const code = await runApp(config, { version: VERSION, stderr, alsoTell, above }, signal);
+    await health?.stop(AbortSignal.abort());
+    return code;
+  }
 
   const app = await createApp(config, { version: VERSION });
   try {
@@ -56,24 +78,23 @@ export async function spiffeHelper(
 }
 
 /** A configuration of Scute; or what is wrong with the address of the agent. */
-async function configOf({ endpoint, set }: HelperConfig, file: string): Promise<Config | string> {
+async function configOf({ endpoint, sets }: HelperConfig, file: string): Promise<Config | string> {
   const parsed = await parseConfig(undefined, {
     file: undefined,
     flags: { workloadApi: { endpoint }, files: [{ directory: '/set' }] },
     env: {},
   });
   if (!parsed.ok) return parsed.error.map(({ message }) => `${file}: agent_address: ${message}`).join('\n');
+  const [{ directory: written }] = sets;
   // It may be a link, which spiffe-helper follows.
-  const directory = await realpath(set.directory).catch(() => set.directory);
-  return { ...parsed.value, files: [{ ...set, directory }] };
+  const directory = await realpath(written).catch(() => written);
+  return { ...parsed.value, files: sets.map((set) => ({ ...set, directory })) };
 }
 
 /** What Scute refuses in a configuration of its own. */
-async function warningsAbout({ files }: Config): Promise<readonly string[]> {
-  const problems = await Promise.all(
-    files.map(async ({ directory }) =>
-      directoryProblem(directory, await lookAtDirectory(directory), { uid: process.getuid?.() ?? 0, unsafeDisk: false }),
-    ),
-  );
-  return problems.filter((problem) => problem !== undefined).map((problem) => problem.replace(/, or set unsafeDisk$/, ''));
+async function warningsAbout({ files: [set] }: Config): Promise<readonly string[]> {
+  if (set === undefined) return [];
+  const look = await lookAtDirectory(set.directory);
+  const problem = directoryProblem(set.directory, look, { uid: process.getuid?.() ?? 0, unsafeDisk: false });
+  return problem === undefined ? [] : [problem.replace(/, or set unsafeDisk$/, '')];
 }

@@ -152,6 +152,7 @@ function draw(read: Status, environment: CommandEnvironment, nowMs: number): rea
     ...(problems.length > MAX_SHOWN ? [[span(`and ${counted(problems.length - MAX_SHOWN, 'more thing')}`)]] : []),
     [],
     ...drawIdentity(read, screenOf(environment), nowMs),
+    ...drawApplication(read, nowMs),
     ...drawTrust(read, nowMs),
     ...drawListeners(read),
     ...drawConnections(read, nowMs),
@@ -211,6 +212,17 @@ function drawIdentity({ overview, svids, issuers: signers }: Status, screen: Scr
     ...(more > 0 ? [[span(`and ${counted(more, 'more SVID')}: scute certs --kind svid`, 'soft')]] : []),
     [],
   ];
+}
+
+function drawApplication({ overview: { application } }: Status, nowMs: number): readonly Line[] {
+  if (application === null) return [];
+  const { program, state, since, pid, result, exitCode } = application;
+  const about = [
+    pid === null ? '' : ` as process ${pid}`,
+    result === null ? '' : `: ${result}`,
+    exitCode === null ? '' : `, exit code ${exitCode}`,
+  ];
+  return [[span('application  ', 'soft'), span(`${program} ${state}${about.join('')}, for ${sinceOf(timeOf(since), nowMs)}`)], []];
 }
 
 function drawTrust({ trustDomains }: Status, nowMs: number): readonly Line[] {

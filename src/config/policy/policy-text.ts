@@ -60,7 +60,7 @@ export function parsePolicyText(text: string, file: string): Result<WrittenPolic
   return ok({ spec: { allow, deny, mode }, places: { allow: placesOf('allow', allow), deny: placesOf('deny', deny) } });
 }
 
-function policySchema(folder: string) {
+export function policySchema(folder: string) {
   z.config({ jitless: true });
   const none = atOnce(new IdListBuilder().build('', '', undefined));
   const lists: field.ListLookups = { resolve: (path) => resolve(folder, path), idsOf: () => none };

@@ -70,7 +70,10 @@ export function TokenTable({ items, now }: { readonly items: readonly Token[]; r
           ),
         },
         { title: 'audience', cell: ({ audience }) => (audience === null ? '–' : <code>{audience}</code>) },
-        { title: 'on requests of', cell: ({ listeners }) => listeners.map(({ name }) => name).join(', ') },
+        {
+          title: 'used by',
+          cell: ({ listeners, files }) => [...listeners.map(({ name }) => name), ...files.map((name) => `files of ${name}`)].join(', '),
+        },
         {
           title: 'expires',
           cell: ({ expiresAt, problem }) =>

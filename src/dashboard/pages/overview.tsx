@@ -15,7 +15,7 @@ import {
 } from '../facts.ts';
 import type { Attention, Headline } from '../health.ts';
 import { useNow } from '../live.ts';
-import { Loading, Nothing, Panel, Unread } from '../parts.tsx';
+import { Facts, Loading, Nothing, Panel, Time, Unread } from '../parts.tsx';
 import { Health } from '../shell.tsx';
 import { links } from '../routes.ts';
 import { Timeline } from '../timeline.tsx';
@@ -46,6 +46,7 @@ export function Overview({
       <When />
       <Trust />
       <Listeners />
+      <Application overview={overview} />
       <Tokens />
       <Refusals />
       <Peers overview={overview} />
@@ -154,6 +155,27 @@ function Peers({ overview }: { readonly overview: OverviewAnswer }): JSX.Element
       ) : (
         <PeerTable items={data.items} isBrief />
       )}
+    </Panel>
+  );
+}
+
+const STATES = { waiting: 'waits to be started', running: 'runs', ended: 'ended' } as const;
+
+function Application({ overview: { application } }: { readonly overview: OverviewAnswer }): JSX.Element | null {
+  const now = useNow();
+  if (application === null) return null;
+  const { program, state, since, pid, result, exitCode } = application;
+  return (
+    <Panel title="Application" about={STATES[state]} span="half">
+      <Facts
+        of={[
+          ['Program', <code>{program}</code>],
+          ['Since', <Time at={since} now={now} />],
+          ...(pid === null ? [] : [['Process', String(pid)] as const]),
+          ...(result === null ? [] : [['Result', result] as const]),
+          ...(exitCode === null ? [] : [['Exit code', String(exitCode)] as const]),
+        ]}
+      />
     </Panel>
   );
 }

@@ -56,6 +56,7 @@ export class Application implements Destination, WireOwner {
   #failure: UpstreamFailure | undefined;
   #isLeaving = false;
   #isEnding = false;
+  #isSending = false;
 
   constructor(owner: ApplicationOwner, options: ApplicationOptions) {
     this.#owner = owner;
@@ -115,15 +116,17 @@ export class Application implements Destination, WireOwner {
   }
 
   ask(exchange: Asked): void {
-    const { wire } = this;
     // It may have been refused within the call that opened it.
     if (this.#failure !== undefined) exchange.unreached(this.#failure);
-    else if (wire !== undefined && this.#waiting.length === 0 && this.#streams.size < wire.remote.maxConcurrentStreams) {
-      this.#send(exchange, wire);
-    } else {
+    else {
       this.#waiting.push(exchange);
-      if (wire !== undefined) exchange.mustWait();
+      this.proceed(exchange);
     }
+  }
+
+  proceed(exchange: Asked): void {
+    this.#sendWaiting();
+    if (this.wire !== undefined && this.#waiting.includes(exchange)) exchange.mustWait();
   }
 
   holds(exchange: Asked): void {
@@ -140,6 +143,8 @@ export class Application implements Destination, WireOwner {
     }
     const at = this.#waiting.indexOf(exchange);
     if (at !== -1) this.#waiting.splice(at, 1);
+    // Those behind it may have waited for it alone.
+    if (at === 0) this.#sendWaiting();
   }
 
   changeInitialWindow(initialWindow: number): void {
@@ -307,7 +312,7 @@ export class Application implements Destination, WireOwner {
   }
 
   #send(exchange: Asked, wire: Wire): void {
-    if (!exchange.maySend()) return;
+    if (!exchange.maySend(wire)) return;
     this.#lastSent = exchange.id;
     this.#streams.set(exchange.id, exchange);
     exchange.send(wire);
@@ -315,11 +320,19 @@ export class Application implements Destination, WireOwner {
 
   #sendWaiting(): void {
     const { wire } = this;
-    if (wire === undefined || this.#isLeaving) return;
-    while (this.#waiting.length > 0 && this.#streams.size < wire.remote.maxConcurrentStreams) {
-      const next = this.#waiting.shift();
-      if (next !== undefined) this.#send(next, wire);
+    if (wire === undefined || this.#isLeaving || this.#isSending) return;
+    // What becomes of one may be told from within.
+    this.#isSending = true;
+    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+      if (this.#streams.size >= wire.remote.maxConcurrentStreams) break;
+      const isHeldUp = next.isHeldUp();
+      // It is over, if there is nothing to wait for.
+      if (next !== this.#waiting[0]) continue;
+      if (isHeldUp) break;
+      this.#waiting.shift();
+      this.#send(next, wire);
     }
+    this.#isSending = false;
   }
 
   /** Of a stream that is over here: it may have been on its way. */

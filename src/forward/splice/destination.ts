@@ -7,8 +7,8 @@ import type { Section } from './wire.ts';
 export interface Sink {
   /** Octets of DATA that it takes still, over all of its streams. */
   readonly sendWindow: number;
-  /** `initialWindow`: those that it takes of a stream to begin with. */
-  readonly remote: { readonly initialWindow: number };
+  /** `initialWindow`: those that it takes of a stream to begin with; `enablesConnect`: it takes extended CONNECT (RFC 8441). */
+  readonly remote: { readonly initialWindow: number; readonly enablesConnect: boolean };
   sendBlock(stream: number, block: Buffer, ends: boolean): void;
   /** There must be a window for it. The bytes are the caller's. */
   sendData(stream: number, bytes: Buffer, start: number, end: number, ends: boolean): void;
@@ -23,10 +23,12 @@ export interface Asked {
   readonly id: number;
   /** As it was read last; undefined if it could not be read. */
   readonly request: ReadRequest | undefined;
-  /** Whether it is still to be sent. */
-  maySend(): boolean;
+  /** It waits for something of its own, and calls `proceed` when that has come: who came later is not sent before (RFC 9113, section 5.1.1). */
+  isHeldUp(): boolean;
+  /** Whether it is still to be sent, on this connection. */
+  maySend(sink: Sink): boolean;
   /** Whether it may be sent once more, as it is read and judged now. */
-  maySendAgain(): boolean;
+  maySendAgain(sink: Sink): boolean;
   send(sink: Sink): void;
   /** It takes no more of them at once. Of its connection, which has times of its own, that is not said. */
   mustWait(): void;
@@ -70,6 +72,8 @@ export interface Destination {
   connect(): void;
   /** Asks it, or has the request wait until it can be asked. */
   ask(exchange: Asked): void;
+  /** One that waits may be sent, if it is its turn. */
+  proceed(exchange: Asked): void;
   /** A part of the request is held, for its window is not large enough. */
   holds(exchange: Asked): void;
   /** The stream is over on both sides, or is nobody's any more: it is reset with this code, if there is one. */

@@ -25,7 +25,7 @@ import type { UpstreamFailure, Who } from '../outcome.ts';
 import type { Session } from '../session.ts';
 import type { Side } from '../tcp-forwarder.ts';
 import type { Asked, Destination, Sink } from './destination.ts';
-import { encodeFields, type Heads, type ReadRequest, type ReadResponse, type TokenHeads } from './heads.ts';
+import { encodeFields, type AttachedToken, type Heads, type ReadRequest, type ReadResponse, type TokenHeads } from './heads.ts';
 import { Half } from './half.ts';
 import { LARGEST_WINDOW, type Section, type Wire } from './wire.ts';
 
@@ -40,11 +40,14 @@ export interface ExchangeContext {
   readonly heads: Heads;
   /** Whose SPIFFE ID the verdict is on: of who asks, or of who answers, which is known when it is connected to. */
   readonly judged: Side;
-  readonly judge: RequestJudge;
+  /** Undefined: nobody is judged but by the connection. */
+  readonly judge: RequestJudge | undefined;
   /** Who is asked, for words. */
   readonly who: Who;
   /** Undefined where nobody looks at tokens. */
   readonly tokens: TokenHeads | undefined;
+  /** Undefined where no token is put on requests. */
+  readonly attached: AttachedToken | undefined;
   readonly peer: Wire;
   /** The most that a stream of the client's may have had on its way without our asking for more. */
   readonly mostHeldBytes: number;
@@ -105,6 +108,10 @@ export class Exchange implements Asked, DeadlineSink {
   #bearer: Bearer = NO_BEARER;
   /** Its token is being verified. What comes meanwhile is held. */
   #isReadingToken = false;
+  /** It is to have our token, as it was when it was looked for last; and it waits for one. */
+  #needsToken = false;
+  #attached: Buffer | undefined;
+  #tokenWait: { abort(): void } | undefined;
   #status = 0;
   #requestBytes = 0;
   #responseBytes = 0;
@@ -125,6 +132,8 @@ export class Exchange implements Asked, DeadlineSink {
   #surplus = 0;
   /** Of the window that the application gave at first, and the client was not told: it gets that as it goes on. */
   #unsaid = 0;
+  /** The other side has agreed to an extended CONNECT: what passes after that is nobody's body, and goes on until both sides have ended. */
+  #isSwitched = false;
   /** When all of the response is sent, the client is asked to send no more of the request. */
   #resetAfter: number | undefined;
 
@@ -142,6 +151,11 @@ export class Exchange implements Asked, DeadlineSink {
 
   get request(): ReadRequest | undefined {
     return this.#request;
+  }
+
+  /** It asks for another protocol, which is spoken on its stream then (RFC 8441). */
+  get #asksSwitch(): boolean {
+    return this.#request?.protocol !== undefined;
   }
 
   // ——— what the client says ———
@@ -167,6 +181,7 @@ export class Exchange implements Asked, DeadlineSink {
       this.#refuse({ status: 400, detail: 'there is a Content-Length and no body', isMalformed: true });
       return;
     }
+    this.#needsToken = this.#context.attached?.isFor(section) === true;
     const bearer = this.#context.tokens?.read(section) ?? NO_BEARER;
     if (!(bearer instanceof Promise)) {
       this.#admit(bearer);
@@ -221,6 +236,8 @@ export class Exchange implements Asked, DeadlineSink {
   }
 
   #ask(): void {
+    // While the server is connected to, a token comes.
+    if (this.isHeldUp() && this.#stage === 'over') return;
     const application = this.#context.application();
     if ('result' in application) {
       this.unreached(application);
@@ -233,7 +250,8 @@ export class Exchange implements Asked, DeadlineSink {
 
   #isAllowed(): boolean {
     const { method = '', target = '', host = '' } = this.#request ?? {};
-    const judgement = this.#context.judge(method, target, host, this.#bearer);
+    const judgement = this.#context.judge?.(method, target, host, this.#bearer);
+    if (judgement === undefined) return true;
     if (!judgement.ok) {
       this.#answer(400, 'bad_request', judgement.error);
       return false;
@@ -277,7 +295,7 @@ export class Exchange implements Asked, DeadlineSink {
       peer.credit(size);
       return undefined;
     }
-    if (this.#received > (limits.maxBodyBytes ?? Infinity)) {
+    if (this.#received > (limits.maxBodyBytes ?? Infinity) && !this.#isSwitched) {
       peer.credit(size);
       this.#fail(413, 'too_large', 'the body is too large');
       return undefined;
@@ -301,8 +319,10 @@ export class Exchange implements Asked, DeadlineSink {
       this.#closeIfDone();
       return undefined;
     }
-    if (!ends) {
-      this.#refuse({ status: 400, detail: 'trailers that do not end the request', isMalformed: true });
+    if (!ends || this.#asksSwitch) {
+      // RFC 9113, section 8.5: nothing but DATA.
+      const detail = this.#asksSwitch ? 'trailers after a CONNECT' : 'trailers that do not end the request';
+      this.#refuse({ status: 400, detail, isMalformed: true });
       return undefined;
     }
     if (this.#lengthProblem(ends)) return undefined;
@@ -373,7 +393,7 @@ export class Exchange implements Asked, DeadlineSink {
   #requestWhole(): void {
     this.#deadlines?.end();
     if (this.#up.heldBytes > 0) this.#application?.holds(this);
-    if (this.#stage === 'asking' && this.#sink !== undefined) this.#context.awaits(this);
+    if (this.#stage === 'asking' && this.#sink !== undefined && !this.#asksSwitch) this.#context.awaits(this);
     this.#closeIfDone();
   }
 
@@ -387,7 +407,7 @@ export class Exchange implements Asked, DeadlineSink {
     if (isStalled === this.#isStalled) return;
     this.#isStalled = isStalled;
     this.#deadlines?.heldUp(isStalled);
-    if (this.#stage !== 'asking' || this.#requestEnded || this.#sink === undefined) return;
+    if (this.#stage !== 'asking' || this.#requestEnded || this.#sink === undefined || this.#asksSwitch) return;
     if (isStalled) this.#context.awaits(this);
     else this.#context.answered(this);
   }
@@ -395,22 +415,47 @@ export class Exchange implements Asked, DeadlineSink {
   // ——— towards the application ———
 
   /** Whether it is still to be sent: of one that has waited, what was allowed when it came may not be now. */
-  maySend(): boolean {
+  maySend(sink: Sink): boolean {
     if (this.#stage === 'over') return false;
+    if (this.#asksSwitch && !sink.remote.enablesConnect) {
+      this.#answer(501, 'upstream_failed', `${this.#context.who} takes no extended CONNECT on this connection`);
+      return false;
+    }
     if (!this.#hasWaited && this.#context.judged === 'downstream') return true;
     if (!this.#isAllowed()) return false;
     if (!this.#hasWaited) return true;
     return this.#readAgain();
   }
 
-  maySendAgain(): boolean {
+  maySendAgain(sink: Sink): boolean {
     this.#retries++;
     this.#hasWaited = true;
-    return this.maySend();
+    return this.maySend(sink);
+  }
+
+  /** Waits for a token of ours that is valid now, if it is to have one: that has a time of its own. Without any it is answered. */
+  isHeldUp(): boolean {
+    const { attached } = this.#context;
+    if (!this.#needsToken || attached === undefined || this.#stage === 'over') return false;
+    this.#attached = attached.block();
+    if (this.#attached !== undefined) return false;
+    if (this.#tokenWait !== undefined) return true;
+    let isOver = false;
+    let isWithin = true;
+    const wait = attached.wait((problem) => {
+      isOver = true;
+      this.#tokenWait = undefined;
+      if (problem !== undefined) this.#answer(503, 'token_unavailable', problem);
+      else this.#application?.proceed(this);
+      if (!isWithin) this.#context.turned();
+    });
+    isWithin = false;
+    if (!isOver) this.#tokenWait = wait;
+    return true;
   }
 
   mustWait(): void {
-    if (this.#stage === 'asking') this.#context.awaits(this);
+    if (this.#stage === 'asking' && this.#tokenWait === undefined) this.#context.awaits(this);
   }
 
   send(sink: Sink): void {
@@ -421,7 +466,9 @@ export class Exchange implements Asked, DeadlineSink {
     up.window = sink.remote.initialWindow;
     const isAll = up.hasEnded && !up.hasMoreThanEnd;
     if (isAll) up.isDone = true;
-    sink.sendBlock(this.id, this.#request.block, isAll);
+    const { block } = this.#request;
+    sink.sendBlock(this.id, this.#attached === undefined ? block : Buffer.concat([block, this.#attached]), isAll);
+    this.#attached = undefined;
     this.#unsaid = Math.max(up.window - LARGEST_WINDOW, 0);
     if (!isAll) this.#passedOn(up.flush(sink, this.id));
     if (up.heldBytes > 0) application.holds(this);
@@ -429,7 +476,8 @@ export class Exchange implements Asked, DeadlineSink {
     // What the client has given since it asked.
     const more = this.#down.window - application.announcedWindow;
     if (more > 0) sink.sendWindowUpdate(this.id, more);
-    if (this.#requestEnded) this.#context.awaits(this);
+    // Whoever asks for another protocol waits for the answer, and has said all for now.
+    if (this.#requestEnded || this.#asksSwitch) this.#context.awaits(this);
     else {
       this.#context.answered(this);
       this.#stalledOrNot();
@@ -493,6 +541,7 @@ export class Exchange implements Asked, DeadlineSink {
     if (this.#stage !== 'asking') {
       const problem = ends ? responseTrailersProblem(section, limits.maxFields) : 'trailers that do not end the response';
       if (problem !== undefined) this.#nonsense(problem);
+      else if (this.#isSwitched) this.#nonsense('trailers on a stream that was switched to another protocol');
       else if ((this.#awaited ?? 0) > 0) this.#nonsense('the body is shorter than Content-Length says');
       else {
         down.endWith(peer, this.id, encodeFields(section));
@@ -518,6 +567,11 @@ export class Exchange implements Asked, DeadlineSink {
       else peer.sendBlock(this.id, read.block, false);
       return;
     }
+    const switches = this.#asksSwitch && status < 300;
+    if (switches && read.announced !== undefined) {
+      this.#nonsense('a CONNECT that succeeds has no Content-Length');
+      return;
+    }
     const hasNoBody = this.#request?.method === 'HEAD' || status === 204 || status === 304;
     this.#awaited = hasNoBody ? 0 : read.announced;
     if (ends && (this.#awaited ?? 0) > 0) {
@@ -526,6 +580,7 @@ export class Exchange implements Asked, DeadlineSink {
     }
     this.#context.answered(this);
     this.#stage = 'responding';
+    this.#isSwitched = switches;
     this.#status = status;
     this.#responseBytes += read.size;
     down.hasEnded = ends;
@@ -579,10 +634,10 @@ export class Exchange implements Asked, DeadlineSink {
     else if (this.#down.isHolding) this.#context.holds(this);
   }
 
-  /** All of the response is handed over. */
+  /** All of the response is handed over. The client may have more to say to who has said all in another protocol. */
   #responseWhole(): void {
     const cannotBeTold = 'the response ended with its connection: whether it is whole cannot be told';
-    this.#finish('forwarded', this.#endsWithConnection ? cannotBeTold : undefined);
+    if (!this.#isSwitched) this.#finish('forwarded', this.#endsWithConnection ? cannotBeTold : undefined);
     this.#closeIfDone();
   }
 
@@ -593,11 +648,16 @@ export class Exchange implements Asked, DeadlineSink {
     this.#sink = undefined;
     if (this.#down.hasEnded) {
       // It asks for no more of the request (RFC 9113, section 8.1).
+      if (this.#isSwitched && code !== NO_ERROR) this.#finish('upstream_failed', this.#resetWith(code));
       this.#stopRequest(relayedCode(code, true));
       return;
     }
-    this.#finish('upstream_failed', `${this.#context.who} reset the stream with code ${code}`);
+    this.#finish('upstream_failed', this.#resetWith(code));
     this.#reset(relayedCode(code, false));
+  }
+
+  #resetWith(code: number): string {
+    return `${this.#context.who} reset the stream with code ${code}`;
   }
 
   /** It has said which requests it took, and this is none of them. */
@@ -612,7 +672,10 @@ export class Exchange implements Asked, DeadlineSink {
   applicationLost(detail: string): void {
     this.#application = undefined;
     this.#sink = undefined;
-    if (this.#down.hasEnded) this.#stopRequest(NO_ERROR);
+    if (this.#isSwitched && this.#down.hasEnded) {
+      this.#finish('upstream_failed', `${this.#context.who} broke the connection`);
+      this.#stopRequest(CANCEL);
+    } else if (this.#down.hasEnded) this.#stopRequest(NO_ERROR);
     else this.#fail(502, 'upstream_failed', this.#stage === 'asking' ? detail : `${this.#context.who} ended within its response`);
   }
 
@@ -649,8 +712,8 @@ export class Exchange implements Asked, DeadlineSink {
     // Of a server that is not asked any more, there is nobody to be judged.
     if (this.#context.judged === 'upstream' && this.#application === undefined) return false;
     const { method, target, host } = this.#request;
-    const again = this.#context.judge(method, target, host, this.#bearer);
-    return !again.ok || !again.value.allowed;
+    const again = this.#context.judge?.(method, target, host, this.#bearer);
+    return again !== undefined && (!again.ok || !again.value.allowed);
   }
 
   /** Ends it if its token no longer holds. Answers when its token ends, in wall time. */
@@ -658,17 +721,20 @@ export class Exchange implements Asked, DeadlineSink {
     if (this.#bearer.kind !== 'token' || this.#verdict?.allowed !== true) return Infinity;
     const problem = this.#context.tokens?.problemOf(this.#bearer);
     if (problem === undefined) return this.#bearer.endsAtMs;
-    this.#finish('dropped', problem.detail);
-    this.#leave(CANCEL);
-    this.#reset(INTERNAL_ERROR);
+    this.#cut(problem.detail);
     return Infinity;
   }
 
   /** The response, if there is one, is cut: also one of which the last is still to be sent. */
   drop(): void {
-    this.#finish('dropped');
+    this.#cut(undefined);
+  }
+
+  #cut(detail: string | undefined): void {
+    this.#finish('dropped', detail);
     this.#leave(CANCEL);
-    this.#reset(INTERNAL_ERROR);
+    // As RFC 8441, section 5, has it of a connection that is broken.
+    this.#reset(this.#isSwitched ? CANCEL : INTERNAL_ERROR);
   }
 
   /** From now, unless the request is whole: gRPC may say nothing for as long as it likes. */
@@ -698,7 +764,8 @@ export class Exchange implements Asked, DeadlineSink {
 
   /** Nothing has moved for the idle time. */
   idle(): void {
-    if (this.#stage === 'over' && this.#down.isDone) {
+    if (this.#isSwitched) this.#cut('nothing passed for the idle time');
+    else if (this.#stage === 'over' && this.#down.isDone) {
       this.#leave(CANCEL);
       this.#reset(NO_ERROR);
     } else if (this.#stage !== 'asking' && this.#down.isBlocked(this.#context.peer)) {
@@ -768,8 +835,11 @@ export class Exchange implements Asked, DeadlineSink {
 
   #closeIfDone(): void {
     if (this.#isClosed || !this.#down.isDone) return;
-    if (this.#resetAfter !== undefined && !this.#requestEnded) this.#reset(this.#resetAfter);
-    else if (this.#requestEnded && (this.#up.isDone || this.#application === undefined)) {
+    if (this.#resetAfter !== undefined && !this.#requestEnded) {
+      this.#finish('forwarded');
+      this.#reset(this.#resetAfter);
+    } else if (this.#requestEnded && (this.#up.isDone || this.#application === undefined)) {
+      this.#finish('forwarded');
       this.#leave(undefined);
       this.#close(false);
     }
@@ -806,6 +876,8 @@ export class Exchange implements Asked, DeadlineSink {
   #finish(result: HttpResult, detail?: string): void {
     if (this.#stage === 'over') return;
     this.#stage = 'over';
+    this.#tokenWait?.abort();
+    this.#tokenWait = undefined;
     const { session, turn } = this.#context;
     const { method = '', target = '', host = '' } = this.#request ?? {};
     this.#context.over(this, {

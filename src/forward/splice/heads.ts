@@ -2,12 +2,13 @@ import type { HttpLimits } from '../../config/config.ts';
 import { HpackEncoder } from '../../http2/hpack/encoder.ts';
 import type { HpackField } from '../../http2/hpack/field.ts';
 import { foldName } from '../../http1/fields.ts';
-import { withField } from '../../http1/identity-fields.ts';
+import { withLine } from '../../http1/identity-fields.ts';
 import { isChunked, writeRequestHead, writeTrailers } from '../../http2/http1-request.ts';
-import { FieldFilter } from '../../http2/identity.ts';
+import { FieldFilter, fieldsOfLines } from '../../http2/identity.ts';
 import { readRequestFields, type RequestFields, type RequestProblem } from '../../http2/request-fields.ts';
 import { readResponseFields, type ResponseFields } from '../../http2/response-fields.ts';
 import type { Bearer, RequestTokens } from '../bearer.ts';
+import type { RequestCredential } from '../request-credential.ts';
 
 /** A request as it was read, as it is written for the application. */
 export interface ReadRequest extends Omit<RequestFields, 'fields' | 'kept'> {
@@ -22,6 +23,9 @@ export interface ReadRequest extends Omit<RequestFields, 'fields' | 'kept'> {
 export interface ReadResponse extends ResponseFields {
   readonly block: Buffer;
 }
+
+/** What an extended CONNECT may ask for besides WebSockets; undefined as long as it is not offered. What was offered stays so. */
+export type Upgrades = () => readonly string[] | undefined;
 
 const encoder = new HpackEncoder();
 
@@ -50,7 +54,11 @@ export function asBlock(scheme?: string): RequestForm {
 }
 
 /** As HTTP/1.1 has it. */
-export const AS_HTTP1: RequestForm = { head: writeRequestHead, withField, trailers: writeTrailers };
+export const AS_HTTP1: RequestForm = {
+  head: writeRequestHead,
+  withField: (head, name, value) => withLine(head, Buffer.from(`${name}: ${value}\r\n`, 'latin1')),
+  trailers: writeTrailers,
+};
 
 /**
  * Reads heads, and remembers by the very list that HPACK gave what came of it: most clients say the same again and again. The
@@ -60,15 +68,17 @@ export class Heads {
   readonly #filter: FieldFilter;
   readonly #limits: HttpLimits;
   readonly form: RequestForm;
+  readonly #upgrades: Upgrades;
   /** Of those with a body, and of those without. */
   readonly #begun = new WeakMap<readonly HpackField[], ReadRequest>();
   readonly #whole = new WeakMap<readonly HpackField[], ReadRequest>();
   readonly #responses = new WeakMap<readonly HpackField[], ReadResponse>();
 
-  constructor(filter: FieldFilter, limits: HttpLimits, form: RequestForm) {
+  constructor(filter: FieldFilter, limits: HttpLimits, form: RequestForm, upgrades: Upgrades) {
     this.#filter = filter;
     this.#limits = limits;
     this.form = form;
+    this.#upgrades = upgrades;
   }
 
   /** Or why it is refused. `ends`: there is no body. */
@@ -78,13 +88,13 @@ export class Heads {
     const requests = ends ? this.#whole : this.#begun;
     const known = requests.get(list);
     if (known?.removesOverrides === removesOverrides) return known;
-    const read = readRequestFields(list, filter, this.#limits);
+    const read = readRequestFields(list, filter, this.#limits, this.#upgrades());
     if ('detail' in read) return read;
-    const { method, target, host, announced, isGrpc, expectsContinue, size } = read;
+    const { method, target, host, protocol, announced, isGrpc, expectsContinue, size } = read;
     const isKept = Object.isFrozen(list);
     const block = ownIf(isKept, this.form.head(list, read, filter, ends));
     const chunked = isChunked(read, ends);
-    const made = { method, target, host, announced, isGrpc, expectsContinue, size, block, isChunked: chunked, removesOverrides };
+    const made = { method, target, host, protocol, announced, isGrpc, expectsContinue, size, block, isChunked: chunked, removesOverrides };
     // Others are not given again.
     if (isKept) requests.set(list, made);
     return made;
@@ -116,11 +126,11 @@ export class TokenHeads {
   #waiting = 0;
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(tokens: RequestTokens, limits: HttpLimits, form: RequestForm) {
+  constructor(tokens: RequestTokens, limits: HttpLimits, form: RequestForm, upgrades: Upgrades) {
     this.filter = new FieldFilter(tokens.identity);
     this.problemOf = (bearer) => tokens.problemOf(bearer);
     this.#tokens = tokens;
-    this.#heads = new Heads(this.filter, limits, form);
+    this.#heads = new Heads(this.filter, limits, form, upgrades);
     this.#header = Buffer.from(tokens.header).toString('latin1');
   }
 
@@ -146,6 +156,40 @@ export class TokenHeads {
     const read = this.#heads.request(list, ends);
     if ('detail' in read) return read;
     return { ...read, block: this.#heads.form.withField(read.block, this.#tokens.subjectHeader, subject) };
+  }
+}
+
+/** A token of ours on requests to a server. */
+export class AttachedToken {
+  readonly wait: RequestCredential['wait'];
+  readonly #credential: RequestCredential;
+  /** As names are folded. */
+  readonly #name: string;
+  /** What `#block` was made of. */
+  #line: Buffer | undefined;
+  #block: Buffer = Buffer.alloc(0);
+
+  constructor(credential: RequestCredential) {
+    this.#credential = credential;
+    this.#name = Buffer.from(credential.name).toString('latin1');
+    this.wait = (done) => credential.wait(done);
+  }
+
+  /** Whether a request goes with it, or with one of its own. */
+  isFor(list: readonly HpackField[]): boolean {
+    const name = this.#name;
+    return this.#credential.replaces || !list.some(([each]) => each.length === name.length && foldName(each) === name);
+  }
+
+  /** The field block of one that is valid now; undefined if there is none. No table of anybody's gets it (RFC 7541, section 7.1.3). */
+  block(): Buffer | undefined {
+    const line = this.#credential.line();
+    if (line === undefined) return undefined;
+    if (line !== this.#line) {
+      this.#line = line;
+      this.#block = encodeFields(fieldsOfLines(line).map(([name, value]) => [name, value, true]));
+    }
+    return this.#block;
   }
 }
 

@@ -93,6 +93,10 @@ export class Http1Application implements Destination, CallOwner, LineOwner {
     }
   }
 
+  proceed(): void {
+    // Nobody waits for a turn.
+  }
+
   holds(): void {
     // What it takes no more of has no window.
   }
@@ -224,7 +228,7 @@ export class Http1Application implements Destination, CallOwner, LineOwner {
   #start(call: Call, line: Line, isAgain: boolean): void {
     const { exchange } = call;
     // Answered by us, it has left.
-    const mayGo = isAgain ? exchange.maySendAgain() : exchange.maySend();
+    const mayGo = isAgain ? exchange.maySendAgain(call) : exchange.maySend(call);
     if (!mayGo || this.#calls.get(exchange) !== call) {
       this.rests(line);
       return;

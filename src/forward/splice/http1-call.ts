@@ -11,7 +11,7 @@ export interface CallOwner {
   touched(call: Call): void;
 }
 
-const REMOTE = { initialWindow: DEFAULT_WINDOW } as const;
+const REMOTE = { initialWindow: DEFAULT_WINDOW, enablesConnect: true } as const;
 const CONTINUE = { status: 100, announced: undefined, size: 0, block: Buffer.from(encodeFields([[':status', '100']])) } as const;
 const CRLF: Buffer = Buffer.from('\r\n', 'latin1');
 const NOTHING: Buffer = Buffer.alloc(0);

@@ -46,7 +46,7 @@ async function run(seed: number): Promise<void> {
   let done = 0;
   let files = 0;
   const isGood = chance(0.6);
-  const client = new RandomClient(random, isGood, ['GET', 'HEAD', 'DELETE']);
+  const client = new RandomClient(random, { isGood, methods: ['GET', 'HEAD', 'DELETE'] });
   const options = forwarderOptions(() => !isAllowed);
   const { session } = options;
   if (chance(0.05)) session.denied = 'not_allowed';
@@ -58,6 +58,7 @@ async function run(seed: number): Promise<void> {
     limits: { ...options.limits, minBodyBytesPerSecond: 240, upstreamIdleTimeoutMs: chance(0.5) ? undefined : 5000 },
     http1: { scratch: new Fields(20) },
     maxConcurrentStreams: 5,
+    upgrades: undefined,
     idleTimeoutMs: chance(0.5) ? undefined : 15_000,
     greetingTimeoutMs: 5000,
     judge: () => verdict(PEER, isAllowed),

@@ -30,7 +30,7 @@ const SEED = Number(process.env['HTTP_RANDOM_SEED'] ?? 1);
 const PEER = requireSpiffeId('spiffe://example.org/web');
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-const seen = { forwarded: 0, answered: 0, denied: 0, moved: 0 };
+const seen = { forwarded: 0, answered: 0, denied: 0, moved: 0, switched: 0 };
 
 /** One connection to which anything happens in any order; then it is dropped, and must have left nothing behind. */
 async function run(seed: number): Promise<void> {
@@ -47,7 +47,7 @@ async function run(seed: number): Promise<void> {
   let files = 0;
   /** Only what peers do that mean well. */
   const isGood = chance(0.6);
-  const client = new RandomClient(random, isGood);
+  const client = new RandomClient(random, { isGood, connects: true });
   const options = forwarderOptions(() => !isAllowed);
   const { session } = options;
   if (chance(0.05)) session.denied = 'not_allowed';
@@ -58,6 +58,7 @@ async function run(seed: number): Promise<void> {
     clock,
     limits: { ...options.limits, minBodyBytesPerSecond: 240 },
     maxConcurrentStreams: 5,
+    upgrades: chance(0.5) ? [] : undefined,
     idleTimeoutMs: chance(0.5) ? undefined : 15_000,
     greetingTimeoutMs: 5000,
     judge: () => verdict(PEER, isAllowed),
@@ -87,7 +88,8 @@ async function run(seed: number): Promise<void> {
         const application = new RandomSide(random, true);
         applications.push(application);
         const initial = chance(0.7) ? [] : [[4, pick([0, 10, 100_000])] as const];
-        application.queue(settings(...initial, ...(chance(0.8) ? [] : [[3, pick([0, 1, 2])] as const])));
+        const connects = chance(0.7) ? [[8, 1] as const] : [];
+        application.queue(settings(...initial, ...connects, ...(chance(0.8) ? [] : [[3, pick([0, 1, 2])] as const])));
         tell({ ok: true, connection: application.connection });
       });
       return {
@@ -222,10 +224,11 @@ async function run(seed: number): Promise<void> {
     else if (result === 'denied') seen.denied++;
   }
   for (const { target, status } of records) if (status === 200 && target !== '') seen.answered++;
+  for (const { method, status, result } of records) if (method === 'CONNECT' && status === 200 && result === 'forwarded') seen.switched++;
   seen.moved += Math.max(applications.length - 1, 0);
 }
 
 test(`whatever happens to a connection over HTTP/2 in whatever order, it ends once and leaves nothing behind (${RUNS} runs from seed ${SEED})`, async () => {
   for (let seed = SEED; seed < SEED + RUNS; seed++) await run(seed);
-  assert.ok(seen.forwarded > RUNS / 10 && seen.denied > 0 && seen.moved > 0, JSON.stringify(seen));
+  assert.ok(seen.forwarded > RUNS / 10 && seen.denied > 0 && seen.moved > 0 && seen.switched > RUNS / 200, JSON.stringify(seen));
 });

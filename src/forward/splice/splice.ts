@@ -19,7 +19,7 @@ import {
 } from '../../http2/frame.ts';
 import { FieldFilter } from '../../http2/identity.ts';
 import { RecentStreams } from '../../http2/recent-streams.ts';
-import { INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE } from '../../http2/settings.ts';
+import { ENABLE_CONNECT_PROTOCOL, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE } from '../../http2/settings.ts';
 import type { CloseReason, ListenerCounters, RequestRecord } from '../../telemetry/log/records.ts';
 import type { FileAccount } from '../../transport/file-budget.ts';
 import type { Connection } from '../../transport/connection.ts';
@@ -27,12 +27,13 @@ import { DeadlineQueue } from '../deadline-queue.ts';
 import type { RequestJudge, RequestTokens } from '../bearer.ts';
 import type { OpenUpstream } from '../http1-upstream.ts';
 import { connectFailure, type UpstreamFailure, type Who } from '../outcome.ts';
+import type { RequestCredential } from '../request-credential.ts';
 import type { Session, Ticker } from '../session.ts';
 import type { Side } from '../tcp-forwarder.ts';
 import { Application, type ApplicationOwner } from './application.ts';
 import type { Asked, Destination } from './destination.ts';
 import { Exchange, type ExchangeContext } from './exchange.ts';
-import { asBlock, AS_HTTP1, Heads, TokenHeads } from './heads.ts';
+import { asBlock, AS_HTTP1, AttachedToken, Heads, TokenHeads } from './heads.ts';
 import { Http1Application } from './http1-application.ts';
 import { TurnClock } from './turn-clock.ts';
 import { LARGEST_WINDOW, Wire, type Section, type WireOwner } from './wire.ts';
@@ -47,6 +48,11 @@ export interface SpliceOptions {
   readonly limits: HttpLimits;
   /** Requests at once. */
   readonly maxConcurrentStreams: number;
+  /**
+   * What an extended CONNECT may ask for besides WebSockets; undefined: nobody may ask for anything. It is offered when the application
+   * offers it, which is connected to as soon as the client has begun, so that this is known.
+   */
+  readonly upgrades: readonly string[] | undefined;
   /** Also of each request: one that stands still is ended, whatever goes on beside it. */
   readonly idleTimeoutMs: number | undefined;
   /** How long the application may take to say that it speaks HTTP/2. */
@@ -54,9 +60,12 @@ export interface SpliceOptions {
   /** Present if the application speaks HTTP/1.1; with room to work in, which all connections of a listener share. */
   readonly http1?: { readonly scratch: Fields } | undefined;
   readonly identity: IdentityFields;
-  readonly judge: RequestJudge;
+  /** Undefined: nobody is judged but by the connection. */
+  readonly judge: RequestJudge | undefined;
   /** Undefined where nobody looks at tokens. */
   readonly tokens?: RequestTokens | undefined;
+  /** Put on requests before they go; undefined for none. */
+  readonly credential?: RequestCredential | undefined;
   /** A place for one connection to the application was taken with the client's. */
   readonly files: FileAccount;
   readonly open: OpenUpstream;
@@ -114,9 +123,10 @@ class Splice implements WireOwner, ExchangeContext {
   readonly limits: HttpLimits;
   readonly filter: FieldFilter;
   readonly heads: Heads;
-  readonly judge: RequestJudge;
+  readonly judge: RequestJudge | undefined;
   readonly who: Who;
   readonly tokens: TokenHeads | undefined;
+  readonly attached: AttachedToken | undefined;
   readonly peer: Wire;
   mostHeldBytes = DEFAULT_WINDOW;
   readonly #options: SpliceOptions;
@@ -133,6 +143,7 @@ class Splice implements WireOwner, ExchangeContext {
   readonly #ended = new RecentStreams(RECENT_STREAMS);
   readonly #reset = new RecentStreams(RECENT_RESETS);
   #current: Destination | undefined;
+  #hasLearned = false;
   readonly #applications = new Set<Destination>();
   readonly #responses: DeadlineQueue<Exchange>;
   readonly #idle: DeadlineQueue<Exchange>;
@@ -141,6 +152,7 @@ class Splice implements WireOwner, ExchangeContext {
   /** What the client has of us. */
   #announcedWindow = DEFAULT_WINDOW;
   #announcedStreams: number;
+  #announcedConnect = false;
   #firstTimer: Timer | undefined;
   #blockTimer: Timer | undefined;
   #graceTimer: Timer | undefined;
@@ -169,10 +181,12 @@ class Splice implements WireOwner, ExchangeContext {
     const isOutbound = options.outbound !== undefined;
     // What was plain text is so no more.
     const form = options.http1 === undefined ? asBlock(isOutbound ? 'https' : undefined) : AS_HTTP1;
-    this.heads = new Heads(this.filter, limits, form);
+    const upgrades = (): readonly string[] | undefined => (this.#announcedConnect ? options.upgrades : undefined);
+    this.heads = new Heads(this.filter, limits, form, upgrades);
     this.judge = judge;
     this.who = isOutbound ? 'the server' : 'the application';
-    this.tokens = tokens && new TokenHeads(tokens, limits, form);
+    this.attached = options.credential && new AttachedToken(options.credential);
+    this.tokens = tokens && new TokenHeads(tokens, limits, form, upgrades);
     this.#announcedStreams = options.maxConcurrentStreams;
     // Somewhat more than the limits, so that a head that is too large has an answer with a reason.
     const maxFields = limits.maxFields * 2 + 16;
@@ -337,7 +351,10 @@ class Splice implements WireOwner, ExchangeContext {
   }
 
   settled(initialWindowBefore: number): Fault | undefined {
-    if (!this.#isDenied) this.#firstTimer?.cancel();
+    if (!this.#isDenied) {
+      this.#firstTimer?.cancel();
+      if (this.#options.upgrades !== undefined) this.#learnOfConnect();
+    }
     const { initialWindow } = this.peer.remote;
     for (const each of this.#applications) each.changeInitialWindow(initialWindow);
     for (const exchange of this.#streams.values()) {
@@ -504,6 +521,13 @@ class Splice implements WireOwner, ExchangeContext {
 
   // ——— the application ———
 
+  /** Once: clients ask for nothing that was not offered. Who cannot be connected to is so again for the first request, which is told why. */
+  #learnOfConnect(): void {
+    if (this.#hasLearned || this.#ending) return;
+    this.#hasLearned = true;
+    this.application();
+  }
+
   #applicationSettled(application: Application): void {
     if (application !== this.#current || application.wire === undefined) return;
     const { remote, sendWindow } = application.wire;
@@ -512,6 +536,11 @@ class Splice implements WireOwner, ExchangeContext {
     const pairs: [number, number][] = [];
     if (window !== this.#announcedWindow) pairs.push([INITIAL_WINDOW_SIZE, window]);
     if (streams !== this.#announcedStreams) pairs.push([MAX_CONCURRENT_STREAMS, streams]);
+    // It is never taken back (RFC 8441, section 3): what the next application does not take is refused one by one.
+    if (remote.enablesConnect && !this.#announcedConnect && this.#options.upgrades !== undefined) {
+      this.#announcedConnect = true;
+      pairs.push([ENABLE_CONNECT_PROTOCOL, 1]);
+    }
     const change = window - this.#announcedWindow;
     this.#announcedWindow = window;
     this.#announcedStreams = streams;

@@ -17,6 +17,7 @@ import type {
   RequestRecord,
   StatusRefusal,
 } from '../log/records.ts';
+import { isSwitched } from '../log/records.ts';
 import { strangersWords } from '../log/scrub.ts';
 import { connectionMembers, requestMembers } from '../log/traffic-lines.ts';
 import { createApplicationEvents, type ApplicationEvents } from './application-events.ts';
@@ -26,6 +27,7 @@ import { createFederationEvents, type FederationEvents } from './federation-even
 import { createFilesEvents, type FilesEvents } from './files-events.ts';
 import { createCheckEvents, type CheckEvents } from './ext-authz-events.ts';
 import { createJwtEvents, type JwtEvents } from './jwt-events.ts';
+import { createProbeEvents, type ProbeEvents } from './probe-events.ts';
 import { createSdsEvents, type SdsEvents } from './sds-events.ts';
 
 /** One function for each thing that happens: the metric and the log line together, so that they cannot disagree. */
@@ -84,6 +86,8 @@ export interface Events {
   readonly application: ApplicationEvents;
   /** What a service manager is told. */
   readonly manager: ManagerEvents;
+  /** What the application says when it is probed by way of us. */
+  readonly probes: ProbeEvents;
   /** What happens to sets of files. */
   readonly files: FilesEvents;
   /** What happens with JWT bundles. */
@@ -260,7 +264,7 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
       if (record.retries > 0) numbers.retries.add(record.result);
       if (record.verdict?.allowed === true && record.verdict.audited !== undefined) numbers.audited.request[record.verdict.audited] += 1;
       // A connection that was switched to another protocol lasts as long as it is wanted.
-      if (record.status !== 101) numbers.requestDurations.observe(record.durationMs);
+      if (!isSwitched(record)) numbers.requestDurations.observe(record.durationMs);
       if (logger.isLevelEnabled('info')) logger.members('info', requestMembers(listener, record, near), 'request finished');
     },
     http2Faulted(listener, side, reason) {
@@ -320,7 +324,8 @@ export function createEvents({ logger, metrics, clock }: EventsOptions): Events 
     sds: createSdsEvents({ logger, metrics: metrics.sds, repeated }),
     checks: createCheckEvents({ logger, metrics: metrics.checks, repeated }),
     manager: createManagerEvents({ logger, metrics: metrics.manager, repeated }),
-    application: createApplicationEvents({ logger, metrics: metrics.application }),
+    application: createApplicationEvents({ logger, metrics: metrics.application, clock }),
+    probes: createProbeEvents({ logger, metrics: metrics.probes, repeated }),
     credentials: createCredentialEvents({ logger, metrics: metrics.credentials }),
     federation: createFederationEvents({ logger, metrics: metrics.federation, clock }),
     files: createFilesEvents({ logger, metrics: metrics.files, clock }),

@@ -45,12 +45,12 @@ export function createFilesEvents({ logger, metrics, clock }: FilesEventsOptions
   return {
     set: (name) => void metrics.set(name),
     target: (set, { kind, target }) => void metrics.target(set, kind, target),
-    replaced(set, { spiffeId, notAfterMs, files }, durationMs, notes) {
+    replaced(set, { spiffeId, expires, files }, durationMs, notes) {
       const numbers = metrics.set(set);
       numbers.results.replaced += 1;
       numbers.isCurrent = true;
       numbers.writtenAt = clock.now() / 1000;
-      numbers.notAfter = notAfterMs / 1000;
+      numbers.notAfter = Number.isFinite(expires.atMs) ? expires.atMs / 1000 : 0;
       failing.delete(set);
       logger.info({ set, spiffe_id: spiffeId, files: files.length, duration_ms: Math.round(durationMs) }, 'files replaced');
       if (notes.length > 0)

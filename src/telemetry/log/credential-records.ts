@@ -38,14 +38,16 @@ export interface CredentialProblem {
 
 /** One token as status pages show it. Times are wall time, milliseconds since 1970. */
 export interface TokenStatus {
-  /** The name of the credential, or the audience of a JWT-SVID. */
+  /** The name of the credential; of a JWT-SVID `jwt`, its audiences, and whose it is. */
   readonly source: string;
   readonly kind: 'jwt_svid' | 'access_token';
-  /** Whose JWT-SVID it is, or stands behind it, as the configuration has it. */
+  /** Whom the JWT-SVID that it is, or that stands behind it, is for, with spaces between; and whose it is, as the configuration has it. */
   readonly audience: string | undefined;
   readonly spiffeId: string | undefined;
   /** The outbound listeners that put it on requests, by name. */
   readonly listeners: readonly string[];
+  /** The sets of files that it is in, by name. */
+  readonly sets: readonly string[];
   /** Undefined: none is held that is valid. */
   readonly expiresAtMs: number | undefined;
   /** When another is asked for; undefined while that is under way. */

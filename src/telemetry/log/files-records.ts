@@ -4,6 +4,8 @@ import type { SvidChoice } from '../../identity/snapshot.ts';
 /** Why a set was not replaced. One closed set: the `result` label of the metric, beside those of success, and the log field. */
 export const SET_PROBLEMS = [
   'no_svid', // there is none, or not the one that the set is to have
+  'no_token', // no valid JWT-SVID, so that one would be missing, or expired
+  'no_jwt_bundle', // none of our trust domain
   'key_format', // the key has no such form
   'bad_password', // the password of the stores cannot be read, or is none
   'bad_directory', // not ours, writable by others, on a disk, or no directory
@@ -14,6 +16,13 @@ export const SET_PROBLEMS = [
   'failed', // anything else
 ] as const;
 export type SetProblem = (typeof SET_PROBLEMS)[number];
+
+const OF_OTHERS: ReadonlySet<SetProblem> = new Set(['no_svid', 'no_token', 'no_jwt_bundle']);
+
+/** Whether it goes when the agent has something for us, which is told then: nothing has failed to be written, and nobody need try again. */
+export function isToldLater(reason: SetProblem): boolean {
+  return OF_OTHERS.has(reason);
+}
 
 export const SET_RESULTS = ['replaced', ...SET_PROBLEMS] as const;
 export type SetResult = (typeof SET_RESULTS)[number];
@@ -67,9 +76,12 @@ export interface FileSetStatus {
 export interface FileSetInForce {
   readonly spiffeId: string;
   readonly trustDomain: string;
+  /** SHA-256 of the leaf; undefined where no X.509-SVID is written. */
+  readonly leaf: string | undefined;
   /** SHA-256 of the leaf, of its intermediates, and of all authorities in the bundles. */
   readonly certificates: ReadonlySet<string>;
-  readonly notAfterMs: number;
+  /** What expires first, an SVID of either kind, and when; Infinity if nothing does. */
+  readonly expires: { readonly name: string; readonly atMs: number };
   readonly writtenAtMs: number;
   readonly files: readonly string[];
 }

@@ -120,6 +120,11 @@ export interface RequestRecord {
   readonly retries: number;
 }
 
+/** Whether the connection, or its stream, was switched to another protocol (RFC 9110, section 7.8; RFC 8441). */
+export function isSwitched({ method, status }: Pick<RequestRecord, 'method' | 'status'>): boolean {
+  return status === 101 || (method === 'CONNECT' && status >= 200 && status < 300);
+}
+
 /** Counted on the data path in plain integers and read when metrics are scraped. One a listener; the listener is its only writer. */
 export interface ListenerCounters {
   opened: number;

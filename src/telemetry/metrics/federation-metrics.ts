@@ -1,5 +1,6 @@
 import { ENDPOINT_RESULTS, REFRESH_RESULTS, type EndpointResult, type RefreshResult } from '../log/federation-records.ts';
 import type { Define } from './text-format.ts';
+import { zeroes } from './zeroes.ts';
 
 /** Counted in plain numbers, and read when somebody scrapes. Trust domains are those of the configuration. */
 export interface FederationMetrics {
@@ -55,8 +56,4 @@ export function registerFederationMetrics(counter: Define, gauge: Define): Feder
     add({}, metrics.endpointSequence),
   );
   return metrics;
-}
-
-function zeroes<K extends string>(names: readonly K[]): Record<K, number> {
-  return Object.fromEntries(names.map((name) => [name, 0])) as Record<K, number>;
 }

@@ -1,5 +1,6 @@
 import { NOTIFY_RESULTS, SET_RESULTS, type NotifyKind, type NotifyResult, type SetResult } from '../log/files-records.ts';
 import type { Define } from './text-format.ts';
+import { zeroes } from './zeroes.ts';
 
 /** Counted in plain numbers, and read when somebody scrapes. Sets and targets are those of the configuration. */
 export interface FilesMetrics {
@@ -36,9 +37,14 @@ export function registerFilesMetrics(counter: Define, gauge: Define): FilesMetri
   gauge('files_written_timestamp_seconds', 'When the files of a set were written; 0 before the first time', ['set'], (add) => {
     for (const [set, { writtenAt }] of sets) add({ set }, writtenAt);
   });
-  gauge('files_not_after_timestamp_seconds', 'When the SVID in the files of a set expires; 0 before the first', ['set'], (add) => {
-    for (const [set, { notAfter }] of sets) add({ set }, notAfter);
-  });
+  gauge(
+    'files_not_after_timestamp_seconds',
+    'When the first SVID in the files of a set expires, X.509 or JWT; 0 while there is none',
+    ['set'],
+    (add) => {
+      for (const [set, { notAfter }] of sets) add({ set }, notAfter);
+    },
+  );
   const labelsOfTarget = ['set', 'kind', 'target'];
   counter(
     'files_notifications_total',
@@ -68,8 +74,4 @@ export function registerFilesMetrics(counter: Define, gauge: Define): FilesMetri
       return made;
     },
   };
-}
-
-function zeroes<K extends string>(names: readonly K[]): Record<K, number> {
-  return Object.fromEntries(names.map((name) => [name, 0])) as Record<K, number>;
 }

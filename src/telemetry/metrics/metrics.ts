@@ -17,6 +17,7 @@ import { registerApplicationMetrics, type ApplicationMetrics } from './applicati
 import { registerCertificateMetrics } from './certificate-metrics.ts';
 import { CONNECTION_SECONDS, Durations, durationsMetric, REQUEST_SECONDS, type DefineDurations, type DurationSeries } from './durations.ts';
 import { registerManagerMetrics, type ManagerMetrics } from './manager-metrics.ts';
+import { registerProbeMetrics, type ProbeMetrics } from './probe-metrics.ts';
 import { registerProcessMetrics } from './process-metrics.ts';
 import { registerCheckMetrics, type CheckMetrics } from './ext-authz-metrics.ts';
 import { registerCredentialMetrics, type CredentialMetrics } from './credential-metrics.ts';
@@ -26,6 +27,7 @@ import { registerJwtMetrics, type JwtMetrics } from './jwt-metrics.ts';
 import { registerSdsMetrics, type SdsMetrics } from './sds-metrics.ts';
 import { countsByLabel, createTally, type Tally } from './tally.ts';
 import { writeMetrics, type Add, type Collected, type Define } from './text-format.ts';
+import { zeroes } from './zeroes.ts';
 
 export interface MetricsOptions {
   readonly version: string;
@@ -130,6 +132,7 @@ export interface Metrics {
   readonly files: FilesMetrics;
   readonly credentials: CredentialMetrics;
   readonly jwt: JwtMetrics;
+  readonly probes: ProbeMetrics;
   setWorkloadApiConnected(connected: boolean): void;
   /** Replaces everything that is said of certificates: series of vanished ones go. */
   setIdentity(snapshot: IdentitySnapshot): void;
@@ -443,6 +446,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
   const fileSets = registerFilesMetrics(counter, gauge);
   const credentials = registerCredentialMetrics(counter, gauge);
   const jwt = registerJwtMetrics(counter, gauge);
+  const probes = registerProbeMetrics(counter);
   registerProcessMetrics(registry);
 
   return {
@@ -489,6 +493,7 @@ export function createMetrics(options: MetricsOptions): Metrics {
     files: fileSets,
     credentials,
     jwt,
+    probes,
     setWorkloadApiConnected: (isConnected) => connected.set(isConnected ? 1 : 0),
     setIdentity(snapshot) {
       generation.set(snapshot.generation);
@@ -541,8 +546,4 @@ function emptyCounters(): ListenerCounters {
     upstreamReadBytes: 0,
     upstreamWrittenBytes: 0,
   };
-}
-
-function zeroes<K extends string>(names: readonly K[]): Record<K, number> {
-  return Object.fromEntries(names.map((name) => [name, 0])) as Record<K, number>;
 }

@@ -7,6 +7,7 @@ import {
   type SdsRefusalReason,
 } from '../log/sds-records.ts';
 import type { Collected, Define } from './text-format.ts';
+import { zeroes } from './zeroes.ts';
 
 /** Counted in plain integers, and read when somebody scrapes. */
 export interface SdsMetrics {
@@ -107,8 +108,4 @@ export function registerSdsMetrics(registry: Registry, counter: Define, gauge: D
     by('reason', () => metrics.refused),
   );
   return metrics;
-}
-
-function zeroes<K extends string>(names: readonly K[]): Record<K, number> {
-  return Object.fromEntries(names.map((name) => [name, 0])) as Record<K, number>;
 }

@@ -51,7 +51,7 @@ test('a scraper may use a name only if it is allowed', async (t) => {
 });
 
 test('a stop lets a scrape under way finish, and then nobody is answered', async (t) => {
-  const { metrics, readiness, events } = await createAdminParts();
+  const { metrics, readiness, events, clock } = await createAdminParts();
   const asked = Promise.withResolvers<void>();
   const release = Promise.withResolvers<void>();
   const render: Metrics['render'] = async () => {
@@ -59,7 +59,7 @@ test('a stop lets a scrape under way finish, and then nobody is answered', async
     await release.promise;
     return metrics.render();
   };
-  const server = createMetricsServer({ config: LOOPBACK, metrics: { ...metrics, render }, readiness, events });
+  const server = createMetricsServer({ config: { ...LOOPBACK, probes: [] }, metrics: { ...metrics, render }, readiness, events, clock });
   const address = await startService(t, server);
   const scrape = ask(address, '/metrics');
   await asked.promise;
@@ -75,13 +75,13 @@ test('a stop lets a scrape under way finish, and then nobody is answered', async
 });
 
 test('a stop whose deadline is over drops a scrape that hangs', async (t) => {
-  const { metrics, readiness, events } = await createAdminParts();
+  const { metrics, readiness, events, clock } = await createAdminParts();
   const asked = Promise.withResolvers<void>();
   const render: Metrics['render'] = () => {
     asked.resolve();
     return new Promise(() => undefined);
   };
-  const server = createMetricsServer({ config: LOOPBACK, metrics: { ...metrics, render }, readiness, events });
+  const server = createMetricsServer({ config: { ...LOOPBACK, probes: [] }, metrics: { ...metrics, render }, readiness, events, clock });
   const address = await startService(t, server);
   const scrape = assert.rejects(ask(address, '/metrics'));
   await asked.promise;

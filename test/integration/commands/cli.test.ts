@@ -281,7 +281,7 @@ inbound:
   - { name: web, listen: 127.0.0.1:1, to: 127.0.0.1:2, allow: [spiffe://example.org/web], protocol: http }
   - { name: older, listen: 127.0.0.1:3, to: 127.0.0.1:4, allow: [spiffe://example.org/web], protocol: http, alpn: [], http: { xfcc: sanitize } }
   - { name: newer, listen: 127.0.0.1:5, to: 127.0.0.1:6, allow: [spiffe://example.org/web], protocol: http, alpn: [h2], http: { spiffeIdHeader: X-Spiffe-Id } }
-  - { name: grpc, listen: 127.0.0.1:7, to: 127.0.0.1:8, allow: [spiffe://example.org/web], protocol: http, http: { application: h2c } }
+  - { name: grpc, listen: 127.0.0.1:7, to: 127.0.0.1:8, allow: [spiffe://example.org/web], protocol: http, http: { application: h2c, extendedConnect: true } }
 outbound:
   - { name: db, listen: unix:///run/db.sock, socketMode: "0660", to: db.internal:5432, expect: [spiffe://example.org/db] }
   - { name: shop, listen: unix:///run/shop.sock, to: shop.internal:443, expect: [spiffe://example.org/shop], protocol: http }
@@ -318,6 +318,7 @@ inbound newer  127.0.0.1:5 (mTLS) to 127.0.0.1:6 (plain)
 inbound grpc  127.0.0.1:7 (mTLS) to 127.0.0.1:8 (plain)
   serves HTTP/2, and tells the application who asks in X-Forwarded-Client-Cert
   note: the application speaks h2c, so peers must speak HTTP/2: one that speaks HTTP/1.1 is refused in the handshake
+  serves WebSockets over HTTP/2 (extended CONNECT) if the application does, to which rules for GET do not apply
   admits spiffe://example.org/web
 outbound db  unix:///run/db.sock (mode 0660) (plain) to db.internal:5432 (mTLS)
   expects spiffe://example.org/db

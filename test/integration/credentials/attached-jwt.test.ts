@@ -139,6 +139,30 @@ test('while the agent gives none for longer than a token lives, requests are a 5
   assert.equal(server.requests.at(-1)?.headers.authorization, `Bearer ${agent.signed.at(-1)}`);
 });
 
+test('an agent that is gone for longer than a token lives is a 503 with the reason, and when it is back the next request has a new token', async (t) => {
+  const agent = await startJwtAgent(t);
+  agent.lifeSeconds = 3;
+  const { server, sidecar, asks } = await startStage(t, {}, agent);
+  assert.equal((await asks()).status, 200);
+  const first = server.requests.at(-1)?.headers.authorization;
+
+  await agent.api.stop({ unlink: true });
+  await eventually(async () => {
+    const answer = await asks();
+    assert.deepEqual([answer.status, answer.body], [503, 'scute: there is no token to attach: agent_unavailable\n']);
+  });
+  // It holds its identity for as long as that is valid; of its tokens it has none to show.
+  const { items } = await api<TokenList>(sidecar, 'tokens');
+  assert.deepEqual([items[0]?.expiresAt, items[0]?.problem?.reason], [null, 'agent_unavailable']);
+
+  agent.lifeSeconds = 300;
+  await agent.api.listen();
+  await eventually(async () => assert.equal((await asks()).status, 200));
+  const healed = server.requests.at(-1)?.headers.authorization;
+  assert.notEqual(healed, first);
+  assert.equal(healed, `Bearer ${agent.signed.at(-1)}`);
+});
+
 test('each request of a time in which the agent is asked again and again has a token that is valid', async (t) => {
   const agent = await startJwtAgent(t);
   agent.lifeSeconds = 6;

@@ -167,6 +167,16 @@ test('a resource is named as it was written, since servers compare it so', async
   assert.equal(forms[0]?.fields['resource'], 'https://API.example');
 });
 
+test('an id_token that the scope openid brings says nothing of the access token, whoever it is from', async (t) => {
+  const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const id_token = `${part({ alg: 'RS256' })}.${part({ iss: 'https://login.example', aud: 'other', sub: 'x', iat: 1, exp: 2 })}.c2ln`;
+  const { sidecar, asks, server } = await startStage(t, sends({ ...GOOD, id_token }), { scope: ['openid'] });
+  await tokenFetched(sidecar);
+
+  assert.equal((await asks()).status, 200);
+  assert.equal(server.requests[0]?.headers.authorization, `Bearer ${TOKEN}`);
+});
+
 /** Never answers. */
 const silent: RequestListener = () => undefined;
 
@@ -210,7 +220,8 @@ const FAILURES: readonly { readonly what: string; readonly reason: string; reado
     answer: sends({ ...GOOD, access_token: `e30.${Buffer.from('{"exp":1700000000}').toString('base64url')}.c2ln` }),
   },
   { what: 'gives a token that would be two fields', reason: 'bad_answer', answer: sends({ ...GOOD, access_token: 'a\r\nX-Admin: 1' }) },
-  { what: 'gives what the library takes for no answer of OAuth', reason: 'bad_answer', answer: sends({ ...GOOD, id_token: 7 }) },
+  { what: 'gives what the library takes for no answer of OAuth', reason: 'bad_answer', answer: sends({ ...GOOD, scope: 7 }) },
+  { what: 'gives an id_token that is none', reason: 'bad_answer', answer: sends({ ...GOOD, id_token: 7 }) },
   { what: 'gives no token', reason: 'bad_answer', answer: sends({}) },
   { what: 'breaks off', reason: 'broken', answer: (request) => void request.socket.destroy() },
   {
@@ -229,6 +240,13 @@ for (const { what, reason, answer } of FAILURES) {
     await failsFor({ server, sidecar, asks }, reason);
   });
 }
+
+test('an endpoint that gives back what it was asked with has given nothing: what speaks for us goes to no server', async (t) => {
+  const starting = startStage(t, (request, response) => {
+    void starting.then(({ forms }) => sends({ ...GOOD, access_token: forms.at(-1)?.fields['client_assertion'] })(request, response));
+  });
+  await failsFor(await starting, 'bad_answer');
+});
 
 async function failsFor({ server, sidecar, asks }: Pick<Stage, 'server' | 'sidecar' | 'asks'>, reason: string): Promise<void> {
   // On a busy machine that may take longer than a request waits.

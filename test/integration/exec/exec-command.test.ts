@@ -1,11 +1,18 @@
 import assert from 'node:assert/strict';
-import { chmod, readFile, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { chmod, readFile, rm, writeFile } from 'node:fs/promises';
 import { constants as fileConstants } from 'node:fs';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { scute } from '../../support/command.ts';
-import { anSvid, startExecStage } from '../../support/exec-stage.ts';
+import { API } from '../../support/data-path.ts';
+import { folderInMemory } from '../../support/files/files.ts';
+import { ask } from '../../support/http/http.ts';
+import { startScute } from '../../support/scute-process.ts';
+import { dial } from '../../support/tcp.ts';
+import { tlsServer } from '../../support/tls-peer.ts';
+import { anSvid, aPeer, startExecStage } from '../../support/exec-stage.ts';
 
 const messages = (log: readonly { readonly message: string }[]): string[] => log.map(({ message }) => message);
 
@@ -196,4 +203,106 @@ test('another user runs the application if Scute may lend it, and without that r
   }
   assert.match(running.stdout(), /^65534\n65534\n65534\n\/nonexistent\n$/);
   assert.match(running.stderr(), /environ: Permission denied/);
+});
+
+test('after the application ended, the drain can be cut off by a second signal, and the exit code is still its own', async (t) => {
+  const { exec, folder } = await startExecStage(t);
+  const socket = join(folder, 'out.sock');
+  /** Runs with a connection that nobody ends. */
+  const draining = async (program: string) => {
+    const server = await tlsServer(t, aPeer(API), (peer) => peer.pipe(peer));
+    const listener = { name: 'out', listen: `unix://${socket}`, to: server.address, expect: [API] };
+    const file = { drainTimeout: '10m', outbound: [listener] };
+    const running = await exec(['/bin/sh', '-c', `${program}; echo ready; read -r line; exit 7`], { file });
+    await running.line(/^ready$/);
+    const client = await dial(t, `unix://${socket}`);
+    client.write('hello');
+    await once(client, 'data');
+    return running;
+  };
+
+  const byItself = await draining(':');
+  byItself.write('\n');
+  await byItself.line(/"message":"stopping"/);
+  byItself.signal('SIGHUP');
+  byItself.signal('SIGTERM');
+  const { status } = await ask({ kind: 'unix', path: join(folder, 'admin.sock') }, '/livez');
+  assert.equal(status, 200, 'who asks first asks for what is under way');
+  byItself.signal('SIGTERM');
+  assert.equal((await byItself.exited).code, 7);
+  const [stopped] = byItself.log().filter(({ message }) => message === 'stopped');
+  assert.equal(stopped?.['forced_connections'], 1);
+
+  const asked = await draining("trap 'exit 8' TERM");
+  asked.signal('SIGTERM');
+  await asked.line(/"message":"stopping"/);
+  asked.signal('SIGINT');
+  assert.equal((await asked.exited).code, 8);
+});
+
+test('what cannot be put away at the end is told, and takes no exit code from the application; without one it is 1', async (t) => {
+  const { api, exec } = await startExecStage(t);
+  const { folder, unsafeDisk } = await folderInMemory(t);
+  const directory = join(folder, 'web');
+  const file = { files: [{ name: 'web', directory, unsafeDisk, cleanUpOnStop: true }] };
+  const inTheWay = `mv ${directory} ${directory}.gone && touch ${directory}`;
+
+  const running = await exec(['/bin/sh', '-c', `${inTheWay}; exit 7`], { file });
+  assert.equal((await running.exited).code, 7, running.stderr());
+  assert.match(running.stderr(), /^scute: .*web cannot be opened as a directory/m);
+
+  await rm(directory);
+  await using alone = await startScute({ config: { workloadApi: { endpoint: api.endpoint }, ...file } });
+  await alone.logged(({ message }) => message === 'files replaced');
+  await rm(directory, { recursive: true });
+  await writeFile(directory, '');
+  assert.equal((await alone.stop()).code, 1, alone.child.stderr());
+  assert.match(alone.child.stderr(), /^scute: .*web cannot be opened as a directory/m);
+});
+
+test('while it waits, runs and has ended, the application is in the API, in scute status, in metrics and in the checks', async (t) => {
+  const { api, exec, admin, folder } = await startExecStage(t, { early: true });
+  const address = { kind: 'unix', path: join(folder, 'admin.sock') } as const;
+  const application = async (): Promise<unknown> => {
+    const { application: found } = JSON.parse((await ask(address, '/api/v1/overview')).body) as { application: object };
+    return { ...found, since: undefined };
+  };
+  const metric = async (): Promise<readonly string[]> => {
+    const { body } = await ask(address, '/metrics');
+    return body.match(/^scute_application_(?:waiting|running|exit_code|ends_total\{result="exit_code"\}) \d+$/gm) ?? [];
+  };
+  const server = await tlsServer(t, aPeer(API), (peer) => peer.pipe(peer));
+  const socket = join(folder, 'out.sock');
+  const file = { drainTimeout: '10m', outbound: [{ name: 'out', listen: `unix://${socket}`, to: server.address, expect: [API] }] };
+  const running = await exec(['/bin/sh', '-c', 'read -r line; exit 7'], { file });
+  await running.line(/"listener":"admin"/);
+  const facts = { program: '/bin/sh', since: undefined, pid: null, result: null, exitCode: null };
+  assert.deepEqual(await application(), { ...facts, state: 'waiting' });
+  assert.deepEqual(await metric(), [
+    'scute_application_waiting 1',
+    'scute_application_running 0',
+    'scute_application_ends_total{result="exit_code"} 0',
+  ]);
+
+  api.setX509([anSvid()]);
+  const { text } = await running.line(/"message":"application started"/);
+  const { pid } = JSON.parse(text) as { readonly pid: number };
+  assert.deepEqual(await application(), { ...facts, state: 'running', pid });
+  assert.match((await scute('status', '--admin', admin)).stdout, new RegExp(`application {2}/bin/sh running as process ${pid}, for `));
+  const client = await dial(t, `unix://${socket}`);
+  client.write('hello');
+  await once(client, 'data');
+
+  running.write('\n');
+  await running.line(/"message":"stopping"/);
+  assert.deepEqual(await application(), { ...facts, state: 'ended', result: 'exit_code', exitCode: 7 });
+  assert.deepEqual(await metric(), [
+    'scute_application_waiting 0',
+    'scute_application_running 0',
+    'scute_application_ends_total{result="exit_code"} 1',
+    'scute_application_exit_code 7',
+  ]);
+  assert.match((await ask(address, '/readyz?verbose')).body, /\[!\]application warning: \/bin\/sh ended by itself: exit code 7$/m);
+  client.destroy();
+  assert.equal((await running.exited).code, 7);
 });

@@ -55,8 +55,12 @@ test('scute once that cannot do all of it says what is missing, and fails', asyn
     [of({ identity: { hint: 'database' } }), /^scute: web: .*database/m],
     [{ workloadApi: { endpoint: spiffe.endpoint('api') }, inbound: [listener] }, /^scute: the Workload API gives us no identity: /m],
   ] as const) {
-    await using scute = await startScute({ config, args: ['once', '--timeout', '2s'] });
-    assert.equal((await scute.exited).code, 1, scute.child.stderr());
-    assert.match(scute.child.stderr(), problem);
+    // How long it takes to come as far as that, the machine decides.
+    for (const timeout of ['2s', '10s', '60s']) {
+      await using scute = await startScute({ config, args: ['once', '--timeout', timeout] });
+      assert.equal((await scute.exited).code, 1, scute.child.stderr());
+      if (timeout === '60s') assert.match(scute.child.stderr(), problem);
+      else if (problem.test(scute.child.stderr())) break;
+    }
   }
 });

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmod, mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
+import { chmod, chown, lchown, mkdir, readdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { runChild } from '../../support/child.ts';
@@ -69,3 +69,49 @@ test('a configuration may be checked where its directories are not', async (t) =
   assert.equal(code, 0);
   assert.match(stdout, /files web {2}\/no\/such\/place/);
 });
+
+test(
+  'root writes below no folder in whose place another user may put something else, through whatever links the way leads',
+  { skip: process.getuid?.() === 0 ? false : 'needs root' },
+  async (t) => {
+    const { folder, unsafeDisk } = await folderInMemory(t);
+    const make = async (name: string, mode: number, uid = 0): Promise<void> => {
+      await mkdir(join(folder, name));
+      await chown(join(folder, name), uid, 0);
+      await chmod(join(folder, name), mode);
+    };
+    await make('open', 0o777);
+    await make('open/inner', 0o755);
+    await make('theirs', 0o755, 12_345);
+    await make('theirs/inner', 0o755);
+    await make('sticky', 0o1777);
+    await make('sticky/ours', 0o755);
+    await make('sticky/theirs', 0o755, 12_345);
+    await symlink(folder, join(folder, 'sticky', 'link'));
+    await lchown(join(folder, 'sticky', 'link'), 12_345, 0);
+    await symlink('open/inner', join(folder, 'link'));
+
+    const names = ['open/inner/set', 'theirs/inner/set', 'sticky/theirs/set', 'sticky/link/set', 'link/other'];
+    // What cannot lead astray: an emptyDir, a folder of somebody else, our own folder in such as /tmp.
+    const good = ['open/set', 'theirs/set', 'sticky/ours/set'];
+    const files = [...names, ...good].map((name) => `  - { directory: ${folder}/${name}, unsafeDisk: ${unsafeDisk} }\n`).join('');
+    const { code, stderr } = await runWith(folder, files);
+
+    assert.equal(code, 64);
+    const why = 'which lets others have root write elsewhere: name a directory right within it, or another';
+    assert.deepEqual(
+      stderr
+        .trim()
+        .split('\n')
+        .map((line) => line.replace(`${join(folder, 'scute.yaml')}:`, '').replaceAll(folder, '')),
+      [
+        `3:18 files[0].directory: /open, above /open/inner/set, is writable by others (mode 777), ${why}`,
+        `4:18 files[1].directory: /theirs, above /theirs/inner/set, belongs to user 12345, ${why}`,
+        `5:18 files[2].directory: /sticky, above /sticky/theirs/set, is writable by others (mode 1777), ${why}`,
+        `6:18 files[3].directory: /sticky, above /sticky/link/set, is writable by others (mode 1777), ${why}`,
+        `7:18 files[4].directory: /open, above /link/other, is writable by others (mode 777), ${why}`,
+      ],
+    );
+    assert.deepEqual(await readdir(join(folder, 'open')), ['inner']);
+  },
+);

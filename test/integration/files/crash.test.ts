@@ -8,7 +8,7 @@ import { runChild } from '../../support/child.ts';
 import { folderInMemory, setOf } from '../../support/files/files.ts';
 import { numberedFiles, readSet } from '../../support/files/numbered-files.ts';
 
-const CHILD = join(import.meta.dirname, '..', '..', 'support', 'file-set-child.ts');
+const CHILD = join(import.meta.dirname, '..', '..', 'support', 'files', 'file-set-child.ts');
 
 interface Told {
   readonly results: readonly string[];

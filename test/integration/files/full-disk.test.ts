@@ -5,7 +5,7 @@ import { runChild } from '../../support/child.ts';
 import { setOf } from '../../support/files/files.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 
-const CHILD = join(import.meta.dirname, '..', '..', 'support', 'file-set-child.ts');
+const CHILD = join(import.meta.dirname, '..', '..', 'support', 'files', 'file-set-child.ts');
 const BYTES = 20_000;
 
 /** Runs a shell script on a file system of its own, of 256 KiB, at `$DIR`, which no other process sees. */

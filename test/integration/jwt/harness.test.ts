@@ -105,6 +105,11 @@ test('harness, JB-5/x509-svid-use: a key with that use is ignored', async (t) =>
   await refused(by(added));
 });
 
+test('harness, JB-5/missing-use: a key without a use counts, which the suite leaves open', async (t) => {
+  serve(t, { 'example.org': jwks(jwk(KEY), jwk(added, { use: undefined })) });
+  await accepted(by(added));
+});
+
 test('harness, JB-6: an unknown kty does not spoil the rest', async (t) => {
   serve(t, { 'example.org': jwks(jwk(KEY), { kty: 'unheard-of', use: 'jwt-svid', kid: 'x', k: 'AQAB' }, jwk(barrier)) });
   await accepted(by(barrier));

@@ -10,6 +10,8 @@ import { startDevDomainWith } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 import { send, startRawApplication, wire } from '../../support/http/http-stage.ts';
+import { echo, EXTENDED, heardOn, startConnectApplication, switchTo } from '../../support/http/extended-connect.ts';
+import { CANCEL } from '../../support/http/http2-frames.ts';
 import { connectClient, request } from '../../support/http/http2-stage.ts';
 import { tlsClient } from '../../support/tls-peer.ts';
 import { tokenRows, KEY, ROW_BUNDLES } from '../../support/tokens/token-rows.ts';
@@ -605,6 +607,40 @@ for (const speaks of [undefined, 'h2c'] as const)
       false,
     );
   });
+
+test('a WebSocket over HTTP/2 is let in by its token, the application is told whose, and it ends when that is on the deny list', async (t) => {
+  const denied = await startDenyFile(t);
+  const seen: unknown[] = [];
+  const application = await startConnectApplication(t, (stream, headers) => {
+    seen.push(headers[SUBJECT_HEADER], headers.authorization);
+    echo(stream);
+  });
+  const stage = await startTokenStage(t, {
+    jwt: JWT,
+    to: application.address,
+    application: 'h2c',
+    http: EXTENDED,
+    file: denied.file,
+  });
+  const client = await connectClient(t, stage.address, presented(await stage.spiffe.issue(WEB)));
+  const { stream, status } = await switchTo(client, { authorization: `Bearer ${token({ key: stage.key, claims: { sub: APP } })}` });
+  const { stream: other } = await switchTo(client, { authorization: `Bearer ${token({ key: stage.key, claims: { sub: WEB } })}` });
+  const { status: refused, answer } = await switchTo(client);
+  assert.deepEqual([status, refused, answer['www-authenticate']], [200, 401, 'Bearer']);
+  assert.deepEqual(seen, [APP, undefined, WEB, undefined]);
+
+  await denied.become({ ids: [APP] });
+
+  await eventually(() => assert.equal(stream.closed, true));
+  assert.equal(stream.rstCode, CANCEL);
+  const heard = heardOn(other);
+  other.end('goes on');
+  await eventually(() => assert.equal(heard(), 'goes on'));
+  await eventually(() => {
+    const line = requestLines(stage.sidecar).find(({ result }) => result === 'dropped');
+    assert.deepEqual([line?.['subject'], line?.['status']], [APP, 200]);
+  });
+});
 
 test('the inventory has the JWT authorities by kid, in the dump and in the API, and no token', async (t) => {
   const stage = await startTokenStage(t, { jwt: JWT, file: { admin: { listen: '127.0.0.1:0' } } });

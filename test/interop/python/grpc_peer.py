@@ -3,6 +3,7 @@
     grpc_peer.py serve                                         plain, on 127.0.0.1; prints where
     grpc_peer.py call ADDRESS                                  plain
     grpc_peer.py call ADDRESS CHAIN KEY AUTHORITIES NAME       mTLS with PEM files; NAME is the server's DNS name
+    grpc_peer.py who TOKEN ADDRESS [CHAIN …]               whose token the server was told it is; no token if TOKEN is empty
     grpc_peer.py pings SECONDS ADDRESS [CHAIN …]               the same, with a PING ten times a second
 
 `call` uses every kind of call once, and health, and prints one JSON object. `pings` has a stream that says nothing for so
@@ -38,7 +39,7 @@ def declare():
                    label=descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL)
     service = file.service.add(name="Words")
     for name, client_streams, server_streams in [
-        ("Upper", False, False), ("Repeat", False, True), ("Join", True, False), ("UpperEach", True, True)]:
+        ("Upper", False, False), ("Repeat", False, True), ("Join", True, False), ("UpperEach", True, True), ("Who", False, False)]:
         service.method.add(name=name, input_type=".scute.interop.Text", output_type=".scute.interop.Text",
                            client_streaming=client_streams, server_streaming=server_streams)
     descriptor_pool.Default().Add(file)
@@ -71,12 +72,20 @@ def upper_each(requests, context):
         yield Text(text=request.text.upper())
 
 
+def who(request, context):
+    # Nothing of it is ours: metadata is what any handler can ask for.
+    told = dict(context.invocation_metadata())
+    subject = told.get("x-spiffe-jwt-subject", "nobody")
+    return Text(text=subject + (" and a token" if "authorization" in told else ""))
+
+
 def serve():
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=8))
     handlers = {
         "Upper": grpc.unary_unary_rpc_method_handler(upper, **CODEC),
         "Repeat": grpc.unary_stream_rpc_method_handler(repeat, **CODEC),
         "Join": grpc.stream_unary_rpc_method_handler(join, **CODEC),
+        "Who": grpc.unary_unary_rpc_method_handler(who, **CODEC),
         "UpperEach": grpc.stream_stream_rpc_method_handler(upper_each, **CODEC),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
@@ -128,6 +137,19 @@ def call(*arguments):
             say(error=error.code().name, details=error.details())
 
 
+def ask_who(token, *arguments):
+    codec = {"request_serializer": Text.SerializeToString, "response_deserializer": Text.FromString}
+    metadata = [("x-spiffe-jwt-subject", "spiffe://example.org/forged")]
+    if token:
+        metadata.append(("authorization", f"Bearer {token}"))
+    with connect(*arguments) as channel:
+        try:
+            answer = channel.unary_unary(f"/{SERVICE}/Who", **codec)(Text(text=""), metadata=metadata, timeout=LIMIT)
+            say(who=answer.text)
+        except grpc.RpcError as error:
+            say(error=error.code().name, details=error.details())
+
+
 def pings(seconds, *arguments):
     options = (("grpc.keepalive_time_ms", 100), ("grpc.keepalive_timeout_ms", 60_000), ("grpc.keepalive_permit_without_calls", 1),
                ("grpc.http2.max_pings_without_data", 0))
@@ -147,4 +169,4 @@ def pings(seconds, *arguments):
             say(error=error.code().name, details=error.details(), answers=answers)
 
 
-{"serve": serve, "call": call, "pings": pings}[sys.argv[1]](*sys.argv[2:])
+{"serve": serve, "call": call, "who": ask_who, "pings": pings}[sys.argv[1]](*sys.argv[2:])

@@ -4,16 +4,19 @@
     spiffe_peer.py watch ENDPOINT                     a line for each X.509 context until standard input ends
     spiffe_peer.py dial ENDPOINT HOST:PORT ID TEXT    an mTLS client of a server that must be ID
     spiffe_peer.py listen ENDPOINT ID                 an mTLS server for clients that must be ID; answers in upper case
+    spiffe_peer.py token ENDPOINT AUDIENCE            a JWT-SVID, as a program asks for one
+    spiffe_peer.py bearer ENDPOINT AUDIENCE           a plain HTTP server that says whose the JWT-SVID in Authorization is, or answers 401
 """
 
 import json
 import sys
 import threading
 import warnings
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from cryptography import x509
 from OpenSSL import SSL
-from spiffe import WorkloadApiClient, X509Source
+from spiffe import JwtSource, JwtSvid, WorkloadApiClient, X509Source
 from spiffetls import ListenOptions, ServerTlsMode, dial, listen
 
 warnings.simplefilter("ignore", DeprecationWarning)
@@ -87,6 +90,45 @@ def serve(connection):
         connection.close()
 
 
+def token(endpoint, audience):
+    with JwtSource(socket_path=endpoint, timeout_in_seconds=60) as source:
+        svid = source.fetch_svid(audience={audience})
+        say(token=svid.token, id=str(svid.spiffe_id))
+
+
+def bearer(endpoint, audience):
+    with JwtSource(socket_path=endpoint, timeout_in_seconds=60) as source:
+
+        def whose(field):
+            kind, _, text = (field or "").partition(" ")
+            if kind != "Bearer":
+                raise ValueError(f"it is {kind}")
+            # Which bundle it is to be verified with, its own subject says.
+            claimed = JwtSvid.parse_insecure(text, {audience}).spiffe_id
+            bundle = source.get_bundle_for_trust_domain(claimed.trust_domain)
+            return str(JwtSvid.parse_and_validate(text, bundle, {audience}).spiffe_id)
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                try:
+                    status, body = 200, whose(self.headers["Authorization"])
+                except Exception as error:
+                    status, body = 401, f"{type(error).__name__}: {error}"
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body.encode())))
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            def log_message(self, *_):
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        say(listening=f"127.0.0.1:{server.server_port}")
+        server.serve_forever()
+
+
 def listen_forever(endpoint, peer):
     with X509Source(socket_path=endpoint, timeout_in_seconds=15) as source:
         options = ListenOptions(
@@ -99,7 +141,9 @@ def listen_forever(endpoint, peer):
             threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
 
-COMMANDS = {"fetch": fetch, "watch": watch, "dial": dial_once, "listen": listen_forever}
+COMMANDS = {
+    "fetch": fetch, "watch": watch, "dial": dial_once, "listen": listen_forever, "token": token, "bearer": bearer,
+}
 
 try:
     COMMANDS[sys.argv[1]](*sys.argv[2:])

@@ -9,7 +9,7 @@ import { PeerBook } from '../../../src/admin/peer-book.ts';
 import type { PolicyStatus } from '../../../src/admin/policy-page.ts';
 import { createReadiness } from '../../../src/admin/readiness.ts';
 import { createAdminServer, createMetricsServer } from '../../../src/admin/server.ts';
-import type { AdminConfig, LogLevel } from '../../../src/config/config.ts';
+import type { AdminConfig, LogLevel, MetricsConfig } from '../../../src/config/config.ts';
 import type { Address } from '../../../src/config/units.ts';
 import { createEvents } from '../../../src/telemetry/events/events.ts';
 import { createLogger } from '../../../src/telemetry/log/logger.ts';
@@ -72,7 +72,8 @@ export async function createAdminParts() {
     shutdowns,
     drains,
     logLevel: (): LogLevel => log.level(),
-    metricsServer: (config: AdminConfig = LOOPBACK) => createMetricsServer({ config, metrics, readiness, events }),
+    metricsServer: (config: AdminConfig & Partial<MetricsConfig> = LOOPBACK) =>
+      createMetricsServer({ config: { probes: [], ...config }, metrics, readiness, events, clock }),
     adminServer: (config: AdminConfig = LOOPBACK, source: StatusSource = status, policies: readonly PolicyStatus[] = []) =>
       createAdminServer({
         config,

@@ -34,6 +34,8 @@ export function metricsInUse(checks: readonly string[] = ['identity']): Metrics 
   metrics.files.set('nginx');
   for (const kind of NOTIFY_KINDS) metrics.files.target('nginx', kind, '/run/nginx.pid');
   metrics.credentials.source('partner');
+  metrics.application.exitCode = 0;
+  metrics.probes.probe('/app/ready');
   metrics.setReadinessSource(() => checks.flatMap((name) => [true, false].map((blocks) => ({ name, ok: true, blocks }))));
   metrics.setPolicyFilesSource(() => [{ file: '/etc/scute/policy.yaml', entries: 1 }]);
   metrics.setWaitingSource(

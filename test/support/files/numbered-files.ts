@@ -7,7 +7,7 @@ import { codeOf } from '../../../src/lib/errors.ts';
 /** The files of a set, each of which says from beginning to end that it is of replacement `number`. */
 export function numberedFiles({ names }: Pick<FileSetConfig, 'names'>, number: number, bytes = 2000): readonly SetFile[] {
   const text = Buffer.from(`${String(number).padStart(9, '0')}\n`.repeat(Math.ceil(bytes / 10)));
-  return [names.bundle, names.bundleMap ?? 'none', names.key ?? 'none', names.svid].map((name) => ({
+  return [names.bundle ?? 'none', names.bundleMap ?? 'none', names.key ?? 'none', names.svid ?? 'none'].map((name) => ({
     name,
     bytes: text,
     isSecret: name === names.key,
@@ -27,7 +27,8 @@ export async function readSet(config: FileSetConfig): Promise<readonly number[] 
   try {
     const folder = config.layout === 'linked' ? await realpath(join(config.directory, '..data')) : config.directory;
     const numbers: number[] = [];
-    for (const name of [config.names.svid, config.names.key ?? '']) numbers.push(numberOf(await readFile(join(folder, name), 'utf8')));
+    for (const name of [config.names.svid ?? '', config.names.key ?? ''])
+      numbers.push(numberOf(await readFile(join(folder, name), 'utf8')));
     return numbers;
   } catch (cause) {
     if (codeOf(cause) === 'ENOENT') return undefined;

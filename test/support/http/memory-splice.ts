@@ -19,6 +19,7 @@ export function startMemorySplice(options: Partial<SpliceOptions> = {}, outcome?
     downstream: client,
     clock,
     maxConcurrentStreams: 100,
+    upgrades: undefined,
     idleTimeoutMs: undefined,
     greetingTimeoutMs: 5000,
     files: { take: () => true, give: () => undefined, held: 0 },

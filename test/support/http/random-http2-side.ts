@@ -29,6 +29,11 @@ export function pickFrom<T>(random: Chances, list: readonly T[]): T {
   return list[Math.floor(random() * list.length)] as T;
 }
 
+const CONNECT: readonly Field[] = [
+  [':method', 'CONNECT'],
+  [':protocol', 'websocket'],
+];
+
 /** One side: what it has still to say, and what the referee of the other one knows of it. */
 export class RandomSide {
   readonly connection: MemoryConnection;
@@ -90,20 +95,29 @@ export class RandomSide {
   }
 }
 
+export interface RandomClientOptions {
+  /** It does only what clients do that mean well. */
+  readonly isGood: boolean;
+  /** Of requests without a body; others are POST. */
+  readonly methods?: readonly string[];
+  /** Some ask for a WebSocket by CONNECT. */
+  readonly connects?: boolean;
+}
+
 export class RandomClient extends RandomSide {
   /** Octets of the body of each stream, and whether it was ended by the client. */
   readonly bodies = new Map<number, { bytes: number; hasEnded: boolean }>();
-  /** Only what clients do that mean well. */
   readonly #isGood: boolean;
   readonly #methods: readonly string[];
+  readonly #connects: boolean;
   #lastStream = -1;
   readonly #open = new Set<number>();
 
-  /** `methods`: of requests without a body; others are POST. */
-  constructor(random: Chances, isGood: boolean, methods: readonly string[] = ['GET']) {
+  constructor(random: Chances, { isGood, methods = ['GET'], connects = false }: RandomClientOptions) {
     super(random, false);
     this.#isGood = isGood;
     this.#methods = methods;
+    this.#connects = connects;
     this.queue(Buffer.concat([PREFACE, settings(...(random() < 0.7 ? [] : [[4, pickFrom(random, [0, 5, 70_000])] as const]))]));
   }
 
@@ -152,14 +166,15 @@ export class RandomClient extends RandomSide {
   #request(): string {
     const ends = this.#chance(0.5);
     const stream = (this.#lastStream += this.#chance(0.9) ? 2 : 4);
+    const connects = this.#connects && this.#chance(0.3) && (!this.#isGood || this.#isOfferedConnect());
     const fields: Field[] = [
-      [':method', ends ? pickFrom(this.random, this.#methods) : 'POST'],
+      ...(connects ? CONNECT : [[':method', ends ? pickFrom(this.random, this.#methods) : 'POST'] as const]),
       [':scheme', 'https'],
       [':path', `/${stream}`],
       [':authority', 'api'],
     ];
     if (this.#chance(0.2)) fields.push(['content-type', 'application/grpc']);
-    if (!ends && this.#chance(0.1)) fields.push(['expect', '100-continue']);
+    if (!ends && !connects && this.#chance(0.1)) fields.push(['expect', '100-continue']);
     if (!this.#isGood && this.#chance(0.1)) fields.push(['connection', 'close']);
     const block = hpack(fields);
     const cut = Math.floor(this.random() * block.length);
@@ -169,6 +184,12 @@ export class RandomClient extends RandomSide {
     this.bodies.set(stream, { bytes: 0, hasEnded: ends });
     if (!ends) this.#open.add(stream);
     return `client opens ${stream}${ends ? ' and ends' : ''}`;
+  }
+
+  #isOfferedConnect(): boolean {
+    return framesIn(Buffer.concat(this.connection.written)).some(
+      ({ type, payload }) => type === SETTINGS && Array.from({ length: payload.length / 6 }, (_, at) => payload[at * 6 + 1]).includes(8),
+    );
   }
 
   #content(id: number): string {

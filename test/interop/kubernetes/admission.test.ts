@@ -1,0 +1,322 @@
+import assert from 'node:assert/strict';
+import { test, type TestContext } from 'node:test';
+import { runChild } from '../../support/child.ts';
+import { needs, part } from '../parts.ts';
+import { prepareCharts } from './stage.ts';
+
+// The expressions run in the API server's own code (k8s.io/apiserver), with its limits on what they may cost.
+
+/** A pod, of which a test changes anything. */
+type Loose = Record<string, any>;
+
+interface Case {
+  readonly pod: Loose;
+  readonly oldPod?: Loose;
+  readonly operation?: 'CREATE' | 'UPDATE';
+  readonly subresource?: string;
+  readonly namespaceLabels?: Readonly<Record<string, string>>;
+}
+
+interface Admitted {
+  readonly pod: Loose;
+  readonly refused: readonly string[];
+  readonly broken: string;
+}
+
+const CHOSEN = { 'scute-injection': 'enabled' };
+
+async function admission(t: TestContext): Promise<(...cases: readonly Case[]) => Promise<readonly Admitted[]>> {
+  const charts = await prepareCharts(t);
+  const policies = await charts.render('helm4', 'injection');
+  const ofInjection = policies
+    .split(/^---$/m)
+    .filter((document) => document.includes('AdmissionPolicy'))
+    .join('\n---\n');
+  return async (...cases) => {
+    const all = cases.map((each) => ({ operation: 'CREATE', subresource: '', namespaceLabels: CHOSEN, ...each }));
+    const { code, stdout, stderr } = await runChild([part('k8s-judge'), 'admit'], {
+      input: JSON.stringify({ policies: ofInjection, cases: all }),
+    });
+    assert.equal(code, 0, stderr);
+    return JSON.parse(stdout) as readonly Admitted[];
+  };
+}
+
+/** As the API server has one when it asks policies: with its defaults, and the token that its own admission mounts. */
+function application(): Loose {
+  const token = { name: 'kube-api-access-x7x7x', mountPath: '/var/run/secrets/kubernetes.io/serviceaccount', readOnly: true };
+  return {
+    metadata: {
+      name: 'app',
+      namespace: 'shop',
+      annotations: { 'scute-injection': 'disabled' },
+      labels: { 'sidecar.scute/inject': 'false' },
+    },
+    spec: {
+      restartPolicy: 'Always',
+      dnsPolicy: 'ClusterFirst',
+      schedulerName: 'default-scheduler',
+      terminationGracePeriodSeconds: 30,
+      securityContext: {},
+      containers: [
+        {
+          name: 'app',
+          image: 'app',
+          imagePullPolicy: 'Always',
+          resources: {},
+          terminationMessagePath: '/dev/termination-log',
+          volumeMounts: [token],
+        },
+      ],
+      volumes: [{ name: token.name, projected: { sources: [{ serviceAccountToken: { path: 'token' } }] } }],
+    },
+  };
+}
+
+/** What the API server fills in of what the policy put there. */
+function withDefaults(pod: Loose): Loose {
+  const stored = structuredClone(pod);
+  const [scute] = stored['spec'].initContainers;
+  scute.terminationMessagePath = '/dev/termination-log';
+  scute.terminationMessagePolicy = 'File';
+  for (const probe of [scute.startupProbe, scute.livenessProbe, scute.readinessProbe]) probe.successThreshold = 1;
+  for (const { configMap } of stored['spec'].volumes) if (configMap !== undefined) configMap.defaultMode = 420;
+  return stored;
+}
+
+test('a pod gets Scute first, whatever it says of itself, and nothing else of it changes', needs('helm4', 'k8s-judge'), async (t) => {
+  const admit = await admission(t);
+  const other = application();
+  other['spec'].initContainers = [{ name: 'first', image: 'first', resources: {} }];
+  other['spec'].terminationGracePeriodSeconds = 3600;
+  const bare = application();
+  delete bare['spec'].volumes;
+  delete bare['spec'].containers[0].volumeMounts;
+
+  for (const pod of [application(), other, bare]) {
+    const [done] = await admit({ pod });
+    assert.ok(done);
+    assert.equal(done.broken, '');
+    assert.deepEqual(done.refused, []);
+    const { initContainers, volumes, terminationGracePeriodSeconds, ...rest } = done.pod['spec'];
+    const { initContainers: before = [], volumes: had = [], terminationGracePeriodSeconds: grace, ...others } = pod['spec'];
+    assert.equal(initContainers[0].name, 'scute');
+    assert.equal(initContainers[0].ports.length, 2);
+    assert.deepEqual(initContainers.slice(1), before);
+    assert.deepEqual(volumes.slice(0, had.length), had);
+    assert.equal(volumes.length, had.length + 4);
+    assert.equal(terminationGracePeriodSeconds, Math.max(grace, 40));
+    assert.deepEqual(rest, others);
+  }
+});
+
+test('injecting twice changes nothing, and what the API server makes of it is let in', needs('helm4', 'k8s-judge'), async (t) => {
+  const admit = await admission(t);
+  const [once] = await admit({ pod: application() });
+  assert.ok(once);
+
+  const [again, stored] = await admit({ pod: once.pod }, { pod: withDefaults(once.pod) });
+
+  assert.deepEqual(again, once);
+  assert.deepEqual(stored, { ...once, pod: withDefaults(once.pod) });
+});
+
+test('a namespace without the label is left alone', needs('helm4', 'k8s-judge'), async (t) => {
+  const admit = await admission(t);
+  const pod = application();
+
+  for (const namespaceLabels of [{}, { 'scute-injection': 'disabled' }]) {
+    const [done] = await admit({ pod, namespaceLabels });
+    assert.deepEqual(done?.pod['spec'], pod['spec']);
+    assert.deepEqual(done?.refused, []);
+  }
+});
+
+const EVIL = 'registry.example/evil';
+
+/** Each is a way to have the identity without Scute, or to be reached around it; and what says no. */
+const EVASIONS: readonly (readonly [what: string, change: (spec: Loose, scute: Loose) => void, says: RegExp])[] = [
+  ['no Scute', (spec) => delete spec['initContainers'], /first init container must be Scute/],
+  [
+    'another container first',
+    (spec) => spec['initContainers'].unshift({ name: 'first', image: EVIL }),
+    /first init container must be Scute/,
+  ],
+  ['no sidecar, but one that ends', (_, scute) => delete scute['restartPolicy'], /restartPolicy Always/],
+  ['another image', (_, scute) => (scute['image'] = EVIL), /The image of the container scute must be registry\.example\/scute@sha256/],
+  ['the image by tag', (_, scute) => (scute['image'] = 'registry.example/scute:latest'), /The image of the container scute must be/],
+  ['other arguments', (_, scute) => (scute['args'] = ['run', '--unsafe']), /must have the arguments run -c/],
+  ['more arguments', (_, scute) => scute['args'].push('--allow', 'spiffe://example.org/**'), /must have the arguments run -c/],
+  ['no arguments', (_, scute) => delete scute['args'], /must have the arguments run -c/],
+  ['a command', (_, scute) => (scute['command'] = ['/usr/local/bin/node', '-e', '0']), /no command/],
+  ['a working directory', (_, scute) => (scute['workingDir'] = '/run/scute'), /working directory/],
+  [
+    'code by the environment',
+    (_, scute) => (scute['env'] = [{ name: 'NODE_OPTIONS', value: '--require /run/scute/evil.js' }]),
+    /no environment/,
+  ],
+  ['the environment of a ConfigMap', (_, scute) => (scute['envFrom'] = [{ configMapRef: { name: 'evil' } }]), /no environment/],
+  [
+    'a hook that runs a command',
+    (_, scute) => (scute['lifecycle'] = { postStart: { exec: { command: ['node', '-e', '0'] } } }),
+    /no lifecycle hooks/,
+  ],
+  ...['startupProbe', 'livenessProbe', 'readinessProbe'].map(
+    (probe) =>
+      [
+        `a ${probe} that runs a command`,
+        (_: Loose, scute: Loose) => (scute[probe] = { exec: { command: ['node', '-e', '0'] } }),
+        /no probe that runs a command/,
+      ] as const,
+  ),
+  ['a terminal', (_, scute) => (scute['stdin'] = scute['tty'] = true), /no terminal/],
+  [
+    'another mount',
+    (_, scute) => scute['volumeMounts'].push({ name: 'evil', mountPath: '/opt/scute' }),
+    /must have the mounts that scute-injection gives it/,
+  ],
+  ['a mount less', (_, scute) => scute['volumeMounts'].pop(), /must have the mounts/],
+  ['a mount twice instead of another', (_, scute) => (scute['volumeMounts'][3] = scute['volumeMounts'][2]), /must have the mounts/],
+  ['part of a volume', (_, scute) => (scute['volumeMounts'][1].subPath = 'evil'), /must have the mounts/],
+  ['a volume to write to', (_, scute) => (scute['volumeMounts'][0].readOnly = false), /must have the mounts/],
+  ['mounts that come to others', (_, scute) => (scute['volumeMounts'][2].mountPropagation = 'Bidirectional'), /must have the mounts/],
+  ['a device', (_, scute) => (scute['volumeDevices'] = [{ name: 'disk', devicePath: '/dev/disk' }]), /must have the mounts/],
+  ['another configuration', (spec) => (volume(spec, 'scute-config')['configMap'].name = 'evil'), /The volume scute-config must be the one/],
+  [
+    'part of a configuration',
+    (spec) => (volume(spec, 'scute-config')['configMap'].items = [{ key: 'evil', path: 'scute.yaml' }]),
+    /The volume scute-config must be/,
+  ],
+  ['a configuration from elsewhere', (spec) => replace(spec, 'scute-config', { emptyDir: {} }), /The volume scute-config must be/],
+  ['another Workload API', (spec) => replace(spec, 'scute-workload-api', { emptyDir: {} }), /The volume scute-workload-api must be/],
+  [
+    'one of another driver',
+    (spec) => (volume(spec, 'scute-workload-api')['csi'].driver = 'csi.evil'),
+    /The volume scute-workload-api must be/,
+  ],
+  [
+    'one that is asked for something',
+    (spec) => (volume(spec, 'scute-workload-api')['csi'].volumeAttributes = { as: 'evil' }),
+    /The volume scute-workload-api must be/,
+  ],
+  ['the token after all', (spec) => replace(spec, 'scute-no-token', { projected: { sources: [] } }), /The volume scute-no-token must be/],
+  [
+    'an application that mounts the Workload API',
+    (spec) => spec['containers'][0].volumeMounts.push({ name: 'scute-workload-api', mountPath: '/w' }),
+    /Only the container scute may mount/,
+  ],
+  [
+    'an init container that mounts it',
+    (spec) => spec['initContainers'].push({ name: 'second', image: EVIL, volumeMounts: [{ name: 'scute-workload-api', mountPath: '/w' }] }),
+    /Only the container scute may mount/,
+  ],
+  [
+    'an application that mounts the configuration',
+    (spec) => spec['containers'][0].volumeMounts.push({ name: 'scute-config', mountPath: '/c' }),
+    /Only the container scute may mount/,
+  ],
+  [
+    'another volume of the driver',
+    (spec) => spec['volumes'].push({ name: 'mine', csi: { driver: 'csi.spiffe.io', readOnly: true } }),
+    /no other volume of csi\.spiffe\.io/,
+  ],
+  ['another user', (_, scute) => (scute['securityContext'].runAsUser = 1000), /must have the security context/],
+  ['root', (_, scute) => (scute['securityContext'].runAsNonRoot = false), /must have the security context/],
+  ['no security context', (_, scute) => delete scute['securityContext'], /must have the security context/],
+  ['privileges', (_, scute) => (scute['securityContext'].privileged = true), /must have the security context/],
+  ['privileges later', (_, scute) => (scute['securityContext'].allowPrivilegeEscalation = true), /must have the security context/],
+  ['a capability', (_, scute) => (scute['securityContext'].capabilities.add = ['SYS_PTRACE']), /must have the security context/],
+  ['capabilities that stay', (_, scute) => (scute['securityContext'].capabilities = {}), /must have the security context/],
+  ['files to write to', (_, scute) => (scute['securityContext'].readOnlyRootFilesystem = false), /must have the security context/],
+  ['every system call', (_, scute) => (scute['securityContext'].seccompProfile.type = 'Unconfined'), /must have the security context/],
+  ['all of /proc', (_, scute) => (scute['securityContext'].procMount = 'Unmasked'), /must have the security context/],
+  ['a port of the node', (_, scute) => (scute['ports'][0].hostPort = 9090), /must not take ports of the node/],
+  ['the network of the node', (spec) => (spec['hostNetwork'] = true), /lead around Scute, or into its process/],
+  ['the processes of the node', (spec) => (spec['hostPID'] = true), /lead around Scute, or into its process/],
+  ['one namespace of processes', (spec) => (spec['shareProcessNamespace'] = true), /lead around Scute, or into its process/],
+  ['nothing in it', (spec) => (spec['initContainers'][0] = { name: 'scute' }), /first init container must be Scute/],
+];
+
+function volume(spec: Loose, name: string): Loose {
+  return spec['volumes'].find((each: Loose) => each['name'] === name);
+}
+
+function replace(spec: Loose, name: string, by: Loose): void {
+  spec['volumes'] = spec['volumes'].map((each: Loose) => (each['name'] === name ? { name, ...by } : each));
+}
+
+test(
+  'a pod that tries to have the identity without Scute is refused, when it is made and when it is changed',
+  needs('helm4', 'k8s-judge'),
+  async (t) => {
+    const admit = await admission(t);
+    const [good] = await admit({ pod: application() });
+    assert.ok(good);
+    const stored = withDefaults(good.pod);
+    const evil = EVASIONS.map(([, change]) => {
+      const pod = structuredClone(stored);
+      change(pod['spec'], pod['spec'].initContainers[0]);
+      return pod;
+    });
+
+    const made = await admit(...evil.map((pod) => ({ pod })));
+    const changed = await admit(...evil.map((pod) => ({ pod, oldPod: stored, operation: 'UPDATE' as const })));
+
+    for (const [index, [what, , says]] of EVASIONS.entries()) {
+      // Where there is none, or it is not where it must be, the one policy puts it there, and nothing is left to evade.
+      if (what === 'no Scute') assert.equal(made[index]?.pod['spec'].initContainers[0].name, 'scute');
+      else assert.match(`${made[index]?.refused.join()} ${made[index]?.broken}`, says, what);
+      assert.match(`${changed[index]?.refused.join()} ${changed[index]?.broken}`, says, `${what}, changed`);
+    }
+  },
+);
+
+test('a pod with a Scute of its own is not taken for one of ours', needs('helm4', 'k8s-judge'), async (t) => {
+  const admit = await admission(t);
+  const pod = application();
+  pod['spec'].initContainers = [{ name: 'scute', image: EVIL, restartPolicy: 'Always' }];
+
+  const [done] = await admit({ pod });
+
+  assert.deepEqual(done?.pod['spec'], pod['spec']);
+  assert.match(done?.refused.join() ?? '', /The image of the container scute must be/);
+});
+
+test('an ephemeral container gets neither the Workload API nor a look into Scute', needs('helm4', 'k8s-judge'), async (t) => {
+  const admit = await admission(t);
+  const [good] = await admit({ pod: application() });
+  assert.ok(good);
+  const oldPod = withDefaults(good.pod);
+  const debugging = (container: Loose): Case => {
+    const pod = structuredClone(oldPod);
+    pod['spec'].ephemeralContainers = [{ name: 'debug', image: EVIL, ...container }];
+    return { pod, oldPod, operation: 'UPDATE', subresource: 'ephemeralcontainers' };
+  };
+
+  const [plain, mounting, targeting, ofApplication] = await admit(
+    debugging({}),
+    debugging({ volumeMounts: [{ name: 'scute-workload-api', mountPath: '/w' }] }),
+    debugging({ targetContainerName: 'scute' }),
+    debugging({ targetContainerName: 'app' }),
+  );
+
+  assert.deepEqual(plain?.refused, []);
+  assert.match(mounting?.refused.join() ?? '', /Only the container scute may mount/);
+  assert.match(targeting?.refused.join() ?? '', /must not target the container scute/);
+  assert.deepEqual(ofApplication?.refused, []);
+});
+
+test('a pod that was there before may lose its finalizers, and nothing else of it may change', needs('helm4', 'k8s-judge'), async (t) => {
+  const admit = await admission(t);
+  const oldPod = application();
+  const released = structuredClone(oldPod);
+  released['metadata'].finalizers = [];
+  released['metadata'].labels = {};
+  const changed = structuredClone(oldPod);
+  changed['spec'].containers[0].image = EVIL;
+
+  const [first, second] = await admit({ pod: released, oldPod, operation: 'UPDATE' }, { pod: changed, oldPod, operation: 'UPDATE' });
+
+  assert.deepEqual(first?.refused, []);
+  assert.match(second?.refused.join() ?? '', /first init container must be Scute/);
+});

@@ -1,0 +1,357 @@
+import assert from 'node:assert/strict';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { parse } from 'yaml';
+import { runChild } from '../../support/child.ts';
+import { temporaryFolder } from '../../support/temporary-folder.ts';
+import { needs, part } from '../parts.ts';
+import {
+  checkConfigurations,
+  deploy,
+  HELMS,
+  JUDGES,
+  judgeManifests,
+  KUBERNETES,
+  manifestsOf,
+  podOf,
+  prepareCharts,
+  valueFiles,
+  valuesPath,
+  type Manifest,
+} from './stage.ts';
+
+/** No library here knows these kinds: they are custom resources of SPIRE's controller manager. */
+const UNKNOWN = new Set(['ClusterSPIFFEID']);
+/** Custom resources, for which kubernetes-validate has no schema. */
+const CUSTOM = new Set([...UNKNOWN, 'PodMonitor', 'PrometheusRule']);
+
+for (const file of await valueFiles()) {
+  test(
+    `values "${file}": both Helms render the same, Kubernetes takes it strictly, pods are restricted, and Scute takes its configuration`,
+    needs(...JUDGES),
+    async (t) => {
+      const charts = await prepareCharts(t);
+      const kubernetes = file === 'kubernetes-1.29' ? '1.29.0' : KUBERNETES;
+      const rendered: string[] = [];
+      for (const helm of HELMS) {
+        const lint = await charts.run(helm, 'lint', charts.chart, '-f', valuesPath(charts.chart, file), '--kube-version', kubernetes);
+        assert.equal(lint.code, 0, lint.stderr);
+        rendered.push(await charts.render(helm, file, { kubernetes }));
+      }
+      const [text = '', other = ''] = rendered;
+      const manifests = manifestsOf(text);
+      assert.deepEqual(manifests, manifestsOf(other));
+      assert.ok(manifests.length > 0);
+
+      const judged = await judgeManifests(text);
+      assert.deepEqual(
+        judged.filter(({ problem, restricted }) => problem !== '' || restricted !== ''),
+        [],
+      );
+      assert.deepEqual(
+        judged.filter(({ kind, unknown }) => unknown !== UNKNOWN.has(kind)),
+        [],
+      );
+      const folder = await temporaryFolder(t);
+      const plain = join(folder, 'manifests.yaml');
+      await writeFile(
+        plain,
+        manifests
+          .filter(({ kind }) => !CUSTOM.has(kind))
+          .map((each) => JSON.stringify(each))
+          .join('\n---\n'),
+      );
+      const version = /^\d+\.\d+/.exec(kubernetes)?.[0] ?? '';
+      const validated = await runChild([part('kubernetes-validate'), '--strict', '--kubernetes-version', version, plain]);
+      assert.equal(validated.code, 0, validated.stdout + validated.stderr);
+
+      const configurations = await checkConfigurations(t, manifests);
+      assert.doesNotMatch(JSON.stringify(configurations), /unsafe/);
+      for (const manifest of manifests) if (podOf(manifest) !== undefined) mustGuard(manifest);
+    },
+  );
+}
+
+/** What holds of every pod, whatever is set. */
+function mustGuard(manifest: Manifest): void {
+  const pod = podOf(manifest);
+  assert.ok(pod);
+  const [scute] = pod.initContainers ?? pod.containers;
+  assert.equal(scute?.name, 'scute');
+  const isGateway = pod.initContainers === undefined;
+  assert.equal(scute.restartPolicy, isGateway ? undefined : 'Always');
+  assert.match(scute.image, /@sha256:[0-9a-f]{64}$/);
+  assert.equal(scute.livenessProbe?.httpGet?.path, '/livez');
+  assert.equal(scute.startupProbe?.periodSeconds, 1);
+  assert.equal(scute.startupProbe.failureThreshold, 300);
+  assert.equal(scute.lifecycle, undefined);
+  assert.equal(pod.automountServiceAccountToken, false);
+  const all = [...(pod.initContainers ?? []), ...pod.containers];
+  const mounts = (name: string): readonly string[] =>
+    all.filter(({ volumeMounts = [] }) => volumeMounts.some((mount) => mount.name === name)).map((container) => container.name);
+  for (const name of ['scute-workload-api', 'scute-config', 'scute-no-token']) assert.deepEqual(mounts(name), ['scute'], name);
+  assert.ok(scute.volumeMounts?.every((mount) => !('subPath' in mount)));
+  assert.deepEqual(
+    pod.volumes?.filter(({ csi }) => csi !== undefined).map(({ name, csi }) => [name, csi?.readOnly]),
+    [['scute-workload-api', true]],
+  );
+  const others = pod.containers.filter(({ name }) => name !== 'scute');
+  for (const { lifecycle, securityContext } of others) {
+    const sleep = lifecycle?.preStop?.sleep?.seconds ?? 0;
+    assert.ok((pod.terminationGracePeriodSeconds ?? 0) > sleep);
+    assert.notEqual(securityContext?.runAsUser ?? -1, scute.securityContext?.runAsUser);
+  }
+}
+
+/** A container of an application as the API server takes it. */
+const APP = { name: 'app', image: `registry.example/app@sha256:${'a'.repeat(64)}` };
+
+function workload(spec: object, scute: object = {}): object {
+  const config = { inbound: [{ listen: '[::]:8443', to: '127.0.0.1:8080', allow: ['spiffe://example.org/web'] }] };
+  return { workloads: { app: { template: { spec }, scute: { config, ...scute } } } };
+}
+
+const WRONG: readonly (readonly [what: string, values: object, says: RegExp])[] = [
+  [
+    'no digest',
+    { 'scute-sidecar': { image: { digest: '' } } },
+    /scute-sidecar\.image\.digest is "": set it to the digest of the image, sha256: and 64 hexadecimal digits/,
+  ],
+  [
+    'no repository',
+    { 'scute-sidecar': { image: { repository: '' } } },
+    /scute-sidecar\.image\.repository is not set: name the registry and repository/,
+  ],
+  [
+    'a tag as digest',
+    { 'scute-sidecar': { image: { digest: 'latest' } } },
+    /at '\/scute-sidecar\/image\/digest': 'latest' does not match pattern/,
+  ],
+  ['a wrong key', { 'scute-sidecar': { metricPort: 1 } }, /at '\/scute-sidecar': additional properties 'metricPort' not allowed/],
+  ['a wrong key at the top', { workload: {} }, /at '': additional properties 'workload' not allowed/],
+  [
+    'a wrong key of the configuration',
+    workload({ containers: [APP] }, { config: { inbound: [{ listen: '[::]:1', to: 'unix:///a', alow: [] }] } }),
+    /at '\/workloads\/app\/scute\/config\/inbound\/0': additional properties 'alow' not allowed/,
+  ],
+  [
+    'a key that the chart fills in',
+    workload({ containers: [APP] }, { config: { metrics: {} } }),
+    /additional properties 'metrics' not allowed/,
+  ],
+  [
+    'an application by tag',
+    workload({ containers: [{ ...APP, image: 'app:latest' }] }),
+    /the image of the container app is "app:latest": name it by its digest/,
+  ],
+  [
+    'too short a grace period',
+    workload({ containers: [APP], terminationGracePeriodSeconds: 35 }),
+    /terminationGracePeriodSeconds is 35, and stopping takes up to 35 s: preStop sleeps for 5 s, and Scute then drains for 30 s \(drainTimeout\)\. Make it longer than that, or leave it out/,
+  ],
+  [
+    'too short a grace period for a preStop of its own',
+    workload({ containers: [{ ...APP, lifecycle: { preStop: { sleep: { seconds: 60 } } } }], terminationGracePeriodSeconds: 90 }),
+    /stopping takes up to 90 s: preStop sleeps for 60 s/,
+  ],
+  [
+    'too short a grace period for a long drain',
+    workload({ containers: [APP], terminationGracePeriodSeconds: 60 }, { config: { drainTimeout: '1m500ms', inbound: [] } }),
+    /takes up to 66 s/,
+  ],
+  [
+    'hostNetwork',
+    workload({ containers: [APP], hostNetwork: true }),
+    /hostNetwork is set, and the loopback of the node is that of every process on it/,
+  ],
+  [
+    'one namespace of processes',
+    workload({ containers: [APP], shareProcessNamespace: true }),
+    /shareProcessNamespace is set, and the application could look into the process of Scute/,
+  ],
+  [
+    'a volume with the Workload API',
+    workload({ containers: [APP], volumes: [{ name: 'mine', csi: { driver: 'csi.spiffe.io', readOnly: true } }] }),
+    /the volume mine is one of csi\.spiffe\.io: what mounts it can ask for the identity/,
+  ],
+  [
+    'an application that mounts the Workload API',
+    workload({ containers: [{ ...APP, volumeMounts: [{ name: 'scute-workload-api', mountPath: '/w' }] }] }),
+    /the container app mounts scute-workload-api, which is for Scute alone/,
+  ],
+  ['an application called scute', workload({ containers: [{ ...APP, name: 'scute' }] }), /a container of the application is called scute/],
+  [
+    'the user of Scute',
+    workload({ containers: [{ ...APP, securityContext: { runAsUser: 64532 } }] }),
+    /the container app runs as user 64532, as Scute does/,
+  ],
+  [
+    'the user of Scute for the pod',
+    workload({ containers: [APP], securityContext: { runAsUser: 64532 } }),
+    /the container app runs as user 64532, as Scute does/,
+  ],
+  [
+    'a probe that is no GET',
+    workload({ containers: [{ ...APP, readinessProbe: { tcpSocket: { port: 8080 } } }] }),
+    /readinessProbe of the container app is a tcpSocket, .* make it an httpGet/,
+  ],
+  [
+    'a probe with fields',
+    workload({ containers: [{ ...APP, livenessProbe: { httpGet: { path: '/', port: 1, httpHeaders: [] } } }] }),
+    /livenessProbe of the container app has httpHeaders, which Scute does not pass on/,
+  ],
+  [
+    'a probe over TLS',
+    workload({ containers: [{ ...APP, livenessProbe: { httpGet: { path: '/', port: 1, scheme: 'HTTPS' } } }] }),
+    /is HTTPS, and Scute asks in plain HTTP/,
+  ],
+  [
+    'a slow probe',
+    workload({ containers: [{ ...APP, livenessProbe: { httpGet: { path: '/', port: 1 }, timeoutSeconds: 3 } }] }),
+    /has timeoutSeconds 3, and Scute waits for one second/,
+  ],
+  [
+    'a probe of a port without a number',
+    workload({ containers: [{ ...APP, livenessProbe: { httpGet: { path: '/', port: 'web' } } }] }),
+    /names the port "web", and the container has none of that name/,
+  ],
+  [
+    'a CronJob without a schedule',
+    { workloads: { app: { kind: 'CronJob', template: { spec: { containers: [APP] } } } } },
+    /workloads\.app\.schedule is not set: a CronJob needs one/,
+  ],
+  [
+    'a gateway for nobody',
+    { gateway: { enabled: true, to: 'https://api.example' } },
+    /gateway\.allow is empty, and nobody would get through/,
+  ],
+  [
+    'a gateway to nowhere',
+    { gateway: { enabled: true, allow: ['spiffe://example.org/web'] } },
+    /gateway\.to is "": set it to the server of the public web/,
+  ],
+];
+
+test('what is wrong in values is a sentence that says what to do, with either Helm', needs(...HELMS), async (t) => {
+  const charts = await prepareCharts(t);
+  for (const helm of HELMS)
+    for (const [what, values, says] of WRONG)
+      await assert.rejects(charts.render(helm, 'default', { values }), { message: says }, `${helm}: ${what}`);
+});
+
+test('preStop.sleep and injection are refused where Kubernetes has them not', needs('helm4'), async (t) => {
+  const charts = await prepareCharts(t);
+  await assert.rejects(
+    charts.render('helm4', 'default', { kubernetes: '1.29.3' }),
+    /takes preStop\.sleep only behind a feature gate .* set scute-sidecar\.preStopSleep to 0/,
+  );
+  await assert.rejects(
+    charts.render('helm4', 'injection', { kubernetes: '1.35.0' }),
+    /has no MutatingAdmissionPolicy of admissionregistration\.k8s\.io\/v1, which came with 1\.36/,
+  );
+  await assert.rejects(charts.render('helm4', 'default', { kubernetes: '1.28.0' }), /chart requires kubeVersion: >=1\.29\.0-0/);
+});
+
+test('probes of the application lead through Scute, which asks what they asked', needs('helm4'), async (t) => {
+  const charts = await prepareCharts(t);
+  const manifests = manifestsOf(await charts.render('helm4', 'statefulset'));
+  const set = manifests.find(({ kind }) => kind === 'StatefulSet');
+  const [app] = (set && podOf(set))?.containers ?? [];
+  const [config] = (await checkConfigurations(t, manifests)) as readonly { readonly metrics: { readonly probes: unknown } }[];
+
+  assert.deepEqual(app?.startupProbe, {
+    httpGet: { path: '/app/app/startup', port: 9090, scheme: 'HTTP' },
+    failureThreshold: 30,
+    timeoutSeconds: 2,
+  });
+  assert.deepEqual(app.readinessProbe, {
+    httpGet: { path: '/app/app/readiness', port: 9090, scheme: 'HTTP' },
+    periodSeconds: 3,
+    timeoutSeconds: 2,
+  });
+  assert.deepEqual(app.livenessProbe, { exec: { command: ['/app', 'alive'] } });
+  assert.deepEqual(config?.metrics.probes, [
+    { path: '/app/app/startup', to: '127.0.0.1:8080', target: '/start' },
+    { path: '/app/app/readiness', to: '127.0.0.1:8080', target: '/ready?full=1' },
+  ]);
+});
+
+test('a grace period that nobody gives is longer than what stopping takes', needs('helm4'), async (t) => {
+  const charts = await prepareCharts(t);
+  const manifests = manifestsOf(await charts.render('helm4', 'long-drain'));
+  const grace = (name: string): number | undefined =>
+    manifests
+      .filter(({ kind, metadata }) => kind === 'Deployment' && metadata.name === name)
+      .map((each) => podOf(each)?.terminationGracePeriodSeconds)[0];
+
+  assert.equal(grace('slow'), 7200);
+  assert.equal(grace('slower'), 5 + 91 + 10);
+});
+
+test('the identity is given to the container scute alone, and to one service account of one namespace', needs('helm4'), async (t) => {
+  const charts = await prepareCharts(t);
+  const manifests = manifestsOf(await charts.render('helm4', 'default'));
+  const ids = manifests.filter(({ kind }) => kind === 'ClusterSPIFFEID').map(({ spec }) => spec as Record<string, unknown>);
+
+  assert.equal(ids.length, 2);
+  for (const spec of ids) {
+    assert.deepEqual(spec['workloadSelectorTemplates'], [
+      'k8s:ns:{{ .PodMeta.Namespace }}',
+      'k8s:sa:{{ .PodSpec.ServiceAccountName }}',
+      'k8s:container-name:scute',
+    ]);
+    assert.deepEqual(spec['namespaceSelector'], { matchLabels: { 'kubernetes.io/metadata.name': 'default' } });
+  }
+});
+
+test('network policies are for ingress alone: the ports of peers from anywhere, metrics from one namespace', needs('helm4'), async (t) => {
+  const charts = await prepareCharts(t);
+  const manifests = manifestsOf(await charts.render('helm4', 'checksum'));
+  const [policy] = manifests.filter(({ kind }) => kind === 'NetworkPolicy');
+
+  const { policyTypes, ingress } = policy?.spec as Record<string, unknown>;
+  assert.deepEqual(policyTypes, ['Ingress']);
+  assert.deepEqual(ingress, [
+    {
+      ports: [
+        { port: 8443, protocol: 'TCP' },
+        { port: 8543, protocol: 'TCP' },
+      ],
+    },
+    {
+      from: [{ namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'monitoring' } } }],
+      ports: [{ port: 15_090, protocol: 'TCP' }],
+    },
+  ]);
+});
+
+test('pods are replaced at a change of the configuration only where that is asked for', needs('helm4'), async (t) => {
+  const charts = await prepareCharts(t);
+  const sums = async (file: string, values: object = {}): Promise<string> =>
+    JSON.stringify(
+      manifestsOf(await charts.render('helm4', file, { values })).map(
+        (each) => /"checksum\/scute":"(\w+)"/.exec(JSON.stringify(each))?.[1],
+      ),
+    );
+  const changed = { 'scute-sidecar': { config: { log: { level: 'debug' } } } };
+
+  assert.match(await sums('checksum'), /[0-9a-f]{64}/);
+  assert.notEqual(await sums('checksum'), await sums('checksum', changed));
+  assert.equal(await sums('default'), await sums('default', changed));
+});
+
+test('alert rules and the dashboard are those of deploy/, to the letter', needs('helm4'), async (t) => {
+  const charts = await prepareCharts(t);
+  const manifests = manifestsOf(await charts.render('helm4', 'monitoring'));
+
+  assert.deepEqual(
+    manifests.find(({ kind }) => kind === 'PrometheusRule')?.spec,
+    parse(await readFile(join(deploy, 'prometheus/rules.yaml'), 'utf8')),
+  );
+  const dashboard = manifests.find(({ metadata }) => metadata.name === 'scute-dashboard');
+  assert.deepEqual(
+    JSON.parse(dashboard?.data?.['scute.json'] ?? ''),
+    JSON.parse(await readFile(join(deploy, 'grafana/scute.json'), 'utf8')),
+  );
+});
