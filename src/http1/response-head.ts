@@ -211,6 +211,13 @@ export class ResponseHead {
   }
 }
 
+/** Why a 101 is none: only what was asked for is switched to, which is what was sent on. */
+export function switchProblem(head: ResponseHead, asked: Asked): string | undefined {
+  if (head.status !== 101) return undefined;
+  if (asked.upgrade === undefined) return '101 without being asked';
+  return head.upgrade?.toLowerCase() === asked.upgrade.toLowerCase() ? undefined : `101 to another protocol than ${asked.upgrade}`;
+}
+
 /** The one number that a list says again and again (RFC 9110, section 8.6). */
 function repeatedLength(value: string): number | undefined {
   const members = value.split(',', MAX_MEMBERS + 1).map(withoutSpaces);

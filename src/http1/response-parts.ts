@@ -1,11 +1,14 @@
 import { BodyScanner, type ContentSink } from './body.ts';
 import { BlockReader, framesAnew, type Fields } from './fields.ts';
 import type { HeadLimits } from './request-head.ts';
-import { ResponseHead, type Asked } from './response-head.ts';
+import { ResponseHead, switchProblem, type Asked } from './response-head.ts';
 
 /** What of a response is told, in order. */
 export interface ResponsePartsSink {
-  /** A head is valid: `parts.head`, with the fields in the room that the reader was given. `ends`: of a final one, nothing follows. */
+  /**
+   * A head is valid: `parts.head`, with the fields in the room that the reader was given. `ends`: of a final one, nothing follows. After a
+   * 101, everything is content until the connection ends.
+   */
   headRead(ends: boolean): void;
   /** Content, without what is around it in chunks. */
   contentRead(chunk: Buffer, start: number, end: number, ends: boolean): void;
@@ -29,7 +32,7 @@ export class ResponseParts implements ContentSink {
   readonly #sink: ResponsePartsSink;
   readonly #body = new BodyScanner();
   readonly #trailers: BlockReader;
-  #part: 'head' | 'body' | 'trailers' = 'head';
+  #part: 'head' | 'body' | 'trailers' | 'tunnel' = 'head';
   #asked: Asked | undefined;
   /** Content that was found and not told: it may be the last. */
   #start = 0;
@@ -57,12 +60,13 @@ export class ResponseParts implements ContentSink {
 
   /** It ends with its connection, as far as is known. */
   get endsWithConnection(): boolean {
-    return this.#part !== 'head' && this.head.framing.kind === 'close';
+    return this.#part === 'body' && this.head.framing.kind === 'close';
   }
 
   /** The connection ended in order. Answers why that is no end of a response. */
   ended(): string | undefined {
-    if (!this.endsWithConnection) return this.#part === 'head' ? 'closed the connection before it answered' : CUT;
+    if (!this.endsWithConnection && this.#part !== 'tunnel')
+      return this.#part === 'head' ? 'closed the connection before it answered' : CUT;
     this.isOver = true;
     this.#sink.contentRead(NOTHING, 0, 0, true);
     return undefined;
@@ -74,7 +78,10 @@ export class ResponseParts implements ContentSink {
     while (at < chunk.length && !this.isOver) {
       if (this.#part === 'head') at = this.#readHead(chunk, at);
       else if (this.#part === 'body') at = this.#readBody(chunk, at);
-      else at = this.#readTrailers(chunk, at);
+      else if (this.#part === 'tunnel') {
+        this.chunkContent(chunk, at, chunk.length);
+        at = chunk.length;
+      } else at = this.#readTrailers(chunk, at);
     }
     this.#tell(chunk, false);
     return at;
@@ -87,8 +94,10 @@ export class ResponseParts implements ContentSink {
     const outcome = head.read(chunk, from, asked);
     if (outcome.kind === 'more') return chunk.length;
     if (outcome.kind === 'bad') return this.#refuse(chunk, `gave a response that is not valid: ${outcome.detail}`);
-    if (head.status === 101) return this.#refuse(chunk, 'gave a response that is not valid: 101 without being asked');
+    const problem = switchProblem(head, asked);
+    if (problem !== undefined) return this.#refuse(chunk, `gave a response that is not valid: ${problem}`);
     const { next } = head.reader;
+    if (head.status === 101) this.#part = 'tunnel';
     if (head.status < 200) {
       this.#sink.headRead(false);
       return next;

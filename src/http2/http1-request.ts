@@ -1,5 +1,6 @@
 /** Requests of HTTP/2 for an application that speaks HTTP/1.1 (RFC 9113, section 8; RFC 9112). Pure. */
 import { foldName } from '../http1/fields.ts';
+import { upgradeLines } from '../http1/upgrades.ts';
 import type { HpackField } from './hpack/field.ts';
 import type { FieldFilter } from './identity.ts';
 import type { RequestFields } from './request-fields.ts';
@@ -11,8 +12,13 @@ const FOR_US: ReadonlySet<string> = new Set(['te', 'expect', 'upgrade', 'keep-al
 const FOR_US_LENGTHS: ReadonlySet<number> = new Set([...FOR_US].map(({ length }) => length));
 
 /** Whether the body of such a request is sent in chunks. `ends`: it has none. */
-export function isChunked({ announced }: Pick<RequestFields, 'announced'>, ends: boolean): boolean {
-  return announced === undefined && !ends;
+export function isChunked({ announced, protocol }: Pick<RequestFields, 'announced' | 'protocol'>, ends: boolean): boolean {
+  return announced === undefined && protocol === undefined && !ends;
+}
+
+/** The method of the request that it becomes: HTTP/1.1 asks for another protocol by a GET. */
+export function methodOverHttp1({ method, protocol }: Pick<RequestFields, 'method' | 'protocol'>): string {
+  return protocol === undefined ? method : 'GET';
 }
 
 /**
@@ -20,7 +26,8 @@ export function isChunked({ announced }: Pick<RequestFields, 'announced'>, ends:
  * `rewriteHead`; the framing comes last: Node takes a Content-Disposition after it for another encoding.
  */
 export function writeRequestHead(list: readonly HpackField[], read: RequestFields, filter: FieldFilter, ends: boolean): Buffer {
-  const { method, target, host, kept, announced } = read;
+  const { target, host, kept, announced, protocol } = read;
+  const method = methodOverHttp1(read);
   const chunked = isChunked(read, ends);
   let text = `${method} ${target} HTTP/1.1\r\n${filter.lines(list)}host: ${host}\r\n`;
   let cookie: string | undefined;
@@ -36,6 +43,10 @@ export function writeRequestHead(list: readonly HpackField[], read: RequestField
         break;
       case 'content-length':
         break;
+      case 'sec-websocket-key':
+        // Nobody proves anything by it over HTTP/2 (RFC 8441, section 5.1): ours is put there when it is sent.
+        if (protocol === undefined) text += `${name}: ${value}\r\n`;
+        break;
       default:
         if (!FOR_US_LENGTHS.has(name.length) || !FOR_US.has(foldName(name))) text += `${name}: ${value}\r\n`;
     }
@@ -45,6 +56,7 @@ export function writeRequestHead(list: readonly HpackField[], read: RequestField
   if (chunked) text += `${trailer === undefined ? '' : `trailer: ${trailer}\r\n`}transfer-encoding: chunked\r\n`;
   else if (announced !== undefined) text += `content-length: ${announced}\r\n`;
   else if (WITH_LENGTH.has(method)) text += 'content-length: 0\r\n';
+  if (protocol !== undefined) text += upgradeLines([protocol], false);
   return Buffer.from(`${text}\r\n`, 'latin1');
 }
 

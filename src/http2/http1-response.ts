@@ -7,11 +7,16 @@ import type { HpackField } from './hpack/field.ts';
 const CONTENT_LENGTH = nameBytes('content-length');
 const TRANSFER_ENCODING = nameBytes('transfer-encoding');
 const TRAILER = nameBytes('trailer');
+const SWITCHED = 101;
+const SEC_WEBSOCKET_ACCEPT = nameBytes('sec-websocket-accept');
 const HTTP2_SETTINGS = nameBytes('http2-settings');
 
-/** `:status` and the fields for the client: the application's, without those of its connection. `fields` are those of `head`. */
+/**
+ * `:status` and the fields for the client: the application's, without those of its connection. `fields` are those of `head`. What a 101
+ * agrees to is a success over HTTP/2, without the proof of HTTP/1.1 (RFC 8441, section 5).
+ */
 export function responseFields({ status, nominated, announced }: ResponseHead, fields: Fields): HpackField[] {
-  const list: HpackField[] = [[':status', String(status)]];
+  const list: HpackField[] = [[':status', String(status === SWITCHED ? 200 : status)]];
   // Not even 0 (RFC 9110, section 8.6).
   let length = status < 200 || status === 204 ? undefined : announced;
   for (let field = 0; field < fields.count; field++) {
@@ -29,6 +34,9 @@ export function responseFields({ status, nominated, announced }: ResponseHead, f
         if (length !== undefined) list.push(['content-length', String(length)]);
         length = undefined;
         continue;
+      case 20:
+        if (status === SWITCHED && fields.readsAs(field, SEC_WEBSOCKET_ACCEPT)) continue;
+        break;
       case 17:
         if (fields.isNamed(field, TRANSFER_ENCODING)) continue;
     }
@@ -37,6 +45,17 @@ export function responseFields({ status, nominated, announced }: ResponseHead, f
     list.push([name, fields.value(field)]);
   }
   return list;
+}
+
+/** What a 101 says to prove that it is an answer to our key; undefined if it says nothing, or more than one thing. */
+export function acceptOf(fields: Fields): string | undefined {
+  let found: string | undefined;
+  for (let field = 0; field < fields.count; field++) {
+    if (!fields.isNamed(field, SEC_WEBSOCKET_ACCEPT)) continue;
+    if (found !== undefined) return undefined;
+    found = fields.value(field);
+  }
+  return found;
 }
 
 /** Trailers for the client, without what the head said that is not for it. */

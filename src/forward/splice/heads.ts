@@ -3,7 +3,7 @@ import { HpackEncoder } from '../../http2/hpack/encoder.ts';
 import type { HpackField } from '../../http2/hpack/field.ts';
 import { foldName } from '../../http1/fields.ts';
 import { withLine } from '../../http1/identity-fields.ts';
-import { isChunked, writeRequestHead, writeTrailers } from '../../http2/http1-request.ts';
+import { isChunked, methodOverHttp1, writeRequestHead, writeTrailers } from '../../http2/http1-request.ts';
 import { FieldFilter, fieldsOfLines } from '../../http2/identity.ts';
 import { readRequestFields, type RequestFields, type RequestProblem } from '../../http2/request-fields.ts';
 import { readResponseFields, type ResponseFields } from '../../http2/response-fields.ts';
@@ -38,6 +38,8 @@ export function encodeFields(fields: readonly HpackField[]): Buffer {
 export interface RequestForm {
   /** `list` is what `read` was read from; `ends`: there is no body. */
   head(list: readonly HpackField[], read: RequestFields, filter: FieldFilter, ends: boolean): Buffer;
+  /** That of the request as the application gets it: what is judged, and said of it. */
+  method(read: RequestFields): string;
   /** A head with one more field of ours. */
   withField(head: Buffer, name: string, value: string): Buffer;
   trailers(list: readonly HpackField[]): Buffer;
@@ -48,6 +50,7 @@ export function asBlock(scheme?: string): RequestForm {
   return {
     head: (_, { fields }) =>
       encodeFields(scheme === undefined ? fields : fields.map((field) => (field[0] === ':scheme' ? [':scheme', scheme] : field))),
+    method: ({ method }) => method,
     withField: (head, name, value) => Buffer.concat([head, encodeFields([[name.toLowerCase(), value]])]),
     trailers: encodeFields,
   };
@@ -56,6 +59,7 @@ export function asBlock(scheme?: string): RequestForm {
 /** As HTTP/1.1 has it. */
 export const AS_HTTP1: RequestForm = {
   head: writeRequestHead,
+  method: methodOverHttp1,
   withField: (head, name, value) => withLine(head, Buffer.from(`${name}: ${value}\r\n`, 'latin1')),
   trailers: writeTrailers,
 };
@@ -90,10 +94,11 @@ export class Heads {
     if (known?.removesOverrides === removesOverrides) return known;
     const read = readRequestFields(list, filter, this.#limits, this.#upgrades());
     if ('detail' in read) return read;
-    const { method, target, host, protocol, announced, isGrpc, expectsContinue, size } = read;
+    const { target, host, protocol, announced, isGrpc, expectsContinue, size } = read;
     const isKept = Object.isFrozen(list);
     const block = ownIf(isKept, this.form.head(list, read, filter, ends));
     const chunked = isChunked(read, ends);
+    const method = this.form.method(read);
     const made = { method, target, host, protocol, announced, isGrpc, expectsContinue, size, block, isChunked: chunked, removesOverrides };
     // Others are not given again.
     if (isKept) requests.set(list, made);

@@ -1,9 +1,11 @@
+import { withLine } from '../../http1/identity-fields.ts';
 import { LAST_CHUNK } from '../../http1/own-answer.ts';
 import { DEFAULT_WINDOW, MAX_WINDOW } from '../../http2/frame.ts';
 import { isIdempotent, KeptRequest } from '../repair.ts';
 import type { Asked, Sink } from './destination.ts';
 import { encodeFields } from './heads.ts';
 import type { Line } from './http1-line.ts';
+import { keyFor } from './websocket-key.ts';
 
 /** What a call tells of itself. */
 export interface CallOwner {
@@ -29,8 +31,11 @@ export class Call implements Sink {
   line: Line | undefined;
   /** One that is being opened for it. */
   opening: { abort(): void } | undefined;
-  /** All of the request was said. */
+  /** The client has said all. */
   isWhole = false;
+  /** What it asks the application to be switched to, and whether that was done: then bytes pass. */
+  #protocol: string | undefined;
+  isSwitched = false;
   readonly #owner: CallOwner;
   #isBegun = false;
   /** The head, until the end of the turn in which it came: the body may go with it, or the client take it back. */
@@ -53,7 +58,18 @@ export class Call implements Sink {
   }
 
   get sendWindow(): number {
-    return this.line === undefined ? 0 : MAX_WINDOW;
+    // Said ahead of the 101, it would be the next request of an application that does not switch.
+    return this.line === undefined || this.asksSwitch ? 0 : MAX_WINDOW;
+  }
+
+  /** It asks for another protocol, and has not got it. */
+  get asksSwitch(): boolean {
+    return this.#protocol !== undefined && !this.isSwitched;
+  }
+
+  /** The application has all of it that is HTTP. */
+  get isSent(): boolean {
+    return this.isWhole || this.asksSwitch;
   }
 
   /** Nothing of it was written. */
@@ -85,11 +101,14 @@ export class Call implements Sink {
     this.#isBegun = true;
     this.#isChunked = request.isChunked;
     this.isWhole = ends;
-    this.#head = block;
-    this.#hasContinued = request.expectsContinue && !ends;
-    line.expect(request.method, this.#hasContinued);
+    const { method, protocol } = request;
+    const key = protocol === undefined ? undefined : keyFor(protocol);
+    this.#protocol = protocol;
+    this.#head = key === undefined ? block : withLine(block, key.line);
+    this.#hasContinued = request.expectsContinue && !ends && protocol === undefined;
+    line.expect({ method, upgrade: protocol, accept: key?.accept, dropsContinue: this.#hasContinued });
     // Only who answered before may have closed without having seen the request.
-    if (line.isReused && isIdempotent(request.method)) {
+    if (line.isReused && isIdempotent(method) && protocol === undefined) {
       this.#kept = new KeptRequest();
       if (!this.#kept.begin(block.length)) this.#kept = undefined;
     }
@@ -103,12 +122,22 @@ export class Call implements Sink {
     const { line } = this;
     this.isWhole ||= ends;
     if (this.#kept !== undefined && size > 0 && !this.#kept.add(bytes, start, end)) this.forget();
-    // What is kept says it, when there is a connection.
-    if (line === undefined) return;
+    // What is kept says it, when there is a connection; or it is said after the 101.
+    if (line === undefined || this.asksSwitch) return;
     if (!this.#isChunked && this.#head === undefined) line.write(bytes, start, end);
     else this.#sendParts(line, bytes, start, end, ends);
     if (line.isFull) this.#waiting += size;
     else this.#took(size);
+    if (ends && this.isSwitched) line.endWrite();
+  }
+
+  /** The application has agreed to the other protocol. */
+  switched(): void {
+    this.isSwitched = true;
+    // Of a client that has said all, that is told with the last of it, or now.
+    const hadSaidAll = this.isWhole;
+    this.exchange.flushRequest(this);
+    if (hadSaidAll) this.line?.endWrite();
   }
 
   /** In one write, with the head if that is still here. */
@@ -207,7 +236,7 @@ export class Call implements Sink {
     this.forget();
     this.line = line;
     this.#head = request.block;
-    line.expect(request.method, this.#hasContinued);
+    line.expect({ method: request.method, upgrade: undefined, accept: undefined, dropsContinue: this.#hasContinued });
     if (body.length > 0) this.#sendParts(line, body, 0, body.length, false);
     if (this.isWhole && this.#isChunked) this.#endChunks(line);
     if (!line.isFull) this.drained();

@@ -4,11 +4,13 @@ import type { Fields } from '../../http1/fields.ts';
 import { parseKeepAlive, usableMs } from '../../http1/keep-alive.ts';
 import { ResponseParts, type ResponsePartsSink } from '../../http1/response-parts.ts';
 import type { Connection, ConnectionHandler } from '../../transport/connection.ts';
-import { responseFields, responseTrailers } from '../../http2/http1-response.ts';
+import { acceptOf, responseFields, responseTrailers } from '../../http2/http1-response.ts';
 import { wasClosed } from '../repair.ts';
 import { encodeFields } from './heads.ts';
 import type { Call } from './http1-call.ts';
 import { Outbox } from './outbox.ts';
+
+const SWITCHED = 101;
 
 /** What a line tells. */
 export interface LineOwner {
@@ -36,6 +38,17 @@ export interface LineOwner {
   closed(line: Line): void;
 }
 
+/** Of a request that is sent. */
+export interface Expected {
+  readonly method: string;
+  /** What it asks to be switched to. */
+  readonly upgrade: string | undefined;
+  /** What a 101 must say to it; undefined: nothing. */
+  readonly accept: string | undefined;
+  /** A 100 of the application's is not for the client, who had one of ours. */
+  readonly dropsContinue: boolean;
+}
+
 /** One connection to an application that speaks HTTP/1.1. */
 export class Line implements ConnectionHandler, ResponsePartsSink {
   readonly connection: Connection;
@@ -56,6 +69,7 @@ export class Line implements ConnectionHandler, ResponsePartsSink {
   readonly #owner: LineOwner;
   readonly #parts: ResponseParts;
   #dropsContinue = false;
+  #accept: string | undefined;
   /** The application has said all that it will say. */
   #hasEnded = false;
   /** What it said was no response, or nobody asked for. */
@@ -77,10 +91,11 @@ export class Line implements ConnectionHandler, ResponsePartsSink {
     return this.#hasEnded || this.isClosed;
   }
 
-  /** A request is sent. `dropsContinue`: a 100 of the application's is not for the client, who had one of ours. */
-  expect(method: string, dropsContinue: boolean): void {
+  /** A request is sent. */
+  expect({ method, upgrade, accept, dropsContinue }: Expected): void {
     this.#dropsContinue = dropsContinue;
-    this.#parts.expect({ method, minorVersion: 1, upgrade: undefined, close: false });
+    this.#accept = accept;
+    this.#parts.expect({ method, minorVersion: 1, upgrade, close: false });
   }
 
   write(bytes: Buffer, start: number, end: number): void {
@@ -90,6 +105,11 @@ export class Line implements ConnectionHandler, ResponsePartsSink {
   #send(bytes: Buffer): void {
     this.#owner.wrote(bytes.length);
     if (!this.connection.write(bytes)) this.isFull = true;
+  }
+
+  /** The client has said all, on a connection that was switched to another protocol. */
+  endWrite(): void {
+    this.connection.endWrite();
   }
 
   /** Reads on, or not. */
@@ -108,7 +128,7 @@ export class Line implements ConnectionHandler, ResponsePartsSink {
     this.call = undefined;
     const isUnasked = call.isUnsaid;
     // An end of the response that has not come yet would be taken for that of the next one.
-    if (!isUnasked && (!this.#parts.isOver || !call.isWhole || this.isFull)) this.#isSpoilt = true;
+    if (!isUnasked && (!this.#parts.isOver || !call.isSent || this.isFull)) this.#isSpoilt = true;
     if (isUnasked) this.#parts.drop();
     else this.isReused = true;
     if (!this.#isReading) this.#settle();
@@ -183,7 +203,8 @@ export class Line implements ConnectionHandler, ResponsePartsSink {
   closed(error: Error | undefined): void {
     this.isClosed = true;
     const { call } = this;
-    if (call !== undefined && !this.#parts.isOver) {
+    // Who has said all in another protocol may still have been told something.
+    if (call !== undefined && (!this.#parts.isOver || (call.isSwitched && !call.isWhole))) {
       const code = codeOf(error);
       this.#owner.lost(call, `broke the connection${code === undefined ? '' : ` (${code})`}`, wasClosed(code));
     }
@@ -199,8 +220,24 @@ export class Line implements ConnectionHandler, ResponsePartsSink {
     const { call } = this;
     if (call === undefined || (status === 100 && this.#dropsContinue)) return;
     const size = reader.end - reader.start;
-    call.exchange.responseHead({ status, announced, size, block: encodeFields(responseFields(head, fields)) }, ends);
+    const isSwitched = status === SWITCHED;
+    const problem = this.#switchProblem(call, status);
+    if (problem !== undefined) {
+      this.responseRefused(problem);
+      return;
+    }
+    const block = encodeFields(responseFields(head, fields));
+    call.exchange.responseHead({ status: isSwitched ? 200 : status, announced: isSwitched ? undefined : announced, size, block }, ends);
+    if (isSwitched && this.call === call) call.switched();
     if (ends) this.#over();
+  }
+
+  /** A success that is no 101 would be taken for one. */
+  #switchProblem(call: Call, status: number): string | undefined {
+    if (status === SWITCHED && this.#accept !== undefined && acceptOf(this.#parts.fields) !== this.#accept) {
+      return 'gave a response that is not valid: 101 without the right Sec-WebSocket-Accept';
+    }
+    return call.asksSwitch && status >= 200 && status < 300 ? 'answered, and did not switch to what was asked for' : undefined;
   }
 
   contentRead(chunk: Buffer, start: number, end: number, ends: boolean): void {
@@ -220,7 +257,7 @@ export class Line implements ConnectionHandler, ResponsePartsSink {
   /** All of it was told. The call goes on until the client has it. */
   #over(): void {
     const { call } = this;
-    if (call?.isWhole === false) this.#owner.cut(call);
+    if (call !== undefined && !call.isSwitched && (!call.isWhole || call.asksSwitch)) this.#owner.cut(call);
   }
 
   responseRefused(detail: string): void {

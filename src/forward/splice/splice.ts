@@ -263,9 +263,12 @@ class Splice implements WireOwner, ExchangeContext {
       } else this.#end(CLOSE_GRACE_MS);
       this.turned();
     });
+    // HTTP/1.1 has no way to say that it takes other protocols: whether one does, each answer says.
+    this.#announcedConnect = this.#options.http1 !== undefined && this.#options.upgrades !== undefined;
     this.peer.start([
       [MAX_CONCURRENT_STREAMS, this.#announcedStreams],
       [MAX_HEADER_LIST_SIZE, this.#maxSectionBytes],
+      ...(this.#announcedConnect ? [[ENABLE_CONNECT_PROTOCOL, 1] as const] : []),
     ]);
   }
 
@@ -353,7 +356,7 @@ class Splice implements WireOwner, ExchangeContext {
   settled(initialWindowBefore: number): Fault | undefined {
     if (!this.#isDenied) {
       this.#firstTimer?.cancel();
-      if (this.#options.upgrades !== undefined) this.#learnOfConnect();
+      if (this.#options.upgrades !== undefined && this.#options.http1 === undefined) this.#learnOfConnect();
     }
     const { initialWindow } = this.peer.remote;
     for (const each of this.#applications) each.changeInitialWindow(initialWindow);

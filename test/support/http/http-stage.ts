@@ -51,7 +51,9 @@ export function startHttpInbound(
   to: string,
   { http, listener, ...rest }: StageOptions & { readonly http?: object } = {},
 ): Promise<InboundStage> {
-  return startInbound(t, to, { ...rest, listener: { protocol: 'http', http: { translation: TRANSLATION, ...http }, ...listener } });
+  const isByProxy = TRANSLATION === 'http-proxy' && (http === undefined || !('application' in http));
+  const all = isByProxy ? { translation: TRANSLATION, ...http } : http;
+  return startInbound(t, to, { ...rest, listener: { protocol: 'http', ...(all && { http: all }), ...listener } });
 }
 
 /** A connection of which all that comes is kept. */
