@@ -98,7 +98,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   fleet: { ours: ['lib', 'config', 'telemetry', 'admin'], outside: ['node:http', 'node:https'] },
   // Runs in browsers.
   dashboard: { ours: ['admin', 'fleet'], outside: ['preact'] },
-  forward: { ours: [...ADAPTER, 'tls'], outside: ['node:http', 'node:http2', 'node:stream', 'node:util', 'http-proxy'] },
+  forward: { ours: [...ADAPTER, 'tls'], outside: ['node:crypto', 'node:http', 'node:http2', 'node:stream', 'node:util', 'http-proxy'] },
   proxy: { ours: [...ADAPTER, 'tls', 'forward'], outside: [] },
   application: { ours: ['lib', 'config', 'telemetry'], outside: ['node:child_process', 'node:os'] },
   systemd: { ours: ['lib', 'identity', 'telemetry'], outside: ['node:child_process'] },

@@ -152,12 +152,17 @@ export const HTTP_PROTOCOLS: readonly string[] = ['h2', 'http/1.1'];
 export const APPLICATION_PROTOCOLS = ['http/1.1', 'h2c'] as const;
 export type ApplicationProtocol = (typeof APPLICATION_PROTOCOLS)[number];
 
+/** What carries the requests of HTTP/2 peers to an application that speaks HTTP/1.1: Scute's own reader and writer of both, or Node's HTTP/2 and http-proxy. */
+export const TRANSLATIONS = ['scute', 'http-proxy'] as const;
+export type Translation = (typeof TRANSLATIONS)[number];
+
 /** What is spoken with peers before an application that speaks so: HTTP/1.1 is translated to HTTP/2 for nobody. */
 export const PEER_PROTOCOLS: Readonly<Record<ApplicationProtocol, readonly string[]>> = { 'http/1.1': HTTP_PROTOCOLS, h2c: ['h2'] };
 
 /** To the application, request by request. */
 export interface HttpConfig {
   readonly application: ApplicationProtocol;
+  readonly translation: Translation;
   readonly xfcc: XfccMode;
   /** Name of a field that has the peer's SPIFFE ID alone; undefined for none. */
   readonly spiffeIdHeader: string | undefined;

@@ -26,8 +26,8 @@ export function checkSocket(entry: unknown, report: Report): void {
 
 export function checkInbound(entry: unknown, report: Report): void {
   checkSocket(entry, report);
-  checkProtocol(entry, report);
-  checkRules(entry, report, ['allow', 'deny'], takesConnect(entry));
+  checkProtocol(entry, report, 'inbound');
+  checkRules(entry, report, ['allow', 'deny'], seesConnect(entry));
   checkPolicyFile(entry, report, 'inbound', ['allow', 'deny', 'policyMode']);
   if (at(entry, 'allow') === undefined && at(entry, 'policyFile') === undefined) problem(report, ['allow'], 'is required');
   checkTokens(entry, report);
@@ -50,8 +50,13 @@ function takesConnect(entry: unknown): boolean {
   return at(at(entry, 'http'), 'extendedConnect') === true;
 }
 
+/** An application that speaks HTTP/1.1 gets a GET of it, and that is what is judged. */
+function seesConnect(entry: unknown): boolean {
+  return takesConnect(entry) && at(at(entry, 'http'), 'application') === 'h2c';
+}
+
 /** Nothing may be agreed on that is not spoken then. */
-function checkProtocol(entry: unknown, report: Report): void {
+function checkProtocol(entry: unknown, report: Report, direction: 'inbound' | 'outbound'): void {
   if (at(entry, 'protocol') !== 'http') {
     for (const key of ['http', 'jwt']) if (at(entry, key) !== undefined) problem(report, [key], 'is for protocol: http');
     return;
@@ -79,7 +84,13 @@ function checkProtocol(entry: unknown, report: Report): void {
       'is for HTTP/1.1, which nobody speaks before an application that speaks h2c; over HTTP/2, extendedConnect takes them',
     );
   }
-  if (!isH2c && takesConnect(entry)) problem(report, ['http', 'extendedConnect'], 'is for http.application: h2c');
+  const isByProxy = at(at(entry, 'http'), 'translation') === 'http-proxy';
+  if (!isH2c && takesConnect(entry) && (direction === 'outbound' || isByProxy)) {
+    problem(report, ['http', 'extendedConnect'], `is for http.application: h2c${isByProxy ? ', and for translation: scute' : ''}`);
+  }
+  if (isH2c && isByProxy) {
+    problem(report, ['http', 'translation'], 'is for applications that speak HTTP/1.1');
+  }
 }
 
 /**
@@ -169,8 +180,8 @@ function checkOfferedToServer(entry: unknown, report: Report): void {
 
 export function checkOutbound(entry: unknown, report: Report): void {
   checkSocket(entry, report);
-  checkProtocol(entry, report);
-  checkRules(entry, report, ['expect', 'deny'], takesConnect(entry));
+  checkProtocol(entry, report, 'outbound');
+  checkRules(entry, report, ['expect', 'deny'], seesConnect(entry));
   checkAudit(entry, report);
   checkTokens(entry, report);
   checkPolicyFile(entry, report, 'outbound', ['expect', 'deny', 'unsafeAllowAnyInTrustDomain']);

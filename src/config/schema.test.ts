@@ -408,18 +408,29 @@ test('outbound, an application that speaks h2c has a server that must speak HTTP
   ]);
 });
 
-test('WebSockets over HTTP/2 are for h2c, and nothing but an option offers them; a rule may then name CONNECT', () => {
+test('WebSockets over HTTP/2 are for our own reader, and nothing but an option offers them; a rule may then name CONNECT', () => {
   const http = { application: 'h2c', extendedConnect: true, upgrades: ['tcp'] };
   const [inbound] = accepted({ ...BASE, inbound: [{ ...INBOUND, protocol: 'http', http }] }).inbound;
   const [outbound] = accepted({ outbound: [{ ...OUTBOUND, protocol: 'http', http }] }).outbound;
   for (const listener of [inbound, outbound])
     assert.deepEqual([listener?.http?.extendedConnect, listener?.http?.upgrades], [true, ['tcp']]);
 
-  assert.deepEqual(problemsOf({ protocol: 'http', http: { extendedConnect: true } }), [
-    'inbound[0].http.extendedConnect: is for http.application: h2c',
+  const [translated] = accepted({ ...BASE, inbound: [{ ...INBOUND, protocol: 'http', http: { extendedConnect: true } }] }).inbound;
+  assert.deepEqual([translated?.http?.extendedConnect, translated?.http?.application], [true, 'http/1.1']);
+  assert.deepEqual(problemsOf({ protocol: 'http', http: { extendedConnect: true, translation: 'http-proxy' } }), [
+    'inbound[0].http.extendedConnect: is for http.application: h2c, and for translation: scute',
+  ]);
+  assert.deepEqual(problems({ ...BASE, outbound: [{ ...OUTBOUND, protocol: 'http', http: { extendedConnect: true } }] }), [
+    'outbound[0].http.extendedConnect: is for http.application: h2c',
   ]);
   const connects = { peer: 'spiffe://example.org/web', methods: ['GET', 'CONNECT'] };
   assert.ok(accepted({ ...BASE, inbound: [{ ...INBOUND, protocol: 'http', http, allow: [connects], deny: [connects] }] }));
+  assert.deepEqual(problemsOf({ protocol: 'http', http: { extendedConnect: true }, deny: [connects] }), [
+    'inbound[0].deny[0].methods[1]: "CONNECT" is forwarded with http.extendedConnect alone',
+  ]);
+  assert.deepEqual(problemsOf({ protocol: 'http', http: { application: 'h2c', translation: 'http-proxy' } }), [
+    'inbound[0].http.translation: is for applications that speak HTTP/1.1',
+  ]);
   assert.deepEqual(problemsOf({ protocol: 'http', http: { application: 'h2c' }, deny: [connects] }), [
     'inbound[0].deny[0].methods[1]: "CONNECT" is forwarded with http.extendedConnect alone',
   ]);
@@ -441,6 +452,7 @@ test('an inbound listener forwards bytes unless it says http, which has limits o
   assert.equal(bytes?.http, undefined);
   assert.deepEqual(plain?.http, {
     application: 'http/1.1',
+    translation: 'scute',
     xfcc: 'sanitize-set',
     spiffeIdHeader: undefined,
     maxConcurrentStreams: 100,

@@ -9,6 +9,7 @@ import {
   ENDPOINT_PROFILES,
   APPLICATION_PROTOCOLS,
   PEER_PROTOCOLS,
+  TRANSLATIONS,
   LOG_FORMATS,
   LOG_LEVELS,
   PROXY_PROTOCOL_MODES,
@@ -203,13 +204,7 @@ const upgrades = z
       'protocols that `Upgrade` may ask for besides `websocket`, such as `[tcp]` for Docker and `[SPDY/3.1]` for Kubernetes, over HTTP/1.1: after the 101 bytes pass unread. HTTP and TLS are refused. With `extendedConnect`: that `:protocol` may name',
   });
 
-const extendedConnect = (who: string) =>
-  z
-    .boolean()
-    .prefault(false)
-    .meta({
-      description: `with \`application: h2c\`: WebSockets over HTTP/2 (RFC 8441), and what \`upgrades\` names, pass if ${who} offers them; rules see the method \`CONNECT\``,
-    });
+const extendedConnect = (description: string) => z.boolean().prefault(false).meta({ description });
 
 const httpLimits = z.strictObject({ ...httpLimitFields, upstreamIdleTimeout: field.durationOrOff });
 
@@ -247,20 +242,29 @@ const http = z
     maxConcurrentStreams: z.int().min(1).max(10_000).prefault(100).meta({
       description: 'requests of one HTTP/2 connection at once; each may hold a connection to the application, unless that speaks `h2c`',
     }),
+    translation: z.enum(TRANSLATIONS).prefault('scute').meta({
+      description:
+        'what carries requests of HTTP/2 peers to an application that speaks HTTP/1.1: `scute`, what is its own; or `http-proxy`, with the HTTP/2 and HTTP/1.1 of Node, which is slower',
+    }),
     upgrades,
-    extendedConnect: extendedConnect('the application'),
+    extendedConnect: extendedConnect(
+      'WebSockets over HTTP/2 (RFC 8441), and what `upgrades` names, pass: if an application that speaks `h2c` offers them, and rules see the method `CONNECT`; or as an `Upgrade` of HTTP/1.1, and rules see its `GET`',
+    ),
     ...httpLimitFields,
     upstreamIdleTimeout: upstreamIdleTimeout('1500ms', 'the application', ' (gunicorn: 2 s, uvicorn: 5 s), and a new one costs little'),
   })
-  .transform(({ application, xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, extendedConnect, ...limits }): HttpConfig => ({
-    application,
-    xfcc,
-    spiffeIdHeader,
-    maxConcurrentStreams,
-    upgrades,
-    extendedConnect,
-    limits: limitsOfHttp(limits),
-  }));
+  .transform(
+    ({ application, translation, xfcc, spiffeIdHeader, maxConcurrentStreams, upgrades, extendedConnect, ...limits }): HttpConfig => ({
+      application,
+      translation,
+      xfcc,
+      spiffeIdHeader,
+      maxConcurrentStreams,
+      upgrades,
+      extendedConnect,
+      limits: limitsOfHttp(limits),
+    }),
+  );
 
 const outboundHttp = z
   .strictObject({
@@ -276,7 +280,9 @@ const outboundHttp = z
       description: 'with `h2c`: requests of one connection at once',
     }),
     upgrades,
-    extendedConnect: extendedConnect('the server'),
+    extendedConnect: extendedConnect(
+      'with `application: h2c`: WebSockets over HTTP/2 (RFC 8441), and what `upgrades` names, pass if the server offers them; rules see the method `CONNECT`',
+    ),
     ...httpLimitFields,
     upstreamIdleTimeout: upstreamIdleTimeout(
       '50s',

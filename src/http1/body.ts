@@ -21,6 +21,11 @@ type ChunkState =
 /** Where a body is: `body`, then for chunked ones `trailers`, which the caller reads, then `done`. */
 export type BodyState = 'body' | 'trailers' | 'done' | 'bad';
 
+/** Who wants the content of chunks without what is around it. */
+export interface ContentSink {
+  chunkContent(chunk: Buffer, start: number, end: number): void;
+}
+
 /** Scans one body after the other: `begin`, then `scan` until it is no longer in `body`. */
 export class BodyScanner {
   state: BodyState = 'done';
@@ -51,8 +56,11 @@ export class BodyScanner {
     return this.#kind === 'length' || this.#kind === 'chunked' ? this.contentBytes + this.#left : this.contentBytes;
   }
 
-  /** Takes bytes from `from` on; answers where the body, as far as it goes in this chunk, ends. */
-  scan(chunk: Buffer, from: number): number {
+  /**
+   * Takes bytes from `from` on; answers where the body, as far as it goes in this chunk, ends. Of a chunked body, `content` is told where
+   * its content lies; of others, that is all of it.
+   */
+  scan(chunk: Buffer, from: number, content?: ContentSink): number {
     switch (this.#kind) {
       case 'none':
         return from;
@@ -67,7 +75,7 @@ export class BodyScanner {
         return from + taken;
       }
       case 'chunked':
-        return this.#scanChunks(chunk, from);
+        return this.#scanChunks(chunk, from, content);
     }
   }
 
@@ -76,7 +84,7 @@ export class BodyScanner {
     this.state = 'done';
   }
 
-  #scanChunks(chunk: Buffer, from: number): number {
+  #scanChunks(chunk: Buffer, from: number, content: ContentSink | undefined): number {
     let at = from;
     while (at < chunk.length) {
       const byte = chunk[at] ?? 0;
@@ -116,6 +124,7 @@ export class BodyScanner {
           const taken = Math.min(this.#left, chunk.length - at);
           this.#left -= taken;
           this.contentBytes += taken;
+          content?.chunkContent(chunk, at, at + taken);
           at += taken;
           if (this.#left === 0) this.#chunk = 'data_cr';
           break;

@@ -47,6 +47,8 @@ export class ResponseHead {
   status = 0;
   minorVersion: 0 | 1 = 1;
   framing: Framing = NO_BODY;
+  /** What `Content-Length` says, also where there is no body; undefined if there is none. */
+  announced: number | undefined;
   /** Nothing more is asked over the application's connection. */
   close = false;
   /** The value of `Upgrade`; undefined if there is none, or more than one. */
@@ -168,6 +170,7 @@ export class ResponseHead {
     }
     if (this.minorVersion === 0 && !keepsAlive) this.close = true;
     const { status } = this;
+    this.announced = length;
     // Readers differ on whether such a body comes (RFC 9110, section 8.6), and on what follows an interim response that is the last.
     if ((status < 200 || status === 204) && length !== undefined && length > 0) return bad(`${status} has no Content-Length`);
     if (status < 200 && this.close) return bad(`${status} ends the connection`);
@@ -206,6 +209,13 @@ export class ResponseHead {
     at += ours.copy(out, at);
     return out.subarray(0, at);
   }
+}
+
+/** Why a 101 is none: only what was asked for is switched to, which is what was sent on. */
+export function switchProblem(head: ResponseHead, asked: Asked): string | undefined {
+  if (head.status !== 101) return undefined;
+  if (asked.upgrade === undefined) return '101 without being asked';
+  return head.upgrade?.toLowerCase() === asked.upgrade.toLowerCase() ? undefined : `101 to another protocol than ${asked.upgrade}`;
 }
 
 /** The one number that a list says again and again (RFC 9110, section 8.6). */

@@ -3,7 +3,7 @@ import { BodyScanner } from './body.ts';
 import { BlockReader, framesAnew, type Fields } from './fields.ts';
 import { copyFields, fieldsEnd, isHopByHop } from './hop-by-hop.ts';
 import type { HeadLimits } from './request-head.ts';
-import { ResponseHead, type Asked } from './response-head.ts';
+import { ResponseHead, switchProblem, type Asked } from './response-head.ts';
 import { findUpgrades, upgradeLines } from './upgrades.ts';
 
 /** What the next byte from the application is a part of. `none`: nothing was asked; `whole`: nothing more was. */
@@ -221,11 +221,4 @@ const EMPTY_LINE: Buffer = CRLF;
 
 function withUpgrades(protocols: readonly string[], closes: boolean): Buffer {
   return Buffer.from(`${upgradeLines(protocols, closes)}\r\n`, 'latin1');
-}
-
-/** Only to what was asked for, which is what was sent on. */
-function switchProblem(head: ResponseHead, asked: Asked): string | undefined {
-  if (head.status !== 101) return undefined;
-  if (asked.upgrade === undefined) return '101 without being asked';
-  return head.upgrade?.toLowerCase() === asked.upgrade.toLowerCase() ? undefined : `101 to another protocol than ${asked.upgrade}`;
 }

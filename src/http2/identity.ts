@@ -21,6 +21,8 @@ export class FieldFilter {
   /** Of `:authority`, where whom is asked is not for the client to say; undefined: the client's. */
   readonly authority: string | undefined;
   readonly #ours: readonly HpackField[];
+  /** As HTTP/1.1 has them. */
+  readonly #lines: string;
   /** Of `#list`, which is another one when the policy is. */
   #names: ReadonlySet<string> = new Set();
   #lengths: ReadonlySet<number> = new Set();
@@ -28,6 +30,7 @@ export class FieldFilter {
 
   constructor(identity: IdentityFields) {
     this.#identity = identity;
+    this.#lines = identity.lines.toString('latin1');
     this.#ours = fieldsOfLines(identity.lines);
     this.authority = identity.host && fieldsOfLines(identity.host)[0]?.[1];
   }
@@ -58,10 +61,20 @@ export class FieldFilter {
 
   /** Ours, with what is left of the client's own. They come first, as over HTTP/1.1. */
   ours(fields: readonly HpackField[]): HpackField[] {
+    const xfcc = this.#appended(fields);
+    return xfcc === undefined ? [...this.#ours] : [[XFCC_NAME, xfcc], ...this.#ours];
+  }
+
+  /** The same as lines of HTTP/1.1. */
+  lines(fields: readonly HpackField[]): string {
+    const xfcc = this.#appended(fields);
+    return xfcc === undefined ? this.#lines : `${XFCC}: ${xfcc}${LINE_END}${this.#lines}`;
+  }
+
+  #appended(fields: readonly HpackField[]): string | undefined {
     const { clientXfcc } = this.#identity;
-    const all = [...this.#ours];
-    if (typeof clientXfcc === 'string') return all;
+    if (typeof clientXfcc === 'string') return undefined;
     const values = fields.filter(([name, value]) => name === XFCC_NAME && value !== '').map(([, value]) => value);
-    return [[XFCC_NAME, [...values, clientXfcc.appended.toString('latin1')].join()], ...all];
+    return [...values, clientXfcc.appended.toString('latin1')].join();
   }
 }

@@ -18,6 +18,10 @@ export interface RequestFields {
   readonly protocol: string | undefined;
   /** For the application: the client's, without what it may not say, and ours. */
   readonly fields: readonly HpackField[];
+  /** Of these, the client's own, without pseudo-header fields. */
+  readonly kept: readonly HpackField[];
+  /** It waits for a `100` before it sends the body. */
+  readonly expectsContinue: boolean;
   /** Octets of the body, if the head says how many. */
   readonly announced: number | undefined;
   /** It is answered as gRPC wants it. */
@@ -81,6 +85,7 @@ export function readRequestFields(
   let host: string | undefined;
   let announced: number | undefined;
   let isGrpc = false;
+  let expectsContinue = false;
   let size = 0;
   // The first that is no rule of HTTP/2, but one of ours: what is malformed is said of the whole of it.
   let refused: RequestProblem | undefined;
@@ -101,8 +106,9 @@ export function readRequestFields(
         host = value;
         continue;
       case 6:
-        if (name === 'expect' && value.toLowerCase() !== '100-continue')
-          refused ??= refusal('Expect asks for something else than 100-continue');
+        if (name !== 'expect') break;
+        expectsContinue = true;
+        if (value.toLowerCase() !== '100-continue') refused ??= refusal('Expect asks for something else than 100-continue');
         break;
       case 12:
         if (name === 'content-type') isGrpc = GRPC.test(value);
@@ -165,7 +171,7 @@ export function readRequestFields(
     ...filter.ours(list),
     ...kept,
   ];
-  return { method, target: path, host: target, protocol: switchesTo, fields, announced, isGrpc, size };
+  return { method, target: path, host: target, protocol: switchesTo, fields, kept, expectsContinue, announced, isGrpc, size };
 }
 
 /** Trailers for the application; or why the request is refused. */

@@ -134,8 +134,9 @@ export class InboundListener extends ProxyListener<InboundConfig> {
   #forwardRequests(session: Session, downstream: SecureConnection, http: HttpConfig): void {
     const options = this.#httpOptions(session, downstream, http);
     const { alpn } = this.settings;
-    if (downstream.alpn === 'h2' && http.application === 'h2c') this.#splice(session, downstream, options, http);
-    else if (downstream.alpn === 'h2') this.#forwardHttp2(session, downstream, options, http);
+    if (downstream.alpn === 'h2' && http.application === 'http/1.1' && http.translation === 'http-proxy') {
+      this.#forwardHttp2(session, downstream, options, http);
+    } else if (downstream.alpn === 'h2') this.#splice(session, downstream, options, http);
     else if (downstream.alpn === undefined && alpn.length > 0 && !alpn.includes('http/1.1')) {
       session.because('protocol_error', `no protocol was negotiated, and only ${alpn.join()} is spoken here`);
       closeInOrder(session, downstream, this.deps.clock, () => this.finish(session));
@@ -241,6 +242,7 @@ export class InboundListener extends ProxyListener<InboundConfig> {
           upgrades: http.extendedConnect ? http.upgrades : undefined,
           idleTimeoutMs: this.limits.idleTimeoutMs,
           greetingTimeoutMs: this.limits.connectTimeoutMs,
+          http1: http.application === 'http/1.1' ? { scratch: this.scratch(http.limits) } : undefined,
           files: this.deps.files.inbound,
           open: (done) => this.#openApplication(session, downstream, done),
           faulted: (side, reason) => this.deps.events.http2Faulted(this.ref, side, reason),

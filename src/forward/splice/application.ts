@@ -3,6 +3,7 @@ import { fault, NO_ERROR, PROTOCOL_ERROR, type Fault } from '../../http2/frame.t
 import { ENABLE_PUSH, INITIAL_WINDOW_SIZE, MAX_HEADER_LIST_SIZE } from '../../http2/settings.ts';
 import type { OpenUpstream } from '../http1-upstream.ts';
 import { connectFailure, type UpstreamFailure, type Who } from '../outcome.ts';
+import type { Asked, Destination, DestinationOwner } from './destination.ts';
 import { Wire, type Section, type WireOwner } from './wire.ts';
 
 export interface ApplicationOptions {
@@ -20,52 +21,12 @@ export interface ApplicationOptions {
   readonly connectionWindow: () => number;
 }
 
-/** A request that is asked of the application, and what it hears. */
-export interface Asked {
-  readonly id: number;
-  /** It waits for something of its own, and calls `proceed` when that has come: who came later is not sent before (RFC 9113, section 5.1.1). */
-  isHeldUp(): boolean;
-  /** Whether it is still to be sent, on this connection. */
-  maySend(wire: Wire): boolean;
-  send(wire: Wire): void;
-  /** It takes no more of them at once. Of its connection, which has times of its own, that is not said. */
-  mustWait(): void;
-  /** More of the request is taken over all streams. */
-  flushRequest(wire: Wire): void;
-  applicationWindow(increment: number): void;
-  /** SETTINGS have changed the window. What is answered ends the connection. */
-  applicationWindowChanged(change: number, wire: Wire): Fault | undefined;
-  responseSection(fields: Section, ends: boolean): Fault | undefined;
-  responseContent(bytes: Buffer, start: number, end: number, ends: boolean, overhead: number): Fault | undefined;
-  applicationReset(code: number): void;
-  /** GOAWAY says that it was not taken. */
-  refusedByApplication(code: number): void;
-  /** The connection is gone. */
-  applicationLost(detail: string): void;
-  /** There is no connection to send it on. */
-  unreached(failure: UpstreamFailure): void;
-  /** It waited for a connection that takes no requests any more. */
-  moveOn(): void;
-}
-
 /** What a connection to the application tells the client's. */
-export interface ApplicationOwner {
-  /** Bytes have come. False: nobody wants them. */
-  arrived(bytes: number): boolean;
-  wrote(bytes: number): void;
-  /** It takes more over all streams. */
-  widened(application: Application): void;
+export interface ApplicationOwner extends DestinationOwner {
   /** It has said what it takes. */
   settled(application: Application): void;
   /** No further request goes to it; those that wait for it go elsewhere. */
   left(application: Application, waiting: readonly Asked[]): void;
-  /** It broke the rules. */
-  faulted(problem: Fault): void;
-  /** A mistake of ours. */
-  failed(thrown: unknown): void;
-  /** Something was done, which may have been written and not sent yet. */
-  turned(): void;
-  closed(application: Application): void;
 }
 
 /** How long it may take to agree to the end of its connection. */
@@ -75,8 +36,7 @@ const GRACE_MS = 1000;
  * One connection to an application that speaks HTTP/2 (prior knowledge, RFC 9113, section 3.3). Streams have the ids that the
  * client gave them: on a second connection they begin with a higher one.
  */
-export class Application implements WireOwner {
-  /** SETTINGS_INITIAL_WINDOW_SIZE that it has of us. */
+export class Application implements Destination, WireOwner {
   announcedWindow: number;
   /** Undefined while it is connected to, and until it has said its SETTINGS. */
   wire: Wire | undefined;
@@ -104,7 +64,6 @@ export class Application implements WireOwner {
     this.announcedWindow = options.initialWindow;
   }
 
-  /** It is asked something. */
   get isBusy(): boolean {
     return this.#streams.size > 0;
   }
@@ -113,17 +72,14 @@ export class Application implements WireOwner {
     return this.#connected?.isFull === true;
   }
 
-  /** So long it has read nothing of what is there for it. */
   get fullMs(): number {
     return this.#connected?.fullMs ?? 0;
   }
 
-  /** Octets that it takes still, over all streams. */
   get sendWindow(): number {
     return this.#connected?.sendWindow ?? 0;
   }
 
-  /** The client takes so much over all streams. */
   raiseWindow(limit: number): void {
     this.#connected?.raiseWindow(limit);
   }
@@ -159,7 +115,6 @@ export class Application implements WireOwner {
     if (!isOver) this.#opening = opening;
   }
 
-  /** Asks it, or has the request wait until it can be asked. */
   ask(exchange: Asked): void {
     // It may have been refused within the call that opened it.
     if (this.#failure !== undefined) exchange.unreached(this.#failure);
@@ -169,18 +124,15 @@ export class Application implements WireOwner {
     }
   }
 
-  /** One that waits may be sent, if it is its turn. */
   proceed(exchange: Asked): void {
     this.#sendWaiting();
     if (this.wire !== undefined && this.#waiting.includes(exchange)) exchange.mustWait();
   }
 
-  /** A part of the request is held, for its window is not large enough. */
   holds(exchange: Asked): void {
     if (this.#streams.has(exchange.id)) this.#held.add(exchange);
   }
 
-  /** The stream is over on both sides, or is nobody's any more: it is reset with this code, if there is one. */
   leave(exchange: Asked, code: number | undefined): void {
     this.#held.delete(exchange);
     if (this.#streams.delete(exchange.id)) {
@@ -195,7 +147,6 @@ export class Application implements WireOwner {
     if (at === 0) this.#sendWaiting();
   }
 
-  /** The client's streams have another window. */
   changeInitialWindow(initialWindow: number): void {
     if (initialWindow === this.announcedWindow) return;
     this.announcedWindow = initialWindow;
@@ -211,13 +162,11 @@ export class Application implements WireOwner {
     this.#connected?.flush();
   }
 
-  /** In order, if nothing is under way; else at once. */
   close(): void {
     if (this.#streams.size > 0 || this.wire === undefined) this.abort();
     else this.#end();
   }
 
-  /** It reads nothing. */
   abandon(): void {
     this.#leave();
     this.#lose('the application took nothing of what was there for it');

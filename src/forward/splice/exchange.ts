@@ -24,8 +24,8 @@ import { Deadlines, type DeadlineSink } from '../http-deadlines.ts';
 import type { UpstreamFailure, Who } from '../outcome.ts';
 import type { Session } from '../session.ts';
 import type { Side } from '../tcp-forwarder.ts';
-import type { Application, Asked } from './application.ts';
-import { encodeFields, type AttachedToken, type Heads, type ReadRequest, type TokenHeads } from './heads.ts';
+import type { Asked, Destination, Sink } from './destination.ts';
+import { encodeFields, type AttachedToken, type Heads, type ReadRequest, type ReadResponse, type TokenHeads } from './heads.ts';
 import { Half } from './half.ts';
 import { LARGEST_WINDOW, type Section, type Wire } from './wire.ts';
 
@@ -52,7 +52,7 @@ export interface ExchangeContext {
   /** The most that a stream of the client's may have had on its way without our asking for more. */
   readonly mostHeldBytes: number;
   /** Where the next request goes. */
-  application(): Application | UpstreamFailure;
+  application(): Destination | UpstreamFailure;
   /** There is nobody to ask. */
   unreached(failure: UpstreamFailure): void;
   /** Bytes are about to move on this stream: afterwards it may be over. */
@@ -95,12 +95,15 @@ export class Exchange implements Asked, DeadlineSink {
   #request: ReadRequest | undefined;
   /** What it was read from. */
   #section: Section = 'too_large';
-  #application: Application | undefined;
+  /** That was all of the request. */
+  #isHeadAlone = false;
+  #application: Destination | undefined;
   /** The application has its head. */
-  #sink: Wire | undefined;
+  #sink: Sink | undefined;
   #moves = 0;
   /** It could not be sent at once. */
   #hasWaited = false;
+  #retries = 0;
   #verdict: RequestVerdict | undefined;
   #bearer: Bearer = NO_BEARER;
   /** Its token is being verified. What comes meanwhile is held. */
@@ -119,6 +122,8 @@ export class Exchange implements Asked, DeadlineSink {
   /** Octets of the body that have come, and that are still to come of a response that says how many it has. */
   #received = 0;
   #awaited: number | undefined;
+  /** The response has no other end. */
+  #endsWithConnection = false;
   #interim = 0;
   /** The application takes nothing more of the request. */
   #isStalled = false;
@@ -144,6 +149,10 @@ export class Exchange implements Asked, DeadlineSink {
     return this.#down.hasEnded;
   }
 
+  get request(): ReadRequest | undefined {
+    return this.#request;
+  }
+
   /** It asks for another protocol, which is spoken on its stream then (RFC 8441). */
   get #asksSwitch(): boolean {
     return this.#request?.protocol !== undefined;
@@ -154,12 +163,13 @@ export class Exchange implements Asked, DeadlineSink {
   begin(section: Section, ends: boolean): void {
     const { heads } = this.#context;
     this.#requestEnded = ends;
+    this.#isHeadAlone = ends;
     this.#up.hasEnded = ends;
     if (section === 'too_large') {
       this.#answer(431, 'head_too_large', 'the head is too long');
       return;
     }
-    const read = heads.request(section);
+    const read = heads.request(section, ends);
     if ('detail' in read) {
       this.#refuse(read);
       return;
@@ -213,7 +223,9 @@ export class Exchange implements Asked, DeadlineSink {
     const { heads, tokens } = this.#context;
     if (this.#section === 'too_large') return false;
     const bearer = this.#bearer;
-    const filtered = bearer.kind === 'token' ? tokens?.request(this.#section, bearer.token.subject) : heads.request(this.#section);
+    const section = this.#section;
+    const ends = this.#isHeadAlone;
+    const filtered = bearer.kind === 'token' ? tokens?.request(section, ends, bearer.token.subject) : heads.request(section, ends);
     if (filtered === undefined) return false;
     if ('detail' in filtered) {
       this.#refuse(filtered);
@@ -299,7 +311,7 @@ export class Exchange implements Asked, DeadlineSink {
 
   /** A field section after the first one: trailers. */
   requestTrailers(section: Section, ends: boolean): Fault | undefined {
-    const { filter, limits, tokens } = this.#context;
+    const { filter, heads, limits, tokens } = this.#context;
     if (this.#requestEnded) return fault(STREAM_CLOSED, 'stream', 'HEADERS on a stream that the client has ended');
     this.#context.active(this);
     this.#requestEnded = ends;
@@ -319,7 +331,7 @@ export class Exchange implements Asked, DeadlineSink {
       this.#refuse(trailers);
       return undefined;
     }
-    if (trailers.length > 0) this.#up.endWith(this.#sink, this.id, encodeFields(trailers));
+    if (trailers.length > 0) this.#up.endWith(this.#sink, this.id, heads.form.trailers(trailers));
     else this.#up.push(this.#sink, this.id, NOTHING, 0, 0, true);
     this.#requestWhole();
     return undefined;
@@ -403,7 +415,7 @@ export class Exchange implements Asked, DeadlineSink {
   // ——— towards the application ———
 
   /** Whether it is still to be sent: of one that has waited, what was allowed when it came may not be now. */
-  maySend(sink: Wire): boolean {
+  maySend(sink: Sink): boolean {
     if (this.#stage === 'over') return false;
     if (this.#asksSwitch && !sink.remote.enablesConnect) {
       this.#answer(501, 'upstream_failed', `${this.#context.who} takes no extended CONNECT on this connection`);
@@ -413,6 +425,12 @@ export class Exchange implements Asked, DeadlineSink {
     if (!this.#isAllowed()) return false;
     if (!this.#hasWaited) return true;
     return this.#readAgain();
+  }
+
+  maySendAgain(sink: Sink): boolean {
+    this.#retries++;
+    this.#hasWaited = true;
+    return this.maySend(sink);
   }
 
   /** Waits for a token of ours that is valid now, if it is to have one: that has a time of its own. Without any it is answered. */
@@ -440,7 +458,7 @@ export class Exchange implements Asked, DeadlineSink {
     if (this.#stage === 'asking' && this.#tokenWait === undefined) this.#context.awaits(this);
   }
 
-  send(sink: Wire): void {
+  send(sink: Sink): void {
     const up = this.#up;
     const application = this.#application;
     if (this.#request === undefined || application === undefined) throw new Error('a request is sent that was not read');
@@ -468,7 +486,7 @@ export class Exchange implements Asked, DeadlineSink {
   }
 
   /** It takes more over all of its streams. */
-  flushRequest(sink: Wire): void {
+  flushRequest(sink: Sink): void {
     if (this.#isClosed) return;
     const passed = this.#up.flush(sink, this.id);
     this.#passedOn(passed);
@@ -491,7 +509,7 @@ export class Exchange implements Asked, DeadlineSink {
     this.flushRequest(sink);
   }
 
-  applicationWindowChanged(change: number, sink: Wire): Fault | undefined {
+  applicationWindowChanged(change: number, sink: Sink): Fault | undefined {
     this.#up.window += change;
     if (this.#up.window > MAX_WINDOW) return fault(FLOW_CONTROL_ERROR, 'flow_control', 'a window that is too large');
     if (change > 0) this.flushRequest(sink);
@@ -499,7 +517,7 @@ export class Exchange implements Asked, DeadlineSink {
   }
 
   /** The client was told another window for all streams, as `application` has it: one that has this stream has not said so. */
-  windowOfAnother(change: number, application: Application): void {
+  windowOfAnother(change: number, application: Destination): void {
     // One whose token is being verified has no application yet, and will have the newest.
     if (application === this.#application || this.#requestEnded || this.#isReadingToken) return;
     this.#surplus += change;
@@ -514,7 +532,7 @@ export class Exchange implements Asked, DeadlineSink {
     const { heads, limits, peer } = this.#context;
     const down = this.#down;
     if (down.hasEnded) return fault(STREAM_CLOSED, 'stream', 'HEADERS on a stream that it has ended');
-    this.#context.active(this);
+    if (this.#stage !== 'asking' || section === 'too_large') this.#context.active(this);
     if (this.#isClosed) return undefined;
     if (section === 'too_large') {
       this.#nonsense('the head is too long');
@@ -532,27 +550,33 @@ export class Exchange implements Asked, DeadlineSink {
       return undefined;
     }
     const read = heads.response(section);
-    if (typeof read === 'string') {
-      this.#nonsense(read);
-      return undefined;
-    }
+    if (typeof read === 'string') this.#nonsense(read);
+    else this.responseHead(read, ends);
+    return undefined;
+  }
+
+  responseHead(read: ReadResponse, ends: boolean): void {
+    const { peer } = this.#context;
+    const down = this.#down;
     const { status } = read;
+    this.#context.active(this);
+    if (this.#isClosed) return;
     if (status < 200) {
       if (ends) this.#nonsense(`${status} ends the response`);
       else if (++this.#interim > MAX_INTERIM) this.#nonsense('too many interim responses');
       else peer.sendBlock(this.id, read.block, false);
-      return undefined;
+      return;
     }
     const switches = this.#asksSwitch && status < 300;
     if (switches && read.announced !== undefined) {
       this.#nonsense('a CONNECT that succeeds has no Content-Length');
-      return undefined;
+      return;
     }
     const hasNoBody = this.#request?.method === 'HEAD' || status === 204 || status === 304;
     this.#awaited = hasNoBody ? 0 : read.announced;
     if (ends && (this.#awaited ?? 0) > 0) {
       this.#nonsense('the body is shorter than Content-Length says');
-      return undefined;
+      return;
     }
     this.#context.answered(this);
     this.#stage = 'responding';
@@ -563,7 +587,10 @@ export class Exchange implements Asked, DeadlineSink {
     down.isDone = ends;
     peer.sendBlock(this.id, read.block, ends);
     if (ends) this.#responseWhole();
-    return undefined;
+  }
+
+  responseEndedWithConnection(): void {
+    this.#endsWithConnection = true;
   }
 
   responseContent(bytes: Buffer, start: number, end: number, ends: boolean, overhead: number): Fault | undefined {
@@ -609,7 +636,8 @@ export class Exchange implements Asked, DeadlineSink {
 
   /** All of the response is handed over. The client may have more to say to who has said all in another protocol. */
   #responseWhole(): void {
-    if (!this.#isSwitched) this.#finish('forwarded');
+    const cannotBeTold = 'the response ended with its connection: whether it is whole cannot be told';
+    if (!this.#isSwitched) this.#finish('forwarded', this.#endsWithConnection ? cannotBeTold : undefined);
     this.#closeIfDone();
   }
 
@@ -668,7 +696,12 @@ export class Exchange implements Asked, DeadlineSink {
 
   #nonsense(detail: string, code: number = PROTOCOL_ERROR): void {
     this.#leave(code);
-    this.#fail(502, 'upstream_failed', `${this.#context.who} gave a response that is not valid: ${detail}`);
+    this.applicationMistaken(`gave a response that is not valid: ${detail}`);
+  }
+
+  applicationMistaken(detail: string): void {
+    this.#leave(undefined);
+    this.#fail(502, 'upstream_failed', `${this.#context.who} ${detail}`);
   }
 
   // ——— judging again, and time ———
@@ -862,7 +895,7 @@ export class Exchange implements Asked, DeadlineSink {
       bytesFromDownstream: this.#requestBytes,
       bytesToDownstream: this.#responseBytes,
       durationMs: turn.monotonic() - this.#startedAtMs,
-      retries: 0,
+      retries: this.#retries,
     });
   }
 }

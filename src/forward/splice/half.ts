@@ -1,4 +1,4 @@
-import type { Wire } from './wire.ts';
+import type { Sink } from './destination.ts';
 
 /**
  * One direction of a stream: what the receiving side takes now is passed on, and the rest is held. There is a rest where the two
@@ -32,12 +32,12 @@ export class Half {
   }
 
   /** Nothing more is taken now. */
-  isBlocked(sink: Wire | undefined): boolean {
+  isBlocked(sink: Sink | undefined): boolean {
     return sink === undefined || this.heldBytes > 0 || this.window <= 0 || sink.sendWindow <= 0;
   }
 
   /** Takes a part of the body. Answers how much of what was taken was passed on. `sink` undefined: there is nobody to take it yet. */
-  push(sink: Wire | undefined, stream: number, bytes: Buffer, start: number, end: number, ends: boolean): number {
+  push(sink: Sink | undefined, stream: number, bytes: Buffer, start: number, end: number, ends: boolean): number {
     const size = end - start;
     const isFirst = this.heldBytes === 0;
     this.hasEnded = ends;
@@ -52,7 +52,7 @@ export class Half {
   }
 
   /** The last of it is a field block. */
-  endWith(sink: Wire | undefined, stream: number, trailers: Buffer): void {
+  endWith(sink: Sink | undefined, stream: number, trailers: Buffer): void {
     this.hasEnded = true;
     if (sink === undefined || this.heldBytes > 0) this.#trailers = trailers;
     else {
@@ -62,7 +62,7 @@ export class Half {
   }
 
   /** Passes on what is held, as far as it is taken now. Answers how much that was. */
-  flush(sink: Wire, stream: number): number {
+  flush(sink: Sink, stream: number): number {
     let passed = 0;
     for (let next = this.#held[0]; next !== undefined; next = this.#held[0]) {
       const isLast = this.#held.length === 1;
@@ -112,11 +112,11 @@ export class Half {
     }
   }
 
-  #fitting(sink: Wire, size: number): number {
+  #fitting(sink: Sink, size: number): number {
     return Math.max(Math.min(size, this.window, sink.sendWindow), 0);
   }
 
-  #pass(sink: Wire, stream: number, bytes: Buffer, start: number, end: number, ends: boolean): void {
+  #pass(sink: Sink, stream: number, bytes: Buffer, start: number, end: number, ends: boolean): void {
     this.window -= end - start;
     if (ends) this.isDone = true;
     sink.sendData(stream, bytes, start, end, ends);

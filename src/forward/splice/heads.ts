@@ -2,15 +2,19 @@ import type { HttpLimits } from '../../config/config.ts';
 import { HpackEncoder } from '../../http2/hpack/encoder.ts';
 import type { HpackField } from '../../http2/hpack/field.ts';
 import { foldName } from '../../http1/fields.ts';
+import { withLine } from '../../http1/identity-fields.ts';
+import { isChunked, methodOverHttp1, writeRequestHead, writeTrailers } from '../../http2/http1-request.ts';
 import { FieldFilter, fieldsOfLines } from '../../http2/identity.ts';
 import { readRequestFields, type RequestFields, type RequestProblem } from '../../http2/request-fields.ts';
 import { readResponseFields, type ResponseFields } from '../../http2/response-fields.ts';
 import type { Bearer, RequestTokens } from '../bearer.ts';
 import type { RequestCredential } from '../request-credential.ts';
 
-/** A request as it was read, with the field block for the application. */
-export interface ReadRequest extends Omit<RequestFields, 'fields'> {
+/** A request as it was read, as it is written for the application. */
+export interface ReadRequest extends Omit<RequestFields, 'fields' | 'kept'> {
   readonly block: Buffer;
+  /** Over HTTP/1.1, its body is sent in chunks. */
+  readonly isChunked: boolean;
   /** Whether fields that say another request were taken out. */
   readonly removesOverrides: boolean;
 }
@@ -30,6 +34,36 @@ export function encodeFields(fields: readonly HpackField[]): Buffer {
   return encoder.encode(fields);
 }
 
+/** How requests are written for the application. */
+export interface RequestForm {
+  /** `list` is what `read` was read from; `ends`: there is no body. */
+  head(list: readonly HpackField[], read: RequestFields, filter: FieldFilter, ends: boolean): Buffer;
+  /** That of the request as the application gets it: what is judged, and said of it. */
+  method(read: RequestFields): string;
+  /** A head with one more field of ours. */
+  withField(head: Buffer, name: string, value: string): Buffer;
+  trailers(list: readonly HpackField[]): Buffer;
+}
+
+/** As a field block. `scheme`: what requests say instead of their own; undefined: theirs. */
+export function asBlock(scheme?: string): RequestForm {
+  return {
+    head: (_, { fields }) =>
+      encodeFields(scheme === undefined ? fields : fields.map((field) => (field[0] === ':scheme' ? [':scheme', scheme] : field))),
+    method: ({ method }) => method,
+    withField: (head, name, value) => Buffer.concat([head, encodeFields([[name.toLowerCase(), value]])]),
+    trailers: encodeFields,
+  };
+}
+
+/** As HTTP/1.1 has it. */
+export const AS_HTTP1: RequestForm = {
+  head: writeRequestHead,
+  method: methodOverHttp1,
+  withField: (head, name, value) => withLine(head, Buffer.from(`${name}: ${value}\r\n`, 'latin1')),
+  trailers: writeTrailers,
+};
+
 /**
  * Reads heads, and remembers by the very list that HPACK gave what came of it: most clients say the same again and again. The
  * verdict is not among that.
@@ -37,39 +71,38 @@ export function encodeFields(fields: readonly HpackField[]): Buffer {
 export class Heads {
   readonly #filter: FieldFilter;
   readonly #limits: HttpLimits;
-  readonly #scheme: string | undefined;
+  readonly form: RequestForm;
   readonly #upgrades: Upgrades;
-  readonly #requests = new WeakMap<readonly HpackField[], ReadRequest>();
+  /** Of those with a body, and of those without. */
+  readonly #begun = new WeakMap<readonly HpackField[], ReadRequest>();
+  readonly #whole = new WeakMap<readonly HpackField[], ReadRequest>();
   readonly #responses = new WeakMap<readonly HpackField[], ReadResponse>();
 
-  /** `scheme`: what requests say instead of their own; undefined: theirs. */
-  constructor(filter: FieldFilter, limits: HttpLimits, upgrades: Upgrades, scheme?: string) {
+  constructor(filter: FieldFilter, limits: HttpLimits, form: RequestForm, upgrades: Upgrades) {
     this.#filter = filter;
     this.#limits = limits;
+    this.form = form;
     this.#upgrades = upgrades;
-    this.#scheme = scheme;
   }
 
-  /** Or why it is refused. */
-  request(list: readonly HpackField[]): ReadRequest | RequestProblem {
+  /** Or why it is refused. `ends`: there is no body. */
+  request(list: readonly HpackField[], ends: boolean): ReadRequest | RequestProblem {
     const filter = this.#filter;
     const { removesOverrides } = filter;
-    const known = this.#requests.get(list);
+    const requests = ends ? this.#whole : this.#begun;
+    const known = requests.get(list);
     if (known?.removesOverrides === removesOverrides) return known;
     const read = readRequestFields(list, filter, this.#limits, this.#upgrades());
     if ('detail' in read) return read;
-    const { method, target, host, protocol, announced, isGrpc, size } = read;
+    const { target, host, protocol, announced, isGrpc, expectsContinue, size } = read;
     const isKept = Object.isFrozen(list);
-    const block = blockOf(this.#withScheme(read.fields), isKept);
-    const made = { method, target, host, protocol, announced, isGrpc, size, block, removesOverrides };
+    const block = ownIf(isKept, this.form.head(list, read, filter, ends));
+    const chunked = isChunked(read, ends);
+    const method = this.form.method(read);
+    const made = { method, target, host, protocol, announced, isGrpc, expectsContinue, size, block, isChunked: chunked, removesOverrides };
     // Others are not given again.
-    if (isKept) this.#requests.set(list, made);
+    if (isKept) requests.set(list, made);
     return made;
-  }
-
-  #withScheme(fields: readonly HpackField[]): readonly HpackField[] {
-    const scheme = this.#scheme;
-    return scheme === undefined ? fields : fields.map((field) => (field[0] === ':scheme' ? [':scheme', scheme] : field));
   }
 
   /** Or why it may not be said. */
@@ -79,7 +112,7 @@ export class Heads {
     const read = readResponseFields(list, this.#limits.maxFields);
     if (typeof read === 'string') return read;
     const isKept = Object.isFrozen(list);
-    const made = { ...read, block: blockOf(list, isKept) };
+    const made = { ...read, block: ownIf(isKept, encodeFields(list)) };
     if (isKept) this.#responses.set(list, made);
     return made;
   }
@@ -98,11 +131,11 @@ export class TokenHeads {
   #waiting = 0;
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(tokens: RequestTokens, limits: HttpLimits, upgrades: Upgrades) {
+  constructor(tokens: RequestTokens, limits: HttpLimits, form: RequestForm, upgrades: Upgrades) {
     this.filter = new FieldFilter(tokens.identity);
     this.problemOf = (bearer) => tokens.problemOf(bearer);
     this.#tokens = tokens;
-    this.#heads = new Heads(this.filter, limits, upgrades);
+    this.#heads = new Heads(this.filter, limits, form, upgrades);
     this.#header = Buffer.from(tokens.header).toString('latin1');
   }
 
@@ -124,11 +157,10 @@ export class TokenHeads {
   }
 
   /** With the field that names the subject, which nobody else may send: no client's is left. */
-  request(list: readonly HpackField[], subject: string): ReadRequest | RequestProblem {
-    const read = this.#heads.request(list);
+  request(list: readonly HpackField[], ends: boolean, subject: string): ReadRequest | RequestProblem {
+    const read = this.#heads.request(list, ends);
     if ('detail' in read) return read;
-    const ours = encodeFields([[this.#tokens.subjectHeader.toLowerCase(), subject]]);
-    return { ...read, block: Buffer.concat([read.block, ours]) };
+    return { ...read, block: this.#heads.form.withField(read.block, this.#tokens.subjectHeader, subject) };
   }
 }
 
@@ -167,8 +199,7 @@ export class AttachedToken {
 }
 
 /** What is kept has memory of its own: it would hold all of the pool that it is a small piece of. */
-function blockOf(fields: readonly HpackField[], isKept: boolean): Buffer {
-  const block = encodeFields(fields);
+function ownIf(isKept: boolean, block: Buffer): Buffer {
   if (!isKept) return block;
   const own = Buffer.allocUnsafeSlow(block.length);
   block.copy(own);

@@ -6,22 +6,17 @@ import {
   END_HEADERS,
   END_STREAM,
   frame,
-  framesIn,
   GOAWAY,
   HEADERS,
   hpack,
-  PADDED,
   PING,
   PREFACE,
   RST_STREAM,
   settings,
-  SETTINGS,
   uint32,
   WINDOW_UPDATE,
-  type Field,
 } from '../../../test/support/http/http2-frames.ts';
-import { Referee } from '../../../test/support/http/http2-referee.ts';
-import { MemoryConnection } from '../../../test/support/memory-connection.ts';
+import { RandomClient, RandomSide } from '../../../test/support/http/random-http2-side.ts';
 import { forwarderOptions, verdict } from '../../../test/support/memory-forwarder.ts';
 import { createRandom } from '../../../test/support/random.ts';
 import { requireSpiffeId } from '../../spiffe/spiffe-id.ts';
@@ -37,15 +32,6 @@ const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolv
 
 const seen = { forwarded: 0, answered: 0, denied: 0, moved: 0, switched: 0 };
 
-interface Side {
-  readonly connection: MemoryConnection;
-  /** Of what Scute writes to it. */
-  readonly referee: Referee;
-  /** What it has still to say, in order. */
-  toSay: Buffer;
-  isGone: boolean;
-}
-
 /** One connection to which anything happens in any order; then it is dropped, and must have left nothing behind. */
 async function run(seed: number): Promise<void> {
   const random = createRandom(seed);
@@ -55,19 +41,13 @@ async function run(seed: number): Promise<void> {
   const steps: string[] = [];
   const records: RequestRecord[] = [];
   const attempts: (() => void)[] = [];
-  const applications: Side[] = [];
+  const applications: RandomSide[] = [];
   let isAllowed = chance(0.95);
   let done = 0;
   let files = 0;
   /** Only what peers do that mean well. */
   const isGood = chance(0.6);
-  const make = (opens: boolean): Side => ({
-    connection: new MemoryConnection({ slow: chance(0.3) }),
-    referee: new Referee(opens),
-    toSay: Buffer.alloc(0),
-    isGone: false,
-  });
-  const client = make(false);
+  const client = new RandomClient(random, { isGood, connects: true });
   const options = forwarderOptions(() => !isAllowed);
   const { session } = options;
   if (chance(0.05)) session.denied = 'not_allowed';
@@ -105,12 +85,11 @@ async function run(seed: number): Promise<void> {
           fail();
           return;
         }
-        const application = make(true);
+        const application = new RandomSide(random, true);
         applications.push(application);
         const initial = chance(0.7) ? [] : [[4, pick([0, 10, 100_000])] as const];
         const connects = chance(0.7) ? [[8, 1] as const] : [];
-        application.toSay = settings(...initial, ...connects, ...(chance(0.8) ? [] : [[3, pick([0, 1, 2])] as const]));
-        told(application, application.toSay);
+        application.queue(settings(...initial, ...connects, ...(chance(0.8) ? [] : [[3, pick([0, 1, 2])] as const])));
         tell({ ok: true, connection: application.connection });
       });
       return {
@@ -126,109 +105,8 @@ async function run(seed: number): Promise<void> {
     done: () => done++,
   });
 
-  let lastStream = -1;
-  const open = new Set<number>();
-  client.toSay = Buffer.concat([PREFACE, settings(...(chance(0.7) ? [] : [[4, pick([0, 5, 70_000])] as const]))]);
-  /** What was said is what the other side's referee goes by. */
-  const told = (side: Side, said: Buffer): void => {
-    const from = said.subarray(0, 3).toString() === 'PRI' ? PREFACE.length : 0;
-    for (const { type, flags, stream, payload } of framesIn(said.subarray(from))) {
-      if (type === HEADERS && side === client && !side.referee.streams.has(stream)) side.referee.wasOpened(stream);
-      if (type === WINDOW_UPDATE) side.referee.gaveWindow(stream, payload.readUInt32BE(0));
-      if (type === SETTINGS && flags === 0) {
-        const windows = Array.from({ length: payload.length / 6 }, (_, index) => payload.subarray(index * 6)).filter(
-          (each) => each[1] === 4,
-        );
-        side.referee.gaveSettings(windows.at(-1)?.readUInt32BE(2));
-      }
-      if (type === RST_STREAM) side.referee.wasReset(stream);
-    }
-  };
-  const say = (side: Side): void => {
-    if (side.isGone || side.toSay.length === 0) return;
-    // Whole frames mostly; else a part, and the referee believes that all was said.
-    const said = chance(0.8) ? side.toSay : side.toSay.subarray(0, Math.ceil(random() * side.toSay.length));
-    side.toSay = side.toSay.subarray(said.length);
-    side.connection.say(said);
-  };
-  const queue = (side: Side, ...frames: readonly Buffer[]): void => {
-    const all = Buffer.concat(frames);
-    told(side, all);
-    side.toSay = Buffer.concat([side.toSay, all]);
-  };
-  told(client, client.toSay);
-
-  const offersConnect = (): boolean =>
-    framesIn(Buffer.concat(client.connection.written)).some(
-      ({ type, payload }) => type === SETTINGS && Array.from({ length: payload.length / 6 }, (_, at) => payload[at * 6 + 1]).includes(8),
-    );
-
-  const clientStep = (): string => {
-    const choice = random();
-    const id = open.size > 0 ? pick([...open]) : 0;
-    if (choice < 0.35 || id === 0) {
-      const ends = chance(0.5);
-      const stream = (lastStream += chance(0.9) ? 2 : 4);
-      const connects = chance(0.3) && (!isGood || offersConnect());
-      const fields: Field[] = [
-        ...(connects
-          ? [[':method', 'CONNECT'] as const, [':protocol', 'websocket'] as const]
-          : [[':method', ends ? 'GET' : 'POST'] as const]),
-        [':scheme', 'https'],
-        [':path', `/${stream}`],
-        [':authority', 'api'],
-      ];
-      if (chance(0.2)) fields.push(['content-type', 'application/grpc']);
-      if (!isGood && chance(0.1)) fields.push(['connection', 'close']);
-      const block = hpack(fields);
-      const cut = Math.floor(random() * block.length);
-      const flags = ends ? END_STREAM : 0;
-      if (chance(0.9)) queue(client, frame(HEADERS, flags | END_HEADERS, stream, block));
-      else queue(client, frame(HEADERS, flags, stream, block.subarray(0, cut)), frame(9, END_HEADERS, stream, block.subarray(cut)));
-      if (!ends) open.add(stream);
-      return `client opens ${stream}${ends ? ' and ends' : ''}`;
-    }
-    if (choice < 0.6) {
-      const ends = chance(0.4);
-      const body = Buffer.alloc(Math.floor(random() * 3000), 'b');
-      const isPadded = chance(0.1);
-      const payload = isPadded ? Buffer.concat([Buffer.of(7), body, Buffer.alloc(7)]) : body;
-      queue(client, frame(DATA, (ends ? END_STREAM : 0) | (isPadded ? PADDED : 0), id, payload));
-      if (ends) open.delete(id);
-      return `client body ${body.length} on ${id}${ends ? ' and ends' : ''}`;
-    }
-    if (choice < 0.65) {
-      queue(client, frame(HEADERS, END_STREAM | END_HEADERS, id, hpack([['last', 'one']])));
-      open.delete(id);
-      return `client trailers on ${id}`;
-    }
-    if (choice < 0.72) {
-      queue(client, frame(RST_STREAM, 0, id, uint32(8)));
-      open.delete(id);
-      return `client resets ${id}`;
-    }
-    if (choice < 0.85) {
-      const stream = pick([0, ...client.referee.streams.keys()]);
-      const increment = pick([1, 100, 100_000]);
-      queue(client, frame(WINDOW_UPDATE, 0, stream, uint32(increment)));
-      return `client window ${increment} on ${stream}`;
-    }
-    if (choice < 0.9) {
-      queue(client, frame(PING, 0, 0, Buffer.alloc(8)));
-      return 'client ping';
-    }
-    if (choice < 0.95) {
-      const window = pick([0, 1, 1000, 65_535]);
-      queue(client, settings([4, window]));
-      return `client settings ${window}`;
-    }
-    if (isGood) return 'nothing';
-    queue(client, pick([frame(GOAWAY, 0, 0, uint32(0, 0)), frame(77, 0, 0), frame(DATA, 0, 0, Buffer.alloc(1)), settings([4, 2 ** 31])]));
-    return 'client odd';
-  };
-
-  const applicationStep = (side: Side): string => {
-    side.referee.watch(Buffer.concat(side.connection.written));
+  const applicationStep = (side: RandomSide): string => {
+    side.watch();
     const choice = random();
     const own = answering.get(side) ?? new Map<number, 'asked' | 'begun' | 'over'>();
     answering.set(side, own);
@@ -239,45 +117,44 @@ async function run(seed: number): Promise<void> {
       if (state === 'asked') {
         const ends = chance(0.2);
         own.set(stream, ends ? 'over' : 'begun');
-        if (chance(0.1)) queue(side, frame(HEADERS, END_HEADERS, stream, hpack([[':status', '103']])));
-        queue(side, frame(HEADERS, END_HEADERS | (ends ? END_STREAM : 0), stream, hpack([[':status', '200']])));
+        if (chance(0.1)) side.queue(frame(HEADERS, END_HEADERS, stream, hpack([[':status', '103']])));
+        side.queue(frame(HEADERS, END_HEADERS | (ends ? END_STREAM : 0), stream, hpack([[':status', '200']])));
         return `application answers ${stream}${ends ? ' and ends' : ''}`;
       }
       const ends = chance(0.5);
       if (ends) own.set(stream, 'over');
-      if (ends && chance(0.3)) queue(side, frame(HEADERS, END_HEADERS | END_STREAM, stream, hpack([['grpc-status', '0']])));
-      else queue(side, frame(DATA, ends ? END_STREAM : 0, stream, Buffer.alloc(Math.floor(random() * 2000), 'r')));
+      if (ends && chance(0.3)) side.queue(frame(HEADERS, END_HEADERS | END_STREAM, stream, hpack([['grpc-status', '0']])));
+      else side.queue(frame(DATA, ends ? END_STREAM : 0, stream, Buffer.alloc(Math.floor(random() * 2000), 'r')));
       return `application goes on with ${stream}${ends ? ' and ends' : ''}`;
     }
     if (choice < 0.75 && live.length > 0) {
       const [stream] = pick(live);
       own.set(stream, 'over');
-      queue(side, frame(RST_STREAM, 0, stream, uint32(pick([0, 8, 7]))));
+      side.queue(frame(RST_STREAM, 0, stream, uint32(pick([0, 8, 7]))));
       return `application resets ${stream}`;
     }
     if (choice < 0.87) {
       const stream = pick([0, ...own.keys()]);
       if (stream !== 0 && own.get(stream) === 'over') return 'nothing';
-      queue(side, frame(WINDOW_UPDATE, 0, stream, uint32(pick([1, 1000, 100_000]))));
+      side.queue(frame(WINDOW_UPDATE, 0, stream, uint32(pick([1, 1000, 100_000]))));
       return `application window on ${stream}`;
     }
     if (choice < 0.92) {
-      queue(side, settings([4, pick([0, 100, 65_535])]), frame(PING, 0, 0, Buffer.alloc(8)));
+      side.queue(settings([4, pick([0, 100, 65_535])]), frame(PING, 0, 0, Buffer.alloc(8)));
       return 'application settings';
     }
     if (choice < 0.95) {
-      queue(side, frame(GOAWAY, 0, 0, uint32(pick([0, ...own.keys(), 2 ** 31 - 1]), 0)));
+      side.queue(frame(GOAWAY, 0, 0, uint32(pick([0, ...own.keys(), 2 ** 31 - 1]), 0)));
       return 'application goes away';
     }
     if (isGood) return 'nothing';
     const stream = pick([...own.keys(), 99]);
-    queue(
-      side,
+    side.queue(
       pick([frame(HEADERS, END_HEADERS, stream, hpack([['a', 'b']])), frame(DATA, 0, stream, Buffer.alloc(5)), frame(5, 0, 1), PREFACE]),
     );
     return 'application odd';
   };
-  const answering = new Map<Side, Map<number, 'asked' | 'begun' | 'over'>>();
+  const answering = new Map<RandomSide, Map<number, 'asked' | 'begun' | 'over'>>();
 
   const step = (): string => {
     if (attempts.length > 0 && chance(0.3)) {
@@ -285,28 +162,22 @@ async function run(seed: number): Promise<void> {
       return 'connects';
     }
     const choice = random();
-    if (choice < 0.35) return clientStep();
+    if (choice < 0.35) return client.step();
     if (choice < 0.5) {
-      say(client);
+      client.say();
       return 'client says';
     }
     const side = chance(0.8) ? applications.at(-1) : pick(applications);
     if (choice < 0.7) return side === undefined ? 'nothing' : applicationStep(side);
     if (choice < 0.84) {
-      if (side !== undefined) say(side);
+      side?.say();
       return 'application says';
     }
     if (choice < 0.94) return 'nothing';
     if (choice < 0.943) {
-      if (side !== undefined) {
-        side.isGone = true;
-        if (chance(0.5)) side.connection.finish();
-        else side.connection.break();
-      }
+      side?.leave();
     } else if (choice < 0.95) {
-      client.isGone = true;
-      if (chance(0.5)) client.connection.finish();
-      else client.connection.break();
+      client.leave();
     } else if (choice < 0.953) session.dismiss('policy', 'not any more');
     else if (choice < 0.956) session.wind();
     else if (choice < 0.96) session.drain({ reason: 'policy', detail: 'drains', endsAtMs: Infinity, mayAsk: true });
@@ -324,8 +195,7 @@ async function run(seed: number): Promise<void> {
     for (let left = 10 + Math.floor(random() * 200); left > 0; left--) {
       steps.push(step());
       if (chance(0.7)) await settle();
-      client.referee.watch(Buffer.concat(client.connection.written));
-      for (const { referee, connection } of applications) referee.watch(Buffer.concat(connection.written));
+      for (const side of [client, ...applications]) side.watch();
     }
     for (const attempt of attempts) attempt();
     await settle();

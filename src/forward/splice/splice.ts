@@ -1,6 +1,7 @@
 import type { HttpLimits } from '../../config/config.ts';
 import type { Clock, Timer } from '../../lib/clock.ts';
 import { messageOf } from '../../lib/errors.ts';
+import type { Fields } from '../../http1/fields.ts';
 import type { IdentityFields } from '../../http1/identity-fields.ts';
 import { ownAnswer } from '../../http1/own-answer.ts';
 import {
@@ -29,9 +30,11 @@ import { connectFailure, type UpstreamFailure, type Who } from '../outcome.ts';
 import type { RequestCredential } from '../request-credential.ts';
 import type { Session, Ticker } from '../session.ts';
 import type { Side } from '../tcp-forwarder.ts';
-import { Application, type ApplicationOwner, type Asked } from './application.ts';
+import { Application, type ApplicationOwner } from './application.ts';
+import type { Asked, Destination } from './destination.ts';
 import { Exchange, type ExchangeContext } from './exchange.ts';
-import { AttachedToken, Heads, TokenHeads } from './heads.ts';
+import { asBlock, AS_HTTP1, AttachedToken, Heads, TokenHeads } from './heads.ts';
+import { Http1Application } from './http1-application.ts';
 import { TurnClock } from './turn-clock.ts';
 import { LARGEST_WINDOW, Wire, type Section, type WireOwner } from './wire.ts';
 
@@ -54,6 +57,8 @@ export interface SpliceOptions {
   readonly idleTimeoutMs: number | undefined;
   /** How long the application may take to say that it speaks HTTP/2. */
   readonly greetingTimeoutMs: number;
+  /** Present if the application speaks HTTP/1.1; with room to work in, which all connections of a listener share. */
+  readonly http1?: { readonly scratch: Fields } | undefined;
   readonly identity: IdentityFields;
   /** Undefined: nobody is judged but by the connection. */
   readonly judge: RequestJudge | undefined;
@@ -137,9 +142,9 @@ class Splice implements WireOwner, ExchangeContext {
   /** Of those that are closed: nothing may come any more, or something may still be on its way. */
   readonly #ended = new RecentStreams(RECENT_STREAMS);
   readonly #reset = new RecentStreams(RECENT_RESETS);
-  #current: Application | undefined;
+  #current: Destination | undefined;
   #hasLearned = false;
-  readonly #applications = new Set<Application>();
+  readonly #applications = new Set<Destination>();
   readonly #responses: DeadlineQueue<Exchange>;
   readonly #idle: DeadlineQueue<Exchange>;
   /** Whose bodies did not come with their heads. */
@@ -175,12 +180,13 @@ class Splice implements WireOwner, ExchangeContext {
     this.filter = new FieldFilter(identity);
     const isOutbound = options.outbound !== undefined;
     // What was plain text is so no more.
+    const form = options.http1 === undefined ? asBlock(isOutbound ? 'https' : undefined) : AS_HTTP1;
     const upgrades = (): readonly string[] | undefined => (this.#announcedConnect ? options.upgrades : undefined);
-    this.heads = new Heads(this.filter, limits, upgrades, isOutbound ? 'https' : undefined);
+    this.heads = new Heads(this.filter, limits, form, upgrades);
     this.judge = judge;
     this.who = isOutbound ? 'the server' : 'the application';
     this.attached = options.credential && new AttachedToken(options.credential);
-    this.tokens = tokens && new TokenHeads(tokens, limits, upgrades);
+    this.tokens = tokens && new TokenHeads(tokens, limits, form, upgrades);
     this.#announcedStreams = options.maxConcurrentStreams;
     // Somewhat more than the limits, so that a head that is too large has an answer with a reason.
     const maxFields = limits.maxFields * 2 + 16;
@@ -259,9 +265,12 @@ class Splice implements WireOwner, ExchangeContext {
       } else this.#end(CLOSE_GRACE_MS);
       this.turned();
     });
+    // HTTP/1.1 has no way to say that it takes other protocols: whether one does, each answer says.
+    this.#announcedConnect = this.#options.http1 !== undefined && this.#options.upgrades !== undefined;
     this.peer.start([
       [MAX_CONCURRENT_STREAMS, this.#announcedStreams],
       [MAX_HEADER_LIST_SIZE, this.#maxSectionBytes],
+      ...(this.#announcedConnect ? [[ENABLE_CONNECT_PROTOCOL, 1] as const] : []),
     ]);
   }
 
@@ -349,7 +358,7 @@ class Splice implements WireOwner, ExchangeContext {
   settled(initialWindowBefore: number): Fault | undefined {
     if (!this.#isDenied) {
       this.#firstTimer?.cancel();
-      if (this.#options.upgrades !== undefined) this.#learnOfConnect();
+      if (this.#options.upgrades !== undefined && this.#options.http1 === undefined) this.#learnOfConnect();
     }
     const { initialWindow } = this.peer.remote;
     for (const each of this.#applications) each.changeInitialWindow(initialWindow);
@@ -393,8 +402,8 @@ class Splice implements WireOwner, ExchangeContext {
     if (this.#endsWithTurn) this.#endSoon();
     if (this.#ending && this.#streams.size === 0) this.#endPeer(NO_ERROR, CLOSE_GRACE_MS);
     this.#timeBlock();
-    this.peer.flush();
     for (const each of this.#applications) each.flush();
+    this.peer.flush();
     this.#flow();
     this.turn.next();
   }
@@ -432,13 +441,27 @@ class Splice implements WireOwner, ExchangeContext {
 
   // ——— what exchanges tell ———
 
-  application(): Application | UpstreamFailure {
+  application(): Destination | UpstreamFailure {
     if (this.#current !== undefined) return this.#current;
-    if (this.#applications.size > 0 && !this.#options.files.take(1)) {
+    const application = this.#newApplication();
+    if ('result' in application) return application;
+    this.#applications.add(application);
+    this.#current = application;
+    application.connect();
+    return application;
+  }
+
+  #newApplication(): Destination | UpstreamFailure {
+    const { http1, files } = this.#options;
+    if (http1 !== undefined) {
+      const { clock, open } = this.#options;
+      return new Http1Application(this.#owner, { clock, open, who: this.who, limits: this.limits, scratch: http1.scratch, files });
+    }
+    if (this.#applications.size > 0 && !files.take(1)) {
       return connectFailure(this.who, 'EMFILE', 'no file descriptors are left for connections');
     }
     const { clock, open, greetingTimeoutMs } = this.#options;
-    const application = new Application(this.#owner, {
+    return new Application(this.#owner, {
       clock,
       open,
       who: this.who,
@@ -448,10 +471,6 @@ class Splice implements WireOwner, ExchangeContext {
       initialWindow: this.peer.remote.initialWindow,
       connectionWindow: () => this.peer.sendWindow,
     });
-    this.#applications.add(application);
-    this.#current = application;
-    application.connect();
-    return application;
   }
 
   get judged(): Side {
@@ -557,7 +576,7 @@ class Splice implements WireOwner, ExchangeContext {
     this.turned();
   }
 
-  #applicationClosed(application: Application): void {
+  #applicationClosed(application: Destination): void {
     if (!this.#applications.delete(application)) return;
     if (this.#current === application) this.#current = undefined;
     if (this.#applications.size > 0) this.#options.files.give(1);

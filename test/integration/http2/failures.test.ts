@@ -24,6 +24,7 @@ import {
 } from '../../support/http/http2-frames.ts';
 import { answerOn, connectClient, connectClientOn, request, startClient, startFrames } from '../../support/http/http2-stage.ts';
 import { startHttpApplication, startHttpInbound, startRawApplication } from '../../support/http/http-stage.ts';
+import { byTranslation } from '../../support/http/translation.ts';
 import { startScute } from '../../support/scute-process.ts';
 import { freePort, startTcpServer } from '../../support/tcp.ts';
 
@@ -143,7 +144,8 @@ test('an application that says nothing, or nonsense, is a 502', async (t) => {
     '',
     'hello\r\n\r\n',
     'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx',
-    'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx',
+    // Over HTTP/1.1, we take it for one number; Node does not.
+    ...byTranslation([], ['HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx']),
     'HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n',
     'HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n',
     'HTTP/1.1 200 OK\r\nConnection: a b\r\n\r\n',

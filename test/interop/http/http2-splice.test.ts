@@ -1,13 +1,10 @@
 import assert from 'node:assert/strict';
-import { readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http2';
-import { join } from 'node:path';
 import { test } from 'node:test';
-import { runChild } from '../../support/child.ts';
 import { startDevDomain } from '../../support/dev-domain.ts';
-import { needs, part } from '../parts.ts';
-import { startHaproxy } from '../proxies.ts';
-import { issueFiles, listen, startInbound, temporaryFolder } from '../stage.ts';
+import { needs } from '../parts.ts';
+import { listen, startInbound } from '../stage.ts';
+import { runH2spec } from './h2spec.ts';
 
 const API = 'spiffe://example.org/api';
 const WEB = 'spiffe://example.org/web';
@@ -28,13 +25,8 @@ test('h2spec finds nothing before an application that speaks HTTP/2', needs('h2s
     listener: { protocol: 'http', http: { application: 'h2c' } },
     file: { drainTimeout: '10s' },
   });
-  const files = await issueFiles(t, spiffe, WEB);
-  const both = join(await temporaryFolder(t), 'both.pem');
-  await writeFile(both, (await readFile(files.chain, 'utf8')) + (await readFile(files.key, 'utf8')), { mode: 0o600 });
-  // It has no client certificate of its own.
-  const port = await startHaproxy(t, { to: side.address, server: `ssl crt ${both} ca-file ${files.authorities} verify required alpn h2` });
 
-  const { stdout } = await runChild([part('h2spec'), '-h', '127.0.0.1', '-p', String(port), '-o', '2'], { withinMs: 500_000 });
+  const { sum, failures } = await runH2spec(t, spiffe, WEB, side.address);
 
-  assert.match(stdout, /^145 tests, 145 passed, 0 skipped, 0 failed$/m, stdout.slice(stdout.indexOf('Failures:')));
+  assert.equal(sum, '145 tests, 145 passed, 0 skipped, 0 failed', failures);
 });

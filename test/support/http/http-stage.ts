@@ -5,6 +5,7 @@ import type { TestContext } from 'node:test';
 import { startInbound, type InboundStage, type StageOptions } from '../data-path.ts';
 import { eventually } from '../eventually.ts';
 import { startTcpServer } from '../tcp.ts';
+import { TRANSLATION } from './translation.ts';
 
 /** An application that is a Node HTTP server. */
 export async function startHttpApplication(
@@ -50,7 +51,9 @@ export function startHttpInbound(
   to: string,
   { http, listener, ...rest }: StageOptions & { readonly http?: object } = {},
 ): Promise<InboundStage> {
-  return startInbound(t, to, { ...rest, listener: { protocol: 'http', ...(http && { http }), ...listener } });
+  const isByProxy = TRANSLATION === 'http-proxy' && (http === undefined || !('application' in http));
+  const all = isByProxy ? { translation: TRANSLATION, ...http } : http;
+  return startInbound(t, to, { ...rest, listener: { protocol: 'http', ...(all && { http: all }), ...listener } });
 }
 
 /** A connection of which all that comes is kept. */

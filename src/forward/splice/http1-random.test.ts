@@ -1,0 +1,274 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { FakeClock } from '../../../test/support/fake-clock.ts';
+import { readWithLlhttp } from '../../../test/support/http/llhttp.ts';
+import { pickFrom, RandomClient, responsesIn } from '../../../test/support/http/random-http2-side.ts';
+import { MemoryConnection } from '../../../test/support/memory-connection.ts';
+import { forwarderOptions, verdict } from '../../../test/support/memory-forwarder.ts';
+import { createRandom } from '../../../test/support/random.ts';
+import { Fields } from '../../http1/fields.ts';
+import { requireSpiffeId } from '../../spiffe/spiffe-id.ts';
+import type { RequestRecord } from '../../telemetry/log/records.ts';
+import { connectFailure } from '../outcome.ts';
+import { forwardSpliced } from './splice.ts';
+
+/** `HTTP_RANDOM_RUNS` and `HTTP_RANDOM_SEED` make it longer, or another one. */
+const RUNS = Number(process.env['HTTP_RANDOM_RUNS'] ?? 1000);
+const SEED = Number(process.env['HTTP_RANDOM_SEED'] ?? 1);
+const PEER = requireSpiffeId('spiffe://example.org/web');
+const CONTINUE = 'HTTP/1.1 100 C\r\n\r\n';
+const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+const seen = { forwarded: 0, whole: 0, repaired: 0, reused: 0 };
+
+/** A connection to the application, which speaks HTTP/1.1. */
+interface Behind {
+  readonly connection: MemoryConnection;
+  /** It has still to say this. */
+  toSay: Buffer;
+  /** Requests that it has begun to answer. */
+  answered: number;
+  isBroken: boolean;
+}
+
+/** One connection to which anything happens in any order; then it is dropped, and must have left nothing behind. */
+async function run(seed: number): Promise<void> {
+  const random = createRandom(seed);
+  const chance = (share: number): boolean => random() < share;
+  const clock = new FakeClock();
+  const steps: string[] = [];
+  const records: RequestRecord[] = [];
+  const attempts: (() => void)[] = [];
+  const behind: Behind[] = [];
+  /** What the application says to each request, if it does so as it should. */
+  const expected = new Map<string, string[]>();
+  let isAllowed = chance(0.95);
+  let done = 0;
+  let files = 0;
+  const isGood = chance(0.6);
+  const client = new RandomClient(random, { isGood, methods: ['GET', 'HEAD', 'DELETE'] });
+  const options = forwarderOptions(() => !isAllowed);
+  const { session } = options;
+  if (chance(0.05)) session.denied = 'not_allowed';
+
+  forwardSpliced({
+    ...options,
+    downstream: client.connection,
+    clock,
+    limits: { ...options.limits, minBodyBytesPerSecond: 240, upstreamIdleTimeoutMs: chance(0.5) ? undefined : 5000 },
+    http1: { scratch: new Fields(20) },
+    maxConcurrentStreams: 5,
+    upgrades: undefined,
+    idleTimeoutMs: chance(0.5) ? undefined : 15_000,
+    greetingTimeoutMs: 5000,
+    judge: () => verdict(PEER, isAllowed),
+    files: {
+      take(count) {
+        if (chance(0.05)) return false;
+        files += count;
+        return true;
+      },
+      give: (count) => (files -= count),
+      held: 0,
+    },
+    open(tell) {
+      const fail = (): void => tell({ ok: false, failure: connectFailure('the application', 'ECONNREFUSED', 'refused') });
+      if (chance(0.05)) {
+        fail();
+        return { abort: () => assert.fail('given up after it was told') };
+      }
+      let isOver = false;
+      attempts.push(() => {
+        if (isOver) return;
+        isOver = true;
+        if (chance(0.05)) {
+          fail();
+          return;
+        }
+        const connection = new MemoryConnection({ slow: chance(0.3) });
+        behind.push({ connection, toSay: Buffer.alloc(0), answered: 0, isBroken: false });
+        if (chance(0.05)) connection.finish();
+        tell({ ok: true, connection });
+      });
+      return {
+        abort() {
+          assert.ok(!isOver, 'given up after it was told');
+          isOver = true;
+        },
+      };
+    },
+    faulted: () => undefined,
+    requestFinished: (record) => records.push(record),
+    broken: () => undefined,
+    done: () => done++,
+  });
+
+  const answerTo = (method: string, target: string): string => {
+    const body = `${target}:${'r'.repeat(Math.floor(random() * 3000))}`;
+    const all = expected.get(target) ?? [];
+    expected.set(target, all);
+    const head = (...fields: string[]): string => `HTTP/1.1 200 OK\r\n${fields.map((each) => `${each}\r\n`).join('')}\r\n`;
+    const interim = chance(0.1) ? 'HTTP/1.1 103 Early\r\nLink: a\r\n\r\n' : '';
+    const again = chance(0.1) ? [pickFrom(random, ['Connection: close', 'Keep-Alive: timeout=3', 'Keep-Alive: max=1'])] : [];
+    if (method === 'HEAD') {
+      all.push('');
+      return interim + head(`Content-Length: ${body.length}`, ...again);
+    }
+    if (!isGood && chance(0.1)) {
+      return pickFrom(random, [
+        'junk\r\n\r\n',
+        'HTTP/1.1 101 x\r\nUpgrade: websocket\r\n\r\n',
+        CONTINUE,
+        `${head('Content-Length: 2', 'Transfer-Encoding: chunked')}0\r\n\r\n`,
+        `${head('Transfer-Encoding: chunked')}x\r\n`,
+        `${head('Transfer-Encoding: chunked')}0\r\nHost: a\r\n\r\n`,
+      ]);
+    }
+    if (chance(0.1)) {
+      all.push('');
+      return `${interim}HTTP/1.1 204 x\r\n\r\n`;
+    }
+    all.push(body);
+    if (chance(0.5)) return `${interim}${head(`Content-Length: ${body.length}`, ...again)}${body}`;
+    const cut = Math.floor(random() * body.length);
+    const chunks = [body.slice(0, cut), body.slice(cut)].filter((each) => each !== '');
+    const trailers = chance(0.3) ? 'X-Sum: 1\r\n' : '';
+    return `${interim}${head('Transfer-Encoding: chunked', ...again)}${chunks.map((each) => `${each.length.toString(16)}\r\n${each}\r\n`).join('')}0\r\n${trailers}\r\n`;
+  };
+
+  const readOf = (side: Behind): ReturnType<typeof readWithLlhttp> => {
+    const read = readWithLlhttp(Buffer.concat(side.connection.written));
+    assert.equal(read.problem, undefined, 'what goes to the application is HTTP/1.1');
+    return read;
+  };
+
+  const applicationStep = (side: Behind): string => {
+    if (side.toSay.length > 0) return 'nothing';
+    const { messages, begun } = readOf(side);
+    const asked = [...messages, ...(begun === undefined ? [] : [begun])];
+    const next = asked[side.answered];
+    if (next === undefined) {
+      if (isGood || side.isBroken || !chance(0.1)) return 'nothing';
+      side.connection.say(Buffer.from('HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nunasked'));
+      return 'application unasked';
+    }
+    // Mostly when it is whole.
+    if (side.answered === messages.length && chance(0.8)) return 'nothing';
+    side.toSay = Buffer.from(answerTo(next.method, next.target));
+    // An interim response is no answer.
+    if (side.toSay.toString('latin1') !== CONTINUE) side.answered++;
+    return `application answers ${next.target}`;
+  };
+
+  const step = (): string => {
+    if (attempts.length > 0 && chance(0.3)) {
+      attempts.shift()?.();
+      return 'connects';
+    }
+    const choice = random();
+    if (choice < 0.35) return client.step();
+    if (choice < 0.5) {
+      client.say();
+      return 'client says';
+    }
+    const side = behind.length === 0 ? undefined : pickFrom(random, behind);
+    if (choice < 0.7) return side === undefined ? 'nothing' : applicationStep(side);
+    if (choice < 0.9) {
+      if (side === undefined || side.isBroken) return 'nothing';
+      const said = chance(0.7) ? side.toSay : side.toSay.subarray(0, Math.ceil(random() * side.toSay.length));
+      side.toSay = side.toSay.subarray(said.length);
+      if (said.length > 0) side.connection.say(said);
+      return 'application says';
+    }
+    if (choice < 0.93) {
+      if (side === undefined) return 'nothing';
+      side.isBroken = true;
+      if (chance(0.7)) side.connection.finish();
+      else side.connection.break();
+      return 'application leaves';
+    }
+    if (choice < 0.937) client.leave();
+    else if (choice < 0.94) session.dismiss('policy', 'not any more');
+    else if (choice < 0.943) session.wind();
+    else if (choice < 0.947) session.drain({ reason: 'policy', detail: 'drains', endsAtMs: Infinity, mayAsk: true });
+    else if (choice < 0.95) session.drop();
+    else if (choice < 0.96) {
+      if (session.hasDenied()) session.endDenied('policy', 'not any more');
+    } else if (choice < 0.963) isAllowed = !isAllowed;
+    else clock.advance(pickFrom(random, [15, 100, 3000, 6000, 11_000]));
+    return `event ${choice.toFixed(3)}`;
+  };
+
+  const story = (): string =>
+    `seed ${seed}\n${steps.join('\n')}\n${JSON.stringify(records.map(({ target, result, detail, retries }) => [target, result, detail, retries]))}`;
+  try {
+    for (let left = 10 + Math.floor(random() * 200); left > 0; left--) {
+      steps.push(step());
+      if (chance(0.7)) await settle();
+      client.watch();
+    }
+    for (const attempt of attempts) attempt();
+    await settle();
+    if (done === 0) session.drop();
+    for (let turn = 0; turn < 5; turn++) await settle();
+    clock.advance(20_000);
+    for (let turn = 0; turn < 3; turn++) await settle();
+    clock.advance(20_000);
+    await settle();
+
+    client.watch();
+    assert.equal(done, 1, 'it is over once');
+    assert.equal(clock.armed, 0, 'no timer is left');
+    assert.equal(files, 0, 'no file is left');
+    for (const { connection, isBroken } of behind)
+      assert.ok(connection.hasEnded || connection.isAborted || isBroken, 'no connection is left');
+    const targets = records.map(({ target }) => target).filter((target) => target !== '');
+    assert.equal(new Set(targets).size, targets.length, 'no request is told twice');
+
+    const retried = new Map(records.map(({ target, retries }) => [target, retries]));
+    const sent = new Map<string, number>();
+    for (const side of behind) {
+      const { messages, begun } = readOf(side);
+      if (messages.length > 1) seen.reused++;
+      for (const { method, target, fields, body } of [...messages, ...(begun === undefined ? [] : [begun])]) {
+        const times = (sent.get(target) ?? 0) + 1;
+        sent.set(target, times);
+        assert.ok(times === 1 || (method !== 'POST' && times - 1 <= (retried.get(target) ?? 0)), `${target} is sent ${times} times`);
+        assert.equal(fields.filter((each) => each === 'X-Peer').length, 1, 'its identity comes once');
+        assert.ok(!fields.some((each) => /expect|^te$|^connection$/i.test(each)), 'what is for us stays here');
+        const own = client.bodies.get(Number(target.slice(1)));
+        assert.ok(body.length <= (own?.bytes ?? -1) && /^b*$/.test(body), 'a body of its own');
+      }
+      for (const { target, body } of messages) {
+        const own = client.bodies.get(Number(target.slice(1)));
+        assert.ok(own?.hasEnded === true && own.bytes === body.length, `${target} is whole, and no sooner than the client’s`);
+      }
+    }
+    assert.deepEqual(new Set(sent.keys()).difference(new Set(targets)), new Set(), 'each request that was sent is told');
+
+    for (const [stream, { body, hasEnded }] of responsesIn(Buffer.concat(client.connection.written))) {
+      const answers = expected.get(`/${stream}`) ?? [];
+      if ('scute: '.startsWith(body.slice(0, 7)) && (body !== '' || hasEnded)) continue;
+      if (hasEnded) {
+        seen.whole++;
+        assert.ok(answers.includes(body), `the response of stream ${stream} is its own, and whole`);
+      } else
+        assert.ok(
+          [...answers, ''].some((each) => each.startsWith(body)),
+          `a part of the response of stream ${stream} is its own`,
+        );
+    }
+  } catch (cause) {
+    throw new Error(`${String(cause)}\n${story()}`, { cause });
+  }
+  for (const { result, retries } of records) {
+    if (result === 'forwarded') seen.forwarded++;
+    if (result === 'forwarded' && retries > 0) seen.repaired++;
+  }
+}
+
+test(`whatever happens between HTTP/2 and HTTP/1.1 in whatever order, it ends once and leaves nothing behind (${RUNS} runs from seed ${SEED})`, async () => {
+  for (let seed = SEED; seed < SEED + RUNS; seed++) await run(seed);
+  const least = RUNS / 20;
+  assert.ok(seen.forwarded > least && seen.whole > least && seen.repaired > 0 && seen.reused > least, JSON.stringify(seen));
+});
