@@ -210,7 +210,8 @@ export class Line implements CallLine, ConnectionHandler, ResponsePartsSink {
       return;
     }
     const block = encodeFields(responseFields(head, fields));
-    call.exchange.responseHead({ status: isSwitched ? 200 : status, announced: isSwitched ? undefined : announced, size, block }, ends);
+    if (isSwitched) call.exchange.responseHead({ status: 200, told: status, announced: undefined, size, block }, false);
+    else call.exchange.responseHead({ status, announced, size, block }, ends);
     if (isSwitched && this.call === call) call.switched();
     if (ends) this.#over();
   }
