@@ -581,7 +581,7 @@ export class Exchange implements Asked, DeadlineSink {
     this.#context.answered(this);
     this.#stage = 'responding';
     this.#isSwitched = switches;
-    this.#status = status;
+    this.#status = read.told ?? status;
     this.#responseBytes += read.size;
     down.hasEnded = ends;
     down.isDone = ends;

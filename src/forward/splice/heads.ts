@@ -22,6 +22,8 @@ export interface ReadRequest extends Omit<RequestFields, 'fields' | 'kept'> {
 /** A head of a response as it was read, with the field block for the client. */
 export interface ReadResponse extends ResponseFields {
   readonly block: Buffer;
+  /** The status of the application, where the client is told another one: for the log. */
+  readonly told?: number;
 }
 
 /** What an extended CONNECT may ask for besides WebSockets; undefined as long as it is not offered. What was offered stays so. */

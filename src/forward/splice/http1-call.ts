@@ -4,8 +4,38 @@ import { DEFAULT_WINDOW, MAX_WINDOW } from '../../http2/frame.ts';
 import { isIdempotent, KeptRequest } from '../repair.ts';
 import type { Asked, Sink } from './destination.ts';
 import { encodeFields } from './heads.ts';
-import type { Line } from './http1-line.ts';
+import type { Outbox } from './outbox.ts';
 import { keyFor } from './websocket-key.ts';
+
+/** Of a request that is sent. */
+export interface Expected {
+  readonly method: string;
+  /** What it asks to be switched to. */
+  readonly upgrade: string | undefined;
+  /** What a 101 must say to it; undefined: nothing. */
+  readonly accept: string | undefined;
+  /** A 100 of the application's is not for the client, who had one of ours. */
+  readonly dropsContinue: boolean;
+}
+
+/** The connection that a request is sent on. */
+export interface CallLine {
+  readonly outbox: Outbox;
+  /** A write was answered with: wait until it is drained. */
+  readonly isFull: boolean;
+  /** It has answered before. */
+  readonly isReused: boolean;
+  readonly isPaused: boolean;
+  /** A request is sent. */
+  expect(expected: Expected): void;
+  write(bytes: Buffer, start: number, end: number): void;
+  /** The client has said all, on a connection that was switched to another protocol. */
+  endWrite(): void;
+  /** Reads on, or not. */
+  flow(): void;
+  /** What it was asked is nobody's any more. */
+  leave(): void;
+}
 
 /** What a call tells of itself. */
 export interface CallOwner {
@@ -28,7 +58,7 @@ export class Call implements Sink {
   readonly exchange: Asked;
   readonly remote = REMOTE;
   /** Undefined while there is none to send on. */
-  line: Line | undefined;
+  line: CallLine | undefined;
   /** One that is being opened for it. */
   opening: { abort(): void } | undefined;
   /** The client has said all. */
@@ -141,7 +171,7 @@ export class Call implements Sink {
   }
 
   /** In one write, with the head if that is still here. */
-  #sendParts(line: Line, bytes: Buffer, start: number, end: number, ends: boolean): void {
+  #sendParts(line: CallLine, bytes: Buffer, start: number, end: number, ends: boolean): void {
     const { outbox } = line;
     this.#putHead(line);
     if (!this.#isChunked) outbox.bytes(bytes, start, end);
@@ -157,7 +187,7 @@ export class Call implements Sink {
     outbox.flush();
   }
 
-  #putHead({ outbox }: Line): void {
+  #putHead({ outbox }: CallLine): void {
     const head = this.#head;
     this.#head = undefined;
     if (head !== undefined) outbox.bytes(head, 0, head.length);
@@ -171,7 +201,7 @@ export class Call implements Sink {
     if (this.line !== undefined) this.#endChunks(this.line);
   }
 
-  #endChunks(line: Line): void {
+  #endChunks(line: CallLine): void {
     const { outbox } = line;
     const trailers = this.#trailers;
     this.#putHead(line);
@@ -229,7 +259,7 @@ export class Call implements Sink {
   }
 
   /** Sends all of it once more, as it was read and judged anew. There is no third time. */
-  sendAgain(line: Line): void {
+  sendAgain(line: CallLine): void {
     const { request } = this.exchange;
     if (request === undefined) throw new Error('a request is sent again that was not read');
     const body = this.#kept?.body ?? NOTHING;

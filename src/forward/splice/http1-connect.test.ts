@@ -91,7 +91,7 @@ test('a CONNECT becomes the GET of HTTP/1.1 that asks for a WebSocket, with a ke
   stage.client.say(frame(RST_STREAM, 0, 1, uint32(CANCEL)));
   assert.deepEqual(
     stage.records.map(({ method, status }) => [method, status]),
-    [['GET', 200]],
+    [['GET', 101]],
   );
   assert.equal(stage.applications[0]?.isAborted, true);
 });
@@ -144,7 +144,7 @@ test('bytes pass both ways until each side has ended', async () => {
     assert.deepEqual([stage.applications[0]?.hasEnded, stage.response(1)], [true, { body: 'from the application', hasEnded: true }]);
     assert.deepEqual(
       stage.records.map(({ status, result }) => [status, result]),
-      [[200, 'forwarded']],
+      [[101, 'forwarded']],
     );
     assert.deepEqual(stage.resets(), []);
   }

@@ -7,7 +7,7 @@ import type { Connection, ConnectionHandler } from '../../transport/connection.t
 import { acceptOf, responseFields, responseTrailers } from '../../http2/http1-response.ts';
 import { wasClosed } from '../repair.ts';
 import { encodeFields } from './heads.ts';
-import type { Call } from './http1-call.ts';
+import type { Call, CallLine, Expected } from './http1-call.ts';
 import { Outbox } from './outbox.ts';
 
 const SWITCHED = 101;
@@ -38,26 +38,13 @@ export interface LineOwner {
   closed(line: Line): void;
 }
 
-/** Of a request that is sent. */
-export interface Expected {
-  readonly method: string;
-  /** What it asks to be switched to. */
-  readonly upgrade: string | undefined;
-  /** What a 101 must say to it; undefined: nothing. */
-  readonly accept: string | undefined;
-  /** A 100 of the application's is not for the client, who had one of ours. */
-  readonly dropsContinue: boolean;
-}
-
 /** One connection to an application that speaks HTTP/1.1. */
-export class Line implements ConnectionHandler, ResponsePartsSink {
+export class Line implements CallLine, ConnectionHandler, ResponsePartsSink {
   readonly connection: Connection;
   readonly outbox: Outbox;
   /** What it is asked. */
   call: Call | undefined;
-  /** A write was answered with: wait until `drained`. */
   isFull = false;
-  /** It has answered before. */
   isReused = false;
   isClosed = false;
   isPaused = false;
@@ -91,7 +78,6 @@ export class Line implements ConnectionHandler, ResponsePartsSink {
     return this.#hasEnded || this.isClosed;
   }
 
-  /** A request is sent. */
   expect({ method, upgrade, accept, dropsContinue }: Expected): void {
     this.#dropsContinue = dropsContinue;
     this.#accept = accept;
@@ -107,12 +93,10 @@ export class Line implements ConnectionHandler, ResponsePartsSink {
     if (!this.connection.write(bytes)) this.isFull = true;
   }
 
-  /** The client has said all, on a connection that was switched to another protocol. */
   endWrite(): void {
     this.connection.endWrite();
   }
 
-  /** Reads on, or not. */
   flow(): void {
     const mustPause = this.call !== undefined && (this.call.isHeldUp || this.#owner.clientIsFull);
     if (mustPause === this.isPaused || this.isClosed) return;
@@ -121,7 +105,6 @@ export class Line implements ConnectionHandler, ResponsePartsSink {
     else this.connection.resume();
   }
 
-  /** What it was asked is nobody's any more. */
   leave(): void {
     const { call } = this;
     if (call === undefined) return;
@@ -227,7 +210,8 @@ export class Line implements ConnectionHandler, ResponsePartsSink {
       return;
     }
     const block = encodeFields(responseFields(head, fields));
-    call.exchange.responseHead({ status: isSwitched ? 200 : status, announced: isSwitched ? undefined : announced, size, block }, ends);
+    if (isSwitched) call.exchange.responseHead({ status: 200, told: status, announced: undefined, size, block }, false);
+    else call.exchange.responseHead({ status, announced, size, block }, ends);
     if (isSwitched && this.call === call) call.switched();
     if (ends) this.#over();
   }

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import { FakeClock } from '../../../test/support/fake-clock.ts';
 import { readWithLlhttp } from '../../../test/support/http/llhttp.ts';
@@ -19,7 +20,7 @@ const PEER = requireSpiffeId('spiffe://example.org/web');
 const CONTINUE = 'HTTP/1.1 100 C\r\n\r\n';
 const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-const seen = { forwarded: 0, whole: 0, repaired: 0, reused: 0 };
+const seen = { forwarded: 0, whole: 0, repaired: 0, reused: 0, switched: 0 };
 
 /** A connection to the application, which speaks HTTP/1.1. */
 interface Behind {
@@ -29,6 +30,8 @@ interface Behind {
   /** Requests that it has begun to answer. */
   answered: number;
   isBroken: boolean;
+  /** It has agreed to another protocol. */
+  isTunnel: boolean;
 }
 
 /** One connection to which anything happens in any order; then it is dropped, and must have left nothing behind. */
@@ -42,11 +45,13 @@ async function run(seed: number): Promise<void> {
   const behind: Behind[] = [];
   /** What the application says to each request, if it does so as it should. */
   const expected = new Map<string, string[]>();
+  /** What it says after a 101. */
+  const switched = new Map<string, string>();
   let isAllowed = chance(0.95);
   let done = 0;
   let files = 0;
   const isGood = chance(0.6);
-  const client = new RandomClient(random, { isGood, methods: ['GET', 'HEAD', 'DELETE'] });
+  const client = new RandomClient(random, { isGood, methods: ['GET', 'HEAD', 'DELETE'], connects: true });
   const options = forwarderOptions(() => !isAllowed);
   const { session } = options;
   if (chance(0.05)) session.denied = 'not_allowed';
@@ -58,7 +63,7 @@ async function run(seed: number): Promise<void> {
     limits: { ...options.limits, minBodyBytesPerSecond: 240, upstreamIdleTimeoutMs: chance(0.5) ? undefined : 5000 },
     http1: { scratch: new Fields(20) },
     maxConcurrentStreams: 5,
-    upgrades: undefined,
+    upgrades: chance(0.5) ? [] : undefined,
     idleTimeoutMs: chance(0.5) ? undefined : 15_000,
     greetingTimeoutMs: 5000,
     judge: () => verdict(PEER, isAllowed),
@@ -86,7 +91,7 @@ async function run(seed: number): Promise<void> {
           return;
         }
         const connection = new MemoryConnection({ slow: chance(0.3) });
-        behind.push({ connection, toSay: Buffer.alloc(0), answered: 0, isBroken: false });
+        behind.push({ connection, toSay: Buffer.alloc(0), answered: 0, isBroken: false, isTunnel: false });
         if (chance(0.05)) connection.finish();
         tell({ ok: true, connection });
       });
@@ -102,6 +107,15 @@ async function run(seed: number): Promise<void> {
     broken: () => undefined,
     done: () => done++,
   });
+
+  /** To whoever asks for a WebSocket. */
+  const agree = (target: string, fields: readonly string[]): string => {
+    const key = fields[fields.indexOf('Sec-WebSocket-Key') + 1] ?? '';
+    const accept = createHash('sha1').update(`${key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11`).digest('base64');
+    switched.set(target, `${target}:${'t'.repeat(Math.floor(random() * 3000))}`);
+    const proof = isGood || chance(0.9) ? accept : 'wrong';
+    return `HTTP/1.1 101 S\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ${proof}\r\n\r\n${switched.get(target)}`;
+  };
 
   const answerTo = (method: string, target: string): string => {
     const body = `${target}:${'r'.repeat(Math.floor(random() * 3000))}`;
@@ -148,13 +162,15 @@ async function run(seed: number): Promise<void> {
     const asked = [...messages, ...(begun === undefined ? [] : [begun])];
     const next = asked[side.answered];
     if (next === undefined) {
-      if (isGood || side.isBroken || !chance(0.1)) return 'nothing';
+      if (isGood || side.isBroken || side.isTunnel || !chance(0.1)) return 'nothing';
       side.connection.say(Buffer.from('HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nunasked'));
       return 'application unasked';
     }
     // Mostly when it is whole.
     if (side.answered === messages.length && chance(0.8)) return 'nothing';
-    side.toSay = Buffer.from(answerTo(next.method, next.target));
+    const asksSwitch = next.fields.includes('Upgrade') && chance(0.7);
+    side.isTunnel = asksSwitch;
+    side.toSay = Buffer.from(asksSwitch ? agree(next.target, next.fields) : answerTo(next.method, next.target));
     // An interim response is no answer.
     if (side.toSay.toString('latin1') !== CONTINUE) side.answered++;
     return `application answers ${next.target}`;
@@ -235,11 +251,18 @@ async function run(seed: number): Promise<void> {
         sent.set(target, times);
         assert.ok(times === 1 || (method !== 'POST' && times - 1 <= (retried.get(target) ?? 0)), `${target} is sent ${times} times`);
         assert.equal(fields.filter((each) => each === 'X-Peer').length, 1, 'its identity comes once');
-        assert.ok(!fields.some((each) => /expect|^te$|^connection$/i.test(each)), 'what is for us stays here');
+        assert.ok(
+          fields.includes('Upgrade') || !fields.some((each) => /expect|^te$|^connection$/i.test(each)),
+          'what is for us stays here',
+        );
         const own = client.bodies.get(Number(target.slice(1)));
         assert.ok(body.length <= (own?.bytes ?? -1) && /^b*$/.test(body), 'a body of its own');
       }
-      for (const { target, body } of messages) {
+      const [head = '', ...rest] = Buffer.concat(side.connection.written).toString('latin1').split('\r\n\r\n');
+      // Nothing goes ahead of the agreement.
+      if (head.includes('\r\nUpgrade: ') && !switched.has(head.split(' ')[1] ?? '')) assert.ok(!rest.join('').startsWith('b'), 'too early');
+      for (const { target, body, fields } of messages) {
+        if (fields.includes('Upgrade')) continue;
         const own = client.bodies.get(Number(target.slice(1)));
         assert.ok(own?.hasEnded === true && own.bytes === body.length, `${target} is whole, and no sooner than the client’s`);
       }
@@ -248,6 +271,11 @@ async function run(seed: number): Promise<void> {
 
     for (const [stream, { body, hasEnded }] of responsesIn(Buffer.concat(client.connection.written))) {
       const answers = expected.get(`/${stream}`) ?? [];
+      const tunnel = switched.get(`/${stream}`);
+      if (tunnel?.startsWith(body) === true) {
+        seen.switched++;
+        continue;
+      }
       if ('scute: '.startsWith(body.slice(0, 7)) && (body !== '' || hasEnded)) continue;
       if (hasEnded) {
         seen.whole++;
@@ -270,5 +298,8 @@ async function run(seed: number): Promise<void> {
 test(`whatever happens between HTTP/2 and HTTP/1.1 in whatever order, it ends once and leaves nothing behind (${RUNS} runs from seed ${SEED})`, async () => {
   for (let seed = SEED; seed < SEED + RUNS; seed++) await run(seed);
   const least = RUNS / 20;
-  assert.ok(seen.forwarded > least && seen.whole > least && seen.repaired > 0 && seen.reused > least, JSON.stringify(seen));
+  assert.ok(
+    seen.forwarded > least && seen.whole > least && seen.repaired > 0 && seen.reused > least && seen.switched > least,
+    JSON.stringify(seen),
+  );
 });
