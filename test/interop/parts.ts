@@ -36,6 +36,7 @@ export const PYTHON_PACKAGES = [
   'httpx==0.28.1',
   'h2==4.4.1',
   'websockets==17.4',
+  'hypercorn==0.18.0',
 ] as const;
 
 export const GO_PACKAGES = [

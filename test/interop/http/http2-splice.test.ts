@@ -5,7 +5,9 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { runChild } from '../../support/child.ts';
 import { startDevDomain } from '../../support/dev-domain.ts';
+import { eventually } from '../../support/eventually.ts';
 import { needs, part } from '../parts.ts';
+import { runPython, startPython } from '../peers.ts';
 import { startHaproxy } from '../proxies.ts';
 import { issueFiles, listen, startInbound, temporaryFolder } from '../stage.ts';
 
@@ -37,4 +39,30 @@ test('h2spec finds nothing before an application that speaks HTTP/2', needs('h2s
   const { stdout } = await runChild([part('h2spec'), '-h', '127.0.0.1', '-p', String(port), '-o', '2'], { withinMs: 500_000 });
 
   assert.match(stdout, /^145 tests, 145 passed, 0 skipped, 0 failed$/m, stdout.slice(stdout.indexOf('Failures:')));
+});
+
+test('a server of WebSockets over HTTP/2 is reached by a client of another kind', needs('python'), async (t) => {
+  const http = { application: 'h2c', extendedConnect: true };
+  const spiffe = await startDevDomain(t, {
+    name: 'example.org',
+    workloads: { api: [{ id: API, dnsNames: ['api.example'] }], web: [WEB] },
+  });
+  const server = await startPython(t, 'websocket_h2_peer', ['serve']);
+  const side = await startInbound(t, {
+    endpoint: spiffe.endpoint('api'),
+    to: String((await server.first('listening'))['listening']),
+    allow: [{ peer: WEB, methods: ['CONNECT'], paths: ['/socket'], hosts: ['api.example'] }] as unknown as readonly string[],
+    alpn: ['h2'],
+    listener: { protocol: 'http', http: { ...http, spiffeIdHeader: 'X-Peer' } },
+  });
+  const { chain, key, authorities } = await issueFiles(t, spiffe, WEB);
+
+  const said = await runPython('websocket_h2_peer', 'call', side.address, 'api.example', chain, key, authorities);
+
+  assert.deepEqual(said, { status: 200, echoed: Array.from({ length: 8 }, () => true), closed: true });
+  assert.deepEqual(await server.first('opened'), { opened: WEB, version: '2', path: '/socket' });
+  await eventually(() => {
+    const line = side.scute.log().find(({ path }) => path === '/socket');
+    assert.deepEqual([line?.['method'], line?.['status']], ['CONNECT', 200]);
+  });
 });
