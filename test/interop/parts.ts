@@ -40,6 +40,7 @@ export const PYTHON_PACKAGES = [
   'moto[server]==5.2.5',
   'boto3==1.44.8',
   'kubernetes-validate==1.37.0',
+  'hypercorn==0.18.0',
 ] as const;
 
 export const GO_PACKAGES = [

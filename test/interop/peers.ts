@@ -28,7 +28,8 @@ export type PythonProgram =
   | 'http_peer'
   | 'wsgi_site'
   | 'routing_site'
-  | 'websocket_peer';
+  | 'websocket_peer'
+  | 'websocket_h2_peer';
 
 const goArgv = (args: readonly string[]): [string, ...string[]] => [part('go-spiffe'), ...args];
 const pythonArgv = (program: PythonProgram, args: readonly string[]): [string, ...string[]] => [
