@@ -9,7 +9,7 @@ import { Remembered } from '../lib/remembered.ts';
 import type { DenyList } from '../policy/deny-list.ts';
 import type { JwtAuthority } from '../spiffe/bundle-document.ts';
 import type { JwtBundles } from '../spiffe/jwt-bundle.ts';
-import type { TokenRefusal, TokenResult } from '../telemetry/log/jwt-records.ts';
+import type { TokenCounts, TokenRefusal, TokenResult } from '../telemetry/log/jwt-records.ts';
 
 export interface TokensDeps {
   /** It does not change while the listener runs, so that its tokens are verified for these audiences and no others. */
@@ -66,6 +66,7 @@ export class Tokens {
   /** By digest: many requests may bring one token at once. */
   readonly #verifying = new Map<string, Promise<Bearer>>();
   readonly #hasScheme: boolean;
+  readonly counts: TokenCounts = { accepted: 0, refused: new Map(), lastRefusedAtMs: undefined };
   /** Whether each key is in the bundles of the newest snapshot: the same objects need not be looked for again. */
   readonly #trusted = new Map<JwtAuthority, boolean>();
   #trustedBy: JwtBundles | undefined;
@@ -172,7 +173,7 @@ export class Tokens {
   /** For another request that waited for the same verification. */
   #again(bearer: Bearer): Bearer {
     if (bearer.kind === 'token') return this.#admit(bearer, 'known');
-    if (bearer.kind === 'refused') this.#deps.checked(bearer.reason);
+    if (bearer.kind === 'refused') this.#count(bearer.reason);
     return bearer;
   }
 
@@ -186,13 +187,21 @@ export class Tokens {
     const bearer = endsAtMs === brought.endsAtMs ? brought : { ...brought, endsAtMs };
     const problem = this.problemOf(bearer, nowMs);
     if (problem !== undefined) return this.#refuse(problem.reason, problem.detail);
+    this.counts.accepted += 1;
     this.#deps.checked(result);
     return bearer;
   }
 
   #refuse(reason: TokenRefusal, detail: string): Bearer {
-    this.#deps.checked(reason);
+    this.#count(reason);
     return { kind: 'refused', reason, detail };
+  }
+
+  #count(reason: TokenRefusal): void {
+    const { counts } = this;
+    counts.refused.set(reason, (counts.refused.get(reason) ?? 0) + 1);
+    counts.lastRefusedAtMs = this.#deps.clock.now();
+    this.#deps.checked(reason);
   }
 }
 
