@@ -209,8 +209,9 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       identity: buildIdentityFields(http, caller, this.guardsRequests, removed),
       subjectHeader,
       read: (values) => {
-        // More than can be open: of those whose streams are over already.
-        if (!mayAsk() || waiting > 2 * http.maxConcurrentStreams) return UNREAD;
+        if (!mayAsk()) return UNREAD;
+        // Of those whose streams are over already.
+        if (waiting > 2 * http.maxConcurrentStreams) return tokens.overflow();
         const bearer = tokens.read(values, connection);
         if (bearer instanceof Promise) {
           waiting++;

@@ -94,6 +94,11 @@ export class Tokens {
     return known;
   }
 
+  /** More wait for their turn than can be open. */
+  overflow(): Bearer {
+    return this.#refuse('token_unverifiable', 'too many tokens of its connection wait to be verified');
+  }
+
   /** Of a token that is known, or of which nothing can be known. */
   #recall(digest: string): Bearer | undefined {
     if (this.#deps.identity.current()?.jwtBundles === undefined) return this.#refuse('token_unverifiable', 'there are no JWT bundles yet');
@@ -121,7 +126,8 @@ export class Tokens {
     const scheme = space === -1 ? value : value.slice(0, space);
     // Some readers take more for white space than others: what could be Bearer to one of them is no other scheme.
     if (!SCHEME.test(scheme)) return '';
-    if (scheme.toLowerCase() !== 'bearer') return undefined;
+    // Some look for the word anywhere: behind another scheme stands no token that nobody has verified.
+    if (scheme.toLowerCase() !== 'bearer') return BEARER.test(value) ? '' : undefined;
     return space === -1 ? '' : value.slice(space).replace(/^ +/, '');
   }
 
@@ -208,5 +214,6 @@ export class Tokens {
 type BroughtToken = Extract<Bearer, { kind: 'token' }>;
 
 const NOBODY: JwtBundles = new Map();
+const BEARER = /\bbearer\b/i;
 /** A token of RFC 9110, section 5.6.2. */
 const SCHEME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
