@@ -683,8 +683,9 @@ function withCurrentPolicies(config: Config, files: PolicyFilesView | undefined)
 
 function listenerStatus(listener: InboundListener | OutboundListener): ListenerStatus {
   const { ref, address, counters, config } = listener;
+  const tokens = listener instanceof InboundListener ? listener.tokenCounts : undefined;
   const presentsNone = 'webPki' in config && config.webPki !== undefined;
-  return { listener: ref, address, to: config.to, identity: presentsNone ? undefined : config.identity, counters };
+  return { listener: ref, address, to: config.to, identity: presentsNone ? undefined : config.identity, counters, tokens };
 }
 
 /** Services of one kind: bound one after the other, stopped at the same time. */

@@ -211,6 +211,16 @@ export interface Listener extends ListenerName {
     readonly upstreamRead: number;
     readonly upstreamWritten: number;
   };
+  /** Of an inbound listener with `jwt`; null for all others. */
+  readonly tokens: TokenCounts | null;
+}
+
+/** What became of the tokens that requests brought, or should have brought, since the start. */
+export interface TokenCounts {
+  readonly accepted: number;
+  /** The most frequent first. */
+  readonly refused: readonly { readonly reason: string; readonly count: number }[];
+  readonly lastRefusedAt: Time;
 }
 
 export interface ListenerList {

@@ -20,6 +20,7 @@ import { data, refuseInJson, type Query, type Reply, type Routes } from './http.
 import type { ListenerStatus } from './inventory.ts';
 import { isoTime, timeOf } from './iso-time.ts';
 import type { SeenRefusal } from './peer-book.ts';
+import type { TokenCounts } from '../telemetry/log/jwt-records.ts';
 import { tokenList } from './tokens.ts';
 
 const MAX_NOTES = 20;
@@ -187,7 +188,7 @@ function connections(source: ApiSource, search: URLSearchParams): api.Connection
   return page(source, search, [open]);
 }
 
-function listener({ status }: ApiSource, { listener: ref, address, to, identity, counters }: ListenerStatus): api.Listener {
+function listener({ status }: ApiSource, { listener: ref, address, to, identity, counters, tokens }: ListenerStatus): api.Listener {
   const svid = chooseSvid(status.identity(), identity);
   return {
     ...listenerName(ref),
@@ -203,7 +204,13 @@ function listener({ status }: ApiSource, { listener: ref, address, to, identity,
       upstreamRead: counters.upstreamReadBytes,
       upstreamWritten: counters.upstreamWrittenBytes,
     },
+    tokens: tokens === undefined ? null : tokenCounts(tokens),
   };
+}
+
+function tokenCounts({ accepted, refused, lastRefusedAtMs }: TokenCounts): api.TokenCounts {
+  const reasons = [...refused].map(([reason, count]) => ({ reason, count })).toSorted((one, other) => other.count - one.count);
+  return { accepted, refused: reasons, lastRefusedAt: lastRefusedAtMs === undefined ? null : isoTime(lastRefusedAtMs) };
 }
 
 function readiness({ readiness: checks }: ApiSource): api.Readiness {

@@ -9,6 +9,7 @@ import type { Crl } from '../spiffe/crl.ts';
 import type { ApplicationStatus } from '../telemetry/log/application-records.ts';
 import type { EndpointStatus, RelationStatus } from '../telemetry/log/federation-records.ts';
 import type { FileSetStatus } from '../telemetry/log/files-records.ts';
+import type { TokenCounts } from '../telemetry/log/jwt-records.ts';
 import type { TokenStatus } from '../telemetry/log/credential-records.ts';
 import type { ListenerCounters, ListenerRef } from '../telemetry/log/records.ts';
 import { describeApplication } from './application.ts';
@@ -27,6 +28,8 @@ export interface ListenerStatus {
   /** Undefined: it presents none. */
   readonly identity: SvidChoice | undefined;
   readonly counters: ListenerCounters;
+  /** Undefined where nobody looks at tokens. */
+  readonly tokens?: TokenCounts | undefined;
 }
 
 export interface ReloadStatus {

@@ -121,6 +121,7 @@ export const listenersSchema: z.ZodType<api.ListenerList> = object({
       exposedAt: texts,
       connections: object({ opened: count, open: count, waiting: count, handshaking: count }),
       bytes: object({ downstreamRead: count, downstreamWritten: count, upstreamRead: count, upstreamWritten: count }),
+      tokens: object({ accepted: count, refused: z.array(object({ reason: text, count })), lastRefusedAt: maybe }).nullable(),
     }),
   ),
 });

@@ -1,7 +1,7 @@
 /** What is wrong, and what comes next. Pure: what the first screen says is decided here. */
-import type { Certificate, Overview, Readiness, Rotations, SdsStream, Token, TrustDomain } from '../admin/api-types.ts';
+import type { Certificate, Listener, Overview, Readiness, Rotations, SdsStream, Token, TrustDomain } from '../admin/api-types.ts';
 import { links } from './routes.ts';
-import { briefly, duration, list, parseTime, plural, sentence } from './words.ts';
+import { briefly, duration, list, number, parseTime, plural, sentence } from './words.ts';
 
 /** `red`: a person must act now. `amber`: a person should look. */
 export type Level = 'red' | 'amber';
@@ -25,11 +25,14 @@ export interface Facts {
   readonly domains: readonly TrustDomain[] | undefined;
   readonly sds: readonly SdsStream[] | undefined;
   readonly tokens: readonly Token[] | undefined;
+  readonly listeners: readonly Listener[] | undefined;
   readonly rotations: Rotations | undefined;
 }
 
 const MINUTE = 60_000;
 const DAY = 24 * 60 * MINUTE;
+/** What was refused before is over. */
+const REFUSED_LATELY_MS = 5 * MINUTE;
 /** So long the Workload API may take at the start before somebody should look. */
 const PATIENCE_MS = 30_000;
 /** Renewal is due at half of its life, and Scute asks for it at two thirds. When so little is left, it will not come by itself. */
@@ -272,11 +275,31 @@ function ofTrust({ nowMs, overview, domains }: Facts): Attention[] {
 }
 
 /** What a token is without, and whose keys vouch for none. */
-function ofTokens({ nowMs, overview, domains, tokens }: Facts): Attention[] {
+function ofTokens({ nowMs, overview, domains, tokens, listeners }: Facts): Attention[] {
   if (overview.identity.state !== 'held') return [];
   // Of a partner that signs no tokens there need be none.
   const withoutKeys = (domains ?? []).filter(({ jwtAuthorities, isOwn, notes }) => jwtAuthorities === 0 && (isOwn || notes.length > 0));
-  return [...(tokens ?? []).flatMap((token) => ofToken(token, nowMs)), ...withoutKeys.map(ofKeys)];
+  return [
+    ...(tokens ?? []).flatMap((token) => ofToken(token, nowMs)),
+    ...withoutKeys.map(ofKeys),
+    ...(listeners ?? []).flatMap((listener) => ofRefusedTokens(listener, nowMs)),
+  ];
+}
+
+function ofRefusedTokens({ name, tokens }: Listener, nowMs: number): Attention[] {
+  const lastMs = parseTime(tokens?.lastRefusedAt);
+  if (tokens === null || lastMs === undefined || nowMs - lastMs > REFUSED_LATELY_MS) return [];
+  const reasons = tokens.refused.slice(0, 3).map(({ reason, count }) => `${number(count)} × ${reason}`);
+  return [
+    {
+      key: `refused tokens ${name}`,
+      level: 'amber',
+      what: `Requests to ${name} are refused for their tokens.`,
+      why: `Since the start: ${list(reasons)}. The last one ${briefly(nowMs - lastMs)} ago.`,
+      todo: 'Read the lines “request finished” in the log: they have the caller and what was wrong, and never the token.',
+      link: { to: links.connections(name), text: 'Who is connected' },
+    },
+  ];
 }
 
 function ofToken({ source, listeners, files, expiresAt, nextFetchAt, problem }: Token, nowMs: number): Attention[] {

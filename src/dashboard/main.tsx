@@ -2,7 +2,7 @@
 import { render, type JSX } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import type { Overview as OverviewAnswer } from '../admin/api-types.ts';
-import { useDomains, useOverview, useReadiness, useRotations, useSds, useSvids, useTokens } from './facts.ts';
+import { useDomains, useListeners, useOverview, useReadiness, useRotations, useSds, useSvids, useTokens } from './facts.ts';
 import { attention, headline, type Attention, type Headline } from './health.ts';
 import { live, useLink, useNow } from './live.ts';
 import { CertificateDetail, Certificates } from './pages/certificates.tsx';
@@ -44,6 +44,7 @@ function Known({ overview, route }: { readonly overview: OverviewAnswer; readonl
     domains: useDomains().data?.items,
     sds: useSds().data?.items,
     tokens: useTokens().data?.items,
+    listeners: useListeners().data?.items,
     rotations,
   };
   const found = attention(facts);

@@ -122,6 +122,7 @@ test('keys that cannot be relied on are left out, and the others stay', async ()
     jwk(other, { kid: 7 }),
     jwk(other, { x: 'AAAA' }),
     { kty: 'oct', kid: 'secret', use: 'jwt-svid', k: 'AAAA' },
+    { kty: 'RSA', kid: 'slow', use: 'jwt-svid', n: base64url(Buffer.alloc(512, 0xff)), e: base64url(Buffer.alloc(512, 0x7f)) },
   ];
   for (const element of bad) {
     const held = bundleOf(element, jwk(key));
@@ -131,6 +132,8 @@ test('keys that cannot be relied on are left out, and the others stay', async ()
       JSON.stringify(element),
     );
     assert.equal(await verdict(made(), held), SUBJECT);
+    // A partner chose what they quote.
+    for (const note of held.get('example.org' as TrustDomain)?.notes ?? []) assert.ok(note.length < 200, note);
   }
   const ambiguous = bundleOf(jwk(other), jwk(twice), jwk(key));
   for (const by of [other, twice]) assert.equal(await verdict(made({ key: by }), ambiguous), 'token_unknown_key');

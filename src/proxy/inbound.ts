@@ -16,6 +16,7 @@ import { connectFailure } from '../forward/outcome.ts';
 import { mustSendHeader, proxyHeaderFor, readProxyHeader } from './proxy-header.ts';
 import { endpointOf, formatEndpoint, type ProxyEndpoint } from '../proxy-protocol/header.ts';
 import type { Session } from '../forward/session.ts';
+import type { TokenCounts } from '../telemetry/log/jwt-records.ts';
 import { TokenConnection, Tokens } from './tokens.ts';
 
 /** What both versions of HTTP need. */
@@ -39,6 +40,10 @@ export class InboundListener extends ProxyListener<InboundConfig> {
   /** It looks at the JWT-SVIDs of requests. */
   get hasTokens(): boolean {
     return this.#tokens !== undefined;
+  }
+
+  get tokenCounts(): TokenCounts | undefined {
+    return this.#tokens?.counts;
   }
 
   /** The field that has the peer's SPIFFE ID for the application, if there is one. */
@@ -205,8 +210,9 @@ export class InboundListener extends ProxyListener<InboundConfig> {
       identity: buildIdentityFields(http, caller, this.guardsRequests, removed),
       subjectHeader,
       read: (values) => {
-        // More than can be open: of those whose streams are over already.
-        if (!mayAsk() || waiting > 2 * http.maxConcurrentStreams) return UNREAD;
+        if (!mayAsk()) return UNREAD;
+        // Of those whose streams are over already.
+        if (waiting > 2 * http.maxConcurrentStreams) return tokens.overflow();
         const bearer = tokens.read(values, connection);
         if (bearer instanceof Promise) {
           waiting++;

@@ -120,3 +120,39 @@ test('what is remembered of tokens has a bound: the oldest are verified once mor
   await tokens.read([first], connection);
   assert.deepEqual(seen, ['verified']);
 });
+
+test('a token that a connection brought before is asked again as any other, and no other value is taken for it', async () => {
+  const { tokens, clock, seen, setBundles, deny } = stage();
+  const connection = new TokenConnection();
+  const value = fresh(clock.now(), 'mine');
+  for (let at = 0; at < 3; at++) assert.equal(kindOf(await tokens.read([value], connection)), 'token');
+  assert.deepEqual(seen, ['verified', 'known', 'known']);
+  const [start, rest] = [value.slice(0, -20), value.slice(-20)];
+  const changed = `${start}${rest.startsWith('A') ? 'B' : 'A'}${rest.slice(1)}`;
+  for (const other of [value.replace('Bearer', 'bearer'), changed, `${value} `]) await tokens.read([other], connection);
+  assert.deepEqual(seen.slice(3), ['known', 'token_signature', 'token_malformed']);
+  assert.equal(kindOf(await tokens.read([value, value], connection)), 'token_repeated');
+  deny('spiffe://example.org/web');
+  assert.equal(kindOf(await tokens.read([value], connection)), 'token_revoked');
+  deny();
+  setBundles(undefined);
+  assert.equal(kindOf(await tokens.read([value], connection)), 'token_unverifiable');
+  setBundles(bundleOf(testKey('two')));
+  assert.equal(kindOf(await tokens.read([value], connection)), 'token');
+  // What was forgotten is verified once more.
+  const long = `spiffe://example.org/${'a'.repeat(2000)}`;
+  const others = new TokenConnection();
+  for (let at = 0; at < 3600; at++)
+    await tokens.read([`Bearer ${token({ key, nowMs: clock.now(), claims: { sub: long, jti: `${at}` } })}`], others);
+  seen.length = 0;
+  assert.equal(kindOf(await tokens.read([value], connection)), 'token');
+  assert.deepEqual(seen, ['verified']);
+  clock.advance(331_000);
+  assert.equal(kindOf(await tokens.read([value], connection)), 'token_expired');
+});
+
+test('of a connection with more tokens waiting than can be open, each further one is refused and counted', () => {
+  const { tokens, seen } = stage();
+  assert.equal(kindOf(tokens.overflow()), 'token_unverifiable');
+  assert.deepEqual([seen, tokens.counts.refused.get('token_unverifiable')], [['token_unverifiable'], 1]);
+});

@@ -9,7 +9,7 @@ import { Remembered } from '../lib/remembered.ts';
 import type { DenyList } from '../policy/deny-list.ts';
 import type { JwtAuthority } from '../spiffe/bundle-document.ts';
 import type { JwtBundles } from '../spiffe/jwt-bundle.ts';
-import type { TokenRefusal, TokenResult } from '../telemetry/log/jwt-records.ts';
+import type { TokenCounts, TokenRefusal, TokenResult } from '../telemetry/log/jwt-records.ts';
 
 export interface TokensDeps {
   /** It does not change while the listener runs, so that its tokens are verified for these audiences and no others. */
@@ -66,6 +66,7 @@ export class Tokens {
   /** By digest: many requests may bring one token at once. */
   readonly #verifying = new Map<string, Promise<Bearer>>();
   readonly #hasScheme: boolean;
+  readonly counts: TokenCounts = { accepted: 0, refused: new Map(), lastRefusedAtMs: undefined };
   /** Whether each key is in the bundles of the newest snapshot: the same objects need not be looked for again. */
   readonly #trusted = new Map<JwtAuthority, boolean>();
   #trustedBy: JwtBundles | undefined;
@@ -91,6 +92,11 @@ export class Tokens {
     if (known === undefined) return connection.inTurn(() => this.#verifyOnce(digest, token));
     if (known.kind === 'token') connection.held(value, digest);
     return known;
+  }
+
+  /** More wait for their turn than can be open. */
+  overflow(): Bearer {
+    return this.#refuse('token_unverifiable', 'too many tokens of its connection wait to be verified');
   }
 
   /** Of a token that is known, or of which nothing can be known. */
@@ -120,7 +126,8 @@ export class Tokens {
     const scheme = space === -1 ? value : value.slice(0, space);
     // Some readers take more for white space than others: what could be Bearer to one of them is no other scheme.
     if (!SCHEME.test(scheme)) return '';
-    if (scheme.toLowerCase() !== 'bearer') return undefined;
+    // Some look for the word anywhere: behind another scheme stands no token that nobody has verified.
+    if (scheme.toLowerCase() !== 'bearer') return BEARER.test(value) ? '' : undefined;
     return space === -1 ? '' : value.slice(space).replace(/^ +/, '');
   }
 
@@ -172,7 +179,7 @@ export class Tokens {
   /** For another request that waited for the same verification. */
   #again(bearer: Bearer): Bearer {
     if (bearer.kind === 'token') return this.#admit(bearer, 'known');
-    if (bearer.kind === 'refused') this.#deps.checked(bearer.reason);
+    if (bearer.kind === 'refused') this.#count(bearer.reason);
     return bearer;
   }
 
@@ -186,18 +193,27 @@ export class Tokens {
     const bearer = endsAtMs === brought.endsAtMs ? brought : { ...brought, endsAtMs };
     const problem = this.problemOf(bearer, nowMs);
     if (problem !== undefined) return this.#refuse(problem.reason, problem.detail);
+    this.counts.accepted += 1;
     this.#deps.checked(result);
     return bearer;
   }
 
   #refuse(reason: TokenRefusal, detail: string): Bearer {
-    this.#deps.checked(reason);
+    this.#count(reason);
     return { kind: 'refused', reason, detail };
+  }
+
+  #count(reason: TokenRefusal): void {
+    const { counts } = this;
+    counts.refused.set(reason, (counts.refused.get(reason) ?? 0) + 1);
+    counts.lastRefusedAtMs = this.#deps.clock.now();
+    this.#deps.checked(reason);
   }
 }
 
 type BroughtToken = Extract<Bearer, { kind: 'token' }>;
 
 const NOBODY: JwtBundles = new Map();
+const BEARER = /\bbearer\b/i;
 /** A token of RFC 9110, section 5.6.2. */
 const SCHEME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;

@@ -91,7 +91,7 @@ export function keyProblem(key: KeyObject): string | undefined {
       if (bits < MIN_RSA_BITS) return `has an RSA key of ${bits} bits, fewer than ${MIN_RSA_BITS}`;
       if (bits > MAX_RSA_BITS) return `has an RSA key of ${bits} bits, more than ${MAX_RSA_BITS}`;
       const exponent = details.publicExponent ?? 0n;
-      if (exponent < MIN_RSA_EXPONENT || exponent > MAX_RSA_EXPONENT) return `has an RSA key with the exponent ${exponent}`;
+      if (exponent < MIN_RSA_EXPONENT || exponent > MAX_RSA_EXPONENT) return `has an RSA key with the exponent ${shortened(exponent)}`;
       return undefined;
     }
     case 'ec':
@@ -101,6 +101,12 @@ export function keyProblem(key: KeyObject): string | undefined {
     default:
       return `has a key of the kind ${key.asymmetricKeyType ?? 'unknown'}`;
   }
+}
+
+/** A partner chose it, and it may have thousands of digits. */
+function shortened(number: bigint): string {
+  const text = String(number);
+  return text.length > 20 ? `${text.slice(0, 20)}…` : text;
 }
 
 /** AlgorithmIdentifiers of public keys as they must be written (RFC 3279 2.3.1, RFC 5480 2.1.1, RFC 8410 3), by kind or curve. */

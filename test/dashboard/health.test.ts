@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Certificate, Overview, ReadinessCheck, SdsStream, Token, TrustDomain } from '../../src/admin/api-types.ts';
+import type { Certificate, Listener, Overview, ReadinessCheck, SdsStream, Token, TrustDomain } from '../../src/admin/api-types.ts';
 import { attention, headline, type Facts } from '../../src/dashboard/health.ts';
 
 const NOW = Date.parse('2026-06-01T12:00:00.000Z');
@@ -96,6 +96,7 @@ const facts = (more: Partial<Facts>): Facts => ({
   domains: undefined,
   sds: undefined,
   tokens: undefined,
+  listeners: undefined,
   rotations: undefined,
   ...more,
 });
@@ -270,6 +271,35 @@ test('a trust domain whose JWT bundle has no key that counts is told if it is ou
     'red: There is no key for tokens of example.org.',
     'amber: There is no key for tokens of partner.example.',
   ]);
+});
+
+test('tokens that are refused are told by reason, for five minutes after the last one', () => {
+  const listener = (tokens: Listener['tokens']): Listener => ({
+    name: 'in',
+    direction: 'inbound',
+    address: '127.0.0.1:1',
+    to: '127.0.0.1:2',
+    presents: ID,
+    certificate: 'svid:1',
+    exposedAt: [],
+    connections: { opened: 0, open: 0, waiting: 0, handshaking: 0 },
+    bytes: { downstreamRead: 0, downstreamWritten: 0, upstreamRead: 0, upstreamWritten: 0 },
+    tokens,
+  });
+  const refused = [
+    { reason: 'token_unknown_key', count: 1200 },
+    { reason: 'token_expired', count: 3 },
+  ];
+  const since = (minutes: number): Partial<Facts> => ({
+    listeners: [listener({ accepted: 7, refused, lastRefusedAt: iso(NOW - minutes * MINUTE) }), listener(null)],
+  });
+  assert.deepEqual(said({ listeners: [listener({ accepted: 7, refused: [], lastRefusedAt: null })] }), []);
+  assert.deepEqual(said(since(2)), ['amber: Requests to in are refused for their tokens.']);
+  assert.equal(
+    attention(facts(since(2)))[0]?.why,
+    'Since the start: 1,200 × token_unknown_key and 3 × token_expired. The last one 2 min ago.',
+  );
+  assert.deepEqual(said(since(6)), []);
 });
 
 test('a secret that was rejected is told with the words of the client', () => {

@@ -18,3 +18,11 @@ export const TOKEN_RESULTS = [
 export type TokenResult = (typeof TOKEN_RESULTS)[number];
 /** Why a request was refused for its token, or for want of one. */
 export type TokenRefusal = Exclude<TokenResult, 'known' | 'verified' | 'none'>;
+
+/** What became of the tokens of one listener since the start. Time is wall time, milliseconds since 1970. */
+export interface TokenCounts {
+  accepted: number;
+  /** Only of what there was. */
+  readonly refused: Map<TokenRefusal, number>;
+  lastRefusedAtMs: number | undefined;
+}

@@ -1,6 +1,8 @@
 /** What comes that is wrong, each through a listener: a reason of its own, counted, told to nobody who could learn from it, and others go on. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { ListenerList } from '../../../src/admin/api-types.ts';
+import { api } from '../../support/admin/api.ts';
 import { API, WEB } from '../../support/data-path.ts';
 import { startDevDomainWith } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
@@ -21,7 +23,14 @@ for (const [version, connect, application] of VERSIONS) {
     const spiffe = await startDevDomainWith(t, { clock: new FakeClock() }, [
       { name: 'example.org', svidLife: '10h', workloads: { web: [WEB], api: [API] } },
     ]);
-    const stage = await startTokenStage(t, { application, jwt: JWT, spiffe, sidecar: { clock }, http: { maxHeadBytes: 262_144 } });
+    const stage = await startTokenStage(t, {
+      application,
+      jwt: JWT,
+      spiffe,
+      sidecar: { clock },
+      http: { maxHeadBytes: 262_144 },
+      file: { admin: { listen: '127.0.0.1:0' } },
+    });
     const ask = await connect(t, stage);
     const nowMs = clock.now();
     const now = Math.floor(nowMs / 1000);
@@ -59,6 +68,11 @@ for (const [version, connect, application] of VERSIONS) {
     assert.equal((await ask(bearer(made({ exp: now - LEEWAY_SECONDS + 2 })))).status, 200);
     assert.equal(stage.seen.length, bad.length + 1);
     assert.ok((await stage.sidecar.metric('scute_http_requests_total', { result: 'token_refused' })) >= bad.length);
+    const { items } = await api<ListenerList>(stage.sidecar, 'listeners');
+    const tokens = items.find(({ name }) => name === 'in')?.tokens;
+    assert.deepEqual([tokens?.accepted, tokens?.refused[0]], [bad.length + 1, { reason: 'token_repeated', count: 2 }]);
+    assert.deepEqual(tokens?.refused.map(({ reason }) => reason).toSorted(), [...new Set(bad.map(([reason]) => reason))].toSorted());
+    assert.equal(tokens.lastRefusedAt, new Date(nowMs).toISOString());
     const log = JSON.stringify(stage.sidecar.log());
     for (const part of good.split('.').slice(1)) assert.ok(!log.includes(part));
   });

@@ -149,10 +149,14 @@ for (const [version, connect, application] of VERSIONS) {
       bearer(token({ key: testKey('one') })),
       [['Authorization', '\u00a0Bearer x'] as const],
       [['Authorization', 'Bearer\tx'] as const],
+      // Behind another scheme, for who looks for the word anywhere.
+      [['Authorization', `Basic d2ViOnNlY3JldA==, Bearer ${token({ key: testKey('one') })}`] as const],
+      [['Authorization', 'Digest realm="a" bearer x'] as const],
     ])
-      assert.equal((await ask(fields)).status, 401);
-    assert.equal(stage.seen.length, 3);
-    assert.equal(await stage.sidecar.metric('scute_jwt_tokens_total', { listener: 'in', result: 'none' }), 2);
+      assert.equal((await ask(fields)).status, 401, JSON.stringify(fields));
+    assert.equal((await ask([['Authorization', 'Basic Zm9yYmVhcmVy']])).status, 200);
+    assert.equal(stage.seen.length, 4);
+    assert.equal(await stage.sidecar.metric('scute_jwt_tokens_total', { listener: 'in', result: 'none' }), 3);
   });
 
   test(`${version}: the token goes on only if the listener says so, and may come in a field of its own`, async (t) => {
