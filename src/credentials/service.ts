@@ -88,7 +88,12 @@ export function createCredentials({
   ...deps
 }: CredentialsDeps): Credentials {
   const sources = new Map<string, Source>();
-  const add = (source: string, described: Pick<Source, 'kind' | 'audience' | 'speaker' | 'needsJwt'>, fetch: TokenFetch): Source => {
+  const add = (
+    key: string,
+    source: string,
+    described: Pick<Source, 'kind' | 'audience' | 'speaker' | 'needsJwt'>,
+    fetch: TokenFetch,
+  ): Source => {
     events.tokenSource(source);
     const changed = new Set<() => void>();
     const fetched = (outcome: Result<{ readonly expiresAtMs: number }, CredentialProblem>, nextInMs: number): void => {
@@ -99,7 +104,7 @@ export function createCredentials({
     const { speaker } = described;
     const spiffeId = speaker.by === 'id' ? speaker.id : undefined;
     const made = { source, ...described, spiffeId, listeners: [], sets: new Set<string>(), held, changed };
-    sources.set(source, made);
+    sources.set(key, made);
     return made;
   };
   const fetchJwt = async ({ audience, speaker }: JwtAsked, signal: AbortSignal): Promise<Result<Token, CredentialProblem>> => {
@@ -114,10 +119,8 @@ export function createCredentials({
   const jwtSource = (asked: JwtAsked): Source => {
     const key = jwtKey(asked);
     const { audience, speaker } = asked;
-    return (
-      sources.get(key) ??
-      add(key, { kind: 'jwt_svid', needsJwt: true, audience: audience.join(' '), speaker }, (signal) => fetchJwt(asked, signal))
-    );
+    const described = { kind: 'jwt_svid', needsJwt: true, audience: audience.join(' '), speaker } as const;
+    return sources.get(key) ?? add(key, nameOf(asked), described, (signal) => fetchJwt(asked, signal));
   };
   const credentialSource = (name: string): Source => {
     const known = sources.get(name);
@@ -131,7 +134,7 @@ export function createCredentials({
       audience: choice?.audience,
       speaker: speakerOf(spiffeId),
     } as const;
-    return add(name, described, async (signal) => {
+    return add(name, name, described, async (signal) => {
       const trust = trustOf(config, { clock, ...deps });
       if (!trust.ok) return trust;
       const jwt = choice && (await fetchJwt(askedBy(choice), signal));
@@ -224,14 +227,14 @@ function askedFor({ audience, identity }: JwtFileConfig): JwtAsked {
   return { audience, speaker: identity };
 }
 
-/** No name of a credential has a space. */
+/** The same for the same token alone: what a source is called need not be. No credential has such a name. */
 function jwtKey({ audience, speaker }: JwtAsked): string {
-  const whose = {
-    default: '',
-    id: speaker.by === 'id' ? ` as ${speaker.id}` : '',
-    hint: speaker.by === 'hint' ? ` as hint ${JSON.stringify(speaker.hint)}` : '',
-  };
-  return `jwt ${audience.join(' ')}${whose[speaker.by]}`;
+  return JSON.stringify([audience, speaker]);
+}
+
+function nameOf({ audience, speaker }: JwtAsked): string {
+  const whose = speaker.by === 'default' ? '' : speaker.by === 'id' ? ` as ${speaker.id}` : ` as hint ${JSON.stringify(speaker.hint)}`;
+  return `jwt ${audience.join(' ')}${whose}`;
 }
 
 /** `header: Bearer …`, written once a token. */

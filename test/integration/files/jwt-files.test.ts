@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { open, readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { status } from '@grpc/grpc-js';
@@ -97,9 +97,10 @@ test('a token is renewed well before its end, and the set is replaced whole with
   const inForce = await realpath(join(directory, '..data'));
 
   await eventually(async () => {
-    const now = await token();
-    assert.ok(expiryOf(now) > Date.now() - 500, 'never an expired one');
+    await using file = await open(join(directory, 'aws.token'));
+    const now = (await file.readFile()).toString();
     assert.notEqual(now, first);
+    assert.ok((await file.stat()).mtimeMs < expiryOf(now), 'it was valid when it was written');
   });
 
   assert.notEqual(await realpath(join(directory, '..data')), inForce);
@@ -257,4 +258,17 @@ test('scute once waits for the tokens of its sets, and says which are missing', 
   await using scute = await startScute({ args: ['once', '--timeout', '2s'], config });
   assert.deepEqual(await scute.exited, { code: 1, signal: null });
   assert.match(scute.child.stderr(), /^scute: aws: there is no valid JWT-SVID for sts\.amazonaws\.com \(aws\.token\)/m);
+});
+
+test('tokens that would be called the same are still two', async (t) => {
+  const { agent, token, directory } = await startStage(t, {
+    jwtSvids: [
+      { fileName: 'aws.token', audience: ['a'], spiffeId: SUBJECT },
+      { fileName: 'other.token', audience: ['a', 'as', SUBJECT] },
+    ],
+  });
+
+  const other = await readFile(join(directory, 'other.token'), 'utf8');
+  assert.notEqual(await token(), other);
+  assert.equal(agent.asked.length, 2);
 });
