@@ -182,6 +182,7 @@ const EVASIONS: readonly (readonly [what: string, change: (spec: Loose, scute: L
   ['a volume to write to', (_, scute) => (scute['volumeMounts'][0].readOnly = false), /must have the mounts/],
   ['mounts that come to others', (_, scute) => (scute['volumeMounts'][2].mountPropagation = 'Bidirectional'), /must have the mounts/],
   ['a device', (_, scute) => (scute['volumeDevices'] = [{ name: 'disk', devicePath: '/dev/disk' }]), /must have the mounts/],
+  ['a device by a claim', (_, scute) => (scute['resources'].claims = [{ name: 'disk' }]), /must have the mounts/],
   ['another configuration', (spec) => (volume(spec, 'scute-config')['configMap'].name = 'evil'), /The volume scute-config must be the one/],
   [
     'part of a configuration',

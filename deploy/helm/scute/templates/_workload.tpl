@@ -74,7 +74,8 @@ spec:
   {{- with $ports }}
   ports:
     {{- range . }}
-    - { name: {{ .name }}, port: {{ .port }}, targetPort: {{ .name }}, protocol: TCP }
+    {{- /* By number: not every Kubernetes looks for names among the ports of sidecars. */}}
+    - { name: {{ .name }}, port: {{ .port }}, targetPort: {{ .port }}, protocol: TCP }
     {{- end }}
   {{- end }}
 {{- end }}
