@@ -32,6 +32,8 @@ export function refusals({ env, execArgv, nodeVersion, inspectorUrl }: ProcessFa
     problems.push('NODE_TLS_REJECT_UNAUTHORIZED=0 turns the verification of certificates off');
   if (env['SSLKEYLOGFILE'] !== undefined && env['SSLKEYLOGFILE'] !== '')
     problems.push('SSLKEYLOGFILE asks for the secrets of TLS sessions');
+  if (env['NODE_COMPILE_CACHE'] !== undefined && env['NODE_COMPILE_CACHE'] !== '')
+    problems.push('NODE_COMPILE_CACHE names a folder of compiled code, which runs instead of this program and which nobody has checked');
   for (const [source, options] of [
     ['', execArgv],
     ['NODE_OPTIONS: ', splitOptions(env['NODE_OPTIONS'] ?? '')],
