@@ -62,7 +62,19 @@ async function assembleSystem(
   packages: ReadonlyMap<string, string>,
   node: NodeArchive,
 ): Promise<void> {
-  for (const path of ['etc/ssl/certs', 'tmp', 'usr/lib64', 'usr/local/bin', 'usr/local/share/doc/node', 'var/lib/dpkg/status.d'])
+  // The first four are for whoever runs it to mount on: the root may be read-only.
+  for (const path of [
+    'dev',
+    'proc',
+    'sys',
+    'run',
+    'etc/ssl/certs',
+    'tmp',
+    'usr/lib64',
+    'usr/local/bin',
+    'usr/local/share/doc/node',
+    'var/lib/dpkg/status.d',
+  ])
     await mkdir(join(layer, path), { recursive: true });
   await mkdir(join(layer, 'usr/lib', TRIPLETS[architecture]), { recursive: true });
   for (const name of ['lib', 'lib64']) await symlink(`usr/${name}`, join(layer, name));

@@ -42,6 +42,7 @@ export const GO_PACKAGES = [
   'github.com/zmap/zlint/v3/cmd/zlint@v3.6.6',
   'github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4',
   'github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible',
+  'github.com/anchore/syft/cmd/syft@v1.57.1',
 ] as const;
 
 export const KEYCLOAK_VERSION = '26.4.7';
@@ -71,6 +72,7 @@ const PARTS = {
   'go-control-plane': { from: 'go', path: join(goBinFolder, 'xds-peer') },
   zlint: { from: 'go', path: join(goBinFolder, 'zlint') },
   grpcurl: { from: 'go', path: join(goBinFolder, 'grpcurl') },
+  syft: { from: 'go', path: join(goBinFolder, 'syft') },
   h2spec: { from: 'go', path: join(goBinFolder, 'h2spec') },
   'java-spiffe': { from: 'maven', path: join(javaFolder, 'java-peer') },
   keycloak: { from: 'maven', path: join(keycloakFolder, `keycloak-${KEYCLOAK_VERSION}/bin/kc.sh`) },
@@ -91,6 +93,8 @@ const PARTS = {
   'systemd-socket-activate': { from: 'debian', program: 'systemd-socket-activate', aptPackage: 'systemd' },
   'systemd-analyze': { from: 'debian', program: 'systemd-analyze', aptPackage: 'systemd' },
   buildah: { from: 'debian', program: 'buildah', aptPackage: 'buildah' },
+  runc: { from: 'debian', program: 'runc', aptPackage: 'runc' },
+  'qemu-user': { from: 'debian', program: 'qemu-aarch64-static', aptPackage: 'qemu-user-static' },
   haproxy: { from: 'debian', program: 'haproxy', aptPackage: 'haproxy' },
   nginx: { from: 'debian', program: 'nginx', aptPackage: 'nginx' },
   java: { from: 'debian', program: 'java', aptPackage: 'default-jdk-headless' },
