@@ -74,6 +74,10 @@ export interface ContainerOptions {
   readonly entrypoint?: readonly string[];
   readonly uid?: number;
   readonly gid?: number;
+  /** What it may do as root; nothing, if left out. */
+  readonly capabilities?: readonly string[];
+  /** Where it starts; at the root if left out. */
+  readonly cwd?: string;
   readonly memoryMib?: number;
   /** Of one core. */
   readonly cpuPercent?: number;
@@ -146,7 +150,8 @@ function specOf(spec: Spec, { root, config }: UnpackedImage, options: ContainerO
       user: { uid: options.uid ?? uid, gid: options.gid ?? gid },
       args: [...(options.entrypoint ?? config.Entrypoint), ...(options.args ?? config.Cmd)],
       env: [...config.Env, ...Object.entries(env).map(([key, value]) => `${key}=${value}`)],
-      capabilities: {},
+      cwd: options.cwd ?? '/',
+      capabilities: Object.fromEntries(['bounding', 'effective', 'permitted'].map((set) => [set, options.capabilities ?? []])),
       noNewPrivileges: true,
       rlimits: [{ type: 'RLIMIT_NOFILE', hard: 4096, soft: 4096 }],
     },
