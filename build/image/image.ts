@@ -124,6 +124,9 @@ async function describe(layout: string): Promise<Image> {
 
 /** With grype, which fetches a list of what is known and so needs a network. */
 async function scan(layout: string): Promise<void> {
+  await run('grype', ['version']).catch((cause: unknown) => {
+    throw new Error('grype is not on the path: go install github.com/anchore/grype/cmd/grype@latest', { cause });
+  });
   for (const architecture of ARCHITECTURES) {
     const { stdout } = await run('grype', ['--platform', `linux/${architecture}`, '--fail-on', 'high', `oci-dir:${layout}`], {
       maxBuffer: 2 ** 26,

@@ -9,6 +9,7 @@ import { devConfigSchema } from '../../../src/devdomain/config.ts';
 import { createDevDomain, type DevDomain } from '../../../src/devdomain/dev-domain.ts';
 import { systemClock } from '../../../src/lib/clock.ts';
 import { API, presented, startExampleDomain, WEB } from '../../support/data-path.ts';
+import { runChild } from '../../support/child.ts';
 import { eventually } from '../../support/eventually.ts';
 import { readyz } from '../../support/scute-process.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
@@ -151,17 +152,44 @@ function nodeWith(...args: readonly string[]): Pick<ContainerOptions, 'entrypoin
   return { entrypoint: image.config.Entrypoint.slice(0, -1), args };
 }
 
-test('the heap may take half of the container’s memory, and no more', PARTS, async (t) => {
-  const limits =
-    'const { heap_size_limit } = v8.getHeapStatistics(); console.log(process.constrainedMemory() / 2**20, heap_size_limit / 2**20)';
-  for (const memoryMib of [64, 128, 256, 1024]) {
-    const container = await startContainer(t, image, { memoryMib, ...nodeWith('-e', limits) });
-    await container.exited;
+const LIMITS = `const { heap_size_limit } = v8.getHeapStatistics();
+  console.log(process.constrainedMemory() / 2 ** 20, heap_size_limit / 2 ** 20)`;
 
-    const [seen, heap = 0] = container.stdout().trim().split(' ').map(Number);
-    assert.equal(seen, memoryMib, container.stderr());
-    // The young generation comes on top.
-    assert.ok(heap >= memoryMib / 2 && heap <= memoryMib * 0.65, `${heap} of ${memoryMib} MiB`);
+/** In MiB: what Node sees, and half of it with the young generation on top. */
+function assertHalf(printed: string, memoryMib: number): void {
+  const [seen, heap = 0] = printed.trim().split(' ').map(Number);
+  assert.equal(seen, memoryMib, printed);
+  assert.ok(heap >= memoryMib / 2 && heap <= memoryMib * 0.65, `${heap} of ${memoryMib} MiB`);
+}
+
+test('the heap may take half of the container’s memory, and no more', PARTS, async (t) => {
+  for (const memoryMib of [64, 128, 256, 1024]) {
+    const container = await startContainer(t, image, { memoryMib, ...nodeWith('-e', LIMITS) });
+    assert.equal((await container.exited).code, 0, container.stderr());
+    assertHalf(container.stdout(), memoryMib);
+  }
+});
+
+/** Gives what it starts, as process 1, files in the form of cgroup v2 to read, since a kernel that has v1 has no limits of v2. */
+const AS_CGROUP_V2 = `set -e
+  mount -t proc proc "$1/proc"
+  mount -t tmpfs tmpfs "$1/sys"
+  mkdir -p "$1/sys/fs/cgroup$2"
+  echo "$3" > "$1/sys/fs/cgroup$2/memory.max"
+  echo max > "$1/sys/fs/cgroup$2/memory.high"
+  echo "0::$2" > "$1/sys/cgroup"
+  mount --bind "$1/sys/cgroup" "$1/proc/1/cgroup"
+  root=$1
+  shift 3
+  exec chroot "$root" "$@"`;
+
+test('so it is with the limits of cgroup v2, by the files that a container sees of it', PARTS, async () => {
+  for (const cgroup of ['/', '/kubepods.slice/pod/scute']) {
+    const inNamespaces = ['unshare', '--mount', '--pid', '--fork', 'sh', '-c', AS_CGROUP_V2, 'sh'] as const;
+    const node = [...image.config.Entrypoint.slice(0, -1), '-e', LIMITS];
+    const { code, stdout, stderr } = await runChild([...inNamespaces, image.root, cgroup, String(96 * 2 ** 20), ...node]);
+    assert.equal(code, 0, stderr);
+    assertHalf(stdout, 96);
   }
 });
 
