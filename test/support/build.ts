@@ -63,11 +63,16 @@ const withoutWhatIsApart: Plugin = {
   },
 };
 
+/** `require` of the executable, which has no folder, gives texts of what is within (`build/executable/launch.ts`). */
 const withTheWorkerBeside: Plugin = {
   name: 'with-the-worker-beside',
   setup(bundler) {
     bundler.onLoad({ filter: /\/policy-worker-file\.ts$/ }, () => ({
-      contents: `export const POLICY_WORKER = new URL('./${WORKER}', import.meta.url)`,
+      contents: `import { Worker } from 'node:worker_threads';
+        export function startPolicyWorker(options) {
+          const text = require.asset?.('${WORKER}');
+          return text === undefined ? new Worker(new URL('./${WORKER}', import.meta.url), options) : new Worker(text, { ...options, eval: true });
+        }`,
       loader: 'js',
     }));
   },
@@ -81,6 +86,17 @@ const oneLanguage: Plugin = {
       contents: "export { default as en } from './en.js';",
       loader: 'js',
     }));
+  },
+};
+
+/** Of commander, for commands that are programs of their own: there are none, and it costs a millisecond of each start. */
+const withoutOtherPrograms: Plugin = {
+  name: 'without-other-programs',
+  setup(bundler) {
+    bundler.onResolve({ filter: /^node:child_process$/ }, ({ importer }) =>
+      importer.endsWith('/commander/lib/command.js') ? { path: 'child_process', namespace: 'none' } : undefined,
+    );
+    bundler.onLoad({ filter: /.*/, namespace: 'none' }, () => ({ contents: 'module.exports = {};', loader: 'js' }));
   },
 };
 
@@ -147,7 +163,7 @@ export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Pro
         'const require = scuteCreateRequire(import.meta.url);',
       ].join('\n'),
     },
-    plugins: [builtinsWhenNeeded, withoutWhatIsApart, withTheWorkerBeside, oneLanguage, withoutTheUnused],
+    plugins: [withoutOtherPrograms, builtinsWhenNeeded, withoutWhatIsApart, withTheWorkerBeside, oneLanguage, withoutTheUnused],
   });
   await chmod(outfile, 0o755);
   const inputs = new Set([...dashboard.inputs, ...[...made, program].flatMap(({ metafile }) => Object.keys(metafile.inputs))]);
