@@ -17,6 +17,7 @@ const venvFolder = join(interopFolder, 'venv');
 const goBinFolder = join(interopFolder, 'go');
 const javaFolder = join(interopFolder, 'java');
 const keycloakFolder = join(interopFolder, 'keycloak');
+const olderNodeFolder = join(interopFolder, 'node');
 
 /** The versions that are tested. `.cache/interop` is made anew when one changes. */
 export const PYTHON_PACKAGES = [
@@ -46,9 +47,11 @@ export const GO_PACKAGES = [
 ] as const;
 
 export const KEYCLOAK_VERSION = '26.4.7';
+/** The oldest that the project's two commands are run with. */
+export const OLDER_NODE_VERSION = '20.20.2';
 
 interface Installed {
-  readonly from: 'pip' | 'go' | 'maven';
+  readonly from: 'pip' | 'go' | 'maven' | 'npm';
   readonly path: string;
 }
 
@@ -76,6 +79,7 @@ const PARTS = {
   h2spec: { from: 'go', path: join(goBinFolder, 'h2spec') },
   'java-spiffe': { from: 'maven', path: join(javaFolder, 'java-peer') },
   keycloak: { from: 'maven', path: join(keycloakFolder, `keycloak-${KEYCLOAK_VERSION}/bin/kc.sh`) },
+  'node-20': { from: 'npm', path: join(olderNodeFolder, 'node_modules/.bin/node') },
   curl: { from: 'debian', program: 'curl', aptPackage: 'curl' },
   openssl: { from: 'debian', program: 'openssl', aptPackage: 'openssl' },
   'redis-server': { from: 'debian', program: 'redis-server', aptPackage: 'redis-server' },
@@ -92,6 +96,8 @@ const PARTS = {
   'systemd-notify': { from: 'debian', program: 'systemd-notify', aptPackage: 'systemd' },
   'systemd-socket-activate': { from: 'debian', program: 'systemd-socket-activate', aptPackage: 'systemd' },
   'systemd-analyze': { from: 'debian', program: 'systemd-analyze', aptPackage: 'systemd' },
+  skopeo: { from: 'debian', program: 'skopeo', aptPackage: 'skopeo' },
+  'docker-registry': { from: 'debian', program: 'docker-registry', aptPackage: 'docker-registry' },
   buildah: { from: 'debian', program: 'buildah', aptPackage: 'buildah' },
   runc: { from: 'debian', program: 'runc', aptPackage: 'runc' },
   'qemu-user': { from: 'debian', program: 'qemu-aarch64-static', aptPackage: 'qemu-user-static' },
@@ -108,8 +114,14 @@ const PARTS = {
 export type PartName = keyof typeof PARTS;
 export const PART_NAMES = Object.keys(PARTS) as PartName[];
 
-/** Where the virtual environment, the Go programs, the Java program and Keycloak go. */
-export const installFolders = { venv: venvFolder, go: goBinFolder, java: javaFolder, keycloak: keycloakFolder } as const;
+/** Where the virtual environment, the Go programs, the Java program, Keycloak and the older Node go. */
+export const installFolders = {
+  venv: venvFolder,
+  go: goBinFolder,
+  java: javaFolder,
+  keycloak: keycloakFolder,
+  node: olderNodeFolder,
+} as const;
 
 /** True when a missing part is a failure, as in CI, and not a skipped test. */
 export const everyPartRequired = process.env['SCUTE_INTEROP'] === 'require';
