@@ -16,7 +16,7 @@ import { JWT_WORK, runJwt } from './jwt.ts';
 import { envoy } from './peers/envoy.ts';
 import { haproxy } from './peers/haproxy.ts';
 import { nginx } from './peers/nginx.ts';
-import { scute, SCUTE_BUNDLE } from './peers/scute.ts';
+import { buildShipped, scute, SCUTE_BUNDLE, shipped } from './peers/scute.ts';
 import { killAll, pinToLoadCore } from './process.ts';
 import { compare, formatRow, TABLE_HEAD, type Named } from './report.ts';
 import { runWork } from './run-work.ts';
@@ -136,6 +136,7 @@ async function measure(
   if (works.length > 0 && others.size < peers.length && everyPartRequired) return EXIT_FAILED;
   if (works.length > 0 && others.size === 0) throw new Error('there is nobody to compare with');
   await buildBundle(SCUTE_BUNDLE);
+  if (works.some(({ asShipped }) => asShipped === true)) await buildShipped();
   const ours = named(scute, scute.version() ?? 'unknown');
   const notes = new Set<string>();
   let written = 0;
@@ -218,8 +219,9 @@ async function measure(
       const theirs = able.map((peer) => named(peer, others.get(peer) ?? 'unknown'));
       try {
         const { certificates } = identities;
-        const measured = await runWork(work, { peers: [scute, ...able], rounds, load, certificates, signal });
-        for (const row of measured.flatMap((line) => compare(line, ours, theirs))) {
+        const forms = work.asShipped === true ? shipped : [scute];
+        const measured = await runWork(work, { peers: [...forms, ...able], rounds, load, certificates, signal });
+        for (const row of measured.flatMap((line) => forms.flatMap((form) => compare(line, { ...ours, name: form.name }, theirs)))) {
           process.stdout.write(`${json ? JSON.stringify(row) : formatRow(row)}\n`);
           if (row.note !== undefined) notes.add(row.note);
           written += 1;

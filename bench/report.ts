@@ -76,10 +76,11 @@ export interface Named {
   readonly notes: Peer['notes'];
 }
 
-/** Compares `ours` with each of the others. */
+/** Compares `ours` with each of the others. A form of Scute that has a name of its own is part of the variant. */
 export function compare(measured: Measured, ours: Named, others: readonly Named[]): Row[] {
   const { work, line, values, tls, lateRounds } = measured;
   const own = values.get(ours.name) ?? [];
+  const variant = ours.name === 'scute' ? line.variant : `${ours.name} ${line.variant}`.trimEnd();
   return others.map((peer) => {
     const theirs = values.get(peer.name) ?? [];
     const ratios = own.map((value, round) => value / (theirs[round] ?? Number.NaN));
@@ -94,7 +95,7 @@ export function compare(measured: Measured, ours: Named, others: readonly Named[
     const negotiated = ownTls === theirTls ? ownTls : `ours ${ownTls}, theirs ${theirTls}`;
     return {
       work: work.name,
-      ...(line.variant === '' ? {} : { variant: line.variant }),
+      ...(variant === '' ? {} : { variant }),
       peer: peer.name,
       ours: round(median(own)),
       theirs: round(median(theirs)),
@@ -104,7 +105,7 @@ export function compare(measured: Measured, ours: Named, others: readonly Named[
       rounds: ratios.length,
       spread: [round(Math.min(...ratios)), round(Math.max(...ratios))],
       tls: `${negotiated}${work.topology === 'pair' ? ' with the load; between the proxies TLS 1.3, as they agree on' : ''}; ECDSA P-256 SVIDs, client certificate required, no resumption`,
-      versions: { ours: `${ours.name} ${ours.version}`, theirs: `${peer.name} ${peer.version}` },
+      versions: { ours: `scute ${ours.version}`, theirs: `${peer.name} ${peer.version}` },
       ...(notes.length === 0 ? {} : { note: notes.join('; ') }),
     };
   });
@@ -113,7 +114,7 @@ export function compare(measured: Measured, ours: Named, others: readonly Named[
 /** A line for people. */
 export function formatRow(row: Row): string {
   const cells = [
-    `${row.work}${row.variant === undefined ? '' : ` ${row.variant}`}`.padEnd(19),
+    `${row.work}${row.variant === undefined ? '' : ` ${row.variant}`}`.padEnd(28),
     row.peer.padEnd(8),
     format(row.ours).padStart(9),
     format(row.theirs).padStart(9),
@@ -126,7 +127,7 @@ export function formatRow(row: Row): string {
 }
 
 export const TABLE_HEAD = [
-  'work'.padEnd(19),
+  'work'.padEnd(28),
   'peer'.padEnd(8),
   'scute'.padStart(9),
   'peer'.padStart(9),

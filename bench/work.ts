@@ -44,6 +44,8 @@ interface Common {
   readonly topology: 'inbound' | 'pair';
   /** Names of the peers that can do it; all if left out. */
   readonly beside?: readonly string[];
+  /** Scute takes part as it is shipped, in each form (`peers/scute.ts`), and not as the bundle alone. */
+  readonly asShipped?: boolean;
   /** Name of a peer without which it is not measured. */
   readonly needs?: string;
 }

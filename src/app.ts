@@ -621,7 +621,10 @@ function aborted(signal: AbortSignal): Promise<undefined> {
 function describe(cause: unknown): string {
   if (cause instanceof AggregateError) return cause.errors.map(describe).join('; ');
   if (!(cause instanceof Error)) return String(cause);
-  return cause.cause === undefined ? cause.message : `${cause.message}: ${describe(cause.cause)}`;
+  if (cause.cause === undefined) return cause.message;
+  const below = describe(cause.cause);
+  // Some say it already, in their own words.
+  return cause.message.endsWith(below) ? cause.message : `${cause.message}: ${below}`;
 }
 
 interface Checked {

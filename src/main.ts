@@ -71,7 +71,15 @@ async function main(): Promise<number> {
   );
 }
 
-const exitCode = await main();
-process.exitCode ??= exitCode;
-// oxlint-disable-next-line unicorn/no-process-exit -- the last resort: the exit code is set, and the event loop should have emptied
-setTimeout(() => process.exit(), LAST_RESORT_MS).unref();
+// Nothing is left to do, and yet `main` has not ended: that is no success.
+process.once('exit', () => {
+  process.exitCode ??= EXIT_FAILED;
+});
+// No top-level await: as a script, which has none, the program can be compiled ahead.
+async function run(): Promise<void> {
+  const exitCode = await main();
+  process.exitCode ??= exitCode;
+  // oxlint-disable-next-line unicorn/no-process-exit -- the last resort: the exit code is set, and the event loop should have emptied
+  setTimeout(() => process.exit(), LAST_RESORT_MS).unref();
+}
+void run();

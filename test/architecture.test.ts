@@ -151,7 +151,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
 const NARROWED: readonly { readonly module: RegExp; readonly folder: string; readonly files: readonly string[] }[] = [
   { module: /^node:fs/, folder: 'config', files: ['load.ts', 'file-watch.ts', 'whole-file.ts', 'target-directory.ts', 'generate.ts'] },
   { module: /^node:timers/, folder: 'config', files: ['in-turns.ts'] },
-  { module: /^node:worker_threads$/, folder: 'config', files: ['policy/policy-apart.ts', 'policy/policy-worker.ts'] },
+  { module: /^node:worker_threads$/, folder: 'config', files: ['policy/policy-worker-file.ts', 'policy/policy-worker.ts'] },
   { module: /^node:net$/, folder: 'config', files: ['units.ts'] },
   { module: /^yaml$/, folder: 'config', files: ['yaml.ts'] },
   { module: /^(?:node:net|@grpc\/grpc-js)$/, folder: 'sds', files: ['server.ts', 'connection.ts', 'stream.ts'] },
@@ -166,7 +166,8 @@ const NARROWED: readonly { readonly module: RegExp; readonly folder: string; rea
   { module: /^(?:node:path|esbuild)$/, folder: 'admin', files: ['dashboard-files.ts'] },
   // Its types stand beside it.
   { module: /^http-proxy\b/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
-  { module: /^node:(?:http2?|stream|util)$/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
+  { module: /^node:(?:http2?|stream)$/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
+  { module: /^node:util$/, folder: 'forward', files: ['undeprecated-extend.ts'] },
 ];
 
 const sources = globSync('src/**/*.{ts,tsx}', { cwd: root })

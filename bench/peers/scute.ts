@@ -1,6 +1,10 @@
 import { existsSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { asScript, bundleScript, makeCodeCache } from '../../build/code-cache/code-cache.ts';
+import { buildExecutable } from '../../build/executable/executable.ts';
 import { VERSION } from '../../src/cli/commands/version.ts';
+import { buildBundle } from '../../test/support/build.ts';
 import { envoyIdentity, type Peer, type Task } from '../peer.ts';
 
 /** The bundle that is measured, made by `main.ts` before. */
@@ -10,6 +14,41 @@ const OPENSSL_CONFIG = join(import.meta.dirname, '../../deploy/openssl.cnf');
 
 /** Scute as the image starts it: one bundle, identity from the Workload API, metrics served, every connection and request logged. */
 export const scute = scuteWith('scute', (directory) => ({ metrics: { listen: `unix://${metricsSocket(directory)}` } }));
+
+/** Where the forms lie that a start differs in, made by `buildShipped`. */
+const SHIPPED = join(import.meta.dirname, '../../.cache/bench/shipped');
+/** As in the image: a launcher, the program as a script, and V8's code cache of it. */
+const IMAGE_LAUNCHER = join(SHIPPED, 'image/launch.cjs');
+const EXECUTABLE = join(SHIPPED, 'executable/scute');
+
+/** As the image starts it, and as the executable. Both have V8's code cache, which the bundle has not. */
+export const shipped: readonly Peer[] = [
+  {
+    ...scute,
+    name: 'image',
+    prepare: started([process.execPath, '--disable-sigusr1', `--openssl-config=${OPENSSL_CONFIG}`, IMAGE_LAUNCHER]),
+  },
+  { ...scute, name: 'executable', prepare: started([EXECUTABLE]) },
+];
+
+/** Scute, started by other words. */
+function started(words: readonly [string, ...string[]]): Peer['prepare'] {
+  return (task) => {
+    const { argv, ...command } = scute.prepare(task);
+    return { ...command, argv: [...words, ...argv.slice(argv.indexOf('run'))] };
+  };
+}
+
+/** Makes both. */
+export async function buildShipped(): Promise<void> {
+  const folder = dirname(IMAGE_LAUNCHER);
+  const [program, cache] = [join(folder, 'scute.cjs'), join(folder, 'scute.cache')];
+  const { path } = await buildBundle(join(folder, 'scute.js'));
+  await writeFile(program, await asScript(path), 'latin1');
+  const digest = await makeCodeCache([process.execPath], program, cache);
+  await bundleScript(join(import.meta.dirname, '../../build/image/launch.ts'), IMAGE_LAUNCHER, { SCUTE_DIGEST: digest });
+  await buildExecutable(EXECUTABLE);
+}
 
 /** Where `scute` serves its metrics, by the folder of its task. */
 export function metricsSocket(directory: string): string {

@@ -16,21 +16,25 @@ let made: Promise<DashboardFiles> | undefined;
  * `npm run build` puts what this gives in the place of this file, and what is shipped bundles nothing. Rejects without esbuild.
  */
 export function dashboardFiles(): Promise<DashboardFiles> {
-  made ??= bundle().catch((cause: unknown) => {
-    made = undefined;
-    throw cause;
-  });
+  made ??= bundleDashboard()
+    .then(({ files }) => files)
+    .catch((cause: unknown) => {
+      made = undefined;
+      throw cause;
+    });
   return made;
 }
 
-async function bundle(): Promise<DashboardFiles> {
+/** `inputs` are the files that it was made of, from the working directory. */
+export async function bundleDashboard(): Promise<{ readonly files: DashboardFiles; readonly inputs: readonly string[] }> {
   const { build, stop } = await import('esbuild');
   const folder = join(import.meta.dirname, '..', 'dashboard');
   try {
-    const { outputFiles } = await build({
+    const { outputFiles, metafile } = await build({
       entryPoints: { script: join(folder, 'main.tsx'), fleet: join(folder, 'fleet/main.tsx'), style: join(folder, 'style.css') },
       outdir: folder,
       write: false,
+      metafile: true,
       bundle: true,
       minify: true,
       format: 'esm',
@@ -41,7 +45,8 @@ async function bundle(): Promise<DashboardFiles> {
       logLevel: 'silent',
     });
     const text = (end: string): string => outputFiles.find(({ path }) => path.endsWith(end))?.text ?? '';
-    return { script: text('script.js'), fleet: text('fleet.js'), style: text('style.css') };
+    const files = { script: text('script.js'), fleet: text('fleet.js'), style: text('style.css') };
+    return { files, inputs: Object.keys(metafile.inputs) };
   } finally {
     // A process of its own, which nobody needs any more.
     await stop();

@@ -27,6 +27,14 @@ test('an environment that turns verification off or asks for session secrets is 
   assert.match(refusals({ ...CLEAN, env: { SSLKEYLOGFILE: '/tmp/keys' } })[0] ?? '', /SSLKEYLOGFILE/);
 });
 
+test('code that was compiled elsewhere is refused', () => {
+  assert.match(
+    refusals({ ...CLEAN, env: { NODE_COMPILE_CACHE: '/tmp/cache' } })[0] ?? '',
+    /^NODE_COMPILE_CACHE names a folder of compiled code/,
+  );
+  assert.deepEqual(refusals({ ...CLEAN, env: { NODE_COMPILE_CACHE: '' } }), []);
+});
+
 test('options of Node that leak keys or weaken TLS are refused, on the command line and in NODE_OPTIONS', () => {
   const options = [
     '--inspect',

@@ -27,11 +27,14 @@ const REFUSED_OPTIONS: readonly (readonly [RegExp, string])[] = [
 /** Why this program must not run in this process; a sentence each. Empty: nothing is wrong. */
 export function refusals({ env, execArgv, nodeVersion, inspectorUrl }: ProcessFacts): string[] {
   const problems: string[] = [];
-  if (!isNewEnough(nodeVersion)) problems.push(`this is Node ${nodeVersion}; it needs ${OLDEST_NODE.join('.')} or later`);
+  const old = tooOld(nodeVersion);
+  if (old !== undefined) problems.push(old);
   if (env['NODE_TLS_REJECT_UNAUTHORIZED'] === '0')
     problems.push('NODE_TLS_REJECT_UNAUTHORIZED=0 turns the verification of certificates off');
   if (env['SSLKEYLOGFILE'] !== undefined && env['SSLKEYLOGFILE'] !== '')
     problems.push('SSLKEYLOGFILE asks for the secrets of TLS sessions');
+  if (env['NODE_COMPILE_CACHE'] !== undefined && env['NODE_COMPILE_CACHE'] !== '')
+    problems.push('NODE_COMPILE_CACHE names a folder of compiled code, which runs instead of this program and which nobody has checked');
   for (const [source, options] of [
     ['', execArgv],
     ['NODE_OPTIONS: ', splitOptions(env['NODE_OPTIONS'] ?? '')],
@@ -46,9 +49,11 @@ export function refusals({ env, execArgv, nodeVersion, inspectorUrl }: ProcessFa
   return problems;
 }
 
-function isNewEnough(version: string): boolean {
+/** What to say of a Node that is older than what this program needs; undefined of any other. */
+export function tooOld(version: string): string | undefined {
   const [major = 0, minor = 0] = version.replace(/^v/, '').split('.').map(Number);
-  return major > OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor >= OLDEST_NODE[1]);
+  const isNewEnough = major > OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor >= OLDEST_NODE[1]);
+  return isNewEnough ? undefined : `this is Node ${version}; it needs ${OLDEST_NODE.join('.')} or later`;
 }
 
 /** The options in a NODE_OPTIONS value: spaces part them, double quotes hold them together. */

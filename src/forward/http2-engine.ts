@@ -5,7 +5,9 @@
 import { Agent, type AgentOptions, type ClientRequest, type IncomingMessage } from 'node:http';
 import { constants, performServerHandshake, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { Duplex } from 'node:stream';
-import util from 'node:util';
+import { giveExtendBack } from './undeprecated-extend.ts';
+import HttpProxy from 'http-proxy';
+import passes from 'http-proxy/lib/http-proxy/passes/web-incoming.js';
 import type { HttpLimits } from '../config/config.ts';
 import type { NativeStream } from '../transport/connection.ts';
 import { parseKeepAlive, usableMs } from '../http1/keep-alive.ts';
@@ -17,12 +19,7 @@ export type { ClientRequest, Duplex, IncomingMessage, ServerHttp2Session, Server
 
 export const { NGHTTP2_NO_ERROR, NGHTTP2_CANCEL } = constants;
 
-// http-proxy takes this function when it is loaded and calls it for each request; at the first call Node would warn that it is deprecated.
-const extend: unknown = Reflect.get(util, '_extend');
-Reflect.set(util, '_extend', Object.assign);
-const { default: HttpProxy } = await import('http-proxy');
-const { default: passes } = await import('http-proxy/lib/http-proxy/passes/web-incoming.js');
-Reflect.set(util, '_extend', extend);
+giveExtendBack();
 
 /** Frames that break the rules, empty ones, and streams that are refused in a row, before the connection is ended (CVE-2019-9518 and others). */
 const MAX_INVALID = 100;

@@ -2,12 +2,14 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { connect, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { prepareUnixSocket, UnixSocketError } from './unix-socket.ts';
+
+const isRoot = process.getuid?.() === 0;
 
 async function temporaryFolder(t: TestContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'scute-unix-'));
@@ -134,4 +136,26 @@ test('a path that the kernel would cut, and a relative one, are refused by name'
   await assert.rejects(prepareUnixSocket('a.sock', { mode: 0o600 }), isProblem('not_absolute'));
 
   assert.deepEqual(await readdir(folder), []);
+});
+
+test('a directory that is missing is named', async (t) => {
+  const folder = await temporaryFolder(t);
+
+  await assert.rejects(prepareUnixSocket(join(folder, 'none/a.sock'), { mode: 0o600 }), (thrown: Error) => {
+    assert.equal(thrown.message, `cannot make "${folder}/none/a.sock": the directory "${folder}/none" does not exist`);
+    return isProblem('no_directory')(thrown);
+  });
+});
+
+test('a directory that may not be written to is named, with the user', { skip: isRoot && 'root may write to any' }, async (t) => {
+  const folder = await temporaryFolder(t);
+  await chmod(folder, 0o500);
+
+  await assert.rejects(prepareUnixSocket(join(folder, 'a.sock'), { mode: 0o600 }), (thrown: Error) => {
+    assert.match(
+      thrown.message,
+      new RegExp(`: user ${process.getuid?.()} cannot write to "${folder}", since its permissions forbid that;`),
+    );
+    return isProblem('not_writable')(thrown);
+  });
 });

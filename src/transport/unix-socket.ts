@@ -22,7 +22,7 @@ export interface PreparedUnixSocket {
   release(): Promise<void>;
 }
 
-export type UnixSocketProblem = 'not_absolute' | 'too_long' | 'in_use' | 'not_a_socket';
+export type UnixSocketProblem = 'not_absolute' | 'too_long' | 'in_use' | 'not_a_socket' | 'no_directory' | 'not_writable';
 
 /** A Unix socket cannot be bound at the path asked for. */
 export class UnixSocketError extends ScuteError {
@@ -47,7 +47,9 @@ export async function prepareUnixSocket(path: string, options: UnixSocketOptions
   if (!isAbsolute(path)) throw new UnixSocketError('not_absolute', `socket path ${JSON.stringify(path)} is not absolute`);
   await refuseUnlessReplaceable(path);
   // In the same directory, because a rename cannot leave its file system.
-  const directory = await mkdtemp(join(dirname(path), '.s-'));
+  const directory = await mkdtemp(join(dirname(path), '.s-')).catch((cause: unknown) => {
+    throw unwritable(path, cause);
+  });
   const bindPath = join(directory, 's');
   const longest = Math.max(Buffer.byteLength(bindPath), Buffer.byteLength(path));
   if (longest > MAX_PATH_BYTES) {
@@ -74,6 +76,23 @@ export async function prepareUnixSocket(path: string, options: UnixSocketOptions
       published = undefined;
     },
   };
+}
+
+/** In words for whoever mounts the directory; any other failure as it came. */
+function unwritable(path: string, cause: unknown): unknown {
+  const code = codeOf(cause);
+  const [socket, directory] = [JSON.stringify(path), JSON.stringify(dirname(path))];
+  if (code === 'ENOENT' || code === 'ENOTDIR')
+    return new UnixSocketError('no_directory', `cannot make ${socket}: the directory ${directory} does not exist`);
+  const why = { EROFS: 'it is on a read-only file system', EACCES: 'its permissions forbid that', EPERM: 'it is not permitted' }[
+    code ?? ''
+  ];
+  if (why === undefined) return cause;
+  const user = process.getuid?.() ?? 'this user';
+  return new UnixSocketError(
+    'not_writable',
+    `cannot make ${socket}: user ${user} cannot write to ${directory}, since ${why}; mount a volume there that this user may write to, or choose another path`,
+  );
 }
 
 interface FileIdentity {

@@ -18,6 +18,7 @@ const venvFolder = join(interopFolder, 'venv');
 const goBinFolder = join(interopFolder, 'go');
 const javaFolder = join(interopFolder, 'java');
 const keycloakFolder = join(interopFolder, 'keycloak');
+const olderNodeFolder = join(interopFolder, 'node');
 
 /** The versions that are tested. `.cache/interop` is made anew when one changes. */
 export const PYTHON_PACKAGES = [
@@ -47,15 +48,18 @@ export const GO_PACKAGES = [
   'github.com/zmap/zlint/v3/cmd/zlint@v3.6.6',
   'github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4',
   'github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible',
+  'github.com/anchore/syft/cmd/syft@v1.57.1',
 ] as const;
 
 /** Programs of one name, each in a folder of its own. */
 export const HELMS = { helm3: 'helm.sh/helm/v3/cmd/helm@v3.22.0', helm4: 'helm.sh/helm/v4/cmd/helm@v4.3.1' } as const;
 
 export const KEYCLOAK_VERSION = '26.4.7';
+/** The oldest that the project's two commands are run with. */
+export const OLDER_NODE_VERSION = '20.20.2';
 
 interface Installed {
-  readonly from: 'pip' | 'go' | 'maven';
+  readonly from: 'pip' | 'go' | 'maven' | 'npm';
   readonly path: string;
 }
 
@@ -84,9 +88,11 @@ const PARTS = {
   helm3: { from: 'go', path: join(goBinFolder, 'helm3/helm') },
   helm4: { from: 'go', path: join(goBinFolder, 'helm4/helm') },
   grpcurl: { from: 'go', path: join(goBinFolder, 'grpcurl') },
+  syft: { from: 'go', path: join(goBinFolder, 'syft') },
   h2spec: { from: 'go', path: join(goBinFolder, 'h2spec') },
   'java-spiffe': { from: 'maven', path: join(javaFolder, 'java-peer') },
   keycloak: { from: 'maven', path: join(keycloakFolder, `keycloak-${KEYCLOAK_VERSION}/bin/kc.sh`) },
+  'node-20': { from: 'npm', path: join(olderNodeFolder, 'node_modules/.bin/node') },
   curl: { from: 'debian', program: 'curl', aptPackage: 'curl' },
   openssl: { from: 'debian', program: 'openssl', aptPackage: 'openssl' },
   'redis-server': { from: 'debian', program: 'redis-server', aptPackage: 'redis-server' },
@@ -103,7 +109,11 @@ const PARTS = {
   'systemd-notify': { from: 'debian', program: 'systemd-notify', aptPackage: 'systemd' },
   'systemd-socket-activate': { from: 'debian', program: 'systemd-socket-activate', aptPackage: 'systemd' },
   'systemd-analyze': { from: 'debian', program: 'systemd-analyze', aptPackage: 'systemd' },
+  skopeo: { from: 'debian', program: 'skopeo', aptPackage: 'skopeo' },
+  'docker-registry': { from: 'debian', program: 'docker-registry', aptPackage: 'docker-registry' },
   buildah: { from: 'debian', program: 'buildah', aptPackage: 'buildah' },
+  runc: { from: 'debian', program: 'runc', aptPackage: 'runc' },
+  'qemu-user': { from: 'debian', program: 'qemu-aarch64-static', aptPackage: 'qemu-user-static' },
   haproxy: { from: 'debian', program: 'haproxy', aptPackage: 'haproxy' },
   nginx: { from: 'debian', program: 'nginx', aptPackage: 'nginx' },
   java: { from: 'debian', program: 'java', aptPackage: 'default-jdk-headless' },
@@ -117,8 +127,14 @@ const PARTS = {
 export type PartName = keyof typeof PARTS;
 export const PART_NAMES = Object.keys(PARTS) as PartName[];
 
-/** Where the virtual environment, the Go programs, the Java program and Keycloak go. */
-export const installFolders = { venv: venvFolder, go: goBinFolder, java: javaFolder, keycloak: keycloakFolder } as const;
+/** Where the virtual environment, the Go programs, the Java program, Keycloak and the older Node go. */
+export const installFolders = {
+  venv: venvFolder,
+  go: goBinFolder,
+  java: javaFolder,
+  keycloak: keycloakFolder,
+  node: olderNodeFolder,
+} as const;
 
 /** True when a missing part is a failure, as in CI, and not a skipped test. */
 export const everyPartRequired = process.env['SCUTE_INTEROP'] === 'require';

@@ -16,6 +16,7 @@ import {
   interopFolder,
   javaProgram,
   KEYCLOAK_VERSION,
+  OLDER_NODE_VERSION,
   PART_NAMES,
   PYTHON_PACKAGES,
 } from './parts.ts';
@@ -133,8 +134,25 @@ async function installKeycloak(): Promise<void> {
   });
 }
 
+/** As a package of npm, which has it for these processors. */
+async function installOlderNode(): Promise<void> {
+  const folder = installFolders.node;
+  const name = `node-linux-${process.arch}@${OLDER_NODE_VERSION}`;
+  await once('node', join(folder, 'node_modules/.bin/node'), [name], async () => {
+    await rm(folder, { recursive: true, force: true });
+    await mkdir(folder, { recursive: true });
+    await run(['npm', 'install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--prefix', folder, name]);
+  });
+}
+
 await mkdir(installFolders.go, { recursive: true });
-const results = await Promise.allSettled([installPythonParts(), installGoParts(), installJavaParts(), installKeycloak()]);
+const results = await Promise.allSettled([
+  installPythonParts(),
+  installGoParts(),
+  installJavaParts(),
+  installKeycloak(),
+  installOlderNode(),
+]);
 const failures = results.flatMap((result) => (result.status === 'rejected' ? (result.reason as Error).message : []));
 const missing = PART_NAMES.flatMap((name) => {
   const found = findPart(name);

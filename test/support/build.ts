@@ -2,25 +2,33 @@
 import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { build, type BuildOptions, type Plugin } from 'esbuild';
-import { dashboardFiles } from '../../src/admin/dashboard-files.ts';
+import { bundleDashboard } from '../../src/admin/dashboard-files.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 
 export interface Bundle {
   readonly path: string;
   readonly bytes: number;
+  /** The files that it and what stands beside it were made of, from the working directory. */
+  readonly inputs: readonly string[];
 }
 
 /** Beside the bundle: the writer of certificates, which `scute dev` and `scute demo` alone load. It would be a quarter of what `scute run` parses. */
 const WRITER = { source: join(root, 'src', 'devdomain', 'x509.ts'), beside: 'scute-dev.cjs' };
 /** And the dashboard as it goes to browsers, which is loaded when the first one asks. */
 const DASHBOARD = { source: join(root, 'src', 'admin', 'dashboard-files.ts'), beside: 'scute-dashboard.cjs' };
+/** And the log's form for terminals. */
+const PRETTY = { source: join(root, 'src', 'telemetry', 'log', 'pretty.ts'), beside: 'scute-pretty.cjs' };
 /** And what writes PKCS#12, for sets of files that ask for it. */
 const STORES = { source: join(root, 'src', 'files', 'pkcs12.ts'), beside: 'scute-pkcs12.cjs' };
 
 /** Beside the bundle: the parser of policy files, for a thread of its own. */
 const WORKER = 'scute-policy.cjs';
 const WORKER_SOURCE = join(root, 'src', 'config', 'policy', 'policy-worker.ts');
+
+/** Beside the bundle: what the npm package's command starts, which knows an old Node and gives Node its options. */
+const START = 'scute-start.cjs';
+const START_SOURCE = join(root, 'src', 'cli', 'start.ts');
 
 /**
  * Makes every import of one of Node's own modules a `require` that runs when the importing file does. As imports they
@@ -43,8 +51,8 @@ const builtinsWhenNeeded: Plugin = {
 const withoutWhatIsApart: Plugin = {
   name: 'without-what-is-apart',
   setup(bundler) {
-    bundler.onResolve({ filter: /\/(?:x509|dashboard-files|pkcs12)\.ts$/ }, ({ path, resolveDir }) => {
-      const apart = [WRITER, DASHBOARD, STORES].find(({ source }) => source === join(resolveDir, path));
+    bundler.onResolve({ filter: /\/(?:x509|dashboard-files|pkcs12|pretty)\.ts$/ }, ({ path, resolveDir }) => {
+      const apart = [WRITER, DASHBOARD, STORES, PRETTY].find(({ source }) => source === join(resolveDir, path));
       return apart && { path: apart.beside, namespace: 'apart' };
     });
     bundler.onLoad({ filter: /.*/, namespace: 'apart' }, ({ path }) => ({
@@ -55,11 +63,16 @@ const withoutWhatIsApart: Plugin = {
   },
 };
 
+/** `require` of the executable, which has no folder, gives texts of what is within (`build/executable/launch.ts`). */
 const withTheWorkerBeside: Plugin = {
   name: 'with-the-worker-beside',
   setup(bundler) {
     bundler.onLoad({ filter: /\/policy-worker-file\.ts$/ }, () => ({
-      contents: `export const POLICY_WORKER = new URL('./${WORKER}', import.meta.url)`,
+      contents: `import { Worker } from 'node:worker_threads';
+        export function startPolicyWorker(options) {
+          const text = require.asset?.('${WORKER}');
+          return text === undefined ? new Worker(new URL('./${WORKER}', import.meta.url), options) : new Worker(text, { ...options, eval: true });
+        }`,
       loader: 'js',
     }));
   },
@@ -73,6 +86,17 @@ const oneLanguage: Plugin = {
       contents: "export { default as en } from './en.js';",
       loader: 'js',
     }));
+  },
+};
+
+/** Of commander, for commands that are programs of their own: there are none, and it costs a millisecond of each start. */
+const withoutOtherPrograms: Plugin = {
+  name: 'without-other-programs',
+  setup(bundler) {
+    bundler.onResolve({ filter: /^node:child_process$/ }, ({ importer }) =>
+      importer.endsWith('/commander/lib/command.js') ? { path: 'child_process', namespace: 'none' } : undefined,
+    );
+    bundler.onLoad({ filter: /.*/, namespace: 'none' }, () => ({ contents: 'module.exports = {};', loader: 'js' }));
   },
 };
 
@@ -104,24 +128,32 @@ const COMMON = {
   lineLimit: 160,
   legalComments: 'eof',
   logLevel: 'warning',
+  metafile: true,
 } satisfies BuildOptions;
 
 /** Writes the bundle to `outfile`, executable, and beside it what stands apart. */
 export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Promise<Bundle> {
   await mkdir(dirname(outfile), { recursive: true });
   await rm(outfile, { force: true });
-  const page = JSON.stringify(await dashboardFiles());
-  await writeFile(join(dirname(outfile), DASHBOARD.beside), `exports.dashboardFiles = () => Promise.resolve(${page});\n`);
-  for (const { source, beside } of [WRITER, STORES])
-    await build({ ...COMMON, entryPoints: [source], outfile: join(dirname(outfile), beside), format: 'cjs' });
-  await build({ ...COMMON, entryPoints: [WORKER_SOURCE], outfile: join(dirname(outfile), WORKER), format: 'cjs', plugins: [oneLanguage] });
-  await build({
+  const beside = (name: string): string => join(dirname(outfile), name);
+  const dashboard = await bundleDashboard();
+  const page = JSON.stringify(dashboard.files);
+  await writeFile(beside(DASHBOARD.beside), `exports.dashboardFiles = () => Promise.resolve(${page});\n`);
+  const apart = [
+    ...[WRITER, STORES, PRETTY].map(({ source, beside: name }) => ({ entryPoints: [source], outfile: beside(name) })),
+    { entryPoints: [WORKER_SOURCE], outfile: beside(WORKER), plugins: [oneLanguage] },
+    { entryPoints: [START_SOURCE], outfile: beside(START), banner: { js: '#!/usr/bin/env node' }, target: 'node8' },
+  ];
+  const made = [];
+  for (const options of apart) made.push(await build({ ...COMMON, format: 'cjs', ...options }));
+  await chmod(beside(START), 0o755);
+  const program = await build({
     ...COMMON,
     entryPoints: [join(root, 'src', 'main.ts')],
     outfile,
     format: 'esm',
-    // pino-pretty is for terminals, where it is installed; grpc-js loads the other for services that we do not use.
-    external: ['pino-pretty', '@grpc/proto-loader'],
+    // grpc-js loads it for services that we do not use.
+    external: ['@grpc/proto-loader'],
     banner: {
       js: [
         // The option closes the moment before main.ts takes SIGUSR1 away from the inspector.
@@ -131,10 +163,11 @@ export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Pro
         'const require = scuteCreateRequire(import.meta.url);',
       ].join('\n'),
     },
-    plugins: [builtinsWhenNeeded, withoutWhatIsApart, withTheWorkerBeside, oneLanguage, withoutTheUnused],
+    plugins: [withoutOtherPrograms, builtinsWhenNeeded, withoutWhatIsApart, withTheWorkerBeside, oneLanguage, withoutTheUnused],
   });
   await chmod(outfile, 0o755);
-  return { path: outfile, bytes: (await readFile(outfile)).length };
+  const inputs = new Set([...dashboard.inputs, ...[...made, program].flatMap(({ metafile }) => Object.keys(metafile.inputs))]);
+  return { path: outfile, bytes: (await readFile(outfile)).length, inputs: [...inputs].toSorted() };
 }
 
 if (import.meta.main) {

@@ -47,6 +47,8 @@ export interface ScuteProcess extends AsyncDisposable {
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const entries: Readonly<Record<ScuteEntry, string>> = { source: join(root, 'src/main.ts'), bundle: join(root, 'dist/scute.js') };
+/** Instead of either: in the image's file system, the image's own program. */
+const OTHER_PROGRAM = process.env['SCUTE_TEST_PROGRAM'];
 /** Many processes start at once on a machine with few cores. */
 const START_WITHIN_MS = 90_000;
 
@@ -66,7 +68,7 @@ export async function startScute({
     await writeFile(configFile, typeof config === 'string' ? config : JSON.stringify(config, undefined, 2), { mode: 0o600 });
 
   const options: ChildOptions = { env: { PATH: process.env['PATH'] ?? '', ...env } };
-  const argv = ['--disable-sigusr1', '--disable-warning=ExperimentalWarning', ...nodeArgs, entries[entry], ...args];
+  const argv = ['--disable-sigusr1', '--disable-warning=ExperimentalWarning', ...nodeArgs, OTHER_PROGRAM ?? entries[entry], ...args];
   const command = [process.execPath, ...argv, ...(configFile === undefined ? [] : ['-c', configFile])] as const;
   const limited = ['/bin/sh', '-c', 'ulimit -n "$0" && exec "$@"', String(openFiles), ...command] as const;
   const child = await startChild(openFiles === undefined ? command : limited, options);

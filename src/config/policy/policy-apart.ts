@@ -1,11 +1,10 @@
-import { Worker } from 'node:worker_threads';
 import { codeOf, messageOf } from '../../lib/errors.ts';
 import { err, type Result } from '../../lib/result.ts';
 import { inTurns } from '../in-turns.ts';
 import type { ConfigIssue } from '../issue.ts';
 import { unpackPolicy, type PolicyParcel } from './policy-parcel.ts';
 import type { WrittenPolicy } from './policy-text.ts';
-import { POLICY_WORKER } from './policy-worker-file.ts';
+import { startPolicyWorker } from './policy-worker-file.ts';
 import { unread } from '../whole-file.ts';
 
 /** Far more than the largest policy file needs. */
@@ -27,7 +26,7 @@ export async function parsePolicyApart(text: string, file: string, stop?: AbortS
 
 async function parcelOf(text: string, file: string, stop?: AbortSignal): Promise<PolicyParcel> {
   stop?.throwIfAborted();
-  const worker = new Worker(POLICY_WORKER, {
+  const worker = startPolicyWorker({
     workerData: { text, file },
     env: {},
     execArgv: [],

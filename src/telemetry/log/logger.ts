@@ -139,10 +139,10 @@ function hasColours(stream: LogStream): boolean {
   return terminal.isTTY && terminal.hasColors();
 }
 
-/** Loaded only when needed, and as a function: its streams use worker threads. Undefined where it is not installed: then JSON will do. */
+/** Loaded only when needed, and as a function: its streams use worker threads. Undefined where it is missing, as beside a bundle that was copied alone: then JSON will do. */
 async function loadPretty(colorize: boolean): Promise<((line: string) => string) | undefined> {
   try {
-    const { prettyFactory } = await import('pino-pretty');
+    const { prettyFactory } = await import('./pretty.ts');
     return prettyFactory({
       colorize,
       messageKey: 'message',
@@ -154,7 +154,7 @@ async function loadPretty(colorize: boolean): Promise<((line: string) => string)
       customPrettifiers: { name: (name) => JSON.stringify(name) },
     });
   } catch (cause) {
-    if (codeOf(cause) !== 'ERR_MODULE_NOT_FOUND') throw cause;
+    if (codeOf(cause) !== 'MODULE_NOT_FOUND') throw cause;
     return undefined;
   }
 }

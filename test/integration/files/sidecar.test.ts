@@ -100,12 +100,14 @@ test('a set that is removed or changed under us is written again, and whoever re
   const { folder, unsafeDisk } = await folderInMemory(t);
   const directory = join(folder, 'web');
   const marks = join(folder, 'marks');
+  // The image, in which this runs too, has no shell.
+  const command = [process.execPath, '-e', "fs.appendFileSync(process.argv[1], process.env.SCUTE_SPIFFE_ID + '\\n')", marks];
   const clock = new FakeClock();
   const sidecar = await startSidecar(
     t,
     {
       workloadApi: { endpoint: spiffe.endpoint('web') },
-      files: [{ directory, unsafeDisk, notify: [{ command: ['/bin/sh', '-c', `echo "$SCUTE_SPIFFE_ID" >> ${marks}`] }] }],
+      files: [{ directory, unsafeDisk, notify: [{ command }] }],
     },
     { clock, unready: true },
   );

@@ -1,0 +1,104 @@
+/** What is in the release, as CycloneDX 1.6. The packages of npm are listed by CycloneDX's own tool; Node, its parts and Debian's packages are added. */
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import type { Lock } from '../image/debian.ts';
+import type { ShippedPackage } from '../licences.ts';
+
+const run = promisify(execFile);
+const MAX_BYTES = 2 ** 26;
+/** Of `process.versions`: no parts of Node, but numbers of interfaces. */
+const NO_PARTS = new Set(['node', 'modules', 'napi']);
+
+export interface Component {
+  readonly type: string;
+  readonly 'bom-ref': string;
+  readonly group?: string;
+  readonly name: string;
+  readonly version: string;
+  readonly purl: string;
+  readonly hashes?: readonly { readonly alg: string; readonly content: string }[];
+  readonly [more: string]: unknown;
+}
+
+export interface Dependency {
+  readonly ref: string;
+  readonly dependsOn?: readonly string[];
+}
+
+export interface Sbom {
+  readonly metadata: { readonly component: { readonly 'bom-ref': string }; readonly [more: string]: unknown };
+  readonly components: readonly Component[];
+  readonly dependencies: readonly Dependency[];
+  readonly [more: string]: unknown;
+}
+
+/** What CycloneDX's tool says of the project in `root`: all packages of the lock file. The tool is installed, by its own lock file. */
+export async function listLocked(root: string): Promise<Sbom> {
+  const folder = join(root, 'build/sbom');
+  await run('npm', ['ci', '--ignore-scripts', '--omit=optional', '--omit=peer', '--no-audit', '--no-fund'], { cwd: folder });
+  const options = ['--package-lock-only', '--flatten-components', '--output-reproducible', '--spec-version', '1.6', '--no-validate'];
+  const { stdout } = await run(join(folder, 'node_modules/.bin/cyclonedx-npm'), options, { cwd: root, maxBuffer: MAX_BYTES });
+  return JSON.parse(stdout) as Sbom;
+}
+
+/** Of `locked`, the packages whose code is shipped; and Node with its parts, and Debian's packages. Throws for a package that is not locked. */
+export function describeShipped(
+  locked: Sbom,
+  {
+    packages,
+    versions,
+    debian,
+  }: { packages: readonly ShippedPackage[]; versions: Readonly<Record<string, string | undefined>>; debian: Lock | undefined },
+): Sbom {
+  const ofNpm = packages.map(({ name, version }) => {
+    const found = locked.components.find((one) => one.version === version && fullName(one) === name);
+    if (found === undefined) throw new Error(`${name} ${version} is shipped, and not in the lock file`);
+    // All of them are shipped, whatever they were to who builds.
+    return { ...found, scope: 'required', properties: [] };
+  });
+  const node = nodeComponent(versions);
+  const ofDebian = debian === undefined ? [] : debianComponents(debian);
+  const program = locked.metadata.component['bom-ref'];
+  const kept = new Set(ofNpm.map((one) => one['bom-ref']));
+  const within = (refs: readonly string[] = []): string[] => refs.filter((ref) => kept.has(ref));
+  const ofThese = locked.dependencies
+    .filter(({ ref }) => kept.has(ref))
+    .map(({ ref, dependsOn }) => ({ ref, dependsOn: within(dependsOn) }));
+  const shipped = [...kept, node['bom-ref'], ...ofDebian.map((one) => one['bom-ref'])];
+  return {
+    ...locked,
+    components: [...ofNpm, node, ...ofDebian],
+    dependencies: [{ ref: program, dependsOn: shipped }, ...ofThese],
+  };
+}
+
+function fullName({ group, name }: Component): string {
+  return group === undefined || group === '' ? name : `${group}/${name}`;
+}
+
+function nodeComponent(versions: Readonly<Record<string, string | undefined>>): Component {
+  const part = (name: string, version: string): Component => {
+    const purl = `pkg:generic/${name}@${encodeURIComponent(version)}`;
+    return { type: 'library', 'bom-ref': `node|${purl}`, name, version, purl };
+  };
+  const parts = Object.entries(versions).flatMap(([name, version]) =>
+    NO_PARTS.has(name) || version === undefined || version === '' ? [] : [part(name, version)],
+  );
+  const version = versions['node'] ?? '';
+  return {
+    ...part('node', version),
+    type: 'platform',
+    cpe: `cpe:2.3:a:nodejs:node.js:${version}:*:*:*:*:*:*:*`,
+    components: parts,
+  };
+}
+
+function debianComponents({ suite, packages }: Lock): Component[] {
+  return Object.entries(packages).flatMap(([name, { version, sha256 }]) =>
+    Object.entries(sha256).map(([architecture, content]) => {
+      const purl = `pkg:deb/debian/${name}@${encodeURIComponent(version)}?arch=${architecture}&distro=${suite}`;
+      return { type: 'library', 'bom-ref': purl, name, version, purl, hashes: [{ alg: 'SHA-256', content }] };
+    }),
+  );
+}
