@@ -76,8 +76,10 @@ process.once('exit', () => {
   process.exitCode ??= EXIT_FAILED;
 });
 // No top-level await: as a script, which has none, the program can be compiled ahead.
-void main().then((exitCode) => {
+async function run(): Promise<void> {
+  const exitCode = await main();
   process.exitCode ??= exitCode;
   // oxlint-disable-next-line unicorn/no-process-exit -- the last resort: the exit code is set, and the event loop should have emptied
   setTimeout(() => process.exit(), LAST_RESORT_MS).unref();
-});
+}
+void run();

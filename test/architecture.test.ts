@@ -166,7 +166,8 @@ const NARROWED: readonly { readonly module: RegExp; readonly folder: string; rea
   { module: /^(?:node:path|esbuild)$/, folder: 'admin', files: ['dashboard-files.ts'] },
   // Its types stand beside it.
   { module: /^http-proxy\b/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
-  { module: /^node:(?:http2?|stream|util)$/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
+  { module: /^node:(?:http2?|stream)$/, folder: 'forward', files: ['http2-engine.ts', 'http-proxy.d.ts'] },
+  { module: /^node:util$/, folder: 'forward', files: ['undeprecated-extend.ts'] },
 ];
 
 const sources = globSync('src/**/*.{ts,tsx}', { cwd: root })
