@@ -84,8 +84,8 @@ async function startBuildah(folder: string): Promise<Buildah> {
 async function buildOne(buildah: Buildah, list: string, architecture: Architecture, layers: Layers): Promise<void> {
   const context = dirname(layers.system);
   const settings = ['--format', 'oci', '--platform', `linux/${architecture}`, '--timestamp', '0', '--layers', '--no-cache', '--pull-never'];
-  const given = ['--build-arg', `UID=${SCUTE_UID}`, '--build-arg', `VERSION=${await version()}`];
-  const id = await buildah(['build', '--quiet', ...settings, ...given, '--file', join(import.meta.dirname, 'Containerfile'), context]);
+  const values = ['--build-arg', `UID=${SCUTE_UID}`, '--build-arg', `VERSION=${await version()}`];
+  const id = await buildah(['build', '--quiet', ...settings, ...values, '--file', join(import.meta.dirname, 'Containerfile'), context]);
   await buildah(['manifest', 'add', list, id]);
 }
 
