@@ -25,6 +25,7 @@ import { MOST_ENDPOINT_CONNECTIONS } from './federation/limits.ts';
 import { filesNeeded, filesService } from './files/lazy.ts';
 import type { ToldApplication } from './files/notify-application.ts';
 import type { NotifyTarget } from './files/notify-target.ts';
+import type { OnOurEnd } from './files/service.ts';
 import { chooseSvid, type EndpointBundles, type IdentitySnapshot } from './identity/snapshot.ts';
 import { RotationWatch } from './identity/rotation.ts';
 import { createIdentityStore } from './identity/store.ts';
@@ -79,6 +80,8 @@ export interface AppDeps {
   readonly logStream?: LogStream | undefined;
   /** Where log lines go instead. */
   readonly logDestination?: LogDestination | undefined;
+  /** Calls a listener when the process ends. Nobody is told if left out. */
+  readonly onOurEnd?: OnOurEnd | undefined;
   /** By name of a set of files, who is told of each replacement besides those of the configuration. */
   readonly alsoTell?: ReadonlyMap<string, readonly NotifyTarget[]> | undefined;
   /** The program beside us, which sets of files may tell. */
@@ -261,6 +264,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
           clock,
           alsoTell: deps.alsoTell,
           application: deps.application,
+          onOurEnd: deps.onOurEnd,
           random: deps.random ?? Math.random,
         });
   const metricsServer =

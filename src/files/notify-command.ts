@@ -13,19 +13,15 @@ const GRACE_MS = 2000;
 /** Nothing of our own environment. */
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
-type EndGroup = (how: NodeJS.Signals) => void;
-
-/** Of commands that run. A process that ends at once, as at its second SIGTERM, takes them with it. */
-const groups = new Set<EndGroup>();
-
-function endAllGroups(): void {
-  for (const endGroup of groups) endGroup('SIGKILL');
-}
+/** Ends all processes of a command. */
+export type EndGroup = (how: NodeJS.Signals) => void;
 
 export interface CommandTargetOptions {
   readonly command: readonly [string, ...string[]];
   readonly timeoutMs: number;
   readonly clock: Clock;
+  /** Has the group of the command for as long as it runs: a process that ends at once takes it with it. */
+  readonly groups?: Set<EndGroup> | undefined;
   /** What it wrote, when it is over. */
   readonly onOutput: (output: string) => void;
 }
@@ -34,7 +30,7 @@ export interface CommandTargetOptions {
  * It runs in a process group of its own, without standard input and without our environment: `PATH`, and `SCUTE_SET`, `SCUTE_DIRECTORY` and
  * `SCUTE_SPIFFE_ID`. When its time is over, and when it has ended, what is left of the group is ended.
  */
-export function commandTarget({ command, timeoutMs, clock, onOutput }: CommandTargetOptions): NotifyTarget {
+export function commandTarget({ command, timeoutMs, clock, groups, onOutput }: CommandTargetOptions): NotifyTarget {
   const [program, ...args] = command;
   return {
     kind: 'command',
@@ -52,8 +48,7 @@ export function commandTarget({ command, timeoutMs, clock, onOutput }: CommandTa
             // Nobody of it is left.
           }
         };
-        if (groups.size === 0) process.once('exit', endAllGroups);
-        groups.add(endGroup);
+        groups?.add(endGroup);
         const collect = (chunk: Buffer): void => {
           output = chunk.length >= MAX_TOLD ? chunk.subarray(-MAX_TOLD) : Buffer.concat([output, chunk]).subarray(-MAX_TOLD);
         };
@@ -70,6 +65,7 @@ export function commandTarget({ command, timeoutMs, clock, onOutput }: CommandTa
         const onAbort = (): void => giveUp({ reason: 'failed', detail: `${program} was ended, since Scute stops` });
         signal.addEventListener('abort', onAbort, { once: true });
         const finish = (failure: NotifyFailure | undefined): void => {
+          groups?.delete(endGroup);
           killing.cancel();
           signal.removeEventListener('abort', onAbort);
           // Whoever it left behind may hold the other ends for ever.
@@ -78,18 +74,13 @@ export function commandTarget({ command, timeoutMs, clock, onOutput }: CommandTa
           if (output.length > 0) onOutput(strangersWords(output.toString('utf8'), MAX_TOLD));
           resolve(failure);
         };
-        const groupIsOver = (): void => {
-          groups.delete(endGroup);
-          if (groups.size === 0) process.off('exit', endAllGroups);
-        };
         child.once('error', (cause) => {
-          if (child.pid === undefined) groupIsOver();
           if (child.pid === undefined) finish({ reason: 'not_started', detail: `${program} cannot be started: ${messageOf(cause)}` });
         });
         child.once('exit', (code, by) => {
           endGroup('SIGKILL');
           // The number of the group may be another's from now on.
-          groupIsOver();
+          groups?.delete(endGroup);
           signal.removeEventListener('abort', onAbort);
           const failed: NotifyFailure = {
             reason: 'exit_code',

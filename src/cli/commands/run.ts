@@ -121,6 +121,10 @@ export async function run(
         reloads,
         policyFiles,
         denyList: denyFile,
+        onOurEnd(listener) {
+          process.once('exit', listener);
+          return () => process.off('exit', listener);
+        },
         version: VERSION,
         stderr,
       },

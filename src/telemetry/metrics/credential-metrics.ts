@@ -14,9 +14,14 @@ export interface TokenMetrics {
 
 export function registerCredentialMetrics(counter: Define, gauge: Define): CredentialMetrics {
   const sources = new Map<string, TokenMetrics>();
-  counter('token_fetches_total', 'Fetches of tokens that are put on requests, by how they went', ['source', 'result'], (add) => {
-    for (const [source, { results }] of sources) for (const result of CREDENTIAL_RESULTS) add({ source, result }, results[result]);
-  });
+  counter(
+    'token_fetches_total',
+    'Fetches of tokens that are put on requests or written to files, by how they went',
+    ['source', 'result'],
+    (add) => {
+      for (const [source, { results }] of sources) for (const result of CREDENTIAL_RESULTS) add({ source, result }, results[result]);
+    },
+  );
   gauge(
     'token_expiration_timestamp_seconds',
     'When the newest token of each source expires, valid or not; 0 before the first',
