@@ -9,20 +9,22 @@ declare const SCUTE_DIGEST: string;
 const file = join(__dirname, 'scute.cjs');
 const cacheFile = join(__dirname, 'scute.cache');
 
-/** A cache is code: what somebody has changed does not run. Throws when one of the two cannot be read. */
-function start(): void {
-  const text = readProgram(file);
-  const cache = readFileSync(cacheFile);
-  if (digestOf(text, cache) !== SCUTE_DIGEST) throw new Error('not what was built with this image');
-  compileProgram(file, text, cache).run();
+/** A cache is code: what somebody has changed does not run. Undefined, and said why, then or when one of the two cannot be read. */
+function verified(): { readonly text: string; readonly cache: Buffer } | undefined {
+  try {
+    const text = readProgram(file);
+    const cache = readFileSync(cacheFile);
+    if (digestOf(text, cache) !== SCUTE_DIGEST) throw new Error('not what was built with this image');
+    return { text, cache };
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    process.stderr.write(`scute: will not start: ${file} or ${cacheFile}: ${why}; pull the image again, by its digest\n`);
+    process.exitCode = 1;
+    return undefined;
+  }
 }
 
 if (process.getuid?.() === 0)
   process.stderr.write('scute: running as root, which it never needs: run the image as its own user, 65532, or as any other\n');
-try {
-  start();
-} catch (cause) {
-  const why = cause instanceof Error ? cause.message : String(cause);
-  process.stderr.write(`scute: will not start: ${file} or ${cacheFile}: ${why}; pull the image again, by its digest\n`);
-  process.exitCode = 1;
-}
+const found = verified();
+if (found !== undefined) compileProgram(file, found.text, found.cache).run();

@@ -158,8 +158,9 @@ function specOf(spec: Spec, { root, config }: UnpackedImage, options: ContainerO
     root: { path: root, readonly: true },
     mounts: [
       ...spec.mounts,
-      ...Object.entries(options.mounts ?? {}).map(bind(false)),
+      // What is mounted may lie within a volume.
       ...Object.entries(options.volumes ?? {}).map(bind(true)),
+      ...Object.entries(options.mounts ?? {}).map(bind(false)),
     ],
     linux: {
       ...spec.linux,
