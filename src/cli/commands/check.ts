@@ -241,7 +241,8 @@ function describeHttp({ http, alpn }: InboundConfig): string[] {
     ...(http.application === 'h2c'
       ? ['  note: the application speaks h2c, so peers must speak HTTP/2: one that speaks HTTP/1.1 is refused in the handshake']
       : []),
-    ...describeConnect(http.extendedConnect, 'the application'),
+    ...(http.translation === 'http-proxy' ? ['  carries HTTP/2 to HTTP/1.1 by http-proxy'] : []),
+    ...(http.application === 'h2c' ? describeConnect(http.extendedConnect, 'the application') : describeUpgraded(http.extendedConnect)),
     ...describeUnsafeXfcc(http.xfcc, 'peer'),
   ];
 }
@@ -258,6 +259,10 @@ function describeOutboundHttp({ http }: OutboundConfig): string[] {
 
 function describeConnect(isTaken: boolean, who: string): string[] {
   return isTaken ? [`  serves WebSockets over HTTP/2 (extended CONNECT) if ${who} does, to which rules for GET do not apply`] : [];
+}
+
+function describeUpgraded(isTaken: boolean): string[] {
+  return isTaken ? ['  serves WebSockets over HTTP/2 (extended CONNECT) as the GET with Upgrade that they are over HTTP/1.1'] : [];
 }
 
 /** What `protocol: http` serves, by the names that are offered; a client that names none speaks HTTP/1.1, if that is among them or nothing is. */

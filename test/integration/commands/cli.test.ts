@@ -278,9 +278,9 @@ inbound:
   - { name: api, listen: 0.0.0.0:8443, to: 127.0.0.1:8080, allow: [spiffe://example.org/web, spiffe://partner.example/**] }
   - { name: told, listen: 0.0.0.0:9443, to: 127.0.0.1:8081, allow: [], proxyProtocol: { send: tls, acceptFrom: [10.0.0.0/8] } }
   - { name: shut, listen: unix:///run/shut.sock, to: unix:///run/app.sock, allow: [], identity: { hint: internal } }
-  - { name: web, listen: 127.0.0.1:1, to: 127.0.0.1:2, allow: [spiffe://example.org/web], protocol: http }
+  - { name: web, listen: 127.0.0.1:1, to: 127.0.0.1:2, allow: [spiffe://example.org/web], protocol: http, http: { extendedConnect: true } }
   - { name: older, listen: 127.0.0.1:3, to: 127.0.0.1:4, allow: [spiffe://example.org/web], protocol: http, alpn: [], http: { xfcc: sanitize } }
-  - { name: newer, listen: 127.0.0.1:5, to: 127.0.0.1:6, allow: [spiffe://example.org/web], protocol: http, alpn: [h2], http: { spiffeIdHeader: X-Spiffe-Id } }
+  - { name: newer, listen: 127.0.0.1:5, to: 127.0.0.1:6, allow: [spiffe://example.org/web], protocol: http, alpn: [h2], http: { spiffeIdHeader: X-Spiffe-Id, translation: http-proxy } }
   - { name: grpc, listen: 127.0.0.1:7, to: 127.0.0.1:8, allow: [spiffe://example.org/web], protocol: http, http: { application: h2c, extendedConnect: true } }
 outbound:
   - { name: db, listen: unix:///run/db.sock, socketMode: "0660", to: db.internal:5432, expect: [spiffe://example.org/db] }
@@ -308,12 +308,14 @@ inbound shut  unix:///run/shut.sock (mode 0600) (mTLS) to unix:///run/app.sock (
   admits nobody: the allow list is empty
 inbound web  127.0.0.1:1 (mTLS) to 127.0.0.1:2 (plain)
   serves HTTP/2 and HTTP/1.1, and tells the application who asks in X-Forwarded-Client-Cert
+  serves WebSockets over HTTP/2 (extended CONNECT) as the GET with Upgrade that they are over HTTP/1.1
   admits spiffe://example.org/web
 inbound older  127.0.0.1:3 (mTLS) to 127.0.0.1:4 (plain)
   serves HTTP/1.1, and tells the application who asks in no field
   admits spiffe://example.org/web
 inbound newer  127.0.0.1:5 (mTLS) to 127.0.0.1:6 (plain)
   serves HTTP/2, and tells the application who asks in X-Forwarded-Client-Cert and X-Spiffe-Id
+  carries HTTP/2 to HTTP/1.1 by http-proxy
   admits spiffe://example.org/web
 inbound grpc  127.0.0.1:7 (mTLS) to 127.0.0.1:8 (plain)
   serves HTTP/2, and tells the application who asks in X-Forwarded-Client-Cert

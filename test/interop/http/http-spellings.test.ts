@@ -39,12 +39,24 @@ const overrides = overrideSpellings();
 const hosts = hostSpellings();
 
 const FIELDS_OF_PATHS = /URL/;
-/** `denied`: at least so many reach what is denied without Scute, of a server that heeds them at all; `open`: so many pass Scute and reach something else. */
+/** `denied`: at least so many reach what is denied without Scute, of a server that heeds them at all; `open`: so many pass Scute and reach something else; of HTTP/2, which has no spaces around a value, fewer. */
 const CORPORA = [
-  { what: 'paths', spellings: paths, by: 'path', denied: 150, open: 400 },
-  { what: 'methods in fields', spellings: overrides.filter(({ fields }) => !isOfPath(fields)), by: 'method', denied: 0, open: 150 },
-  { what: 'paths in fields', spellings: overrides.filter(({ fields }) => isOfPath(fields)), by: 'path', denied: 0, open: 60 },
-  { what: 'hosts', spellings: hosts, by: 'host', denied: 40, open: 50 },
+  { what: 'paths', spellings: paths, by: 'path', denied: 150, open: { 'HTTP/1.1': 400, 'HTTP/2': 400 } },
+  {
+    what: 'methods in fields',
+    spellings: overrides.filter(({ fields }) => !isOfPath(fields)),
+    by: 'method',
+    denied: 0,
+    open: { 'HTTP/1.1': 150, 'HTTP/2': 80 },
+  },
+  {
+    what: 'paths in fields',
+    spellings: overrides.filter(({ fields }) => isOfPath(fields)),
+    by: 'path',
+    denied: 0,
+    open: { 'HTTP/1.1': 60, 'HTTP/2': 60 },
+  },
+  { what: 'hosts', spellings: hosts, by: 'host', denied: 40, open: { 'HTTP/1.1': 50, 'HTTP/2': 50 } },
 ] as const;
 
 function isOfPath(fields: Spelling['fields']): boolean {
@@ -79,7 +91,7 @@ for (const name of ROUTING_SERVERS) {
       ] as const) {
         const through = await reached(asking, spellings);
         assert.deepEqual(through.denied, [], `${what} over ${version}`);
-        assert.ok(through.open >= open, `${what} over ${version}: ${through.open} of ${spellings.length}`);
+        assert.ok(through.open >= open[version], `${what} over ${version}: ${through.open} of ${spellings.length}`);
       }
     }
   });
