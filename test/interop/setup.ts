@@ -21,8 +21,8 @@ import {
   PYTHON_PACKAGES,
 } from './parts.ts';
 
-/** A cold cache on a slow network. */
-const INSTALL_WITHIN_MS = 15 * 60_000;
+/** A cold cache on a slow network, and compilers on a busy machine. */
+const INSTALL_WITHIN_MS = 30 * 60_000;
 
 /** Runs `install`, which makes `program`, unless it has run before with the same `inputs`. */
 async function once(name: string, program: string, inputs: readonly string[], install: () => Promise<void>): Promise<void> {

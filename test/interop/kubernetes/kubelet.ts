@@ -29,12 +29,24 @@ export interface PlayedPod {
   readonly completed: Promise<ReadonlyMap<string, Exit>>;
 }
 
+export interface PlayOptions {
+  /** What the CSI driver mounts: `unix:///…/spire-agent.sock`. */
+  readonly workloadApi: string;
+  /** What `preStop.sleep` does, if the test wants to say how long that is. */
+  readonly sleep?: ((seconds: number) => Promise<void>) | undefined;
+}
+
 /**
  * Plays what a kubelet does with a pod, with its containers as processes of this machine: volumes are folders, and the paths at which they are mounted are
  * replaced, in arguments and in ConfigMaps, by those. Sidecars start in their order, each after the startup probe of the one before (KEP-753); they end when
  * all others have, in reverse.
  */
-export async function playPod(t: TestContext, pod: Pod, manifests: readonly Manifest[], workloadApi: string): Promise<PlayedPod> {
+export async function playPod(
+  t: TestContext,
+  pod: Pod,
+  manifests: readonly Manifest[],
+  { workloadApi, sleep = (seconds) => pause(seconds * 1000) }: PlayOptions,
+): Promise<PlayedPod> {
   const folder = await temporaryFolder(t);
   const events: string[] = [];
   const running = new Map<string, Child>();
@@ -155,7 +167,7 @@ export async function playPod(t: TestContext, pod: Pod, manifests: readonly Mani
           const seconds = lifecycle?.preStop?.sleep?.seconds;
           if (seconds !== undefined) {
             events.push(`${name} sleeps before its end`);
-            await pause(seconds * 1000);
+            await sleep(seconds);
           }
           running.get(name)?.signal('SIGTERM');
         }),

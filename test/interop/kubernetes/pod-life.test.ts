@@ -9,7 +9,7 @@ import { temporaryFolder } from '../../support/temporary-folder.ts';
 import { outcome, tlsClient } from '../../support/tls-peer.ts';
 import { needs } from '../parts.ts';
 import { freePort } from '../stage.ts';
-import { playPod, type PlayedPod } from './kubelet.ts';
+import { playPod, type PlayedPod, type PlayOptions } from './kubelet.ts';
 import { manifestsOf, podOf, prepareCharts, type Manifest } from './stage.ts';
 
 // What a kubelet and a container runtime do is played: that they do so themselves, restarts, cgroups, users, seccomp, the CSI driver, network policies and
@@ -47,6 +47,7 @@ interface Stage {
     readonly container: object;
     readonly config: object;
     readonly scute?: object;
+    readonly sleep?: PlayOptions['sleep'];
   }) => Promise<{ readonly played: PlayedPod; readonly manifests: readonly Manifest[] }>;
   readonly spiffe: Awaited<ReturnType<typeof startDevDomain>>;
 }
@@ -63,7 +64,7 @@ async function stage(t: TestContext): Promise<Stage> {
     port: await freePort(),
     ready: join(folder, 'ready'),
     spiffe,
-    async play({ kind = 'Deployment', container, config, scute = {} }) {
+    async play({ kind = 'Deployment', container, config, scute = {}, sleep }) {
       const charts = await prepareCharts(t);
       const template = { spec: { containers: [{ name: 'app', image: IMAGE, ...container }] } };
       const values = {
@@ -72,7 +73,7 @@ async function stage(t: TestContext): Promise<Stage> {
       };
       const manifests = manifestsOf(await charts.render('helm4', 'default', { values }));
       const pod = manifests.flatMap((each) => podOf(each) ?? [])[0] ?? assert.fail();
-      return { manifests, played: await playPod(t, pod, manifests, spiffe.endpoint('spire-agent')) };
+      return { manifests, played: await playPod(t, pod, manifests, { workloadApi: spiffe.endpoint('spire-agent'), sleep }) };
     },
   };
 }
@@ -84,6 +85,8 @@ test(
     const { folder, port, ready, spiffe, play } = await stage(t);
     await spiffe.withdraw('spire-agent');
     const listen = await freePort();
+    const asleep = Promise.withResolvers<number>();
+    const wake = Promise.withResolvers<void>();
     const inbound = { name: 'life', listen: `[::]:${listen}`, to: `127.0.0.1:${port}`, allow: ['spiffe://example.org/web'] };
     const { played } = await play({
       container: {
@@ -92,6 +95,10 @@ test(
         readinessProbe: { httpGet: { path: '/healthz', port } },
       },
       config: { inbound: [inbound] },
+      sleep(seconds) {
+        asleep.resolve(seconds);
+        return wake.promise;
+      },
     });
     const asPeer = async (id: string): Promise<string> => {
       const socket = tlsClient(t, `127.0.0.1:${listen}`, presented(await spiffe.issue(id)));
@@ -114,8 +121,9 @@ test(
     assert.doesNotMatch(await asPeer('spiffe://example.org/other'), /hello/);
 
     const deleted = played.delete();
-    await eventually(async () => assert.ok(played.events.includes('app sleeps before its end')));
+    assert.equal(await asleep.promise, 1);
     assert.match(await asPeer('spiffe://example.org/web'), /hello from the application/);
+    wake.resolve();
     const exits = await deleted;
 
     assert.deepEqual(played.events.slice(3), ['app sleeps before its end', 'app ended', 'scute ended']);
@@ -167,7 +175,7 @@ async function playServer(t: TestContext, spiffe: Stage['spiffe'], folder: strin
   };
   const manifests = manifestsOf(await charts.render('helm4', 'default', { values }));
   const pod = manifests.flatMap((each) => podOf(each) ?? [])[0] ?? assert.fail();
-  const played = await playPod(t, pod, manifests, spiffe.endpoint('spire-agent'));
+  const played = await playPod(t, pod, manifests, { workloadApi: spiffe.endpoint('spire-agent') });
   await played.started;
   return async () => void (await played.delete());
 }
