@@ -42,6 +42,8 @@ test(
       // The tests make files that another user could not read.
       uid: 0,
       gid: 0,
+      // They also give files to other groups, and become another user.
+      capabilities: ['CAP_CHOWN', 'CAP_SETUID'],
       cwd: root,
       env: { SCUTE_TEST_PROGRAM: image.config.Entrypoint.at(-1) ?? '', PATH: '/usr/local/bin' },
       mounts: { [root]: root },
