@@ -18,7 +18,7 @@ import { JWT, overHttp1, requestLines, startTokenStage } from '../support/tokens
 import { token } from '../support/tokens/tokens.ts';
 
 const root = join(import.meta.dirname, '..', '..');
-const blocks = codeBlocks('README.md');
+const blocks = [...codeBlocks('README.md'), ...codeBlocks('docs/guides/quick-start.md')];
 const OPERATIONS = 'docs/operations.md';
 
 function only(info: string): string {

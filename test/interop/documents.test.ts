@@ -9,8 +9,8 @@ import { codeBlocks } from '../support/documents.ts';
 import { needs, part } from './parts.ts';
 import { issueFiles, temporaryFolder } from './stage.ts';
 
-test('Envoy accepts what the README shows of SDS', needs('envoy'), async (t) => {
-  const [block] = codeBlocks('README.md').filter(({ info }) => info === 'yaml envoy-sds');
+test('Envoy accepts what the guide shows of SDS', needs('envoy'), async (t) => {
+  const [block] = codeBlocks('docs/guides/envoy.md').filter(({ info }) => info === 'yaml envoy-sds');
   assert.ok(block !== undefined);
   const listener = {
     name: 'api',
@@ -37,11 +37,11 @@ test('Envoy accepts what the README shows of SDS', needs('envoy'), async (t) => 
   assert.equal(code, 0, stderr);
 });
 
-test('Envoy accepts the configuration that the README shows for it', needs('envoy'), async (t) => {
+test('Envoy accepts the configuration that the guide shows for it', needs('envoy'), async (t) => {
   const web = 'spiffe://example.org/web';
   const spiffe = await startDevDomain(t, { name: 'example.org', workloads: { web: [web] } });
   const files = await issueFiles(t, spiffe, web);
-  const [block] = codeBlocks('README.md').filter(({ info }) => info === 'yaml envoy');
+  const [block] = codeBlocks('docs/guides/envoy.md').filter(({ info }) => info === 'yaml envoy');
   assert.ok(block !== undefined);
   const shown = block.text
     .replace('/run/svid/web.pem', files.chain)

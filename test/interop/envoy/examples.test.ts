@@ -23,11 +23,11 @@ async function sdsSocket(t: TestContext, id: string): Promise<string> {
 
 const examples = await readdir(examplesFolder);
 
-test('the README leads to every example', async () => {
-  const readme = await readFile(join(examplesFolder, '../../../README.md'), 'utf8');
+test('the guide leads to every example', async () => {
+  const readme = await readFile(join(examplesFolder, '../../../docs/guides/envoy.md'), 'utf8');
 
   assert.ok(examples.length >= 5);
-  for (const example of examples) assert.ok(readme.includes(`](configs/envoy/${example})`), example);
+  for (const example of examples) assert.ok(readme.includes(`](../../configs/envoy/${example})`), example);
 });
 
 for (const example of examples) {
