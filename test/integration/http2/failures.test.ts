@@ -237,11 +237,14 @@ test('without descriptors for another connection to the application, a request i
     (await Promise.all(answers)).map(({ status }) => status),
     Array.from({ length: 7 }, () => 200),
   );
-  const text = await (await fetch(`http://127.0.0.1:${await scute.port('metrics')}/metrics`)).text();
-  assert.match(text, /scute_http_requests_total\{[^}]*status="503",result="overloaded"\} 1\n/);
-  // What was taken is given back.
+  const metrics = async (): Promise<string> => (await fetch(`http://127.0.0.1:${await scute.port('metrics')}/metrics`)).text();
+  await eventually(async () => assert.match(await metrics(), /scute_http_requests_total\{[^}]*status="503",result="overloaded"\} 1\n/));
+  // What was taken is given back, a moment after the client is gone.
+  const givenBack = (): Promise<void> =>
+    eventually(async () => assert.match(await metrics(), /scute_file_descriptors\{use="inbound"\} 0\n/));
   client.close();
   await once(client, 'close');
+  await givenBack();
   for (let round = 0; round < 3; round++) {
     const next = await connectClient(t, await scute.address('in'), presented(await spiffe.issue(WEB)));
     held.length = 0;
@@ -251,6 +254,7 @@ test('without descriptors for another connection to the application, a request i
     assert.ok((await Promise.all(more)).every(({ status }) => status === 200));
     next.close();
     await once(next, 'close');
+    await givenBack();
   }
 });
 
