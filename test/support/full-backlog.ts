@@ -5,7 +5,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { startChild } from './child.ts';
 
 const LISTEN = `
-  const server = require('node:net').createServer();
+  const server = require('node:net').createServer((socket) => {
+    socket.on('error', () => {});
+    socket.on('data', (chunk) => process.stdout.write(JSON.stringify(chunk.toString('latin1')) + '\\n'));
+  });
   server.listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
     process.stdout.write(server.address().port + '\\n');
     setImmediate(() => process.kill(process.pid, 'SIGSTOP'));
@@ -17,8 +20,16 @@ export async function fillBacklog(t: TestContext): Promise<number> {
   return (await startFullBacklog(t)).port;
 }
 
-/** Such a listener, and the way to have it accept all the same, and answer nothing. */
-export async function startFullBacklog(t: TestContext): Promise<{ readonly port: number; readonly accept: () => void }> {
+export interface FullBacklog {
+  readonly port: number;
+  /** Has it accept all the same, and answer nothing. */
+  readonly accept: () => void;
+  /** The first bytes from then on in which there is `text`. */
+  readonly received: (text: RegExp) => Promise<string>;
+}
+
+/** Such a listener, which may accept later. */
+export async function startFullBacklog(t: TestContext): Promise<FullBacklog> {
   // A process that is stopped: Node itself always accepts.
   const child = await startChild([process.execPath, '-e', LISTEN]);
   t.after(() => {
@@ -38,5 +49,6 @@ export async function startFullBacklog(t: TestContext): Promise<{ readonly port:
     const opened = await Promise.race([once(socket, 'connect').then(() => true), delay(150, false)]);
     hanging = opened ? 0 : hanging + 1;
   }
-  return { port, accept: () => child.signal('SIGCONT') };
+  const received = async (text: RegExp): Promise<string> => String(JSON.parse((await child.line(text)).text));
+  return { port, accept: () => child.signal('SIGCONT'), received };
 }
