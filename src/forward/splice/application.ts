@@ -162,6 +162,12 @@ export class Application implements Destination, WireOwner {
     this.#connected?.flush();
   }
 
+  /** What it was asked goes on, and nothing more is. */
+  retire(): void {
+    this.#leave();
+    if (!this.isBusy) this.close();
+  }
+
   close(): void {
     if (this.#streams.size > 0 || this.wire === undefined) this.abort();
     else this.#end();

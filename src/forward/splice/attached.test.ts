@@ -9,6 +9,8 @@ import {
   HEADERS,
   headers,
   POST,
+  REFUSED_STREAM,
+  RST_STREAM,
   settings,
   uint32,
   type Field,
@@ -226,4 +228,25 @@ test('an end while a token is waited for ends the wait', () => {
   assert.equal(token.waiting.size, 1);
   session.drop();
   assert.equal(token.waiting.size, 0);
+});
+
+test('a request that waits for its token when the authorities of its server change never goes to that one', () => {
+  for (const isBusy of [false, true]) {
+    const { ask, client, applications, token, sent, session, records } = startOut();
+    if (isBusy) token.comes('old');
+    ask(1);
+    applications[0]?.say(settings());
+    token.runsOut();
+    if (isBusy) ask(3);
+
+    session.drain({ reason: 'authority_removed', detail: 'the authorities changed', endsAtMs: Infinity, mayAsk: true });
+    token.comes('new');
+    applications[1]?.say(settings());
+
+    assert.deepEqual(sent(0), isBusy ? [[1, ['Bearer old']]] : []);
+    if (isBusy) {
+      assert.deepEqual([applications.length, records.length, applications[0]?.isAborted], [1, 1, false]);
+      assert.ok(Buffer.concat(client.written).includes(frame(RST_STREAM, 0, 3, uint32(REFUSED_STREAM))));
+    } else assert.deepEqual([sent(1), applications[0]?.hasEnded], [[[1, ['Bearer new']]], true]);
+  }
 });

@@ -19,7 +19,7 @@ import {
 import { startMemorySplice } from '../../../test/support/http/memory-splice.ts';
 import { responsesIn } from '../../../test/support/http/random-http2-side.ts';
 import { MemoryConnection } from '../../../test/support/memory-connection.ts';
-import { verdict } from '../../../test/support/memory-forwarder.ts';
+import { forwarderOptions, verdict } from '../../../test/support/memory-forwarder.ts';
 import { Fields } from '../../http1/fields.ts';
 import { buildIdentityFields } from '../../http1/identity-fields.ts';
 import { requireSpiffeId } from '../../spiffe/spiffe-id.ts';
@@ -272,6 +272,19 @@ test('connections rest as long as the application says, and no more of them than
   assert.equal(stage.applications.filter(({ hasEnded }) => hasEnded).length, 19);
   stage.clock.advance(5000);
   assert.equal(stage.applications.filter(({ isAborted }) => isAborted).length, 19);
+});
+
+test('a connection on which nothing was ever asked rests no longer than others of which nothing is said', () => {
+  const { limits } = forwarderOptions(() => false);
+  const stage = start({ limits: { ...limits, upstreamIdleTimeoutMs: 5000 } });
+  stage.client.say(Buffer.concat([headers(1, GET), frame(RST_STREAM, 0, 1, uint32(CANCEL))]));
+  assert.equal(stage.application().text(), '');
+
+  stage.clock.advance(4999);
+  assert.equal(stage.application().hasEnded, false);
+  stage.clock.advance(1);
+
+  assert.equal(stage.application().hasEnded, true);
 });
 
 test('an application that ends each connection leaves few of them behind', async () => {

@@ -17,6 +17,7 @@ import {
   type Field,
 } from '../../../test/support/http/http2-frames.ts';
 import { startMemorySplice } from '../../../test/support/http/memory-splice.ts';
+import { verdict } from '../../../test/support/memory-forwarder.ts';
 import { responsesIn } from '../../../test/support/http/random-http2-side.ts';
 import { Fields } from '../../http1/fields.ts';
 import { ok } from '../../lib/result.ts';
@@ -218,4 +219,26 @@ test('an application that does not answer in time is a 504, and one that breaks 
     [1, 3],
   );
   assert.equal(stage.records[1]?.result, 'upstream_failed');
+});
+
+test('a WebSocket that is not allowed any more ends on both sides, whoever has ended already', () => {
+  for (const ended of ['nobody', 'the client', 'the application'] as const) {
+    let isAllowed = true;
+    const stage = start({ judge: () => verdict(PEER, isAllowed) });
+    stage.ask(1);
+    stage.agree();
+    if (ended === 'the client') stage.client.say(frame(DATA, END_STREAM, 1));
+    if (ended === 'the application') stage.applications[0]?.finish();
+
+    isAllowed = false;
+    assert.equal(stage.session.hasDenied(), true);
+    stage.session.endDenied('policy', 'not any more');
+
+    assert.deepEqual(stage.resets(), [[1, CANCEL]], ended);
+    assert.equal(stage.applications[0]?.isAborted, true, ended);
+    assert.deepEqual(
+      stage.records.map(({ status, result }) => [status, result]),
+      [[101, 'dropped']],
+    );
+  }
 });

@@ -52,7 +52,7 @@ export class Line implements CallLine, ConnectionHandler, ResponsePartsSink {
   isParting = false;
   /** When it came to rest, monotonic, and for how long it may be used again. */
   restingSinceMs = 0;
-  usableMs = Infinity;
+  usableMs: number;
   readonly #owner: LineOwner;
   readonly #parts: ResponseParts;
   #dropsContinue = false;
@@ -70,6 +70,8 @@ export class Line implements CallLine, ConnectionHandler, ResponsePartsSink {
   constructor(owner: LineOwner, connection: Connection, limits: HttpLimits, scratch: Fields) {
     this.#owner = owner;
     this.connection = connection;
+    // It may come to rest before it has said anything.
+    this.usableMs = usableMs(parseKeepAlive(''), owner.silentMs);
     this.#parts = new ResponseParts(this, limits, scratch);
     this.outbox = new Outbox((bytes) => this.#send(bytes));
   }

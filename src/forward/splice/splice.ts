@@ -242,9 +242,13 @@ class Splice implements WireOwner, ExchangeContext {
       else this.#end(CLOSE_GRACE_MS);
     };
     session.wind = () => this.#endWithStreams();
-    session.drain = () => {
+    session.drain = ({ reason }) => {
       if (isBetween()) this.#letGo();
-      else this.#endWithStreams();
+      // By the rules of the web nobody judges what is still to be sent, which may have a token in it.
+      else if (this.judge === undefined && reason === 'authority_removed' && outbound && this.#current instanceof Application) {
+        this.#current.retire();
+        this.turned();
+      } else this.#endWithStreams();
     };
     const denied = (): Exchange[] => [...this.#streams.values()].filter((exchange) => exchange.isDeniedNow());
     session.hasDenied = () => denied().length > 0;
