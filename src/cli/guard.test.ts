@@ -70,7 +70,11 @@ test('options in NODE_OPTIONS are told apart as Node does', () => {
     '--title="\\\n" --tls-min-v1.0 --title="a"',
     '--title=a\\ --tls-min-v1.0',
   ])
-    assert.deepEqual(refusals({ ...CLEAN, env: { NODE_OPTIONS: text } }), ['NODE_OPTIONS: --tls-min-v1.0 allows old versions of TLS'], text);
+    assert.deepEqual(
+      refusals({ ...CLEAN, env: { NODE_OPTIONS: text } }),
+      ['NODE_OPTIONS: --tls-min-v1.0 allows old versions of TLS'],
+      text,
+    );
   for (const text of ['--title="a --tls-min-v1.0"', String.raw`--title="\" --tls-min-v1.0"`, '--title=a\n--tls-min-v1.0'])
     assert.deepEqual(refusals({ ...CLEAN, env: { NODE_OPTIONS: text } }), [], text);
 });
