@@ -61,6 +61,24 @@ test('options of Node that leak keys or weaken TLS are refused, on the command l
   }
 });
 
+test('options in NODE_OPTIONS are told apart as Node does', () => {
+  for (const text of [
+    String.raw`"--tls-min-v1\.0"`,
+    String.raw`"\--tls-min-v1.0"`,
+    String.raw`--tls"-\m"in-v1.0`,
+    String.raw`--title="\"" --tls-min-v1.0 --title="\""`,
+    '--title="\\\n" --tls-min-v1.0 --title="a"',
+    '--title=a\\ --tls-min-v1.0',
+  ])
+    assert.deepEqual(
+      refusals({ ...CLEAN, env: { NODE_OPTIONS: text } }),
+      ['NODE_OPTIONS: --tls-min-v1.0 allows old versions of TLS'],
+      text,
+    );
+  for (const text of ['--title="a --tls-min-v1.0"', String.raw`--title="\" --tls-min-v1.0"`, '--title=a\n--tls-min-v1.0'])
+    assert.deepEqual(refusals({ ...CLEAN, env: { NODE_OPTIONS: text } }), [], text);
+});
+
 test('options that strengthen TLS are not refused', () => {
   assert.deepEqual(refusals({ ...CLEAN, execArgv: ['--tls-min-v1.3', '--tls-min-v1.2', '--tls-max-v1.3'] }), []);
 });

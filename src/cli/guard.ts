@@ -56,7 +56,9 @@ export function tooOld(version: string): string | undefined {
   return isNewEnough ? undefined : `this is Node ${version}; it needs ${OLDEST_NODE.join('.')} or later`;
 }
 
-/** The options in a NODE_OPTIONS value: spaces part them, double quotes hold them together. */
+/** The options in a NODE_OPTIONS value, as Node reads it: spaces part them, double quotes hold them together, and within those a backslash stands before any letter. */
 function splitOptions(text: string): string[] {
-  return (text.match(/(?:"(?:\\.|[^"\\])*"|\S)+/g) ?? []).map((option) => option.replaceAll('"', ''));
+  return (text.match(/(?:"(?:\\[^]|[^"\\])*"|[^ "])+/g) ?? []).map((option) =>
+    option.replaceAll(/"((?:\\[^]|[^"\\])*)"/g, (_, quoted: string) => quoted.replaceAll(/\\([^])/g, '$1')),
+  );
 }

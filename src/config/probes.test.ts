@@ -55,6 +55,18 @@ test('a probe cannot be sent to a listener of Scute: whoever asks would speak wi
     );
 });
 
+test('a listener of Scute that is bound to IPv4 written as IPv6 is the same listener', () => {
+  for (const [to, others] of [
+    ['127.0.0.1:5432', { outbound: [{ ...OUTBOUND, listen: '[::ffff:127.0.0.1]:5432' }] }],
+    ['127.0.0.2:8443', { inbound: [{ ...INBOUND, listen: '[::ffff:0.0.0.0]:8443' }] }],
+  ] as const)
+    assert.match(
+      problems([{ ...PROBE, to }], others)[0] ?? '',
+      /^metrics\.probes\[0\]\.to: .* of this configuration, and must be the application$/,
+      to,
+    );
+});
+
 test('what a probe asks for is fixed: a path that cannot become another request', () => {
   for (const target of ['/', '/healthz', '/a?b=c&d=%20', '/*']) assert.deepEqual(problems([{ ...PROBE, target }]), []);
   for (const target of ['', 'healthz', 'http://evil/', '/a b', '/a\r\nX: y', '/a#b', '/ä', '*', '\t/', '/\u007f', `/${'a'.repeat(1024)}`])

@@ -168,6 +168,9 @@ test('addresses overlap if they are the same, or one is the wildcard of the othe
     ['[::]:1', '[::1]:1'],
     ['localhost:1', '[::1]:1'],
     ['unix:///a', 'unix:///a'],
+    ['[::ffff:127.0.0.1]:1', '127.0.0.1:1'],
+    ['[::ffff:7f00:1]:1', 'localhost:1'],
+    ['[::ffff:0.0.0.0]:1', '127.0.0.2:1'],
   ] as const;
   for (const [a, b] of overlapping) {
     assert.ok(addressesOverlap(address(a), address(b)), `${a} ${b}`);
@@ -178,6 +181,8 @@ test('addresses overlap if they are the same, or one is the wildcard of the othe
     ['127.0.0.1:0', '127.0.0.1:0'],
     ['127.0.0.1:1', '127.0.0.2:1'],
     ['0.0.0.0:1', '[::1]:1'],
+    ['[::ffff:0.0.0.0]:1', '[::1]:1'],
+    ['[::ffff:127.0.0.1]:1', '127.0.0.2:1'],
     ['unix:///a', 'unix:///b'],
     ['unix:///a', '127.0.0.1:1'],
     ['0.0.0.0:1', 'db.internal:1'],

@@ -151,9 +151,16 @@ export function isLocal(address: Address): boolean {
 export function addressesOverlap(a: Address, b: Address): boolean {
   if (a.kind === 'unix' || b.kind === 'unix') return a.kind === 'unix' && b.kind === 'unix' && a.path === b.path;
   if (a.port !== b.port || a.port === 0) return false;
-  if (a.host === b.host) return true;
+  const [one, other] = [unmapped(a.host), unmapped(b.host)];
+  if (one === other) return true;
   // `localhost` is 127.0.0.1 or ::1; the wildcard of IPv6 takes IPv4 as well.
-  return isWildcardFor(a.host, b.host) || isWildcardFor(b.host, a.host) || (isLocalhost(a.host) && isLocalhost(b.host));
+  return isWildcardFor(one, other) || isWildcardFor(other, one) || (isLocalhost(one) && isLocalhost(other));
+}
+
+/** IPv4 where it is written as IPv6 (RFC 4291, section 2.5.5.2), which the system takes for the same. */
+function unmapped(host: string): string {
+  const [, ipv4] = /^::ffff:([\d.]+)$/.exec(host) ?? [];
+  return ipv4 ?? host;
 }
 
 export function isIpAddress(host: string): boolean {
