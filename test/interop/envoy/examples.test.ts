@@ -24,7 +24,7 @@ async function sdsSocket(t: TestContext, id: string): Promise<string> {
 const examples = await readdir(examplesFolder);
 
 test('the guide leads to every example', async () => {
-  const readme = await readFile(join(examplesFolder, '../../../docs/guides/envoy.md'), 'utf8');
+  const readme = await readFile(join(examplesFolder, '../../docs/guides/envoy.md'), 'utf8');
 
   assert.ok(examples.length >= 5);
   for (const example of examples) assert.ok(readme.includes(`](../../configs/envoy/${example})`), example);
