@@ -3,6 +3,7 @@ import type { ProbeConfig } from '../config/probes.ts';
 import { formatAddress } from '../config/units.ts';
 import type { Clock } from '../lib/clock.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
+import { limitInterim } from '../lib/interim.ts';
 import type { ProbeResult } from '../telemetry/log/probe-records.ts';
 import { plain, type Reply, type Respond } from './http.ts';
 
@@ -71,6 +72,7 @@ function askApplication({ to, target }: ProbeConfig, clock: Clock): Promise<Outc
       resolve(outcome);
     };
     asking.on('error', (cause) => end({ result: 'failed', status: 502, detail: whyNot(cause, to.kind) }));
+    limitInterim(asking, (detail) => end({ result: 'failed', status: 502, detail }));
     asking.on('upgrade', (_, socket) => {
       socket.destroy();
       end({ result: 'failed', status: 502, detail: 'it changed the protocol' });

@@ -103,6 +103,7 @@ test('who takes the place of the one that was told is told as well', async (t) =
 test('over HTTP a 2xx counts; another answer, none in time and nobody there do not', async (t) => {
   const asked: string[] = [];
   const server = createServer((request, response) => {
+    if (request.url === '/chatty') for (let count = 0; count < 17; count += 1) response.writeProcessing();
     asked.push(`${request.method} ${request.url} ${String(request.headers['scute-set'])}`);
     response.writeHead(request.url === '/good' ? 204 : 302, { location: '/good' }).end();
   }).listen(0, '127.0.0.1');
@@ -120,6 +121,10 @@ test('over HTTP a 2xx counts; another answer, none in time and nobody there do n
   assert.equal(await ask(`${base(server)}/good`), undefined);
   assert.equal((await ask(`${base(server)}/other`))?.reason, 'bad_status');
   assert.deepEqual(asked, ['POST /good web', 'POST /other web']);
+  assert.deepEqual(await ask(`${base(server)}/chatty`), {
+    reason: 'failed',
+    detail: `${base(server)}/chatty: more than 16 interim responses came`,
+  });
   const clock = new FakeClock();
   const unanswered = ask(base(silent), clock);
   await eventually(() => assert.equal(clock.armed, 1));

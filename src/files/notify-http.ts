@@ -2,6 +2,7 @@
 import { request } from 'node:http';
 import type { Clock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
+import { limitInterim } from '../lib/interim.ts';
 import type { NotifyFailure } from '../telemetry/log/files-records.ts';
 import type { NotifyTarget } from './notify-target.ts';
 
@@ -32,6 +33,7 @@ export function httpTarget({ url, method, timeoutMs, clock }: HttpTargetOptions)
         signal.addEventListener('abort', onAbort, { once: true });
         // Also after it was given up: then nobody asks any longer.
         asked.on('error', (cause) => finish({ reason: 'unreachable', detail: `${url}: ${messageOf(cause)}` }));
+        limitInterim(asked, (detail) => finish({ reason: 'failed', detail: `${url}: ${detail}` }));
         asked.once('response', ({ statusCode = 0 }) =>
           finish(statusCode >= 200 && statusCode < 300 ? undefined : { reason: 'bad_status', detail: `${url} answered ${statusCode}` }),
         );

@@ -3,6 +3,7 @@ import { request as httpRequest, type IncomingHttpHeaders, type IncomingMessage 
 import { isIpAddress } from '../config/units.ts';
 import type { Clock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
+import { limitInterim } from '../lib/interim.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { EndpointTrust } from '../tls/endpoint-trust.ts';
 import type { NativeStream, SecureConnection } from '../transport/connection.ts';
@@ -142,6 +143,7 @@ function ask<E>(
     });
     asked.on('error', broke);
     asked.on('close', () => broke());
+    limitInterim(asked, broke);
     asked.on('response', (response) => readAnswer(response, maxBodyBytes, look, finish));
     asked.end(body);
   });

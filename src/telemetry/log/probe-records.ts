@@ -2,6 +2,6 @@
 export const PROBE_RESULTS = [
   'answered', // with a status, whatever it is
   'timeout', // 504: not within a second
-  'failed', // 502: nothing listens, or it is no HTTP/1.1
+  'failed', // 502: nothing listens, or it is no HTTP/1.1 answer, or too many interim ones
 ] as const;
 export type ProbeResult = (typeof PROBE_RESULTS)[number];

@@ -126,7 +126,7 @@ test('an application that does not answer in a second is given up, however much 
   const dumb: readonly ((socket: Socket) => void)[] = [
     () => undefined,
     (socket) => socket.write('HTTP/1.1 200 OK\r\nX: '),
-    (socket) => socket.write('HTTP/1.1 100 Continue\r\n\r\n'.repeat(100)),
+    (socket) => socket.write('HTTP/1.1 100 Continue\r\n\r\n'.repeat(16)),
     (socket) => socket.write('HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n'),
   ];
   for (const say of dumb) {
@@ -151,6 +151,20 @@ test('an application that does not answer in a second is given up, however much 
     // Its connection is not left open either.
     await eventually(async () => assert.equal(application.connections.size, 0));
   }
+});
+
+test('an application that says without end that it will answer is not heard for as long as that', async (t) => {
+  const { address, results, application } = await stage(t, (socket) =>
+    socket.on('data', () => socket.write('HTTP/1.1 103 Early Hints\r\nLink: </secret>\r\n\r\n'.repeat(17))),
+  );
+
+  // The clock stands still.
+  const { status, body } = await ask(address, '/app/ready');
+
+  assert.equal(status, 502);
+  assert.equal(body, 'no answer of the application: more than 16 interim responses came\n');
+  assert.equal(results.failed, 1);
+  await eventually(async () => assert.equal(application.connections.size, 0));
 });
 
 test('what is no answer of HTTP/1.1 is a 502, and its words are not told', async (t) => {

@@ -333,6 +333,7 @@ for (const [what, reason, answer] of [
     },
   ],
   ['no HTTP', 'broken', (response) => response.socket?.end('hello\r\n\r\n')],
+  ['interim responses without end', 'broken', (response) => response.socket?.write('HTTP/1.1 103 Early Hints\r\n\r\n'.repeat(17))],
   ['an endless head', 'broken', (response) => response.socket?.write(`HTTP/1.1 200 OK\r\nx: ${'y'.repeat(100_000)}`)],
   [
     'an upgrade',
