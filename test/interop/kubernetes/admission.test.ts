@@ -26,9 +26,9 @@ interface Admitted {
 
 const CHOSEN = { 'scute-injection': 'enabled' };
 
-async function admission(t: TestContext): Promise<(...cases: readonly Case[]) => Promise<readonly Admitted[]>> {
+async function admission(t: TestContext, values: object = {}): Promise<(...cases: readonly Case[]) => Promise<readonly Admitted[]>> {
   const charts = await prepareCharts(t);
-  const policies = await charts.render('helm4', 'injection');
+  const policies = await charts.render('helm4', 'injection', { values });
   const ofInjection = policies
     .split(/^---$/m)
     .filter((document) => document.includes('AdmissionPolicy'))
@@ -183,6 +183,11 @@ const EVASIONS: readonly (readonly [what: string, change: (spec: Loose, scute: L
   ['mounts that come to others', (_, scute) => (scute['volumeMounts'][2].mountPropagation = 'Bidirectional'), /must have the mounts/],
   ['a device', (_, scute) => (scute['volumeDevices'] = [{ name: 'disk', devicePath: '/dev/disk' }]), /must have the mounts/],
   ['a device by a claim', (_, scute) => (scute['resources'].claims = [{ name: 'disk' }]), /must have the mounts/],
+  [
+    'a file of the kubelet over the program',
+    (_, scute) => (scute['terminationMessagePath'] = '/opt/scute/launch.cjs'),
+    /no terminationMessagePath but \/dev\/termination-log/,
+  ],
   ['another configuration', (spec) => (volume(spec, 'scute-config')['configMap'].name = 'evil'), /The volume scute-config must be the one/],
   [
     'part of a configuration',
@@ -223,6 +228,8 @@ const EVASIONS: readonly (readonly [what: string, change: (spec: Loose, scute: L
     /no other volume of csi\.spiffe\.io/,
   ],
   ['another user', (_, scute) => (scute['securityContext'].runAsUser = 1000), /must have the security context/],
+  ['another group', (_, scute) => (scute['securityContext'].runAsGroup = 0), /must have the security context/],
+  ['no group', (_, scute) => delete scute['securityContext'].runAsGroup, /must have the security context/],
   ['root', (_, scute) => (scute['securityContext'].runAsNonRoot = false), /must have the security context/],
   ['no security context', (_, scute) => delete scute['securityContext'], /must have the security context/],
   ['privileges', (_, scute) => (scute['securityContext'].privileged = true), /must have the security context/],
@@ -231,6 +238,30 @@ const EVASIONS: readonly (readonly [what: string, change: (spec: Loose, scute: L
   ['capabilities that stay', (_, scute) => (scute['securityContext'].capabilities = {}), /must have the security context/],
   ['files to write to', (_, scute) => (scute['securityContext'].readOnlyRootFilesystem = false), /must have the security context/],
   ['every system call', (_, scute) => (scute['securityContext'].seccompProfile.type = 'Unconfined'), /must have the security context/],
+  [
+    'no profile of AppArmor',
+    (_, scute) => (scute['securityContext'].appArmorProfile = { type: 'Unconfined' }),
+    /must have the security context/,
+  ],
+  ['a label of SELinux', (_, scute) => (scute['securityContext'].seLinuxOptions = { type: 'spc_t' }), /must have the security context/],
+  [
+    "an application of Scute's user",
+    (spec) => (spec['containers'][0].securityContext = { runAsUser: 64532 }),
+    /No other container may run as user 64532/,
+  ],
+  [
+    "an init container of Scute's user",
+    (spec) => spec['initContainers'].push({ name: 'second', image: EVIL, securityContext: { runAsUser: 64532 } }),
+    /No other container may run as user 64532/,
+  ],
+  [
+    "an application of the pod's user, which is Scute's",
+    (spec) => {
+      spec['securityContext'] = { runAsUser: 64532 };
+      spec['containers'][0].securityContext = { runAsNonRoot: true };
+    },
+    /No other container may run as user 64532/,
+  ],
   ['all of /proc', (_, scute) => (scute['securityContext'].procMount = 'Unmasked'), /must have the security context/],
   ['a port of the node', (_, scute) => (scute['ports'][0].hostPort = 9090), /must not take ports of the node/],
   ['the network of the node', (spec) => (spec['hostNetwork'] = true), /lead around Scute, or into its process/],
@@ -282,6 +313,41 @@ test('a pod with a Scute of its own is not taken for one of ours', needs('helm4'
 
   assert.deepEqual(done?.pod['spec'], pod['spec']);
   assert.match(done?.refused.join() ?? '', /The image of the container scute must be/);
+});
+
+test("the node's own profile of seccomp is the one that was given", needs('helm4', 'k8s-judge'), async (t) => {
+  const seccompProfile = { type: 'Localhost', localhostProfile: 'profiles/scute.json' };
+  const admit = await admission(t, { 'scute-sidecar': { seccompProfile } });
+  const [good] = await admit({ pod: application() });
+  assert.ok(good);
+  assert.deepEqual(good.refused, []);
+  const pod = structuredClone(good.pod);
+  pod['spec'].initContainers[0].securityContext.seccompProfile.localhostProfile = 'profiles/evil.json';
+
+  const [other] = await admit({ pod });
+
+  assert.match(other?.refused.join() ?? '', /must have the security context/);
+});
+
+test('where the cluster gives users, none is asked for', needs('helm4', 'k8s-judge'), async (t) => {
+  const admit = await admission(t, { 'scute-sidecar': { runAsUser: null, runAsGroup: null } });
+  const pod = application();
+  pod['spec'].securityContext = { runAsUser: 64532 };
+
+  const [done] = await admit({ pod });
+
+  assert.deepEqual([done?.refused, done?.broken], [[], '']);
+});
+
+test("a container may have a user of its own in a pod of Scute's", needs('helm4', 'k8s-judge'), async (t) => {
+  const admit = await admission(t);
+  const pod = application();
+  pod['spec'].securityContext = { runAsUser: 64532 };
+  pod['spec'].containers[0].securityContext = { runAsUser: 1000 };
+
+  const [done] = await admit({ pod });
+
+  assert.deepEqual([done?.refused, done?.broken], [[], '']);
 });
 
 test('an ephemeral container gets neither the Workload API nor a look into Scute', needs('helm4', 'k8s-judge'), async (t) => {
