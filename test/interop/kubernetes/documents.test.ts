@@ -6,7 +6,7 @@ import { codeBlocks } from '../../support/documents.ts';
 import { runChild } from '../../support/child.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 import { needs, part } from '../parts.ts';
-import { checkConfigurations, deploy, judgeManifests, KUBERNETES, manifestsOf, podOf } from './stage.ts';
+import { checkConfigurations, deploy, judgeManifests, KUBERNETES, manifestsOf, podOf, prepareCharts } from './stage.ts';
 
 const DOCUMENT = 'docs/kubernetes.md';
 
@@ -72,6 +72,19 @@ test('the commands for a cluster send what Kubernetes takes', needs('helm4', 'k8
   const files = await readdir(sent);
   assert.equal(files.length, blocks.length);
   for (const file of files) await mustBeGood(t, await readFile(join(sent, file), 'utf8'));
+});
+
+test('the ClusterSPIFFEID that the document shows is the one that the chart renders', needs('helm4'), async (t) => {
+  const [shown] = codeBlocks(DOCUMENT).filter(({ info }) => info === 'yaml spiffe-id');
+  const charts = await prepareCharts(t);
+
+  const rendered = manifestsOf(await charts.render('helm4', 'default'));
+
+  const name = 'default-example-web';
+  assert.deepEqual(
+    manifestsOf(shown?.text ?? ''),
+    rendered.filter(({ kind, metadata }) => kind === 'ClusterSPIFFEID' && metadata.name === name),
+  );
 });
 
 test('the chart that the document shows renders a pod with Scute', needs('helm4', 'k8s-judge'), async (t) => {
