@@ -12,11 +12,11 @@ else {
   process.exitCode = 1;
 }
 
-/** npm has Node itself, as a package, for two kinds of machine. */
+/** npm has Node itself, as a package, for two kinds of machine. Scute it has not: what is there by that name alone is not ours. */
 function howToGetNode(): string {
   const isPackaged = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch);
   return isPackaged
-    ? `npm has it: npx --package=node-linux-${process.arch}@26 --package=scute -- scute …`
+    ? `npm has it: npx --package=node-linux-${process.arch}@26 --package=FILE -- scute …, where FILE is the file or folder that you installed from`
     : 'Install it from https://nodejs.org';
 }
 

@@ -81,12 +81,14 @@ test('on Node 20 the command says what it needs and how npm brings it, and that 
   const { code, stdout, stderr } = await run(machine, 'npx', `--package=${packed}`, '--', 'scute', 'demo');
   assert.deepEqual([code, stdout], [1, '']);
   const [, said = ''] =
-    /^scute: will not start: this is Node v20\.\S+; it needs 26\.12 or later\. npm has it: (npx .*) …$/m.exec(stderr) ?? [];
+    /^scute: will not start: this is Node v20\.\S+; it needs 26\.12 or later\. npm has it: (npx .*) …, where FILE is the file or folder that you installed from$/m.exec(
+      stderr,
+    ) ?? [];
   assert.notEqual(said, '', stderr);
   assert.doesNotMatch(stderr, /SyntaxError|bad option/);
-  // The same words, with the packed file and the Node of this tree in the place of what npm's registry has.
+  // The same words, with the packed file and the Node of this tree in the place of what npm's registry has, and of what is for the reader to fill in.
   const node = join(root, `node_modules/node-linux-${process.arch}`);
-  const words = said.split(' ').map((word) => word.replace(/(?<==)node-linux-\S+/, node).replace(/(?<=^--package=)scute$/, packed)) as [
+  const words = said.split(' ').map((word) => word.replace(/(?<==)node-linux-\S+/, node).replace(/(?<=^--package=)FILE$/, packed)) as [
     string,
     ...string[],
   ];
