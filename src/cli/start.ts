@@ -12,7 +12,7 @@ else {
   process.exitCode = 1;
 }
 
-/** npm has Node itself, as a package, for two kinds of machine. Scute it has not: what is there by that name alone is not ours. */
+/** npm has Node itself, as a package, for two kinds of machine. Scute we do not publish there, so it is never named by its name alone. */
 function howToGetNode(): string {
   const isPackaged = process.platform === 'linux' && ['x64', 'arm64'].includes(process.arch);
   return isPackaged

