@@ -15,7 +15,7 @@ RUN mkdir -p /image/etc /image/opt/scute /image/run/scute /image/tmp \
   && ldd /usr/local/bin/node >/tmp/node.ldd \
   && libraries=$(grep -o '/[^ ]*' /tmp/node.ldd) \
   && cp --dereference --parents /usr/local/bin/node $libraries /image \
-  && cp dist/scute.js dist/scute-dev.cjs dist/scute-policy.cjs dist/scute-dashboard.cjs dist/scute-pkcs12.cjs package.json deploy/openssl.cnf /image/opt/scute \
+  && cp dist/scute.js dist/scute-dev.cjs dist/scute-policy.cjs dist/scute-dashboard.cjs dist/scute-pkcs12.cjs dist/scute-pretty.cjs package.json deploy/openssl.cnf /image/opt/scute \
   && echo 'hosts: files dns' >/image/etc/nsswitch.conf \
   && echo 'scute:x:65532:65532::/:/' >/image/etc/passwd \
   && echo 'scute:x:65532:' >/image/etc/group \
