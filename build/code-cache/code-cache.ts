@@ -88,8 +88,9 @@ export async function makeCodeCache(node: readonly [string, ...string[]], progra
     const seen = new Set<string>();
     for (let times = 0; times < MOST_RUNS; times += 1) {
       const [command, ...args] = node;
-      // The seed of all that V8 draws; it is no part of what V8 compares, as --hash-seed is.
-      const argv = ['--random-seed=1', '--disable-sigusr1', warm, program, cache, configuration];
+      // The seed of all that V8 draws, and one thread for its collector, which else notes at any moment how old a function is. Neither is part of
+      // what V8 compares, as --hash-seed is.
+      const argv = ['--random-seed=1', '--single-threaded-gc', '--disable-sigusr1', warm, program, cache, configuration];
       await run(command, [...args, ...argv], { timeout: RUN_WITHIN_MS, env: {} });
       const digest = digestOf(readProgram(program), await readFile(cache));
       if (seen.has(digest)) return digest;
