@@ -238,5 +238,6 @@ function goValidates({ jwks: keys, validated }: Material): number {
   });
   const { answers, cpu_us: cpuUs } = JSON.parse(said) as { readonly answers: readonly { readonly id?: string }[]; readonly cpu_us: number };
   if (answers.length !== tokens.length || answers.some(({ id }) => id !== SUBJECT)) throw new Error('go-spiffe refused a good token');
+  if (!(cpuUs > 0)) throw new Error('the go-spiffe at hand does not say what it took: run "node test/interop/setup.ts"');
   return cpuUs;
 }
