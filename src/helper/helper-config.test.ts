@@ -5,7 +5,7 @@ import { parseHcl } from './hcl.ts';
 import { readHelperConfig, splitArguments, type HelperConfig, type HelperSurroundings } from './helper-config.ts';
 
 const NAMES = 'svid_file_name = "svid.pem"\nsvid_key_file_name = "svid_key.pem"\nsvid_bundle_file_name = "svid_bundle.pem"\n';
-const SURROUNDINGS: HelperSurroundings = { source: 'helper.conf', folder: '/work', endpointSocket: undefined, daemonMode: undefined };
+const SURROUNDINGS: HelperSurroundings = { source: 'helper.conf', folder: '/srv', endpointSocket: undefined, daemonMode: undefined };
 
 function read(text: string, more: Partial<HelperSurroundings> = {}): HelperConfig {
   const config = readHelperConfig(text, { ...SURROUNDINGS, ...more });
@@ -36,7 +36,7 @@ ${NAMES}# Add CA with intermediates into Bundle file instead of SVID file,
 `);
 
   assert.equal(endpoint, 'unix:///tmp/spire-agent/public/api.sock');
-  assert.equal(set.directory, '/work/certs');
+  assert.equal(set.directory, '/srv/certs');
   assert.deepEqual(set.names, {
     svid: 'svid.pem',
     key: 'svid_key.pem',
@@ -67,7 +67,7 @@ test('its examples for PostgreSQL, MySQL and mosquitto: a command with arguments
 test('its examples for Envoy and ghostunnel: a program by its name, in a directory below where it is started', () => {
   const envoy = readOne(`cmd = "hot-restarter.py"\ncmd_args = "start_envoy.sh"\ncert_dir = "certs"\nrenew_signal = "SIGHUP"\n${NAMES}`);
   assert.deepEqual(envoy.child, { command: ['hot-restarter.py', 'start_envoy.sh'], signal: 'SIGHUP' });
-  assert.equal(envoy.set.directory, '/work/certs');
+  assert.equal(envoy.set.directory, '/srv/certs');
 
   const args = 'server --listen localhost:8002 --target localhost:8001 --keystore certs/svid_key.pem';
   const ghostunnel = readOne(`cmd = "ghostunnel"\ncmd_args = "${args}"\ncert_dir = "certs"\nrenew_signal = "SIGUSR1"\n${NAMES}`);
@@ -91,7 +91,7 @@ test('a process by its file, a hint, federated domains in one bundle, and no dae
   const { set } = readOne(
     `pid_file_name = "app.pid"\nrenew_signal = "SIGHUP"\nhint = "db"\ninclude_federated_domains = true\nomit_expired = true\n${NAMES}`,
   );
-  assert.deepEqual(set.notify, [{ kind: 'signal', pidFile: '/work/app.pid', signal: 'SIGHUP' }]);
+  assert.deepEqual(set.notify, [{ kind: 'signal', pidFile: '/srv/app.pid', signal: 'SIGHUP' }]);
   assert.deepEqual(set.identity, { by: 'hint', hint: 'db' });
   assert.deepEqual([set.mergedBundle, set.omitExpired], [true, true]);
 
@@ -200,9 +200,9 @@ jwt_svids = [
   assert.deepEqual(
     sets.map(({ name, directory, keyFileMode, certFileMode }) => [name, directory, keyFileMode, certFileMode]),
     [
-      ['spiffe-helper', '/work/certs', 0o600, 0o644],
-      ['spiffe-helper/jwt_svid.token', '/work/certs', 0o440, 0o644],
-      ['spiffe-helper/jwt_bundle.json', '/work/certs', 0o600, 0o674],
+      ['spiffe-helper', '/srv/certs', 0o600, 0o644],
+      ['spiffe-helper/jwt_svid.token', '/srv/certs', 0o440, 0o644],
+      ['spiffe-helper/jwt_bundle.json', '/srv/certs', 0o600, 0o674],
     ],
   );
   assert.deepEqual(sets[1]?.jwtSvids, [
@@ -224,7 +224,7 @@ ${NAMES}jwt_bundle_file_name = "cert.jwt"
 jwt_svids = [{jwt_audience="test", jwt_svid_file_name="jwt_svid.token"}]
 daemon_mode = false
 `);
-  assert.deepEqual([once.sets.length, once.sets[0].directory, once.daemonMode], [3, '/work', false]);
+  assert.deepEqual([once.sets.length, once.sets[0].directory, once.daemonMode], [3, '/srv', false]);
 
   const alone = read('cmd = "/bin/true"\nhint = "db"\njwt_svids = [{jwt_audience="test", jwt_svid_file_name="t"}]');
   assert.deepEqual([alone.sets.length, alone.child], [1, undefined]);
