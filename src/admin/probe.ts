@@ -1,5 +1,5 @@
 import { request } from 'node:http';
-import type { ProbeConfig } from '../config/probes.ts';
+import type { ProbeConfig } from '../config/sections/probes.ts';
 import { formatAddress } from '../config/units.ts';
 import type { Clock } from '../lib/clock.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';

@@ -5,9 +5,9 @@ import type { Policy } from '../policy/policy.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { FileSetConfig } from './file-sets.ts';
-import type { AttachConfig, CredentialConfig } from './credentials.ts';
+import type { AttachConfig, CredentialConfig } from './sections/credentials.ts';
 import type { LiveRules } from './policy/live-rules.ts';
-import type { ProbeConfig } from './probes.ts';
+import type { ProbeConfig } from './sections/probes.ts';
 import type { Address, TcpAddress } from './units.ts';
 
 /** A valid configuration: defaults filled in, everything parsed, deep-frozen. `schema.ts` makes it, and has the description of each field. */

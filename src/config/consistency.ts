@@ -7,7 +7,7 @@ import { METHODS } from '../http1/request-head.ts';
 import type { Policy } from '../policy/policy.ts';
 import { HTTP_PROTOCOLS, PEER_PROTOCOLS } from './config.ts';
 import { describeUseProblems, type PolicyUse } from './policy/policy-use.ts';
-import { probeProblem } from './probes.ts';
+import { probeProblem } from './sections/probes.ts';
 import { addressesOverlap, formatAddress, formatTarget, isLocal, isWebAddress, type Address } from './units.ts';
 
 type Report = Pick<z.RefinementCtx, 'addIssue'>;

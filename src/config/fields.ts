@@ -47,6 +47,11 @@ export const durationOrOff = z
     judged((text): Result<number | 'off', UnitProblem> => (text === 'off' ? { ok: true, value: text } : parsePositiveDuration(text))),
   );
 
+/** Of a `durationOrOff`, for example: undefined is no limit. */
+export function unlessOff(limit: number | 'off'): number | undefined {
+  return limit === 'off' ? undefined : limit;
+}
+
 /** JSON Schema patterns for editors; the parsers above decide. */
 export const durationPattern = DURATION_PATTERN.source;
 export const durationOrOffPattern = `^off$|${DURATION_PATTERN.source}`;
@@ -338,6 +343,19 @@ function reachable<A extends Address>(text: string, parsed: Result<A, UnitProble
     return { ok: false, error: `${JSON.stringify(text)} is every address of this machine, not one: write 127.0.0.1 or [::1]` };
   }
   return parsed;
+}
+
+/** A switch for what is dangerous. */
+export const unsafe = (description: string) => z.boolean().prefault(false).meta({ description });
+
+/** A user or a group, by name or number. */
+export function numbered(kind: 'user' | 'group', numberOf: (name: string) => number | undefined) {
+  return z.union([z.int().min(0).max(4_294_967_294), z.string().min(1)]).transform((named, context) => {
+    const id = typeof named === 'number' ? named : numberOf(named);
+    if (id !== undefined) return id;
+    context.addIssue({ code: 'custom', message: `there is no ${kind} ${JSON.stringify(named)}`, input: named });
+    return z.NEVER;
+  });
 }
 
 function judged<T>(parse: (text: string) => Result<T, UnitProblem>) {

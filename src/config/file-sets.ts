@@ -1,7 +1,7 @@
 /** `files`: the sets of files that a configuration asks for, and what each must fulfil. Pure. */
 import * as z from 'zod';
 import type { SvidChoice } from '../identity/snapshot.ts';
-import { tokenText } from './credentials.ts';
+import { tokenText } from './sections/credentials.ts';
 import { isIpAddress, isLocal } from './units.ts';
 import * as field from './fields.ts';
 

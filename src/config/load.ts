@@ -12,8 +12,9 @@ import { namedFiles } from './named-files.ts';
 import { readLists, readPolicyFile, type ReadPolicy } from './policy/policy-file.ts';
 import type { PolicyTextParser } from './policy/policy-text.ts';
 import { overlay, type Environment } from './policy/precedence.ts';
-import type { SystemUser } from './exec-section.ts';
-import { createConfigSchema, type FileLookups, type Lookups } from './schema.ts';
+import { createConfigSchema, type Lookups } from './schema.ts';
+import type { SystemUser } from './sections/exec.ts';
+import type { FileLookups } from './sections/policy.ts';
 import { directoryProblem, lookAtDirectory, type DirectoryLook } from './target-directory.ts';
 import { CHANGED, unread, unreadable } from './whole-file.ts';
 

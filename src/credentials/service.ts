@@ -1,5 +1,5 @@
 /** All tokens that are put on requests or written to files: who fetches them, when they are given up, and what is told of them. */
-import type { AttachConfig, CredentialConfig, JwtChoice } from '../config/credentials.ts';
+import type { AttachConfig, CredentialConfig, JwtChoice } from '../config/sections/credentials.ts';
 import type { JwtFileConfig } from '../config/file-sets.ts';
 import type { RequestCredential } from '../forward/request-credential.ts';
 import { foldName, nameBytes } from '../http1/fields.ts';

@@ -1,5 +1,5 @@
 /** One request to a token endpoint: `oauth4webapi` writes it and reads the answer, over a connection of ours. */
-import type { CredentialConfig } from '../config/credentials.ts';
+import type { CredentialConfig } from '../config/sections/credentials.ts';
 import { callHttps, type CallFailure, type HttpsAnswer } from '../https/call.ts';
 import type { Clock } from '../lib/clock.ts';
 import { err, type Result } from '../lib/result.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as z from 'zod';
-import { credentials, type CredentialConfig } from '../config/credentials.ts';
+import { credentials, type CredentialConfig } from '../config/sections/credentials.ts';
 import { tokenRequest } from './token-request.ts';
 
 const JWT = 'header.claims.signature';

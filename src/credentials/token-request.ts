@@ -1,5 +1,5 @@
 /** What a token endpoint is asked. Pure. */
-import type { CredentialConfig } from '../config/credentials.ts';
+import type { CredentialConfig } from '../config/sections/credentials.ts';
 
 const GRANT_TYPES = {
   client_credentials: 'client_credentials',

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
-import type { ProbeConfig } from '../../../src/config/probes.ts';
+import type { ProbeConfig } from '../../../src/config/sections/probes.ts';
 import { parseAddress } from '../../../src/config/units.ts';
 import { createAdminParts, LOOPBACK, startService } from '../../support/admin/admin.ts';
 import { eventually } from '../../support/eventually.ts';

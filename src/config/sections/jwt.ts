@@ -1,9 +1,9 @@
 /** The keys for JWT-SVIDs. Pure. */
 import * as z from 'zod';
-import { foldName } from '../http1/fields.ts';
-import { OVERRIDES, XFCC } from '../http1/identity-fields.ts';
-import type { JwtConfig } from './config.ts';
-import * as field from './fields.ts';
+import { foldName } from '../../http1/fields.ts';
+import { OVERRIDES, XFCC } from '../../http1/identity-fields.ts';
+import type { JwtConfig } from '../config.ts';
+import * as field from '../fields.ts';
 
 /** Of which the caller's token must have one. */
 const MAX_AUDIENCES = 64;

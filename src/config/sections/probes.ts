@@ -1,7 +1,7 @@
 /** Probes of an application that listens where a kubelet cannot reach it. Pure. */
 import * as z from 'zod';
-import * as field from './fields.ts';
-import { addressesOverlap, formatAddress, isLocal, type Address } from './units.ts';
+import * as field from '../fields.ts';
+import { addressesOverlap, formatAddress, isLocal, type Address } from '../units.ts';
 
 /** One question to the application, the same each time. */
 export interface ProbeConfig {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { judge } from './issue.ts';
-import { createConfigSchema } from './schema.ts';
+import { judge } from '../issue.ts';
+import { createConfigSchema } from '../schema.ts';
 
 const schema = createConfigSchema({ groupId: () => undefined });
 const INBOUND = { listen: '127.0.0.1:8443', to: '127.0.0.1:8080', allow: ['spiffe://example.org/web'] };

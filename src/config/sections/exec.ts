@@ -1,7 +1,7 @@
 /** The section for `scute exec`. Pure. */
 import * as z from 'zod';
-import type { ExecConfig, ExecUser } from './config.ts';
-import * as field from './fields.ts';
+import type { ExecConfig, ExecUser } from '../config.ts';
+import * as field from '../fields.ts';
 
 /** A user of the system. */
 export interface SystemUser {

@@ -1,7 +1,7 @@
 /** The part of the schema that is about tokens: where they come from, and which listeners put them on requests. Pure. */
 import * as z from 'zod';
-import type { SpiffeId } from '../spiffe/spiffe-id.ts';
-import * as field from './fields.ts';
+import type { SpiffeId } from '../../spiffe/spiffe-id.ts';
+import * as field from '../fields.ts';
 
 /** How we prove to a token endpoint who we are. */
 export const CLIENT_AUTHENTICATIONS = ['jwt-bearer', 'jwt-spiffe', 'mtls', 'none'] as const;
