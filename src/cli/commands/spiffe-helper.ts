@@ -62,9 +62,11 @@ export async function spiffeHelper(
       app = made;
       return { stopping: () => {}, stopped: () => Promise.resolve() };
     };
-    const code = await runApp(config, { version: VERSION, stderr, alsoTell, above }, signal);
-    await health?.stop(AbortSignal.abort());
-    return code;
+    try {
+      return await runApp(config, { version: VERSION, stderr, alsoTell, above }, signal);
+    } finally {
+      await health?.stop(AbortSignal.abort());
+    }
   }
 
   const app = await createApp(config, { version: VERSION });

@@ -445,8 +445,13 @@ export class Exchange implements Asked, DeadlineSink {
     const wait = attached.wait((problem) => {
       isOver = true;
       this.#tokenWait = undefined;
-      if (problem !== undefined) this.#answer(503, 'token_unavailable', problem);
-      else this.#application?.proceed(this);
+      try {
+        if (problem !== undefined) this.#answer(503, 'token_unavailable', problem);
+        else this.#application?.proceed(this);
+      } catch (thrown) {
+        // Whoever calls is a promise or a timer: thrown on, it would end the process, and others who wait would not be told.
+        this.#context.failed(thrown);
+      }
       if (!isWithin) this.#context.turned();
     });
     isWithin = false;

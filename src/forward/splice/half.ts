@@ -1,5 +1,8 @@
 import type { Sink } from './destination.ts';
 
+/** Who takes what passes. */
+type Taker = Pick<Sink, 'sendWindow' | 'sendData' | 'sendBlock'>;
+
 /**
  * One direction of a stream: what the receiving side takes now is passed on, and the rest is held. There is a rest where the two
  * sides have different windows, and it is no more than the one had given.
@@ -32,12 +35,12 @@ export class Half {
   }
 
   /** Nothing more is taken now. */
-  isBlocked(sink: Sink | undefined): boolean {
+  isBlocked(sink: Taker | undefined): boolean {
     return sink === undefined || this.heldBytes > 0 || this.window <= 0 || sink.sendWindow <= 0;
   }
 
   /** Takes a part of the body. Answers how much of what was taken was passed on. `sink` undefined: there is nobody to take it yet. */
-  push(sink: Sink | undefined, stream: number, bytes: Buffer, start: number, end: number, ends: boolean): number {
+  push(sink: Taker | undefined, stream: number, bytes: Buffer, start: number, end: number, ends: boolean): number {
     const size = end - start;
     const isFirst = this.heldBytes === 0;
     this.hasEnded = ends;
@@ -52,7 +55,7 @@ export class Half {
   }
 
   /** The last of it is a field block. */
-  endWith(sink: Sink | undefined, stream: number, trailers: Buffer): void {
+  endWith(sink: Taker | undefined, stream: number, trailers: Buffer): void {
     this.hasEnded = true;
     if (sink === undefined || this.heldBytes > 0) this.#trailers = trailers;
     else {
@@ -62,7 +65,7 @@ export class Half {
   }
 
   /** Passes on what is held, as far as it is taken now. Answers how much that was. */
-  flush(sink: Sink, stream: number): number {
+  flush(sink: Taker, stream: number): number {
     let passed = 0;
     for (let next = this.#held[0]; next !== undefined; next = this.#held[0]) {
       const isLast = this.#held.length === 1;
@@ -112,11 +115,11 @@ export class Half {
     }
   }
 
-  #fitting(sink: Sink, size: number): number {
+  #fitting(sink: Taker, size: number): number {
     return Math.max(Math.min(size, this.window, sink.sendWindow), 0);
   }
 
-  #pass(sink: Sink, stream: number, bytes: Buffer, start: number, end: number, ends: boolean): void {
+  #pass(sink: Taker, stream: number, bytes: Buffer, start: number, end: number, ends: boolean): void {
     this.window -= end - start;
     if (ends) this.isDone = true;
     sink.sendData(stream, bytes, start, end, ends);

@@ -90,6 +90,44 @@ test('a client is given as much window as the application has taken', async () =
   assert.equal(stage.given(1), 40_000 + WINDOW);
 });
 
+for (const [what, head] of [
+  ['in chunks', POST],
+  ['of a known length', [...POST, ['content-length', '6000']] satisfies Field[]],
+] as const)
+  test(`a body ${what} that comes octet by octet is no more writes than turns, and none while the application takes nothing`, async () => {
+    const stage = start();
+    stage.client.say(headers(1, head, END_HEADERS));
+    const octets = (count: number, last = 0): Buffer[] =>
+      Array.from({ length: count }, (_, index) => frame(DATA, index === count - 1 ? last : 0, 1, Buffer.from('x')));
+    stage.client.say(Buffer.concat(octets(1000)));
+    assert.ok(stage.application().written.length <= 3, `${stage.application().written.length} writes`);
+    stage.application().isStuck = true;
+    stage.client.say(frame(DATA, 0, 1, Buffer.from('x')));
+    const before = stage.application().written.length;
+
+    for (const octet of octets(4999, END_STREAM)) stage.client.say(octet);
+
+    assert.equal(stage.application().written.length, before);
+    stage.application().isStuck = false;
+    stage.application().handler?.drained();
+    const text = stage.application().text();
+    const content = text.slice(text.indexOf('\r\n\r\n') + 4);
+    assert.equal(content.replaceAll(/[0-9a-f]+\r\n(x*)\r\n/g, '$1'), 'x'.repeat(6000));
+    stage.say(OK);
+    await settle();
+    assert.equal(stage.response(1)?.body.toString(), 'ok');
+  });
+
+test('of 100s that the client is not told of, an application may say so many', () => {
+  const stage = start();
+  stage.client.say(headers(1, [...POST, ['expect', '100-continue']], END_HEADERS));
+  stage.say('HTTP/1.1 100 Continue\r\n\r\n'.repeat(64));
+  assert.equal(stage.application().isAborted, false);
+  stage.say('HTTP/1.1 100 Continue\r\n\r\n');
+  assert.equal(stage.application().isAborted, true);
+  assert.equal(stage.records[0]?.result, 'upstream_failed');
+});
+
 test('more than the window of a stream is an error of the stream, and the application’s connection is broken', async () => {
   const stage = start();
   stage.client.say(headers(1, POST, END_HEADERS));

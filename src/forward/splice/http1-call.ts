@@ -3,6 +3,7 @@ import { LAST_CHUNK } from '../../http1/own-answer.ts';
 import { DEFAULT_WINDOW, MAX_WINDOW } from '../../http2/frame.ts';
 import { isIdempotent, KeptRequest } from '../repair.ts';
 import type { Asked, Sink } from './destination.ts';
+import { Half } from './half.ts';
 import { encodeFields } from './heads.ts';
 import type { Outbox } from './outbox.ts';
 import { keyFor } from './websocket-key.ts';
@@ -49,6 +50,8 @@ const CRLF: Buffer = Buffer.from('\r\n', 'latin1');
 const NOTHING: Buffer = Buffer.alloc(0);
 /** The window of a stream is given back in parts of this size, or larger ones. */
 const GIVE_FROM = DEFAULT_WINDOW >>> 1;
+/** What is smaller is gathered, for the end of the turn: a frame may have one octet, and a write of its own takes hundreds. */
+const GATHER_BELOW_BYTES = 4 * 1024;
 
 /**
  * One request to an application that speaks HTTP/1.1, on a connection of its own for as long as it lasts. A stream is given as much
@@ -76,6 +79,8 @@ export class Call implements Sink {
   /** For as long as it may have to be sent once more. */
   #kept: KeptRequest | undefined;
   #trailers = NOTHING;
+  /** What of the body is for the end of the turn, or for when the connection takes more: in pieces that cost no more than they hold. */
+  #gathered: Half | undefined;
   /** Octets of the body that wait for the connection to drain, and that it has taken. */
   #waiting = 0;
   #taken = 0;
@@ -99,7 +104,7 @@ export class Call implements Sink {
 
   /** The application has all of it that is HTTP. */
   get isSent(): boolean {
-    return this.isWhole || this.asksSwitch;
+    return (this.isWhole && this.#gathered === undefined) || this.asksSwitch;
   }
 
   /** Nothing of it was written. */
@@ -154,11 +159,46 @@ export class Call implements Sink {
     if (this.#kept !== undefined && size > 0 && !this.#kept.add(bytes, start, end)) this.forget();
     // What is kept says it, when there is a connection; or it is said after the 101.
     if (line === undefined || this.asksSwitch) return;
+    // The beginning goes with the head.
+    const isSmall = size < GATHER_BELOW_BYTES && this.#head === undefined;
+    if (this.#gathered === undefined && (!isSmall || ends) && !line.isFull) {
+      this.#pass(line, bytes, start, end, ends);
+      return;
+    }
+    this.#gather(bytes, start, end, ends);
+    // The exchange may be over with it, before the turn is.
+    if (ends) this.#passGathered(line);
+  }
+
+  #gather(bytes: Buffer, start: number, end: number, ends: boolean): void {
+    if (this.#gathered === undefined) {
+      this.#gathered = new Half(MAX_WINDOW);
+      this.#owner.touched(this);
+    }
+    this.#gathered.push(undefined, 0, bytes, start, end, ends);
+  }
+
+  #pass(line: CallLine, bytes: Buffer, start: number, end: number, ends: boolean): void {
+    const size = end - start;
     if (!this.#isChunked && this.#head === undefined) line.write(bytes, start, end);
     else this.#sendParts(line, bytes, start, end, ends);
     if (line.isFull) this.#waiting += size;
     else this.#took(size);
     if (ends && this.isSwitched) line.endWrite();
+  }
+
+  #passGathered(line: CallLine): void {
+    const gathered = this.#gathered;
+    if (gathered === undefined || line.isFull) return;
+    this.#gathered = undefined;
+    gathered.flush(
+      {
+        sendWindow: MAX_WINDOW,
+        sendData: (_, bytes, start, end, ends) => this.#pass(line, bytes, start, end, ends),
+        sendBlock: () => this.#endChunks(line),
+      },
+      0,
+    );
   }
 
   /** The application has agreed to the other protocol. */
@@ -167,7 +207,9 @@ export class Call implements Sink {
     // Of a client that has said all, that is told with the last of it, or now.
     const hadSaidAll = this.isWhole;
     this.exchange.flushRequest(this);
-    if (hadSaidAll) this.line?.endWrite();
+    if (!hadSaidAll) return;
+    if (this.#gathered === undefined) this.line?.endWrite();
+    else this.#gathered.hasEnded = true;
   }
 
   /** In one write, with the head if that is still here. */
@@ -198,7 +240,10 @@ export class Call implements Sink {
     this.isWhole = true;
     if (!this.#isChunked) return;
     this.#trailers = lines;
-    if (this.line !== undefined) this.#endChunks(this.line);
+    const { line } = this;
+    if (this.#gathered !== undefined) this.#gathered.endWith(undefined, 0, lines);
+    else if (line !== undefined) this.#endChunks(line);
+    if (line !== undefined) this.#passGathered(line);
   }
 
   #endChunks(line: CallLine): void {
@@ -226,6 +271,7 @@ export class Call implements Sink {
   /** The turn is over. */
   flush(): void {
     const { line } = this;
+    if (line !== undefined) this.#passGathered(line);
     const head = this.#head;
     if (line !== undefined && head !== undefined) {
       // Its body has turned out to be empty.
@@ -246,6 +292,7 @@ export class Call implements Sink {
   drained(): void {
     this.#took(this.#waiting);
     this.#waiting = 0;
+    if (this.line !== undefined) this.#passGathered(this.line);
   }
 
   #took(bytes: number): void {
@@ -264,6 +311,8 @@ export class Call implements Sink {
     if (request === undefined) throw new Error('a request is sent again that was not read');
     const body = this.#kept?.body ?? NOTHING;
     this.forget();
+    // It is in what is kept.
+    this.#gathered = undefined;
     this.line = line;
     this.#head = request.block;
     line.expect({ method: request.method, upgrade: undefined, accept: undefined, dropsContinue: this.#hasContinued });

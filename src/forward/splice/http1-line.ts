@@ -11,6 +11,8 @@ import type { Call, CallLine, Expected } from './http1-call.ts';
 import { Outbox } from './outbox.ts';
 
 const SWITCHED = 101;
+/** 100 responses that are not passed on; of those that are, the exchange counts. */
+const MAX_DROPPED = 64;
 
 /** What a line tells. */
 export interface LineOwner {
@@ -56,6 +58,8 @@ export class Line implements CallLine, ConnectionHandler, ResponsePartsSink {
   readonly #owner: LineOwner;
   readonly #parts: ResponseParts;
   #dropsContinue = false;
+  /** Those of the application that the client was not told of. */
+  #dropped = 0;
   #accept: string | undefined;
   /** The application has said all that it will say. */
   #hasEnded = false;
@@ -82,6 +86,7 @@ export class Line implements CallLine, ConnectionHandler, ResponsePartsSink {
 
   expect({ method, upgrade, accept, dropsContinue }: Expected): void {
     this.#dropsContinue = dropsContinue;
+    this.#dropped = 0;
     this.#accept = accept;
     this.#parts.expect({ method, minorVersion: 1, upgrade, close: false });
   }
@@ -203,7 +208,11 @@ export class Line implements CallLine, ConnectionHandler, ResponsePartsSink {
     const { head, fields } = this.#parts;
     const { status, announced, reader } = head;
     const { call } = this;
-    if (call === undefined || (status === 100 && this.#dropsContinue)) return;
+    if (call === undefined) return;
+    if (status === 100 && this.#dropsContinue) {
+      if (++this.#dropped > MAX_DROPPED) this.responseRefused('too many interim responses');
+      return;
+    }
     const size = reader.end - reader.start;
     const isSwitched = status === SWITCHED;
     const problem = this.#switchProblem(call, status);
