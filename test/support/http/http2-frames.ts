@@ -1,4 +1,7 @@
-/** HTTP/2 frames written by hand, so that they may be wrong (RFC 9113, section 4; RFC 7541). */
+/**
+ * HTTP/2 frames written by hand, so that they may be wrong (RFC 9113, section 4; RFC 7541). Their numbers are written here once more, not
+ * taken from `src/http2/frame.ts`: a wrong one there is to be seen by the tests, not shared by them.
+ */
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { eventually } from '../eventually.ts';
