@@ -34,7 +34,7 @@ import {
   headers,
   HEADERS,
   hpack,
-  hpackInteger,
+  indexedField,
   PING,
   POST,
   PROTOCOL_ERROR,
@@ -117,19 +117,11 @@ test('a refused or a rewritten stream leaves the tables of both sides as they we
   });
   const line = await startFrames(stage);
   // Entries are put into the table by streams that are refused, malformed, or reset at once, and are meant by those that follow.
-  const literal = (name: string, value: string): Buffer =>
-    Buffer.concat([
-      Buffer.of(0x40),
-      hpackInteger(name.length, 7, 0),
-      Buffer.from(name),
-      hpackInteger(value.length, 7, 0),
-      Buffer.from(value),
-    ]);
   const block = (path: string, ...more: Buffer[]): Buffer => Buffer.concat([hpack(withPseudo(':path', path)), ...more]);
   const whole = END_STREAM | END_HEADERS;
-  line.send(frame(HEADERS, whole, 1, block('/private', literal('x-one', 'refused'))));
-  line.send(frame(HEADERS, whole, 3, block('/public', literal('x-two', 'malformed'), hpack([['connection', 'close']]))));
-  line.send(frame(HEADERS, whole, 5, block('/public', literal('x-three', 'cancelled'))), frame(RST_STREAM, 0, 5, uint32(CANCEL)));
+  line.send(frame(HEADERS, whole, 1, block('/private', indexedField('x-one', 'refused'))));
+  line.send(frame(HEADERS, whole, 3, block('/public', indexedField('x-two', 'malformed'), hpack([['connection', 'close']]))));
+  line.send(frame(HEADERS, whole, 5, block('/public', indexedField('x-three', 'cancelled'))), frame(RST_STREAM, 0, 5, uint32(CANCEL)));
   // The newest entry has the index 62.
   line.send(frame(HEADERS, whole, 7, block('/public', Buffer.of(0x80 | 64, 0x80 | 63, 0x80 | 62))));
 

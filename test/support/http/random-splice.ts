@@ -124,14 +124,6 @@ export class RandomSplice {
     return this.records.map(({ target }) => target).filter((target) => target !== '');
   }
 
-  /** At times instead of a step of the test: a connection is opened, or the client does or says something. `choice` is below 1. */
-  #common(choice: number): string | undefined {
-    if (choice < 0.35) return this.client.step();
-    if (choice >= 0.5) return undefined;
-    this.client.say();
-    return 'client says';
-  }
-
   /**
    * Some steps in any order: `step` is one of the test, by a choice from 0.5 to 1, and says what it was; `watch` comes after each. Then it
    * is dropped, if it is not over, and `check` has what is special to the test.
@@ -162,6 +154,14 @@ export class RandomSplice {
     } catch (cause) {
       throw new Error(`${String(cause)}\n${this.#story()}`, { cause });
     }
+  }
+
+  /** What the client does by some choices; others are the test's. */
+  #common(choice: number): string | undefined {
+    if (choice < 0.35) return this.client.step();
+    if (choice >= 0.5) return undefined;
+    this.client.say();
+    return 'client says';
   }
 
   async #end(): Promise<void> {
