@@ -40,6 +40,12 @@ export async function startTcpServer(
   return { address: path === undefined ? `127.0.0.1:${port}` : `unix://${path}`, port, connections, close };
 }
 
+/** Says one byte, and waits for what the other side says to it. */
+export async function ping(socket: Socket): Promise<void> {
+  socket.write('!');
+  await once(socket, 'data');
+}
+
 /** A plain client connection, open. */
 export async function dial(t: TestContext, address: string): Promise<Socket> {
   const socket = dialling(t, address);

@@ -1,24 +1,13 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
-import { FakeClock } from '../../../test/support/fake-clock.ts';
 import { readWithLlhttp } from '../../../test/support/http/llhttp.ts';
-import { pickFrom, RandomClient, responsesIn } from '../../../test/support/http/random-http2-side.ts';
+import { pickFrom, responsesIn } from '../../../test/support/http/random-http2-side.ts';
+import { fateOf, RandomSplice, RUNS, SEED } from '../../../test/support/http/random-splice.ts';
 import { MemoryConnection } from '../../../test/support/memory-connection.ts';
-import { forwarderOptions, verdict } from '../../../test/support/memory-forwarder.ts';
-import { createRandom } from '../../../test/support/random.ts';
 import { Fields } from '../../http1/fields.ts';
-import { requireSpiffeId } from '../../spiffe/spiffe-id.ts';
-import type { RequestRecord } from '../../telemetry/log/records.ts';
-import { connectFailure } from '../outcome.ts';
-import { forwardSpliced } from './splice.ts';
 
-/** `HTTP_RANDOM_RUNS` and `HTTP_RANDOM_SEED` make it longer, or another one. */
-const RUNS = Number(process.env['HTTP_RANDOM_RUNS'] ?? 1000);
-const SEED = Number(process.env['HTTP_RANDOM_SEED'] ?? 1);
-const PEER = requireSpiffeId('spiffe://example.org/web');
 const CONTINUE = 'HTTP/1.1 100 C\r\n\r\n';
-const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 const seen = { forwarded: 0, whole: 0, repaired: 0, reused: 0, switched: 0 };
 
@@ -36,77 +25,28 @@ interface Behind {
 
 /** One connection to which anything happens in any order; then it is dropped, and must have left nothing behind. */
 async function run(seed: number): Promise<void> {
-  const random = createRandom(seed);
-  const chance = (share: number): boolean => random() < share;
-  const clock = new FakeClock();
-  const steps: string[] = [];
-  const records: RequestRecord[] = [];
-  const attempts: (() => void)[] = [];
+  const fate = fateOf(seed);
+  const { random, chance } = fate;
   const behind: Behind[] = [];
   /** What the application says to each request, if it does so as it should. */
   const expected = new Map<string, string[]>();
   /** What it says after a 101. */
   const switched = new Map<string, string>();
-  let isAllowed = chance(0.95);
-  let done = 0;
-  let files = 0;
-  const isGood = chance(0.6);
-  const client = new RandomClient(random, { isGood, methods: ['GET', 'HEAD', 'DELETE'], connects: true });
-  const options = forwarderOptions(() => !isAllowed);
-  const { session } = options;
-  if (chance(0.05)) session.denied = 'not_allowed';
-
-  forwardSpliced({
-    ...options,
-    downstream: client.connection,
-    clock,
-    limits: { ...options.limits, minBodyBytesPerSecond: 240, upstreamIdleTimeoutMs: chance(0.5) ? undefined : 5000 },
-    http1: { scratch: new Fields(20) },
-    maxConcurrentStreams: 5,
-    upgrades: chance(0.5) ? [] : undefined,
-    idleTimeoutMs: chance(0.5) ? undefined : 15_000,
-    greetingTimeoutMs: 5000,
-    judge: () => verdict(PEER, isAllowed),
-    files: {
-      take(count) {
-        if (chance(0.05)) return false;
-        files += count;
-        return true;
-      },
-      give: (count) => (files -= count),
-      held: 0,
+  const splice = new RandomSplice(fate, {
+    methods: ['GET', 'HEAD', 'DELETE'],
+    fewFiles: 0.05,
+    opened() {
+      const connection = new MemoryConnection({ slow: chance(0.3) });
+      behind.push({ connection, toSay: Buffer.alloc(0), answered: 0, isBroken: false, isTunnel: false });
+      if (chance(0.05)) connection.finish();
+      return connection;
     },
-    open(tell) {
-      const fail = (): void => tell({ ok: false, failure: connectFailure('the application', 'ECONNREFUSED', 'refused') });
-      if (chance(0.05)) {
-        fail();
-        return { abort: () => assert.fail('given up after it was told') };
-      }
-      let isOver = false;
-      attempts.push(() => {
-        if (isOver) return;
-        isOver = true;
-        if (chance(0.05)) {
-          fail();
-          return;
-        }
-        const connection = new MemoryConnection({ slow: chance(0.3) });
-        behind.push({ connection, toSay: Buffer.alloc(0), answered: 0, isBroken: false, isTunnel: false });
-        if (chance(0.05)) connection.finish();
-        tell({ ok: true, connection });
-      });
-      return {
-        abort() {
-          assert.ok(!isOver, 'given up after it was told');
-          isOver = true;
-        },
-      };
-    },
-    faulted: () => undefined,
-    requestFinished: (record) => records.push(record),
-    broken: () => undefined,
-    done: () => done++,
+    more: (limits) => ({
+      limits: { ...limits, upstreamIdleTimeoutMs: chance(0.5) ? undefined : 5000 },
+      http1: { scratch: new Fields(20) },
+    }),
   });
+  const { client, session, clock, records, isGood } = splice;
 
   /** To whoever asks for a WebSocket. */
   const agree = (target: string, fields: readonly string[]): string => {
@@ -176,17 +116,7 @@ async function run(seed: number): Promise<void> {
     return `application answers ${next.target}`;
   };
 
-  const step = (): string => {
-    if (attempts.length > 0 && chance(0.3)) {
-      attempts.shift()?.();
-      return 'connects';
-    }
-    const choice = random();
-    if (choice < 0.35) return client.step();
-    if (choice < 0.5) {
-      client.say();
-      return 'client says';
-    }
+  const step = (choice: number): string => {
     const side = behind.length === 0 ? undefined : pickFrom(random, behind);
     if (choice < 0.7) return side === undefined ? 'nothing' : applicationStep(side);
     if (choice < 0.9) {
@@ -210,36 +140,15 @@ async function run(seed: number): Promise<void> {
     else if (choice < 0.95) session.drop();
     else if (choice < 0.96) {
       if (session.hasDenied()) session.endDenied('policy', 'not any more');
-    } else if (choice < 0.963) isAllowed = !isAllowed;
+    } else if (choice < 0.963) splice.isAllowed = !splice.isAllowed;
     else clock.advance(pickFrom(random, [15, 100, 3000, 6000, 11_000]));
     return `event ${choice.toFixed(3)}`;
   };
 
-  const story = (): string =>
-    `seed ${seed}\n${steps.join('\n')}\n${JSON.stringify(records.map(({ target, result, detail, retries }) => [target, result, detail, retries]))}`;
-  try {
-    for (let left = 10 + Math.floor(random() * 200); left > 0; left--) {
-      steps.push(step());
-      if (chance(0.7)) await settle();
-      client.watch();
-    }
-    for (const attempt of attempts) attempt();
-    await settle();
-    if (done === 0) session.drop();
-    for (let turn = 0; turn < 5; turn++) await settle();
-    clock.advance(20_000);
-    for (let turn = 0; turn < 3; turn++) await settle();
-    clock.advance(20_000);
-    await settle();
-
+  const check = (): void => {
     client.watch();
-    assert.equal(done, 1, 'it is over once');
-    assert.equal(clock.armed, 0, 'no timer is left');
-    assert.equal(files, 0, 'no file is left');
     for (const { connection, isBroken } of behind)
       assert.ok(connection.hasEnded || connection.isAborted || isBroken, 'no connection is left');
-    const targets = records.map(({ target }) => target).filter((target) => target !== '');
-    assert.equal(new Set(targets).size, targets.length, 'no request is told twice');
 
     const retried = new Map(records.map(({ target, retries }) => [target, retries]));
     const sent = new Map<string, number>();
@@ -267,7 +176,7 @@ async function run(seed: number): Promise<void> {
         assert.ok(own?.hasEnded === true && own.bytes === body.length, `${target} is whole, and no sooner than the client’s`);
       }
     }
-    assert.deepEqual(new Set(sent.keys()).difference(new Set(targets)), new Set(), 'each request that was sent is told');
+    assert.deepEqual(new Set(sent.keys()).difference(new Set(splice.targets)), new Set(), 'each request that was sent is told');
 
     for (const [stream, { body, hasEnded }] of responsesIn(Buffer.concat(client.connection.written))) {
       const answers = expected.get(`/${stream}`) ?? [];
@@ -286,9 +195,9 @@ async function run(seed: number): Promise<void> {
           `a part of the response of stream ${stream} is its own`,
         );
     }
-  } catch (cause) {
-    throw new Error(`${String(cause)}\n${story()}`, { cause });
-  }
+  };
+
+  await splice.run(random, { step, watch: () => client.watch(), check });
   for (const { result, retries } of records) {
     if (result === 'forwarded') seen.forwarded++;
     if (result === 'forwarded' && retries > 0) seen.repaired++;

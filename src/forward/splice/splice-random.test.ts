@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FakeClock } from '../../../test/support/fake-clock.ts';
 import {
   DATA,
   END_HEADERS,
@@ -16,94 +15,29 @@ import {
   uint32,
   WINDOW_UPDATE,
 } from '../../../test/support/http/http2-frames.ts';
-import { RandomClient, RandomSide } from '../../../test/support/http/random-http2-side.ts';
-import { forwarderOptions, verdict } from '../../../test/support/memory-forwarder.ts';
-import { createRandom } from '../../../test/support/random.ts';
-import { requireSpiffeId } from '../../spiffe/spiffe-id.ts';
-import type { RequestRecord } from '../../telemetry/log/records.ts';
-import { connectFailure } from '../outcome.ts';
-import { forwardSpliced } from './splice.ts';
-
-/** `HTTP_RANDOM_RUNS` and `HTTP_RANDOM_SEED` make it longer, or another one. */
-const RUNS = Number(process.env['HTTP_RANDOM_RUNS'] ?? 1000);
-const SEED = Number(process.env['HTTP_RANDOM_SEED'] ?? 1);
-const PEER = requireSpiffeId('spiffe://example.org/web');
-const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+import { pickFrom, RandomSide } from '../../../test/support/http/random-http2-side.ts';
+import { fateOf, RandomSplice, RUNS, SEED } from '../../../test/support/http/random-splice.ts';
 
 const seen = { forwarded: 0, answered: 0, denied: 0, moved: 0, switched: 0 };
 
 /** One connection to which anything happens in any order; then it is dropped, and must have left nothing behind. */
 async function run(seed: number): Promise<void> {
-  const random = createRandom(seed);
-  const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)] as T;
-  const chance = (share: number): boolean => random() < share;
-  const clock = new FakeClock();
-  const steps: string[] = [];
-  const records: RequestRecord[] = [];
-  const attempts: (() => void)[] = [];
+  const fate = fateOf(seed);
+  const { random, chance } = fate;
+  const pick = <T>(list: readonly T[]): T => pickFrom(random, list);
   const applications: RandomSide[] = [];
-  let isAllowed = chance(0.95);
-  let done = 0;
-  let files = 0;
-  /** Only what peers do that mean well. */
-  const isGood = chance(0.6);
-  const client = new RandomClient(random, { isGood, connects: true });
-  const options = forwarderOptions(() => !isAllowed);
-  const { session } = options;
-  if (chance(0.05)) session.denied = 'not_allowed';
-
-  forwardSpliced({
-    ...options,
-    downstream: client.connection,
-    clock,
-    limits: { ...options.limits, minBodyBytesPerSecond: 240 },
-    maxConcurrentStreams: 5,
-    upgrades: chance(0.5) ? [] : undefined,
-    idleTimeoutMs: chance(0.5) ? undefined : 15_000,
-    greetingTimeoutMs: 5000,
-    judge: () => verdict(PEER, isAllowed),
-    files: {
-      take(count) {
-        if (chance(0.1)) return false;
-        files += count;
-        return true;
-      },
-      give: (count) => (files -= count),
-      held: 0,
+  const splice = new RandomSplice(fate, {
+    fewFiles: 0.1,
+    opened() {
+      const application = new RandomSide(random, true);
+      applications.push(application);
+      const initial = chance(0.7) ? [] : [[4, pick([0, 10, 100_000])] as const];
+      const connects = chance(0.7) ? [[8, 1] as const] : [];
+      application.queue(settings(...initial, ...connects, ...(chance(0.8) ? [] : [[3, pick([0, 1, 2])] as const])));
+      return application.connection;
     },
-    open(tell) {
-      const fail = (): void => tell({ ok: false, failure: connectFailure('the application', 'ECONNREFUSED', 'refused') });
-      if (chance(0.05)) {
-        fail();
-        return { abort: () => assert.fail('given up after it was told') };
-      }
-      let isOver = false;
-      attempts.push(() => {
-        if (isOver) return;
-        isOver = true;
-        if (chance(0.05)) {
-          fail();
-          return;
-        }
-        const application = new RandomSide(random, true);
-        applications.push(application);
-        const initial = chance(0.7) ? [] : [[4, pick([0, 10, 100_000])] as const];
-        const connects = chance(0.7) ? [[8, 1] as const] : [];
-        application.queue(settings(...initial, ...connects, ...(chance(0.8) ? [] : [[3, pick([0, 1, 2])] as const])));
-        tell({ ok: true, connection: application.connection });
-      });
-      return {
-        abort() {
-          assert.ok(!isOver, 'given up after it was told');
-          isOver = true;
-        },
-      };
-    },
-    faulted: () => undefined,
-    requestFinished: (record) => records.push(record),
-    broken: () => undefined,
-    done: () => done++,
   });
+  const { client, session, clock, records, isGood } = splice;
 
   const applicationStep = (side: RandomSide): string => {
     side.watch();
@@ -156,17 +90,7 @@ async function run(seed: number): Promise<void> {
   };
   const answering = new Map<RandomSide, Map<number, 'asked' | 'begun' | 'over'>>();
 
-  const step = (): string => {
-    if (attempts.length > 0 && chance(0.3)) {
-      attempts.shift()?.();
-      return 'connects';
-    }
-    const choice = random();
-    if (choice < 0.35) return client.step();
-    if (choice < 0.5) {
-      client.say();
-      return 'client says';
-    }
+  const step = (choice: number): string => {
     const side = chance(0.8) ? applications.at(-1) : pick(applications);
     if (choice < 0.7) return side === undefined ? 'nothing' : applicationStep(side);
     if (choice < 0.84) {
@@ -184,41 +108,23 @@ async function run(seed: number): Promise<void> {
     else if (choice < 0.963) session.drop();
     else if (choice < 0.97) {
       if (session.hasDenied()) session.endDenied('policy', 'not any more');
-    } else if (choice < 0.973) isAllowed = !isAllowed;
+    } else if (choice < 0.973) splice.isAllowed = !splice.isAllowed;
     else clock.advance(pick([100, 3000, 6000, 11_000]));
     return `event ${choice.toFixed(3)}`;
   };
 
-  const story = (): string =>
-    `seed ${seed}\n${steps.join('\n')}\n${JSON.stringify(records.map(({ target, result, detail }) => [target, result, detail]))}`;
-  try {
-    for (let left = 10 + Math.floor(random() * 200); left > 0; left--) {
-      steps.push(step());
-      if (chance(0.7)) await settle();
-      for (const side of [client, ...applications]) side.watch();
-    }
-    for (const attempt of attempts) attempt();
-    await settle();
-    if (done === 0) session.drop();
-    for (let turn = 0; turn < 5; turn++) await settle();
-    clock.advance(20_000);
-    for (let turn = 0; turn < 3; turn++) await settle();
-    clock.advance(20_000);
-    await settle();
-
-    assert.equal(done, 1, 'it is over once');
-    assert.equal(clock.armed, 0, 'no timer is left');
-    assert.equal(files, 0, 'no file is left');
+  const check = (): void => {
     for (const { connection, isGone } of applications)
       assert.ok(connection.hasEnded || connection.isAborted || isGone, 'no connection is left');
-    const targets = records.map(({ target }) => target).filter((target) => target !== '');
-    assert.equal(new Set(targets).size, targets.length, 'no request is told twice');
     const sent = applications.flatMap(({ referee }) => referee.begun.map((stream) => `/${stream}`));
     assert.equal(new Set(sent).size, sent.length, 'no request is sent twice');
-    assert.deepEqual(new Set(sent).difference(new Set(targets)), new Set(), 'each request that was sent is told');
-  } catch (cause) {
-    throw new Error(`${String(cause)}\n${story()}`, { cause });
-  }
+    assert.deepEqual(new Set(sent).difference(new Set(splice.targets)), new Set(), 'each request that was sent is told');
+  };
+
+  const watch = (): void => {
+    for (const side of [client, ...applications]) side.watch();
+  };
+  await splice.run(random, { step, watch, check });
   for (const { result } of records) {
     if (result === 'forwarded') seen.forwarded++;
     else if (result === 'denied') seen.denied++;

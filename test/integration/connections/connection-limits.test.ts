@@ -2,19 +2,13 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { test } from 'node:test';
-import type { TLSSocket } from 'node:tls';
 import { startInbound, startOutboundToApi, startPair } from '../../support/data-path.ts';
 import { eventually } from '../../support/eventually.ts';
 import { openSockets } from '../../support/open-files.ts';
-import { closed, dial, dialling, readAll, startEcho, startTcpServer } from '../../support/tcp.ts';
+import { closed, dial, dialling, ping, readAll, startEcho, startTcpServer } from '../../support/tcp.ts';
 import { outcome, tlsClient } from '../../support/tls-peer.ts';
 
 /** A byte there and back. */
-async function ping(socket: TLSSocket): Promise<void> {
-  socket.write('!');
-  await once(socket, 'data');
-}
-
 test('a connection beyond the limit waits, and gets in when one closes', async (t) => {
   const application = await startEcho(t);
   const { sidecar, connect } = await startInbound(t, application.address, { listener: { limits: { maxConnections: 2 } } });

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -9,16 +8,11 @@ import { ask } from '../../support/http/http.ts';
 import { openSockets } from '../../support/open-files.ts';
 import { startScute } from '../../support/scute-process.ts';
 import { openSotw, sdsClient } from '../../support/sds.ts';
-import { dial, dialling, startEcho } from '../../support/tcp.ts';
+import { dial, dialling, ping, startEcho } from '../../support/tcp.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 import { tlsClient, tlsServer } from '../../support/tls-peer.ts';
 
 const OPEN_FILES = 512;
-
-async function ping(socket: Socket): Promise<void> {
-  socket.write('!');
-  await once(socket, 'data');
-}
 
 /** A process with few descriptors that serves everything, and ways to see that each part of it answers. */
 async function startTight(t: TestContext) {

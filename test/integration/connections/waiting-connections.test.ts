@@ -10,7 +10,7 @@ import { startHttpApplication, startHttpInbound } from '../../support/http/http-
 import { connectClient, request } from '../../support/http/http2-stage.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
 import type { Sidecar, SidecarOptions } from '../../support/sidecar.ts';
-import { closed, dial, readAll, startEcho, startTcpServer } from '../../support/tcp.ts';
+import { closed, dial, ping, readAll, startEcho, startTcpServer } from '../../support/tcp.ts';
 import { openSockets } from '../../support/open-files.ts';
 
 /** Long enough that what ends is not ended by it. */
@@ -18,11 +18,6 @@ const LONG = { handshakeTimeout: '500s' };
 
 function echo(socket: Socket): void {
   socket.pipe(socket);
-}
-
-async function ping(socket: Socket): Promise<void> {
-  socket.write('!');
-  await once(socket, 'data');
 }
 
 function waiting(sidecar: Sidecar, count: number): Promise<void> {

@@ -1,21 +1,14 @@
 // What ghostunnel has no test for: SVID expiry while streaming, clock jump forward and back, agent gone for longer than SVID life
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { API, presented, startInbound, startOutbound, WEB } from '../../support/data-path.ts';
 import { startDevDomainWith } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
 import { FakeClock } from '../../support/fake-clock.ts';
-import { closed, dialling, startEcho } from '../../support/tcp.ts';
+import { closed, dialling, ping, startEcho } from '../../support/tcp.ts';
 import { outcome, tlsClient } from '../../support/tls-peer.ts';
 
 const HOUR_MS = 3_600_000;
-
-async function ping(socket: Socket): Promise<void> {
-  socket.write('!');
-  await once(socket, 'data');
-}
 
 /**
  * A sidecar whose clock moves by hand, with an SVID of one hour. What the agent gives next lives for ten: the TLS library has

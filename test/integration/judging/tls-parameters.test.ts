@@ -1,6 +1,5 @@
 // ghostunnel: server-keystore-pem-{rsa,ed25519}, server-max-tls-version; architecture.md 4.4: resumption and renegotiation are off
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { test } from 'node:test';
 import type { TLSSocket } from 'node:tls';
 import {
@@ -14,13 +13,8 @@ import {
   WEB,
 } from '../../support/data-path.ts';
 import { startDevDomain } from '../../support/dev-domain.ts';
-import { closed, dial, dialling, readAll, startEcho, startTcpServer } from '../../support/tcp.ts';
+import { closed, dial, dialling, ping, readAll, startEcho, startTcpServer } from '../../support/tcp.ts';
 import { outcome, tlsClient, tlsServer } from '../../support/tls-peer.ts';
-
-async function ping(socket: TLSSocket): Promise<void> {
-  socket.write('!');
-  await once(socket, 'data');
-}
 
 for (const keyType of ['ec-p256', 'ec-p384', 'rsa-2048', 'ed25519'] as const) {
   test(`SVIDs with ${keyType} keys, under authorities with such keys, serve in both roles, with TLS 1.3 and 1.2`, async (t) => {

@@ -20,13 +20,8 @@ import {
 import { startDevDomain } from '../../support/dev-domain.ts';
 import { eventually } from '../../support/eventually.ts';
 import { startSidecar } from '../../support/sidecar.ts';
-import { closed, dial, dialling, startEcho, startTcpServer } from '../../support/tcp.ts';
+import { closed, dial, dialling, ping, startEcho, startTcpServer } from '../../support/tcp.ts';
 import { outcome, tlsClient, tlsServer } from '../../support/tls-peer.ts';
-
-async function ping(socket: Socket): Promise<void> {
-  socket.write('!');
-  await once(socket, 'data');
-}
 
 test('a new root comes, signs, and the old one goes: connections under the new one never notice', async (t) => {
   const application = await startEcho(t);

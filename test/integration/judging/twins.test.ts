@@ -4,7 +4,6 @@
  */
 import assert from 'node:assert/strict';
 import { createPrivateKey, createPublicKey, generateKeyPairSync } from 'node:crypto';
-import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { test } from 'node:test';
 import { poolOf } from '../../../src/tls/authority-pool.ts';
@@ -24,7 +23,7 @@ import {
 } from '../../support/pki/pki.ts';
 import { startSidecar } from '../../support/sidecar.ts';
 import { heldSnapshot, svidOf } from '../../support/pki/snapshots.ts';
-import { closed, dial, startEcho } from '../../support/tcp.ts';
+import { closed, dial, ping, startEcho } from '../../support/tcp.ts';
 import { tlsClient, tlsServer } from '../../support/tls-peer.ts';
 import { FakeWorkloadApi, type BundleMap } from '../../support/workload-api.ts';
 
@@ -398,8 +397,3 @@ test('live connections stay when a partner imitates the issuer of their peer, an
   assert.deepEqual(new Set(reasons), new Set(['authority_removed']));
   assert.equal(reasons.length, connections.length);
 });
-
-async function ping(socket: Socket): Promise<void> {
-  socket.write('!');
-  await once(socket, 'data');
-}

@@ -1,7 +1,6 @@
 /** `POST /drain` on the admin listener: by peer, trust domain or listener, over TCP and HTTP, in both directions. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { API, presented, startExampleDomain, WEB } from '../../support/data-path.ts';
 import { startDevDomain } from '../../support/dev-domain.ts';
@@ -12,7 +11,7 @@ import { HTTP2_KINDS } from '../../support/http/http2-kinds.ts';
 import { answerOn, connectClient } from '../../support/http/http2-stage.ts';
 import { startHttpApplication, wire } from '../../support/http/http-stage.ts';
 import { startSidecar, type Sidecar } from '../../support/sidecar.ts';
-import { closed, dial, startEcho } from '../../support/tcp.ts';
+import { closed, dial, ping, startEcho } from '../../support/tcp.ts';
 import { tlsClient, tlsServer } from '../../support/tls-peer.ts';
 
 const PARTNER = 'spiffe://partner.test/caller';
@@ -29,11 +28,6 @@ async function drained(sidecar: Sidecar, body: unknown): Promise<number> {
   const { status, body: text } = await post(sidecar, body);
   assert.equal(status, 200, text);
   return (JSON.parse(text) as { readonly draining: number }).draining;
-}
-
-async function ping(socket: Socket): Promise<void> {
-  socket.write('!');
-  await once(socket, 'data');
 }
 
 /** Two inbound listeners, of TCP, and an outbound one; peers of two trust domains. */

@@ -1,19 +1,12 @@
 /** What becomes of open connections of `protocol: tcp` when what let them in changes: each key, each value, both directions. */
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
-import { once } from 'node:events';
-import type { Socket } from 'node:net';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { startDenyFile } from '../../support/policy/deny-file.ts';
 import { ask } from '../../support/http/http.ts';
 import { CHANGES, DIRECTIONS, DRAIN_MS, startLive, type Direction, type LiveStage } from '../../support/policy/live-changes.ts';
-import { closed, startEcho } from '../../support/tcp.ts';
-
-async function ping(socket: Socket): Promise<void> {
-  socket.write('!');
-  await once(socket, 'data');
-}
+import { closed, ping, startEcho } from '../../support/tcp.ts';
 
 async function start(t: TestContext, direction: Direction, listener: object, change?: (typeof CHANGES)[number], file: object = {}) {
   const application = await startEcho(t);

@@ -1,53 +1,17 @@
-import { once } from 'node:events';
-import {
-  createServer,
-  type Http2Server,
-  type IncomingHttpHeaders,
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
-  type ServerOptions,
-} from 'node:http2';
-import type { AddressInfo, Socket } from 'node:net';
+import { createServer, type Http2Server, type ServerHttp2Stream, type ServerOptions } from 'node:http2';
+import type { Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import type { InboundStage, StageOptions } from '../data-path.ts';
 import { startHttpInbound } from './http-stage.ts';
 import { ACK, frame, framesIn, PREFACE, settings, SETTINGS, type Frame } from './http2-frames.ts';
+import { serveHttp2, type Serve, type Serving } from './http2-listen.ts';
 import { startTcpServer } from '../tcp.ts';
 
-export interface H2cApplication {
-  readonly address: string;
-  readonly server: Http2Server;
-  /** All that were opened. */
-  readonly sessions: readonly ServerHttp2Session[];
-  /** The heads that it has seen: names and values in turn. */
-  readonly heads: readonly (readonly string[])[];
-}
+export type H2cApplication = Serving<Http2Server>;
 
 /** An application that is Node's HTTP/2 server, in plain text. */
-export async function startH2cApplication(
-  t: TestContext,
-  serve: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void,
-  options: ServerOptions = {},
-): Promise<H2cApplication> {
-  const server = createServer(options);
-  const sessions: ServerHttp2Session[] = [];
-  const heads: string[][] = [];
-  server.on('session', (session) => {
-    sessions.push(session);
-    session.on('error', () => undefined);
-  });
-  server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, _: number, raw?: string[]) => {
-    heads.push(raw ?? []);
-    stream.on('error', () => undefined);
-    serve(stream, headers);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => {
-    for (const session of sessions) session.destroy();
-    server.close();
-  });
-  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, server, sessions, heads };
+export function startH2cApplication(t: TestContext, serve: Serve, options: ServerOptions = {}): Promise<H2cApplication> {
+  return serveHttp2(t, createServer(options), serve);
 }
 
 /** A sidecar before an application that speaks HTTP/2 in plain text. */

@@ -1,73 +1,28 @@
-import { once } from 'node:events';
-import {
-  connect,
-  createSecureServer,
-  type ClientHttp2Session,
-  type Http2SecureServer,
-  type IncomingHttpHeaders,
-  type SecureServerOptions,
-  type ServerHttp2Session,
-  type ServerHttp2Stream,
-} from 'node:http2';
-import type { AddressInfo } from 'node:net';
+import { connect, createSecureServer, type ClientHttp2Session, type Http2SecureServer, type SecureServerOptions } from 'node:http2';
 import type { TestContext } from 'node:test';
 import type { DevDomain } from '../../../src/devdomain/dev-domain.ts';
 import { API, presented, startExampleDomain, startOutbound, type OutboundStage, type StageOptions } from '../data-path.ts';
 import { dial } from '../tcp.ts';
 import type { Presented } from '../tls-peer.ts';
+import { serveHttp2, type Serve, type Serving } from './http2-listen.ts';
 
-export interface Http2Server {
-  readonly address: string;
-  readonly server: Http2SecureServer;
-  /** All that were opened. */
-  readonly sessions: readonly ServerHttp2Session[];
-  /** The heads that it has seen: names and values in turn. */
-  readonly heads: readonly (readonly string[])[];
-}
+export type Http2Server = Serving<Http2SecureServer>;
 
 /** A server that is `id`, by mTLS, and speaks HTTP/2: Node's. */
 export async function startHttp2Server(
   t: TestContext,
   spiffe: DevDomain,
-  serve: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void,
+  serve: Serve,
   { id = API, ...options }: SecureServerOptions & { readonly id?: string } = {},
 ): Promise<Http2Server> {
   return startHttp2ServerAs(t, presented(await spiffe.issue(id)), serve, options);
 }
 
 /** As `startHttp2Server`, with what it presents. */
-export async function startHttp2ServerAs(
-  t: TestContext,
-  who: Presented,
-  serve: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void,
-  options: SecureServerOptions = {},
-): Promise<Http2Server> {
-  const server = createSecureServer({
-    ...who,
-    requestCert: true,
-    rejectUnauthorized: false,
-    ...options,
-  });
-  const sessions: ServerHttp2Session[] = [];
-  const heads: string[][] = [];
-  server.on('session', (session) => {
-    sessions.push(session);
-    session.on('error', () => undefined);
-  });
-  server.on('sessionError', () => undefined);
+export function startHttp2ServerAs(t: TestContext, who: Presented, serve: Serve, options: SecureServerOptions = {}): Promise<Http2Server> {
+  const server = createSecureServer({ ...who, requestCert: true, rejectUnauthorized: false, ...options });
   server.on('tlsClientError', () => undefined);
-  server.on('stream', (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, _: number, raw?: string[]) => {
-    heads.push(raw ?? []);
-    stream.on('error', () => undefined);
-    serve(stream, headers);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => {
-    for (const session of sessions) session.destroy();
-    server.close();
-  });
-  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, server, sessions, heads };
+  return serveHttp2(t, server, serve);
 }
 
 export interface SplicedOut extends OutboundStage {
@@ -77,7 +32,7 @@ export interface SplicedOut extends OutboundStage {
 /** A server over HTTP/2 that is api, and a sidecar between it and applications that speak h2c. */
 export async function startSplicedOut(
   t: TestContext,
-  serve: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders) => void,
+  serve: Serve,
   options: StageOptions & { readonly http?: object; readonly server?: SecureServerOptions } = {},
 ): Promise<SplicedOut> {
   const spiffe = options.spiffe ?? (await startExampleDomain(t));

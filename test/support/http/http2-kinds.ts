@@ -1,10 +1,10 @@
-import { once } from 'node:events';
 import type { RequestListener } from 'node:http';
-import { createServer, type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Session } from 'node:http2';
-import type { AddressInfo, Socket } from 'node:net';
+import { createServer, type Http2ServerRequest, type Http2ServerResponse } from 'node:http2';
+import type { Socket } from 'node:net';
 import type { TestContext } from 'node:test';
 import { startSpliced } from './h2c-application.ts';
 import { startHttpApplication, startHttpInbound, startRawApplication } from './http-stage.ts';
+import { listenHttp2 } from './http2-listen.ts';
 
 /** What tests of HTTP/2 peers do alike, whatever the application speaks. */
 export interface Http2Kind {
@@ -22,27 +22,15 @@ export interface Http2Kind {
 }
 
 /** As `startHttpApplication`, with Node's compatible API for HTTP/2. */
-async function startH2cCompatible(
+function startH2cCompatible(
   t: TestContext,
   serve: (incoming: Http2ServerRequest, response: Http2ServerResponse) => void,
 ): Promise<{ readonly address: string }> {
-  const sessions: ServerHttp2Session[] = [];
   const server = createServer((incoming, response) => {
     response.on('error', () => undefined);
     serve(incoming, response);
   });
-  server.on('session', (session) => {
-    sessions.push(session);
-    session.on('error', () => undefined);
-  });
-  server.on('sessionError', () => undefined);
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  t.after(() => {
-    for (const session of sessions) session.destroy();
-    server.close();
-  });
-  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}` };
+  return listenHttp2(t, server);
 }
 
 export const HTTP2_KINDS: readonly Http2Kind[] = [
