@@ -32,6 +32,7 @@ import {
   type FrameWire,
 } from './http2-frames.ts';
 import { request, startFrames } from './http2-stage.ts';
+import { byTranslation } from './translation.ts';
 
 export const withPseudo = (name: string, value: string): Field[] => GET.map(([each, old]) => [each, each === name ? value : old]);
 export const repeat = (count: number, make: (index: number) => Buffer): Buffer =>
@@ -161,7 +162,8 @@ export const FLOODS: readonly Flood[] = [
     'reset_flood',
     repeat(3000, (index) => Buffer.concat([headers(index * 2 + 1, POST, END_HEADERS), frame(WINDOW_UPDATE, 0, index * 2 + 1, uint32(0))])),
   ],
-  ['malformed requests', 'reset_flood', repeat(3000, (index) => headers(index * 2 + 1, [...GET, ['connection', 'a']]))],
+  // Ours counts them among the resets that it is made to do, 1,000 at once; Node's library takes 100 invalid frames.
+  ['malformed requests', 'reset_flood', repeat(byTranslation(1500, 500), (index) => headers(index * 2 + 1, [...GET, ['connection', 'a']]))],
   [
     'CONTINUATION (CVE-2024-27316)',
     'header_flood',
