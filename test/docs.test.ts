@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import { constants } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { parse } from 'yaml';
 import * as z from 'zod';
@@ -121,6 +121,20 @@ test('files that the documents name in code are there', () => {
       .map((path) => `${document}: ${path}`),
   );
   assert.deepEqual(broken, []);
+});
+
+test('sources that the documents name by their folder are there', () => {
+  const folders = globSync('src/*/', { cwd: root }).map((folder) => basename(folder));
+  const named = documents.flatMap((document) =>
+    [...proseOf(document).matchAll(/`([a-z0-9-]+)(\/[\w/-]+\.tsx?)`/g)]
+      .filter(([, folder = '']) => folders.includes(folder))
+      .map(([, folder = '', file = '']) => ({ document, path: `src/${folder}${file}` })),
+  );
+  assert.ok(named.length > 20);
+  assert.deepEqual(
+    named.filter(({ path }) => !existsSync(join(root, path))),
+    [],
+  );
 });
 
 test('every configuration that the documents show is valid', async () => {
