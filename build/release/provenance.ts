@@ -24,6 +24,12 @@ export interface Facts {
   readonly builder: Readonly<Record<string, string>>;
 }
 
+/** Of what is in JSON below, what is read again. */
+export interface Statement {
+  readonly subject: readonly Subject[];
+  readonly predicate: { readonly buildDefinition: { readonly externalParameters: { readonly commit: string; readonly version: string } } };
+}
+
 /** In JSON. No time and no machine is in it, so the same commit gives the same statement. */
 export function provenance({ commit, version, subjects, inputs, builder }: Facts): string {
   const statement = {

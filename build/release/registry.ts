@@ -13,9 +13,18 @@ const SIGNATURE = 'dev.cosignproject.cosign/signature';
 /** Plain HTTP is for registries of this machine. */
 const OF_THIS_MACHINE = /^(?:127\.0\.0\.1|localhost|\[::1\]):\d+\//;
 
-/** Pushes the image in `layout` to `repository` (`HOST[:PORT]/PATH`) as `tag`, with its signature. Resolves to its digest, `sha256:…`. */
-async function publishImage(layout: string, repository: string, tag: string, key: KeyObject): Promise<string> {
-  const digest = await digestOf(layout);
+export interface SignedImage {
+  readonly tag: string;
+  /** `sha256:…`, of the image or of the index of images: what is signed, and all that is pushed. */
+  readonly digest: string;
+  /** A private key. */
+  readonly key: KeyObject;
+}
+
+/** Pushes the image in `layout` to `repository` (`HOST[:PORT]/PATH`), with its signature. Throws, before anything is pushed, where it is another image. */
+async function publishImage(layout: string, repository: string, { tag, digest, key }: SignedImage): Promise<void> {
+  const found = await digestOf(layout);
+  if (found !== digest) throw new Error(`the image is ${found}, and ${digest} is to be published`);
   await copy(`oci:${layout}`, `docker://${repository}:${tag}`, repository);
   const folder = await mkdtemp(join(tmpdir(), 'scute-signature-'));
   try {
@@ -24,7 +33,6 @@ async function publishImage(layout: string, repository: string, tag: string, key
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
-  return digest;
 }
 
 /** The image as one file, from a folder of the OCI layout; the same each time. */
@@ -34,11 +42,11 @@ export async function archive(layout: string, file: string): Promise<void> {
 }
 
 /** As `publishImage`, of what `archive` made. */
-export async function publishArchive(file: string, repository: string, tag: string, key: KeyObject): Promise<string> {
+export async function publishArchive(file: string, repository: string, image: SignedImage): Promise<void> {
   const layout = await mkdtemp(join(tmpdir(), 'scute-layout-'));
   try {
     await run('tar', ['--extract', '--file', file, '--directory', layout]);
-    return await publishImage(layout, repository, tag, key);
+    await publishImage(layout, repository, image);
   } finally {
     await rm(layout, { recursive: true, force: true });
   }
