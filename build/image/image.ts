@@ -5,10 +5,10 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { arch, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import { ARCHITECTURES, lockedFiles, readLock, updateLock, type Architecture } from './debian.ts';
+import { ARCHITECTURES, lockedFiles, NATIVE, readLock, updateLock, type Architecture } from './debian.ts';
 import { nodeArchive } from './node.ts';
 import { assemble, SCUTE_UID, type Layers } from './root.ts';
 
@@ -94,7 +94,7 @@ async function version(): Promise<string> {
 }
 
 async function emulatorOf(architecture: Architecture): Promise<string[]> {
-  if (architecture === (arch() === 'arm64' ? 'arm64' : 'amd64')) return [];
+  if (architecture === NATIVE) return [];
   const emulator = `/usr/bin/${EMULATORS[architecture]}`;
   if (!existsSync(emulator))
     throw new Error(`${emulator} is missing, which makes the code cache for ${architecture}: apt-get install qemu-user-static`);

@@ -62,7 +62,12 @@ export function npmInputs(lockFile: string): Input[] {
   });
 }
 
-function npmInput(name: string, version: string | undefined, integrity: string | undefined): Input {
+/** Of a package of npm: its package URL and the SHA-512 of what the registry has. Throws where there is none. */
+export function npmInput(
+  name: string,
+  version: string | undefined,
+  integrity: string | undefined,
+): { readonly uri: string; readonly digest: { readonly sha512: string } } {
   const [, digest = ''] = /^sha512-([A-Za-z0-9+/=]+)$/.exec(integrity ?? '') ?? [];
   if (digest === '') throw new Error(`${name} ${version} has no SHA-512 in its lock file`);
   const uri = `pkg:npm/${name.replace('@', '%40')}@${version}`;

@@ -11,13 +11,14 @@ import { verifyRelease } from './verify.ts';
  * and pushes nothing, unless the folder is all that was signed with this key, and no other: somebody may have changed a file since.
  */
 export async function publishRelease(folder: string, repository: string, key: KeyObject): Promise<string> {
-  const statement = JSON.parse((await verifyRelease(folder, createPublicKey(key))).statement) as Statement;
-  const image = statement.subject.find(({ name }) => name === 'image');
+  const { statement, envelope } = await verifyRelease(folder, createPublicKey(key));
+  const { subject, predicate } = JSON.parse(statement) as Statement;
+  const image = subject.find(({ name }) => name === 'image');
   if (image === undefined) throw new Error(`${folder} is a release without an image`);
-  const { version } = statement.predicate.buildDefinition.externalParameters;
+  const { version } = predicate.buildDefinition.externalParameters;
   // By the digest that was signed: the file is read once more, and may be another by then.
   const digest = `sha256:${image.digest.sha256}`;
-  await publishArchive(join(folder, `scute-${version}-image.tar`), repository, { tag: version, digest, key });
+  await publishArchive(join(folder, `scute-${version}-image.tar`), repository, { tag: version, digest, key, provenance: envelope });
   return digest;
 }
 

@@ -10,8 +10,9 @@ const NOT_SUMMED = new Set([SUMS, SUMS_SIGNATURE, ENVELOPE]);
 export interface Verified {
   /** Names of the files that were found good. */
   readonly files: readonly string[];
-  /** What `provenance.json` says. */
+  /** What `provenance.json` says; and the same in its envelope. */
   readonly statement: string;
+  readonly envelope: string;
 }
 
 /** Throws, with what is wrong. */
@@ -24,9 +25,10 @@ export async function verifyRelease(folder: string, key: KeyObject): Promise<Ver
   for (const [name, digest] of digests) {
     if (hash('sha256', await read(name)) !== digest) throw new Error(`${name} is not the file that was released: its SHA-256 is another`);
   }
-  const statement = openEnvelope(key, (await read(ENVELOPE)).toString());
+  const envelope = (await read(ENVELOPE)).toString();
+  const statement = openEnvelope(key, envelope);
   if (hash('sha256', statement) !== digests.get(PROVENANCE)) throw new Error(`${ENVELOPE} holds another statement than ${PROVENANCE}`);
-  return { files: [...digests.keys()], statement };
+  return { files: [...digests.keys()], statement, envelope };
 }
 
 if (import.meta.main) {

@@ -1,12 +1,11 @@
 /** The image's files, and containers of them by runc: on this machine's network, without capabilities, with a root that nobody can write. */
 import { execFile } from 'node:child_process';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { arch } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import { buildImage } from '../../../build/image/image.ts';
-import type { Architecture } from '../../../build/image/debian.ts';
+import { NATIVE, type Architecture } from '../../../build/image/debian.ts';
 import { startChild, type Child } from '../../support/child.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 import { everyPartRequired, part } from '../parts.ts';
@@ -16,8 +15,6 @@ const MIB = 2 ** 20;
 const CPU_PERIOD_US = 100_000;
 /** In the container. */
 export const AGENT_FOLDER = '/run/agent';
-
-export const NATIVE: Architecture = arch() === 'arm64' ? 'arm64' : 'amd64';
 
 /** Options for a test that unpacks the image, with its owners, or runs it. */
 export const asRoot: { readonly skip?: string } =

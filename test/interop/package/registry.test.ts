@@ -120,7 +120,7 @@ test('an archive that is changed while it is published is not published', NEEDED
   const file = join(folder, 'changed.tar');
   const published = async (digest: string): Promise<void> => {
     await archive(layout, file);
-    await publishArchive(file, repository, { tag: '1.2.3', digest, key: ours.privateKey });
+    await publishArchive(file, repository, { tag: '1.2.3', digest, key: ours.privateKey, provenance: '{}' });
   };
   // Another index than was signed; the same, and of one processor another manifest.
   await assert.rejects(published(`sha256:${'0'.repeat(64)}`), /is to be published/);

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { ARCHITECTURES } from '../../../build/image/debian.ts';
 import { startChild } from '../../support/child.ts';
@@ -19,8 +18,8 @@ export interface Registry {
   repositories(): Promise<readonly string[]>;
 }
 
-/** It ends with the test, and its files lie in `folder`. */
-export async function startRegistry(t: TestContext, folder: string): Promise<Registry> {
+/** It ends with the test or the file of tests, and its files lie in `folder`. */
+export async function startRegistry(t: { after(done: () => unknown): void }, folder: string): Promise<Registry> {
   const address = `127.0.0.1:${await freePort()}`;
   const storage = join(folder, 'registry');
   const file = join(folder, 'registry.yml');
