@@ -8,6 +8,7 @@ import { connect } from 'node:tls';
 import { devConfigSchema } from '../../../src/devdomain/config.ts';
 import { createDevDomain, type DevDomain } from '../../../src/devdomain/dev-domain.ts';
 import { systemClock } from '../../../src/lib/clock.ts';
+import { BESIDE } from '../../support/build.ts';
 import { API, presented, startExampleDomain, WEB } from '../../support/data-path.ts';
 import { runChild } from '../../support/child.ts';
 import { eventually } from '../../support/eventually.ts';
@@ -212,22 +213,54 @@ test('V8 takes the code cache, and leaves it when it was made for other flags', 
   assert.equal(await deserialized('--no-opt'), 0);
 });
 
-test('a code cache or a program that was changed does not run', PARTS, async (t) => {
-  for (const name of ['scute.cache', 'scute.cjs']) {
-    const changed = join(await mountable(t), 'scute');
-    await cp(join(image.root, 'opt/scute'), changed, { recursive: true });
+/** Of the image's program folder, a copy in which one bit of some files is another. */
+async function changedFolder(t: TestContext, names: readonly string[]): Promise<Readonly<Record<string, string>>> {
+  const changed = join(await mountable(t), 'scute');
+  await cp(join(image.root, 'opt/scute'), changed, { recursive: true });
+  for (const name of names) {
     const file = join(changed, name);
     const bytes = await readFile(file);
-    bytes[bytes.length - 100] = (bytes[bytes.length - 100] ?? 0) ^ 1;
+    const at = bytes.length >> 1;
+    bytes[at] = (bytes[at] ?? 0) ^ 1;
     await writeFile(file, bytes);
-
-    const container = await startContainer(t, image, { args: ['version'], mounts: { '/opt/scute': changed } });
-    assert.equal((await container.exited).code, 1);
-    assert.equal(
-      container.stderr(),
-      'scute: will not start: /opt/scute/scute.cjs or /opt/scute/scute.cache: not what was built with this image; pull the image again, by its digest\n',
-    );
   }
+  return { '/opt/scute': changed };
+}
+
+function willNotRun(what: string): string {
+  return `scute: will not run ${what}: not what was built with this image; pull the image again, by its digest\n`;
+}
+
+test('a code cache, a program, or settings for OpenSSL that were changed do not run', PARTS, async (t) => {
+  const both = '/opt/scute/scute.cjs or /opt/scute/scute.cache';
+  for (const [name, what] of [
+    ['scute.cache', both],
+    ['scute.cjs', both],
+    ['openssl.cnf', '/opt/scute/openssl.cnf'],
+  ] as const) {
+    const container = await startContainer(t, image, { args: ['version'], mounts: await changedFolder(t, [name]) });
+    assert.equal((await container.exited).code, 1);
+    assert.equal(container.stderr(), willNotRun(what));
+  }
+});
+
+test('what was changed beside the program is refused when it is asked for, and nothing else is', PARTS, async (t) => {
+  const port = await freePort();
+  const etc = await configFolder(t, {
+    workloadApi: { endpoint: `unix://${AGENT_FOLDER}/api.sock` },
+    inbound: [{ name: 'in', listen: '127.0.0.1:0', to: '127.0.0.1:9', allow: [WEB] }],
+    admin: { listen: `127.0.0.1:${port}` },
+  });
+  const mounts = { ...(await changedFolder(t, BESIDE)), '/etc/scute': etc };
+  const dev = await startContainer(t, image, { args: ['dev'], mounts });
+  assert.equal((await dev.exited).code, 1);
+  assert.ok(dev.stderr().startsWith(willNotRun('/opt/scute/scute-dev.cjs')), dev.stderr());
+
+  const container = await startContainer(t, image, { mounts });
+  await container.line(/"listener":"admin"/, { withinMs: START_WITHIN_MS });
+  assert.equal((await fetch(`http://127.0.0.1:${port}/`)).status, 503);
+  assert.equal((await fetch(`http://127.0.0.1:${port}/livez`)).status, 200);
+  await eventually(() => assert.equal(container.stderr(), willNotRun('/opt/scute/scute-dashboard.cjs')));
 });
 
 test('compiled code from outside is refused', PARTS, async (t) => {

@@ -103,8 +103,9 @@ export async function startContainer(t: TestContext, image: UnpackedImage, optio
   await writeFile(file, JSON.stringify(specOf(JSON.parse(await readFile(file, 'utf8')) as Spec, image, options)));
   const child = await startChild([...runc, 'run', '--bundle', folder, id]);
   t.after(async () => {
+    // Runc hands the signal on. Before it has ended, its container cannot be deleted.
+    await child.stop();
     await run(runc[0], [...runc.slice(1), 'delete', '--force', id]).catch(() => undefined);
-    await child.exited;
     await rm(join(folder, 'state'), { recursive: true, force: true });
   });
   return Object.assign(child, {
