@@ -20,11 +20,11 @@ try {
 `;
 const BESIDE = { 'openssl.cnf': '# settings\n', 'scute-part.cjs': "exports.said = 'loaded';\n" };
 /** V8 takes none that it has not made, and compiles the text. */
-const CACHE = Buffer.from('no cache');
+const CACHE = 'no cache';
 
 interface Image {
   readonly folder: string;
-  run(...args: readonly string[]): Promise<Finished>;
+  readonly run: (...args: readonly string[]) => Promise<Finished>;
 }
 
 /** A folder as the image has it, of a small program. */
@@ -33,7 +33,7 @@ async function smallImage(t: TestContext): Promise<Image> {
   for (const [name, text] of Object.entries({ 'scute.cjs': PROGRAM, ...BESIDE })) await writeFile(join(folder, name), text);
   await writeFile(join(folder, 'scute.cache'), CACHE);
   await bundleScript('build/image/launch.ts', join(folder, 'launch.cjs'), {
-    SCUTE_DIGEST: digestOf(PROGRAM, CACHE),
+    SCUTE_DIGEST: digestOf(PROGRAM, Buffer.from(CACHE)),
     SCUTE_BESIDE: Object.fromEntries(Object.entries(BESIDE).map(([name, text]) => [name, hash('sha256', text)])),
   });
   const run = async (...args: readonly string[]): Promise<Finished> => {
