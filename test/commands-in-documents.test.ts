@@ -13,6 +13,7 @@ const read = (path: string): string => readFileSync(join(root, path), 'utf8');
 const RUN_BY: Readonly<Record<string, string>> = {
   runnable: 'test/integration/readme.test.ts',
   beside: 'test/interop/documents.test.ts',
+  psql: 'test/interop/postgresql.test.ts',
   cluster: 'test/interop/kubernetes/documents.test.ts',
   verify: 'test/interop/package/release.test.ts',
 };
