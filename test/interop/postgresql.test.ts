@@ -107,7 +107,7 @@ test('the two sidecars and the command of the guide lead to PostgreSQL', needs(.
   const client = await useScute(t, {
     config: of(before.text, 'shop', {
       'db.internal:8432': await server.address('postgresql'),
-      'socketGroup: shop': `socketGroup: ${process.getgid?.()}`,
+      'socketGroup: 1500': `socketGroup: ${process.getgid?.()}`,
     }),
   });
   await client.ready('postgresql');
