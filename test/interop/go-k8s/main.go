@@ -182,7 +182,16 @@ type asked struct {
 		Subresource     string            `json:"subresource"`
 		Pod             *core.Pod         `json:"pod"`
 		OldPod          *core.Pod         `json:"oldPod"`
+		// What CONNECT carries instead of a pod, which is only named then.
+		Options json.RawMessage `json:"options"`
 	} `json:"cases"`
+}
+
+// By subresource, what the API server makes of the query of CONNECT (New of its storage).
+var optionsOf = map[string]func() runtime.Object{
+	"exec":        func() runtime.Object { return &core.PodExecOptions{} },
+	"attach":      func() runtime.Object { return &core.PodAttachOptions{} },
+	"portforward": func() runtime.Object { return &core.PodPortForwardOptions{} },
 }
 
 type admitted struct {
@@ -222,9 +231,29 @@ func admitAll(in io.Reader) ([]admitted, error) {
 	}
 	all := []admitted{}
 	for _, each := range question.Cases {
+		var connected runtime.Object
+		if admission.Operation(each.Operation) == admission.Connect {
+			connected = optionsOf[each.Subresource]()
+			decoder := json.NewDecoder(bytes.NewReader(each.Options))
+			decoder.DisallowUnknownFields()
+			if err := decoder.Decode(connected); err != nil {
+				return nil, err
+			}
+		}
 		attributes := func(pod *core.Pod) *admission.VersionedAttributes {
 			kind := core.SchemeGroupVersion.WithKind("Pod")
 			pod.GetObjectKind().SetGroupVersionKind(kind)
+			if connected != nil {
+				// As ConnectResource of k8s.io/apiserver.
+				kinds, _, err := scheme.ObjectKinds(connected)
+				if err != nil {
+					panic(err)
+				}
+				record := admission.NewAttributesRecord(connected, nil, kinds[0], pod.Namespace, pod.Name, core.SchemeGroupVersion.WithResource("pods"),
+					each.Subresource, admission.Connect, nil, false, nil)
+				return &admission.VersionedAttributes{Attributes: record, VersionedKind: kinds[0], VersionedObject: admission.NewLazyObject(connected),
+					VersionedOldObject: admission.NewLazyObject(nil)}
+			}
 			var old runtime.Object
 			lazyOld := admission.NewLazyObject(nil)
 			if each.OldPod != nil {
