@@ -58,13 +58,15 @@ func main() {
 		answer, err = decodeAll(os.Stdin)
 	case "admit":
 		answer, err = admitAll(os.Stdin)
+	case "system-calls":
+		answer = tryAll()
 	case "kustomize":
 		err = kustomize(os.Args[2])
 		if err == nil {
 			return
 		}
 	default:
-		err = fmt.Errorf("there is no command %q: decode, admit or kustomize DIRECTORY", command)
+		err = fmt.Errorf("there is no command %q: decode, admit, system-calls or kustomize DIRECTORY", command)
 	}
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(answer)
