@@ -5,14 +5,11 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { buildBundle } from '../../test/support/build.ts';
-import { asScript, bundleScript, makeCodeCache } from '../code-cache/code-cache.ts';
+import { bundleScript, writeProgram } from '../code-cache/code-cache.ts';
 import { licencesText, shippedPackages } from '../licences.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const run = promisify(execFile);
-
-/** What the program loads on use. */
-const WITHIN = ['scute-dev.cjs', 'scute-policy.cjs', 'scute-dashboard.cjs', 'scute-pkcs12.cjs', 'scute-pretty.cjs'];
 
 /**
  * Writes the executable to `outfile`. The Node that runs this is the one within. Resolves to the licences of all whose code is in it, which
@@ -22,11 +19,10 @@ export async function buildExecutable(outfile: string): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'scute-executable-'));
   const inside = (name: string): string => join(folder, name);
   try {
-    const { path, inputs } = await buildBundle(inside('scute.js'));
-    await writeFile(inside('scute.cjs'), await asScript(path), 'latin1');
-    await makeCodeCache([process.execPath], inside('scute.cjs'), inside('scute.cache'));
+    const { path, inputs, beside } = await buildBundle(inside('scute.js'), { sourceMap: true });
+    await writeProgram(path, folder, [process.execPath]);
     await bundleScript(join(import.meta.dirname, 'launch.ts'), inside('launch.cjs'));
-    const names = ['scute.cjs', 'scute.cache', ...WITHIN];
+    const names = ['scute.cjs', 'scute.cache', ...beside];
     const settings = {
       main: 'launch.cjs',
       output: 'scute',

@@ -27,8 +27,7 @@ function requireWithin(name: string): unknown {
   return module.exports;
 }
 
-const text = Buffer.from(getRawAsset('scute.cjs')).toString('latin1');
-const { script, run } = compileProgram(file, text, Buffer.from(getRawAsset('scute.cache')));
+const { script, run } = compileProgram(file, Buffer.from(getRawAsset('scute.cjs')), Buffer.from(getRawAsset('scute.cache')));
 // Slower, and no less right: the text is compiled.
 if (script.cachedDataRejected === true) process.stderr.write('scute: the code cache of this executable is not for its V8\n');
 run(Object.assign(requireWithin, { asset: (name: string) => getAsset(name, 'utf8') }));

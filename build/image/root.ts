@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { buildBundle } from '../../test/support/build.ts';
-import { asScript, bundleScript, makeCodeCache } from '../code-cache/code-cache.ts';
+import { bundleScript, writeProgram } from '../code-cache/code-cache.ts';
 import { licencesText, shippedPackages } from '../licences.ts';
 import type { Architecture } from './debian.ts';
 import { unpackNode, type NodeArchive } from './node.ts';
@@ -23,8 +23,6 @@ const KEPT = [
   /^usr\/share\/doc\/[^/]+$/,
 ];
 const CERTIFICATE = /^usr\/share\/ca-certificates\/.*\.crt$/;
-/** Beside the program, loaded on use. */
-const BESIDE = ['scute-dev.cjs', 'scute-policy.cjs', 'scute-dashboard.cjs', 'scute-pkcs12.cjs', 'scute-pretty.cjs'];
 const APPLICATION = 'opt/scute';
 export const SCUTE_UID = 65_532;
 
@@ -118,13 +116,24 @@ async function unpackPackage(layer: string, name: string, file: string): Promise
 }
 
 async function assembleScute(layers: Layers, architecture: Architecture, emulator: readonly string[]): Promise<void> {
+  // By the libraries of the image, not of this machine.
+  const loader = { amd64: 'usr/lib64/ld-linux-x86-64.so.2', arm64: 'usr/lib/ld-linux-aarch64.so.1' }[architecture];
+  const libraries = join(layers.system, 'usr/lib', TRIPLETS[architecture]);
+  const [first, ...more] = [
+    ...emulator,
+    join(layers.system, loader),
+    '--library-path',
+    libraries,
+    join(layers.system, 'usr/local/bin/node'),
+  ];
   const made = await mkdtemp(join(tmpdir(), 'scute-image-'));
   const folder = join(layers.scute, APPLICATION);
   await mkdir(folder, { recursive: true });
   try {
-    const { path, inputs } = await buildBundle(join(made, 'scute.js'));
-    for (const name of BESIDE) await copyFile(join(made, name), join(folder, name));
-    await writeFile(join(folder, 'scute.cjs'), await asScript(path), 'latin1');
+    const { path, inputs, beside } = await buildBundle(join(made, 'scute.js'), { sourceMap: true });
+    for (const name of beside) await copyFile(join(made, name), join(folder, name));
+    const digest = await writeProgram(path, folder, [first ?? '', ...more]);
+    await bundleScript(join(import.meta.dirname, 'launch.ts'), join(folder, 'launch.cjs'), { SCUTE_DIGEST: digest });
     await writeFile(join(folder, 'LICENCES.txt'), licencesText(await shippedPackages(root, inputs)));
   } finally {
     await rm(made, { recursive: true, force: true });
@@ -138,18 +147,6 @@ async function assembleScute(layers: Layers, architecture: Architecture, emulato
   await writeFile(join(folder, 'package.json'), `${JSON.stringify({ name: 'scute', version, description, license }, undefined, 2)}\n`);
   await copyFile(join(root, 'LICENSE'), join(folder, 'LICENSE'));
   await copyFile(join(root, 'deploy/openssl.cnf'), join(folder, 'openssl.cnf'));
-  // By the libraries of the image, not of this machine.
-  const loader = { amd64: 'usr/lib64/ld-linux-x86-64.so.2', arm64: 'usr/lib/ld-linux-aarch64.so.1' }[architecture];
-  const libraries = join(layers.system, 'usr/lib', TRIPLETS[architecture]);
-  const [first, ...more] = [
-    ...emulator,
-    join(layers.system, loader),
-    '--library-path',
-    libraries,
-    join(layers.system, 'usr/local/bin/node'),
-  ];
-  const digest = await makeCodeCache([first ?? '', ...more], join(folder, 'scute.cjs'), join(folder, 'scute.cache'));
-  await bundleScript(join(import.meta.dirname, 'launch.ts'), join(folder, 'launch.cjs'), { SCUTE_DIGEST: digest });
 }
 
 /** Nobody but root may write anything, whatever this process creates files with. */

@@ -11,6 +11,8 @@ export interface Bundle {
   readonly bytes: number;
   /** The files that it and what stands beside it were made of, from the working directory. */
   readonly inputs: readonly string[];
+  /** Names of what stands beside it and is loaded on use. */
+  readonly beside: readonly string[];
 }
 
 /** Beside the bundle: the writer of certificates, which `scute dev` and `scute demo` alone load. It would be a quarter of what `scute run` parses. */
@@ -131,8 +133,8 @@ const COMMON = {
   metafile: true,
 } satisfies BuildOptions;
 
-/** Writes the bundle to `outfile`, executable, and beside it what stands apart. */
-export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Promise<Bundle> {
+/** Writes the bundle to `outfile`, executable, and beside it what stands apart; with `sourceMap`, also the bundle's, as `outfile.map`. */
+export async function buildBundle(outfile = join(root, 'dist', 'scute.js'), { sourceMap = false } = {}): Promise<Bundle> {
   await mkdir(dirname(outfile), { recursive: true });
   await rm(outfile, { force: true });
   const beside = (name: string): string => join(dirname(outfile), name);
@@ -152,6 +154,8 @@ export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Pro
     entryPoints: [join(root, 'src', 'main.ts')],
     outfile,
     format: 'esm',
+    sourcemap: sourceMap && 'external',
+    sourcesContent: false,
     // grpc-js loads it for services that we do not use.
     external: ['@grpc/proto-loader'],
     banner: {
@@ -167,7 +171,8 @@ export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Pro
   });
   await chmod(outfile, 0o755);
   const inputs = new Set([...dashboard.inputs, ...[...made, program].flatMap(({ metafile }) => Object.keys(metafile.inputs))]);
-  return { path: outfile, bytes: (await readFile(outfile)).length, inputs: [...inputs].toSorted() };
+  const names = [...[WRITER, DASHBOARD, STORES, PRETTY].map((each) => each.beside), WORKER];
+  return { path: outfile, bytes: (await readFile(outfile)).length, inputs: [...inputs].toSorted(), beside: names };
 }
 
 if (import.meta.main) {
