@@ -53,7 +53,7 @@ const SERVING = [
   /^src\/spiffe\/(?!bundle-document|crl|jwt-bundle|name-constraints)/,
   /^src\/telemetry\/(?!events\/\w+-)/,
   /^src\/tls\/(?!web-)/,
-  /^node_modules\/@bufbuild\/protobuf\/dist\/esm\/(?:create|from-binary|to-binary|registry|codegenv2\/|wire\/|wkt\/google\/protobuf\/descriptor)/,
+  /^node_modules\/@bufbuild\/protobuf\/dist\/esm\/wire\/binary/,
   /^node_modules\/@grpc\/grpc-js\/src\/(?:backoff|call-|channel|client|compression-filter|connectivity|filter|internal-channel)/,
   /^node_modules\/@grpc\/grpc-js\/src\/(?:load-balancer-(?:child|pick)|load-balancing|metadata|picker|resolv|retrying|stream-|subchannel|transport|uri)/,
   /^node_modules\/pino\//,
