@@ -25,7 +25,7 @@ export const shipped: readonly Peer[] = [
   {
     ...scute,
     name: 'image',
-    prepare: started([process.execPath, '--disable-sigusr1', `--openssl-config=${OPENSSL_CONFIG}`, IMAGE_LAUNCHER]),
+    prepare: started([process.execPath, '--disable-sigusr1', '--use-openssl-ca', `--openssl-config=${OPENSSL_CONFIG}`, IMAGE_LAUNCHER]),
   },
   { ...scute, name: 'executable', prepare: started([EXECUTABLE]) },
 ];

