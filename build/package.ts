@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process';
 import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { buildBundle } from '../test/support/build.ts';
+import { BESIDE, buildBundle, START } from '../test/support/build.ts';
 import { licencesText, shippedPackages, type ShippedPackage } from './licences.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -11,16 +11,7 @@ const run = promisify(execFile);
 
 /** What `exports` gives to who validates a configuration, or what the API answers. */
 const SCHEMAS = ['scute', 'api', 'fleet-api'].map((name) => `${name}.schema.json`);
-const CODE = [
-  'scute-start.cjs',
-  'scute.js',
-  'scute-dev.cjs',
-  'scute-policy.cjs',
-  'scute-dashboard.cjs',
-  'scute-pkcs12.cjs',
-  'scute-pretty.cjs',
-  'openssl.cnf',
-];
+const CODE = [START, 'scute.js', ...BESIDE, 'openssl.cnf'];
 
 export interface PackageFolder {
   readonly folder: string;
@@ -69,7 +60,7 @@ function manifest({ version, description, license, engines }: ProjectManifest): 
     type: 'module',
     engines,
     os: ['!win32'],
-    bin: { scute: 'scute-start.cjs' },
+    bin: { scute: START },
     exports: Object.fromEntries([...SCHEMAS, 'package.json'].map((file) => [`./${file}`, `./${file}`])),
     files: [...CODE, ...SCHEMAS, 'LICENCES.txt', 'CHANGELOG.md'],
   };

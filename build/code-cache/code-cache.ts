@@ -59,8 +59,8 @@ export async function asScript(bundle: string): Promise<string> {
   return code;
 }
 
-/** One of our small files beside the program, as a script; each of `constants` becomes a text. */
-export async function bundleScript(source: string, outfile: string, constants: Readonly<Record<string, string>> = {}): Promise<void> {
+/** One of our small files beside the program, as a script with values for names that it declares. */
+export async function bundleScript(source: string, outfile: string, constants: Readonly<Record<string, unknown>> = {}): Promise<void> {
   const define = Object.fromEntries(Object.entries(constants).map(([name, value]) => [name, JSON.stringify(value)]));
   await build({
     entryPoints: [source],

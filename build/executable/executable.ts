@@ -4,15 +4,12 @@ import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promi
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import { buildBundle } from '../../test/support/build.ts';
+import { BESIDE, buildBundle } from '../../test/support/build.ts';
 import { asScript, bundleScript, makeCodeCache } from '../code-cache/code-cache.ts';
 import { licencesText, shippedPackages } from '../licences.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const run = promisify(execFile);
-
-/** What the program loads on use. */
-const WITHIN = ['scute-dev.cjs', 'scute-policy.cjs', 'scute-dashboard.cjs', 'scute-pkcs12.cjs', 'scute-pretty.cjs'];
 
 /**
  * Writes the executable to `outfile`. The Node that runs this is the one within. Resolves to the licences of all whose code is in it, which
@@ -26,7 +23,7 @@ export async function buildExecutable(outfile: string): Promise<string> {
     await writeFile(inside('scute.cjs'), await asScript(path), 'latin1');
     await makeCodeCache([process.execPath], inside('scute.cjs'), inside('scute.cache'));
     await bundleScript(join(import.meta.dirname, 'launch.ts'), inside('launch.cjs'));
-    const names = ['scute.cjs', 'scute.cache', ...WITHIN];
+    const names = ['scute.cjs', 'scute.cache', ...BESIDE];
     const settings = {
       main: 'launch.cjs',
       output: 'scute',

@@ -15,6 +15,8 @@ const run = promisify(execFile);
 /** As Debian calls them. */
 export const ARCHITECTURES = ['amd64', 'arm64'] as const;
 export type Architecture = (typeof ARCHITECTURES)[number];
+/** This machine's. */
+export const NATIVE: Architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
 
 export interface LockedPackage {
   readonly version: string;

@@ -2,13 +2,14 @@
  * `npm run image`: an image for linux/amd64 and linux/arm64, as a folder of the OCI image layout, `dist/image`. By Debian's Buildah, without a
  * daemon, a registry or a base image. `-- --update` takes Debian's newest packages into the lock; `-- --scan` has grype look for known holes.
  */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { arch, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import { ARCHITECTURES, lockedFiles, readLock, updateLock, type Architecture } from './debian.ts';
+import { ARCHITECTURES, lockedFiles, NATIVE, readLock, updateLock, type Architecture } from './debian.ts';
 import { nodeArchive } from './node.ts';
 import { assemble, SCUTE_UID, type Layers } from './root.ts';
 
@@ -17,6 +18,8 @@ const run = promisify(execFile);
 /** What was downloaded, by digest or version. */
 const CACHE = join(root, '.cache/image');
 const BUILD_WITHIN_MS = 900_000;
+const EXIT_FAILED = 1;
+const EXIT_USAGE = 64;
 /** What runs programs of the other processor. */
 const EMULATORS: Readonly<Record<Architecture, string>> = { amd64: 'qemu-x86_64-static', arm64: 'qemu-aarch64-static' };
 
@@ -94,7 +97,7 @@ async function version(): Promise<string> {
 }
 
 async function emulatorOf(architecture: Architecture): Promise<string[]> {
-  if (architecture === (arch() === 'arm64' ? 'arm64' : 'amd64')) return [];
+  if (architecture === NATIVE) return [];
   const emulator = `/usr/bin/${EMULATORS[architecture]}`;
   if (!existsSync(emulator))
     throw new Error(`${emulator} is missing, which makes the code cache for ${architecture}: apt-get install qemu-user-static`);
@@ -122,22 +125,34 @@ async function describe(layout: string): Promise<Image> {
   return { digest: index.digest, bytes };
 }
 
-/** With grype, which fetches a list of what is known and so needs a network. */
-async function scan(layout: string): Promise<void> {
+/** As grype ends when it has found what is bad enough. */
+const FOUND = 2;
+
+/** Has grype look, which fetches a list of what is known and so needs a network. Throws, with what to do, where it found something, or could not look. */
+export async function scan(layout: string): Promise<void> {
+  for (const architecture of ARCHITECTURES) {
+    process.stdout.write(`${architecture}:\n`);
+    const grype = spawn('grype', ['--platform', `linux/${architecture}`, '--fail-on', 'high', `oci-dir:${layout}`], {
+      stdio: ['ignore', 'inherit', 'inherit'],
+    });
+    const [code] = (await once(grype, 'exit')) as [number | null];
+    if (code === FOUND) throw new Error(`the image for ${architecture} has holes that are high or critical: they are listed above`);
+    if (code !== 0)
+      throw new Error(`grype could not look at the image for ${architecture}, which is built: it needs its list of holes, from a network`);
+  }
+}
+
+async function findGrype(): Promise<void> {
   await run('grype', ['version']).catch((cause: unknown) => {
     throw new Error('grype is not on the path: go install github.com/anchore/grype/cmd/grype@latest', { cause });
   });
-  for (const architecture of ARCHITECTURES) {
-    const { stdout } = await run('grype', ['--platform', `linux/${architecture}`, '--fail-on', 'high', `oci-dir:${layout}`], {
-      maxBuffer: 2 ** 26,
-    });
-    process.stdout.write(`${architecture}:\n${stdout}`);
-  }
 }
 
 async function main(options: readonly string[]): Promise<void> {
   const unknown = options.filter((option) => option !== '--update' && option !== '--scan');
-  if (unknown.length > 0) throw new Error(`${unknown.join(' ')}: there is --update and --scan`);
+  if (unknown.length > 0) throw new TypeError(`${unknown.join(' ')}: there is --update and --scan`);
+  // Before minutes of building.
+  if (options.includes('--scan')) await findGrype();
   if (options.includes('--update')) {
     const changes = await updateLock();
     process.stdout.write(`${changes.length === 0 ? 'nothing is newer' : changes.join('\n')}\n`);
@@ -149,4 +164,11 @@ async function main(options: readonly string[]): Promise<void> {
   if (options.includes('--scan')) await scan(outfolder);
 }
 
-if (import.meta.main) await main(process.argv.slice(2));
+if (import.meta.main) {
+  try {
+    await main(process.argv.slice(2));
+  } catch (cause) {
+    process.stderr.write(`image: ${cause instanceof Error ? cause.message : String(cause)}\n`);
+    process.exitCode = cause instanceof TypeError ? EXIT_USAGE : EXIT_FAILED;
+  }
+}

@@ -4,10 +4,10 @@ import { chmod, copyFile, cp, lstat, mkdir, mkdtemp, readdir, readFile, rm, syml
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import { buildBundle } from '../../test/support/build.ts';
+import { BESIDE, buildBundle } from '../../test/support/build.ts';
 import { asScript, bundleScript, makeCodeCache } from '../code-cache/code-cache.ts';
 import { licencesText, shippedPackages } from '../licences.ts';
-import type { Architecture } from './debian.ts';
+import { sha256Of, type Architecture } from './debian.ts';
 import { unpackNode, type NodeArchive } from './node.ts';
 
 const root = join(import.meta.dirname, '..', '..');
@@ -23,9 +23,9 @@ const KEPT = [
   /^usr\/share\/doc\/[^/]+$/,
 ];
 const CERTIFICATE = /^usr\/share\/ca-certificates\/.*\.crt$/;
-/** Beside the program, loaded on use. */
-const BESIDE = ['scute-dev.cjs', 'scute-policy.cjs', 'scute-dashboard.cjs', 'scute-pkcs12.cjs', 'scute-pretty.cjs'];
 const APPLICATION = 'opt/scute';
+/** OpenSSL reads them before any of Scute's code runs. */
+const SETTINGS = 'openssl.cnf';
 export const SCUTE_UID = 65_532;
 
 /** Folders that become layers, the one that changes least first; `volatile` belongs to the image's user. */
@@ -137,7 +137,7 @@ async function assembleScute(layers: Layers, architecture: Architecture, emulato
   const { version, description, license } = project;
   await writeFile(join(folder, 'package.json'), `${JSON.stringify({ name: 'scute', version, description, license }, undefined, 2)}\n`);
   await copyFile(join(root, 'LICENSE'), join(folder, 'LICENSE'));
-  await copyFile(join(root, 'deploy/openssl.cnf'), join(folder, 'openssl.cnf'));
+  await copyFile(join(root, 'deploy/openssl.cnf'), join(folder, SETTINGS));
   // By the libraries of the image, not of this machine.
   const loader = { amd64: 'usr/lib64/ld-linux-x86-64.so.2', arm64: 'usr/lib/ld-linux-aarch64.so.1' }[architecture];
   const libraries = join(layers.system, 'usr/lib', TRIPLETS[architecture]);
@@ -149,7 +149,9 @@ async function assembleScute(layers: Layers, architecture: Architecture, emulato
     join(layers.system, 'usr/local/bin/node'),
   ];
   const digest = await makeCodeCache([first ?? '', ...more], join(folder, 'scute.cjs'), join(folder, 'scute.cache'));
-  await bundleScript(join(import.meta.dirname, 'launch.ts'), join(folder, 'launch.cjs'), { SCUTE_DIGEST: digest });
+  const digests = [SETTINGS, ...BESIDE].map(async (name) => [name, await sha256Of(join(folder, name))] as const);
+  const constants = { SCUTE_DIGEST: digest, SCUTE_BESIDE: Object.fromEntries(await Promise.all(digests)) };
+  await bundleScript(join(import.meta.dirname, 'launch.ts'), join(folder, 'launch.cjs'), constants);
 }
 
 /** Nobody but root may write anything, whatever this process creates files with. */

@@ -7,7 +7,7 @@ import { arch, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { buildExecutable } from '../executable/executable.ts';
-import { ARCHITECTURES, readLock } from '../image/debian.ts';
+import { ARCHITECTURES, NATIVE, readLock } from '../image/debian.ts';
 import { buildImage } from '../image/image.ts';
 import { lockedNode } from '../image/node.ts';
 import { buildPackage, pack } from '../package.ts';
@@ -42,7 +42,8 @@ async function makeArtefacts(folder: string, withImage: boolean): Promise<void> 
     }
     const debian = withImage ? await readLock() : undefined;
     const { packages } = made;
-    const sbom = describeShipped(await listLocked(root), { packages, versions: process.versions, debian });
+    const nodes = await Promise.all((withImage ? ARCHITECTURES : [NATIVE]).map(lockedNode));
+    const sbom = describeShipped(await listLocked(root), { packages, nodes, versions: process.versions, debian });
     await writeFile(join(folder, `${stem}.cdx.json`), `${JSON.stringify(sbom, undefined, 2)}\n`);
     subjects.unshift(...(await digestsOf(folder)).map(([name, sha256]) => ({ name, digest: { sha256 } })));
     const facts = {

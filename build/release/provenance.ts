@@ -24,6 +24,12 @@ export interface Facts {
   readonly builder: Readonly<Record<string, string>>;
 }
 
+/** Of what is in JSON below, what is read again. */
+export interface Statement {
+  readonly subject: readonly Subject[];
+  readonly predicate: { readonly buildDefinition: { readonly externalParameters: { readonly commit: string; readonly version: string } } };
+}
+
 /** In JSON. No time and no machine is in it, so the same commit gives the same statement. */
 export function provenance({ commit, version, subjects, inputs, builder }: Facts): string {
   const statement = {
@@ -56,7 +62,12 @@ export function npmInputs(lockFile: string): Input[] {
   });
 }
 
-function npmInput(name: string, version: string | undefined, integrity: string | undefined): Input {
+/** Of a package of npm: its package URL and the SHA-512 of what the registry has. Throws where there is none. */
+export function npmInput(
+  name: string,
+  version: string | undefined,
+  integrity: string | undefined,
+): { readonly uri: string; readonly digest: { readonly sha512: string } } {
   const [, digest = ''] = /^sha512-([A-Za-z0-9+/=]+)$/.exec(integrity ?? '') ?? [];
   if (digest === '') throw new Error(`${name} ${version} has no SHA-512 in its lock file`);
   const uri = `pkg:npm/${name.replace('@', '%40')}@${version}`;

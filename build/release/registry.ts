@@ -1,4 +1,4 @@
-/** Publishes an image by Debian's skopeo, which knows registries and who may write to them (`skopeo login`). With a signature as cosign writes and finds it. */
+/** Publishes an image by Debian's skopeo, which knows registries and who may write to them (`skopeo login`). With what cosign looks for beside it. */
 import { execFile } from 'node:child_process';
 import { hash, type KeyObject } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -8,23 +8,31 @@ import { promisify } from 'node:util';
 import { isSignedBy, signText } from './signing.ts';
 
 const run = promisify(execFile);
-const LAYER = 'application/vnd.dev.cosign.simplesigning.v1+json';
+const SIGNED_TEXT = 'application/vnd.dev.cosign.simplesigning.v1+json';
+const ENVELOPE = 'application/vnd.dsse.envelope.v1+json';
 const SIGNATURE = 'dev.cosignproject.cosign/signature';
 /** Plain HTTP is for registries of this machine. */
 const OF_THIS_MACHINE = /^(?:127\.0\.0\.1|localhost|\[::1\]):\d+\//;
 
-/** Pushes the image in `layout` to `repository` (`HOST[:PORT]/PATH`) as `tag`, with its signature. Resolves to its digest, `sha256:…`. */
-async function publishImage(layout: string, repository: string, tag: string, key: KeyObject): Promise<string> {
-  const digest = await digestOf(layout);
+export interface SignedImage {
+  readonly tag: string;
+  /** `sha256:…`, of the image or of the index of images: what is signed, and all that is pushed. */
+  readonly digest: string;
+  /** A private key. */
+  readonly key: KeyObject;
+  /** What it was made of: a statement of in-toto in an envelope of DSSE, signed. */
+  readonly provenance: string;
+}
+
+/** Pushes the image in `layout` to `repository` (`HOST[:PORT]/PATH`), with its signature and its provenance. Throws, before anything is pushed, where it is another image. */
+async function publishImage(layout: string, repository: string, { tag, digest, key, provenance }: SignedImage): Promise<void> {
+  const found = await digestOf(layout);
+  if (found !== digest) throw new Error(`the image is ${found}, and ${digest} is to be published`);
   await copy(`oci:${layout}`, `docker://${repository}:${tag}`, repository);
-  const folder = await mkdtemp(join(tmpdir(), 'scute-signature-'));
-  try {
-    await writeSignature(folder, repository, digest, key);
-    await copy(`oci:${folder}`, `docker://${repository}:${signatureTag(digest)}`, repository);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-  }
-  return digest;
+  const text = signedText(repository, digest);
+  await attach(repository, `${besides(digest)}.sig`, { mediaType: SIGNED_TEXT, text, annotations: { [SIGNATURE]: signText(key, text) } });
+  // Its signature is within.
+  await attach(repository, `${besides(digest)}.att`, { mediaType: ENVELOPE, text: provenance, annotations: { [SIGNATURE]: '' } });
 }
 
 /** The image as one file, from a folder of the OCI layout; the same each time. */
@@ -34,11 +42,11 @@ export async function archive(layout: string, file: string): Promise<void> {
 }
 
 /** As `publishImage`, of what `archive` made. */
-export async function publishArchive(file: string, repository: string, tag: string, key: KeyObject): Promise<string> {
+export async function publishArchive(file: string, repository: string, image: SignedImage): Promise<void> {
   const layout = await mkdtemp(join(tmpdir(), 'scute-layout-'));
   try {
     await run('tar', ['--extract', '--file', file, '--directory', layout]);
-    return await publishImage(layout, repository, tag, key);
+    await publishImage(layout, repository, image);
   } finally {
     await rm(layout, { recursive: true, force: true });
   }
@@ -48,7 +56,7 @@ export async function publishArchive(file: string, repository: string, tag: stri
 export async function pullVerified(repository: string, digest: string, layout: string, key: KeyObject): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'scute-signature-'));
   try {
-    await copy(`docker://${repository}:${signatureTag(digest)}`, `oci:${folder}`, repository);
+    await copy(`docker://${repository}:${besides(digest)}.sig`, `oci:${folder}`, repository);
     await checkSignature(folder, digest, key);
     await copy(`docker://${repository}@${digest}`, `oci:${layout}`, repository);
     const pulled = await digestOf(layout);
@@ -64,8 +72,9 @@ async function copy(from: string, to: string, repository: string): Promise<void>
   await run('skopeo', ['copy', '--insecure-policy', '--all', '--preserve-digests', '--quiet', ...plain, from, to]);
 }
 
-function signatureTag(digest: string): string {
-  return `${digest.replace(':', '-')}.sig`;
+/** How tags begin of what is beside an image. */
+function besides(digest: string): string {
+  return digest.replace(':', '-');
 }
 
 interface Descriptor {
@@ -83,9 +92,9 @@ async function digestOf(layout: string): Promise<string> {
   return one.digest;
 }
 
-/** An image layout with one image of one layer: the text that names the image, and beside it that text's signature. */
-async function writeSignature(layout: string, repository: string, digest: string, key: KeyObject): Promise<void> {
-  const text = JSON.stringify({
+/** What cosign signs of an image. */
+function signedText(repository: string, digest: string): string {
+  return JSON.stringify({
     critical: {
       identity: { 'docker-reference': repository },
       image: { 'docker-manifest-digest': digest },
@@ -93,13 +102,33 @@ async function writeSignature(layout: string, repository: string, digest: string
     },
     optional: null,
   });
+}
+
+interface Attached {
+  readonly mediaType: string;
+  readonly text: string;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+/** Pushes a text as an image whose only layer it is. */
+async function attach(repository: string, tag: string, attached: Attached): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), 'scute-attached-'));
+  try {
+    await writeAttached(folder, attached);
+    await copy(`oci:${folder}`, `docker://${repository}:${tag}`, repository);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function writeAttached(layout: string, { mediaType: kind, text, annotations }: Attached): Promise<void> {
   await mkdir(join(layout, 'blobs/sha256'), { recursive: true });
   const blob = async (mediaType: string, content: string): Promise<Descriptor> => {
     const sha256 = hash('sha256', content);
     await writeFile(join(layout, 'blobs/sha256', sha256), content);
     return { mediaType, digest: `sha256:${sha256}`, size: Buffer.byteLength(content) };
   };
-  const layer = { ...(await blob(LAYER, text)), annotations: { [SIGNATURE]: signText(key, text) } };
+  const layer = { ...(await blob(kind, text)), annotations };
   const settings = { architecture: '', os: '', config: {}, rootfs: { type: 'layers', diff_ids: [layer.digest] } };
   const config = await blob('application/vnd.oci.image.config.v1+json', JSON.stringify(settings));
   const mediaType = 'application/vnd.oci.image.manifest.v1+json';

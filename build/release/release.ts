@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { ENVELOPE, PROVENANCE, SUMS, SUMS_SIGNATURE } from './names.ts';
-import { publishArchive } from './registry.ts';
+import { publishRelease } from './publish.ts';
 import { envelope, readSigningKey, signText } from './signing.ts';
 
 const root = join(import.meta.dirname, '..', '..');
@@ -69,9 +69,7 @@ async function release({ key: keyFile, out, image, publish }: Wanted): Promise<v
   await writeFile(join(out, SUMS_SIGNATURE), `${signText(key, await readFile(join(out, SUMS)))}\n`);
   await writeFile(join(out, ENVELOPE), envelope(key, await readFile(join(out, PROVENANCE), 'utf8')));
   if (publish === undefined) return;
-  const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as { version: string };
-  const digest = await publishArchive(join(out, `scute-${version}-image.tar`), publish, version, key);
-  process.stdout.write(`${publish}@${digest}\n`);
+  process.stdout.write(`${publish}@${await publishRelease(out, publish, key)}\n`);
 }
 
 /** With this terminal. */

@@ -3,7 +3,9 @@ import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Lock } from '../image/debian.ts';
+import type { LockedNode } from '../image/node.ts';
 import type { ShippedPackage } from '../licences.ts';
+import { npmInput } from './provenance.ts';
 
 const run = promisify(execFile);
 const MAX_BYTES = 2 ** 26;
@@ -18,6 +20,7 @@ export interface Component {
   readonly version: string;
   readonly purl: string;
   readonly hashes?: readonly { readonly alg: string; readonly content: string }[];
+  readonly components?: readonly Component[];
   readonly [more: string]: unknown;
 }
 
@@ -42,22 +45,24 @@ export async function listLocked(root: string): Promise<Sbom> {
   return JSON.parse(stdout) as Sbom;
 }
 
-/** Of `locked`, the packages whose code is shipped; and Node with its parts, and Debian's packages. Throws for a package that is not locked. */
-export function describeShipped(
-  locked: Sbom,
-  {
-    packages,
-    versions,
-    debian,
-  }: { packages: readonly ShippedPackage[]; versions: Readonly<Record<string, string | undefined>>; debian: Lock | undefined },
-): Sbom {
+interface Shipped {
+  readonly packages: readonly ShippedPackage[];
+  /** For each processor for which something is shipped. */
+  readonly nodes: readonly LockedNode[];
+  /** Of Node's parts, `process.versions`, which are the same for each processor. */
+  readonly versions: Readonly<Record<string, string | undefined>>;
+  readonly debian: Lock | undefined;
+}
+
+/** Of `locked`, the packages whose code is shipped; and each Node with its parts, and Debian's packages. Throws for a package that is not locked. */
+export function describeShipped(locked: Sbom, { packages, nodes, versions, debian }: Shipped): Sbom {
   const ofNpm = packages.map(({ name, version }) => {
     const found = locked.components.find((one) => one.version === version && fullName(one) === name);
     if (found === undefined) throw new Error(`${name} ${version} is shipped, and not in the lock file`);
     // All of them are shipped, whatever they were to who builds.
     return { ...found, scope: 'required', properties: [] };
   });
-  const node = nodeComponent(versions);
+  const ofNode = nodes.map((node) => nodeComponent(node, versions));
   const ofDebian = debian === undefined ? [] : debianComponents(debian);
   const program = locked.metadata.component['bom-ref'];
   const kept = new Set(ofNpm.map((one) => one['bom-ref']));
@@ -65,10 +70,10 @@ export function describeShipped(
   const ofThese = locked.dependencies
     .filter(({ ref }) => kept.has(ref))
     .map(({ ref, dependsOn }) => ({ ref, dependsOn: within(dependsOn) }));
-  const shipped = [...kept, node['bom-ref'], ...ofDebian.map((one) => one['bom-ref'])];
+  const shipped = [...kept, ...[...ofNode, ...ofDebian].map((one) => one['bom-ref'])];
   return {
     ...locked,
-    components: [...ofNpm, node, ...ofDebian],
+    components: [...ofNpm, ...ofNode, ...ofDebian],
     dependencies: [{ ref: program, dependsOn: shipped }, ...ofThese],
   };
 }
@@ -77,19 +82,23 @@ function fullName({ group, name }: Component): string {
   return group === undefined || group === '' ? name : `${group}/${name}`;
 }
 
-function nodeComponent(versions: Readonly<Record<string, string | undefined>>): Component {
-  const part = (name: string, version: string): Component => {
-    const purl = `pkg:generic/${name}@${encodeURIComponent(version)}`;
-    return { type: 'library', 'bom-ref': `node|${purl}`, name, version, purl };
-  };
-  const parts = Object.entries(versions).flatMap(([name, version]) =>
-    NO_PARTS.has(name) || version === undefined || version === '' ? [] : [part(name, version)],
-  );
-  const version = versions['node'] ?? '';
+/** The program is of a package of npm. Throws where `versions` are those of another. */
+function nodeComponent({ name, version, integrity }: LockedNode, versions: Readonly<Record<string, string | undefined>>): Component {
+  if (versions['node'] !== version) throw new Error(`${name} is ${version}, and the parts are those of ${versions['node']}`);
+  const { uri: purl, digest } = npmInput(name, version, integrity);
+  const parts = Object.entries(versions).flatMap(([part, ofPart]): Component[] => {
+    if (NO_PARTS.has(part) || ofPart === undefined || ofPart === '') return [];
+    const partPurl = `pkg:generic/${part}@${encodeURIComponent(ofPart)}`;
+    return [{ type: 'library', 'bom-ref': `${purl}|${partPurl}`, name: part, version: ofPart, purl: partPurl }];
+  });
   return {
-    ...part('node', version),
     type: 'platform',
+    'bom-ref': purl,
+    name: 'node',
+    version,
+    purl,
     cpe: `cpe:2.3:a:nodejs:node.js:${version}:*:*:*:*:*:*:*`,
+    hashes: [{ alg: 'SHA-512', content: digest.sha512 }],
     components: parts,
   };
 }

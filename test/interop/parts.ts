@@ -49,6 +49,7 @@ export const GO_PACKAGES = [
   'github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4',
   'github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible',
   'github.com/anchore/syft/cmd/syft@v1.57.1',
+  'github.com/sigstore/cosign/v3/cmd/cosign@v3.1.3',
 ] as const;
 
 /** Programs of one name, each in a folder of its own. */
@@ -89,6 +90,7 @@ const PARTS = {
   helm4: { from: 'go', path: join(goBinFolder, 'helm4/helm') },
   grpcurl: { from: 'go', path: join(goBinFolder, 'grpcurl') },
   syft: { from: 'go', path: join(goBinFolder, 'syft') },
+  cosign: { from: 'go', path: join(goBinFolder, 'cosign') },
   h2spec: { from: 'go', path: join(goBinFolder, 'h2spec') },
   'java-spiffe': { from: 'maven', path: join(javaFolder, 'java-peer') },
   keycloak: { from: 'maven', path: join(keycloakFolder, `keycloak-${KEYCLOAK_VERSION}/bin/kc.sh`) },

@@ -26,8 +26,11 @@ const STORES = { source: join(root, 'src', 'files', 'pkcs12.ts'), beside: 'scute
 const WORKER = 'scute-policy.cjs';
 const WORKER_SOURCE = join(root, 'src', 'config', 'policy', 'policy-worker.ts');
 
+/** What the program loads from beside it, on use. Whatever ships the program ships these. */
+export const BESIDE: readonly string[] = [...[WRITER, DASHBOARD, STORES, PRETTY].map(({ beside }) => beside), WORKER];
+
 /** Beside the bundle: what the npm package's command starts, which knows an old Node and gives Node its options. */
-const START = 'scute-start.cjs';
+export const START = 'scute-start.cjs';
 const START_SOURCE = join(root, 'src', 'cli', 'start.ts');
 
 /**

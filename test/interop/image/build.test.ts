@@ -80,13 +80,11 @@ test(
     }
 
     const emulated = join(folder, 'arm64');
-    const scute = [
-      part('qemu-user'),
-      '-L',
-      emulated,
-      join(emulated, 'usr/local/bin/node'),
-      join(emulated, 'opt/scute/launch.cjs'),
-    ] as const;
+    const node = [part('qemu-user'), '-L', emulated, join(emulated, 'usr/local/bin/node')] as const;
+    // So that its parts in the SBOM are those of any processor.
+    const versions = await runChild([...node, '--print', 'JSON.stringify(process.versions)']);
+    assert.deepEqual(JSON.parse(versions.stdout), { ...process.versions }, versions.stderr);
+    const scute = [...node, join(emulated, 'opt/scute/launch.cjs')] as const;
     const version = await runChild([...scute, 'version']);
     assert.match(version.stdout, /^scute \d.*\(node \d/, version.stderr);
     const config = join(folder, 'scute.yaml');

@@ -1,12 +1,11 @@
 /** The image's files, and containers of them by runc: on this machine's network, without capabilities, with a root that nobody can write. */
 import { execFile } from 'node:child_process';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { arch } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { promisify } from 'node:util';
 import { buildImage } from '../../../build/image/image.ts';
-import type { Architecture } from '../../../build/image/debian.ts';
+import { NATIVE, type Architecture } from '../../../build/image/debian.ts';
 import { startChild, type Child } from '../../support/child.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 import { everyPartRequired, part } from '../parts.ts';
@@ -16,8 +15,6 @@ const MIB = 2 ** 20;
 const CPU_PERIOD_US = 100_000;
 /** In the container. */
 export const AGENT_FOLDER = '/run/agent';
-
-export const NATIVE: Architecture = arch() === 'arm64' ? 'arm64' : 'amd64';
 
 /** Options for a test that unpacks the image, with its owners, or runs it. */
 export const asRoot: { readonly skip?: string } =
@@ -86,6 +83,8 @@ export interface ContainerOptions {
   readonly mounts?: Readonly<Record<string, string>>;
   /** The same, writable. */
   readonly volumes?: Readonly<Record<string, string>>;
+  /** Which system calls there are; all, if left out. */
+  readonly seccomp?: object;
 }
 
 /** A running container. Its output is that of its one process. */
@@ -106,8 +105,9 @@ export async function startContainer(t: TestContext, image: UnpackedImage, optio
   await writeFile(file, JSON.stringify(specOf(JSON.parse(await readFile(file, 'utf8')) as Spec, image, options)));
   const child = await startChild([...runc, 'run', '--bundle', folder, id]);
   t.after(async () => {
+    // Runc hands the signal on. Before it has ended, its container cannot be deleted.
+    await child.stop();
     await run(runc[0], [...runc.slice(1), 'delete', '--force', id]).catch(() => undefined);
-    await child.exited;
     await rm(join(folder, 'state'), { recursive: true, force: true });
   });
   return Object.assign(child, {
@@ -164,6 +164,7 @@ function specOf(spec: Spec, { root, config }: UnpackedImage, options: ContainerO
     ],
     linux: {
       ...spec.linux,
+      ...(options.seccomp !== undefined && { seccomp: options.seccomp }),
       // The clients of the tests are outside.
       namespaces: spec.linux.namespaces.filter(({ type }) => type !== 'network'),
       resources: {

@@ -1,82 +1,133 @@
 import assert from 'node:assert/strict';
-import { generateKeyPairSync } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { generateKeyPairSync, hash } from 'node:crypto';
+import { cp, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { buildImage } from '../../../build/image/image.ts';
+import { ENVELOPE, PROVENANCE, SUMS, SUMS_SIGNATURE } from '../../../build/release/names.ts';
+import { provenance } from '../../../build/release/provenance.ts';
+import { publishRelease } from '../../../build/release/publish.ts';
 import { archive, publishArchive, pullVerified } from '../../../build/release/registry.ts';
-import { startChild } from '../../support/child.ts';
-import { eventually } from '../../support/eventually.ts';
-import { freePort } from '../../support/tcp.ts';
-import { needs, part } from '../parts.ts';
+import { envelope, signText } from '../../../build/release/signing.ts';
+import { temporaryFolder } from '../../support/temporary-folder.ts';
+import { needs } from '../parts.ts';
+import { flip, startRegistry, writeSmallIndex, type Registry, type SmallIndex } from './registry.ts';
 
-/** Debian's registry on loopback. `storage` is where its files lie. */
-async function startRegistry(t: TestContext, folder: string): Promise<{ readonly address: string; readonly storage: string }> {
-  const address = `127.0.0.1:${await freePort()}`;
-  const storage = join(folder, 'registry');
-  const file = join(folder, 'registry.yml');
-  await mkdir(storage);
-  await writeFile(
-    file,
-    `version: 0.1\nlog: { level: error }\nstorage: { filesystem: { rootdirectory: ${storage} } }\nhttp: { addr: "${address}" }\n`,
-  );
-  const registry = await startChild([part('docker-registry'), 'serve', file], {
-    env: { PATH: '/usr/bin:/bin', OTEL_TRACES_EXPORTER: 'none' },
-  });
-  t.after(() => registry.stop());
-  await eventually(async () => assert.equal((await fetch(`http://${address}/v2/`)).status, 200));
-  return { address, storage };
+const [ours, theirs] = [generateKeyPairSync('ec', { namedCurve: 'P-256' }), generateKeyPairSync('ec', { namedCurve: 'P-256' })];
+const IMAGE = 'scute-1.2.3-image.tar';
+const NEEDED = { timeout: 600_000, ...needs('skopeo', 'docker-registry') };
+
+interface Staged {
+  readonly folder: string;
+  readonly registry: Registry;
+  readonly repository: string;
+  /** A release with an index of two small images. */
+  readonly release: string;
+  readonly layout: string;
+  readonly index: SmallIndex;
 }
 
+async function stage(t: TestContext): Promise<Staged> {
+  const folder = await temporaryFolder(t);
+  const [layout, release] = [join(folder, 'layout'), join(folder, 'release')];
+  const index = await writeSmallIndex(layout);
+  await mkdir(release);
+  await archive(layout, join(release, IMAGE));
+  const facts = { commit: '0'.repeat(40), version: '1.2.3', inputs: [], builder: {} };
+  const subjects = [{ name: 'image', digest: { sha256: index.digest.slice('sha256:'.length) } }];
+  await writeFile(join(release, PROVENANCE), provenance({ ...facts, subjects }));
+  await sum(release);
+  await writeFile(join(release, SUMS_SIGNATURE), signText(ours.privateKey, await readFile(join(release, SUMS))));
+  await writeFile(join(release, ENVELOPE), envelope(ours.privateKey, await readFile(join(release, PROVENANCE), 'utf8')));
+  const registry = await startRegistry(t, folder);
+  return { folder, registry, repository: `${registry.address}/scute`, release, layout, index };
+}
+
+/** As a release has them, without their signature. */
+async function sum(release: string): Promise<void> {
+  const lines = [IMAGE, PROVENANCE].map(async (name) => `${hash('sha256', await readFile(join(release, name)))}  ${name}\n`);
+  await writeFile(join(release, SUMS), (await Promise.all(lines)).join(''));
+}
+
+test('an index of two processors is published, and pulled by its digest with all that is in it', NEEDED, async (t) => {
+  const { folder, repository, release, layout, index } = await stage(t);
+  assert.equal(await publishRelease(release, repository, ours.privateKey), index.digest);
+  const pulled = join(folder, 'pulled');
+  await pullVerified(repository, index.digest, pulled, ours.publicKey);
+  const blobs = async (of: string): Promise<string[]> => (await readdir(join(of, 'blobs/sha256'))).toSorted();
+  assert.deepEqual(await blobs(pulled), await blobs(layout));
+  // As it is there already.
+  assert.equal(await publishRelease(release, repository, ours.privateKey), index.digest);
+});
+
+test('an image is not pulled that nobody signed, or that somebody else signed', NEEDED, async (t) => {
+  const { folder, repository, release, index } = await stage(t);
+  const pull = (digest: string, key = ours.publicKey): Promise<void> => pullVerified(repository, digest, join(folder, 'pulled'), key);
+  await assert.rejects(pull(index.digest), /manifest unknown|not known/);
+  await publishRelease(release, repository, ours.privateKey);
+  await assert.rejects(pull(index.digest, theirs.publicKey), /is not signed by this key/);
+  // The signature of the index is none of what is in it, nor of another.
+  for (const digest of [...index.manifests, `sha256:${'0'.repeat(64)}`]) await assert.rejects(pull(digest), /manifest unknown/);
+  await assert.rejects(stat(join(folder, 'pulled')), { code: 'ENOENT' });
+});
+
 test(
-  'an image is pushed, pulled by its digest and found to be signed; by another key, or with a changed byte, it is not pulled',
-  { timeout: 1_200_000, ...needs('buildah', 'skopeo', 'docker-registry') },
+  'an image is not pulled once a byte in the registry is another: of the index, of one processor’s manifest, of one layer',
+  NEEDED,
   async (t) => {
-    const folder = await mkdtemp(join(tmpdir(), 'scute-registry-'));
-    t.after(() => rm(folder, { recursive: true, force: true }));
-    const [ours, theirs] = [generateKeyPairSync('ec', { namedCurve: 'P-256' }), generateKeyPairSync('ec', { namedCurve: 'P-256' })];
-    const layout = join(folder, 'layout');
-    const { digest } = await buildImage({ outfolder: layout, architectures: [process.arch === 'arm64' ? 'arm64' : 'amd64'] });
-    const { address, storage } = await startRegistry(t, folder);
-    const repository = `${address}/scute`;
-
-    const file = join(folder, 'image.tar');
-    await archive(layout, file);
-    assert.equal(await publishArchive(file, repository, '0.1.0', ours.privateKey), digest);
-
-    const pulled = join(folder, 'pulled');
-    await pullVerified(repository, digest, pulled, ours.publicKey);
-    const blobs = async (of: string): Promise<string[]> => (await readdir(join(of, 'blobs/sha256'))).toSorted();
-    assert.deepEqual(await blobs(pulled), await blobs(layout));
-    await assert.rejects(pullVerified(repository, digest, join(folder, 'by-theirs'), theirs.publicKey), /is not signed by this key/);
-    await assert.rejects(stat(join(folder, 'by-theirs')), { code: 'ENOENT' });
-
-    // The signature of one image is none of another.
-    const other = `sha256:${'0'.repeat(64)}`;
-    await assert.rejects(pullVerified(repository, other, join(folder, 'other'), ours.publicKey), /manifest unknown/);
-
-    const largest = (
-      await Promise.all((await blobs(layout)).map(async (name) => ({ name, size: (await stat(join(layout, 'blobs/sha256', name))).size })))
-    )
-      .toSorted((a, b) => b.size - a.size)
-      .at(0);
-    const name = largest?.name ?? '';
-    const kept = join(storage, 'docker/registry/v2/blobs/sha256', name.slice(0, 2), name, 'data');
-    const bytes = await readFile(kept);
-    bytes.writeUInt8(bytes.readUInt8(bytes.length >> 1) ^ 1, bytes.length >> 1);
-    await writeFile(kept, bytes);
-    await assert.rejects(pullVerified(repository, digest, join(folder, 'changed'), ours.publicKey), /[Dd]igest/);
+    const { folder, registry, repository, release, index } = await stage(t);
+    await publishRelease(release, repository, ours.privateKey);
+    for (const digest of [index.digest, ...index.manifests, ...index.layers]) {
+      const kept = registry.blob(digest);
+      const before = await readFile(kept);
+      await flip(kept);
+      const into = join(folder, digest.slice('sha256:'.length));
+      // The digest that does not fit is told in the reason.
+      await assert.rejects(pullVerified(repository, index.digest, into, ours.publicKey), new RegExp(`[Dd]igest.*${digest}`));
+      await writeFile(kept, before);
+    }
+    await pullVerified(repository, index.digest, join(folder, 'as-before'), ours.publicKey);
   },
 );
 
-test('an image that nobody signed is not pulled', { timeout: 600_000, ...needs('skopeo', 'docker-registry') }, async (t) => {
-  const folder = await mkdtemp(join(tmpdir(), 'scute-registry-'));
-  t.after(() => rm(folder, { recursive: true, force: true }));
-  const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  const { address } = await startRegistry(t, folder);
-  await assert.rejects(
-    pullVerified(`${address}/scute`, `sha256:${'1'.repeat(64)}`, join(folder, 'pulled'), publicKey),
-    /manifest unknown|not known/,
-  );
+test('what was changed after it was signed is not published', NEEDED, async (t) => {
+  const { folder, registry, repository, release } = await stage(t);
+  const other = join(folder, 'other.tar');
+  const copy = join(folder, 'copy');
+  const cases: [what: string, change: () => Promise<unknown>, problem: RegExp][] = [
+    ['a byte of the image', () => flip(join(copy, IMAGE)), /image\.tar is not the file that was released/],
+    ['the digests', () => flip(join(copy, SUMS)), /SHA256SUMS is not signed by this key/],
+    ['another image with its digest', () => cp(other, join(copy, IMAGE)).then(() => sum(copy)), /SHA256SUMS is not signed by this key/],
+    ['the provenance', () => flip(join(copy, PROVENANCE)), /provenance\.json is not the file that was released/],
+    ['the signed provenance', () => cp(join(copy, SUMS_SIGNATURE), join(copy, ENVELOPE)), /JSON/],
+    ['a file more', () => writeFile(join(copy, 'install.sh'), ''), /install\.sh is not in SHA256SUMS/],
+    ['no signature', () => rm(join(copy, SUMS_SIGNATURE)), /ENOENT.*SHA256SUMS\.sig/],
+  ];
+  await writeSmallIndex(join(folder, 'other'));
+  await writeFile(join(folder, 'other/more'), '');
+  await archive(join(folder, 'other'), other);
+  for (const [what, change, problem] of cases) {
+    await cp(release, copy, { recursive: true });
+    await change();
+    await assert.rejects(publishRelease(copy, repository, ours.privateKey), problem, what);
+    await rm(copy, { recursive: true });
+  }
+  await assert.rejects(publishRelease(release, repository, theirs.privateKey), /SHA256SUMS is not signed by this key/);
+  assert.deepEqual(await registry.repositories(), []);
+});
+
+test('an archive that is changed while it is published is not published', NEEDED, async (t) => {
+  const { folder, registry, repository, layout, index } = await stage(t);
+  const file = join(folder, 'changed.tar');
+  const published = async (digest: string): Promise<void> => {
+    await archive(layout, file);
+    await publishArchive(file, repository, { tag: '1.2.3', digest, key: ours.privateKey, provenance: '{}' });
+  };
+  // Another index than was signed; the same, and of one processor another manifest.
+  await assert.rejects(published(`sha256:${'0'.repeat(64)}`), /is to be published/);
+  assert.deepEqual(await registry.repositories(), []);
+  const [first = ''] = index.manifests;
+  await flip(join(layout, 'blobs', first.replace(':', '/')));
+  await assert.rejects(published(index.digest), new RegExp(`[Dd]igest.*${first}`));
+  const tags = await fetch(`http://${repository.replace('/', '/v2/')}/tags/list`);
+  assert.equal(tags.status, 404, await tags.text());
 });
