@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync, globSync, readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { test } from 'node:test';
@@ -28,6 +29,7 @@ import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/log/s
 import { CHECK_DENIALS, CHECK_REFUSALS } from '../src/telemetry/log/ext-authz-records.ts';
 import { below, codeBlocks } from './support/documents.ts';
 import * as reference from './support/reference.ts';
+import { temporaryFolder } from './support/temporary-folder.ts';
 
 const root = join(import.meta.dirname, '..');
 const documents = globSync('{*,docs/**/*,deploy/**/*}.md', { cwd: root }).toSorted();
@@ -191,6 +193,28 @@ test('every configuration that the documents show is valid', async () => {
     const loaded = await parseConfig(text, { file: document, flags: {}, env: {} });
     assert.ok(loaded.ok, loaded.ok ? '' : formatIssues(loaded.error));
   }
+});
+
+test('the policy file, the list of SPIFFE IDs and the deny list that the documents show are valid', async (t) => {
+  const folder = await temporaryFolder(t);
+  const shown = reference.REFERENCE_PAGES.flatMap((page) => codeBlocks(page));
+  const kinds = { 'yaml policy': 'policy.yaml', 'text ids': 'partners.txt', 'yaml deny': 'revoked.yaml' };
+  for (const [kind, name] of Object.entries(kinds)) {
+    const [block, ...others] = shown.filter(({ info }) => info === kind);
+    assert.ok(block !== undefined && others.length === 0, kind);
+    await writeFile(join(folder, name), block.text);
+  }
+  const config = {
+    workloadApi: { endpoint: 'unix:///run/spire/agent.sock' },
+    inbound: [{ listen: '127.0.0.1:0', to: '127.0.0.1:1', protocol: 'http', policyFile: 'policy.yaml' }],
+    revocations: { file: join(folder, 'revoked.yaml') },
+  };
+  await writeFile(join(folder, 'scute.yaml'), JSON.stringify(config));
+
+  const { code, said } = await ran('check', '-c', join(folder, 'scute.yaml'));
+
+  assert.equal(code, 0, said);
+  assert.match(said, /partners\.txt/);
 });
 
 test('the trust domain that the documents show is valid, and has every key', () => {
@@ -403,18 +427,19 @@ test('the comparison with Envoy in the README has the figures of the newest run,
   );
 });
 
+async function ran(...args: readonly string[]): Promise<{ readonly code: number; readonly said: string }> {
+  let said = '';
+  const say = (text: string): void => void (said += text);
+  const io = { env: {}, isTerminal: false, stdout: say, stderr: say, onHangup: () => () => undefined };
+  const code = await runCommandLine([...args], io, new AbortController().signal);
+  return { code, said };
+}
+
 /** What `scute … --help` says. */
 async function helpOf(...command: readonly string[]): Promise<string> {
-  let help = '';
-  const io = {
-    env: {},
-    isTerminal: false,
-    stdout: (text: string) => (help += text),
-    stderr: () => undefined,
-    onHangup: () => () => undefined,
-  };
-  assert.equal(await runCommandLine([...command, '--help'], io, new AbortController().signal), 0, command.join(' '));
-  return help;
+  const { code, said } = await ran(...command, '--help');
+  assert.equal(code, 0, command.join(' '));
+  return said;
 }
 
 const FLAG = /--[a-z][a-z-]*/g;
