@@ -348,6 +348,18 @@ test('the comparison with Envoy in the README has the figures of the newest run,
 
   assert.equal(http1, ratioOf('http1'));
   assert.equal(http2?.replace(' ', ' times '), ratioOf('h2-to-http1 64x1'));
+
+  const [, connections, bytes, ours, theirs] =
+    /new connections at (.*?) Envoy's, bytes of TCP to the application at (.*?); idle (\d+) MiB, Envoy (\d+) \|/.exec(
+      readFileSync(join(root, 'README.md'), 'utf8'),
+    ) ?? [];
+  const [, scute, envoy] = /^\| `memory idle` \|[^|]+\| ([\d.]+) \| ([\d.]+) \|/m.exec(below('docs/performance.md', 'Results')) ?? [];
+  assert.equal(connections, ratioOf('handshake'));
+  assert.equal(bytes?.replace(' ', ' times '), ratioOf('bulk-tcp up'));
+  assert.deepEqual(
+    [ours, theirs],
+    [scute, envoy].map((figure) => Math.round(Number(figure)).toString()),
+  );
 });
 
 /** What `scute … --help` says. */

@@ -133,6 +133,8 @@ export function helmValueSchemas(config: ValueSchema, policy: ValueSchema): Read
           namespaceLabels: texts('of the namespaces'),
           name: text('of the ConfigMaps: NAME-scute and NAME-scute-policy', '^[a-z]([a-z0-9-]{0,50}[a-z0-9])?$'),
           scute: own,
+          exec: oneOf(['application', 'none', 'any'], 'where `kubectl exec` and `attach` may go: not into Scute, nowhere, everywhere'),
+          portForward: flag('whether `kubectl port-forward` may reach the loopback of pods, around Scute'),
         },
         'policies of admission that put Scute into pods',
       ),

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
-import { chmod, chown, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { chmod, chown, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { type Finished, runChild, startChild } from '../support/child.ts';
 import { startDevDomain } from '../support/dev-domain.ts';
+import { codeBlocks } from '../support/documents.ts';
+import { useScute } from '../support/scute-process.ts';
 import { needs, part } from './parts.ts';
-import { freePort, refusal, startInbound, startOutbound } from './stage.ts';
+import { freePort, refusal, startInbound, startOutbound, temporaryFolder } from './stage.ts';
 
 const DATABASE = 'spiffe://example.org/database';
 const APP = 'spiffe://example.org/app';
@@ -84,6 +86,38 @@ test('psql works through two sidecars', needs(...SERVER, 'psql'), async (t) => {
   );
 
   assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: '500500|2000000\n', stderr: '' });
+});
+
+test('the two sidecars and the command of the guide lead to PostgreSQL', needs(...SERVER, 'psql'), async (t) => {
+  const [database, shop] = ['spiffe://example.org/database', 'spiffe://example.org/shop'];
+  const spiffe = await startDevDomain(t, { name: 'example.org', workloads: { database: [database], shop: [shop] } });
+  const folder = await temporaryFolder(t);
+  const [beside, before] = codeBlocks('docs/guides/postgresql.md').filter(({ info }) => info === 'yaml config');
+  const [command] = codeBlocks('docs/guides/postgresql.md').filter(({ info }) => info === 'sh psql');
+  assert.ok(beside !== undefined && before !== undefined && command !== undefined);
+  const of = (text: string, workload: string, names: Readonly<Record<string, string>>): string =>
+    Object.entries({ ...names, 'unix:///run/spire/agent.sock': spiffe.endpoint(workload), '/run/scute': folder }).reduce(
+      (changed, [shown, here]) => changed.replaceAll(shown, here),
+      text,
+    );
+  const here = { '127.0.0.1:5432': await startPostgres(t), '0.0.0.0:8432': '127.0.0.1:0', '0.0.0.0:9090': '127.0.0.1:0' };
+  const server = await useScute(t, { config: of(beside.text, 'database', here) });
+  await server.ready('postgresql');
+  await mkdir(join(folder, 'pg'));
+  const client = await useScute(t, {
+    config: of(before.text, 'shop', {
+      'db.internal:8432': await server.address('postgresql'),
+      'socketGroup: 1500': `socketGroup: ${process.getgid?.()}`,
+    }),
+  });
+  await client.ready('postgresql');
+
+  const { code, stdout, stderr } = await runChild(
+    ['/bin/sh', '-c', `${of(command.text, 'shop', { 'user=shop dbname=shop': `user=${USER} dbname=postgres` }).trim()} -XAt -c 'select 1'`],
+    { env: { PATH: `${dirname(part('psql'))}:/usr/bin:/bin`, LC_ALL: 'C' } },
+  );
+
+  assert.deepEqual({ code, stdout, stderr }, { code: 0, stdout: '1\n', stderr: '' });
 });
 
 test('pgbench works through two sidecars while SVIDs rotate', needs(...SERVER, 'pgbench'), async (t) => {

@@ -134,8 +134,8 @@ const COMMON = {
   metafile: true,
 } satisfies BuildOptions;
 
-/** Writes the bundle to `outfile`, executable, and beside it what stands apart. */
-export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Promise<Bundle> {
+/** Writes the bundle to `outfile`, executable, and beside it what stands apart; with `sourceMap`, also the bundle's, as `outfile.map`. */
+export async function buildBundle(outfile = join(root, 'dist', 'scute.js'), { sourceMap = false } = {}): Promise<Bundle> {
   await mkdir(dirname(outfile), { recursive: true });
   await rm(outfile, { force: true });
   const beside = (name: string): string => join(dirname(outfile), name);
@@ -155,6 +155,8 @@ export async function buildBundle(outfile = join(root, 'dist', 'scute.js')): Pro
     entryPoints: [join(root, 'src', 'main.ts')],
     outfile,
     format: 'esm',
+    sourcemap: sourceMap && 'external',
+    sourcesContent: false,
     // grpc-js loads it for services that we do not use.
     external: ['@grpc/proto-loader'],
     banner: {

@@ -1,7 +1,10 @@
-import { readFileSync } from 'node:fs';
+import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const root = join(import.meta.dirname, '..', '..');
+
+/** Every document, by its path from the root. */
+export const DOCUMENTS: readonly string[] = globSync(['{*,docs/**/*,deploy/**/*}.md', 'build/npm/README.md'], { cwd: root }).toSorted();
 
 export interface CodeBlock {
   /** What stands after the opening fence: the language, and what the block is for. */

@@ -58,13 +58,15 @@ func main() {
 		answer, err = decodeAll(os.Stdin)
 	case "admit":
 		answer, err = admitAll(os.Stdin)
+	case "system-calls":
+		answer = tryAll()
 	case "kustomize":
 		err = kustomize(os.Args[2])
 		if err == nil {
 			return
 		}
 	default:
-		err = fmt.Errorf("there is no command %q: decode, admit or kustomize DIRECTORY", command)
+		err = fmt.Errorf("there is no command %q: decode, admit, system-calls or kustomize DIRECTORY", command)
 	}
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(answer)
@@ -182,7 +184,16 @@ type asked struct {
 		Subresource     string            `json:"subresource"`
 		Pod             *core.Pod         `json:"pod"`
 		OldPod          *core.Pod         `json:"oldPod"`
+		// What CONNECT carries instead of a pod, which is only named then.
+		Options json.RawMessage `json:"options"`
 	} `json:"cases"`
+}
+
+// By subresource, what the API server makes of the query of CONNECT (New of its storage).
+var optionsOf = map[string]func() runtime.Object{
+	"exec":        func() runtime.Object { return &core.PodExecOptions{} },
+	"attach":      func() runtime.Object { return &core.PodAttachOptions{} },
+	"portforward": func() runtime.Object { return &core.PodPortForwardOptions{} },
 }
 
 type admitted struct {
@@ -222,9 +233,29 @@ func admitAll(in io.Reader) ([]admitted, error) {
 	}
 	all := []admitted{}
 	for _, each := range question.Cases {
+		var connected runtime.Object
+		if admission.Operation(each.Operation) == admission.Connect {
+			connected = optionsOf[each.Subresource]()
+			decoder := json.NewDecoder(bytes.NewReader(each.Options))
+			decoder.DisallowUnknownFields()
+			if err := decoder.Decode(connected); err != nil {
+				return nil, err
+			}
+		}
 		attributes := func(pod *core.Pod) *admission.VersionedAttributes {
 			kind := core.SchemeGroupVersion.WithKind("Pod")
 			pod.GetObjectKind().SetGroupVersionKind(kind)
+			if connected != nil {
+				// As ConnectResource of k8s.io/apiserver.
+				kinds, _, err := scheme.ObjectKinds(connected)
+				if err != nil {
+					panic(err)
+				}
+				record := admission.NewAttributesRecord(connected, nil, kinds[0], pod.Namespace, pod.Name, core.SchemeGroupVersion.WithResource("pods"),
+					each.Subresource, admission.Connect, nil, false, nil)
+				return &admission.VersionedAttributes{Attributes: record, VersionedKind: kinds[0], VersionedObject: admission.NewLazyObject(connected),
+					VersionedOldObject: admission.NewLazyObject(nil)}
+			}
 			var old runtime.Object
 			lazyOld := admission.NewLazyObject(nil)
 			if each.OldPod != nil {

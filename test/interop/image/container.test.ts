@@ -1,119 +1,24 @@
 import assert from 'node:assert/strict';
-import { chmod, cp, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import { tmpdir } from 'node:os';
+import { chmod, cp, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { after, before, test, type TestContext } from 'node:test';
-import { connect } from 'node:tls';
+import { test, type TestContext } from 'node:test';
 import { devConfigSchema } from '../../../src/devdomain/config.ts';
-import { createDevDomain, type DevDomain } from '../../../src/devdomain/dev-domain.ts';
+import { createDevDomain } from '../../../src/devdomain/dev-domain.ts';
 import { systemClock } from '../../../src/lib/clock.ts';
 import { BESIDE } from '../../support/build.ts';
-import { API, presented, startExampleDomain, WEB } from '../../support/data-path.ts';
+import { API, WEB } from '../../support/data-path.ts';
 import { runChild } from '../../support/child.ts';
 import { eventually } from '../../support/eventually.ts';
 import { readyz } from '../../support/scute-process.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
-import type { Presented } from '../../support/tls-peer.ts';
-import { freePort, listen } from '../stage.ts';
-import { needs } from '../parts.ts';
-import {
-  asRoot,
-  AGENT_FOLDER,
-  nativeImage,
-  startContainer,
-  type Container,
-  type ContainerOptions,
-  type UnpackedImage,
-} from './container.ts';
+import { freePort } from '../stage.ts';
+import { AGENT_FOLDER, startContainer, type ContainerOptions } from './container.ts';
+import { agentFolder, ask, configFolder, ended, imageOfFile, mountable, PARTS, START_WITHIN_MS, startStage } from './container-stage.ts';
 
-const PARTS = { ...needs('buildah', 'runc'), ...asRoot };
-const BUILD_WITHIN_MS = 900_000;
-/** Kubernetes gives a start so long, by the probe that the docs name. */
-const START_WITHIN_MS = 300_000;
-/** Callers that each wait for their answer. */
-const CALLERS = 8;
-
-let folder = '';
-let image: UnpackedImage;
-before(
-  async () => {
-    if (PARTS.skip !== undefined) return;
-    folder = await mkdtemp(join(tmpdir(), 'scute-image-'));
-    image = await nativeImage(folder);
-  },
-  { timeout: BUILD_WITHIN_MS },
-);
-after(() => rm(folder, { recursive: true, force: true }));
-
-interface Stage {
-  readonly container: Container;
-  readonly port: number;
-  readonly metricsPort: number;
-  readonly web: Presented;
-}
-
-/** Whoever the container runs as may use what is mounted into it. */
-async function mountable(t: TestContext): Promise<string> {
-  const folder = await temporaryFolder(t);
-  await chmod(folder, 0o755);
-  return folder;
-}
-
-async function configFolder(t: TestContext, config: object): Promise<string> {
-  const folder = await mountable(t);
-  await writeFile(join(folder, 'scute.yaml'), JSON.stringify(config), { mode: 0o644 });
-  return folder;
-}
-
-/** The Workload API's folder, open to the container's user as a CSI driver makes it. */
-async function agentFolder(spiffe: DevDomain): Promise<string> {
-  const socket = spiffe.endpoint('api').slice('unix://'.length);
-  await chmod(dirname(socket), 0o755);
-  await chmod(socket, 0o666);
-  return dirname(socket);
-}
-
-async function startStage(t: TestContext, options: ContainerOptions): Promise<Stage> {
-  const spiffe = await startExampleDomain(t);
-  const application = createServer((_, answer) => answer.end('hello'));
-  const to = await listen(t, application);
-  const [port, metricsPort] = [await freePort(), await freePort()];
-  const etc = await configFolder(t, {
-    workloadApi: { endpoint: `unix://${AGENT_FOLDER}/api.sock` },
-    inbound: [{ name: 'in', listen: `127.0.0.1:${port}`, to, protocol: 'http', allow: [WEB] }],
-    metrics: { listen: `127.0.0.1:${metricsPort}` },
-  });
-  const mounts = { '/etc/scute': etc, [AGENT_FOLDER]: await agentFolder(spiffe) };
-  const container = await startContainer(t, image, { ...options, mounts: { ...mounts, ...options.mounts } });
-  await container.line(/"message":"identity updated"/, { withinMs: START_WITHIN_MS });
-  await readyz(metricsPort, { withinMs: START_WITHIN_MS });
-  return { container, port, metricsPort, web: presented(await spiffe.issue(WEB)) };
-}
-
-/** So many requests, each on a connection of its own. */
-async function ask({ port, web }: Stage, times: number): Promise<void> {
-  let left = times;
-  const caller = async (): Promise<void> => {
-    while (left > 0) {
-      left -= 1;
-      const socket = connect({ host: '127.0.0.1', port, ...web, rejectUnauthorized: false });
-      socket.write('GET / HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n');
-      const chunks: Buffer[] = [];
-      for await (const chunk of socket) chunks.push(chunk as Buffer);
-      assert.match(Buffer.concat(chunks).toString(), /^HTTP\/1\.1 200 [^]*hello$/);
-    }
-  };
-  await Promise.all(Array.from({ length: CALLERS }, caller));
-}
-
-async function ended(container: Container): Promise<string> {
-  assert.deepEqual(await container.stop(), { code: 0, signal: null });
-  return container.stderr();
-}
+const image = imageOfFile();
 
 test('with 64 MiB and a fifth of a core, as the image’s user, it is ready and serves 1,000 requests', PARTS, async (t) => {
-  const stage = await startStage(t, { memoryMib: 64, cpuPercent: 20 });
+  const stage = await startStage(t, image(), { memoryMib: 64, cpuPercent: 20 });
 
   await ask(stage, 1000);
 
@@ -123,7 +28,7 @@ test('with 64 MiB and a fifth of a core, as the image’s user, it is ready and 
 });
 
 test('with 128 MiB, as a random user of group 0, it serves 10,000 short connections', PARTS, async (t) => {
-  const stage = await startStage(t, { memoryMib: 128, uid: 1_000_680_000, gid: 0 });
+  const stage = await startStage(t, image(), { memoryMib: 128, uid: 1_000_680_000, gid: 0 });
 
   await ask(stage, 10_000);
 
@@ -134,7 +39,7 @@ test('with 128 MiB, as a random user of group 0, it serves 10,000 short connecti
 
 test('with a hundredth of a core it is ready late, but within what a start-up probe gives it', PARTS, async (t) => {
   const began = performance.now();
-  const stage = await startStage(t, { memoryMib: 128, cpuPercent: 1 });
+  const stage = await startStage(t, image(), { memoryMib: 128, cpuPercent: 1 });
 
   t.diagnostic(`ready after ${((performance.now() - began) / 1000).toFixed(0)} s`);
   assert.equal((await fetch(`http://127.0.0.1:${stage.metricsPort}/livez`)).status, 200);
@@ -143,14 +48,14 @@ test('with a hundredth of a core it is ready late, but within what a start-up pr
 });
 
 test('as root it runs, and warns', PARTS, async (t) => {
-  const { container } = await startStage(t, { uid: 0, gid: 0 });
+  const { container } = await startStage(t, image(), { uid: 0, gid: 0 });
 
   assert.match(await ended(container), /^scute: running as root, which it never needs/);
 });
 
 /** Node as the image starts it, with something else than Scute. */
 function nodeWith(...args: readonly string[]): Pick<ContainerOptions, 'entrypoint' | 'args'> {
-  return { entrypoint: image.config.Entrypoint.slice(0, -1), args };
+  return { entrypoint: image().config.Entrypoint.slice(0, -1), args };
 }
 
 const LIMITS = `const { heap_size_limit } = v8.getHeapStatistics();
@@ -165,7 +70,7 @@ function assertHalf(printed: string, memoryMib: number): void {
 
 test('the heap may take half of the container’s memory, and no more', PARTS, async (t) => {
   for (const memoryMib of [64, 128, 256, 1024]) {
-    const container = await startContainer(t, image, { memoryMib, ...nodeWith('-e', LIMITS) });
+    const container = await startContainer(t, image(), { memoryMib, ...nodeWith('-e', LIMITS) });
     assert.equal((await container.exited).code, 0, container.stderr());
     assertHalf(container.stdout(), memoryMib);
   }
@@ -187,23 +92,23 @@ const AS_CGROUP_V2 = `set -e
 test('so it is with the limits of cgroup v2, by the files that a container sees of it', PARTS, async () => {
   for (const cgroup of ['/', '/kubepods.slice/pod/scute']) {
     const inNamespaces = ['unshare', '--mount', '--pid', '--fork', 'sh', '-c', AS_CGROUP_V2, 'sh'] as const;
-    const node = [...image.config.Entrypoint.slice(0, -1), '-e', LIMITS];
-    const { code, stdout, stderr } = await runChild([...inNamespaces, image.root, cgroup, String(96 * 2 ** 20), ...node]);
+    const node = [...image().config.Entrypoint.slice(0, -1), '-e', LIMITS];
+    const { code, stdout, stderr } = await runChild([...inNamespaces, image().root, cgroup, String(96 * 2 ** 20), ...node]);
     assert.equal(code, 0, stderr);
     assertHalf(stdout, 96);
   }
 });
 
 test('V8 takes the code cache, and leaves it when it was made for other flags', PARTS, async (t) => {
-  const [node = '', ...options] = image.config.Entrypoint;
+  const [node = '', ...options] = image().config.Entrypoint;
   const deserialized = async (...flags: readonly string[]): Promise<number> => {
-    const container = await startContainer(t, image, {
+    const container = await startContainer(t, image(), {
       entrypoint: [node, ...flags, '--profile-deserialization', ...options],
       args: ['version'],
     });
     assert.equal((await container.exited).code, 0, container.stderr());
     assert.match(container.stdout(), /^scute \d/m);
-    const { size } = await stat(join(image.root, 'opt/scute/scute.cache'));
+    const { size } = await stat(join(image().root, 'opt/scute/scute.cache'));
     return [...container.stdout().matchAll(/\[Deserializing from (\d+) bytes/g)].filter(([, bytes]) => Math.abs(Number(bytes) - size) < 64)
       .length;
   };
@@ -216,7 +121,7 @@ test('V8 takes the code cache, and leaves it when it was made for other flags', 
 /** Of the image's program folder, a copy in which one bit of some files is another. */
 async function changedFolder(t: TestContext, names: readonly string[]): Promise<Readonly<Record<string, string>>> {
   const changed = join(await mountable(t), 'scute');
-  await cp(join(image.root, 'opt/scute'), changed, { recursive: true });
+  await cp(join(image().root, 'opt/scute'), changed, { recursive: true });
   for (const name of names) {
     const file = join(changed, name);
     const bytes = await readFile(file);
@@ -238,7 +143,7 @@ test('a code cache, a program, or settings for OpenSSL that were changed do not 
     ['scute.cjs', both],
     ['openssl.cnf', '/opt/scute/openssl.cnf'],
   ] as const) {
-    const container = await startContainer(t, image, { args: ['version'], mounts: await changedFolder(t, [name]) });
+    const container = await startContainer(t, image(), { args: ['version'], mounts: await changedFolder(t, [name]) });
     assert.equal((await container.exited).code, 1);
     assert.equal(container.stderr(), willNotRun(what));
   }
@@ -252,11 +157,11 @@ test('what was changed beside the program is refused when it is asked for, and n
     admin: { listen: `127.0.0.1:${port}` },
   });
   const mounts = { ...(await changedFolder(t, BESIDE)), '/etc/scute': etc };
-  const dev = await startContainer(t, image, { args: ['dev'], mounts });
+  const dev = await startContainer(t, image(), { args: ['dev'], mounts });
   assert.equal((await dev.exited).code, 1);
   assert.ok(dev.stderr().startsWith(willNotRun('/opt/scute/scute-dev.cjs')), dev.stderr());
 
-  const container = await startContainer(t, image, { mounts });
+  const container = await startContainer(t, image(), { mounts });
   await container.line(/"listener":"admin"/, { withinMs: START_WITHIN_MS });
   assert.equal((await fetch(`http://127.0.0.1:${port}/`)).status, 503);
   assert.equal((await fetch(`http://127.0.0.1:${port}/livez`)).status, 200);
@@ -265,7 +170,7 @@ test('what was changed beside the program is refused when it is asked for, and n
 
 test('compiled code from outside is refused', PARTS, async (t) => {
   const cache = await mountable(t);
-  const container = await startContainer(t, image, {
+  const container = await startContainer(t, image(), {
     args: ['version'],
     env: { NODE_COMPILE_CACHE: '/cache' },
     mounts: { '/cache': cache },
@@ -276,7 +181,7 @@ test('compiled code from outside is refused', PARTS, async (t) => {
 });
 
 test('without a configuration it ends with 64 and names the file', PARTS, async (t) => {
-  const container = await startContainer(t, image);
+  const container = await startContainer(t, image());
 
   assert.equal((await container.exited).code, 64);
   assert.match(container.stderr(), /^\/etc\/scute\/scute\.yaml: cannot be read: ENOENT/);
@@ -292,7 +197,7 @@ test('a socket in a folder that nobody can write ends it with 1, and names path,
     { workloadApi, inbound: [{ ...inbound, listen: '127.0.0.1:0' }], sds: { listen: socket } },
   ];
   for (const config of configs) {
-    const container = await startContainer(t, image, { mounts: { '/etc/scute': await configFolder(t, config) } });
+    const container = await startContainer(t, image(), { mounts: { '/etc/scute': await configFolder(t, config) } });
     assert.equal((await container.exited).code, 1);
     assert.match(
       container.stderr(),
@@ -301,7 +206,7 @@ test('a socket in a folder that nobody can write ends it with 1, and names path,
   }
   const volume = await temporaryFolder(t);
   await chmod(volume, 0o755);
-  const container = await startContainer(t, image, {
+  const container = await startContainer(t, image(), {
     mounts: { '/etc/scute': await configFolder(t, configs[0] ?? {}) },
     volumes: { '/run/scute': volume },
   });
@@ -317,7 +222,7 @@ test('while the Workload API’s folder is empty it stays up, is not ready and s
     inbound: [{ name: 'in', listen: '127.0.0.1:0', to: '127.0.0.1:9', allow: [WEB] }],
     metrics: { listen: `127.0.0.1:${metricsPort}` },
   });
-  const container = await startContainer(t, image, { mounts: { '/etc/scute': etc, [AGENT_FOLDER]: agent } });
+  const container = await startContainer(t, image(), { mounts: { '/etc/scute': etc, [AGENT_FOLDER]: agent } });
   await container.line(/"message":"Workload API stream failed"/);
   await eventually(async () => {
     const answer = await fetch(`http://127.0.0.1:${metricsPort}/readyz?verbose`);

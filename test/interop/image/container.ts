@@ -83,6 +83,8 @@ export interface ContainerOptions {
   readonly mounts?: Readonly<Record<string, string>>;
   /** The same, writable. */
   readonly volumes?: Readonly<Record<string, string>>;
+  /** Which system calls there are; all, if left out. */
+  readonly seccomp?: object;
 }
 
 /** A running container. Its output is that of its one process. */
@@ -162,6 +164,7 @@ function specOf(spec: Spec, { root, config }: UnpackedImage, options: ContainerO
     ],
     linux: {
       ...spec.linux,
+      ...(options.seccomp !== undefined && { seccomp: options.seccomp }),
       // The clients of the tests are outside.
       namespaces: spec.linux.namespaces.filter(({ type }) => type !== 'network'),
       resources: {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { needs } from '../parts.ts';
 import { asRoot, nativeImage, startContainer } from './container.ts';
+import { seccompProfile } from './seccomp.ts';
 
 const root = join(import.meta.dirname, '../../..');
 const WITHIN_MS = 1_800_000;
@@ -24,8 +25,11 @@ const TESTS = [
   'reload',
 ].map((name) => `test/integration/${name}.test.ts`);
 
+/** What they do themselves, under the profile of Scute. */
+const OF_THE_TESTS = ['setgroups', 'setgid', 'setuid', 'setresuid', 'setresgid'];
+
 test(
-  'integration tests of every part pass in the image’s file system',
+  'integration tests of every part pass in the image’s file system, with the system calls that Scute has use for',
   { timeout: WITHIN_MS, ...needs('buildah', 'runc'), ...asRoot },
   async (t) => {
     const folder = await mkdtemp(join(tmpdir(), 'scute-within-'));
@@ -35,6 +39,7 @@ test(
     await mkdir(temporary);
     await chmod(temporary, 0o1777);
 
+    const profile = await seccompProfile();
     const [node = '', ...options] = image.config.Entrypoint.slice(0, -1);
     const container = await startContainer(t, image, {
       entrypoint: [node, ...options, '--disable-warning=ExperimentalWarning', '--test', '--test-concurrency=1', ...TESTS],
@@ -44,6 +49,7 @@ test(
       gid: 0,
       // They also give files to other groups, and become another user.
       capabilities: ['CAP_CHOWN', 'CAP_SETUID'],
+      seccomp: { ...profile, syscalls: [...profile.syscalls, { names: OF_THE_TESTS, action: 'SCMP_ACT_ALLOW' }] },
       cwd: root,
       env: { SCUTE_TEST_PROGRAM: image.config.Entrypoint.at(-1) ?? '', PATH: '/usr/local/bin' },
       mounts: { [root]: root },

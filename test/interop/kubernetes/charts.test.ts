@@ -226,6 +226,16 @@ const WRONG: readonly (readonly [what: string, values: object, says: RegExp])[] 
     /the container app runs as user 64532, as Scute does/,
   ],
   [
+    'a profile of the node that is not named',
+    { 'scute-sidecar': { seccompProfile: { type: 'Localhost' } } },
+    /scute-sidecar\.seccompProfile: type is Localhost, and localhostProfile is "": .* name a file in the folder seccomp of the kubelet/,
+  ],
+  [
+    'a profile of the node that is named, and not taken',
+    { 'scute-sidecar': { seccompProfile: { localhostProfile: 'profiles/scute.json' } } },
+    /type is RuntimeDefault, and localhostProfile is "profiles\/scute\.json"/,
+  ],
+  [
     'a probe that is no GET',
     workload({ containers: [{ ...APP, readinessProbe: { tcpSocket: { port: 8080 } } }] }),
     /readinessProbe of the container app is a tcpSocket, .* make it an httpGet/,

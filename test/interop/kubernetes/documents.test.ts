@@ -87,19 +87,23 @@ test('the ClusterSPIFFEID that the document shows is the one that the chart rend
   );
 });
 
-test('the chart that the document shows renders a pod with Scute', needs('helm4', 'k8s-judge'), async (t) => {
+/** The chart that the document shows, in a clone; its template as `change` makes it. */
+async function shop(t: TestContext, change: (template: string) => string = (template) => template): Promise<string> {
   const { folder, sent, run } = await clone(t);
   const block = (info: string): string => codeBlocks(DOCUMENT).find((each) => each.info === info)?.text ?? assert.fail(info);
   const chart = join(folder, 'deploy/helm/shop');
   await mkdir(join(chart, 'templates'), { recursive: true });
   await writeFile(join(chart, 'Chart.yaml'), block('yaml chart'));
   await writeFile(join(chart, 'values.yaml'), block('yaml values'));
-  await writeFile(join(chart, 'templates/shop.yaml'), block('yaml template'));
-
+  await writeFile(join(chart, 'templates/shop.yaml'), change(block('yaml template')));
   await run('helm dependency build deploy/helm/shop && helm upgrade --install shop deploy/helm/shop');
-
   const [file = ''] = await readdir(sent);
-  const text = await readFile(join(sent, file), 'utf8');
+  return readFile(join(sent, file), 'utf8');
+}
+
+test('the chart that the document shows renders a pod with Scute', needs('helm4', 'k8s-judge'), async (t) => {
+  const text = await shop(t);
+
   await mustBeGood(t, text);
   const [pod] = manifestsOf(text).flatMap((each) => podOf(each) ?? []);
   assert.deepEqual(
@@ -108,3 +112,31 @@ test('the chart that the document shows renders a pod with Scute', needs('helm4'
   );
   assert.deepEqual(pod.containers[0]?.readinessProbe?.httpGet?.path, '/app/app/readiness');
 });
+
+test(
+  'the NetworkPolicy of the library is for the pods that it is told of, and opens metrics where it is told',
+  needs('helm4'),
+  async (t) => {
+    const specOf = async (change?: (template: string) => string): Promise<object> => {
+      const policy = manifestsOf(await shop(t, change)).find(({ kind }) => kind === 'NetworkPolicy');
+      return (policy ?? assert.fail()).spec as object;
+    };
+    const peers = { ports: [{ port: 8443, protocol: 'TCP' }] };
+    const scraping = {
+      from: [{ namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'monitoring' } } }],
+      ports: [{ port: 9090, protocol: 'TCP' }],
+    };
+    const podSelector = { matchLabels: { app: 'shop' } };
+    const without = (part: RegExp) => (template: string) => {
+      assert.match(template, part);
+      return template.replace(part, '');
+    };
+
+    assert.deepEqual(await specOf(), { podSelector, policyTypes: ['Ingress'], ingress: [peers, scraping] });
+    assert.deepEqual(await specOf(without(/"metricsNamespace" "\w+"/)), { podSelector, policyTypes: ['Ingress'], ingress: [peers] });
+    await assert.rejects(
+      specOf(without(/"podLabels" \(.*?\)/)),
+      /shop: scute-sidecar\.networkPolicy needs podLabels, the labels of the pods: without, it would be for every pod of the namespace/,
+    );
+  },
+);

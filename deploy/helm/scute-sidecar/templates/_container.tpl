@@ -1,6 +1,9 @@
 {{/* The container of Scute: one of initContainers, first of them. With `gateway`, one of containers. */}}
 {{- define "scute-sidecar.container" -}}
 {{- $s := include "scute-sidecar.settings" . | fromYaml -}}
+{{- if ne (eq $s.seccompProfile.type "Localhost") (not (empty $s.seccompProfile.localhostProfile)) -}}
+  {{- fail (printf "scute-sidecar.seccompProfile: type is %s, and localhostProfile is %q: with Localhost, and only with it, name a file in the folder seccomp of the kubelet, such as profiles/scute.json" $s.seccompProfile.type ($s.seccompProfile.localhostProfile | default "")) -}}
+{{- end -}}
 name: scute
 image: {{ include "scute-sidecar.image" $s }}
 imagePullPolicy: {{ $s.image.pullPolicy }}

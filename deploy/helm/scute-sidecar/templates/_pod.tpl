@@ -43,6 +43,45 @@ data:
 {{- end }}
 {{- end -}}
 
+{{/*
+Who reaches the pods with `podLabels`: peers the ports of Scute, `metricsNamespace` its metrics. Ingress alone: with Egress, DNS and the agent would
+be cut. What it does not keep out is in docs/kubernetes.md.
+*/}}
+{{- define "scute-sidecar.networkPolicy" -}}
+{{- if not .podLabels -}}
+  {{- fail (printf "%s: scute-sidecar.networkPolicy needs podLabels, the labels of the pods: without, it would be for every pod of the namespace" .name) -}}
+{{- end -}}
+{{- $s := include "scute-sidecar.settings" . | fromYaml -}}
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata:
+  name: {{ .name }}
+  {{- with .labels }}
+  labels: {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  podSelector:
+    matchLabels: {{- toYaml .podLabels | nindent 6 }}
+  policyTypes: [Ingress]
+  {{- $ports := (include "scute-sidecar.ports" $s | fromYaml).ports }}
+  {{- if or $ports .metricsNamespace }}
+  ingress:
+    {{- with $ports }}
+    - ports:
+        {{- range . }}
+        - { port: {{ .port }}, protocol: TCP }
+        {{- end }}
+    {{- end }}
+    {{- with .metricsNamespace }}
+    - from:
+        - namespaceSelector:
+            matchLabels: { kubernetes.io/metadata.name: {{ . | quote }} }
+      ports:
+        - { port: {{ $s.metricsPort }}, protocol: TCP }
+    {{- end }}
+  {{- end }}
+{{- end -}}
+
 {{/* {template, config}: they belong together, for the probes of the one are questions of the other. */}}
 {{- define "scute-sidecar.plan" -}}
 {{- $s := include "scute-sidecar.settings" . | fromYaml -}}

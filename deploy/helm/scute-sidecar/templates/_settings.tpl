@@ -4,6 +4,7 @@ Each template here takes a dict:
   name      of the workload: its ConfigMaps are NAME-scute and NAME-scute-policy
   scute     what this sidecar sets itself, over the values of scute-sidecar
   template  the pod template of the application (metadata, spec), where one is asked for
+  labels    of what is made beside the pods, if any
 */}}
 
 {{/* The values of the library with those of this sidecar over them. */}}

@@ -81,28 +81,7 @@ spec:
 {{- end }}
 {{- if $root.Values.networkPolicy.enabled }}
 ---
-{{- /* Ingress alone: with Egress, DNS and the agent would be cut. What it does not keep out is in docs/kubernetes.md. */}}
-apiVersion: networking.k8s.io/v1
-kind: NetworkPolicy
-metadata:
-  name: {{ .name }}
-  labels: {{- toYaml $labels | nindent 4 }}
-spec:
-  podSelector:
-    matchLabels: {{- toYaml $labels | nindent 6 }}
-  policyTypes: [Ingress]
-  ingress:
-    {{- with $ports }}
-    - ports:
-        {{- range . }}
-        - { port: {{ .port }}, protocol: TCP }
-        {{- end }}
-    {{- end }}
-    - from:
-        - namespaceSelector:
-            matchLabels: { kubernetes.io/metadata.name: {{ $root.Values.networkPolicy.metricsNamespace | quote }} }
-      ports:
-        - { port: {{ $settings.metricsPort }}, protocol: TCP }
+{{ include "scute-sidecar.networkPolicy" (merge (dict "podLabels" $labels "metricsNamespace" $root.Values.networkPolicy.metricsNamespace) $in) }}
 {{- end }}
 {{- if $root.Values.clusterSpiffeId.enabled }}
 ---
