@@ -281,6 +281,15 @@ test('the image is in the registry as it is in the release, for both processors,
   await mkdir(layout);
   await must(['tar', '--extract', '--file', join(out, `scute-${VERSION}-image.tar`), '--directory', layout]);
   await pullVerified(repository, digest, pulled, open);
+  // By the command for when a push has failed.
+  const work = join(folder, 'publishing');
+  await mkdir(join(work, 'dist'), { recursive: true });
+  await symlink(out, join(work, 'dist/release'));
+  await symlink(join(root, 'build'), join(work, 'build'));
+  await cp(keyFile('ours').secret, join(work, 'release.key'));
+  const [block = assert.fail()] = codeBlocks('docs/releases.md').filter(({ info }) => info === 'sh publish');
+  const again = block.text.replace('registry.example/scute', repository).replace(/^node /, `'${process.execPath}' `);
+  assert.equal(await must(['/bin/sh', '-e', '-u', '-c', again], work), `${published}\n`);
   const blobs = async (of: string): Promise<string[]> => (await readdir(join(of, 'blobs/sha256'))).toSorted();
   assert.deepEqual(await blobs(pulled), await blobs(layout));
   const { manifests } = JSON.parse(await readFile(join(pulled, 'blobs', digest.replace(':', '/')), 'utf8')) as {
