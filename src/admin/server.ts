@@ -1,6 +1,7 @@
 import { LOG_LEVELS, type AdminConfig, type LogLevel, type MetricsConfig } from '../config/config.ts';
 import { formatAddress, isLocal } from '../config/units.ts';
 import type { Clock } from '../lib/clock.ts';
+import { oneAtATime } from '../lib/in-turn.ts';
 import type { Events } from '../telemetry/events/events.ts';
 import type { Log } from '../telemetry/log/logger.ts';
 import type { Metrics } from '../telemetry/metrics/metrics.ts';
@@ -63,6 +64,7 @@ export function createMetricsServer({ config, metrics, readiness, events, clock,
 export function createAdminServer(options: AdminServerOptions): HttpService {
   const { listen } = options.config;
   if (!isLocal(listen)) throw new Error(`the admin API may not listen on ${formatAddress(listen)}: only on a Unix socket or loopback`);
+  // They take turns of the event loop: as many at a time as there are askers would take as many.
   const policyPages = oneAtATime();
   const streams = new EventStreams({ clock: options.inventory.clock, look: () => look(options) });
   return createHttpService({
@@ -159,16 +161,6 @@ async function policyPage(all: readonly PolicyStatus[], search: URLSearchParams,
   const asked = name === null ? all : all.filter(({ listener }) => listener.name === name);
   if (name !== null && asked.length === 0) return plain(404, 'there is no such listener');
   return json(200, await buildPolicyPage(asked, Number(limit), nowMs));
-}
-
-/** Each begins when the one before is over: what takes turns would take as many at a time as there are askers. */
-function oneAtATime(): (answer: () => Promise<Reply>) => Promise<Reply> {
-  let last: Promise<unknown> = Promise.resolve();
-  return (answer) => {
-    const next = last.then(answer);
-    last = next.catch(() => undefined);
-    return next;
-  };
 }
 
 function readLevel(body: unknown): LogLevel | undefined {
