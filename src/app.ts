@@ -16,7 +16,7 @@ import type { ListenerStatus, ReloadStatus } from './admin/inventory.ts';
 import { isoTime } from './admin/iso-time.ts';
 import { PeerBook } from './admin/peer-book.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
-import { createAdminServer, createMetricsServer } from './admin/server.ts';
+import { createMetricsServer } from './admin/metrics-server.ts';
 import { applicationCheck } from './admin/application.ts';
 import { federationCheck } from './admin/federation.ts';
 import { filesCheck, filesCurrentCheck } from './admin/file-sets.ts';
@@ -272,7 +272,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     createMetricsServer({ config: config.metrics, metrics, readiness, events, clock, maxConnections: filePlan.metrics.most });
   const adminServer =
     config.admin &&
-    createAdminServer({
+    (await import('./admin/server.ts')).createAdminServer({
       config: config.admin,
       metrics,
       readiness,
