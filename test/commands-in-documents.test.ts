@@ -15,6 +15,7 @@ const RUN_BY: Readonly<Record<string, string>> = {
   psql: 'test/interop/postgresql.test.ts',
   cluster: 'test/interop/kubernetes/documents.test.ts',
   verify: 'test/interop/package/release.test.ts',
+  publish: 'test/interop/package/release.test.ts',
   cosign: 'test/interop/package/release.test.ts',
 };
 

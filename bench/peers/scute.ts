@@ -1,7 +1,6 @@
 import { existsSync, writeFileSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { asScript, bundleScript, makeCodeCache } from '../../build/code-cache/code-cache.ts';
+import { bundleScript, writeProgram } from '../../build/code-cache/code-cache.ts';
 import { buildExecutable } from '../../build/executable/executable.ts';
 import { VERSION } from '../../src/cli/commands/version.ts';
 import { buildBundle } from '../../test/support/build.ts';
@@ -26,7 +25,7 @@ export const shipped: readonly Peer[] = [
   {
     ...scute,
     name: 'image',
-    prepare: started([process.execPath, '--disable-sigusr1', `--openssl-config=${OPENSSL_CONFIG}`, IMAGE_LAUNCHER]),
+    prepare: started([process.execPath, '--disable-sigusr1', '--use-openssl-ca', `--openssl-config=${OPENSSL_CONFIG}`, IMAGE_LAUNCHER]),
   },
   { ...scute, name: 'executable', prepare: started([EXECUTABLE]) },
 ];
@@ -42,10 +41,8 @@ function started(words: readonly [string, ...string[]]): Peer['prepare'] {
 /** Makes both. */
 export async function buildShipped(): Promise<void> {
   const folder = dirname(IMAGE_LAUNCHER);
-  const [program, cache] = [join(folder, 'scute.cjs'), join(folder, 'scute.cache')];
-  const { path } = await buildBundle(join(folder, 'scute.js'));
-  await writeFile(program, await asScript(path), 'latin1');
-  const digest = await makeCodeCache([process.execPath], program, cache);
+  const { path } = await buildBundle(join(folder, 'scute.js'), { sourceMap: true });
+  const digest = await writeProgram(path, folder, [process.execPath]);
   await bundleScript(join(import.meta.dirname, '../../build/image/launch.ts'), IMAGE_LAUNCHER, { SCUTE_DIGEST: digest });
   await buildExecutable(EXECUTABLE);
 }

@@ -5,11 +5,13 @@
 import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { build, transform } from 'esbuild';
-import { digestOf, readProgram } from './program.ts';
+import { placesOf, type Place } from './places.ts';
+import { AROUND, digestOf } from './program.ts';
 
+const root = join(import.meta.dirname, '..', '..');
 const run = promisify(execFile);
 
 /** What `test/support/build.ts` puts before the bundle, which a script has no use for. */
@@ -38,14 +40,52 @@ const WARM_CONFIGURATION = {
 const MOST_RUNS = 6;
 const RUN_WITHIN_MS = 300_000;
 
-/** The bundle that `test/support/build.ts` wrote, as a script of CommonJS in ASCII. */
-export async function asScript(bundle: string): Promise<string> {
+/**
+ * Sources whose functions are in the cache too, called or not: most of each are what a sidecar calls between its listeners and its first answer. What
+ * does not serve, and what many never use, would only be read at each start and lie in memory.
+ */
+const SERVING = [
+  /^src\/(?:app|services)\.ts$/,
+  /^src\/(?:http1|identity|lib|transport|workload-api)\//,
+  /^src\/forward\/(?!http2)[^/]+$/,
+  /^src\/policy\/(?:judge|policy|rule)\.ts$/,
+  /^src\/proxy\/(?!tokens|web-)/,
+  /^src\/spiffe\/(?!bundle-document|crl|jwt-bundle|name-constraints)/,
+  /^src\/telemetry\/(?!events\/\w+-)/,
+  /^src\/tls\/(?!web-)/,
+  /^node_modules\/@bufbuild\/protobuf\/dist\/esm\/wire\/binary/,
+  /^node_modules\/@grpc\/grpc-js\/src\/(?:backoff|call-|channel|client|compression-filter|connectivity|filter|internal-channel)/,
+  /^node_modules\/@grpc\/grpc-js\/src\/(?:load-balancer-(?:child|pick)|load-balancing|metadata|picker|resolv|retrying|stream-|subchannel|transport|uri)/,
+  /^node_modules\/pino\//,
+];
+
+/**
+ * Makes of `bundle` (with its source map, from `test/support/build.ts`) the program as a script and its cache, `scute.cjs` and `scute.cache` in
+ * `folder`, for the Node that `node` starts: a command, for another processor an emulator before it. Resolves to the digest of both, which is the same each time.
+ */
+export async function writeProgram(bundle: string, folder: string, node: readonly [string, ...string[]]): Promise<string> {
+  const { code, map } = await asScript(bundle);
+  const places = SERVING.flatMap((pattern) => {
+    const found = placesOf(map, (source) => pattern.test(relative(root, resolve(dirname(bundle), source))));
+    if (found.length === 0) throw new Error(`the program has no source ${pattern.source}: what serves is elsewhere`);
+    return found;
+  });
+  const program = join(folder, 'scute.cjs');
+  await writeFile(program, code, 'latin1');
+  return makeCodeCache(node, program, join(folder, 'scute.cache'), places);
+}
+
+/** A script of CommonJS in ASCII, and its source map. */
+async function asScript(bundle: string): Promise<{ readonly code: string; readonly map: string }> {
   let text = await readFile(bundle, 'utf8');
   for (const line of OF_MODULES) {
     if (!text.includes(line)) throw new Error(`${bundle} has no line ${line.trim()}`);
-    text = text.replace(line, '');
+    // Without it, but no line less: the source map counts them.
+    text = text.replace(line, '\n');
   }
-  const { code } = await transform(text, {
+  const map = await readFile(`${bundle}.map`);
+  const [before, after] = AROUND;
+  return transform(`${text}\n//# sourceMappingURL=data:application/json;base64,${map.toString('base64')}`, {
     format: 'cjs',
     platform: 'node',
     target: 'node26',
@@ -54,9 +94,12 @@ export async function asScript(bundle: string): Promise<string> {
     // They are among the licences.
     legalComments: 'none',
     define: { 'import.meta.url': 'SCUTE_URL' },
-    banner: '"use strict";const SCUTE_URL=require("node:url").pathToFileURL(__filename).href;',
+    banner: `${before}"use strict";const SCUTE_URL=require("node:url").pathToFileURL(__filename).href;`,
+    footer: after,
+    sourcemap: 'external',
+    sourcesContent: false,
+    sourcefile: bundle,
   });
-  return code;
 }
 
 /** One of our small files beside the program, as a script with values for names that it declares. */
@@ -74,25 +117,28 @@ export async function bundleScript(source: string, outfile: string, constants: R
   });
 }
 
-/**
- * Makes the cache of `program` for the Node that `node` starts (a command, for another processor an emulator before it), which is the
- * same each time. Resolves to the digest of both.
- */
-export async function makeCodeCache(node: readonly [string, ...string[]], program: string, cache: string): Promise<string> {
+async function makeCodeCache(
+  node: readonly [string, ...string[]],
+  program: string,
+  cache: string,
+  ahead: readonly Place[],
+): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'scute-warm-'));
   try {
     const warm = join(folder, 'warm.cjs');
     const configuration = join(folder, 'scute.json');
     await bundleScript(join(import.meta.dirname, 'warm.ts'), warm);
     await writeFile(configuration, JSON.stringify(WARM_CONFIGURATION));
+    const places = join(folder, 'places.json');
+    await writeFile(places, JSON.stringify(ahead));
     const seen = new Set<string>();
     for (let times = 0; times < MOST_RUNS; times += 1) {
       const [command, ...args] = node;
       // The seed of all that V8 draws, and one thread for its collector, which else notes at any moment how old a function is. Neither is part of
       // what V8 compares, as --hash-seed is.
-      const argv = ['--random-seed=1', '--single-threaded-gc', '--disable-sigusr1', warm, program, cache, configuration];
+      const argv = ['--random-seed=1', '--single-threaded-gc', '--disable-sigusr1', warm, program, cache, configuration, places];
       await run(command, [...args, ...argv], { timeout: RUN_WITHIN_MS, env: {} });
-      const digest = digestOf(readProgram(program), await readFile(cache));
+      const digest = digestOf(await readFile(program), await readFile(cache));
       if (seen.has(digest)) return digest;
       seen.add(digest);
     }

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { BESIDE, buildBundle } from '../../test/support/build.ts';
-import { asScript, bundleScript, makeCodeCache } from '../code-cache/code-cache.ts';
+import { bundleScript, writeProgram } from '../code-cache/code-cache.ts';
 import { licencesText, shippedPackages } from '../licences.ts';
 
 const root = join(import.meta.dirname, '..', '..');
@@ -19,9 +19,8 @@ export async function buildExecutable(outfile: string): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'scute-executable-'));
   const inside = (name: string): string => join(folder, name);
   try {
-    const { path, inputs } = await buildBundle(inside('scute.js'));
-    await writeFile(inside('scute.cjs'), await asScript(path), 'latin1');
-    await makeCodeCache([process.execPath], inside('scute.cjs'), inside('scute.cache'));
+    const { path, inputs } = await buildBundle(inside('scute.js'), { sourceMap: true });
+    await writeProgram(path, folder, [process.execPath]);
     await bundleScript(join(import.meta.dirname, 'launch.ts'), inside('launch.cjs'));
     const names = ['scute.cjs', 'scute.cache', ...BESIDE];
     const settings = {
@@ -29,7 +28,8 @@ export async function buildExecutable(outfile: string): Promise<string> {
       output: 'scute',
       disableExperimentalSEAWarning: true,
       // Node takes no option from NODE_OPTIONS or the command line, so none can open the inspector. Scute refuses to start under the former all the same.
-      execArgv: ['--disable-sigusr1'],
+      // The second: Node does not read the public web's authorities at each start.
+      execArgv: ['--disable-sigusr1', '--use-openssl-ca'],
       execArgvExtension: 'none',
       assets: Object.fromEntries(names.map((name) => [name, name])),
     };

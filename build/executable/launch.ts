@@ -5,8 +5,7 @@ import { compileProgram } from '../code-cache/program.ts';
 
 const file = process.execPath;
 
-const text = Buffer.from(getRawAsset('scute.cjs')).toString('latin1');
-const { script, run } = compileProgram(file, text, Buffer.from(getRawAsset('scute.cache')));
+const { script, run } = compileProgram(file, Buffer.from(getRawAsset('scute.cjs')), Buffer.from(getRawAsset('scute.cache')));
 // Slower, and no less right: the text is compiled.
 if (script.cachedDataRejected === true) process.stderr.write('scute: the code cache of this executable is not for its V8\n');
 // Never a file: whoever can write beside the executable is not who made it.

@@ -3,7 +3,7 @@ import { hash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { requireChecked } from '../code-cache/beside.ts';
-import { compileProgram, digestOf, readProgram } from '../code-cache/program.ts';
+import { compileProgram, digestOf } from '../code-cache/program.ts';
 
 /** Of the program with its code cache; put in when the image is built, as the next. */
 declare const SCUTE_DIGEST: string;
@@ -27,11 +27,11 @@ function checked<T>(what: string, expected: string | undefined, read: () => { re
 }
 
 /** A cache is code, as the program is. */
-function readBoth(): { readonly text: string; readonly cache: Buffer } | undefined {
+function readBoth(): { readonly program: Buffer; readonly cache: Buffer } | undefined {
   return checked(`${file} or ${cacheFile}`, SCUTE_DIGEST, () => {
-    const text = readProgram(file);
+    const program = readFileSync(file);
     const cache = readFileSync(cacheFile);
-    return { digest: digestOf(text, cache), value: { text, cache } };
+    return { digest: digestOf(program, cache), value: { program, cache } };
   });
 }
 
@@ -55,5 +55,5 @@ else {
     if (text === undefined) throw new Error(`${name} was changed`);
     return text;
   });
-  compileProgram(file, both.text, both.cache).run(require);
+  compileProgram(file, both.program, both.cache).run(require);
 }

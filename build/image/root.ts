@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { BESIDE, buildBundle } from '../../test/support/build.ts';
-import { asScript, bundleScript, makeCodeCache } from '../code-cache/code-cache.ts';
+import { bundleScript, writeProgram } from '../code-cache/code-cache.ts';
 import { licencesText, shippedPackages } from '../licences.ts';
 import { sha256Of, type Architecture } from './debian.ts';
 import { unpackNode, type NodeArchive } from './node.ts';
@@ -118,13 +118,24 @@ async function unpackPackage(layer: string, name: string, file: string): Promise
 }
 
 async function assembleScute(layers: Layers, architecture: Architecture, emulator: readonly string[]): Promise<void> {
+  // By the libraries of the image, not of this machine.
+  const loader = { amd64: 'usr/lib64/ld-linux-x86-64.so.2', arm64: 'usr/lib/ld-linux-aarch64.so.1' }[architecture];
+  const libraries = join(layers.system, 'usr/lib', TRIPLETS[architecture]);
+  const [first, ...more] = [
+    ...emulator,
+    join(layers.system, loader),
+    '--library-path',
+    libraries,
+    join(layers.system, 'usr/local/bin/node'),
+  ];
   const made = await mkdtemp(join(tmpdir(), 'scute-image-'));
   const folder = join(layers.scute, APPLICATION);
   await mkdir(folder, { recursive: true });
+  let digest: string;
   try {
-    const { path, inputs } = await buildBundle(join(made, 'scute.js'));
+    const { path, inputs } = await buildBundle(join(made, 'scute.js'), { sourceMap: true });
     for (const name of BESIDE) await copyFile(join(made, name), join(folder, name));
-    await writeFile(join(folder, 'scute.cjs'), await asScript(path), 'latin1');
+    digest = await writeProgram(path, folder, [first ?? '', ...more]);
     await writeFile(join(folder, 'LICENCES.txt'), licencesText(await shippedPackages(root, inputs)));
   } finally {
     await rm(made, { recursive: true, force: true });
@@ -138,17 +149,6 @@ async function assembleScute(layers: Layers, architecture: Architecture, emulato
   await writeFile(join(folder, 'package.json'), `${JSON.stringify({ name: 'scute', version, description, license }, undefined, 2)}\n`);
   await copyFile(join(root, 'LICENSE'), join(folder, 'LICENSE'));
   await copyFile(join(root, 'deploy/openssl.cnf'), join(folder, SETTINGS));
-  // By the libraries of the image, not of this machine.
-  const loader = { amd64: 'usr/lib64/ld-linux-x86-64.so.2', arm64: 'usr/lib/ld-linux-aarch64.so.1' }[architecture];
-  const libraries = join(layers.system, 'usr/lib', TRIPLETS[architecture]);
-  const [first, ...more] = [
-    ...emulator,
-    join(layers.system, loader),
-    '--library-path',
-    libraries,
-    join(layers.system, 'usr/local/bin/node'),
-  ];
-  const digest = await makeCodeCache([first ?? '', ...more], join(folder, 'scute.cjs'), join(folder, 'scute.cache'));
   const digests = [SETTINGS, ...BESIDE].map(async (name) => [name, await sha256Of(join(folder, name))] as const);
   const constants = { SCUTE_DIGEST: digest, SCUTE_BESIDE: Object.fromEntries(await Promise.all(digests)) };
   await bundleScript(join(import.meta.dirname, 'launch.ts'), join(folder, 'launch.cjs'), constants);

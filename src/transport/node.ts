@@ -480,7 +480,7 @@ export function createTlsContext({ own, authoritiesPem }: TlsContextOptions): Tl
   const native = createSecureContext({
     ...(own === undefined ? {} : { cert: own.chainPem, key: own.keyPem }),
     // Undefined, or left out, it would mean the public web's authorities.
-    ca: authoritiesPem === 'web' ? getCACertificates('default') : [...authoritiesPem],
+    ca: authoritiesPem === 'web' ? webAuthoritiesPem() : [...authoritiesPem],
     // An authority of a trust bundle need not be self-signed.
     allowPartialTrustChain: true,
     minVersion: 'TLSv1.2',
@@ -490,6 +490,11 @@ export function createTlsContext({ own, authoritiesPem }: TlsContextOptions): Tl
     secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
   });
   return { native };
+}
+
+/** Mozilla's, as Node has them, and those of NODE_EXTRA_CA_CERTS: the same under every option of Node, which `default` is not. */
+export function webAuthoritiesPem(): string[] {
+  return [...getCACertificates('bundled'), ...getCACertificates('extra')];
 }
 
 export const TLS_VERSIONS = 'TLSv1.2,TLSv1.3';

@@ -1,6 +1,4 @@
 import { createHash } from 'node:crypto';
-import { fromBinary, toBinary, type DescMessage, type MessageShape } from '@bufbuild/protobuf';
-import { JWTBundlesResponseSchema, X509BundlesResponseSchema, X509SVIDResponseSchema, type X509SVID } from '../gen/workload_pb.ts';
 import type { JwtBundleProblemCode } from '../telemetry/log/jwt-records.ts';
 import { readOnlyMap } from '../identity/read-only-map.ts';
 import type { HeldIdentity } from '../identity/snapshot.ts';
@@ -14,6 +12,14 @@ import { PEER_PROBLEMS } from '../spiffe/peer-problems.ts';
 import { buildTrustBundle, withIntermediates, type AuthorityInDoubt, type TrustBundle } from '../spiffe/trust-bundle.ts';
 import { parseTrustDomain, type TrustDomain } from '../spiffe/trust-domain.ts';
 import { buildX509Svid, type X509Svid } from '../spiffe/x509-svid.ts';
+import {
+  readJwtBundlesResponse,
+  readX509BundlesResponse,
+  readX509SvidResponse,
+  type BundleEntries,
+  type X509SvidEntry,
+  type X509SvidResponse,
+} from './wire.ts';
 
 /** Why a message was refused as a whole. One closed set: the label of the metric and the log field. */
 export const UPDATE_PROBLEMS = [
@@ -68,22 +74,23 @@ const MAX_ALL_JWT_AUTHORITIES = 4096;
 
 /** Decodes a FetchX509SVID message. Building it gives each SVID verified as a peer's would be, and the bundles; a bad part refuses the whole. */
 export function decodeX509Svids(bytes: Uint8Array): Result<Decoded<DecodedSvids>, UpdateProblem> {
-  const decoded = decode(X509SVIDResponseSchema, bytes);
+  const decoded = decode('X509SVIDResponse', readX509SvidResponse, bytes);
   if (!decoded.ok) return decoded;
   const message = decoded.value;
+  const svids = message.svids.map((svid) => [svid.spiffeId, svid.x509Svid, svid.x509SvidKey, svid.bundle, svid.hint]);
   return ok({
-    fingerprint: fingerprintOf(X509SVIDResponseSchema, { ...message, federatedBundles: inOrder(message.federatedBundles) }),
+    fingerprint: fingerprintOf([message.crl, ...svids, ...message.federatedBundles]),
     build: (nowMs) => guarded(() => buildSvids(message, nowMs)),
   });
 }
 
 /** Decodes a FetchX509Bundles message. */
 export function decodeX509Bundles(bytes: Uint8Array): Result<Decoded<Bundles>, UpdateProblem> {
-  const decoded = decode(X509BundlesResponseSchema, bytes);
+  const decoded = decode('X509BundlesResponse', readX509BundlesResponse, bytes);
   if (!decoded.ok) return decoded;
   const message = decoded.value;
   return ok({
-    fingerprint: fingerprintOf(X509BundlesResponseSchema, { ...message, bundles: inOrder(message.bundles) }),
+    fingerprint: fingerprintOf([message.crl, ...message.bundles]),
     build: () =>
       guarded(() => {
         const bundles = new BundleCollection(message.crl);
@@ -101,19 +108,18 @@ export interface DecodedJwtBundles extends Pick<Decoded<JwtBundles>, 'fingerprin
  * Decodes a FetchJWTBundles message. A bundle that is no JWKS refuses the whole: the agent writes them itself, so that is no partner's doing.
  */
 export function decodeJwtBundles(bytes: Uint8Array): Result<DecodedJwtBundles, JwtBundleProblem> {
-  const decoded = decode(JWTBundlesResponseSchema, bytes);
+  const decoded = decode('JWTBundlesResponse', readJwtBundlesResponse, bytes);
   if (!decoded.ok) return decoded;
-  const message = decoded.value;
   return ok({
-    fingerprint: fingerprintOf(JWTBundlesResponseSchema, { ...message, bundles: inOrder(message.bundles) }),
-    build: () => guarded(() => buildJwtBundles(message.bundles)),
+    fingerprint: fingerprintOf([...decoded.value]),
+    build: () => guarded(() => buildJwtBundles(decoded.value)),
   });
 }
 
-function buildJwtBundles(map: Readonly<Record<string, Uint8Array>>): Result<JwtBundles, JwtBundleProblem> {
+function buildJwtBundles(map: BundleEntries): Result<JwtBundles, JwtBundleProblem> {
   const bundles = new Map<TrustDomain, JwtBundle>();
   let authorities = 0;
-  for (const [key, jwks] of Object.entries(map)) {
+  for (const [key, jwks] of map) {
     const domain = parseKey(key);
     if (!domain.ok) return domain;
     // Under both names of a trust domain: to choose is to guess whom the agent withdrew.
@@ -129,7 +135,7 @@ function buildJwtBundles(map: Readonly<Record<string, Uint8Array>>): Result<JwtB
   return ok(readOnlyMap(bundles));
 }
 
-function buildSvids(message: MessageShape<typeof X509SVIDResponseSchema>, nowMs: number): Result<DecodedSvids, UpdateProblem> {
+function buildSvids(message: X509SvidResponse, nowMs: number): Result<DecodedSvids, UpdateProblem> {
   const bundles = new BundleCollection(message.crl);
   const svids: X509Svid[] = [];
   const ownDomains = new Set<TrustDomain>();
@@ -162,7 +168,7 @@ function buildSvids(message: MessageShape<typeof X509SVIDResponseSchema>, nowMs:
 }
 
 /** The mandatory fields of section 5.1, and the trust domain that the SVID's bundle belongs to. */
-function checkEntry(entry: X509SVID, index: number): Result<TrustDomain, UpdateProblem> {
+function checkEntry(entry: X509SvidEntry, index: number): Result<TrustDomain, UpdateProblem> {
   const missing = (field: string): Result<never, UpdateProblem> =>
     err({ code: 'missing_field', message: `SVID ${index + 1} has no ${field}` });
   if (entry.spiffeId === '') return missing('spiffe_id');
@@ -209,8 +215,8 @@ class BundleCollection {
   }
 
   /** Keys are the trust domain's SPIFFE ID (section 5.1), or its bare name, as some agents write it. */
-  addMap(map: Readonly<Record<string, Uint8Array>>, except: ReadonlySet<TrustDomain>): UpdateProblem | undefined {
-    for (const [key, der] of Object.entries(map)) {
+  addMap(map: BundleEntries, except: ReadonlySet<TrustDomain>): UpdateProblem | undefined {
+    for (const [key, der] of map) {
       const domain = parseKey(key);
       if (!domain.ok) return domain.error;
       if (except.has(domain.value)) continue;
@@ -251,11 +257,11 @@ function sameAuthorities(a: TrustBundle, b: TrustBundle): boolean {
   return a.authorities.length === b.authorities.length && b.authorities.every((authority) => known.has(authority.sha256));
 }
 
-function decode<Desc extends DescMessage>(schema: Desc, bytes: Uint8Array): Result<MessageShape<Desc>, Undecodable> {
+function decode<T>(name: string, read: (bytes: Uint8Array) => T, bytes: Uint8Array): Result<T, Undecodable> {
   try {
-    return ok(fromBinary(schema, bytes));
+    return ok(read(bytes));
   } catch (thrown) {
-    return err({ code: 'undecodable', message: `${bytes.length} bytes are not a ${schema.typeName}: ${messageOf(thrown)}` });
+    return err({ code: 'undecodable', message: `${bytes.length} bytes are not a ${name}: ${messageOf(thrown)}` });
   }
 }
 
@@ -273,14 +279,14 @@ function guarded<T, E>(build: () => Result<T, E>): Result<T, E | Undecodable> {
   }
 }
 
-/** A digest, so that no copy of the message, which has the private keys, needs to be kept. */
-function fingerprintOf<Desc extends DescMessage>(schema: Desc, message: MessageShape<Desc>): string {
-  return createHash('sha256').update(toBinary(schema, message)).digest('hex');
-}
-
-/** Agents written in Go send maps in random order. */
-function inOrder(map: Readonly<Record<string, Uint8Array>>): Record<string, Uint8Array> {
-  return Object.fromEntries(Object.entries(map).toSorted(([a], [b]) => (a < b ? -1 : 1)));
+/** A digest, so that no copy of the message, which has the private keys, needs to be kept. Each list and each part has its length before it, so that none is taken for two. */
+function fingerprintOf(lists: readonly (readonly (string | Uint8Array)[])[]): string {
+  const hash = createHash('sha256');
+  for (const list of lists) {
+    hash.update(`${list.length};`);
+    for (const part of list) hash.update(`${Buffer.byteLength(part)}:`).update(part);
+  }
+  return hash.digest('hex');
 }
 
 function quoted(text: string): string {

@@ -4,12 +4,12 @@ import { rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { bundleScript } from '../../../build/code-cache/code-cache.ts';
-import { digestOf } from '../../../build/code-cache/program.ts';
+import { AROUND, digestOf } from '../../../build/code-cache/program.ts';
 import { runChild, type Finished } from '../../support/child.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 
 /** Loads what its first argument names, twice, once it has put its second in the place of that file. */
-const PROGRAM = `const [, , name, text] = process.argv;
+const PROGRAM = AROUND.join(`const [, , name, text] = process.argv;
 if (text !== undefined) require('node:fs').writeFileSync(require('path').join(__dirname, name), text);
 try {
   const { said } = require(name);
@@ -17,7 +17,7 @@ try {
 } catch (cause) {
   console.log('refused:', cause.message);
 }
-`;
+`);
 const BESIDE = { 'openssl.cnf': '# settings\n', 'scute-part.cjs': "exports.said = 'loaded';\n" };
 /** V8 takes none that it has not made, and compiles the text. */
 const CACHE = 'no cache';
@@ -33,7 +33,7 @@ async function smallImage(t: TestContext): Promise<Image> {
   for (const [name, text] of Object.entries({ 'scute.cjs': PROGRAM, ...BESIDE })) await writeFile(join(folder, name), text);
   await writeFile(join(folder, 'scute.cache'), CACHE);
   await bundleScript('build/image/launch.ts', join(folder, 'launch.cjs'), {
-    SCUTE_DIGEST: digestOf(PROGRAM, Buffer.from(CACHE)),
+    SCUTE_DIGEST: digestOf(Buffer.from(PROGRAM), Buffer.from(CACHE)),
     SCUTE_BESIDE: Object.fromEntries(Object.entries(BESIDE).map(([name, text]) => [name, hash('sha256', text)])),
   });
   const run = async (...args: readonly string[]): Promise<Finished> => {

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { rootCertificates } from 'node:tls';
 import { parseAddress } from '../../../src/config/units.ts';
+import { runChild } from '../../support/child.ts';
 import { startExampleDomain, WEB } from '../../support/data-path.ts';
 import { eventually } from '../../support/eventually.ts';
 import { ask } from '../../support/http/http.ts';
@@ -72,4 +74,28 @@ test('scute check says what would be put on requests, and of a CA file that is m
   const unknown = await checked({ credential: { name: 'other' } }, [google]);
   assert.match(unknown.stderr, /there is no credential "other"/);
   assert.equal((await checked({ jwt: { audience: '' } })).code, 64);
+});
+
+test('authorities of the public web are those of Node and of NODE_EXTRA_CA_CERTS, also where Node is told to leave them to OpenSSL', async (t) => {
+  const [spiffe, server] = await Promise.all([startExampleDomain(t), startWebServer(t)]);
+  const config = {
+    workloadApi: { endpoint: spiffe.endpoint('web') },
+    outbound: [{ name: 'out', listen: '127.0.0.1:0', protocol: 'http', to: server.origin, webPki: true }],
+    metrics: { listen: '127.0.0.1:0' },
+  };
+  const source = new URL('../../../src/transport/node.ts', import.meta.url).href;
+  const count = `import(${JSON.stringify(source)}).then(({ webAuthoritiesPem }) => console.log(webAuthoritiesPem().length))`;
+  for (const [name, option, status, more] of [
+    ['NODE_EXTRA_CA_CERTS', '--use-bundled-ca', 200, 1],
+    ['NODE_EXTRA_CA_CERTS', '--use-openssl-ca', 200, 1],
+    ['SSL_CERT_FILE', '--use-openssl-ca', 502, 0],
+  ] as const) {
+    const env = { [name]: server.caFile };
+    const counted = await runChild([process.execPath, option, '--eval', count], { env });
+    assert.equal(Number(counted.stdout), rootCertificates.length + more, counted.stderr);
+    await using scute = await startScute({ config, nodeArgs: [option], env });
+    const address = parseAddress(await scute.address('out'));
+    assert.ok(address.ok);
+    assert.equal((await ask(address.value, '/')).status, status, `${name} ${option}`);
+  }
 });
