@@ -1,7 +1,6 @@
 import { constants } from 'node:fs';
 import { open, readFile, type FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import type * as z from 'zod';
 import { systemClock } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
@@ -209,12 +208,13 @@ export async function readConfigFile(
     if (kind.isDirectory()) return wrong('is a directory, not a file');
     const bytes = Buffer.allocUnsafe(MAX_CONFIG_BYTES + 1);
     const untilMs = systemClock.monotonic() + pipeWithinMs;
+    const untilTheEnd = new AbortController().signal;
     let length = 0;
     while (length < bytes.length) {
       const count = await (kind.isFIFO() ? readPipe : readRegular)(handle, bytes, length);
       if (count === 0) break;
       if (count !== undefined) length += count;
-      else if (systemClock.monotonic() < untilMs) await delay(PIPE_LOOK_MS);
+      else if (systemClock.monotonic() < untilMs) await systemClock.sleep(PIPE_LOOK_MS, untilTheEnd);
       else return wrong(`is a pipe that nobody wrote to its end within ${pipeWithinMs / 1000} s`);
     }
     if (length > MAX_CONFIG_BYTES) return wrong(`is larger than ${MAX_CONFIG_BYTES} bytes`);
