@@ -5,7 +5,7 @@ import type { CloseReason, HttpResult, ListenerCounters, RequestRecord } from '.
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
 import { rewriteHead, valuesOf, withLine, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
 import { CONTINUE, ownAnswer, type OwnFields, type OwnStatus } from '../http1/own-answer.ts';
-import { NO_BEARER, tokenAnswer, type Bearer, type RequestJudge, type RequestTokens, type RequestVerdict } from './bearer.ts';
+import { NO_BEARER, type Bearer, type RequestJudge, type RequestTokens, type RequestVerdict } from './bearer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
 import { Fields } from '../http1/fields.ts';
 import type { HeadProblem } from '../http1/request-head.ts';
@@ -14,6 +14,7 @@ import { ResponseReader, type ResponseSink } from '../http1/response-reader.ts';
 import { Upstreams, type OpenUpstream, type UpstreamSink } from './http1-upstream.ts';
 import type { UpstreamFailure } from './outcome.ts';
 import type { RequestCredential } from './request-credential.ts';
+import { refusalOf } from './refusal.ts';
 import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
 import type { Session, Ticker } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
@@ -464,18 +465,11 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     if (judge === undefined) return true;
     const { method, target, host } = this.#request.head;
     const judgement = judge(method, target, host, this.#bearer);
-    if (!judgement.ok) {
-      this.#answer(400, 'bad_request', judgement.error);
-      return false;
-    }
-    const verdict = judgement.value;
-    this.#verdict = verdict;
-    if (verdict.allowed) return true;
-    const ofToken = tokenAnswer(verdict.reason);
-    if (ofToken !== undefined)
-      this.#answer(ofToken.status, 'token_refused', ofToken.detail, { challenge: ofToken.challenge, told: verdict.detail });
-    else if (judged === 'downstream') this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
-    else this.#answer(502, 'upstream_denied', `${verdict.reason}: ${verdict.peer ?? 'the server'} may not be asked this`);
+    if (judgement.ok) this.#verdict = judgement.value;
+    const refusal = refusalOf(judgement, judged);
+    if (refusal === undefined) return true;
+    const { status, result, detail, challenge, told } = refusal;
+    this.#answer(status, result, detail, { challenge, told });
     return false;
   }
 

@@ -19,9 +19,10 @@ import type { FieldFilter } from '../../http2/identity.ts';
 import { ownResponse, type OwnMore } from '../../http2/own-response.ts';
 import { readRequestTrailers, type RequestProblem } from '../../http2/request-fields.ts';
 import { responseTrailersProblem } from '../../http2/response-fields.ts';
-import { NO_BEARER, tokenAnswer, type Bearer, type RequestJudge, type RequestVerdict } from '../bearer.ts';
+import { NO_BEARER, type Bearer, type RequestJudge, type RequestVerdict } from '../bearer.ts';
 import { Deadlines, type DeadlineSink } from '../http-deadlines.ts';
 import type { UpstreamFailure, Who } from '../outcome.ts';
+import { refusalOf } from '../refusal.ts';
 import type { Session } from '../session.ts';
 import type { Side } from '../tcp-forwarder.ts';
 import type { Asked, Destination, Sink } from './destination.ts';
@@ -249,25 +250,14 @@ export class Exchange implements Asked, DeadlineSink {
   }
 
   #isAllowed(): boolean {
+    const { judge, judged } = this.#context;
     const { method = '', target = '', host = '' } = this.#request ?? {};
-    const judgement = this.#context.judge?.(method, target, host, this.#bearer);
+    const judgement = judge?.(method, target, host, this.#bearer);
     if (judgement === undefined) return true;
-    if (!judgement.ok) {
-      this.#answer(400, 'bad_request', judgement.error);
-      return false;
-    }
-    const verdict = judgement.value;
-    this.#verdict = verdict;
-    if (verdict.allowed) return true;
-    if (this.#context.judged === 'upstream') {
-      const detail = `${verdict.reason}: ${verdict.peer ?? 'the server'} may not be asked this`;
-      this.#answer(502, 'upstream_denied', detail, { isDenial: true });
-      return false;
-    }
-    const ofToken = tokenAnswer(verdict.reason);
-    if (ofToken !== undefined)
-      this.#answer(ofToken.status, 'token_refused', ofToken.detail, { challenge: ofToken.challenge }, verdict.detail);
-    else this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
+    if (judgement.ok) this.#verdict = judgement.value;
+    const refusal = refusalOf(judgement, judged);
+    if (refusal === undefined) return true;
+    this.#answer(refusal.status, refusal.result, refusal.detail, refusal, refusal.told);
     return false;
   }
 
