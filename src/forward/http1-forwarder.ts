@@ -6,6 +6,7 @@ import type { Connection, ConnectionHandler } from '../transport/connection.ts';
 import { rewriteHead, valuesOf, withLine, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
 import { CONTINUE, ownAnswer, type OwnFields, type OwnStatus } from '../http1/own-answer.ts';
 import { NO_BEARER, type Bearer, type RequestJudge, type RequestTokens, type RequestVerdict } from './bearer.ts';
+import { CLOSE_GRACE_MS, DENIED_HEAD_MS, Grace } from './grace.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
 import { Fields } from '../http1/fields.ts';
 import type { HeadProblem } from '../http1/request-head.ts';
@@ -57,13 +58,6 @@ export interface HttpForwardOptions {
   done(): void;
 }
 
-/**
- * How long a client may take to read an answer of ours and agree to the end. Of a response, no more than the idle limit is
- * asked: megabytes of it may still be in the kernel for a slow reader.
- */
-const ANSWER_GRACE_MS = 5000;
-/** How long a peer that is not allowed may take to ask for what it will not get. */
-const DENIED_HEAD_MS = 2000;
 /** How long a client whose connection drains has to ask once more, if it may. */
 const LAST_REQUEST_MS = 5000;
 const NOTHING: Buffer = Buffer.alloc(0);
@@ -102,7 +96,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #hasEnded = false;
   #isClosed = false;
   #isFull = false;
-  #graceTimer: Timer | undefined;
+  readonly #grace: Grace;
   #lastRequestTimer: Timer | undefined;
 
   // The request under way: from its head to its log line.
@@ -141,6 +135,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#who = judged === 'downstream' ? 'the application' : 'the server';
     this.#upstreams = new Upstreams(this, clock, open, limits.upstreamIdleTimeoutMs);
     this.#deadlines = new Deadlines(this, clock, limits);
+    this.#grace = new Grace(clock, downstream);
   }
 
   start(): void {
@@ -150,8 +145,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     session.wind = () => {
       this.#drain();
       this.#asksOnceMore = false;
-      if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
-      else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
+      if (this.#isIdle()) this.#closeDownstream(CLOSE_GRACE_MS);
+      else if (this.#request.part === 'over') this.#grace.limit(CLOSE_GRACE_MS);
     };
     session.drain = ({ mayAsk }) => this.#drainPeer(mayAsk);
     session.hasDenied = () => !this.#isStillAllowed();
@@ -185,8 +180,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#drain();
     this.#asksOnceMore = mayAsk && this.#isUnderWay && this.#status !== 0;
     if (this.#isUnderWay) return;
-    if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
-    else if (!mayAsk) this.#closeDownstream(ANSWER_GRACE_MS);
+    if (this.#request.part === 'over') this.#grace.limit(CLOSE_GRACE_MS);
+    else if (!mayAsk) this.#closeDownstream(CLOSE_GRACE_MS);
     else this.#awaitLastRequest();
   }
 
@@ -194,7 +189,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#lastRequestTimer ??= this.#options.clock.after(LAST_REQUEST_MS, () => {
       // Timers go before sockets: a request that has come in time is read first.
       setImmediate(() => {
-        if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
+        if (this.#isIdle()) this.#closeDownstream(CLOSE_GRACE_MS);
       });
     });
   }
@@ -211,8 +206,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     session.because(reason, detail);
     // A client that reads no more has not been sent all of the response before.
     if (this.#isUnderWay || this.#isFull) this.#drop();
-    else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
-    else this.#closeDownstream(ANSWER_GRACE_MS);
+    else if (this.#request.part === 'over') this.#grace.limit(CLOSE_GRACE_MS);
+    else this.#closeDownstream(CLOSE_GRACE_MS);
   }
 
   // ——— the client's connection ———
@@ -248,7 +243,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   closed(error: Error | undefined): void {
     this.#isClosed = true;
-    this.#graceTimer?.cancel();
+    this.#grace.over();
     this.#lastRequestTimer?.cancel();
     const { part } = this.#request;
     if (part !== 'over' && (error !== undefined || !this.#hasEnded)) this.#options.broken('downstream', error);
@@ -749,7 +744,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#logRequest(result, told, isUnread);
     this.#releaseUpstream();
     this.#stopExchange();
-    this.#closeDownstream(ANSWER_GRACE_MS);
+    this.#closeDownstream(CLOSE_GRACE_MS);
   }
 
   /** What was written is sent, the client sees the end, and what it still says is thrown away. */
@@ -760,16 +755,9 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#deadlines.headEnded();
     this.#releaseUpstream();
     if (this.#isClosed) return;
-    if (graceMs !== undefined) this.#limitGrace(graceMs);
+    if (graceMs !== undefined) this.#grace.limit(graceMs);
     this.#options.downstream.endWrite();
     this.#flow();
-  }
-
-  /** How long the client may still take to agree to the end. */
-  #limitGrace(graceMs: number): void {
-    if (this.#isClosed) return;
-    const { downstream, clock } = this.#options;
-    this.#graceTimer ??= clock.after(graceMs, () => downstream.abort());
   }
 
   #stopExchange(): void {
@@ -812,7 +800,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     if (this.#request.part === 'trailers') this.#fail(408, 'timeout', 'the trailers took too long');
     else if (this.#request.part === 'head') {
       if (this.#request.head.begun) this.#refuseHead(408, 'timeout', 'the head took too long');
-      else this.#closeDownstream(ANSWER_GRACE_MS);
+      else this.#closeDownstream(CLOSE_GRACE_MS);
     }
     this.#pump();
   }

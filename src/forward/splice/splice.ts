@@ -26,6 +26,7 @@ import type { Connection } from '../../transport/connection.ts';
 import { DeadlineQueue } from '../deadline-queue.ts';
 import type { RequestJudge, RequestTokens } from '../bearer.ts';
 import type { OpenUpstream } from '../http1-upstream.ts';
+import { CLOSE_GRACE_MS, DENIED_HEAD_MS, DROP_GRACE_MS, Grace } from '../grace.ts';
 import { connectFailure, type UpstreamFailure, type Who } from '../outcome.ts';
 import type { RequestCredential } from '../request-credential.ts';
 import type { Session, Ticker } from '../session.ts';
@@ -87,12 +88,6 @@ export interface OutboundSplice {
   dismissed(reason: CloseReason, detail: string): void;
 }
 
-/** How long a client may take to agree to the end of a connection. */
-const CLOSE_GRACE_MS = 5000;
-/** How long it may take to read that its connection is dropped, or what is left after it has ended its side. */
-const DROP_GRACE_MS = 1000;
-/** How long one that is not allowed may take to ask for what it will not get. */
-const DENIED_HEAD_MS = 2000;
 /** Streams that were closed last, of which frames may still come. */
 const RECENT_STREAMS = 256;
 const RECENT_RESETS = 1024;
@@ -155,8 +150,7 @@ class Splice implements WireOwner, ExchangeContext {
   #announcedConnect = false;
   #firstTimer: Timer | undefined;
   #blockTimer: Timer | undefined;
-  #graceTimer: Timer | undefined;
-  #graceAtMs = Infinity;
+  readonly #grace: Grace;
   /** No further stream is taken once what has come is read. */
   #endsWithTurn = false;
   /** No further stream is taken. */
@@ -215,6 +209,7 @@ class Splice implements WireOwner, ExchangeContext {
       turned: () => this.turned(),
       closed: (application) => this.#applicationClosed(application),
     };
+    this.#grace = new Grace(clock, downstream);
     this.#responses = new DeadlineQueue(this.turn, limits.responseTimeoutMs, (exchange) => {
       exchange.responseLate();
       this.#abandonDeaf();
@@ -424,19 +419,20 @@ class Splice implements WireOwner, ExchangeContext {
     for (const exchange of this.#streams.values()) if (!exchange.hasWholeResponse) exchange.disconnected();
     this.#leave();
     if (this.#streams.size === 0) this.#endPeer(NO_ERROR, DROP_GRACE_MS);
-    this.#limitGrace(DROP_GRACE_MS);
+    this.#grace.limit(DROP_GRACE_MS);
     this.turned();
   }
 
   closed(error: Error | undefined): void {
     this.#closed = true;
+    this.#grace.over();
     if (error !== undefined && !this.#hasEnded) this.#options.broken('downstream', error);
     else if (!this.#ending) this.#options.broken('downstream', undefined);
     this.#ending = true;
     this.#hasEnded = true;
     for (const exchange of this.#streams.values()) exchange.disconnected();
     this.#leave();
-    for (const timer of [this.#firstTimer, this.#blockTimer, this.#graceTimer]) timer?.cancel();
+    for (const timer of [this.#firstTimer, this.#blockTimer]) timer?.cancel();
     this.#responses.clear();
     this.#idle.clear();
     this.turned();
@@ -639,7 +635,7 @@ class Splice implements WireOwner, ExchangeContext {
    * asked to agree to that; of who still reads a response, no more than the idle limit.
    */
   #end(graceMs: number | undefined): void {
-    if (graceMs !== undefined) this.#limitGrace(graceMs);
+    if (graceMs !== undefined) this.#grace.limit(graceMs);
     this.#endSoon();
     this.turned();
   }
@@ -676,17 +672,8 @@ class Splice implements WireOwner, ExchangeContext {
     this.peer.stop();
     this.peer.pauseIf(false);
     this.peer.end();
-    this.#limitGrace(graceMs);
+    this.#grace.limit(graceMs);
     this.#leave();
-  }
-
-  /** Then the connection is broken off. What was said first may still be sooner. */
-  #limitGrace(ms: number): void {
-    const atMs = this.clock.monotonic() + ms;
-    if (this.#closed || atMs >= this.#graceAtMs) return;
-    this.#graceTimer?.cancel();
-    this.#graceAtMs = atMs;
-    this.#graceTimer = this.clock.after(ms, () => this.#options.downstream.abort());
   }
 
   #maybeDone(): void {
