@@ -16,7 +16,7 @@ import type { ListenerStatus, ReloadStatus } from './admin/inventory.ts';
 import { isoTime } from './admin/iso-time.ts';
 import { PeerBook } from './admin/peer-book.ts';
 import { createReadiness, type CheckResult } from './admin/readiness.ts';
-import { createAdminServer, createMetricsServer } from './admin/server.ts';
+import { createMetricsServer } from './admin/metrics-server.ts';
 import { applicationCheck } from './admin/application.ts';
 import { federationCheck } from './admin/federation.ts';
 import { filesCheck, filesCurrentCheck } from './admin/file-sets.ts';
@@ -272,7 +272,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     createMetricsServer({ config: config.metrics, metrics, readiness, events, clock, maxConnections: filePlan.metrics.most });
   const adminServer =
     config.admin &&
-    createAdminServer({
+    (await import('./admin/server.ts')).createAdminServer({
       config: config.admin,
       metrics,
       readiness,
@@ -434,8 +434,9 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   });
   // Before the source, which says what becomes of them.
   const bundles: readonly Service[] = federation === undefined ? [] : [federation];
-  const others: readonly Service[] = [
-    ...[metricsServer, adminServer].filter((server): server is HttpService => server !== undefined),
+  /** They stop last, and tell of a drain until it is over. They start when listeners do not wait for them any more. */
+  const status: readonly Service[] = [metricsServer, adminServer].filter((server): server is HttpService => server !== undefined);
+  const serving: readonly Service[] = [
     ...(web === undefined ? [] : [web]),
     ...(credentials === undefined ? [] : [credentials]),
     // Until a drain is over, the application may read them, and they rotate.
@@ -443,6 +444,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     // What peers began may need the outbound side until it is done, so that side starts first and stops last.
     together('outbound listeners', outbound),
     together('inbound listeners', inbound),
+  ];
+  const others: readonly Service[] = [
     exposure,
     selfTest,
     // Last, so that it stops first: its clients hear at once, and not after the drain, that they have to look elsewhere.
@@ -530,7 +533,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       for (const { file, entries } of deps.policyFiles?.status() ?? []) events.policyFileLoaded(file, entries);
       findWithheld();
       try {
-        await startAll([...others, ...bundles, source], signal);
+        await startAll([...serving, ...status, ...others, ...bundles, source], signal);
         for (const [name, server] of [
           ['metrics', metricsServer],
           ['admin', adminServer],
@@ -554,7 +557,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         listeners.reduce((sum, listener) => sum + listener.openConnections, 0),
       );
       // A drain may take long: until it is over, SVIDs rotate, and what is withdrawn or revoked closes connections.
-      const failures = await stopAll([source, ...bundles, ...others], deadline);
+      const failures = await stopAll([source, ...bundles, ...status, ...serving, ...others], deadline);
       stopRevoking();
       const forced = listeners.reduce((sum, listener) => sum + listener.forced, 0);
       events.stopped(forced === 0, forced);

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync, globSync, readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { test } from 'node:test';
@@ -26,7 +27,9 @@ import { PROBE_RESULTS } from '../src/telemetry/log/probe-records.ts';
 import { CREDENTIAL_PROBLEMS } from '../src/telemetry/log/credential-records.ts';
 import { SDS_MISSING_REASONS, SDS_REFUSAL_REASONS } from '../src/telemetry/log/sds-records.ts';
 import { CHECK_DENIALS, CHECK_REFUSALS } from '../src/telemetry/log/ext-authz-records.ts';
-import { below, codeBlocks, namesUnder, tableUnder } from './support/documents.ts';
+import { below, codeBlocks } from './support/documents.ts';
+import * as reference from './support/reference.ts';
+import { temporaryFolder } from './support/temporary-folder.ts';
 
 const root = join(import.meta.dirname, '..');
 const documents = globSync('{*,docs/**/*,deploy/**/*}.md', { cwd: root }).toSorted();
@@ -97,20 +100,62 @@ test('links between documents lead to files that are there', () => {
   assert.deepEqual(broken, []);
 });
 
-test('links to headings lead to headings that are there', () => {
-  const headings = (document: string): string[] =>
-    [...proseOf(document).matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
-      heading
-        .toLowerCase()
-        .replaceAll(/[^\w -]/g, '')
-        .replaceAll(' ', '-'),
-    );
+/** What a link within a document may lead to: its headings, and the names of sections that have moved. */
+function anchorsOf(document: string): readonly string[] {
+  const text = proseOf(document);
+  const headings = [...text.matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replaceAll(/[^\w -]/g, '')
+      .replaceAll(' ', '-'),
+  );
+  return [...headings, ...[...text.matchAll(/<a id="([^"]*)"><\/a>/g)].map(([, name = '']) => name)];
+}
+
+test('links to headings lead to headings that are there, of which each page has one of a name', () => {
   const broken = documents.flatMap((document) =>
     [...proseOf(document).matchAll(/\]\(([^)#\s:]*)#([^)]*)\)/g)]
-      .filter(([, target = '', anchor = '']) => !headings(target === '' ? document : join(dirname(document), target)).includes(anchor))
+      .filter(([, target = '', anchor = '']) => {
+        const anchors = anchorsOf(target === '' ? document : join(dirname(document), target));
+        return anchors.indexOf(anchor) === -1 || anchors.indexOf(anchor) !== anchors.lastIndexOf(anchor);
+      })
       .map(([link]) => `${document}: ${link}`),
   );
   assert.deepEqual(broken, []);
+});
+
+test('documents that sources, charts, alarms and examples name are there, with their headings', () => {
+  const files = globSync('{src,deploy,configs,build,bench,test}/**/*.{ts,tsx,js,json,yaml,tpl,service,socket,cnf,sh,html}', { cwd: root });
+  const named = files.flatMap((file) =>
+    [
+      ...readFileSync(join(root, file), 'utf8').matchAll(
+        /\b(docs\/[\w/-]+\.md|(?:README|SECURITY|CONTRIBUTING|CHANGELOG)\.md)(?:#([\w-]+))?/g,
+      ),
+    ].map(([name, document = '', anchor]) => ({ file, name, document, anchor })),
+  );
+  assert.ok(named.length > 100);
+  assert.deepEqual(
+    named
+      .filter(
+        ({ document, anchor }) => !existsSync(join(root, document)) || (anchor !== undefined && !anchorsOf(document).includes(anchor)),
+      )
+      .map(({ file, name }) => `${file}: ${name}`),
+    [],
+  );
+});
+
+test('a page of the reference is in its index, is one subject, and says at its end what was not run', () => {
+  const index = readFileSync(join(root, 'docs/reference/README.md'), 'utf8');
+  const pages = reference.REFERENCE_PAGES.filter((page) => basename(page) !== 'README.md');
+  assert.ok(pages.length >= 10 && pages.length <= 16);
+  for (const page of pages) {
+    const text = readFileSync(join(root, page), 'utf8');
+    assert.ok(index.includes(`](${basename(page)})`), page);
+    assert.equal(proseOf(page).match(/^# /gm)?.length, 1, page);
+    const end = text.split('\n---\n').at(-1) ?? '';
+    assert.match(end, /\bNot run: /, page);
+    assert.ok(end.length < 600, `${page}: that is its end, and short`);
+  }
 });
 
 test('files that the documents name in code are there', () => {
@@ -150,6 +195,28 @@ test('every configuration that the documents show is valid', async () => {
   }
 });
 
+test('the policy file, the list of SPIFFE IDs and the deny list that the documents show are valid', async (t) => {
+  const folder = await temporaryFolder(t);
+  const shown = reference.REFERENCE_PAGES.flatMap((page) => codeBlocks(page));
+  const kinds = { 'yaml policy': 'policy.yaml', 'text ids': 'partners.txt', 'yaml deny': 'revoked.yaml' };
+  for (const [kind, name] of Object.entries(kinds)) {
+    const [block, ...others] = shown.filter(({ info }) => info === kind);
+    assert.ok(block !== undefined && others.length === 0, kind);
+    await writeFile(join(folder, name), block.text);
+  }
+  const config = {
+    workloadApi: { endpoint: 'unix:///run/spire/agent.sock' },
+    inbound: [{ listen: '127.0.0.1:0', to: '127.0.0.1:1', protocol: 'http', policyFile: 'policy.yaml' }],
+    revocations: { file: join(folder, 'revoked.yaml') },
+  };
+  await writeFile(join(folder, 'scute.yaml'), JSON.stringify(config));
+
+  const { code, said } = await ran('check', '-c', join(folder, 'scute.yaml'));
+
+  assert.equal(code, 0, said);
+  assert.match(said, /partners\.txt/);
+});
+
 test('the trust domain that the documents show is valid, and has every key', () => {
   const [block] = codeBlocks('docs/dev-domain.md').filter(({ info }) => info === 'yaml dev');
   assert.ok(block !== undefined);
@@ -185,12 +252,11 @@ test('the close, deny and drop reasons of the documents are those that there are
     ['Why somebody was not told', NOTIFY_PROBLEMS],
     ['How the application ended', APPLICATION_ENDS],
   ];
-  for (const [heading, reasons] of sets)
-    assert.deepEqual(namesUnder('docs/operations.md', heading).toSorted(), reasons.toSorted(), heading);
+  for (const [heading, reasons] of sets) assert.deepEqual(reference.namesUnder(heading).toSorted(), reasons.toSorted(), heading);
 });
 
 test('the resources of the API in the documents are those that there are, with their parameters, and so are the kinds of certificates', () => {
-  const rows = tableUnder('docs/operations.md', 'API');
+  const rows = reference.tableUnder('API');
   const parameters = rows
     .filter(([, , names]) => names !== undefined)
     .map(([name, , names]) => [name?.[0], names?.filter((each) => each !== '5m')]);
@@ -204,20 +270,20 @@ test('the resources of the API in the documents are those that there are, with t
 });
 
 test('scute status has advice for every readiness check of the documents', () => {
-  const documented = tableUnder('docs/operations.md', 'Probes and readiness').flatMap(([name]) => name ?? []);
+  const documented = reference.tableUnder('Probes and readiness').flatMap(([name]) => name ?? []);
 
   // Only there as long as nothing else is.
   assert.deepEqual(Object.keys(CHECK_ADVICE), [...documented, 'starting']);
 });
 
 test('the resources of the fleet in the documents are those that there are, with their parameters, and so are the reasons of its problems', () => {
-  const rows = tableUnder('docs/operations.md', 'Fleet').filter(([, , names]) => names !== undefined);
+  const rows = reference.tableUnder('The API of the fleet').filter(([, , names]) => names !== undefined);
   assert.deepEqual(
     new Map(rows.map(([name, , names]) => [name?.[0], new Set(names)])),
     new Map(Object.entries(FLEET_RESOURCES).map(([name, names]) => [name, new Set(names.split(', ').filter((each) => each !== ''))])),
   );
   const reasons = fleetProblemReasons(readFileSync(join(root, 'src/fleet/api-types.ts'), 'utf8'));
-  assert.deepEqual(namesUnder('docs/operations.md', 'Why Prometheus was not understood').toSorted(), reasons.toSorted());
+  assert.deepEqual(reference.namesUnder('Why Prometheus was not understood').toSorted(), reasons.toSorted());
 });
 
 function fleetProblemReasons(source: string): readonly string[] {
@@ -280,7 +346,7 @@ test('the JSON Schema of the API of the fleet and its types have the same proper
 
 test('the limits of SDS are in the documents with their defaults, and each is what one reason is about', () => {
   const limits = fields.filter(({ path }) => path.startsWith('sds.limits.'));
-  const rows = below('docs/operations.md', 'Why an SDS client was refused').matchAll(/^\| `(\w+)` \| `(\w+)`, (\d+) \| ([^|]+) \|/gm);
+  const rows = reference.below('Why an SDS client was refused').matchAll(/^\| `(\w+)` \| `(\w+)`, (\d+) \| ([^|]+) \|/gm);
   const documented = [...rows].map(([, reason = '', limit = '', standard, code = '']) => ({
     reason,
     limit,
@@ -298,7 +364,7 @@ test('the limits of SDS are in the documents with their defaults, and each is wh
 
 test('the limits of checks are in the documents with their defaults', () => {
   const limits = fields.filter(({ path }) => path.startsWith('sds.authorization.'));
-  const rows = below('docs/operations.md', 'Why a check was refused').matchAll(/^\| `\w+` \| `(\w+)`, (\w+) \|/gm);
+  const rows = reference.below('Why a check was refused').matchAll(/^\| `\w+` \| `(\w+)`, (\w+) \|/gm);
 
   assert.deepEqual(
     [...rows].map(([, limit, standard]) => [limit, standard]),
@@ -322,17 +388,16 @@ test('the messages of the documents are those that are logged', () => {
     .map((file) => readFileSync(join(root, 'src/telemetry/events', file), 'utf8'))
     .join('\n');
   const logged = [...source.matchAll(/logger(?:\.\w+|\[level\])\((?:[^;]*?, )?'([^']+)'\)/g)].map(([, message]) => message ?? '');
-  const text = below('docs/operations.md', 'Log');
-  const documented = [...text.slice(text.indexOf('The other messages are')).matchAll(/`([^`]{7,})`/g)].map(([, message]) => message ?? '');
+  const documented = [...reference.below('Messages').matchAll(/`([^`]{7,})`/g)].map(([, message]) => message ?? '');
 
-  assert.ok(text.includes('(`connection closed`)'));
+  assert.ok(reference.below('Log').includes('(`connection closed`)'));
   assert.deepEqual([...new Set([...documented, 'connection closed'])].toSorted(), [...new Set(logged)].toSorted());
 });
 
 test('the exit codes of the documents are those that there are', () => {
   const { SIGINT, SIGPIPE, SIGTERM } = constants.signals;
   assert.equal(EXIT_READER_LEFT, 128 + SIGPIPE);
-  const documented = [...below('docs/operations.md', 'Signals and exit codes').matchAll(/^\| (\d+) \|/gm)].map(([, code]) => Number(code));
+  const documented = [...reference.below('Signals and exit codes').matchAll(/^\| (\d+) \|/gm)].map(([, code]) => Number(code));
 
   assert.deepEqual(documented, [EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, 128 + SIGINT, EXIT_READER_LEFT, 128 + SIGTERM]);
 });
@@ -362,18 +427,19 @@ test('the comparison with Envoy in the README has the figures of the newest run,
   );
 });
 
+async function ran(...args: readonly string[]): Promise<{ readonly code: number; readonly said: string }> {
+  let said = '';
+  const say = (text: string): void => void (said += text);
+  const io = { env: {}, isTerminal: false, stdout: say, stderr: say, onHangup: () => () => undefined };
+  const code = await runCommandLine([...args], io, new AbortController().signal);
+  return { code, said };
+}
+
 /** What `scute … --help` says. */
 async function helpOf(...command: readonly string[]): Promise<string> {
-  let help = '';
-  const io = {
-    env: {},
-    isTerminal: false,
-    stdout: (text: string) => (help += text),
-    stderr: () => undefined,
-    onHangup: () => () => undefined,
-  };
-  assert.equal(await runCommandLine([...command, '--help'], io, new AbortController().signal), 0, command.join(' '));
-  return help;
+  const { code, said } = await ran(...command, '--help');
+  assert.equal(code, 0, command.join(' '));
+  return said;
 }
 
 const FLAG = /--[a-z][a-z-]*/g;
@@ -408,7 +474,7 @@ test('every command, and every flag of scute run, is in the documents', async ()
 });
 
 test('what `/policy` answers is described field by field', () => {
-  const text = below('docs/operations.md', 'What audit would deny');
+  const text = reference.below('`GET /policy`');
   const named = new Set([...text.matchAll(/`(\w+)`/g)].map(([, name]) => name ?? ''));
   const fieldsOfPage = z.toJSONSchema(policyPageSchema) as JsonSchema;
   const listener = fieldsOfPage.properties?.['listeners']?.items;

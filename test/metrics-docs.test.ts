@@ -3,12 +3,14 @@ import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { below, namesUnder } from './support/documents.ts';
+import { pageOf } from './support/reference.ts';
 import { documentedMetrics, METRICS_DOCUMENT } from './support/admin/documented-metrics.ts';
 import { namesIn, seriesNames } from './support/admin/metric-names.ts';
 import { metricsInUse } from './support/admin/metrics-in-use.ts';
 
 const root = join(import.meta.dirname, '..');
-const CHECKS = namesUnder('docs/operations.md', 'Probes and readiness');
+const READINESS = 'Probes and readiness';
+const CHECKS = namesUnder(pageOf(READINESS), READINESS);
 
 test('the metrics of the documents are those that there are, with type and labels', async () => {
   const described = await metricsInUse().describe();
@@ -65,7 +67,9 @@ test('each label of each metric is in the documents, and a closed set has the va
       for (const [, name = ''] of first.matchAll(/`(\w+)`/g)) open.add(name);
       continue;
     }
-    const linked = [...third.matchAll(/\(operations\.md#([\w-]+)\)/g)].flatMap(([, anchor = '']) => namesAt(anchor));
+    const linked = [...third.matchAll(/\((reference\/[\w-]+\.md)#([\w-]+)\)/g)].flatMap(([, page = '', anchor = '']) =>
+      namesAt(`docs/${page}`, anchor),
+    );
     const named = [...third.matchAll(/`(\w+)`/g)].map(([, value = '']) => value);
     closed.set(first.startsWith(' all ') ? label : `${/`(\w+)`/.exec(first)?.[1]} ${label}`, new Set([...linked, ...named]));
   }
@@ -97,12 +101,12 @@ test('each label of each metric is in the documents, and a closed set has the va
   );
 });
 
-/** The names below the heading of docs/operations.md that a link leads to. */
-function namesAt(anchor: string): readonly string[] {
-  const headings = [...readFileSync(join(root, 'docs/operations.md'), 'utf8').matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) => heading);
+/** The names below the heading of a page that a link leads to. */
+function namesAt(page: string, anchor: string): readonly string[] {
+  const headings = [...readFileSync(join(root, page), 'utf8').matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) => heading);
   const heading = headings.find((each) => each.toLowerCase().replaceAll(' ', '-') === anchor);
-  assert.ok(heading !== undefined, anchor);
-  return namesUnder('docs/operations.md', heading);
+  assert.ok(heading !== undefined, `${page}#${anchor}`);
+  return namesUnder(page, heading);
 }
 
 test('the readiness checks of the documents are those that there are', () => {
@@ -118,7 +122,7 @@ test('metrics that the documents name anywhere are there', async () => {
   const known = new Set(
     (await metricsInUse().describe()).flatMap(({ name, type }) => (type === 'histogram' ? [name, `${name}_bucket`] : name)),
   );
-  const documents = globSync('{*,docs/*,deploy/**/*}.md', { cwd: root });
+  const documents = globSync('{*,docs/**/*,deploy/**/*}.md', { cwd: root });
   const wrong = documents.flatMap((document) =>
     [...readFileSync(join(root, document), 'utf8').matchAll(/\bscute_[a-z0-9_]+\b/g)]
       .map(([name]) => name)

@@ -30,9 +30,9 @@ async function publishImage(layout: string, repository: string, { tag, digest, k
   if (found !== digest) throw new Error(`the image is ${found}, and ${digest} is to be published`);
   await copy(`oci:${layout}`, `docker://${repository}:${tag}`, repository);
   const text = signedText(repository, digest);
-  await attach(repository, `${besides(digest)}.sig`, { mediaType: SIGNED_TEXT, text, annotations: { [SIGNATURE]: signText(key, text) } });
+  await attach(repository, `${tagOf(digest)}.sig`, { mediaType: SIGNED_TEXT, text, annotations: { [SIGNATURE]: signText(key, text) } });
   // Its signature is within.
-  await attach(repository, `${besides(digest)}.att`, { mediaType: ENVELOPE, text: provenance, annotations: { [SIGNATURE]: '' } });
+  await attach(repository, `${tagOf(digest)}.att`, { mediaType: ENVELOPE, text: provenance, annotations: { [SIGNATURE]: '' } });
 }
 
 /** The image as one file, from a folder of the OCI layout; the same each time. */
@@ -56,7 +56,7 @@ export async function publishArchive(file: string, repository: string, image: Si
 export async function pullVerified(repository: string, digest: string, layout: string, key: KeyObject): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'scute-signature-'));
   try {
-    await copy(`docker://${repository}:${besides(digest)}.sig`, `oci:${folder}`, repository);
+    await copy(`docker://${repository}:${tagOf(digest)}.sig`, `oci:${folder}`, repository);
     await checkSignature(folder, digest, key);
     await copy(`docker://${repository}@${digest}`, `oci:${layout}`, repository);
     const pulled = await digestOf(layout);
@@ -72,8 +72,8 @@ async function copy(from: string, to: string, repository: string): Promise<void>
   await run('skopeo', ['copy', '--insecure-policy', '--all', '--preserve-digests', '--quiet', ...plain, from, to]);
 }
 
-/** How tags begin of what is beside an image. */
-function besides(digest: string): string {
+/** How the tags begin of what stands beside an image. */
+function tagOf(digest: string): string {
   return digest.replace(':', '-');
 }
 

@@ -61,7 +61,7 @@ async function release({ key: keyFile, out, image, publish }: Wanted): Promise<v
   try {
     await run('git', ['clone', '--quiet', '--no-local', '--depth', '1', `file://${root}`, clone]);
     await shown('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], clone);
-    await shown('npm', ['exec', '--', 'node', 'build/release/artefacts.ts', out, ...(image ? [] : ['--no-image'])], clone);
+    await shown(nodeOf(clone), ['build/release/artefacts.ts', out, ...(image ? [] : ['--no-image'])], clone);
   } finally {
     await rm(clone, { recursive: true, force: true });
   }
@@ -70,6 +70,11 @@ async function release({ key: keyFile, out, image, publish }: Wanted): Promise<v
   await writeFile(join(out, ENVELOPE), envelope(key, await readFile(join(out, PROVENANCE), 'utf8')));
   if (publish === undefined) return;
   process.stdout.write(`${publish}@${await publishRelease(out, publish, key)}\n`);
+}
+
+/** The locked one. A link to it is not there for certain: no script has run. */
+function nodeOf(clone: string): string {
+  return join(clone, `node_modules/node-linux-${process.arch}/bin/node`);
 }
 
 /** With this terminal. */

@@ -41,7 +41,8 @@ export async function listLocked(root: string): Promise<Sbom> {
   const folder = join(root, 'build/sbom');
   await run('npm', ['ci', '--ignore-scripts', '--omit=optional', '--omit=peer', '--no-audit', '--no-fund'], { cwd: folder });
   const options = ['--package-lock-only', '--flatten-components', '--output-reproducible', '--spec-version', '1.6', '--no-validate'];
-  const { stdout } = await run(join(folder, 'node_modules/.bin/cyclonedx-npm'), options, { cwd: root, maxBuffer: MAX_BYTES });
+  const tool = join(folder, 'node_modules/.bin/cyclonedx-npm');
+  const { stdout } = await run(process.execPath, [tool, ...options], { cwd: root, maxBuffer: MAX_BYTES });
   return JSON.parse(stdout) as Sbom;
 }
 

@@ -104,7 +104,7 @@ function watch(read: NonNullable<ExposureOptions['read']>) {
   return { clock, told, exposure };
 }
 
-test('exposure is told at the start and when it changes, looking each 30 seconds until the stop', async () => {
+test('exposure is told a second after the start and when it changes, looking each 30 seconds until the stop', async () => {
   let tcp6 = '';
   let reads = 0;
   const { clock, told, exposure } = watch(async (file) => {
@@ -112,7 +112,11 @@ test('exposure is told at the start and when it changes, looking each 30 seconds
     return file === 'tcp' ? TCP : tcp6;
   });
   await exposure.start(new AbortController().signal);
+  assert.equal(reads, 0);
   assert.deepEqual(told, [[]]);
+  clock.advance(1000);
+  await settle();
+  assert.equal(reads, 2);
   assert.deepEqual(exposure.check(), { ok: true });
 
   tcp6 = TCP6;
@@ -135,8 +139,10 @@ test('where sockets cannot be read nothing is claimed, and it is not an error', 
   const missing = watch(async () => undefined);
   const broken = watch(() => Promise.reject(new Error('EIO')));
 
-  for (const { exposure, told } of [missing, broken]) {
+  for (const { clock, exposure, told } of [missing, broken]) {
     await exposure.start(new AbortController().signal);
+    clock.advance(1000);
+    await settle();
     assert.match(exposure.check().detail ?? '', /^not known/);
     assert.ok(told.every((addresses) => addresses.length === 0));
     await exposure.stop(AbortSignal.abort());

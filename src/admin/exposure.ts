@@ -33,6 +33,8 @@ export interface ExposureWatch extends Service {
   readonly check: () => CheckResult;
 }
 
+/** After the start, of which it is no part: the kernel walks all its connections for it, for milliseconds. Many an application listens no sooner. */
+const FIRST_CHECK_MS = 1000;
 const RECHECK_MS = 30_000;
 
 export function createExposureWatch(options: ExposureOptions): ExposureWatch {
@@ -42,37 +44,38 @@ export function createExposureWatch(options: ExposureOptions): ExposureWatch {
   let timer: Timer | undefined;
   let isStopped = false;
 
+  const tell = (listener: ListenerRef, addresses: readonly string[]): void => {
+    const before = found.get(listener.name);
+    if (before !== undefined && before.join() === addresses.join()) return;
+    found.set(listener.name, addresses);
+    options.events.applicationExposed(listener, addresses);
+  };
   const look = async (): Promise<void> => {
     const texts = await Promise.all([read('tcp'), read('tcp6')]);
     isKnown = texts.some((text) => text !== undefined);
     const listening = texts.flatMap((text) => parseListening(text ?? ''));
     for (const { listener, to } of options.applications) {
-      const addresses = waysAround(to, listening, options.ownAddresses());
-      const before = found.get(listener.name);
-      if (before !== undefined && before.join() === addresses.join()) continue;
-      found.set(listener.name, addresses);
-      options.events.applicationExposed(listener, addresses);
+      tell(listener, waysAround(to, listening, options.ownAddresses()));
     }
   };
-  const again = (): void => {
+  const lookIn = (waitMs: number): void => {
     if (isStopped) return;
-    timer = options.clock.after(RECHECK_MS, () => {
+    timer = options.clock.after(waitMs, () => {
       // What cannot be read now may be readable later; it is advice, so nothing else depends on it.
       void look()
         .catch(() => {
           isKnown = false;
         })
-        .finally(again);
+        .finally(() => lookIn(RECHECK_MS));
     });
   };
 
   return {
     name: 'exposure',
     async start() {
-      await look().catch(() => {
-        isKnown = false;
-      });
-      again();
+      // So that the series is there from the first scrape on.
+      for (const { listener } of options.applications) tell(listener, []);
+      lookIn(FIRST_CHECK_MS);
     },
     async stop() {
       isStopped = true;

@@ -158,6 +158,7 @@ export function createHttpService(options: HttpServiceOptions): HttpService {
         keepAliveTimeout: idleTimeoutMs,
         // Answered by us, with the other rules on Host.
         requireHostHeader: false,
+        insecureHTTPParser: false,
       });
       server.setTimeout(idleTimeoutMs);
       server.on('request', (request, response) => void handle(request, response));

@@ -1,6 +1,7 @@
-import { LOG_LEVELS, type AdminConfig, type LogLevel, type MetricsConfig } from '../config/config.ts';
+import { LOG_LEVELS, type AdminConfig, type LogLevel } from '../config/config.ts';
 import { formatAddress, isLocal } from '../config/units.ts';
 import type { Clock } from '../lib/clock.ts';
+import { oneAtATime } from '../lib/in-turn.ts';
 import type { Events } from '../telemetry/events/events.ts';
 import type { Log } from '../telemetry/log/logger.ts';
 import type { Metrics } from '../telemetry/metrics/metrics.ts';
@@ -9,20 +10,11 @@ import type { ApiSource } from './api-source.ts';
 import { createDashboardRoutes } from './dashboard.ts';
 import { answerDrain, type DrainSelection } from './drain.ts';
 import { EventStreams, type Looks } from './event-streams.ts';
-import { createProbe, type ProbeDeps } from './probe.ts';
-import { createHttpService, json, MOST_CONNECTIONS, plain, streamsAmong, type HttpService, type Reply, type Routes } from './http.ts';
+import { createHttpService, json, MOST_CONNECTIONS, plain, streamsAmong, type HttpService, type Reply } from './http.ts';
 import { buildConfigDump, type StatusSource } from './inventory.ts';
 import { buildPolicyPage, MOST_LISTED, type PolicyStatus } from './policy-page.ts';
-import { formatReadiness, formatReadinessVerbose, type Readiness } from './readiness.ts';
-
-export interface MetricsServerOptions {
-  readonly config: MetricsConfig;
-  readonly metrics: Metrics;
-  readonly readiness: Readiness;
-  readonly events: Pick<Events, 'statusRequestRefused' | 'probes'>;
-  readonly clock: Clock;
-  readonly maxConnections?: number | undefined;
-}
+import { probeRoutes } from './metrics-server.ts';
+import type { Readiness } from './readiness.ts';
 
 export interface AdminServerOptions {
   readonly config: AdminConfig;
@@ -42,27 +34,11 @@ export interface AdminServerOptions {
   readonly maxConnections?: number | undefined;
 }
 
-/** `/metrics`, `/livez`, `/readyz`, and the probes of the application: nothing that tells a secret or changes anything, so it may be bound anywhere. */
-export function createMetricsServer({ config, metrics, readiness, events, clock, maxConnections }: MetricsServerOptions): HttpService {
-  const probes = config.probes.map((probe) => {
-    events.probes.registerProbe(probe);
-    const probed: ProbeDeps['probed'] = (...what) => events.probes.probed(...what);
-    return [probe.path, { GET: createProbe(probe, { clock, probed }) }] as const;
-  });
-  return createHttpService({
-    name: 'metrics',
-    socket: config,
-    allowedHosts: config.allowedHosts,
-    routes: { ...Object.fromEntries(probes), ...probeRoutes(metrics, readiness) },
-    maxConnections,
-    refused: (reason, detail) => events.statusRequestRefused('metrics', reason, detail),
-  });
-}
-
-/** The same, and control. Throws if it were to be reached from another machine: whoever can talk to it may stop the process. */
+/** What the metrics server has, but probes of the application, and control. Throws if it were to be reached from another machine: whoever can talk to it may stop the process. */
 export function createAdminServer(options: AdminServerOptions): HttpService {
   const { listen } = options.config;
   if (!isLocal(listen)) throw new Error(`the admin API may not listen on ${formatAddress(listen)}: only on a Unix socket or loopback`);
+  // They take turns of the event loop: as many at a time as there are askers would take as many.
   const policyPages = oneAtATime();
   const streams = new EventStreams({ clock: options.inventory.clock, look: () => look(options) });
   return createHttpService({
@@ -102,29 +78,6 @@ export function createAdminServer(options: AdminServerOptions): HttpService {
   });
 }
 
-function probeRoutes(metrics: Metrics, readiness: Readiness): Routes {
-  // Those who scrape at the same moment share the work.
-  let rendering: ReturnType<Metrics['render']> | undefined;
-  return {
-    '/metrics': {
-      async GET() {
-        rendering ??= metrics.render().finally(() => {
-          rendering = undefined;
-        });
-        const { contentType, body } = await rendering;
-        return { status: 200, body, contentType };
-      },
-    },
-    '/livez': { GET: () => plain(200, 'ok') },
-    '/readyz': {
-      GET({ search }) {
-        const report = readiness.evaluate();
-        return { status: report.ready ? 200 : 503, body: search.has('verbose') ? formatReadinessVerbose(report) : formatReadiness(report) };
-      },
-    },
-  };
-}
-
 /** What the streams of changes compare: counts and times, not what is behind them. */
 function look({ status, inventory, readiness, metrics }: AdminServerOptions): Looks {
   const snapshot = status.identity();
@@ -159,16 +112,6 @@ async function policyPage(all: readonly PolicyStatus[], search: URLSearchParams,
   const asked = name === null ? all : all.filter(({ listener }) => listener.name === name);
   if (name !== null && asked.length === 0) return plain(404, 'there is no such listener');
   return json(200, await buildPolicyPage(asked, Number(limit), nowMs));
-}
-
-/** Each begins when the one before is over: what takes turns would take as many at a time as there are askers. */
-function oneAtATime(): (answer: () => Promise<Reply>) => Promise<Reply> {
-  let last: Promise<unknown> = Promise.resolve();
-  return (answer) => {
-    const next = last.then(answer);
-    last = next.catch(() => undefined);
-    return next;
-  };
 }
 
 function readLevel(body: unknown): LogLevel | undefined {

@@ -35,7 +35,7 @@ test('code that was compiled elsewhere is refused', () => {
   assert.deepEqual(refusals({ ...CLEAN, env: { NODE_COMPILE_CACHE: '' } }), []);
 });
 
-test('options of Node that leak keys or weaken TLS are refused, on the command line and in NODE_OPTIONS', () => {
+test('options of Node that leak keys, or weaken TLS or HTTP, are refused, on the command line and in NODE_OPTIONS', () => {
   const options = [
     '--inspect',
     '--inspect=0.0.0.0:9229',
@@ -53,6 +53,10 @@ test('options of Node that leak keys or weaken TLS are refused, on the command l
     '--tls-max-v1.2',
     '--tls-cipher-list=NULL',
     '--openssl-legacy-provider',
+    '--insecure-http-parser',
+    '--config-file=node.config.json',
+    '--experimental-config-file=node.config.json',
+    '--experimental-default-config-file',
   ];
   for (const option of options) {
     assert.equal(refusals({ ...CLEAN, execArgv: [option] }).length, 1, option);

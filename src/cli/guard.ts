@@ -12,7 +12,7 @@ export interface ProcessFacts {
 /** What has what is needed here; `engines` names the one that is tested. */
 const OLDEST_NODE = [26, 12] as const;
 
-/** Options of Node under which keys leak or TLS is weaker than this program promises. Underscores count as hyphens, as for Node. */
+/** Options of Node under which keys leak, or TLS or HTTP is weaker than this program promises. Underscores count as hyphens, as for Node. */
 const REFUSED_OPTIONS: readonly (readonly [RegExp, string])[] = [
   [/^--inspect/, 'opens the inspector, through which private keys can be read'],
   [/^--tls-keylog/, 'writes the secrets of TLS sessions to a file'],
@@ -22,6 +22,8 @@ const REFUSED_OPTIONS: readonly (readonly [RegExp, string])[] = [
   [/^--tls-max-v1\.2$/, 'forbids TLS 1.3'],
   [/^--tls-cipher-list/, 'changes the ciphers of TLS'],
   [/^--openssl-legacy-provider$/, 'allows broken ciphers'],
+  [/^--insecure-http-parser$/, 'takes HTTP that others read in another way'],
+  [/^--(?:experimental-(?:default-)?)?config-file/, 'reads more options from a file, any of these among them'],
 ];
 
 /** Why this program must not run in this process; a sentence each. Empty: nothing is wrong. */

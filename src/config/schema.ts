@@ -72,7 +72,7 @@ export function createConfigSchema(lookups: Lookups) {
         .strictObject({
           file: field.absolutePath.meta({
             description:
-              'the deny list: SPIFFE IDs, certificates and serial numbers that are refused, and whose open connections are closed, within a second of a change; `docs/operations.md` has its form. It must be there at the start',
+              'the deny list: SPIFFE IDs, certificates and serial numbers that are refused, and whose open connections are closed, within a second of a change; `docs/reference/revocation.md` has its form. It must be there at the start',
           }),
         })
         .optional()

@@ -102,7 +102,7 @@ export function subjectName(subject: string): string {
   return name?.replaceAll(/\\(.)/g, '$1') ?? (subject === '' ? 'no name' : subject);
 }
 
-/** What a reason of a refusal means, and what to do. The reasons are those of docs/operations.md. */
+/** What a reason of a refusal means, and what to do. The reasons are those of docs/reference/log.md. */
 const REASONS: Readonly<Record<string, { readonly means: string; readonly todo: string }>> = {
   no_certificate: {
     means: 'The peer showed no certificate.',

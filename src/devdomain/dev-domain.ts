@@ -3,6 +3,7 @@ import { create, type DescMessage, equals, type MessageShape } from '@bufbuild/p
 import { type Metadata, status } from '@grpc/grpc-js';
 import { JWTBundlesResponseSchema, X509BundlesResponseSchema, X509SVIDResponseSchema, X509SVIDSchema } from '../gen/workload_pb.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
+import { oneAtATime } from '../lib/in-turn.ts';
 import { type Service, startAll, stopAll } from '../lib/service.ts';
 import type { Watch } from '../lib/watch.ts';
 import { toPem } from '../spiffe/pem.ts';
@@ -102,12 +103,7 @@ export function createDevDomain(config: DevConfig, deps: DevDomainDeps): DevDoma
   let running = false;
 
   // One change at a time, so that none publishes what another has already replaced.
-  let lastChange: Promise<unknown> = Promise.resolve();
-  const inTurn = <T>(change: () => Promise<T>): Promise<T> => {
-    const result = lastChange.then(change);
-    lastChange = result.catch(() => {});
-    return result;
-  };
+  const inTurn = oneAtATime();
 
   const domainOf = (name: string): DomainState => required(domains.get(name), `no trust domain ${JSON.stringify(name)}`);
   const workloadOf = (name: string): WorkloadEntry => required(workloads.get(name), `no workload ${JSON.stringify(name)}`);
@@ -219,7 +215,7 @@ export function createDevDomain(config: DevConfig, deps: DevDomainDeps): DevDoma
     async stop(deadline) {
       running = false;
       timer?.cancel();
-      await lastChange;
+      await inTurn(() => Promise.resolve());
       const failures = await stopAll(
         [...workloads.values()].map(({ server }) => server),
         deadline,

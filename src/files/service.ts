@@ -2,6 +2,7 @@
 import type { FileSetConfig, JwtFileConfig, NotifyConfig } from '../config/file-sets.ts';
 import type { IdentityView } from '../identity/store.ts';
 import type { Clock } from '../lib/clock.ts';
+import { oneAtATime, type InTurn } from '../lib/in-turn.ts';
 import type { Service } from '../lib/service.ts';
 import type { FilesEvents } from '../telemetry/events/files-events.ts';
 import type { FileSetStatus } from '../telemetry/log/files-records.ts';
@@ -76,17 +77,6 @@ export function createFilesService({ sets, alsoTell, onOurEnd, tokenOf, ...parts
       const failures = results.flatMap((result) => (result.status === 'rejected' ? [result.reason as unknown] : []));
       if (failures.length > 0) throw new AggregateError(failures, 'not every set of files could be taken away');
     },
-  };
-}
-
-type InTurn = <T>(work: () => Promise<T>) => Promise<T>;
-
-function oneAtATime(): InTurn {
-  let last: Promise<unknown> = Promise.resolve();
-  return (work) => {
-    const mine = last.then(work);
-    last = mine.catch(() => {});
-    return mine;
   };
 }
 

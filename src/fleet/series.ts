@@ -1,6 +1,6 @@
 /** The questions in PromQL, and every name in them. Pure: a test holds the names against those that Scute serves. */
 
-/** Of Scute: see docs/operations.md, Metrics. */
+/** Of Scute: see docs/metrics.md. */
 export const SERIES = {
   expiry: 'scute_x509_svid_expiration_timestamp_seconds',
   begin: 'scute_x509_svid_not_before_timestamp_seconds',

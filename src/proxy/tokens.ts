@@ -5,6 +5,7 @@ import { isStillTrusted, LEEWAY_MS, MAX_TOKEN_BYTES, timeProblem, tokenDigest } 
 import { verifyToken, type ProvenToken } from '../jwt/verify.ts';
 import type { Clock } from '../lib/clock.ts';
 import { messageOf } from '../lib/errors.ts';
+import { oneAtATime } from '../lib/in-turn.ts';
 import { Remembered } from '../lib/remembered.ts';
 import type { DenyList } from '../policy/deny-list.ts';
 import type { JwtAuthority } from '../spiffe/bundle-document.ts';
@@ -32,17 +33,11 @@ const MOST_REPEATED = 2048;
 
 /** One connection, for whose requests tokens are read. */
 export class TokenConnection {
-  #last: Promise<unknown> = Promise.resolve();
+  /** However many tokens it brings, those of others wait for one of them at most. */
+  readonly inTurn = oneAtATime();
   /** What held last, and the digest of its token: most requests of a connection bring the same. */
   #value: string | undefined;
   #digest = '';
-
-  /** Runs work one after the other, in the order in which it came: however many tokens it brings, those of others wait for one of them at most. */
-  inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const mine = this.#last.then(work);
-    this.#last = mine;
-    return mine;
-  }
 
   /** The digest of the token in `value`, if that held last. */
   digestOf(value: string | undefined): string | undefined {

@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process';
+import { oneAtATime } from '../lib/in-turn.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 
 /** Tells the service manager something, such as `READY=1`. The error is a sentence. */
@@ -12,7 +13,7 @@ const TIMEOUT_MS = 10_000;
  * unit, which must allow that (NotifyAccess=all).
  */
 export function createTell(socket: string, env: Readonly<Record<string, string | undefined>>): Tell {
-  let last: Promise<unknown> = Promise.resolve();
+  const inTurn = oneAtATime();
   const run = (assignments: readonly string[]): Promise<Result<void, string>> =>
     new Promise((resolve) => {
       const own = { PATH: env['PATH'], NOTIFY_SOCKET: socket };
@@ -21,11 +22,7 @@ export function createTell(socket: string, env: Readonly<Record<string, string |
         else resolve(err(`systemd-notify: ${stderr.trim() === '' ? failure.message : stderr.trim()}`));
       });
     });
-  return (...assignments) => {
-    const next = last.then(() => run(assignments));
-    last = next;
-    return next;
-  };
+  return (...assignments) => inTurn(() => run(assignments));
 }
 
 /** How often the manager wants to hear that all is well (sd_watchdog_enabled(3)), in milliseconds; undefined if it does not. */

@@ -95,5 +95,9 @@ async function watch(t: TestContext, parts: Awaited<ReturnType<typeof createAdmi
   });
   t.after(() => exposure.stop(AbortSignal.abort()));
   await exposure.start(new AbortController().signal);
+  const { armed } = clock;
+  clock.advance(1000);
+  // It has looked when it waits again.
+  await eventually(() => assert.equal(clock.armed, armed));
   return exposure;
 }

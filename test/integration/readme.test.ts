@@ -7,11 +7,13 @@ import { test } from 'node:test';
 import { needs } from '../interop/parts.ts';
 import { runChild } from '../support/child.ts';
 import { API, startInbound, WEB } from '../support/data-path.ts';
-import { below, codeBlocks, namesUnder, tableUnder } from '../support/documents.ts';
+import { codeBlocks } from '../support/documents.ts';
+import { documentedMetrics } from '../support/admin/documented-metrics.ts';
 import { folderInMemory } from '../support/files/files.ts';
 import { ask } from '../support/http/http.ts';
 import { send, startHttpInbound, startRawApplication } from '../support/http/http-stage.ts';
 import { policyText, startPolicyFile } from '../support/policy/policy-file.ts';
+import { below, namesUnder, tableUnder } from '../support/reference.ts';
 import { dial, freePort, startEcho } from '../support/tcp.ts';
 import { outcome, tlsClient } from '../support/tls-peer.ts';
 import { JWT, overHttp1, requestLines, startTokenStage } from '../support/tokens/token-stage.ts';
@@ -19,7 +21,6 @@ import { token } from '../support/tokens/tokens.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const blocks = [...codeBlocks('README.md'), ...codeBlocks('docs/guides/quick-start.md')];
-const OPERATIONS = 'docs/operations.md';
 
 function only(info: string): string {
   const [block, ...others] = blocks.filter((each) => each.info === info);
@@ -107,7 +108,7 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
       .flatMap((line) => Object.keys(line))
       .filter((field) => !everywhere.includes(field)),
   );
-  const logTable = tableUnder(OPERATIONS, 'Log').flatMap(([first]) => first ?? []);
+  const logTable = tableUnder('Log').flatMap(([first]) => first ?? []);
   assert.deepEqual(logTable.toSorted(), [...fields].toSorted());
 
   // The echo is no HTTP, which is told as well as any answer; a stranger to the list is told no.
@@ -134,7 +135,7 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
   await twice.until(/ok[^]*ok/);
   const again = kept.sidecar.log().find(({ message, retries }) => message === 'request finished' && retries !== undefined);
   assert.ok(again !== undefined);
-  const [, paragraph = ''] = /^(A request over `protocol: http`[\s\S]*?)\n\n/m.exec(below(OPERATIONS, 'Log')) ?? [];
+  const [, paragraph = ''] = /^(A request over `protocol: http`[\s\S]*?)\n\n/m.exec(below('Log')) ?? [];
   const told = [...paragraph.matchAll(/`([a-z_]+)`/g)].map(([, field = '']) => field);
   const asking = await startTokenStage(t, { jwt: JWT });
   await overHttp1(asking)([['Authorization', `Bearer ${token({ key: asking.key })}`]]);
@@ -151,13 +152,12 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
   assert.ok(metrics !== undefined && webMetrics !== undefined && keptMetrics !== undefined);
   const bodies = await Promise.all([metrics, webMetrics, keptMetrics].map((each) => ask(each, '/metrics')));
   const body = bodies.map((answer) => answer.body).join('');
-  for (const [[name = ''] = [], labels = []] of tableUnder(OPERATIONS, 'Metrics')) {
-    const samples = [...body.matchAll(new RegExp(`^${name}(?:_count)?(?:\\{(.*)\\})? \\S+$`, 'gm'))];
-    assert.ok(samples.length > 0, name);
-    for (const [, found = ''] of samples) {
-      const given = [...found.matchAll(/(\w+)="(?:[^"\\]|\\.)*"/g)].map(([, label = '']) => label);
-      assert.deepEqual(given.toSorted(), labels.toSorted(), name);
-    }
+  const samples = [...body.matchAll(/^(\w+?)(?:_bucket|_sum|_count)?(?:\{(.*)\})? \S+$/gm)];
+  assert.ok(samples.length > 100);
+  const documented = new Map(documentedMetrics().map(({ name, labels }) => [name, labels]));
+  for (const [sample, name = '', found = ''] of samples) {
+    const given = [...found.matchAll(/(\w+)="(?:[^"\\]|\\.)*"/g)].map(([, label = '']) => label).filter((label) => label !== 'le');
+    assert.deepEqual(given.toSorted(), documented.get(name)?.toSorted(), sample);
   }
 
   const checksAt = async (address: typeof metrics): Promise<(string | undefined)[]> => {
@@ -171,7 +171,7 @@ test('log lines have the fields, metrics the labels and readiness the checks tha
   // Its test is one of scute exec.
   const ofExec = 'application';
   assert.deepEqual(
-    namesUnder(OPERATIONS, 'Probes and readiness').filter((check) => check !== ofTokens && check !== ofExec),
+    namesUnder('Probes and readiness').filter((check) => check !== ofTokens && check !== ofExec),
     await checksAt(metrics),
   );
 });
@@ -185,10 +185,10 @@ test('the admin listener answers what the documents name, and the commands for i
   const admin = sidecar.app.addresses().get('admin');
   assert.ok(admin !== undefined);
 
-  for (const request of namesUnder(OPERATIONS, 'The admin listener').filter((name) => name.startsWith('GET '))) {
+  for (const request of namesUnder('The admin listener').filter((name) => name.startsWith('GET '))) {
     assert.equal((await ask(admin, request.replace('GET ', ''))).status, 200, request);
   }
-  const commands = ['API', 'The admin listener'].flatMap((heading) => below(OPERATIONS, heading).match(/^curl .*$/gm) ?? []);
+  const commands = ['API', 'The admin listener'].flatMap((heading) => below(heading).match(/^curl .*$/gm) ?? []);
   assert.equal(commands.length, 6);
   for (const command of commands) {
     const { code, stderr } = await runChild([

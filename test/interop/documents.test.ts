@@ -90,6 +90,7 @@ async function startMachine(t: TestContext): Promise<Machine> {
     inbound: [{ name: 'api', listen: '127.0.0.1:0', to: application.address, allow: [id('web')] }],
     outbound: [{ name: 'database', listen: `unix://${run}/database.sock`, to: database.address, expect: [id('db')] }],
     admin: { listen: `unix://${run}/admin.sock` },
+    sds: { listen: `unix://${run}/sds.sock` },
   };
   await writeFile(configFile, JSON.stringify(config));
   await writeFile(join(folder, 'svid.pem'), (await spiffe.issue(id('web'))).chainPem);

@@ -58,6 +58,8 @@ export const HELMS = { helm3: 'helm.sh/helm/v3/cmd/helm@v3.22.0', helm4: 'helm.s
 export const KEYCLOAK_VERSION = '26.4.7';
 /** The oldest that the project's two commands are run with. */
 export const OLDER_NODE_VERSION = '20.20.2';
+/** That Node comes with it. */
+export const OLDER_NPM_VERSION = '10.8.2';
 
 interface Installed {
   readonly from: 'pip' | 'go' | 'maven' | 'npm';
@@ -95,6 +97,8 @@ const PARTS = {
   'java-spiffe': { from: 'maven', path: join(javaFolder, 'java-peer') },
   keycloak: { from: 'maven', path: join(keycloakFolder, `keycloak-${KEYCLOAK_VERSION}/bin/kc.sh`) },
   'node-20': { from: 'npm', path: join(olderNodeFolder, 'node_modules/.bin/node') },
+  'npm-10': { from: 'npm', path: join(olderNodeFolder, 'node_modules/.bin/npm') },
+  'npx-10': { from: 'npm', path: join(olderNodeFolder, 'node_modules/.bin/npx') },
   curl: { from: 'debian', program: 'curl', aptPackage: 'curl' },
   openssl: { from: 'debian', program: 'openssl', aptPackage: 'openssl' },
   'redis-server': { from: 'debian', program: 'redis-server', aptPackage: 'redis-server' },

@@ -17,6 +17,7 @@ import {
   javaProgram,
   KEYCLOAK_VERSION,
   OLDER_NODE_VERSION,
+  OLDER_NPM_VERSION,
   PART_NAMES,
   PYTHON_PACKAGES,
 } from './parts.ts';
@@ -137,11 +138,11 @@ async function installKeycloak(): Promise<void> {
 /** As a package of npm, which has it for these processors. */
 async function installOlderNode(): Promise<void> {
   const folder = installFolders.node;
-  const name = `node-linux-${process.arch}@${OLDER_NODE_VERSION}`;
-  await once('node', join(folder, 'node_modules/.bin/node'), [name], async () => {
+  const names = [`node-linux-${process.arch}@${OLDER_NODE_VERSION}`, `npm@${OLDER_NPM_VERSION}`];
+  await once('node', join(folder, 'node_modules/.bin/node'), names, async () => {
     await rm(folder, { recursive: true, force: true });
     await mkdir(folder, { recursive: true });
-    await run(['npm', 'install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--prefix', folder, name]);
+    await run(['npm', 'install', '--no-save', '--ignore-scripts', '--no-audit', '--no-fund', '--prefix', folder, ...names]);
   });
 }
 

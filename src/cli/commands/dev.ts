@@ -47,7 +47,13 @@ async function serve(config: DevConfig, { stdout, stderr }: CommandEnvironment, 
   for (const { endpoint, ids } of domain.workloads()) stdout(`SPIFFE_ENDPOINT_SOCKET=${endpoint}  ${ids.join(' ') || '(no identity)'}\n`);
   stdout('READY\n');
   await aborted(signal);
-  await domain.stop(AbortSignal.timeout(STOP_WITHIN_MS));
+  try {
+    await domain.stop(AbortSignal.timeout(STOP_WITHIN_MS));
+  } catch (cause) {
+    const failures: readonly unknown[] = cause instanceof AggregateError ? cause.errors : [cause];
+    stderr(`scute dev left something behind: ${failures.map(messageOf).join('; ')}\n`);
+    return EXIT_FAILED;
+  }
   return EXIT_OK;
 }
 

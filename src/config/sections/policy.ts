@@ -31,7 +31,7 @@ export const policyFile = (replaced: string, files: FileLookups) =>
     })
     .optional()
     .meta({
-      description: `a file that has the policy instead of ${replaced}, which listeners and sidecars may share; read again when it changes. \`docs/operations.md\` has its form. A path from the folder of this file`,
+      description: `a file that has the policy instead of ${replaced}, which listeners and sidecars may share; read again when it changes. \`docs/reference/policy.md\` has its form. A path from the folder of this file`,
     });
 
 /** Each rule has been found good by itself, and there is nothing else that may be wrong. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createMetricsServer } from '../../../src/admin/server.ts';
+import { createMetricsServer } from '../../../src/admin/metrics-server.ts';
 import type { Metrics } from '../../../src/telemetry/metrics/metrics.ts';
 import { createAdminParts, LOOPBACK, startService } from '../../support/admin/admin.ts';
 import { ask } from '../../support/http/http.ts';

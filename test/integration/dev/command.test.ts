@@ -55,6 +55,19 @@ test('scute dev uses the same sockets each time where XDG_RUNTIME_DIR gives a fo
   assert.deepEqual(await readdir(runtime), []);
 });
 
+test('scute dev that cannot take its sockets away says which, and ends with 1', async (t) => {
+  const folder = await temporaryFolder(t);
+  const child = await scuteDev(t, [], { XDG_RUNTIME_DIR: folder });
+  await child.line(/^READY$/);
+
+  await rm(join(folder, 'scute-dev'), { recursive: true });
+  await writeFile(join(folder, 'scute-dev'), 'a file');
+  child.signal('SIGTERM');
+
+  assert.equal((await child.exited).code, 1);
+  assert.match(child.stderr(), /^scute dev left something behind: ENOTDIR: .*scute-dev\/[^;]*; ENOTDIR: .*$/m);
+});
+
 test('scute dev -c reports every problem of the file with line and column, exits 64 and starts nothing', async (t) => {
   const folder = await temporaryFolder(t);
   const file = join(folder, 'dev.yaml');

@@ -5,7 +5,8 @@ import { test, type TestContext } from 'node:test';
 import { scute, type Said } from '../../support/command.ts';
 import { presented, startInbound, WEB } from '../../support/data-path.ts';
 import { send, startHttpApplication, startHttpInbound } from '../../support/http/http-stage.ts';
-import { below } from '../../support/documents.ts';
+import { codeBlocks } from '../../support/documents.ts';
+import { pageOf } from '../../support/reference.ts';
 import { startEcho } from '../../support/tcp.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 import { outcome, tlsClient } from '../../support/tls-peer.ts';
@@ -426,8 +427,9 @@ test('the example table holds for the example configuration', async () => {
 });
 
 test('the documents show what scute explain says', async () => {
-  const text = below('docs/operations.md', 'Asking a policy');
-  const [, command = '', output] = /```sh\nscute ([\s\S]*?)```\n\n```text\n([\s\S]*?)```/.exec(text) ?? [];
+  const blocks = codeBlocks(pageOf('Asking a policy'));
+  const at = blocks.findIndex(({ info }) => info === 'sh explain');
+  const [command = '', output] = [blocks[at]?.text.replace(/^scute /, ''), blocks[at + 1]?.text];
 
   assert.deepEqual(await scute(...command.replaceAll('\\\n', ' ').trim().split(/\s+/)), { code: 0, stdout: output, stderr: '' });
 });

@@ -13,6 +13,7 @@ import { parse, stringify } from 'yaml';
 import type { IssuedPem } from '../../../src/devdomain/dev-domain.ts';
 import { startDevDomain } from '../../support/dev-domain.ts';
 import { codeBlocks } from '../../support/documents.ts';
+import { pageOf } from '../../support/reference.ts';
 import { eventually } from '../../support/eventually.ts';
 import { createTestAuthority } from '../../support/pki/pki.ts';
 import { policyFrom, policyOf } from '../../support/policy/policies.ts';
@@ -398,7 +399,7 @@ test('bytes of a path that are no text, which Envoy would show as another path, 
 });
 
 test('what the documents show of the filter makes an Envoy ask', needs('envoy'), async (t) => {
-  const [block] = codeBlocks('docs/operations.md').filter(({ info }) => info === 'yaml envoy-ext-authz');
+  const [block] = codeBlocks(pageOf('Checks of Envoy')).filter(({ info }) => info === 'yaml envoy-ext-authz');
   assert.ok(block !== undefined);
   const shown = parse(block.text.replaceAll(/\bapi\b/g, 'app')) as object;
   const { sds, port } = await startBesideSds(t, ({ filter_chains: [chain] }) => {

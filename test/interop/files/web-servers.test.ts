@@ -9,7 +9,7 @@ import { rotateUnderLoad, startFilesStage, visit } from './rotations.ts';
 
 const HTTP = { ask: 'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n', answer: 'hello' };
 /**
- * As the command in docs/operations.md. A reload makes the master execute itself twice, and ignore SIGUSR2 for a moment each time, so that one that
+ * As the command in docs/reference/files.md. A reload makes the master execute itself twice, and ignore SIGUSR2 for a moment each time, so that one that
  * comes meanwhile is gone, though it was held back. Its socket refuses or resets whoever comes then: only a master that answered has heard.
  */
 const ASK_FOR_RELOAD = `

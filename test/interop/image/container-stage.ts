@@ -84,6 +84,8 @@ export interface StageOptions extends ContainerOptions {
 export async function launchStage(t: TestContext, image: UnpackedImage, { config, ...options }: StageOptions = {}): Promise<Stage> {
   const spiffe = await startExampleDomain(t);
   const application = createServer((_, answer) => answer.end('hello'));
+  // Scute may still hold some when a test fails.
+  t.after(() => application.closeAllConnections());
   const to = await listen(t, application);
   const [port, metricsPort] = [await freePort(), await freePort()];
   const etc = await configFolder(t, {

@@ -97,6 +97,19 @@ test('those who judge the manifests see what is wrong', needs(...JUDGES), async 
     const judged = await judgeManifests(text.replace(from, to));
     assert.match(judged.map(by).join(), says);
   }
+  const ofOthers = `${await charts.render('helm4', 'monitoring')}\n---\n${await charts.render('helm4', 'injection')}`;
+  for (const [from, to] of [
+    ['podMetricsEndpoints:', 'podMetricEndpoints:'],
+    ['sampleLimit:', 'sampleLimits:'],
+    ['  groups:', '  group:'],
+    ['failurePolicy:', 'failPolicy:'],
+    ['validationActions: [Deny]', 'validationAction: [Deny]'],
+    ['reinvocationPolicy:', 'reinvocation:'],
+  ] as const) {
+    assert.ok(ofOthers.includes(from), from);
+    const judged = await judgeManifests(ofOthers.replace(from, to));
+    assert.match(judged.map(({ problem }) => problem).join(), /unknown field/, from);
+  }
   const folder = await temporaryFolder(t);
   const file = join(folder, 'manifests.yaml');
   const deployments = manifestsOf(text.replace('terminationGracePeriodSeconds', 'terminationGracePeriod')).filter(
@@ -125,7 +138,18 @@ function mustGuard(manifest: Manifest): void {
   const mounts = (name: string): readonly string[] =>
     all.filter(({ volumeMounts = [] }) => volumeMounts.some((mount) => mount.name === name)).map((container) => container.name);
   for (const name of ['scute-workload-api', 'scute-config', 'scute-no-token']) assert.deepEqual(mounts(name), ['scute'], name);
-  assert.ok(scute.volumeMounts?.every((mount) => !('subPath' in mount)));
+  for (const mount of scute.volumeMounts ?? []) {
+    assert.ok(!('subPath' in mount));
+    assert.equal(mount.readOnly ?? false, mount.name !== 'scute-run', mount.name);
+  }
+  // An empty volume where the token of the service account would be.
+  assert.equal(
+    scute.volumeMounts?.find(({ name }) => name === 'scute-no-token')?.mountPath,
+    '/var/run/secrets/kubernetes.io/serviceaccount',
+  );
+  assert.ok(pod.volumes?.find(({ name }) => name === 'scute-no-token')?.emptyDir);
+  // Pod Security does not ask for it.
+  assert.equal(scute.securityContext?.readOnlyRootFilesystem, true);
   assert.deepEqual(
     pod.volumes?.filter(({ csi }) => csi !== undefined).map(({ name, csi }) => [name, csi?.readOnly]),
     [['scute-workload-api', true]],
@@ -376,6 +400,54 @@ test('network policies are for ingress alone: the ports of peers from anywhere, 
       ports: [{ port: 15_090, protocol: 'TCP' }],
     },
   ]);
+});
+
+test('each policy of admission fails closed, is for what it is told, and is bound so that it refuses', needs('helm4'), async (t) => {
+  const charts = await prepareCharts(t);
+  const manifests = manifestsOf(await charts.render('helm4', 'injection'));
+  const specsOf = (end: string): ReadonlyMap<string, Record<string, unknown>> =>
+    new Map(
+      manifests
+        .filter(({ kind }) => kind.endsWith(end))
+        .map(({ kind, metadata, spec }) => [`${kind.slice(0, -end.length)} ${metadata.name}`, spec as Record<string, unknown>]),
+    );
+  const policies = specsOf('AdmissionPolicy');
+  const bindings = specsOf('AdmissionPolicyBinding');
+
+  assert.deepEqual([...policies.keys()], ['Mutating scute-injection', 'Validating scute-injected', 'Validating scute-connect']);
+  assert.deepEqual([...bindings.keys()], [...policies.keys()]);
+  for (const [name, { failurePolicy, matchConstraints }] of policies) {
+    assert.equal(failurePolicy, 'Fail', name);
+    // Nothing of the pod, by which it could opt out.
+    const { namespaceSelector, resourceRules, ...others } = matchConstraints as Record<string, unknown>;
+    assert.deepEqual(namespaceSelector, { matchLabels: { 'scute-injection': 'enabled' } }, name);
+    assert.ok(resourceRules);
+    assert.deepEqual(others, {}, name);
+  }
+  for (const [name, spec] of bindings) {
+    const isValidating = name.startsWith('Validating');
+    assert.deepEqual(spec, { policyName: name.split(' ')[1], ...(isValidating && { validationActions: ['Deny'] }) });
+  }
+});
+
+test(
+  'nothing is there that was not asked for: no policies of admission, no PodMonitor, no rules, no dashboard',
+  needs('helm4'),
+  async (t) => {
+    const charts = await prepareCharts(t);
+
+    const kinds = new Set(manifestsOf(await charts.render('helm4', 'default')).map(({ kind }) => kind));
+
+    assert.deepEqual([...kinds].toSorted(), ['ClusterSPIFFEID', 'ConfigMap', 'Deployment', 'NetworkPolicy', 'Service', 'ServiceAccount']);
+  },
+);
+
+test('the container asks for what the sizing page says, and has no limit of processor time', needs('helm4'), async (t) => {
+  const charts = await prepareCharts(t);
+
+  const [pod] = manifestsOf(await charts.render('helm4', 'default')).flatMap((each) => podOf(each) ?? []);
+
+  assert.deepEqual(pod?.initContainers?.[0]?.resources, { requests: { cpu: '50m', memory: '96Mi' }, limits: { memory: '256Mi' } });
 });
 
 test('pods are replaced at a change of the configuration only where that is asked for', needs('helm4'), async (t) => {

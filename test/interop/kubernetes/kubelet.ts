@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { get, type IncomingMessage } from 'node:http';
 import { mkdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { type Child, type Exit, startChild } from '../../support/child.ts';
-import { ask } from '../../support/http/http.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 import type { Container, Manifest, Pod, Probe } from './stage.ts';
 
@@ -34,6 +35,22 @@ export interface PlayOptions {
   readonly workloadApi: string;
   /** What `preStop.sleep` does, if the test wants to say how long that is. */
   readonly sleep?: ((seconds: number) => Promise<void>) | undefined;
+}
+
+/** As a kubelet: a connection of its own, and no answer within the time is a failure. */
+export async function askProbe(port: number, { httpGet, timeoutSeconds = 1 }: Probe): Promise<boolean> {
+  assert.ok(httpGet);
+  const signal = AbortSignal.timeout(timeoutSeconds * 1000);
+  const request = get({ host: '127.0.0.1', port, path: httpGet.path, agent: false, signal });
+  try {
+    const [response] = (await once(request, 'response', { signal })) as [IncomingMessage];
+    response.resume();
+    return response.statusCode !== undefined && response.statusCode >= 200 && response.statusCode < 400;
+  } catch {
+    return false;
+  } finally {
+    request.destroy();
+  }
 }
 
 /**
@@ -91,15 +108,7 @@ export async function playPod(
     typeof port === 'number'
       ? port
       : (container.ports?.find(({ name }) => name === port)?.containerPort ?? assert.fail(`there is no port ${port}`));
-  const probed = async (container: Container, { httpGet }: Probe): Promise<boolean> => {
-    assert.ok(httpGet);
-    const address = { kind: 'tcp', host: '127.0.0.1', port: portOf(container, httpGet.port) } as const;
-    const status = await ask(address, httpGet.path).then(
-      (answer) => answer.status,
-      () => 0,
-    );
-    return status >= 200 && status < 400;
-  };
+  const probed = (container: Container, probe: Probe): Promise<boolean> => askProbe(portOf(container, probe.httpGet?.port ?? ''), probe);
   const start = async (container: Container): Promise<void> => {
     const command = container.name === 'scute' ? ENTRYPOINT : (container.command ?? assert.fail('what the image runs is not known'));
     const [program = '', ...args] = [...command, ...(container.args ?? [])].map(onThisMachine);

@@ -26,21 +26,35 @@ interface Machine {
   readonly env: Readonly<Record<string, string>>;
 }
 
-/** A folder with nothing, and a path with npm, `node` and the system's programs. */
-async function freshMachine(node: string): Promise<Machine> {
+/** This Node, with the npm of this machine. */
+const NEW = { node: process.execPath, npm: findProgram('npm') ?? '', npx: findProgram('npx') ?? '' };
+const OLD_PARTS = needs('node-20', 'npm-10', 'npx-10', 'script');
+
+function older(): typeof NEW {
+  return { node: part('node-20'), npm: part('npm-10'), npx: part('npx-10') };
+}
+
+/** A folder with nothing, a path with `node`, `npm`, `npx` and the system's programs, and a cache of npm with nothing. */
+async function freshMachine(programs: typeof NEW): Promise<Machine> {
   const cwd = await mkdtemp(join(folder, 'machine-'));
   const bin = join(cwd, 'bin');
   await mkdir(bin);
-  await symlink(node, join(bin, 'node'));
-  for (const name of ['npm', 'npx']) await symlink(findProgram(name) ?? assert.fail(`${name} is not installed`), join(bin, name));
+  for (const [name, program] of Object.entries(programs)) await symlink(program, join(bin, name));
   // npx asks whether it may install what it was told to: yes. What says how to reach a registry stays; what npm said to this test as one of its scripts does not.
-  const said = /^(?:npm_(?!config_(?:registry|cafile|cache|proxy|https_proxy|noproxy)$)|NODE_OPTIONS$|INIT_CWD$)/;
+  const said = /^(?:npm_(?!config_(?:registry|cafile|proxy|https_proxy|noproxy)$)|NODE_OPTIONS$|INIT_CWD$)/;
   const inherited = Object.fromEntries(
     Object.entries(process.env as Readonly<Record<string, string>>).filter(([name]) => !said.test(name)),
   );
   return {
     cwd,
-    env: { ...inherited, PATH: `${bin}:/usr/bin:/bin`, npm_config_prefix: join(cwd, 'global'), npm_config_yes: 'true', TMPDIR: cwd },
+    env: {
+      ...inherited,
+      PATH: `${bin}:/usr/bin:/bin`,
+      npm_config_prefix: join(cwd, 'global'),
+      npm_config_cache: join(cwd, 'cache'),
+      npm_config_yes: 'true',
+      TMPDIR: cwd,
+    },
   };
 }
 
@@ -63,11 +77,11 @@ async function demonstrates(t: TestContext, machine: Machine, ...argv: [string, 
 }
 
 test('npx runs the demonstration from the packed file, with nothing beside it', needs('script'), async (t) => {
-  await demonstrates(t, await freshMachine(process.execPath), 'npx', `--package=${packed}`, '--', 'scute', 'demo');
+  await demonstrates(t, await freshMachine(NEW), 'npx', `--package=${packed}`, '--', 'scute', 'demo');
 });
 
 test('npm install --global makes a command of the packed file', needs('script'), async (t) => {
-  const machine = await freshMachine(process.execPath);
+  const machine = await freshMachine(NEW);
   const installed = await run(machine, 'npm', 'install', '--global', '--no-audit', '--no-fund', packed);
   assert.equal(installed.code, 0, installed.stderr);
   const command = join(machine.cwd, 'global/bin/scute');
@@ -76,8 +90,8 @@ test('npm install --global makes a command of the packed file', needs('script'),
   await demonstrates(t, machine, command, 'demo');
 });
 
-test('on Node 20 the command says what it needs and how npm brings it, and that works', needs('node-20', 'script'), async (t) => {
-  const machine = await freshMachine(part('node-20'));
+test('on Node 20 the command says what it needs and how npm brings it, and that works', OLD_PARTS, async (t) => {
+  const machine = await freshMachine(older());
   const { code, stdout, stderr } = await run(machine, 'npx', `--package=${packed}`, '--', 'scute', 'demo');
   assert.deepEqual([code, stdout], [1, '']);
   const [, said = ''] =
@@ -95,19 +109,21 @@ test('on Node 20 the command says what it needs and how npm brings it, and that 
   await demonstrates(t, machine, ...words, 'demo');
 });
 
-test('the two commands of the README work in a clone with Node 20 and npm alone', needs('node-20', 'script'), async (t) => {
-  const machine = await freshMachine(part('node-20'));
+test('the two commands of the README work in a clone with Node 20 and npm alone', OLD_PARTS, async (t) => {
+  const machine = await freshMachine(older());
   const clone = join(machine.cwd, 'clone');
   const { stdout } = await runChild(['git', 'ls-files', '--cached', '--others', '--exclude-standard', '-z'], {
     cwd: root,
     env: machine.env,
   });
-  for (const file of stdout.split('\0').filter((name) => /^(?:src|configs)\/|^package(?:-lock)?\.json$|^tsconfig\.json$/.test(name))) {
+  for (const file of stdout
+    .split('\0')
+    .filter((name) => /^(?:src|configs)\/|^package(?:-lock)?\.json$|^tsconfig\.json$|^build\/link-node\.cjs$/.test(name))) {
     await mkdir(dirname(join(clone, file)), { recursive: true });
     await cp(join(root, file), join(clone, file));
   }
   const inClone = { ...machine, cwd: clone };
-  const installed = await run(inClone, 'npm', 'ci', '--prefer-offline', '--no-audit', '--no-fund');
+  const installed = await run(inClone, 'npm', 'ci', '--no-audit', '--no-fund');
   assert.equal(installed.code, 0, installed.stderr);
   await demonstrates(t, inClone, 'npm', 'start');
 });

@@ -62,32 +62,35 @@ function verify(of: string, key: string): Promise<Finished> {
   return runChild([process.execPath, join(root, 'build/release/verify.ts'), of, key], { env });
 }
 
-before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'scute-release-test-'));
-  ends.defer(() => rm(folder, { recursive: true, force: true }));
-  source = join(folder, 'source');
-  out = join(folder, 'out');
-  for (const name of ['ours', 'theirs']) await makeKey(name);
-  const files = (await must(['git', 'ls-files', '--cached', '--others', '--exclude-standard', '-z'], root))
-    .split('\0')
-    .filter((file) => file !== '');
-  for (const file of files) {
-    await mkdir(dirname(join(source, file)), { recursive: true });
-    await cp(join(root, file), join(source, file)).catch((cause: unknown) => {
-      // Removed, and not committed yet.
-      if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause;
-    });
-  }
-  const author = ['-c', 'user.name=Test', '-c', 'user.email=test@example.org'];
-  await must(['git', 'init', '--quiet'], source);
-  await must(['git', 'add', '--all'], source);
-  await must(['git', ...author, 'commit', '--quiet', '--message', 'as it is'], source);
-  if (WITH_IMAGE) registry = await startRegistry({ after: (end) => ends.defer(async () => void (await end())) }, folder);
-  const options = registry === undefined ? ['--no-image'] : ['--publish', `${registry.address}/scute`];
-  const { code, stdout, stderr } = await release('--out', out, '--key', keyFile('ours').secret, ...options);
-  assert.equal(code, 0, `${stdout.slice(-3000)}\n${stderr.slice(-3000)}`);
-  published = stdout.trim().split('\n').at(-1) ?? '';
-});
+before(
+  async () => {
+    folder = await mkdtemp(join(tmpdir(), 'scute-release-test-'));
+    ends.defer(() => rm(folder, { recursive: true, force: true }));
+    source = join(folder, 'source');
+    out = join(folder, 'out');
+    for (const name of ['ours', 'theirs']) await makeKey(name);
+    const files = (await must(['git', 'ls-files', '--cached', '--others', '--exclude-standard', '-z'], root))
+      .split('\0')
+      .filter((file) => file !== '');
+    for (const file of files) {
+      await mkdir(dirname(join(source, file)), { recursive: true });
+      await cp(join(root, file), join(source, file)).catch((cause: unknown) => {
+        // Removed, and not committed yet.
+        if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause;
+      });
+    }
+    const author = ['-c', 'user.name=Test', '-c', 'user.email=test@example.org'];
+    await must(['git', 'init', '--quiet'], source);
+    await must(['git', 'add', '--all'], source);
+    await must(['git', ...author, 'commit', '--quiet', '--message', 'as it is'], source);
+    if (WITH_IMAGE) registry = await startRegistry({ after: (end) => ends.defer(async () => void (await end())) }, folder);
+    const options = registry === undefined ? ['--no-image'] : ['--publish', `${registry.address}/scute`];
+    const { code, stdout, stderr } = await release('--out', out, '--key', keyFile('ours').secret, ...options);
+    assert.equal(code, 0, `${stdout.slice(-3000)}\n${stderr.slice(-3000)}`);
+    published = stdout.trim().split('\n').at(-1) ?? '';
+  },
+  { timeout: BUILD_WITHIN_MS },
+);
 
 after(() => ends.disposeAsync());
 
@@ -278,6 +281,15 @@ test('the image is in the registry as it is in the release, for both processors,
   await mkdir(layout);
   await must(['tar', '--extract', '--file', join(out, `scute-${VERSION}-image.tar`), '--directory', layout]);
   await pullVerified(repository, digest, pulled, open);
+  // By the command for when a push has failed.
+  const work = join(folder, 'publishing');
+  await mkdir(join(work, 'dist'), { recursive: true });
+  await symlink(out, join(work, 'dist/release'));
+  await symlink(join(root, 'build'), join(work, 'build'));
+  await cp(keyFile('ours').secret, join(work, 'release.key'));
+  const [block = assert.fail()] = codeBlocks('docs/releases.md').filter(({ info }) => info === 'sh publish');
+  const again = block.text.replace('registry.example/scute', repository).replace(/^node /, `'${process.execPath}' `);
+  assert.equal(await must(['/bin/sh', '-e', '-u', '-c', again], work), `${published}\n`);
   const blobs = async (of: string): Promise<string[]> => (await readdir(join(of, 'blobs/sha256'))).toSorted();
   assert.deepEqual(await blobs(pulled), await blobs(layout));
   const { manifests } = JSON.parse(await readFile(join(pulled, 'blobs', digest.replace(':', '/')), 'utf8')) as {
