@@ -1,4 +1,5 @@
-import type { App, BesideEnd } from '../../app.ts';
+import type { App } from '../../app.ts';
+import type { BesideEnd } from '../../run-app.ts';
 import { untoldOfSets, unwrittenSets } from '../../admin/file-sets.ts';
 import type { Config } from '../../config/config.ts';
 import { parseDuration } from '../../config/units.ts';
