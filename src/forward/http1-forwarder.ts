@@ -3,18 +3,19 @@ import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import type { CloseReason, HttpResult, ListenerCounters, RequestRecord } from '../telemetry/log/records.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
-import { rewriteHead, valuesOf, withLine, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
+import { valuesOf, type IdentityFields } from '../http1/identity-fields.ts';
 import { CONTINUE, ownAnswer, type OwnFields, type OwnStatus } from '../http1/own-answer.ts';
 import { NO_BEARER, type Bearer, type RequestJudge, type RequestTokens, type RequestVerdict } from './bearer.ts';
 import { CLOSE_GRACE_MS, DENIED_HEAD_MS, Grace } from './grace.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
-import { Fields } from '../http1/fields.ts';
+import type { Fields } from '../http1/fields.ts';
 import type { HeadProblem } from '../http1/request-head.ts';
 import { RequestReader, type RequestPart, type RequestSink } from '../http1/request-reader.ts';
 import { ResponseReader, type ResponseSink } from '../http1/response-reader.ts';
 import { Upstreams, type OpenUpstream, type UpstreamSink } from './http1-upstream.ts';
 import type { UpstreamFailure } from './outcome.ts';
 import type { RequestCredential } from './request-credential.ts';
+import { OutgoingHead } from './http1-head.ts';
 import { refusalOf } from './refusal.ts';
 import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
 import type { Session, Ticker } from './session.ts';
@@ -60,9 +61,6 @@ export interface HttpForwardOptions {
 
 /** How long a client whose connection drains has to ask once more, if it may. */
 const LAST_REQUEST_MS = 5000;
-const NOTHING: Buffer = Buffer.alloc(0);
-/** Those that we add to a client's: who it is, twice, `Host` and `Connection`, and some room. */
-const OUR_MOST_FIELDS = 8;
 
 /**
  * HTTP/1.1, request by request: one is read and judged only when the response to the one before is complete. Heads are
@@ -104,21 +102,16 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #startedAtMs = 0;
   /** Of the one before. */
   #endedAtMs = 0;
-  /** The head for the application, until it is written; if the request may have to be sent once more, until it is answered. */
-  #rewritten = NOTHING;
-  /** It may have fields that say another request: no rule looked at requests when it was rewritten. */
-  #hasOverrides = false;
+  /** The head for the application. */
+  readonly #outgoing: OutgoingHead;
   readonly #kept = new KeptRequest();
-  /** It goes with our token, which is put into the head when that is sent. */
-  #needsToken = false;
-  /** It waits for one. */
+  /** It waits for a token of ours. */
   #tokenWait: { abort(): void } | undefined;
   /** The client was told to go on with the body. */
   #hasContinued = false;
   /** It is sent once more when there is a connection for it, and then this part of it comes next. */
   #resumesAs: RequestPart | undefined;
   #retries = 0;
-  #subjectLine: { readonly subject: string; readonly line: Buffer } | undefined;
   /** What it brought besides its peer. */
   #bearer: Bearer = NO_BEARER;
   #verdict: RequestVerdict | undefined;
@@ -128,11 +121,12 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   constructor(options: HttpForwardOptions) {
     this.#options = options;
-    const { downstream, limits, upgrades, identity, tokens, scratch, clock, open, judged } = options;
+    const { downstream, limits, upgrades, identity, tokens, credential, scratch, clock, open, judged } = options;
     this.#request = new RequestReader(this, limits, tokens?.identity ?? identity, scratch, upgrades);
     // A Unix socket that is dropped ends like any other.
     this.#response = new ResponseReader(this, limits, scratch, downstream.remoteAddress === 'unix', upgrades);
     this.#who = judged === 'downstream' ? 'the application' : 'the server';
+    this.#outgoing = new OutgoingHead({ identity, tokens, credential, maxFields: limits.maxFields });
     this.#upstreams = new Upstreams(this, clock, open, limits.upstreamIdleTimeoutMs);
     this.#deadlines = new Deadlines(this, clock, limits);
     this.#grace = new Grace(clock, downstream);
@@ -324,14 +318,13 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { tokens } = this.#options;
     const bearer = tokens?.read(valuesOf(head, tokens.header)) ?? NO_BEARER;
     if (bearer instanceof Promise) {
-      // The bytes of the head are the transport's.
-      this.#rewrite(true);
+      this.#outgoing.takeUnproven(head);
       void bearer.then((read) => this.#tokenRead(read));
       return;
     }
     this.#bearer = bearer;
     if (!this.#mayBegin()) return;
-    this.#rewrite(bearer.kind === 'token', bearer.kind === 'token' ? this.#subjectLineOf(bearer.token.subject) : NOTHING);
+    this.#outgoing.take(head, bearer);
     this.#begin(bearer);
   }
 
@@ -341,7 +334,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#guarded(() => {
       this.#bearer = bearer;
       if (this.#mayBegin()) {
-        if (bearer.kind === 'token') this.#rewritten = withLine(this.#rewritten, this.#subjectLineOf(bearer.token.subject));
+        this.#outgoing.prove(bearer);
         this.#begin(bearer);
       }
       this.#pump();
@@ -365,22 +358,6 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     return false;
   }
 
-  #rewrite(hasToken: boolean, subjectLine = NOTHING): void {
-    const { identity, tokens, credential } = this.#options;
-    this.#rewritten = rewriteHead(this.#request.head, hasToken && tokens !== undefined ? tokens.identity : identity, subjectLine);
-    this.#hasOverrides = !identity.removesOverrides;
-    this.#needsToken = credential !== undefined && (credential.replaces || valuesOf(this.#request.head, credential.name).length === 0);
-  }
-
-  /** Tells the application whose token it was. Most requests of a connection bring that of one. */
-  #subjectLineOf(subject: string): Buffer {
-    if (this.#subjectLine?.subject !== subject) {
-      const line = Buffer.from(`${this.#options.tokens?.subjectHeader}: ${subject}\r\n`, 'latin1');
-      this.#subjectLine = { subject, line };
-    }
-    return this.#subjectLine.line;
-  }
-
   #begin(bearer: Bearer): void {
     if (bearer.kind === 'token') this.#options.session.tokensEndAtMs = bearer.endsAtMs;
     if (this.#upstreams.wake(this.#startedAtMs) < RESTED_MS) this.#forward();
@@ -389,7 +366,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   #forward(): void {
     const { credential } = this.#options;
-    if (this.#needsToken && credential !== undefined && credential.line() === undefined) this.#awaitToken(credential);
+    if (credential !== undefined && this.#outgoing.lacksToken) this.#awaitToken(credential);
     else if (!this.#upstreams.isOpen) this.#upstreams.connect();
     else if (this.#options.judged === 'downstream' || this.#isAllowed()) this.#sendHead();
   }
@@ -411,9 +388,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   /** The head as it goes now; undefined if its token has run out meanwhile, and then it waits for another. */
   #headToSend(): Buffer | undefined {
     const { credential } = this.#options;
-    if (!this.#needsToken || credential === undefined) return this.#rewritten;
-    const line = credential.line();
-    if (line !== undefined) return withLine(this.#rewritten, line);
+    const head = this.#outgoing.toSend();
+    if (head !== undefined || credential === undefined) return head;
     this.#awaitToken(credential);
     return undefined;
   }
@@ -583,28 +559,19 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     }
     const { head, body } = this.#request;
     const continues = head.expectsContinue && body.state !== 'done';
-    this.#heedFirstRule();
     const sent = this.#headToSend();
     if (sent === undefined) return;
     this.#response.expect(head, continues);
     this.#toUpstream(sent);
     // Only who answered before may have closed without having seen the request.
     const mayRepeat = this.#upstreams.isReused && isIdempotent(head.method);
-    if (!mayRepeat || !this.#kept.begin(this.#rewritten.length)) this.#rewritten = NOTHING;
+    if (!mayRepeat || !this.#kept.begin(this.#outgoing.length)) this.#outgoing.forget();
     if (continues) {
       this.#hasContinued = true;
       this.responseRead(CONTINUE, 0, CONTINUE.length);
     }
     this.#request.beginBody();
     if (this.#request.part === 'body') this.#deadlines.bodyAwaited();
-  }
-
-  /** The first rule that looks at requests may have come while this one waited, or before it is sent once more. */
-  #heedFirstRule(): void {
-    const { identity, limits } = this.#options;
-    if (!this.#hasOverrides || !identity.removesOverrides) return;
-    this.#rewritten = withoutOverrides(this.#rewritten, new Fields(limits.maxFields + OUR_MOST_FIELDS));
-    this.#hasOverrides = false;
   }
 
   /**
@@ -627,7 +594,6 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   #sendRest(next: RequestPart): void {
     const request = this.#request;
-    this.#heedFirstRule();
     const sent = this.#headToSend();
     if (sent === undefined) return;
     this.#response.expect(request.head, this.#hasContinued);
@@ -642,7 +608,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   #forgetRequest(): void {
     this.#kept.forget();
-    this.#rewritten = NOTHING;
+    this.#outgoing.forget();
     this.#resumesAs = undefined;
   }
 
