@@ -1,11 +1,11 @@
 /** What has to be so for this process to be ready, and what is told beside that: each check by the name that the documents have. */
-import { applicationCheck } from './admin/application.ts';
-import { federationCheck } from './admin/federation.ts';
-import { filesCheck, filesCurrentCheck } from './admin/file-sets.ts';
+import { applicationCheck } from './admin/checks/application.ts';
+import { federationCheck } from './admin/checks/federation.ts';
+import { filesCheck, filesCurrentCheck } from './admin/checks/file-sets.ts';
 import type { ReloadStatus } from './admin/inventory.ts';
 import { isoTime } from './admin/iso-time.ts';
-import type { CheckResult, Readiness } from './admin/readiness.ts';
-import { tokensCheck } from './admin/tokens.ts';
+import type { CheckResult, Readiness } from './admin/checks/readiness.ts';
+import { tokensCheck } from './admin/checks/tokens.ts';
 import type { Config } from './config/config.ts';
 import { formatIssues } from './config/issue.ts';
 import type { DenyListStatus, DenyListView } from './config/policy/deny-file.ts';

@@ -12,12 +12,12 @@ import type { FileSetStatus } from '../telemetry/log/files-records.ts';
 import type { TokenCounts } from '../telemetry/log/jwt-records.ts';
 import type { TokenStatus } from '../telemetry/log/credential-records.ts';
 import type { ListenerCounters, ListenerRef } from '../telemetry/log/records.ts';
-import { describeApplication } from './application.ts';
+import { describeApplication } from './checks/application.ts';
 import { keyType } from './certificates.ts';
-import { describeEndpoint, describeFederation } from './federation.ts';
-import { describeFileSets } from './file-sets.ts';
+import { describeEndpoint, describeFederation } from './checks/federation.ts';
+import { describeFileSets } from './checks/file-sets.ts';
 import { isoTime } from './iso-time.ts';
-import { describeTokens } from './tokens.ts';
+import { describeTokens } from './checks/tokens.ts';
 
 /** One listener as status pages show it. */
 export interface ListenerStatus {

@@ -1,11 +1,11 @@
-import type { SpiffeId } from '../spiffe/spiffe-id.ts';
-import type { ListenerRef } from '../telemetry/log/records.ts';
-import { listOf, page } from './api-lists.ts';
-import type { ApiSource, LiveConnection } from './api-source.ts';
-import type * as api from './api-types.ts';
-import { listenerName, peerId } from './certificates.ts';
-import { isoTime } from './iso-time.ts';
-import type { KnownPeer } from './peer-book.ts';
+import type { SpiffeId } from '../../spiffe/spiffe-id.ts';
+import type { ListenerRef } from '../../telemetry/log/records.ts';
+import { listOf, page } from './lists.ts';
+import type { ApiSource, LiveConnection } from './source.ts';
+import type * as api from '../api-types.ts';
+import { listenerName, peerId } from '../certificates.ts';
+import { isoTime } from '../iso-time.ts';
+import type { KnownPeer } from '../peer-book.ts';
 
 const MAX_RULES = 20;
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createRandom } from '../../test/support/random.ts';
+import { createRandom } from '../../../test/support/random.ts';
 import { formatCursor, newest, parseCursor, type Source } from './page.ts';
 
 function source(keys: readonly number[], fits: (key: number) => boolean = () => true): Source<number> & { read: number } {

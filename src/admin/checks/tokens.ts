@@ -1,7 +1,7 @@
-import type { TokenStatus } from '../telemetry/log/credential-records.ts';
-import { strangersWords } from '../telemetry/log/scrub.ts';
-import type * as api from './api-types.ts';
-import { isoTime } from './iso-time.ts';
+import type { TokenStatus } from '../../telemetry/log/credential-records.ts';
+import { strangersWords } from '../../telemetry/log/scrub.ts';
+import type * as api from '../api-types.ts';
+import { isoTime } from '../iso-time.ts';
 import type { CheckResult } from './readiness.ts';
 
 /** A warning while there is no valid token: requests of its listeners are a 503, sets of files stay as they are, and everything else goes on. */

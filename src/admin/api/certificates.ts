@@ -1,12 +1,12 @@
-import { chooseSvid } from '../identity/snapshot.ts';
-import { trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
-import { strangersWords } from '../telemetry/log/scrub.ts';
-import { BadParameter, durationOf, listOf, page, type List } from './api-lists.ts';
-import type { ApiSource } from './api-source.ts';
-import type * as api from './api-types.ts';
-import { describeHeld, describePeer, describePeerIntermediate, listenerName, peerId, peerIntermediateId } from './certificates.ts';
-import type { Held } from './held-book.ts';
-import type { KnownPeer, PeerBook, SeenPeer } from './peer-book.ts';
+import { chooseSvid } from '../../identity/snapshot.ts';
+import { trustDomainOf, type SpiffeId } from '../../spiffe/spiffe-id.ts';
+import { strangersWords } from '../../telemetry/log/scrub.ts';
+import { BadParameter, durationOf, listOf, page, type List } from './lists.ts';
+import type { ApiSource } from './source.ts';
+import type * as api from '../api-types.ts';
+import { describeHeld, describePeer, describePeerIntermediate, listenerName, peerId, peerIntermediateId } from '../certificates.ts';
+import type { Held } from '../held-book.ts';
+import type { KnownPeer, PeerBook, SeenPeer } from '../peer-book.ts';
 
 /** Of what SDS clients have, so much is looked at for a page of certificates. */
 const MOST_USES = 5000;

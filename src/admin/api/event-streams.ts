@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
-import type { Clock, Timer } from '../lib/clock.ts';
-import type { StreamEvent, StreamTopic } from './api-types.ts';
-import { isoTime } from './iso-time.ts';
+import type { Clock, Timer } from '../../lib/clock.ts';
+import type { StreamEvent, StreamTopic } from '../api-types.ts';
+import { isoTime } from '../iso-time.ts';
 
 /** Of each topic a text that is another whenever the topic has changed. Asked twice a second while somebody listens, so it must cost little. */
 export type Looks = Readonly<Record<StreamTopic, string>>;

@@ -1,7 +1,7 @@
-import type { ApiSource } from './api-source.ts';
-import type * as api from './api-types.ts';
-import type { Held } from './held-book.ts';
-import { isoTime, timeOf } from './iso-time.ts';
+import type { ApiSource } from './source.ts';
+import type * as api from '../api-types.ts';
+import type { Held } from '../held-book.ts';
+import { isoTime, timeOf } from '../iso-time.ts';
 import { newest } from './page.ts';
 
 const MAX_DUE = 100;

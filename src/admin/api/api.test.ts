@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { performance } from 'node:perf_hooks';
 import { test } from 'node:test';
-import { createAdminParts } from '../../test/support/admin/admin.ts';
-import { joinMany } from '../../test/support/admin/many-peers.ts';
-import { createTestAuthority, dnsName } from '../../test/support/pki/pki.ts';
-import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
-import type { Certificate, CertificatePage, Connection, ConnectionPage, Page } from './api-types.ts';
+import { createAdminParts } from '../../../test/support/admin/admin.ts';
+import { joinMany } from '../../../test/support/admin/many-peers.ts';
+import { createTestAuthority, dnsName } from '../../../test/support/pki/pki.ts';
+import { requireSpiffeId } from '../../spiffe/spiffe-id.ts';
+import type { Certificate, CertificatePage, Connection, ConnectionPage, Page } from '../api-types.ts';
 import { apiRoutes } from './api.ts';
 
 const MANY = 10_000;

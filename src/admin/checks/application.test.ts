@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { APPLICATION_ENDS, BAD_ENDS, type ApplicationStatus } from '../telemetry/log/application-records.ts';
+import { APPLICATION_ENDS, BAD_ENDS, type ApplicationStatus } from '../../telemetry/log/application-records.ts';
 import { applicationCheck, describeApplication } from './application.ts';
 
 const BEGAN = Date.parse('2026-11-30T09:00:00Z');

@@ -1,12 +1,12 @@
 import { open } from 'node:fs/promises';
 import { SocketAddress } from 'node:net';
 import { endianness } from 'node:os';
-import { formatAddress, isIpAddress, isLocal, type Address, type TcpAddress } from '../config/units.ts';
-import type { Clock, Timer } from '../lib/clock.ts';
-import { codeOf } from '../lib/errors.ts';
-import type { Service } from '../lib/service.ts';
-import type { Events } from '../telemetry/events/events.ts';
-import type { ListenerRef } from '../telemetry/log/records.ts';
+import { formatAddress, isIpAddress, isLocal, type Address, type TcpAddress } from '../../config/units.ts';
+import type { Clock, Timer } from '../../lib/clock.ts';
+import { codeOf } from '../../lib/errors.ts';
+import type { Service } from '../../lib/service.ts';
+import type { Events } from '../../telemetry/events/events.ts';
+import type { ListenerRef } from '../../telemetry/log/records.ts';
 import type { CheckResult } from './readiness.ts';
 
 /** An inbound listener and the application that it stands before. */

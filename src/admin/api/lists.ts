@@ -1,7 +1,7 @@
 /** Lists of the API: what may be asked of them, and how they are cut into pages. */
-import { parseDuration } from '../config/units.ts';
-import type { Clock } from '../lib/clock.ts';
-import type * as api from './api-types.ts';
+import { parseDuration } from '../../config/units.ts';
+import type { Clock } from '../../lib/clock.ts';
+import type * as api from '../api-types.ts';
 import { formatCursor, newest, parseCursor, type Cursor, type Source } from './page.ts';
 
 const DEFAULT_LIMIT = 50;

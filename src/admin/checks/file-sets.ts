@@ -1,6 +1,6 @@
-import { chooseSvid, type IdentitySnapshot } from '../identity/snapshot.ts';
-import { isToldLater, type FileSetStatus } from '../telemetry/log/files-records.ts';
-import { isoTime } from './iso-time.ts';
+import { chooseSvid, type IdentitySnapshot } from '../../identity/snapshot.ts';
+import { isToldLater, type FileSetStatus } from '../../telemetry/log/files-records.ts';
+import { isoTime } from '../iso-time.ts';
 import type { CheckResult } from './readiness.ts';
 
 /** Whether there is something for programs to read: each set was written by this process, and no SVID in it has expired, X.509 or JWT. */

@@ -1,6 +1,6 @@
-import { BAD_ENDS, type ApplicationEnd, type ApplicationStatus } from '../telemetry/log/application-records.ts';
-import type * as api from './api-types.ts';
-import { isoTime } from './iso-time.ts';
+import { BAD_ENDS, type ApplicationEnd, type ApplicationStatus } from '../../telemetry/log/application-records.ts';
+import type * as api from '../api-types.ts';
+import { isoTime } from '../iso-time.ts';
 import type { CheckResult } from './readiness.ts';
 
 /** So long the first SVID, files and listeners may take before somebody should look. */

@@ -1,12 +1,12 @@
-import type { Clock } from '../lib/clock.ts';
-import type { PolicyReason } from '../policy/verdict.ts';
-import type { SpiffeId } from '../spiffe/spiffe-id.ts';
-import type { ListenerRef } from '../telemetry/log/records.ts';
-import type { SdsStatus } from '../telemetry/log/sds-records.ts';
-import type { HeldBook } from './held-book.ts';
-import type { StatusSource } from './inventory.ts';
-import type { KnownPeer, PeerBook } from './peer-book.ts';
-import type { Readiness } from './readiness.ts';
+import type { Clock } from '../../lib/clock.ts';
+import type { PolicyReason } from '../../policy/verdict.ts';
+import type { SpiffeId } from '../../spiffe/spiffe-id.ts';
+import type { ListenerRef } from '../../telemetry/log/records.ts';
+import type { SdsStatus } from '../../telemetry/log/sds-records.ts';
+import type { HeldBook } from '../held-book.ts';
+import type { StatusSource } from '../inventory.ts';
+import type { KnownPeer, PeerBook } from '../peer-book.ts';
+import type { Readiness } from '../checks/readiness.ts';
 
 /** An open connection, as its listener keeps it. */
 export interface LiveConnection {

@@ -1,5 +1,5 @@
-import type { EndpointStatus, RelationStatus } from '../telemetry/log/federation-records.ts';
-import { isoTime } from './iso-time.ts';
+import type { EndpointStatus, RelationStatus } from '../../telemetry/log/federation-records.ts';
+import { isoTime } from '../iso-time.ts';
 import type { CheckResult } from './readiness.ts';
 
 /** A warning while an endpoint cannot be used: what was fetched before stays in force, and our own trust domain goes on. */

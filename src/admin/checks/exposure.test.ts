@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FakeClock } from '../../test/support/fake-clock.ts';
-import { parseAddress, type TcpAddress } from '../config/units.ts';
-import type { ListenerRef } from '../telemetry/log/records.ts';
+import { FakeClock } from '../../../test/support/fake-clock.ts';
+import { parseAddress, type TcpAddress } from '../../config/units.ts';
+import type { ListenerRef } from '../../telemetry/log/records.ts';
 import { createExposureWatch, parseListening, waysAround, type ExposureOptions } from './exposure.ts';
 
 const HEADER = '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode';
