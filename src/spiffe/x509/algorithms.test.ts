@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { createPublicKey, generateKeyPairSync, hash, sign, type KeyObject } from 'node:crypto';
 import { test } from 'node:test';
-import { bitString, element, explicit, integer, octetString, oid, sequence } from '../../test/support/pki/der-writer.ts';
-import { createKeyPair } from '../../test/support/pki/pki.ts';
+import { bitString, element, explicit, integer, octetString, oid, sequence } from '../../../test/support/pki/der-writer.ts';
+import { createKeyPair } from '../../../test/support/pki/pki.ts';
 import { decodeSignatureAlgorithm, isDigestOfKey, keyEncodingProblem, keyProblem, signatureHolds } from './algorithms.ts';
 import { DerReader } from './der.ts';
 

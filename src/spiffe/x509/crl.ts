@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
-import { err, ok, type Result } from '../lib/result.ts';
-import { messageOf } from '../lib/errors.ts';
+import { err, ok, type Result } from '../../lib/result.ts';
+import { messageOf } from '../../lib/errors.ts';
 import { decodeSignatureAlgorithm, signatureHolds } from './algorithms.ts';
 import type { Certificate } from './certificate.ts';
 import {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bundlesOf, requireCertificate } from '../../test/support/pki/bundles.ts';
-import { element, sequence } from '../../test/support/pki/der-writer.ts';
+import { bundlesOf, requireCertificate } from '../../../test/support/pki/bundles.ts';
+import { element, sequence } from '../../../test/support/pki/der-writer.ts';
 import {
   COMMON_NAME,
   createTestAuthority,
@@ -10,9 +10,9 @@ import {
   dnsName,
   ORGANISATION,
   uriName,
-} from '../../test/support/pki/pki.ts';
+} from '../../../test/support/pki/pki.ts';
 import { parseCrl } from './crl.ts';
-import { verifyPeer } from './verify.ts';
+import { verifyPeer } from '../verify.ts';
 
 const NOW = Date.now();
 const root = createTestAuthority();

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AsnConvert } from '@peculiar/asn1-schema';
 import * as asn1 from '@peculiar/asn1-x509';
-import { requireCertificate } from '../../test/support/pki/bundles.ts';
-import { element, integer, oid, sequence } from '../../test/support/pki/der-writer.ts';
+import { requireCertificate } from '../../../test/support/pki/bundles.ts';
+import { element, integer, oid, sequence } from '../../../test/support/pki/der-writer.ts';
 import {
   COMMON_NAME,
   createTestAuthority,
@@ -12,7 +12,7 @@ import {
   ipName,
   ORGANISATION,
   uriName,
-} from '../../test/support/pki/pki.ts';
+} from '../../../test/support/pki/pki.ts';
 import { parseCertificate, splitCertificates } from './certificate.ts';
 
 const root = createTestAuthority();

@@ -1,6 +1,6 @@
 import { hash, X509Certificate, type KeyObject } from 'node:crypto';
-import { messageOf } from '../lib/errors.ts';
-import { err, ok, type Result } from '../lib/result.ts';
+import { messageOf } from '../../lib/errors.ts';
+import { err, ok, type Result } from '../../lib/result.ts';
 import { decodeSignatureAlgorithm, keyEncodingProblem, keyProblem, signatureHolds, type SignatureAlgorithm } from './algorithms.ts';
 import {
   contextTag,
