@@ -17,7 +17,7 @@ import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { X509Svid } from '../spiffe/x509-svid.ts';
 import type { SdsMissingReason, SdsSubject } from '../telemetry/log/sds-records.ts';
 import { toPem } from '../spiffe/x509/pem.ts';
-import { envoyRefusal } from './envoy-refusals.ts';
+import { envoyRefusal } from './envoy/refusals.ts';
 import { sayPolicy } from './expression.ts';
 import { sentAuthorities, usableCrls } from './revocation.ts';
 import { sanMatchers } from './san-matchers.ts';

@@ -1,5 +1,5 @@
 import type { KeyObject } from 'node:crypto';
-import type { X509Svid } from '../spiffe/x509-svid.ts';
+import type { X509Svid } from '../../spiffe/x509-svid.ts';
 
 /** Why Envoy would refuse an SVID that is good to us, a sentence; undefined if it would not. What it refuses is never sent. */
 export function envoyRefusal({ id, chain: [leaf], key }: X509Svid): string | undefined {

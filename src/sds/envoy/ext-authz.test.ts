@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { listOf, policyFrom } from '../../test/support/policy/policies.ts';
-import { formatIssues } from '../config/issue.ts';
-import type { Config } from '../config/config.ts';
-import { parseConfig } from '../config/load.ts';
-import { buildEnvoyConfig } from './envoy-config.ts';
-import { askedBundle } from './envoy-ext-authz.ts';
+import { listOf, policyFrom } from '../../../test/support/policy/policies.ts';
+import { formatIssues } from '../../config/issue.ts';
+import type { Config } from '../../config/config.ts';
+import { parseConfig } from '../../config/load.ts';
+import { buildEnvoyConfig } from './config.ts';
+import { askedBundle } from './ext-authz.ts';
 
 const WEB = 'spiffe://example.org/web';
 const RULES = [{ peer: WEB, methods: ['GET'] }];

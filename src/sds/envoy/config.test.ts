@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseConfig } from '../config/load.ts';
-import { formatIssues } from '../config/issue.ts';
-import { buildEnvoyConfig } from './envoy-config.ts';
+import { parseConfig } from '../../config/load.ts';
+import { formatIssues } from '../../config/issue.ts';
+import { buildEnvoyConfig } from './config.ts';
 
 const SDS = { listen: 'unix:///run/sds.sock' };
 const IN = { name: 'in', listen: '127.0.0.1:1', to: '127.0.0.1:2', allow: ['spiffe://example.org/web'] };

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { createPrivateKey, createPublicKey, generatePrimeSync } from 'node:crypto';
 import { test } from 'node:test';
-import { element, integer, octetString, oid, sequence } from '../../test/support/pki/der-writer.ts';
-import { createKeyPair, createTestAuthority, type CertificateOptions, type KeyPair } from '../../test/support/pki/pki.ts';
-import { svidOf } from '../../test/support/pki/snapshots.ts';
-import { envoyRefusal } from './envoy-refusals.ts';
+import { element, integer, octetString, oid, sequence } from '../../../test/support/pki/der-writer.ts';
+import { createKeyPair, createTestAuthority, type CertificateOptions, type KeyPair } from '../../../test/support/pki/pki.ts';
+import { svidOf } from '../../../test/support/pki/snapshots.ts';
+import { envoyRefusal } from './refusals.ts';
 
 const own = createTestAuthority({ trustDomain: 'example.org' });
 const refusal = (options: CertificateOptions): string | undefined => envoyRefusal(svidOf(own, 'spiffe://example.org/api', options));

@@ -1,10 +1,10 @@
 /** What an Envoy is told that asks Scute (`ext_authz`), where matchers cannot say what a listener does. Pure. */
-import type { InboundConfig, SdsConfig } from '../config/config.ts';
-import { err, ok, type Result } from '../lib/result.ts';
-import { parsePattern, type Pattern } from '../policy/pattern.ts';
-import type { Policy } from '../policy/policy.ts';
-import { trustDomainId, trustDomainOf } from '../spiffe/spiffe-id.ts';
-import type { TrustDomain } from '../spiffe/trust-domain.ts';
+import type { InboundConfig, SdsConfig } from '../../config/config.ts';
+import { err, ok, type Result } from '../../lib/result.ts';
+import { parsePattern, type Pattern } from '../../policy/pattern.ts';
+import type { Policy } from '../../policy/policy.ts';
+import { trustDomainId, trustDomainOf } from '../../spiffe/spiffe-id.ts';
+import type { TrustDomain } from '../../spiffe/trust-domain.ts';
 
 const FILTER = 'envoy.filters.http.ext_authz';
 const TYPE = 'type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3';

@@ -1,15 +1,15 @@
 /** What an Envoy would have to be told to do what the listeners of a configuration do, with secrets from Scute. Pure. */
-import type { Config, HttpConfig, InboundConfig, OutboundConfig, SdsConfig, SdsMatchers } from '../config/config.ts';
-import type { XfccMode } from '../http1/identity-fields.ts';
-import type { Address } from '../config/units.ts';
-import type { SvidChoice } from '../identity/snapshot.ts';
-import { err, ok, type Result } from '../lib/result.ts';
-import type { RuleRef } from '../policy/explain.ts';
-import { parseSpiffeId, pathOf, trustDomainId, type SpiffeId } from '../spiffe/spiffe-id.ts';
-import type { Policy } from '../policy/policy.ts';
-import { AS_JUDGED, askedBundle, extAuthzFilter, extAuthzOf, mayAsk } from './envoy-ext-authz.ts';
-import { OTHER_WAY, sayRules } from './expression.ts';
-import { HINT_PREFIX } from './secrets.ts';
+import type { Config, HttpConfig, InboundConfig, OutboundConfig, SdsConfig, SdsMatchers } from '../../config/config.ts';
+import type { XfccMode } from '../../http1/identity-fields.ts';
+import type { Address } from '../../config/units.ts';
+import type { SvidChoice } from '../../identity/snapshot.ts';
+import { err, ok, type Result } from '../../lib/result.ts';
+import type { RuleRef } from '../../policy/explain.ts';
+import { parseSpiffeId, pathOf, trustDomainId, type SpiffeId } from '../../spiffe/spiffe-id.ts';
+import type { Policy } from '../../policy/policy.ts';
+import { AS_JUDGED, askedBundle, extAuthzFilter, extAuthzOf, mayAsk } from './ext-authz.ts';
+import { OTHER_WAY, sayRules } from '../expression.ts';
+import { HINT_PREFIX } from '../secrets.ts';
 
 const TLS = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3';
 
