@@ -3,10 +3,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
-import { startDevDomain } from '../support/dev-domain.ts';
-import { startScute } from '../support/scute-process.ts';
-import { needs } from './parts.ts';
-import { runGo, runPython, type Said, startGo, startPython } from './peers.ts';
+import { startDevDomain } from '../../support/dev-domain.ts';
+import { startScute } from '../../support/scute-process.ts';
+import { needs } from '../parts.ts';
+import { runGo, runPython, type Said, startGo, startPython } from '../peers.ts';
 
 const WEB = 'spiffe://example.org/web';
 const AUDIENCE = 'spiffe://example.org/db';

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { startDevDomain } from '../support/dev-domain.ts';
-import { startScute, useScute } from '../support/scute-process.ts';
-import { needs } from './parts.ts';
-import { runJava, startJava } from './peers.ts';
-import { temporaryFolder } from './stage.ts';
+import { startDevDomain } from '../../support/dev-domain.ts';
+import { startScute, useScute } from '../../support/scute-process.ts';
+import { needs } from '../parts.ts';
+import { runJava, startJava } from '../peers.ts';
+import { temporaryFolder } from '../stage.ts';
 
 const WEB = 'spiffe://example.org/web';
 const AUDIENCE = 'spiffe://example.org/db';

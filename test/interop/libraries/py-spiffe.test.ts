@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { startDevDomain } from '../support/dev-domain.ts';
-import { needs } from './parts.ts';
-import { runPython, startPython } from './peers.ts';
-import { exchange, refusal, startEcho, startInbound, startOutbound } from './stage.ts';
+import { startDevDomain } from '../../support/dev-domain.ts';
+import { needs } from '../parts.ts';
+import { runPython, startPython } from '../peers.ts';
+import { exchange, refusal, startEcho, startInbound, startOutbound } from '../stage.ts';
 
 const WEB = 'spiffe://example.org/web';
 const API = 'spiffe://example.org/api';

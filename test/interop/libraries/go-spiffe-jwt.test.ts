@@ -1,14 +1,14 @@
 /** What Scute and go-spiffe say of the same tokens, and each of what the other issues. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Draws } from '../fuzz/random.ts';
-import { drawToken, FUZZ_BUNDLES, verdictOn } from '../fuzz/tokens.ts';
-import { runChild } from '../support/child.ts';
-import { scuteIn } from '../support/command.ts';
-import { startDevDomain } from '../support/dev-domain.ts';
-import { AUDIENCE } from '../support/tokens/tokens.ts';
-import { needs, part } from './parts.ts';
-import { runGo } from './peers.ts';
+import { Draws } from '../../fuzz/random.ts';
+import { drawToken, FUZZ_BUNDLES, verdictOn } from '../../fuzz/tokens.ts';
+import { runChild } from '../../support/child.ts';
+import { scuteIn } from '../../support/command.ts';
+import { startDevDomain } from '../../support/dev-domain.ts';
+import { AUDIENCE } from '../../support/tokens/tokens.ts';
+import { needs, part } from '../parts.ts';
+import { runGo } from '../peers.ts';
 
 const CASES = 6000;
 const SEED = 1;

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import axe from 'axe-core';
 import { chromium, type Browser, type BrowserContextOptions, type Page } from 'playwright-core';
-import { part } from './parts.ts';
+import { part } from '../parts.ts';
 
 /** Beyond it, what a page should show does not come any more: the machine may be busy. */
 export const WITHIN_MS = 120_000;

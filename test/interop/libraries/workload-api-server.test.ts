@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
-import { eventually } from '../support/eventually.ts';
-import type { LogLine, ScuteProcess } from '../support/scute-process.ts';
-import { needs } from './parts.ts';
-import { type Peer, runGo, startPython } from './peers.ts';
-import { exchange, startEcho, startInbound, startOutbound, temporaryFolder } from './stage.ts';
+import { eventually } from '../../support/eventually.ts';
+import type { LogLine, ScuteProcess } from '../../support/scute-process.ts';
+import { needs } from '../parts.ts';
+import { type Peer, runGo, startPython } from '../peers.ts';
+import { exchange, startEcho, startInbound, startOutbound, temporaryFolder } from '../stage.ts';
 
 const WEB = 'spiffe://python.example/web';
 const API = 'spiffe://python.example/api';

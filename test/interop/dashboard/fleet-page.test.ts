@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { eventually } from '../support/eventually.ts';
-import { json, NOW_SECONDS, startFleet, startStandIn, vector, type Play, type Series } from '../support/admin/prometheus.ts';
+import { eventually } from '../../support/eventually.ts';
+import { json, NOW_SECONDS, startFleet, startStandIn, vector, type Play, type Series } from '../../support/admin/prometheus.ts';
 import { assertFits, DESKTOP, focused, openTab, PHONE, startBrowser, tabTo, violations } from './browser.ts';
-import { needs } from './parts.ts';
+import { needs } from '../parts.ts';
 
 const HOSTILE = '</script><img src=x onerror="document.title=1">';
 const PLACE = { job: 'scute', instance: `10.0.0.1:9090 ${HOSTILE}`, cluster: HOSTILE, namespace: 'shop', pod: HOSTILE, node: 'n1' };
