@@ -1,38 +1,31 @@
 /** The composition root: everything is made here, and started in the order in which it reads. */
 import type { Config, InboundConfig, OutboundConfig } from './config/config.ts';
-import type { ConfigReloads, LoadedConfig } from './config/config-file.ts';
-import { NO_DENY_FILE, type DenyListStatus, type DenyListView } from './config/policy/deny-file.ts';
+import type { ConfigReloads } from './config/config-file.ts';
+import { NO_DENY_FILE, type DenyListView } from './config/policy/deny-file.ts';
 import { formatIssues } from './config/issue.ts';
-import { unsafeKeepsOf } from './config/policy/live-rules.ts';
-import type { PolicyFilesView, PolicyReload } from './config/policy/policy-files.ts';
-import { describeUseProblems, usesOf } from './config/policy/policy-use.ts';
-import { planReload, withPolicyOf } from './config/reload.ts';
+import type { PolicyFilesView } from './config/policy/policy-files.ts';
 import { formatAddress, type Address } from './config/units.ts';
 import { isSelected, type DrainSelection } from './admin/drain.ts';
-import { createExposureWatch } from './admin/exposure.ts';
+import { createExposureWatch } from './admin/checks/exposure.ts';
 import { MOST_CONNECTIONS, type HttpService } from './admin/http.ts';
 import { HeldBook } from './admin/held-book.ts';
-import type { ListenerStatus, ReloadStatus } from './admin/inventory.ts';
-import { isoTime } from './admin/iso-time.ts';
+import type { ListenerStatus } from './admin/inventory.ts';
 import { PeerBook } from './admin/peer-book.ts';
-import { createReadiness, type CheckResult } from './admin/readiness.ts';
+import { createReadiness } from './admin/checks/readiness.ts';
 import { createMetricsServer } from './admin/metrics-server.ts';
-import { applicationCheck } from './admin/application.ts';
-import { federationCheck } from './admin/federation.ts';
-import { filesCheck, filesCurrentCheck } from './admin/file-sets.ts';
-import { tokensCheck } from './admin/tokens.ts';
 import { MOST_ENDPOINT_CONNECTIONS } from './federation/limits.ts';
 import { filesNeeded, filesService } from './files/lazy.ts';
 import type { ToldApplication } from './files/notify-application.ts';
 import type { NotifyTarget } from './files/notify-target.ts';
 import type { OnOurEnd } from './files/service.ts';
-import { chooseSvid, type EndpointBundles, type IdentitySnapshot } from './identity/snapshot.ts';
+import type { EndpointBundles, IdentitySnapshot } from './identity/snapshot.ts';
 import { RotationWatch } from './identity/rotation.ts';
 import { createIdentityStore } from './identity/store.ts';
 import { systemClock, type Clock } from './lib/clock.ts';
 import { startAll, stopAll, type Service } from './lib/service.ts';
 import { createWatch } from './lib/watch.ts';
-import { auditOf } from './policy/audit.ts';
+import { registerChecks } from './checks.ts';
+import { LiveConfig } from './live-config.ts';
 import type { DenyList } from './policy/deny-list.ts';
 import { createFileBudget, FILE_USES, planFiles } from './transport/file-budget.ts';
 import { InboundListener } from './proxy/inbound.ts';
@@ -48,7 +41,7 @@ import type { FileSetStatus } from './telemetry/log/files-records.ts';
 import { createLogger, type LogDestination, type LogStream } from './telemetry/log/logger.ts';
 import { createMetrics, decidedBy } from './telemetry/metrics/metrics.ts';
 import { createRefusals } from './telemetry/log/refusals.ts';
-import { createTlsContexts, validityProblem } from './tls/contexts.ts';
+import { createTlsContexts } from './tls/contexts.ts';
 import { createPeerJudge } from './tls/peer.ts';
 import { openFileLimit } from './transport/file-limit.ts';
 import { TLS_CIPHERS, TLS_FIPS, TLS_GROUPS, TLS_VERSIONS } from './transport/node.ts';
@@ -136,6 +129,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const { view, publisher } = createIdentityStore();
   const stopAsked = new AbortController();
   const contexts = createTlsContexts(view);
+  const live = new LiveConfig(config, { policyFiles: deps.policyFiles, log, events, clock });
   const filePlan = planFiles(openFileLimit(), {
     listeners:
       [
@@ -173,12 +167,11 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     refusals,
     clock,
     turns: new Turns(clock),
-    drainTimeoutMs: () => current.drainTimeoutMs,
+    drainTimeoutMs: () => live.current.drainTimeoutMs,
     files,
     waiting,
     passedSockets: deps.passedSockets ?? new Map(),
   };
-  let current = config;
   const inbound = config.inbound.map((settings) => new InboundListener(settings, listenerDeps));
   const web = await webAuthorities(config, { events, clock });
   const credentials = await credentialsService(config, web, {
@@ -199,10 +192,6 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   const listeners = [...inbound, ...outbound];
   /** By SPIFFE IDs. */
   const judging = [...inbound, ...outbound.filter(({ config: { webPki } }) => webPki === undefined)];
-  let lastReload: ReloadStatus | undefined;
-  if (deps.policyFiles !== undefined) deps.policyFiles.follow(config);
-  else if ([...config.inbound, ...config.outbound].some(({ policyFile }) => policyFile !== undefined))
-    throw new Error('nobody watches the policy files of the configuration');
   /** Which matchers Envoy is not given; found out once a configuration, for a list may be long. */
   let withheld: readonly string[] = [];
   let selfTested = false;
@@ -219,7 +208,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       // Each connection is a descriptor.
       config: { ...config.sds, limits: { ...config.sds.limits, maxConnections: filePlan.sds.most } },
       identity: view,
-      policies: () => sdsPolicies(current),
+      policies: () => sdsPolicies(live.current),
       denyList,
       events,
       clock,
@@ -293,11 +282,11 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         version: deps.version,
         startedAtMs: clock.now(),
         now: () => clock.now(),
-        config: () => current,
+        config: () => live.current,
         identity: () => view.current(),
         listeners: () => listeners.map(listenerStatus),
         exposed: () => exposure.exposed(),
-        lastReload: () => lastReload,
+        lastReload: () => live.lastReload,
         policyFiles: () => deps.policyFiles?.status() ?? [],
         denyList: () => denyFile.status(),
         sds: () => sds?.describe(),
@@ -334,62 +323,24 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     return new Map(bound.filter((entry): entry is [string, Address] => entry[1] !== undefined));
   }
 
-  readiness.register('self_test', () => (selfTested ? { ok: true } : { ok: false, detail: 'the TLS self-test has not finished' }));
-  readiness.register('listeners', () => firstProblem(listeners, (listener) => (listener.address === undefined ? 'not bound' : undefined)));
-  readiness.register('identity', () => {
-    if (config.sds !== undefined && chooseSvid(view.current(), config.sds.identity) === undefined)
-      return { ok: false, detail: 'sds: there is no default SVID to serve' };
-    if (config.bundleEndpoint !== undefined && chooseSvid(view.current(), config.bundleEndpoint.identity) === undefined)
-      return { ok: false, detail: 'bundleEndpoint: there is no SVID to serve the bundle of' };
-    return firstProblem(listeners, (listener) =>
-      chooseSvid(view.current(), listener.config.identity) === undefined ? listener.notReady() : undefined,
-    );
-  });
-  readiness.register('identity_valid', () => {
-    for (const [name, choice] of [
-      ['sds', config.sds?.identity],
-      ['bundleEndpoint', config.bundleEndpoint?.profile.kind === 'https_spiffe' ? config.bundleEndpoint.identity : undefined],
-    ] as const) {
-      const served = choice && chooseSvid(view.current(), choice);
-      const problem = served && validityProblem(served, clock.now());
-      if (problem !== undefined) return { ok: false, detail: `${name}: ${problem}` };
-    }
-    return firstProblem(listeners, (listener) =>
-      chooseSvid(view.current(), listener.config.identity) === undefined ? undefined : listener.notReady(),
-    );
-  });
-  if (federation !== undefined) readiness.register('federation', () => federationCheck(federation.status()), { blocks: false });
-  if (fileSets !== undefined) {
-    readiness.register('files', () => filesCheck(fileSets.status(), clock.now()));
-    readiness.register('files_current', () => filesCurrentCheck(fileSets.status()), { blocks: false });
-  }
-  if (deps.application !== undefined)
-    readiness.register('application', () => applicationCheck(events.application.status(), clock.now()), { blocks: false });
-  if (credentials !== undefined) readiness.register('tokens', () => tokensCheck(credentials.status()), { blocks: false });
-  readiness.register('revocations', () => checkDenyList(denyFile.status()), { blocks: false });
-  readiness.register('policy_current', () => checkPolicies(lastReload, deps.policyFiles), { blocks: false });
-  readiness.register('application_exposure', () => exposure.check(), { blocks: false });
-  readiness.register('configuration_applied', () => checkApplied(lastReload?.ok === true ? lastReload.needRestart : []), { blocks: false });
-  readiness.register(
-    'policy_enforced',
-    () =>
-      firstProblem(inbound, ({ config: { policy } }) => {
-        const [first, ...more] = auditOf(policy);
-        return first === undefined ? undefined : `in audit: ${first}${more.length === 0 ? '' : ` and ${more.length} more`}`;
-      }),
-    { blocks: false },
-  );
-  readiness.register('sds_matchers', () => checkMatchers(withheld), { blocks: false });
   metrics.setPolicyFilesSource(() => deps.policyFiles?.status() ?? []);
-  readiness.register(
-    'live_connections',
-    () =>
-      firstProblem(listeners, ({ config: rules }) => {
-        const keys = unsafeKeepsOf(rules);
-        return keys.length === 0 ? undefined : `${keys.join(' and ')}: unsafeKeep`;
-      }),
-    { blocks: false },
-  );
+  registerChecks(readiness, {
+    config,
+    live,
+    policyFiles: deps.policyFiles,
+    denyFile,
+    identity: view,
+    inbound,
+    outbound,
+    federation,
+    fileSets,
+    credentials,
+    application: deps.application === undefined ? undefined : () => events.application.status(),
+    exposure,
+    withheld: () => withheld,
+    isSelfTested: () => selfTested,
+    clock,
+  });
   metrics.setReadinessSource(() => readiness.evaluate().checks);
   metrics.setWaitingSource(
     () => {
@@ -418,13 +369,8 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
     },
     stop: () => Promise.resolve(),
   };
-  const asksForTokens = config.inbound.some(({ jwt }) => jwt !== undefined);
-  if (asksForTokens)
-    readiness.register('jwt_bundles', () =>
-      view.current()?.jwtBundles === undefined ? { ok: false, detail: 'the Workload API has given no JWT bundles yet' } : { ok: true },
-    );
   const source = workloadApi(config.workloadApi.endpoint, {
-    needsJwt: asksForTokens || needsOwnJwt(config),
+    needsJwt: needsOwnJwt(config) || config.inbound.some(({ jwt }) => jwt !== undefined),
     identity: view,
     events,
     clock,
@@ -454,51 +400,17 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
   ];
 
   const findWithheld = (): void => {
-    withheld = withheldMatchers(current).map(describeWithheld);
+    withheld = withheldMatchers(live.current).map(describeWithheld);
     events.sds.matchersWithheld(withheld);
   };
   /** All that can change while running. */
   const takeOver = (next: Config): void => {
-    current = next;
     for (const [index, listener] of inbound.entries()) reloadListener(listener, next.inbound[index]);
     for (const [index, listener] of outbound.entries()) reloadListener(listener, next.outbound[index]);
     sds?.policyChanged();
     findWithheld();
   };
-  const reload = (loaded: LoadedConfig): void => {
-    const refuse = (problems: readonly string[]): void => {
-      lastReload = { atMs: clock.now(), ok: false, differences: [], needRestart: [], problems };
-      events.configReloadFailed(problems);
-    };
-    if (!loaded.ok) {
-      refuse(formatIssues(loaded.error).split('\n'));
-      return;
-    }
-    const { next: planned, differences, needRestart } = planReload(current, loaded.value);
-    const next = withCurrentPolicies(planned, deps.policyFiles);
-    // A file may say something else by now than it did when the configuration was judged.
-    const problems = usesOf(next).flatMap((use) => describeUseProblems(use.policy, use, use.file));
-    if (problems.length > 0) {
-      refuse(problems);
-      return;
-    }
-    deps.policyFiles?.follow(next);
-    takeOver(next);
-    if (log.level() !== next.log.level && differences.some((difference) => difference.startsWith('log.level')))
-      log.setLevel(next.log.level);
-    lastReload = { atMs: clock.now(), ok: true, differences, needRestart, problems: [] };
-    events.configReloaded(differences, needRestart);
-  };
-  const stopReloading = deps.reloads?.onReload(reload);
-  const policyReloaded = (reread: PolicyReload): void => {
-    if (!reread.ok) {
-      events.policyFileReloadFailed(reread.file, reread.problems);
-      return;
-    }
-    takeOver(withPolicyOf(current, reread.file, reread.policy));
-    events.policyFileReloaded(reread);
-  };
-  const stopFollowing = deps.policyFiles?.onReload(policyReloaded);
+  const stopFollowing = live.follow(deps.reloads, takeOver);
   const stopRevoking = denyFile.onReload((reread) => {
     if (!reread.ok) {
       events.denyListReloadFailed(formatIssues(reread.problems).split('\n'));
@@ -520,7 +432,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
         if (rotation.isRotation(snapshot)) listener();
       });
     },
-    config: () => current,
+    config: () => live.current,
     addresses,
     notReady: () =>
       readiness
@@ -549,8 +461,7 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
       }
     },
     async stop(reason, deadline) {
-      stopReloading?.();
-      stopFollowing?.();
+      stopFollowing();
       readiness.stopping();
       events.stopping(
         reason,
@@ -571,124 +482,9 @@ export async function createApp(config: Config, deps: AppDeps): Promise<App> {
 /** How long the last log lines may wait for a reader. */
 const LAST_LINES_MS = 1000;
 
-export interface BesideEnd {
-  readonly exitCode: number;
-  /** For the log. */
-  readonly reason: string;
-  /** When it aborts, the drain is over at once. */
-  readonly hurry?: AbortSignal | undefined;
-}
-
-/** Who runs an application, and what is beside it and above it. */
-export interface RunDeps {
-  readonly stderr: (text: string) => void;
-  /** Decides when it is over. */
-  readonly beside?: ((app: App) => Promise<BesideEnd>) | undefined;
-  /** A service manager, which is told how we are. */
-  readonly above?: ((app: App) => { stopping(): void; stopped(): Promise<void> }) | undefined;
-}
-
-/**
- * `scute run`: starts, waits for `signal`, drains. Resolves to the exit code: 0 if everything drained, 1 if not or if it could not start. With
- * `beside`, it ends when that does, and with its exit code.
- */
-export async function runApp(config: Config, deps: AppDeps & RunDeps, signal: AbortSignal): Promise<number> {
-  const app = await createApp(config, deps);
-  try {
-    await app.start(signal);
-  } catch (cause) {
-    if (signal.aborted) return 0;
-    deps.stderr(`scute: ${describe(cause)}\n`);
-    return 1;
-  }
-  const manager = deps.above?.(app);
-  const either = AbortSignal.any([signal, app.stopRequested]);
-  const end = await (deps.beside?.(app) ?? aborted(either));
-  const { drainTimeoutMs } = app.config();
-  const reason = end?.reason ?? String(either.reason);
-  manager?.stopping();
-  const overdue = drainTimeoutMs === 0 ? AbortSignal.abort() : AbortSignal.timeout(drainTimeoutMs);
-  const deadline = end?.hurry === undefined ? overdue : AbortSignal.any([overdue, end.hurry]);
-  // The exit code of an application is not lost for what could not be put away.
-  const forced = await app.stop(reason, deadline).catch((cause: unknown) => {
-    deps.stderr(`scute: ${describe(cause)}\n`);
-    return 1;
-  });
-  await manager?.stopped();
-  return end?.exitCode ?? (forced === 0 ? 0 : 1);
-}
-
-function aborted(signal: AbortSignal): Promise<undefined> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve(undefined);
-    else signal.addEventListener('abort', () => resolve(undefined), { once: true });
-  });
-}
-
-function describe(cause: unknown): string {
-  if (cause instanceof AggregateError) return cause.errors.map(describe).join('; ');
-  if (!(cause instanceof Error)) return String(cause);
-  if (cause.cause === undefined) return cause.message;
-  const below = describe(cause.cause);
-  // Some say it already, in their own words.
-  return cause.message.endsWith(below) ? cause.message : `${cause.message}: ${below}`;
-}
-
-interface Checked {
-  readonly ref: { readonly name: string };
-}
-
-function firstProblem<T extends Checked>(listeners: readonly T[], problemOf: (listener: T) => string | undefined): CheckResult {
-  for (const listener of listeners) {
-    const problem = problemOf(listener);
-    if (problem !== undefined) return { ok: false, detail: `${listener.ref.name}: ${problem}` };
-  }
-  return { ok: true };
-}
-
-/** Whether what the file says is in force. Of one that is wrong, nothing is known. */
-function checkApplied([first, ...more]: readonly string[]): CheckResult {
-  if (first === undefined) return { ok: true };
-  return { ok: false, detail: `only after a restart: ${first}${more.length === 0 ? '' : `; and ${more.length} more`}` };
-}
-
-function checkDenyList(status: DenyListStatus | undefined): CheckResult {
-  if (status === undefined) return { ok: true };
-  const inForce = `${status.entries} entries, read at ${isoTime(status.readAtMs)}`;
-  const [first, ...more] = status.failure?.problems ?? [];
-  if (first === undefined) return { ok: true, detail: inForce };
-  const others = more.length === 0 ? '' : `; and ${more.length} more problems`;
-  return { ok: false, detail: `the deny list before is in force (${inForce}): ${formatIssues([first])}${others}` };
-}
-
-function checkMatchers([first, ...more]: readonly string[]): CheckResult {
-  if (first === undefined) return { ok: true };
-  return { ok: false, detail: `${first}${more.length === 0 ? '' : `; and ${more.length} more`}` };
-}
-
 /** Of listeners that stay as they are, nobody is judged again. */
 function reloadListener<C extends InboundConfig | OutboundConfig>(listener: ProxyListener<C>, next: C | undefined): void {
   if (next !== undefined && next !== listener.config) listener.reload(next);
-}
-
-/** Whether what is in force is what the files say now. */
-function checkPolicies(lastReload: ReloadStatus | undefined, files: PolicyFilesView | undefined): CheckResult {
-  const status = files?.status() ?? [];
-  const problems = status.flatMap(({ problems: [first, ...more] }) =>
-    first === undefined ? [] : [`${first}${more.length === 0 ? '' : `; and ${more.length} more problems`}`],
-  );
-  if (lastReload?.ok === false) problems.unshift(...lastReload.problems.slice(0, 1));
-  if (problems.length > 0) return { ok: false, detail: `what was before is in force: ${problems.join('; ')}` };
-  return status.length === 0 ? { ok: true } : { ok: true, detail: `${status.length} policy files` };
-}
-
-/** A policy file may have been read again while the configuration was. */
-function withCurrentPolicies(config: Config, files: PolicyFilesView | undefined): Config {
-  const names = [...config.inbound, ...config.outbound, ...(config.sds?.matchers ?? [])].map(({ policyFile }) => policyFile);
-  return [...new Set(names)].reduce((next, file) => {
-    const policy = file === undefined ? undefined : files?.current(file);
-    return file === undefined || policy === undefined ? next : withPolicyOf(next, file, policy);
-  }, config);
 }
 
 function listenerStatus(listener: InboundListener | OutboundListener): ListenerStatus {

@@ -110,7 +110,7 @@ function namesAt(page: string, anchor: string): readonly string[] {
 }
 
 test('the readiness checks of the documents are those that there are', () => {
-  const source = ['src/app.ts', 'src/admin/readiness.ts'].map((file) => readFileSync(join(root, file), 'utf8')).join('\n');
+  const source = ['src/checks.ts', 'src/admin/checks/readiness.ts'].map((file) => readFileSync(join(root, file), 'utf8')).join('\n');
   const registered = [...source.matchAll(/readiness\.register\(\s*'(\w+)'|const NOT_STOPPING = '(\w+)'/g)].map(
     ([, name, last]) => name ?? last ?? '',
   );

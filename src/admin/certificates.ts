@@ -1,6 +1,6 @@
 import { hash, type KeyObject } from 'node:crypto';
 import { err, type Result } from '../lib/result.ts';
-import { parseCertificate, type Certificate as X509 } from '../spiffe/certificate.ts';
+import { parseCertificate, type Certificate as X509 } from '../spiffe/x509/certificate.ts';
 import { lint, type LintRole } from '../spiffe/lint.ts';
 import { trustDomainOf } from '../spiffe/spiffe-id.ts';
 import type { ListenerRef } from '../telemetry/log/records.ts';

@@ -4,20 +4,20 @@ import { formatIssues } from '../config/issue.ts';
 import { formatAddress, formatTarget, type Address } from '../config/units.ts';
 import type { PolicyFileStatus } from '../config/policy/policy-files.ts';
 import { chooseSvid, type IdentitySnapshot, type SvidChoice } from '../identity/snapshot.ts';
-import type { Certificate } from '../spiffe/certificate.ts';
-import type { Crl } from '../spiffe/crl.ts';
+import type { Certificate } from '../spiffe/x509/certificate.ts';
+import type { Crl } from '../spiffe/x509/crl.ts';
 import type { ApplicationStatus } from '../telemetry/log/application-records.ts';
 import type { EndpointStatus, RelationStatus } from '../telemetry/log/federation-records.ts';
 import type { FileSetStatus } from '../telemetry/log/files-records.ts';
 import type { TokenCounts } from '../telemetry/log/jwt-records.ts';
 import type { TokenStatus } from '../telemetry/log/credential-records.ts';
 import type { ListenerCounters, ListenerRef } from '../telemetry/log/records.ts';
-import { describeApplication } from './application.ts';
+import { describeApplication } from './checks/application.ts';
 import { keyType } from './certificates.ts';
-import { describeEndpoint, describeFederation } from './federation.ts';
-import { describeFileSets } from './file-sets.ts';
+import { describeEndpoint, describeFederation } from './checks/federation.ts';
+import { describeFileSets } from './checks/file-sets.ts';
 import { isoTime } from './iso-time.ts';
-import { describeTokens } from './tokens.ts';
+import { describeTokens } from './checks/tokens.ts';
 
 /** One listener as status pages show it. */
 export interface ListenerStatus {

@@ -5,7 +5,7 @@ import type { Events } from '../telemetry/events/events.ts';
 import type { Metrics } from '../telemetry/metrics/metrics.ts';
 import { createHttpService, plain, type HttpService, type Routes } from './http.ts';
 import { createProbe, type ProbeDeps } from './probe.ts';
-import { formatReadiness, formatReadinessVerbose, type Readiness } from './readiness.ts';
+import { formatReadiness, formatReadinessVerbose, type Readiness } from './checks/readiness.ts';
 
 export interface MetricsServerOptions {
   readonly config: MetricsConfig;

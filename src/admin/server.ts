@@ -5,16 +5,16 @@ import { oneAtATime } from '../lib/in-turn.ts';
 import type { Events } from '../telemetry/events/events.ts';
 import type { Log } from '../telemetry/log/logger.ts';
 import type { Metrics } from '../telemetry/metrics/metrics.ts';
-import { apiRoutes } from './api.ts';
-import type { ApiSource } from './api-source.ts';
+import { apiRoutes } from './api/api.ts';
+import type { ApiSource } from './api/source.ts';
 import { createDashboardRoutes } from './dashboard.ts';
 import { answerDrain, type DrainSelection } from './drain.ts';
-import { EventStreams, type Looks } from './event-streams.ts';
+import { EventStreams, type Looks } from './api/event-streams.ts';
 import { createHttpService, json, MOST_CONNECTIONS, plain, streamsAmong, type HttpService, type Reply } from './http.ts';
 import { buildConfigDump, type StatusSource } from './inventory.ts';
 import { buildPolicyPage, MOST_LISTED, type PolicyStatus } from './policy-page.ts';
 import { probeRoutes } from './metrics-server.ts';
-import type { Readiness } from './readiness.ts';
+import type { Readiness } from './checks/readiness.ts';
 
 export interface AdminServerOptions {
   readonly config: AdminConfig;

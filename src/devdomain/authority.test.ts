@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseCertificate } from '../spiffe/certificate.ts';
-import { parseCrl } from '../spiffe/crl.ts';
+import { parseCertificate } from '../spiffe/x509/certificate.ts';
+import { parseCrl } from '../spiffe/x509/crl.ts';
 import type { Result } from '../lib/result.ts';
 import { parseTrustDomain } from '../spiffe/trust-domain.ts';
 import { createAuthority } from './authority.ts';

@@ -1,5 +1,5 @@
 import { type KeyObject, randomBytes } from 'node:crypto';
-import { toPem } from '../spiffe/pem.ts';
+import { toPem } from '../spiffe/x509/pem.ts';
 import { trustDomainId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import { createKeyPair, type KeyType } from './key-pair.ts';

@@ -6,7 +6,7 @@ import type { Clock, Timer } from '../lib/clock.ts';
 import { oneAtATime } from '../lib/in-turn.ts';
 import { type Service, startAll, stopAll } from '../lib/service.ts';
 import type { Watch } from '../lib/watch.ts';
-import { toPem } from '../spiffe/pem.ts';
+import { toPem } from '../spiffe/x509/pem.ts';
 import { parseSpiffeId, trustDomainOf } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import { chainPem, type IssuedSvid } from './authority.ts';

@@ -1,4 +1,4 @@
-import { toPem } from '../spiffe/pem.ts';
+import { toPem } from '../spiffe/x509/pem.ts';
 import type { SpiffeId } from '../spiffe/spiffe-id.ts';
 import { type Authority, createAuthority, type IssuedSvid, type LeafRequest } from './authority.ts';
 import type { DevTrustDomain } from './config.ts';

@@ -1,5 +1,5 @@
 import { err, ok, type Result } from '../lib/result.ts';
-import { fromPem } from '../spiffe/pem.ts';
+import { fromPem } from '../spiffe/x509/pem.ts';
 import { MAX_CHAIN_BYTES } from '../spiffe/verify.ts';
 
 /** PEM is a third longer than DER, and each of its "+", "/" and line ends becomes three characters. */

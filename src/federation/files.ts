@@ -3,8 +3,8 @@ import { open } from 'node:fs/promises';
 import { messageOf, ScuteError } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import { parseBundleDocument } from '../spiffe/bundle-document.ts';
-import { parseCertificate, type Certificate } from '../spiffe/certificate.ts';
-import { fromPem } from '../spiffe/pem.ts';
+import { parseCertificate, type Certificate } from '../spiffe/x509/certificate.ts';
+import { fromPem } from '../spiffe/x509/pem.ts';
 
 /** A file that the configuration of federation names cannot be used. */
 export class FederationFileError extends ScuteError {

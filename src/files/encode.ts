@@ -4,9 +4,9 @@ import { splitName, type FileSetConfig, type JwtFileConfig } from '../config/fil
 import { chooseSvid, type IdentitySnapshot } from '../identity/snapshot.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import { writeBundleDocument, writeJwtKeys } from '../spiffe/bundle-document.ts';
-import type { Certificate } from '../spiffe/certificate.ts';
+import type { Certificate } from '../spiffe/x509/certificate.ts';
 import type { JwtBundles } from '../spiffe/jwt-bundle.ts';
-import { toPem } from '../spiffe/pem.ts';
+import { toPem } from '../spiffe/x509/pem.ts';
 import { trustDomainOf } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import type { X509Svid } from '../spiffe/x509-svid.ts';

@@ -2,7 +2,7 @@
 import { BmpString, ObjectIdentifier, OctetString } from 'asn1js';
 import * as pkijs from 'pkijs';
 import type { FileNames } from '../config/file-sets.ts';
-import type { Certificate } from '../spiffe/certificate.ts';
+import type { Certificate } from '../spiffe/x509/certificate.ts';
 import type { X509Svid } from '../spiffe/x509-svid.ts';
 import type { SetFile, SetMaterial } from './encode.ts';
 

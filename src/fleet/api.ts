@@ -1,5 +1,5 @@
 /** `/api/v1/fleet/`: what may be asked, and how often it is asked of Prometheus. */
-import { BadParameter } from '../admin/api-lists.ts';
+import { BadParameter } from '../admin/api/lists.ts';
 import { data, refuseInJson, type Query, type Reply, type Routes } from '../admin/http.ts';
 import type { Clock } from '../lib/clock.ts';
 import { Remembered } from '../lib/remembered.ts';

@@ -2,7 +2,6 @@ import type { ProvenToken } from '../jwt/verify.ts';
 import type { Result } from '../lib/result.ts';
 import type { DenyReason, VerdictFor } from '../policy/verdict.ts';
 import type { TokenRefusal } from '../telemetry/log/jwt-records.ts';
-import type { OwnStatus } from '../http1/own-answer.ts';
 import type { IdentityFields } from '../http1/identity-fields.ts';
 
 /** What of a token a request brought, when it came. That it still holds is asked again by whoever judges. */
@@ -50,23 +49,3 @@ export type RequestVerdict = VerdictFor<DenyReason | TokenRefusal>;
  * for one that is under way. `bearer` is what the listener's `RequestTokens` read of it; where those are and it is left out, it is refused.
  */
 export type RequestJudge = (method: string, target: string, host: string, bearer?: Bearer) => Result<RequestVerdict, string>;
-
-/** An answer to a request that was refused, without anything that a stranger could learn from (RFC 6750, section 3). */
-export interface TokenAnswer {
-  readonly status: OwnStatus;
-  readonly detail: string;
-  /** The value of `WWW-Authenticate`; undefined where it is not the caller's fault. */
-  readonly challenge: string | undefined;
-}
-
-const ANSWERS: Readonly<Partial<Record<string, TokenAnswer>>> = {
-  token_missing: { status: 401, detail: 'a token is needed', challenge: 'Bearer' },
-  token_repeated: { status: 400, detail: 'there is more than one token', challenge: 'Bearer error="invalid_request"' },
-  token_unverifiable: { status: 503, detail: 'no token can be verified at the moment', challenge: undefined },
-};
-const INVALID: TokenAnswer = { status: 401, detail: 'the token is not accepted', challenge: 'Bearer error="invalid_token"' };
-
-/** How to answer a request that was refused for its token; undefined if that was not why. */
-export function tokenAnswer(reason: DenyReason | TokenRefusal): TokenAnswer | undefined {
-  return reason.startsWith('token_') ? (ANSWERS[reason] ?? INVALID) : undefined;
-}

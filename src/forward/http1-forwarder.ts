@@ -3,17 +3,20 @@ import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import type { CloseReason, HttpResult, ListenerCounters, RequestRecord } from '../telemetry/log/records.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
-import { rewriteHead, valuesOf, withLine, withoutOverrides, type IdentityFields } from '../http1/identity-fields.ts';
+import { valuesOf, type IdentityFields } from '../http1/identity-fields.ts';
 import { CONTINUE, ownAnswer, type OwnFields, type OwnStatus } from '../http1/own-answer.ts';
-import { NO_BEARER, tokenAnswer, type Bearer, type RequestJudge, type RequestTokens, type RequestVerdict } from './bearer.ts';
+import { NO_BEARER, type Bearer, type RequestJudge, type RequestTokens, type RequestVerdict } from './bearer.ts';
+import { CLOSE_GRACE_MS, DENIED_HEAD_MS, Grace } from './grace.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
-import { Fields } from '../http1/fields.ts';
+import type { Fields } from '../http1/fields.ts';
 import type { HeadProblem } from '../http1/request-head.ts';
 import { RequestReader, type RequestPart, type RequestSink } from '../http1/request-reader.ts';
 import { ResponseReader, type ResponseSink } from '../http1/response-reader.ts';
 import { Upstreams, type OpenUpstream, type UpstreamSink } from './http1-upstream.ts';
 import type { UpstreamFailure } from './outcome.ts';
 import type { RequestCredential } from './request-credential.ts';
+import { OutgoingHead } from './http1-head.ts';
+import { refusalOf } from './refusal.ts';
 import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
 import type { Session, Ticker } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
@@ -56,18 +59,8 @@ export interface HttpForwardOptions {
   done(): void;
 }
 
-/**
- * How long a client may take to read an answer of ours and agree to the end. Of a response, no more than the idle limit is
- * asked: megabytes of it may still be in the kernel for a slow reader.
- */
-const ANSWER_GRACE_MS = 5000;
-/** How long a peer that is not allowed may take to ask for what it will not get. */
-const DENIED_HEAD_MS = 2000;
 /** How long a client whose connection drains has to ask once more, if it may. */
 const LAST_REQUEST_MS = 5000;
-const NOTHING: Buffer = Buffer.alloc(0);
-/** Those that we add to a client's: who it is, twice, `Host` and `Connection`, and some room. */
-const OUR_MOST_FIELDS = 8;
 
 /**
  * HTTP/1.1, request by request: one is read and judged only when the response to the one before is complete. Heads are
@@ -101,7 +94,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #hasEnded = false;
   #isClosed = false;
   #isFull = false;
-  #graceTimer: Timer | undefined;
+  readonly #grace: Grace;
   #lastRequestTimer: Timer | undefined;
 
   // The request under way: from its head to its log line.
@@ -109,21 +102,16 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   #startedAtMs = 0;
   /** Of the one before. */
   #endedAtMs = 0;
-  /** The head for the application, until it is written; if the request may have to be sent once more, until it is answered. */
-  #rewritten = NOTHING;
-  /** It may have fields that say another request: no rule looked at requests when it was rewritten. */
-  #hasOverrides = false;
+  /** The head for the application. */
+  readonly #outgoing: OutgoingHead;
   readonly #kept = new KeptRequest();
-  /** It goes with our token, which is put into the head when that is sent. */
-  #needsToken = false;
-  /** It waits for one. */
+  /** It waits for a token of ours. */
   #tokenWait: { abort(): void } | undefined;
   /** The client was told to go on with the body. */
   #hasContinued = false;
   /** It is sent once more when there is a connection for it, and then this part of it comes next. */
   #resumesAs: RequestPart | undefined;
   #retries = 0;
-  #subjectLine: { readonly subject: string; readonly line: Buffer } | undefined;
   /** What it brought besides its peer. */
   #bearer: Bearer = NO_BEARER;
   #verdict: RequestVerdict | undefined;
@@ -133,13 +121,15 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   constructor(options: HttpForwardOptions) {
     this.#options = options;
-    const { downstream, limits, upgrades, identity, tokens, scratch, clock, open, judged } = options;
+    const { downstream, limits, upgrades, identity, tokens, credential, scratch, clock, open, judged } = options;
     this.#request = new RequestReader(this, limits, tokens?.identity ?? identity, scratch, upgrades);
     // A Unix socket that is dropped ends like any other.
     this.#response = new ResponseReader(this, limits, scratch, downstream.remoteAddress === 'unix', upgrades);
     this.#who = judged === 'downstream' ? 'the application' : 'the server';
+    this.#outgoing = new OutgoingHead({ identity, tokens, credential, maxFields: limits.maxFields });
     this.#upstreams = new Upstreams(this, clock, open, limits.upstreamIdleTimeoutMs);
     this.#deadlines = new Deadlines(this, clock, limits);
+    this.#grace = new Grace(clock, downstream);
   }
 
   start(): void {
@@ -149,8 +139,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     session.wind = () => {
       this.#drain();
       this.#asksOnceMore = false;
-      if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
-      else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
+      if (this.#isIdle()) this.#closeDownstream(CLOSE_GRACE_MS);
+      else if (this.#request.part === 'over') this.#grace.limit(CLOSE_GRACE_MS);
     };
     session.drain = ({ mayAsk }) => this.#drainPeer(mayAsk);
     session.hasDenied = () => !this.#isStillAllowed();
@@ -184,8 +174,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#drain();
     this.#asksOnceMore = mayAsk && this.#isUnderWay && this.#status !== 0;
     if (this.#isUnderWay) return;
-    if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
-    else if (!mayAsk) this.#closeDownstream(ANSWER_GRACE_MS);
+    if (this.#request.part === 'over') this.#grace.limit(CLOSE_GRACE_MS);
+    else if (!mayAsk) this.#closeDownstream(CLOSE_GRACE_MS);
     else this.#awaitLastRequest();
   }
 
@@ -193,7 +183,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#lastRequestTimer ??= this.#options.clock.after(LAST_REQUEST_MS, () => {
       // Timers go before sockets: a request that has come in time is read first.
       setImmediate(() => {
-        if (this.#isIdle()) this.#closeDownstream(ANSWER_GRACE_MS);
+        if (this.#isIdle()) this.#closeDownstream(CLOSE_GRACE_MS);
       });
     });
   }
@@ -210,8 +200,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     session.because(reason, detail);
     // A client that reads no more has not been sent all of the response before.
     if (this.#isUnderWay || this.#isFull) this.#drop();
-    else if (this.#request.part === 'over') this.#limitGrace(ANSWER_GRACE_MS);
-    else this.#closeDownstream(ANSWER_GRACE_MS);
+    else if (this.#request.part === 'over') this.#grace.limit(CLOSE_GRACE_MS);
+    else this.#closeDownstream(CLOSE_GRACE_MS);
   }
 
   // ——— the client's connection ———
@@ -247,7 +237,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   closed(error: Error | undefined): void {
     this.#isClosed = true;
-    this.#graceTimer?.cancel();
+    this.#grace.over();
     this.#lastRequestTimer?.cancel();
     const { part } = this.#request;
     if (part !== 'over' && (error !== undefined || !this.#hasEnded)) this.#options.broken('downstream', error);
@@ -328,14 +318,13 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     const { tokens } = this.#options;
     const bearer = tokens?.read(valuesOf(head, tokens.header)) ?? NO_BEARER;
     if (bearer instanceof Promise) {
-      // The bytes of the head are the transport's.
-      this.#rewrite(true);
+      this.#outgoing.takeUnproven(head);
       void bearer.then((read) => this.#tokenRead(read));
       return;
     }
     this.#bearer = bearer;
     if (!this.#mayBegin()) return;
-    this.#rewrite(bearer.kind === 'token', bearer.kind === 'token' ? this.#subjectLineOf(bearer.token.subject) : NOTHING);
+    this.#outgoing.take(head, bearer);
     this.#begin(bearer);
   }
 
@@ -345,7 +334,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#guarded(() => {
       this.#bearer = bearer;
       if (this.#mayBegin()) {
-        if (bearer.kind === 'token') this.#rewritten = withLine(this.#rewritten, this.#subjectLineOf(bearer.token.subject));
+        this.#outgoing.prove(bearer);
         this.#begin(bearer);
       }
       this.#pump();
@@ -369,22 +358,6 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     return false;
   }
 
-  #rewrite(hasToken: boolean, subjectLine = NOTHING): void {
-    const { identity, tokens, credential } = this.#options;
-    this.#rewritten = rewriteHead(this.#request.head, hasToken && tokens !== undefined ? tokens.identity : identity, subjectLine);
-    this.#hasOverrides = !identity.removesOverrides;
-    this.#needsToken = credential !== undefined && (credential.replaces || valuesOf(this.#request.head, credential.name).length === 0);
-  }
-
-  /** Tells the application whose token it was. Most requests of a connection bring that of one. */
-  #subjectLineOf(subject: string): Buffer {
-    if (this.#subjectLine?.subject !== subject) {
-      const line = Buffer.from(`${this.#options.tokens?.subjectHeader}: ${subject}\r\n`, 'latin1');
-      this.#subjectLine = { subject, line };
-    }
-    return this.#subjectLine.line;
-  }
-
   #begin(bearer: Bearer): void {
     if (bearer.kind === 'token') this.#options.session.tokensEndAtMs = bearer.endsAtMs;
     if (this.#upstreams.wake(this.#startedAtMs) < RESTED_MS) this.#forward();
@@ -393,7 +366,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   #forward(): void {
     const { credential } = this.#options;
-    if (this.#needsToken && credential !== undefined && credential.line() === undefined) this.#awaitToken(credential);
+    if (credential !== undefined && this.#outgoing.lacksToken) this.#awaitToken(credential);
     else if (!this.#upstreams.isOpen) this.#upstreams.connect();
     else if (this.#options.judged === 'downstream' || this.#isAllowed()) this.#sendHead();
   }
@@ -415,9 +388,8 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   /** The head as it goes now; undefined if its token has run out meanwhile, and then it waits for another. */
   #headToSend(): Buffer | undefined {
     const { credential } = this.#options;
-    if (!this.#needsToken || credential === undefined) return this.#rewritten;
-    const line = credential.line();
-    if (line !== undefined) return withLine(this.#rewritten, line);
+    const head = this.#outgoing.toSend();
+    if (head !== undefined || credential === undefined) return head;
     this.#awaitToken(credential);
     return undefined;
   }
@@ -464,18 +436,11 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     if (judge === undefined) return true;
     const { method, target, host } = this.#request.head;
     const judgement = judge(method, target, host, this.#bearer);
-    if (!judgement.ok) {
-      this.#answer(400, 'bad_request', judgement.error);
-      return false;
-    }
-    const verdict = judgement.value;
-    this.#verdict = verdict;
-    if (verdict.allowed) return true;
-    const ofToken = tokenAnswer(verdict.reason);
-    if (ofToken !== undefined)
-      this.#answer(ofToken.status, 'token_refused', ofToken.detail, { challenge: ofToken.challenge, told: verdict.detail });
-    else if (judged === 'downstream') this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
-    else this.#answer(502, 'upstream_denied', `${verdict.reason}: ${verdict.peer ?? 'the server'} may not be asked this`);
+    if (judgement.ok) this.#verdict = judgement.value;
+    const refusal = refusalOf(judgement, judged);
+    if (refusal === undefined) return true;
+    const { status, result, detail, challenge, told } = refusal;
+    this.#answer(status, result, detail, { challenge, told });
     return false;
   }
 
@@ -594,28 +559,19 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     }
     const { head, body } = this.#request;
     const continues = head.expectsContinue && body.state !== 'done';
-    this.#heedFirstRule();
     const sent = this.#headToSend();
     if (sent === undefined) return;
     this.#response.expect(head, continues);
     this.#toUpstream(sent);
     // Only who answered before may have closed without having seen the request.
     const mayRepeat = this.#upstreams.isReused && isIdempotent(head.method);
-    if (!mayRepeat || !this.#kept.begin(this.#rewritten.length)) this.#rewritten = NOTHING;
+    if (!mayRepeat || !this.#kept.begin(this.#outgoing.length)) this.#outgoing.forget();
     if (continues) {
       this.#hasContinued = true;
       this.responseRead(CONTINUE, 0, CONTINUE.length);
     }
     this.#request.beginBody();
     if (this.#request.part === 'body') this.#deadlines.bodyAwaited();
-  }
-
-  /** The first rule that looks at requests may have come while this one waited, or before it is sent once more. */
-  #heedFirstRule(): void {
-    const { identity, limits } = this.#options;
-    if (!this.#hasOverrides || !identity.removesOverrides) return;
-    this.#rewritten = withoutOverrides(this.#rewritten, new Fields(limits.maxFields + OUR_MOST_FIELDS));
-    this.#hasOverrides = false;
   }
 
   /**
@@ -638,7 +594,6 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   #sendRest(next: RequestPart): void {
     const request = this.#request;
-    this.#heedFirstRule();
     const sent = this.#headToSend();
     if (sent === undefined) return;
     this.#response.expect(request.head, this.#hasContinued);
@@ -653,7 +608,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
 
   #forgetRequest(): void {
     this.#kept.forget();
-    this.#rewritten = NOTHING;
+    this.#outgoing.forget();
     this.#resumesAs = undefined;
   }
 
@@ -755,7 +710,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#logRequest(result, told, isUnread);
     this.#releaseUpstream();
     this.#stopExchange();
-    this.#closeDownstream(ANSWER_GRACE_MS);
+    this.#closeDownstream(CLOSE_GRACE_MS);
   }
 
   /** What was written is sent, the client sees the end, and what it still says is thrown away. */
@@ -766,16 +721,9 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     this.#deadlines.headEnded();
     this.#releaseUpstream();
     if (this.#isClosed) return;
-    if (graceMs !== undefined) this.#limitGrace(graceMs);
+    if (graceMs !== undefined) this.#grace.limit(graceMs);
     this.#options.downstream.endWrite();
     this.#flow();
-  }
-
-  /** How long the client may still take to agree to the end. */
-  #limitGrace(graceMs: number): void {
-    if (this.#isClosed) return;
-    const { downstream, clock } = this.#options;
-    this.#graceTimer ??= clock.after(graceMs, () => downstream.abort());
   }
 
   #stopExchange(): void {
@@ -818,7 +766,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
     if (this.#request.part === 'trailers') this.#fail(408, 'timeout', 'the trailers took too long');
     else if (this.#request.part === 'head') {
       if (this.#request.head.begun) this.#refuseHead(408, 'timeout', 'the head took too long');
-      else this.#closeDownstream(ANSWER_GRACE_MS);
+      else this.#closeDownstream(CLOSE_GRACE_MS);
     }
     this.#pump();
   }

@@ -1,6 +1,7 @@
 import { parseKeepAlive, usableMs } from '../http1/keep-alive.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
+import { PART_GRACE_MS } from './grace.ts';
 import type { UpstreamFailure } from './outcome.ts';
 
 export type UpstreamOutcome =
@@ -9,9 +10,6 @@ export type UpstreamOutcome =
 
 /** Connects; `done` is told once, unless the attempt is aborted. */
 export type OpenUpstream = (done: (outcome: UpstreamOutcome) => void) => { abort(): void };
-
-/** How long the other side may take to agree to the end of a connection between requests. */
-const GRACE_MS = 1000;
 
 /** What the connection in use tells. Of those that were let go nothing is told but that they are closed. */
 export interface UpstreamSink {
@@ -149,7 +147,7 @@ export class Upstreams {
     const { connection } = upstream;
     connection.resume();
     connection.endWrite();
-    upstream.graceTimer = this.#clock.after(GRACE_MS, () => connection.abort());
+    upstream.graceTimer = this.#clock.after(PART_GRACE_MS, () => connection.abort());
   }
 
   /** Resets the current one, so that the other side takes no part for the whole. An attempt to connect is given up. */

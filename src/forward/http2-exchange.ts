@@ -5,7 +5,7 @@ import type { HttpResult, RequestRecord } from '../telemetry/log/records.ts';
 import { noteYoungBytes } from '../transport/garbage.ts';
 import { isOverride, type IdentityFields } from '../http1/identity-fields.ts';
 import { ownBody, type OwnStatus } from '../http1/own-answer.ts';
-import { NO_BEARER, tokenAnswer, type Bearer, type RequestJudge, type RequestTokens, type RequestVerdict } from './bearer.ts';
+import { NO_BEARER, type Bearer, type RequestJudge, type RequestTokens, type RequestVerdict } from './bearer.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
 import {
   ask,
@@ -20,6 +20,7 @@ import {
   type ServerHttp2Stream,
 } from './http2-engine.ts';
 import { fieldObject, readResponse, responseTrailers, type FieldList, type Http2Head } from '../http2/head.ts';
+import { refusalOf } from './refusal.ts';
 import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
 import type { Session } from './session.ts';
 
@@ -179,16 +180,11 @@ export class Exchange implements Asker, DeadlineSink {
 
   #isAllowed(): boolean {
     const judgement = this.#context.judge(this.#method, this.#target, this.#host, this.#bearer);
-    if (!judgement.ok) {
-      this.#answer(400, 'bad_request', judgement.error);
-      return false;
-    }
-    const verdict = judgement.value;
-    this.#verdict = verdict;
-    if (verdict.allowed) return true;
-    const ofToken = tokenAnswer(verdict.reason);
-    if (ofToken !== undefined) this.#answer(ofToken.status, 'token_refused', ofToken.detail, ofToken.challenge, verdict.detail);
-    else this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
+    if (judgement.ok) this.#verdict = judgement.value;
+    const refusal = refusalOf(judgement, 'downstream');
+    if (refusal === undefined) return true;
+    const { status, result, detail, challenge, told } = refusal;
+    this.#answer(status, result, detail, challenge, told);
     return false;
   }
 

@@ -17,6 +17,7 @@ import {
 } from './http2-engine.ts';
 import { Exchange, type ExchangeContext } from './http2-exchange.ts';
 import { Http2Head } from '../http2/head.ts';
+import { CLOSE_GRACE_MS, DENIED_HEAD_MS, DROP_GRACE_MS, Grace } from './grace.ts';
 import type { Session, Ticker } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
 
@@ -45,13 +46,6 @@ export interface Http2ForwardOptions {
   /** Everything is closed. Called once. */
   done(): void;
 }
-
-/** How long a client may take to agree to the end of a connection. */
-const CLOSE_GRACE_MS = 5000;
-/** How long it may take to read that its connection is dropped, or what is left after it has ended its side. */
-const DROP_GRACE_MS = 1000;
-/** How long one that is not allowed may take to ask for what it will not get. */
-const DENIED_HEAD_MS = 2000;
 
 /**
  * HTTP/2 from a client, HTTP/1.1 to the application: each request is read, judged and forwarded by itself, over connections
@@ -98,8 +92,7 @@ class Http2Forwarder implements ExchangeContext {
   #read = 0;
   #written = 0;
   #firstTimer: Timer | undefined;
-  #graceTimer: Timer | undefined;
-  #graceAtMs = Infinity;
+  readonly #grace: Grace;
   /** No further request is taken. */
   #ending = false;
   #closed = false;
@@ -116,6 +109,7 @@ class Http2Forwarder implements ExchangeContext {
     this.judge = judge;
     this.tokens = tokens;
     this.head = headFor(limits);
+    this.#grace = new Grace(clock, options.downstream);
     this.#responses = new DeadlineQueue(clock, limits.responseTimeoutMs, (exchange) => exchange.responseLate());
     this.#idle = new DeadlineQueue(clock, options.idleTimeoutMs, (exchange) => exchange.idle());
     this.connections = new ApplicationConnections({
@@ -270,7 +264,7 @@ class Http2Forwarder implements ExchangeContext {
    * moment is asked to agree to that; of who still reads a response, no more than the idle limit.
    */
   #end(graceMs: number | undefined): void {
-    if (graceMs !== undefined) this.#limitGrace(graceMs);
+    if (graceMs !== undefined) this.#grace.limit(graceMs);
     if (this.#ending) return;
     this.#ending = true;
     if (this.#http2?.destroyed === false) this.#http2.close();
@@ -285,7 +279,7 @@ class Http2Forwarder implements ExchangeContext {
     // With an error code, so that no stream that is cut looks as if it were meant to end there.
     if (this.#openStreams > 0) this.#http2?.destroy(new Error('the connection is dropped'), NGHTTP2_CANCEL);
     else this.#http2?.destroy();
-    this.#limitGrace(DROP_GRACE_MS);
+    this.#grace.limit(DROP_GRACE_MS);
   }
 
   /** Without its side of the connection a client can take no response that needs a window; most are gone altogether. */
@@ -297,25 +291,16 @@ class Http2Forwarder implements ExchangeContext {
     // What is left of whole responses may still go.
     if (mayRead) this.#http2?.close();
     else this.#http2?.destroy();
-    this.#limitGrace(DROP_GRACE_MS);
-  }
-
-  /** Then the connection is broken off. What was said first may still be sooner. */
-  #limitGrace(ms: number): void {
-    const atMs = this.clock.monotonic() + ms;
-    if (this.#closed || atMs >= this.#graceAtMs) return;
-    this.#graceTimer?.cancel();
-    this.#graceAtMs = atMs;
-    this.#graceTimer = this.clock.after(ms, () => this.#options.downstream.abort());
+    this.#grace.limit(DROP_GRACE_MS);
   }
 
   #clientClosed(error: Error | undefined): void {
     this.#closed = true;
+    this.#grace.over();
     if (error !== undefined) this.#blame(error);
     this.#account();
     this.#leave();
     this.#firstTimer?.cancel();
-    this.#graceTimer?.cancel();
     this.#maybeDone();
   }
 

@@ -1,7 +1,7 @@
 /** What is shown of a file of certificates. */
 import { aloneId, describeAlone, keyType, type Described } from '../admin/certificates.ts';
 import { isoTime, timeOf } from '../admin/iso-time.ts';
-import type { Certificate } from '../spiffe/certificate.ts';
+import type { Certificate } from '../spiffe/x509/certificate.ts';
 import { claimedIdOf } from '../spiffe/leaf-profile.ts';
 import { parseSpiffeId, trustDomainOf } from '../spiffe/spiffe-id.ts';
 import { strangersWords } from '../telemetry/log/scrub.ts';

@@ -1,8 +1,8 @@
 /** What a file of certificates has in it: PEM, DER, or a SPIFFE bundle. Pure, and never throws. */
 import { parseBundleDocument, type JwtAuthority } from '../spiffe/bundle-document.ts';
-import { parseCertificate, splitCertificates, type Certificate } from '../spiffe/certificate.ts';
-import { parseCrl, type Crl } from '../spiffe/crl.ts';
-import { DerReader, Tag } from '../spiffe/der.ts';
+import { parseCertificate, splitCertificates, type Certificate } from '../spiffe/x509/certificate.ts';
+import { parseCrl, type Crl } from '../spiffe/x509/crl.ts';
+import { DerReader, Tag } from '../spiffe/x509/der.ts';
 
 export interface Material {
   readonly form: 'pem' | 'der' | 'bundle';

@@ -4,7 +4,7 @@ import { aloneId, describeAlone, describeUnread, type Described } from '../admin
 import type { Clock } from '../lib/clock.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { DenyList } from '../policy/deny-list.ts';
-import { parseCertificate } from '../spiffe/certificate.ts';
+import { parseCertificate } from '../spiffe/x509/certificate.ts';
 import { claimedIdOf } from '../spiffe/leaf-profile.ts';
 import type { PeerProblem } from '../spiffe/peer-problems.ts';
 import { trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createTestAuthority, keyIdOf, type TestCertificate } from '../../test/support/pki/pki.ts';
-import { parseCertificate, type Certificate } from '../spiffe/certificate.ts';
+import { parseCertificate, type Certificate } from '../spiffe/x509/certificate.ts';
 import { requireSpiffeId } from '../spiffe/spiffe-id.ts';
 import { DenyListBuilder, EMPTY_DENY_LIST, MAX_DENY_PATTERNS, type DenyKind, type DenyList } from './deny-list.ts';
 import { parsePattern, type Pattern } from './pattern.ts';

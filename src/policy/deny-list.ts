@@ -1,5 +1,5 @@
-import { isDigestOfKey } from '../spiffe/algorithms.ts';
-import type { Certificate } from '../spiffe/certificate.ts';
+import { isDigestOfKey } from '../spiffe/x509/algorithms.ts';
+import type { Certificate } from '../spiffe/x509/certificate.ts';
 import { pathOf, trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../spiffe/trust-domain.ts';
 import { NO_DIFFERENCE, TextTableBuilder, type Difference, type TextTable } from '../lib/text-table.ts';

@@ -1,7 +1,7 @@
 import type { Result } from '../lib/result.ts';
 import { err, ok } from '../lib/result.ts';
-import type { Certificate } from '../spiffe/certificate.ts';
-import type { Crl } from '../spiffe/crl.ts';
+import type { Certificate } from '../spiffe/x509/certificate.ts';
+import type { Crl } from '../spiffe/x509/crl.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 
 export interface UsableCrls {

@@ -1,8 +1,8 @@
 import { createPublicKey, type JsonWebKeyInput, type KeyObject } from 'node:crypto';
 import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
-import { keyProblem } from './algorithms.ts';
-import { parseCertificate, type Certificate } from './certificate.ts';
+import { keyProblem } from './x509/algorithms.ts';
+import { parseCertificate, type Certificate } from './x509/certificate.ts';
 import { readJsonText } from './json-text.ts';
 import { PARTNER_BOUNDS, type TrustBundle } from './trust-bundle.ts';
 

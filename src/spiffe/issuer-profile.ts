@@ -1,4 +1,4 @@
-import { CLIENT_AUTH, SERVER_AUTH } from './extensions.ts';
+import { CLIENT_AUTH, SERVER_AUTH } from './x509/extensions.ts';
 import type { ProfileRule } from './leaf-profile.ts';
 import { parseSpiffeId, pathOf } from './spiffe-id.ts';
 

@@ -1,6 +1,6 @@
 import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
-import { keyProblem } from './algorithms.ts';
+import { keyProblem } from './x509/algorithms.ts';
 import { readPublicKey, type JwtAuthority } from './bundle-document.ts';
 import { readJsonText } from './json-text.ts';
 import type { TrustDomain } from './trust-domain.ts';

@@ -1,6 +1,6 @@
 import { err, type Result } from '../lib/result.ts';
-import type { Certificate } from './certificate.ts';
-import { CLIENT_AUTH, SERVER_AUTH } from './extensions.ts';
+import type { Certificate } from './x509/certificate.ts';
+import { CLIENT_AUTH, SERVER_AUTH } from './x509/extensions.ts';
 import { parseSpiffeId, pathOf, type SpiffeId } from './spiffe-id.ts';
 
 /** The SPIFFE ID that a certificate claims, proven or not: that of its only URI name. */

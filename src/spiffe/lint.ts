@@ -1,4 +1,4 @@
-import type { Certificate } from './certificate.ts';
+import type { Certificate } from './x509/certificate.ts';
 import { CERTIFICATE_PROFILE, ISSUER_PROFILES, type IssuerRole } from './issuer-profile.ts';
 import { LEAF_PROFILE, type ProfileRule } from './leaf-profile.ts';
 

@@ -16,7 +16,7 @@ import {
   type CertificateOptions,
   type NameConstraintLists,
 } from '../../test/support/pki/pki.ts';
-import { parseCertificate } from './certificate.ts';
+import { parseCertificate } from './x509/certificate.ts';
 import { allowedComparisons, nameConstraintProblem } from './name-constraints.ts';
 
 const root = createTestAuthority();

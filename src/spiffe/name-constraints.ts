@@ -1,7 +1,7 @@
 import { asIpv6, ipOf } from '../lib/ip.ts';
-import type { Certificate } from './certificate.ts';
-import type { NameConstraints } from './extensions.ts';
-import type { GeneralName } from './names.ts';
+import type { Certificate } from './x509/certificate.ts';
+import type { NameConstraints } from './x509/extensions.ts';
+import type { GeneralName } from './x509/names.ts';
 
 /** What may still be compared for one chain, on all of its paths together. Whoever judges a chain makes one. */
 export interface Comparisons {

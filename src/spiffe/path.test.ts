@@ -9,7 +9,7 @@ import {
   type CertificateOptions,
   type TestAuthority,
 } from '../../test/support/pki/pki.ts';
-import type { Certificate } from './certificate.ts';
+import type { Certificate } from './x509/certificate.ts';
 import { findPath } from './path.ts';
 import { verifyPeer } from './verify.ts';
 

@@ -1,4 +1,4 @@
-import type { Certificate } from './certificate.ts';
+import type { Certificate } from './x509/certificate.ts';
 import { CERTIFICATE_PROFILE, ISSUER_PROFILES, type IssuerRole } from './issuer-profile.ts';
 import { withClause, type ProfileRule } from './leaf-profile.ts';
 import { allowedComparisons, nameConstraintProblem, type Comparisons } from './name-constraints.ts';

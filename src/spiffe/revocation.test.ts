@@ -13,7 +13,7 @@ import {
   type TestAuthority,
   type TestCertificate,
 } from '../../test/support/pki/pki.ts';
-import { parseCrl, type Crl } from './crl.ts';
+import { parseCrl, type Crl } from './x509/crl.ts';
 import { revocationOf, sortLists } from './revocation.ts';
 import { buildTrustBundle, withIntermediates } from './trust-bundle.ts';
 import { verifyPeer } from './verify.ts';

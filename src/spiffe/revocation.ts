@@ -1,6 +1,6 @@
-import { isDigestOfKey } from './algorithms.ts';
-import type { Certificate } from './certificate.ts';
-import type { Crl } from './crl.ts';
+import { isDigestOfKey } from './x509/algorithms.ts';
+import type { Certificate } from './x509/certificate.ts';
+import type { Crl } from './x509/crl.ts';
 
 /** The revocation lists of one message of the Workload API, as they bear on one trust domain. */
 export interface RevocationLists {

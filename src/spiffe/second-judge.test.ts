@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { bundleOf, requireCertificate } from '../../test/support/pki/bundles.ts';
 import { createTestAuthority, type TestCertificate } from '../../test/support/pki/pki.ts';
-import type { Certificate } from './certificate.ts';
+import type { Certificate } from './x509/certificate.ts';
 import { findPath, type PathRefusal } from './path.ts';
 
 const NOW = Date.now();

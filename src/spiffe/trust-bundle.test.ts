@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { requireTrustDomain } from '../../test/support/pki/bundles.ts';
 import { createTestAuthority, type TestAuthority } from '../../test/support/pki/pki.ts';
-import { parseCertificate } from './certificate.ts';
-import { parseCrl } from './crl.ts';
+import { parseCertificate } from './x509/certificate.ts';
+import { parseCrl } from './x509/crl.ts';
 import { buildTrustBundle, type AuthorityInDoubt } from './trust-bundle.ts';
 
 const domain = requireTrustDomain('example.org');

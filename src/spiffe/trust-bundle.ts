@@ -1,6 +1,6 @@
 import { err, ok, type Result } from '../lib/result.ts';
-import { parseCertificate, splitCertificates, type Certificate } from './certificate.ts';
-import { parseCrl, type Crl } from './crl.ts';
+import { parseCertificate, splitCertificates, type Certificate } from './x509/certificate.ts';
+import { parseCrl, type Crl } from './x509/crl.ts';
 import { sortLists, type RevocationLists } from './revocation.ts';
 import type { TrustDomain } from './trust-domain.ts';
 

@@ -1,6 +1,6 @@
 import { messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
-import { parseCertificate, type Certificate } from './certificate.ts';
+import { parseCertificate, type Certificate } from './x509/certificate.ts';
 import { checkLeafProfile, claimedIdOf } from './leaf-profile.ts';
 import { datesProblem, findPath, type SecondJudge } from './path.ts';
 import type { PeerProblem } from './peer-problems.ts';

@@ -1,7 +1,7 @@
 import { createPrivateKey, createPublicKey, sign, verify, type KeyObject } from 'node:crypto';
 import { err, ok, type Result } from '../lib/result.ts';
-import { splitCertificates, type Certificate } from './certificate.ts';
-import { readOnly, Tag } from './der.ts';
+import { splitCertificates, type Certificate } from './x509/certificate.ts';
+import { readOnly, Tag } from './x509/der.ts';
 import type { PeerProblem } from './peer-problems.ts';
 import type { SpiffeId } from './spiffe-id.ts';
 import type { TrustBundle } from './trust-bundle.ts';

@@ -1,6 +1,6 @@
 import type { HeldIdentity } from '../identity/snapshot.ts';
-import type { Certificate } from '../spiffe/certificate.ts';
-import { CLIENT_AUTH, SERVER_AUTH } from '../spiffe/extensions.ts';
+import type { Certificate } from '../spiffe/x509/certificate.ts';
+import { CLIENT_AUTH, SERVER_AUTH } from '../spiffe/x509/extensions.ts';
 import { trustDomainOf } from '../spiffe/spiffe-id.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';
 

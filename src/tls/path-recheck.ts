@@ -1,5 +1,5 @@
 import { nameOf, type SecondJudge } from '../spiffe/path.ts';
-import type { Certificate } from '../spiffe/certificate.ts';
+import type { Certificate } from '../spiffe/x509/certificate.ts';
 
 /**
  * The verdicts of OpenSSL that can come from a wrong choice among issuers of one name: it takes the first that fits by name

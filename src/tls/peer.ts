@@ -2,7 +2,7 @@ import { hash } from 'node:crypto';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { IdentitySnapshot } from '../identity/snapshot.ts';
 import { EMPTY_DENY_LIST, type DenyList } from '../policy/deny-list.ts';
-import { parseCertificate, type Certificate } from '../spiffe/certificate.ts';
+import { parseCertificate, type Certificate } from '../spiffe/x509/certificate.ts';
 import type { SecondJudge } from '../spiffe/path.ts';
 import { trustDomainOf, type SpiffeId } from '../spiffe/spiffe-id.ts';
 import type { TrustBundle } from '../spiffe/trust-bundle.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DerReader } from '../spiffe/der.ts';
+import { DerReader } from '../spiffe/x509/der.ts';
 import { makeSelfTestCertificates } from '../../test/support/pki/self-test-certificates.ts';
 import { selfTestCertificates } from './self-test-certificates.ts';
 import { runSelfTest, SelfTestError } from './self-test.ts';

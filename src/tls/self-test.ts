@@ -3,7 +3,7 @@ import { ScuteError } from '../lib/errors.ts';
 import type { HeldIdentity } from '../identity/snapshot.ts';
 import { buildTrustBundle, type TrustBundle } from '../spiffe/trust-bundle.ts';
 import { parseTrustDomain } from '../spiffe/trust-domain.ts';
-import { toPem } from '../spiffe/pem.ts';
+import { toPem } from '../spiffe/x509/pem.ts';
 import { buildX509Svid } from '../spiffe/x509-svid.ts';
 import type { SecureConnection, TlsContext } from '../transport/connection.ts';
 import { connect, createTlsContext, listen } from '../transport/node.ts';

@@ -8,7 +8,7 @@ import { messageOf, ScuteError } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { Service } from '../lib/service.ts';
 import { tellEach } from '../lib/watch.ts';
-import { fromPem } from '../spiffe/pem.ts';
+import { fromPem } from '../spiffe/x509/pem.ts';
 import type { TlsContext } from '../transport/connection.ts';
 import { createTlsContext } from '../transport/node.ts';
 

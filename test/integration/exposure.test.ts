@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import { test, type TestContext } from 'node:test';
-import { createExposureWatch } from '../../src/admin/exposure.ts';
+import { createExposureWatch } from '../../src/admin/checks/exposure.ts';
 import type { Address } from '../../src/config/units.ts';
 import { createAdminParts, startService } from '../support/admin/admin.ts';
 import { eventually } from '../support/eventually.ts';

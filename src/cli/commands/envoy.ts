@@ -10,7 +10,7 @@ export async function printEnvoy(file: string, { env, stdout, stderr }: CommandE
     stderr(`${formatIssues(loaded.error)}\n`);
     return EXIT_USAGE;
   }
-  const [{ admitsNobody, buildEnvoyConfig }, { stringify }] = await Promise.all([import('../../sds/envoy-config.ts'), import('yaml')]);
+  const [{ admitsNobody, buildEnvoyConfig }, { stringify }] = await Promise.all([import('../../sds/envoy/config.ts'), import('yaml')]);
   const { value: config, locate } = loaded.value;
   const built = buildEnvoyConfig(config);
   if (!built.ok) {

@@ -1,6 +1,7 @@
 import { isatty } from 'node:tty';
-import type { App, AppDeps, BesideEnd } from '../../app.ts';
-import { unwrittenSets } from '../../admin/file-sets.ts';
+import type { App, AppDeps } from '../../app.ts';
+import type { BesideEnd } from '../../run-app.ts';
+import { unwrittenSets } from '../../admin/checks/file-sets.ts';
 import { Application } from '../../application/application.ts';
 import { applicationEnvironment } from '../../application/environment.ts';
 import { systemClock } from '../../lib/clock.ts';

@@ -1,7 +1,7 @@
 /** The health listener of `scute spiffe-helper`. */
 import { posix } from 'node:path';
 import type { App } from '../../app.ts';
-import { writeStatusOf } from '../../admin/file-sets.ts';
+import { writeStatusOf } from '../../admin/checks/file-sets.ts';
 import { createHttpService, HttpListenError, type HttpService, type Routes } from '../../admin/http.ts';
 import { healthBody, isHealthy, type WriteStatuses } from '../../helper/health.ts';
 import { X509_SET, type HealthConfig, type HelperConfig } from '../../helper/helper-config.ts';

@@ -1,5 +1,6 @@
-import type { App, BesideEnd } from '../../app.ts';
-import { untoldOfSets, unwrittenSets } from '../../admin/file-sets.ts';
+import type { App } from '../../app.ts';
+import type { BesideEnd } from '../../run-app.ts';
+import { untoldOfSets, unwrittenSets } from '../../admin/checks/file-sets.ts';
 import type { Config } from '../../config/config.ts';
 import { parseDuration } from '../../config/units.ts';
 import { systemClock } from '../../lib/clock.ts';

@@ -1,4 +1,5 @@
-import type { App, AppDeps, BesideEnd } from '../../app.ts';
+import type { App, AppDeps } from '../../app.ts';
+import type { BesideEnd } from '../../run-app.ts';
 import type { Config } from '../../config/config.ts';
 import { createConfigFile, type ConfigReloads, type LoadedConfig } from '../../config/config-file.ts';
 import { createDenyFile, type DenyFile } from '../../config/policy/deny-file.ts';
@@ -96,7 +97,7 @@ export async function run(
       stderr(`scute: ${visible(misplaced)}\n`);
       return EXIT_USAGE;
     }
-    const { runApp } = await import('../../app.ts');
+    const { runApp } = await import('../../run-app.ts');
     const reloads: ConfigReloads = configFile ?? { onReload: () => () => {} };
     const { NOTIFY_SOCKET: notifySocket } = env;
     const managed = notifySocket === undefined || notifySocket === '' ? undefined : await import('../service-manager.ts');

@@ -44,7 +44,7 @@ export async function spiffeHelper(
     return EXIT_USAGE;
   }
   for (const warning of [...helper.warnings, ...(await warningsAbout(config))]) stderr(`warning: ${warning}\n`);
-  const { createApp, runApp } = await import('../../app.ts');
+  const [{ createApp }, { runApp }] = await Promise.all([import('../../app.ts'), import('../../run-app.ts')]);
   if (helper.daemonMode) {
     let app: App | undefined;
     let health: HttpService | undefined;

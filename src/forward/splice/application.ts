@@ -1,6 +1,7 @@
 import type { Clock, Timer } from '../../lib/clock.ts';
 import { fault, NO_ERROR, PROTOCOL_ERROR, type Fault } from '../../http2/frame.ts';
 import { ENABLE_PUSH, INITIAL_WINDOW_SIZE, MAX_HEADER_LIST_SIZE } from '../../http2/settings.ts';
+import { PART_GRACE_MS } from '../grace.ts';
 import type { OpenUpstream } from '../http1-upstream.ts';
 import { connectFailure, type UpstreamFailure, type Who } from '../outcome.ts';
 import type { Asked, Destination, DestinationOwner } from './destination.ts';
@@ -28,9 +29,6 @@ export interface ApplicationOwner extends DestinationOwner {
   /** No further request goes to it; those that wait for it go elsewhere. */
   left(application: Application, waiting: readonly Asked[]): void;
 }
-
-/** How long it may take to agree to the end of its connection. */
-const GRACE_MS = 1000;
 
 /**
  * One connection to an application that speaks HTTP/2 (prior knowledge, RFC 9113, section 3.3). Streams have the ids that the
@@ -392,6 +390,6 @@ export class Application implements Destination, WireOwner {
     wire.pauseIf(false);
     wire.end();
     this.#timer?.cancel();
-    this.#timer = this.#options.clock.after(GRACE_MS, () => wire.abort());
+    this.#timer = this.#options.clock.after(PART_GRACE_MS, () => wire.abort());
   }
 }

@@ -18,15 +18,17 @@ import {
 import type { FieldFilter } from '../../http2/identity.ts';
 import { ownResponse, type OwnMore } from '../../http2/own-response.ts';
 import { readRequestTrailers, type RequestProblem } from '../../http2/request-fields.ts';
-import { responseTrailersProblem } from '../../http2/response-fields.ts';
-import { NO_BEARER, tokenAnswer, type Bearer, type RequestJudge, type RequestVerdict } from '../bearer.ts';
+import { ResponseCourse } from '../../http2/response-course.ts';
+import { NO_BEARER, type Bearer, type RequestJudge, type RequestVerdict } from '../bearer.ts';
 import { Deadlines, type DeadlineSink } from '../http-deadlines.ts';
 import type { UpstreamFailure, Who } from '../outcome.ts';
+import { refusalOf } from '../refusal.ts';
 import type { Session } from '../session.ts';
 import type { Side } from '../tcp-forwarder.ts';
 import type { Asked, Destination, Sink } from './destination.ts';
 import { encodeFields, type AttachedToken, type Heads, type ReadRequest, type ReadResponse, type TokenHeads } from './heads.ts';
 import { Half } from './half.ts';
+import { TokenToAttach } from './token-to-attach.ts';
 import { LARGEST_WINDOW, type Section, type Wire } from './wire.ts';
 
 /** What the requests of one connection share. */
@@ -77,8 +79,6 @@ export interface ExchangeContext {
   failed(thrown: unknown): void;
 }
 
-/** Interim responses (1xx) to one request; a client that does not read would have us hold them. */
-const MAX_INTERIM = 64;
 /** How often a request may be moved on to another connection before the application has seen it. */
 const MAX_MOVES = 2;
 
@@ -108,10 +108,8 @@ export class Exchange implements Asked, DeadlineSink {
   #bearer: Bearer = NO_BEARER;
   /** Its token is being verified. What comes meanwhile is held. */
   #isReadingToken = false;
-  /** It is to have our token, as it was when it was looked for last; and it waits for one. */
-  #needsToken = false;
-  #attached: Buffer | undefined;
-  #tokenWait: { abort(): void } | undefined;
+  /** That of ours, if it is to have one. */
+  #token: TokenToAttach | undefined;
   #status = 0;
   #requestBytes = 0;
   #responseBytes = 0;
@@ -119,12 +117,11 @@ export class Exchange implements Asked, DeadlineSink {
   readonly #down: Half;
   /** The client has said all of the request. */
   #requestEnded = false;
-  /** Octets of the body that have come, and that are still to come of a response that says how many it has. */
+  /** Octets of the body that have come. */
   #received = 0;
-  #awaited: number | undefined;
+  readonly #course = new ResponseCourse();
   /** The response has no other end. */
   #endsWithConnection = false;
-  #interim = 0;
   /** The application takes nothing more of the request. */
   #isStalled = false;
   #deadlines: Deadlines | undefined;
@@ -132,8 +129,6 @@ export class Exchange implements Asked, DeadlineSink {
   #surplus = 0;
   /** Of the window that the application gave at first, and the client was not told: it gets that as it goes on. */
   #unsaid = 0;
-  /** The other side has agreed to an extended CONNECT: what passes after that is nobody's body, and goes on until both sides have ended. */
-  #isSwitched = false;
   /** When all of the response is sent, the client is asked to send no more of the request. */
   #resetAfter: number | undefined;
 
@@ -151,6 +146,10 @@ export class Exchange implements Asked, DeadlineSink {
 
   get request(): ReadRequest | undefined {
     return this.#request;
+  }
+
+  get #isSwitched(): boolean {
+    return this.#course.isSwitched;
   }
 
   /** It asks for another protocol, which is spoken on its stream then (RFC 8441). */
@@ -181,7 +180,9 @@ export class Exchange implements Asked, DeadlineSink {
       this.#refuse({ status: 400, detail: 'there is a Content-Length and no body', isMalformed: true });
       return;
     }
-    this.#needsToken = this.#context.attached?.isFor(section) === true;
+    const { attached } = this.#context;
+    if (attached?.isFor(section) === true)
+      this.#token = new TokenToAttach(attached, (problem, isWithin) => this.#tokenCame(problem, isWithin));
     const bearer = this.#context.tokens?.read(section) ?? NO_BEARER;
     if (!(bearer instanceof Promise)) {
       this.#admit(bearer);
@@ -249,25 +250,14 @@ export class Exchange implements Asked, DeadlineSink {
   }
 
   #isAllowed(): boolean {
+    const { judge, judged } = this.#context;
     const { method = '', target = '', host = '' } = this.#request ?? {};
-    const judgement = this.#context.judge?.(method, target, host, this.#bearer);
+    const judgement = judge?.(method, target, host, this.#bearer);
     if (judgement === undefined) return true;
-    if (!judgement.ok) {
-      this.#answer(400, 'bad_request', judgement.error);
-      return false;
-    }
-    const verdict = judgement.value;
-    this.#verdict = verdict;
-    if (verdict.allowed) return true;
-    if (this.#context.judged === 'upstream') {
-      const detail = `${verdict.reason}: ${verdict.peer ?? 'the server'} may not be asked this`;
-      this.#answer(502, 'upstream_denied', detail, { isDenial: true });
-      return false;
-    }
-    const ofToken = tokenAnswer(verdict.reason);
-    if (ofToken !== undefined)
-      this.#answer(ofToken.status, 'token_refused', ofToken.detail, { challenge: ofToken.challenge }, verdict.detail);
-    else this.#answer(403, 'denied', `${verdict.reason}: ${verdict.peer ?? 'the peer'} may not do this`);
+    if (judgement.ok) this.#verdict = judgement.value;
+    const refusal = refusalOf(judgement, judged);
+    if (refusal === undefined) return true;
+    this.#answer(refusal.status, refusal.result, refusal.detail, refusal, refusal.told);
     return false;
   }
 
@@ -435,32 +425,22 @@ export class Exchange implements Asked, DeadlineSink {
 
   /** Waits for a token of ours that is valid now, if it is to have one: that has a time of its own. Without any it is answered. */
   isHeldUp(): boolean {
-    const { attached } = this.#context;
-    if (!this.#needsToken || attached === undefined || this.#stage === 'over') return false;
-    this.#attached = attached.block();
-    if (this.#attached !== undefined) return false;
-    if (this.#tokenWait !== undefined) return true;
-    let isOver = false;
-    let isWithin = true;
-    const wait = attached.wait((problem) => {
-      isOver = true;
-      this.#tokenWait = undefined;
-      try {
-        if (problem !== undefined) this.#answer(503, 'token_unavailable', problem);
-        else this.#application?.proceed(this);
-      } catch (thrown) {
-        // Whoever calls is a promise or a timer: thrown on, it would end the process, and others who wait would not be told.
-        this.#context.failed(thrown);
-      }
-      if (!isWithin) this.#context.turned();
-    });
-    isWithin = false;
-    if (!isOver) this.#tokenWait = wait;
-    return true;
+    return this.#token !== undefined && this.#stage !== 'over' && !this.#token.look();
+  }
+
+  #tokenCame(problem: string | undefined, isWithin: boolean): void {
+    try {
+      if (problem !== undefined) this.#answer(503, 'token_unavailable', problem);
+      else this.#application?.proceed(this);
+    } catch (thrown) {
+      // Whoever calls is a promise or a timer: thrown on, it would end the process, and others who wait would not be told.
+      this.#context.failed(thrown);
+    }
+    if (!isWithin) this.#context.turned();
   }
 
   mustWait(): void {
-    if (this.#stage === 'asking' && this.#tokenWait === undefined) this.#context.awaits(this);
+    if (this.#stage === 'asking' && this.#token?.isAwaited !== true) this.#context.awaits(this);
   }
 
   send(sink: Sink): void {
@@ -472,8 +452,7 @@ export class Exchange implements Asked, DeadlineSink {
     const isAll = up.hasEnded && !up.hasMoreThanEnd;
     if (isAll) up.isDone = true;
     const { block } = this.#request;
-    sink.sendBlock(this.id, this.#attached === undefined ? block : Buffer.concat([block, this.#attached]), isAll);
-    this.#attached = undefined;
+    sink.sendBlock(this.id, this.#token?.putOn(block) ?? block, isAll);
     this.#unsaid = Math.max(up.window - LARGEST_WINDOW, 0);
     if (!isAll) this.#passedOn(up.flush(sink, this.id));
     if (up.heldBytes > 0) application.holds(this);
@@ -544,10 +523,8 @@ export class Exchange implements Asked, DeadlineSink {
       return undefined;
     }
     if (this.#stage !== 'asking') {
-      const problem = ends ? responseTrailersProblem(section, limits.maxFields) : 'trailers that do not end the response';
+      const problem = this.#course.trailers(section, ends, limits.maxFields);
       if (problem !== undefined) this.#nonsense(problem);
-      else if (this.#isSwitched) this.#nonsense('trailers on a stream that was switched to another protocol');
-      else if ((this.#awaited ?? 0) > 0) this.#nonsense('the body is shorter than Content-Length says');
       else {
         down.endWith(peer, this.id, encodeFields(section));
         this.#pushed();
@@ -566,26 +543,17 @@ export class Exchange implements Asked, DeadlineSink {
     const { status } = read;
     this.#context.active(this);
     if (this.#isClosed) return;
+    const problem = this.#course.head(read, { method: this.#request?.method, asksSwitch: this.#asksSwitch }, ends);
+    if (problem !== undefined) {
+      this.#nonsense(problem);
+      return;
+    }
     if (status < 200) {
-      if (ends) this.#nonsense(`${status} ends the response`);
-      else if (++this.#interim > MAX_INTERIM) this.#nonsense('too many interim responses');
-      else peer.sendBlock(this.id, read.block, false);
-      return;
-    }
-    const switches = this.#asksSwitch && status < 300;
-    if (switches && read.announced !== undefined) {
-      this.#nonsense('a CONNECT that succeeds has no Content-Length');
-      return;
-    }
-    const hasNoBody = this.#request?.method === 'HEAD' || status === 204 || status === 304;
-    this.#awaited = hasNoBody ? 0 : read.announced;
-    if (ends && (this.#awaited ?? 0) > 0) {
-      this.#nonsense('the body is shorter than Content-Length says');
+      peer.sendBlock(this.id, read.block, false);
       return;
     }
     this.#context.answered(this);
     this.#stage = 'responding';
-    this.#isSwitched = switches;
     this.#status = read.told ?? status;
     this.#responseBytes += read.size;
     down.hasEnded = ends;
@@ -606,13 +574,7 @@ export class Exchange implements Asked, DeadlineSink {
     const sink = this.#sink;
     if (overhead > 0 && !ends) sink?.sendWindowUpdate(this.id, overhead);
     this.#context.active(this);
-    let problem: string | undefined;
-    if (this.#stage === 'asking') problem = 'a body without a head';
-    else if (this.#awaited !== undefined) {
-      this.#awaited -= size;
-      if (this.#awaited < 0) problem = 'the body is longer than Content-Length says';
-      else if (ends && this.#awaited > 0) problem = 'the body is shorter than Content-Length says';
-    }
+    const problem = this.#stage === 'asking' ? 'a body without a head' : this.#course.content(size, ends);
     if (this.#isClosed || problem !== undefined) {
       sink?.credit(size);
       if (problem !== undefined) this.#nonsense(problem);
@@ -881,8 +843,7 @@ export class Exchange implements Asked, DeadlineSink {
   #finish(result: HttpResult, detail?: string): void {
     if (this.#stage === 'over') return;
     this.#stage = 'over';
-    this.#tokenWait?.abort();
-    this.#tokenWait = undefined;
+    this.#token?.giveUp();
     const { session, turn } = this.#context;
     const { method = '', target = '', host = '' } = this.#request ?? {};
     this.#context.over(this, {

@@ -4,6 +4,7 @@ import { MAX_WINDOW, NO_ERROR } from '../../http2/frame.ts';
 import type { Clock, Timer } from '../../lib/clock.ts';
 import type { Connection } from '../../transport/connection.ts';
 import type { FileAccount } from '../../transport/file-budget.ts';
+import { PART_GRACE_MS } from '../grace.ts';
 import type { OpenUpstream } from '../http1-upstream.ts';
 import { connectFailure, type Who } from '../outcome.ts';
 import { RESTED_MS } from '../repair.ts';
@@ -28,8 +29,6 @@ export interface Http1ApplicationOptions {
 const MOST_RESTING = 16;
 /** That were told of their end, and have not agreed to it. */
 const MOST_PARTING = 16;
-/** How long the application may take to agree to the end of a connection between requests. */
-const GRACE_MS = 1000;
 
 /**
  * An application that speaks HTTP/1.1: each request has a connection for as long as it lasts, which is kept for the next one of
@@ -339,7 +338,7 @@ export class Http1Application implements Destination, CallOwner, LineOwner {
     if (line.isParting || line.isClosed) return;
     line.isParting = true;
     const { connection } = line;
-    const timer = this.#options.clock.after(GRACE_MS, () => connection.abort());
+    const timer = this.#options.clock.after(PART_GRACE_MS, () => connection.abort());
     this.#parting.set(line, timer);
     connection.endWrite();
     if (this.#parting.size <= MOST_PARTING) return;

@@ -6,37 +6,37 @@ import type { IdentityFields } from '../../http1/identity-fields.ts';
 import { ownAnswer } from '../../http1/own-answer.ts';
 import {
   CANCEL,
-  DEFAULT_WINDOW,
   ENHANCE_YOUR_CALM,
   fault,
   FLOW_CONTROL_ERROR,
   NO_ERROR,
   PROTOCOL_ERROR,
   REFUSED_STREAM,
-  STREAM_CLOSED,
   type Fault,
   type FaultReason,
 } from '../../http2/frame.ts';
 import { FieldFilter } from '../../http2/identity.ts';
-import { RecentStreams } from '../../http2/recent-streams.ts';
-import { ENABLE_CONNECT_PROTOCOL, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, MAX_HEADER_LIST_SIZE } from '../../http2/settings.ts';
+import { ClientStreams } from '../../http2/client-streams.ts';
+import { MAX_HEADER_LIST_SIZE } from '../../http2/settings.ts';
 import type { CloseReason, ListenerCounters, RequestRecord } from '../../telemetry/log/records.ts';
 import type { FileAccount } from '../../transport/file-budget.ts';
 import type { Connection } from '../../transport/connection.ts';
 import { DeadlineQueue } from '../deadline-queue.ts';
 import type { RequestJudge, RequestTokens } from '../bearer.ts';
 import type { OpenUpstream } from '../http1-upstream.ts';
+import { CLOSE_GRACE_MS, DENIED_HEAD_MS, DROP_GRACE_MS, Grace } from '../grace.ts';
 import { connectFailure, type UpstreamFailure, type Who } from '../outcome.ts';
 import type { RequestCredential } from '../request-credential.ts';
 import type { Session, Ticker } from '../session.ts';
 import type { Side } from '../tcp-forwarder.ts';
 import { Application, type ApplicationOwner } from './application.ts';
 import type { Asked, Destination } from './destination.ts';
+import { Announced } from './announced.ts';
 import { Exchange, type ExchangeContext } from './exchange.ts';
 import { asBlock, AS_HTTP1, AttachedToken, Heads, TokenHeads } from './heads.ts';
 import { Http1Application } from './http1-application.ts';
 import { TurnClock } from './turn-clock.ts';
-import { LARGEST_WINDOW, Wire, type Section, type WireOwner } from './wire.ts';
+import { Wire, type Section, type WireOwner } from './wire.ts';
 
 export interface SpliceOptions {
   readonly downstream: Connection;
@@ -87,21 +87,10 @@ export interface OutboundSplice {
   dismissed(reason: CloseReason, detail: string): void;
 }
 
-/** How long a client may take to agree to the end of a connection. */
-const CLOSE_GRACE_MS = 5000;
-/** How long it may take to read that its connection is dropped, or what is left after it has ended its side. */
-const DROP_GRACE_MS = 1000;
-/** How long one that is not allowed may take to ask for what it will not get. */
-const DENIED_HEAD_MS = 2000;
-/** Streams that were closed last, of which frames may still come. */
-const RECENT_STREAMS = 256;
-const RECENT_RESETS = 1024;
 /** For an application that does not speak HTTP/2, in words of the protocol that it is most likely to speak. */
 const NOT_HTTP2 = ownAnswer(400, 'this listener is for applications that speak HTTP/2 from the first byte on (h2c)', true);
 /** RFC 9113, section 6.5.2, counts so much for each field. */
 const FIELD_BYTES = 32;
-/** A window of a stream, of which an application may offer more. */
-const LARGEST_STREAM_WINDOW = LARGEST_WINDOW;
 
 /**
  * HTTP/2 from a client to an application that speaks it, too: frames are passed on, and of each stream the fields are read,
@@ -128,20 +117,14 @@ class Splice implements WireOwner, ExchangeContext {
   readonly tokens: TokenHeads | undefined;
   readonly attached: AttachedToken | undefined;
   readonly peer: Wire;
-  mostHeldBytes = DEFAULT_WINDOW;
   readonly #options: SpliceOptions;
   readonly #isDenied: boolean;
   readonly #maxSectionBytes: number;
   readonly #streams = new Map<number, Exchange>();
   /** Those of which something is held for the client. */
   readonly #held = new Set<Exchange>();
-  #lastStream = 0;
-  /** The last that was taken. The client is told so once there will be no more. */
-  #lastTaken = 0;
+  readonly #ids = new ClientStreams();
   #saidGoaway = false;
-  /** Of those that are closed: nothing may come any more, or something may still be on its way. */
-  readonly #ended = new RecentStreams(RECENT_STREAMS);
-  readonly #reset = new RecentStreams(RECENT_RESETS);
   #current: Destination | undefined;
   #hasLearned = false;
   readonly #applications = new Set<Destination>();
@@ -149,14 +132,10 @@ class Splice implements WireOwner, ExchangeContext {
   readonly #idle: DeadlineQueue<Exchange>;
   /** Whose bodies did not come with their heads. */
   #untimed: Exchange[] = [];
-  /** What the client has of us. */
-  #announcedWindow = DEFAULT_WINDOW;
-  #announcedStreams: number;
-  #announcedConnect = false;
+  readonly #announced: Announced;
   #firstTimer: Timer | undefined;
   #blockTimer: Timer | undefined;
-  #graceTimer: Timer | undefined;
-  #graceAtMs = Infinity;
+  readonly #grace: Grace;
   /** No further stream is taken once what has come is read. */
   #endsWithTurn = false;
   /** No further stream is taken. */
@@ -181,13 +160,13 @@ class Splice implements WireOwner, ExchangeContext {
     const isOutbound = options.outbound !== undefined;
     // What was plain text is so no more.
     const form = options.http1 === undefined ? asBlock(isOutbound ? 'https' : undefined) : AS_HTTP1;
-    const upgrades = (): readonly string[] | undefined => (this.#announcedConnect ? options.upgrades : undefined);
+    const upgrades = (): readonly string[] | undefined => (this.#announced.connect ? options.upgrades : undefined);
     this.heads = new Heads(this.filter, limits, form, upgrades);
     this.judge = judge;
     this.who = isOutbound ? 'the server' : 'the application';
     this.attached = options.credential && new AttachedToken(options.credential);
     this.tokens = tokens && new TokenHeads(tokens, limits, form, upgrades);
-    this.#announcedStreams = options.maxConcurrentStreams;
+    this.#announced = new Announced(options.maxConcurrentStreams, options.upgrades !== undefined);
     // Somewhat more than the limits, so that a head that is too large has an answer with a reason.
     const maxFields = limits.maxFields * 2 + 16;
     this.#maxSectionBytes = limits.maxHeadBytes * 2 + maxFields * FIELD_BYTES;
@@ -215,6 +194,7 @@ class Splice implements WireOwner, ExchangeContext {
       turned: () => this.turned(),
       closed: (application) => this.#applicationClosed(application),
     };
+    this.#grace = new Grace(clock, downstream);
     this.#responses = new DeadlineQueue(this.turn, limits.responseTimeoutMs, (exchange) => {
       exchange.responseLate();
       this.#abandonDeaf();
@@ -270,12 +250,8 @@ class Splice implements WireOwner, ExchangeContext {
       this.turned();
     });
     // HTTP/1.1 has no way to say that it takes other protocols: whether one does, each answer says.
-    this.#announcedConnect = this.#options.http1 !== undefined && this.#options.upgrades !== undefined;
-    this.peer.start([
-      [MAX_CONCURRENT_STREAMS, this.#announcedStreams],
-      [MAX_HEADER_LIST_SIZE, this.#maxSectionBytes],
-      ...(this.#announcedConnect ? [[ENABLE_CONNECT_PROTOCOL, 1] as const] : []),
-    ]);
+    const announcement = this.#announced.begin(this.#options.http1 !== undefined && this.#options.upgrades !== undefined);
+    this.peer.start([...announcement, [MAX_HEADER_LIST_SIZE, this.#maxSectionBytes]]);
   }
 
   // ——— the client's connection ———
@@ -297,20 +273,18 @@ class Splice implements WireOwner, ExchangeContext {
   section(stream: number, fields: Section, ends: boolean): Fault | undefined {
     const known = this.#streams.get(stream);
     if (known !== undefined) return known.requestTrailers(fields, ends) ?? this.#fault;
-    if (stream % 2 === 0) return fault(PROTOCOL_ERROR, 'stream', 'a stream of a client with an even number');
-    if (stream <= this.#lastStream) return this.#late(stream);
-    this.#lastStream = stream;
+    if (!this.#ids.opens(stream)) return this.#ids.lateSection(stream);
     // The client hears of the end, and that this one was not taken (section 6.8).
     if (this.#ending) {
-      this.#reset.add(stream);
+      this.#ids.closed(stream, true);
       return undefined;
     }
     if (this.#streams.size >= this.#options.maxConcurrentStreams) {
       this.peer.sendReset(stream, REFUSED_STREAM);
-      this.#reset.add(stream);
+      this.#ids.closed(stream, true);
       return this.peer.countReset();
     }
-    this.#lastTaken = stream;
+    this.#ids.take(stream);
     const exchange = new Exchange(this, stream);
     this.#streams.set(stream, exchange);
     this.session.lastActiveTick = this.#options.ticker.tick;
@@ -323,29 +297,21 @@ class Splice implements WireOwner, ExchangeContext {
     const known = this.#streams.get(stream);
     if (known !== undefined) return known.requestContent(bytes, start, end, ends, overhead) ?? this.#fault;
     this.peer.credit(end - start);
-    return this.#late(stream);
+    return this.#ids.lateContent(stream);
   }
 
   reset(stream: number, code: number): Fault | undefined {
     const known = this.#streams.get(stream);
-    if (known !== undefined) known.clientReset(code);
-    else if (stream > this.#lastStream) return IDLE;
+    if (known === undefined) return this.#ids.lateSign(stream);
+    known.clientReset(code);
     return undefined;
   }
 
   window(stream: number, increment: number): Fault | undefined {
     const known = this.#streams.get(stream);
-    if (known !== undefined) known.clientWindow(increment);
-    else if (stream > this.#lastStream) return IDLE;
+    if (known === undefined) return this.#ids.lateSign(stream) ?? this.#fault;
+    known.clientWindow(increment);
     return this.#fault;
-  }
-
-  /** Of a stream that is not open: something that may have been on its way, or that may not be. */
-  #late(stream: number): Fault | undefined {
-    if (stream > this.#lastStream) return IDLE;
-    if (this.#reset.mayHaveHad(stream)) return undefined;
-    if (this.#ended.has(stream)) return fault(STREAM_CLOSED, 'stream', 'a frame on a stream that is over');
-    return fault(PROTOCOL_ERROR, 'stream', 'a stream that was passed over, or is long over');
   }
 
   widened(): void {
@@ -424,19 +390,20 @@ class Splice implements WireOwner, ExchangeContext {
     for (const exchange of this.#streams.values()) if (!exchange.hasWholeResponse) exchange.disconnected();
     this.#leave();
     if (this.#streams.size === 0) this.#endPeer(NO_ERROR, DROP_GRACE_MS);
-    this.#limitGrace(DROP_GRACE_MS);
+    this.#grace.limit(DROP_GRACE_MS);
     this.turned();
   }
 
   closed(error: Error | undefined): void {
     this.#closed = true;
+    this.#grace.over();
     if (error !== undefined && !this.#hasEnded) this.#options.broken('downstream', error);
     else if (!this.#ending) this.#options.broken('downstream', undefined);
     this.#ending = true;
     this.#hasEnded = true;
     for (const exchange of this.#streams.values()) exchange.disconnected();
     this.#leave();
-    for (const timer of [this.#firstTimer, this.#blockTimer, this.#graceTimer]) timer?.cancel();
+    for (const timer of [this.#firstTimer, this.#blockTimer]) timer?.cancel();
     this.#responses.clear();
     this.#idle.clear();
     this.turned();
@@ -475,6 +442,10 @@ class Splice implements WireOwner, ExchangeContext {
       initialWindow: this.peer.remote.initialWindow,
       connectionWindow: () => this.peer.sendWindow,
     });
+  }
+
+  get mostHeldBytes(): number {
+    return this.#announced.largestWindow;
   }
 
   get judged(): Side {
@@ -519,7 +490,7 @@ class Splice implements WireOwner, ExchangeContext {
     this.#streams.delete(exchange.id);
     this.#held.delete(exchange);
     this.#idle.delete(exchange);
-    (wasReset ? this.#reset : this.#ended).add(exchange.id);
+    this.#ids.closed(exchange.id, wasReset);
     // Who is denied has had an answer by now.
     if (this.#isDenied && this.#streams.size === 0) this.#ending = true;
   }
@@ -540,22 +511,9 @@ class Splice implements WireOwner, ExchangeContext {
   #applicationSettled(application: Application): void {
     if (application !== this.#current || application.wire === undefined) return;
     const { remote, sendWindow } = application.wire;
-    const window = Math.min(remote.initialWindow, LARGEST_STREAM_WINDOW);
-    const streams = Math.min(remote.maxConcurrentStreams, this.#options.maxConcurrentStreams);
-    const pairs: [number, number][] = [];
-    if (window !== this.#announcedWindow) pairs.push([INITIAL_WINDOW_SIZE, window]);
-    if (streams !== this.#announcedStreams) pairs.push([MAX_CONCURRENT_STREAMS, streams]);
-    // It is never taken back (RFC 8441, section 3): what the next application does not take is refused one by one.
-    if (remote.enablesConnect && !this.#announcedConnect && this.#options.upgrades !== undefined) {
-      this.#announcedConnect = true;
-      pairs.push([ENABLE_CONNECT_PROTOCOL, 1]);
-    }
-    const change = window - this.#announcedWindow;
-    this.#announcedWindow = window;
-    this.#announcedStreams = streams;
-    this.mostHeldBytes = Math.max(this.mostHeldBytes, window);
+    const { pairs, windowChange } = this.#announced.follow(remote);
     if (pairs.length > 0) this.peer.sendSettings(pairs);
-    if (change !== 0) for (const exchange of this.#streams.values()) exchange.windowOfAnother(change, application);
+    if (windowChange !== 0) for (const exchange of this.#streams.values()) exchange.windowOfAnother(windowChange, application);
     this.peer.raiseWindow(sendWindow);
   }
 
@@ -639,7 +597,7 @@ class Splice implements WireOwner, ExchangeContext {
    * asked to agree to that; of who still reads a response, no more than the idle limit.
    */
   #end(graceMs: number | undefined): void {
-    if (graceMs !== undefined) this.#limitGrace(graceMs);
+    if (graceMs !== undefined) this.#grace.limit(graceMs);
     this.#endSoon();
     this.turned();
   }
@@ -665,7 +623,7 @@ class Splice implements WireOwner, ExchangeContext {
   #sayGoaway(code: number): void {
     if (this.#hasEnded) return;
     this.#saidGoaway = true;
-    this.peer.sendGoaway(this.#lastTaken, code);
+    this.peer.sendGoaway(this.#ids.lastTaken, code);
   }
 
   /** Nothing more is said. `code` undefined: not even why. */
@@ -676,17 +634,8 @@ class Splice implements WireOwner, ExchangeContext {
     this.peer.stop();
     this.peer.pauseIf(false);
     this.peer.end();
-    this.#limitGrace(graceMs);
+    this.#grace.limit(graceMs);
     this.#leave();
-  }
-
-  /** Then the connection is broken off. What was said first may still be sooner. */
-  #limitGrace(ms: number): void {
-    const atMs = this.clock.monotonic() + ms;
-    if (this.#closed || atMs >= this.#graceAtMs) return;
-    this.#graceTimer?.cancel();
-    this.#graceAtMs = atMs;
-    this.#graceTimer = this.clock.after(ms, () => this.#options.downstream.abort());
   }
 
   #maybeDone(): void {
@@ -695,5 +644,3 @@ class Splice implements WireOwner, ExchangeContext {
     this.#options.done();
   }
 }
-
-const IDLE = fault(PROTOCOL_ERROR, 'stream', 'a frame on a stream that was not opened');

@@ -1,5 +1,5 @@
 import type { IdentitySnapshot } from '../../identity/snapshot.ts';
-import type { Certificate } from '../../spiffe/certificate.ts';
+import type { Certificate } from '../../spiffe/x509/certificate.ts';
 import { trustDomainOf } from '../../spiffe/spiffe-id.ts';
 import type { TrustDomain } from '../../spiffe/trust-domain.ts';
 import type { Collected, Define, Labels } from './text-format.ts';

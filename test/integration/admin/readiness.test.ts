@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { CheckResult } from '../../../src/admin/readiness.ts';
+import type { CheckResult } from '../../../src/admin/checks/readiness.ts';
 import { createAdminParts, startService } from '../../support/admin/admin.ts';
 import { ask } from '../../support/http/http.ts';
 

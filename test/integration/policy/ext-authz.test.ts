@@ -3,7 +3,7 @@ import { hash } from 'node:crypto';
 import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
 import { test, type TestContext } from 'node:test';
-import { parseCertificate } from '../../../src/spiffe/certificate.ts';
+import { parseCertificate } from '../../../src/spiffe/x509/certificate.ts';
 import { buildTrustBundle, withIntermediates } from '../../../src/spiffe/trust-bundle.ts';
 import type { CheckedListener } from '../../../src/ext-authz/check.ts';
 import { EMPTY_DENY_LIST, type DenyList } from '../../../src/policy/deny-list.ts';

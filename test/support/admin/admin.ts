@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
-import type { LiveConnection } from '../../../src/admin/api-source.ts';
+import type { LiveConnection } from '../../../src/admin/api/source.ts';
 import { HeldBook } from '../../../src/admin/held-book.ts';
 import type { DrainSelection } from '../../../src/admin/drain.ts';
 import type { HttpService } from '../../../src/admin/http.ts';
 import type { StatusSource } from '../../../src/admin/inventory.ts';
 import { PeerBook } from '../../../src/admin/peer-book.ts';
 import type { PolicyStatus } from '../../../src/admin/policy-page.ts';
-import { createReadiness } from '../../../src/admin/readiness.ts';
+import { createReadiness } from '../../../src/admin/checks/readiness.ts';
 import { createMetricsServer } from '../../../src/admin/metrics-server.ts';
 import { createAdminServer } from '../../../src/admin/server.ts';
 import type { AdminConfig, LogLevel, MetricsConfig } from '../../../src/config/config.ts';

@@ -1,5 +1,5 @@
 import { hash } from 'node:crypto';
-import type { LiveConnection } from '../../../src/admin/api-source.ts';
+import type { LiveConnection } from '../../../src/admin/api/source.ts';
 import type { KnownPeer, PeerBook } from '../../../src/admin/peer-book.ts';
 import { requireSpiffeId } from '../../../src/spiffe/spiffe-id.ts';
 import { createTestAuthority } from '../pki/pki.ts';

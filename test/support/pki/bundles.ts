@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { parseCertificate, type Certificate } from '../../../src/spiffe/certificate.ts';
+import { parseCertificate, type Certificate } from '../../../src/spiffe/x509/certificate.ts';
 import { buildTrustBundle, type TrustBundle } from '../../../src/spiffe/trust-bundle.ts';
 import { parseTrustDomain, type TrustDomain } from '../../../src/spiffe/trust-domain.ts';
 import type { TestCertificate } from './pki.ts';
