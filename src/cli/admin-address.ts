@@ -38,3 +38,11 @@ export async function findAdmin({ config, admin }: AdminOptions, { env }: Comman
       : `${JSON.stringify(config)} has no admin listener: give one to the Scute that runs ("admin: { listen: unix:///run/scute/admin.sock }"), or its address (--admin)`,
   );
 }
+
+/** As `findAdmin`, for a command that can do nothing without it: undefined if it is not found, which standard error is told. */
+export async function requireAdmin(options: AdminOptions, environment: CommandEnvironment): Promise<AdminTarget | undefined> {
+  const found = await findAdmin(options, environment);
+  if (found.ok) return found.value;
+  environment.stderr(found.error);
+  return undefined;
+}

@@ -1,12 +1,13 @@
-import type { HttpLimits } from '../config/config.ts';
-import type { Clock, Timer } from '../lib/clock.ts';
+import { asBuffer } from '../lib/bytes.ts';
+import type { Timer } from '../lib/clock.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
-import type { CloseReason, HttpResult, ListenerCounters, RequestRecord } from '../telemetry/log/records.ts';
+import type { CloseReason, HttpResult } from '../telemetry/log/records.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
-import { valuesOf, type IdentityFields } from '../http1/identity-fields.ts';
+import { valuesOf } from '../http1/identity-fields.ts';
 import { CONTINUE, ownAnswer, type OwnFields, type OwnStatus } from '../http1/own-answer.ts';
-import { NO_BEARER, type Bearer, type RequestJudge, type RequestTokens, type RequestVerdict } from './bearer.ts';
+import { NO_BEARER, type Bearer, type RequestJudge, type RequestVerdict } from './bearer.ts';
 import { CLOSE_GRACE_MS, DENIED_HEAD_MS, Grace } from './grace.ts';
+import type { HttpForwarding } from './http-forwarding.ts';
 import { Deadlines, type DeadlineSink } from './http-deadlines.ts';
 import type { Fields } from '../http1/fields.ts';
 import type { HeadProblem } from '../http1/request-head.ts';
@@ -18,7 +19,6 @@ import type { RequestCredential } from './request-credential.ts';
 import { OutgoingHead } from './http1-head.ts';
 import { refusalOf } from './refusal.ts';
 import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
-import type { Session, Ticker } from './session.ts';
 import type { Side } from './tcp-forwarder.ts';
 
 interface AnswerOptions extends OwnFields {
@@ -26,17 +26,10 @@ interface AnswerOptions extends OwnFields {
   readonly told?: string;
 }
 
-export interface HttpForwardOptions {
+export interface HttpForwardOptions extends HttpForwarding {
   readonly downstream: Connection;
-  /** Its `drop`, `dismiss`, `wind`, `drain`, `hasDenied`, `endDenied` and `endTokens` are set. */
-  readonly session: Session;
-  readonly counters: ListenerCounters;
-  readonly ticker: Ticker;
-  readonly clock: Clock;
-  readonly limits: HttpLimits;
   /** What may be asked for by `Upgrade` besides WebSockets. */
   readonly upgrades: readonly string[];
-  readonly identity: IdentityFields;
   /** Room to work in, which all connections of a listener share. */
   readonly scratch: Fields;
   /** Whose SPIFFE ID the verdict is on: of who asks, or of who answers, which is known when it is connected to. */
@@ -45,18 +38,11 @@ export interface HttpForwardOptions {
   readonly judge: RequestJudge | undefined;
   /** Put on requests before they go; undefined for none. */
   readonly credential?: RequestCredential | undefined;
-  /** Inbound: undefined where nobody looks at tokens. */
-  readonly tokens?: RequestTokens | undefined;
   readonly open: OpenUpstream;
   /** What `open` gave is no longer used. */
   released(): void;
   /** Outbound: the connection to the server was ended, between requests, for this reason. The application's goes on. */
   dismissed(reason: CloseReason, detail: string): void;
-  requestFinished(record: RequestRecord): void;
-  /** One side broke, with the error if there was one. */
-  broken(side: Side, error: Error | undefined): void;
-  /** Everything is closed. Called once. */
-  done(): void;
 }
 
 /** How long a client whose connection drains has to ask once more, if it may. */
@@ -207,7 +193,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   // ——— the client's connection ———
 
   data(raw: Uint8Array): void {
-    const chunk = toBuffer(raw);
+    const chunk = asBuffer(raw);
     const { session, counters, ticker } = this.#options;
     session.bytesFromDownstream += chunk.length;
     counters.downstreamReadBytes += chunk.length;
@@ -481,7 +467,7 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
   }
 
   upstreamData(raw: Uint8Array): void {
-    const chunk = toBuffer(raw);
+    const chunk = asBuffer(raw);
     const { session, counters, ticker } = this.#options;
     session.lastActiveTick = ticker.tick;
     counters.upstreamReadBytes += chunk.length;
@@ -810,8 +796,4 @@ class HttpForwarder implements ConnectionHandler, RequestSink, ResponseSink, Ups
       retries: this.#retries,
     });
   }
-}
-
-function toBuffer(chunk: Uint8Array): Buffer {
-  return Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
 }

@@ -20,6 +20,7 @@ import {
   type ServerHttp2Stream,
 } from './http2-engine.ts';
 import { fieldObject, readResponse, responseTrailers, type FieldList, type Http2Head } from '../http2/head.ts';
+import { MAX_INTERIM } from '../http2/response-course.ts';
 import { refusalOf } from './refusal.ts';
 import { isIdempotent, KeptRequest, RESTED_MS, wasClosed } from './repair.ts';
 import type { Session } from './session.ts';
@@ -48,9 +49,6 @@ export interface ExchangeContext {
   /** Node is done with the stream: what was written to it was sent, or is lost. */
   streamClosed(exchange: Exchange): void;
 }
-
-/** Interim responses (1xx) to one request; a client that does not read would have us hold them. */
-const MAX_INTERIM = 64;
 
 /** `asking`: nothing of a final response was sent; `responding`: its head was. */
 type Stage = 'asking' | 'responding' | 'over';

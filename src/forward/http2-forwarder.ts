@@ -1,10 +1,10 @@
 import type { HttpLimits } from '../config/config.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
-import type { ListenerCounters, RequestRecord } from '../telemetry/log/records.ts';
+import type { RequestRecord } from '../telemetry/log/records.ts';
 import type { NativeStream, SecureConnection } from '../transport/connection.ts';
+import type { Http2Forwarding } from './http-forwarding.ts';
 import { DeadlineQueue } from './deadline-queue.ts';
-import type { FileAccount } from '../transport/file-budget.ts';
 import type { IdentityFields } from '../http1/identity-fields.ts';
 import type { RequestJudge, RequestTokens } from './bearer.ts';
 import {
@@ -18,33 +18,13 @@ import {
 import { Exchange, type ExchangeContext } from './http2-exchange.ts';
 import { Http2Head } from '../http2/head.ts';
 import { CLOSE_GRACE_MS, DENIED_HEAD_MS, DROP_GRACE_MS, Grace } from './grace.ts';
-import type { Session, Ticker } from './session.ts';
-import type { Side } from './tcp-forwarder.ts';
+import type { Session } from './session.ts';
 
-export interface Http2ForwardOptions {
+export interface Http2ForwardOptions extends Http2Forwarding {
   readonly downstream: SecureConnection;
-  readonly session: Session;
-  readonly counters: ListenerCounters;
-  readonly ticker: Ticker;
-  readonly clock: Clock;
-  readonly limits: HttpLimits;
-  /** Requests at once, and connections to the application. */
-  readonly maxConcurrentStreams: number;
-  /** Also of each request: one that stands still is ended, whatever goes on beside it. */
-  readonly idleTimeoutMs: number | undefined;
-  readonly identity: IdentityFields;
   readonly judge: RequestJudge;
-  /** Undefined where nobody looks at tokens. */
-  readonly tokens?: RequestTokens | undefined;
-  /** A place for one connection to the application was taken with the client's. */
-  readonly files: FileAccount;
   /** Connects to the application; `done` is told once, unless the attempt is aborted. */
   open(done: (outcome: StreamOutcome) => void): { abort(): void };
-  requestFinished(record: RequestRecord): void;
-  /** The client's side broke, with the error if there was one. */
-  broken(side: Side, error: Error | undefined): void;
-  /** Everything is closed. Called once. */
-  done(): void;
 }
 
 /**

@@ -3,7 +3,7 @@ import type { HpackField } from './hpack/field.ts';
 import { responseTrailersProblem, type ResponseFields } from './response-fields.ts';
 
 /** Interim responses (1xx) to one request; a client that does not read would have us hold them. */
-const MAX_INTERIM = 64;
+export const MAX_INTERIM = 64;
 const TOO_SHORT = 'the body is shorter than Content-Length says';
 
 /** One response. What is asked answers why it may not be said, in words; undefined if it may. */

@@ -6,6 +6,7 @@ import { err, ok, type Result } from '../lib/result.ts';
 import { createTlsContexts, type OwnIdentity } from '../tls/contexts.ts';
 import { createWorkloadApiClient } from '../workload-api/client.ts';
 import { createWorkloadApiSource } from '../workload-api/source.ts';
+import { FirstAnswer } from './first-answer.ts';
 
 /** An SVID of whoever asks, from the Workload API, with the bundles that came with it. The error says in a sentence why there is none. */
 export async function fetchOwnIdentity({
@@ -24,13 +25,7 @@ export async function fetchOwnIdentity({
   const { view, publisher } = createIdentityStore();
   const contexts = createTlsContexts(view);
   const client = createWorkloadApiClient({ endpoint, clock });
-  const over = new AbortController();
-  let failure: string | undefined;
-  /** Whoever waits for an agent that starts asks again. */
-  const fail = (why: string): void => {
-    failure ??= why;
-    over.abort();
-  };
+  const first = new FirstAnswer();
   const source = createWorkloadApiSource({
     client,
     publisher,
@@ -38,17 +33,15 @@ export async function fetchOwnIdentity({
     random: Math.random,
     events: {
       workloadApiConnected: () => undefined,
-      workloadApiStreamFailed: ({ message }) => fail(`${client.endpoint}: ${message}`),
-      identityUpdated: () => over.abort(),
+      workloadApiStreamFailed: ({ message }) => first.failed(`${client.endpoint}: ${message}`),
+      identityUpdated: () => first.came(),
       endpointBundlesUpdated: () => undefined,
-      identityUpdateRejected: ({ message }) => fail(`the Workload API gives an SVID that cannot be used: ${message}`),
+      identityUpdateRejected: ({ message }) => first.failed(`the Workload API gives an SVID that cannot be used: ${message}`),
     },
   });
-  await source.start(over.signal);
-  await clock.sleep(timeoutMs, AbortSignal.any([over.signal, stopped]));
-  await source.stop(AbortSignal.abort());
-  if (stopped.aborted) return err('stopped');
-  if (failure !== undefined) return err(failure);
+  await source.start(first.over);
+  const told = await first.wait({ clock, timeoutMs, stopped }, () => source.stop(AbortSignal.abort()));
+  if (!told.ok) return told;
   if (view.current() === undefined) return err(`the Workload API at ${client.endpoint} gave nothing within ${timeoutMs} ms`);
   const own = contexts.own(choice, clock.now());
   return 'detail' in own ? err(own.detail) : ok(own);

@@ -7,13 +7,12 @@ import { verifyToken, type VerifiedToken } from '../jwt/verify.ts';
 import type { JwtBundles } from '../spiffe/jwt-bundle.ts';
 import { createWorkloadApiClient } from '../workload-api/client.ts';
 import { JwtBundleStream } from '../workload-api/jwt-bundles.ts';
+import { FirstAnswer, type Patience } from './first-answer.ts';
 import { createJwtSource, type JwtRequest, type JwtSvid } from '../workload-api/jwt-source.ts';
 
-export interface WorkloadApiPlace {
+export interface WorkloadApiPlace extends Patience {
   readonly endpoint: Address;
   readonly clock: Clock;
-  readonly timeoutMs: number;
-  readonly stopped: AbortSignal;
 }
 
 /** A JWT-SVID of whoever asks, verified. The error says in a sentence why there is none. */
@@ -44,29 +43,20 @@ export async function validateToken(
 
 async function fetchJwtBundles({ endpoint, clock, timeoutMs, stopped }: WorkloadApiPlace): Promise<Result<JwtBundles, string>> {
   const client = createWorkloadApiClient({ endpoint, clock });
-  const over = new AbortController();
-  let failure: string | undefined;
-  /** Whoever waits for an agent that starts asks again. */
-  const fail = (why: string): void => {
-    failure ??= why;
-    over.abort();
-  };
+  const first = new FirstAnswer();
   const bundles = new JwtBundleStream({
     client,
     clock,
     backoff: createBackoff({ initialMs: timeoutMs, maxMs: timeoutMs, random: () => 0 }),
-    changed: () => over.abort(),
+    changed: () => first.came(),
     events: {
-      bundlesRejected: ({ message }) => fail(`the Workload API gives JWT bundles that cannot be used: ${message}`),
-      streamFailed: ({ message }) => fail(`${client.endpoint}: ${message}`),
+      bundlesRejected: ({ message }) => first.failed(`the Workload API gives JWT bundles that cannot be used: ${message}`),
+      streamFailed: ({ message }) => first.failed(`${client.endpoint}: ${message}`),
     },
   });
-  const running = bundles.run(over.signal);
-  await clock.sleep(timeoutMs, AbortSignal.any([over.signal, stopped]));
-  over.abort();
-  await running;
-  if (stopped.aborted) return err('stopped');
-  if (failure !== undefined) return err(failure);
+  const running = bundles.run(first.over);
+  const told = await first.wait({ clock, timeoutMs, stopped }, () => running);
+  if (!told.ok) return told;
   return bundles.current === undefined
     ? err(`the Workload API at ${client.endpoint} gave no JWT bundles within ${timeoutMs} ms`)
     : ok(bundles.current);

@@ -6,7 +6,7 @@ import { createTestAuthority } from '../../test/support/pki/pki.ts';
 import { createIdentityStore } from '../identity/store.ts';
 import { systemClock } from '../lib/clock.ts';
 import type { Events } from '../telemetry/events/events.ts';
-import type { ListenerCounters } from '../telemetry/log/records.ts';
+import { emptyCounters } from '../telemetry/log/records.ts';
 import { createPeerJudge } from '../tls/peer.ts';
 import type { HandshakeOutcome, SecureConnection } from '../transport/connection.ts';
 import { Admission } from './admission.ts';
@@ -19,16 +19,7 @@ test('a TLS library whose verdict cannot be read refuses the peer, and nothing i
   const svid = svidOf(authority, 'spiffe://example.org/us');
   const { view, publisher } = createIdentityStore();
   publisher.publish(heldSnapshot([svid], [authority]));
-  const counters: ListenerCounters = {
-    opened: 0,
-    open: 0,
-    handshaking: 1,
-    waiting: 0,
-    downstreamReadBytes: 0,
-    downstreamWrittenBytes: 0,
-    upstreamReadBytes: 0,
-    upstreamWrittenBytes: 0,
-  };
+  const counters = { ...emptyCounters(), handshaking: 1 };
   const limits = { maxConnections: 1, maxHandshakes: 1, maxWaiting: 1, handshakeTimeoutMs: 1000 };
   const never = (): never => assert.fail('not this way');
   const room = new WaitingRoom(0);

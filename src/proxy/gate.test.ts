@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { hash } from 'node:crypto';
 import { test } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
-import type { ListenerCounters } from '../telemetry/log/records.ts';
+import { emptyCounters } from '../telemetry/log/records.ts';
 import type { AcceptedConnection, WaitingHandler } from '../transport/connection.ts';
 import { Gate } from './gate.ts';
 import { WaitingRoom } from './waiting-room.ts';
@@ -30,16 +30,7 @@ for (const clientSpeaksFirst of [true, false]) {
     let drawn = 0;
     const random = (): number => Number.parseInt(hash('sha256', `${clientSpeaksFirst} ${(drawn += 1)}`).slice(0, 12), 16) / 2 ** 48;
     const clock = new FakeClock();
-    const counters: ListenerCounters = {
-      opened: 0,
-      open: 0,
-      handshaking: 0,
-      waiting: 0,
-      downstreamReadBytes: 0,
-      downstreamWrittenBytes: 0,
-      upstreamReadBytes: 0,
-      upstreamWrittenBytes: 0,
-    };
+    const counters = emptyCounters();
     let limits = { maxConnections: 5, maxHandshakes: 4, maxWaiting: 6, handshakeTimeoutMs: 1000 };
     const models = new Map<AcceptedConnection, Model>();
     const modelOf = (accepted: AcceptedConnection): Model => {

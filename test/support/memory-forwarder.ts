@@ -7,7 +7,7 @@ import { Session } from '../../src/forward/session.ts';
 import { ok, type Result } from '../../src/lib/result.ts';
 import type { Verdict } from '../../src/policy/verdict.ts';
 import { requireSpiffeId, type SpiffeId } from '../../src/spiffe/spiffe-id.ts';
-import type { RequestRecord } from '../../src/telemetry/log/records.ts';
+import { emptyCounters, type RequestRecord } from '../../src/telemetry/log/records.ts';
 import { MemoryConnection } from './memory-connection.ts';
 
 export const PEER = requireSpiffeId('spiffe://example.org/web');
@@ -32,16 +32,7 @@ const LIMITS: HttpLimits = {
 export function forwarderOptions(denies: () => boolean) {
   return {
     session: new Session('test', 0),
-    counters: {
-      opened: 0,
-      open: 0,
-      handshaking: 0,
-      waiting: 0,
-      downstreamReadBytes: 0,
-      downstreamWrittenBytes: 0,
-      upstreamReadBytes: 0,
-      upstreamWrittenBytes: 0,
-    },
+    counters: emptyCounters(),
     ticker: { tick: 0, lets: () => true },
     clock: systemClock,
     limits: LIMITS,

@@ -3,7 +3,7 @@ import type { Located } from '../../config/load.ts';
 import { policyPageSchema, type ListenerPage, type PolicyPage, type RefusalLine, type RuleLine } from '../../config/policy/policy-page.ts';
 import type { Address } from '../../config/units.ts';
 import { err, ok, type Result } from '../../lib/result.ts';
-import { findAdmin, type AdminOptions } from '../admin-address.ts';
+import { requireAdmin, type AdminOptions } from '../admin-address.ts';
 import { askAdmin, UNKNOWN_FORM } from '../admin-client.ts';
 import { EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, type CommandEnvironment } from '../environment.ts';
 import { placeOfRule } from '../question.ts';
@@ -16,12 +16,9 @@ export interface AuditOptions extends AdminOptions {
 /** `scute audit`: whom the policies of the Scute that runs would deny, were they not in audit, and the rules that would allow it. */
 export async function audit(options: AuditOptions, environment: CommandEnvironment, stopped: AbortSignal): Promise<number> {
   const { stdout, stderr } = environment;
-  const found = await findAdmin(options, environment);
-  if (!found.ok) {
-    stderr(found.error);
-    return EXIT_USAGE;
-  }
-  const { address, located } = found.value;
+  const found = await requireAdmin(options, environment);
+  if (found === undefined) return EXIT_USAGE;
+  const { address, located } = found;
   const asked = await askAll(address, stopped);
   if (!asked.ok) {
     stderr(`scute: ${visible(asked.error)}\n`);

@@ -4,7 +4,7 @@ import { systemClock } from '../../lib/clock.ts';
 import { err, ok, type Result } from '../../lib/result.ts';
 import { parseSpiffeId } from '../../spiffe/spiffe-id.ts';
 import { parseTrustDomain } from '../../spiffe/trust-domain.ts';
-import { findAdmin, type AdminOptions } from '../admin-address.ts';
+import { requireAdmin, type AdminOptions } from '../admin-address.ts';
 import { askList, UNKNOWN_FORM, type ReadList } from '../admin-client.ts';
 import { certificateSchema } from '../api-answers.ts';
 import { KINDS } from '../certificate-kinds.ts';
@@ -38,12 +38,9 @@ export async function certs(options: CertsOptions, environment: CommandEnvironme
     stderr(`scute: ${problem}\n`);
     return EXIT_USAGE;
   }
-  const found = await findAdmin(options, environment);
-  if (!found.ok) {
-    stderr(found.error);
-    return EXIT_USAGE;
-  }
-  const { address } = found.value;
+  const found = await requireAdmin(options, environment);
+  if (found === undefined) return EXIT_USAGE;
+  const { address } = found;
   const asked = await askCertificates(address, queriesOf(options), stopped);
   if (!asked.ok) {
     stderr(`scute: ${visible(asked.error)}\n`);

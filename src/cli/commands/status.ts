@@ -2,7 +2,7 @@ import type { Certificate, Due } from '../../admin/api-types.ts';
 import type { Address } from '../../config/units.ts';
 import { systemClock } from '../../lib/clock.ts';
 import { err, ok, type Result } from '../../lib/result.ts';
-import { findAdmin, type AdminOptions } from '../admin-address.ts';
+import { requireAdmin, type AdminOptions } from '../admin-address.ts';
 import { askAdmin, askList, UNKNOWN_FORM } from '../admin-client.ts';
 import {
   certificateSchema,
@@ -38,12 +38,9 @@ const MAX_NEWEST = 5;
 /** `scute status`: whether all is well with the Scute that runs, and if not, what to do. */
 export async function status(options: StatusOptions, environment: CommandEnvironment, stopped: AbortSignal): Promise<number> {
   const { stdout, stderr } = environment;
-  const found = await findAdmin(options, environment);
-  if (!found.ok) {
-    stderr(found.error);
-    return EXIT_USAGE;
-  }
-  const { address } = found.value;
+  const found = await requireAdmin(options, environment);
+  if (found === undefined) return EXIT_USAGE;
+  const { address } = found;
   if (options.watch === true) {
     await watch(address, options.json === true, environment, stopped);
     return EXIT_OK;

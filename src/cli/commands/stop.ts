@@ -1,7 +1,7 @@
 import { parseDuration, type Address } from '../../config/units.ts';
 import { systemClock } from '../../lib/clock.ts';
 import { err, ok, type Result } from '../../lib/result.ts';
-import { findAdmin, type AdminOptions } from '../admin-address.ts';
+import { requireAdmin, type AdminOptions } from '../admin-address.ts';
 import { askAdmin, isListening, tellAdmin, UNKNOWN_FORM } from '../admin-client.ts';
 import { overviewSchema } from '../api-answers.ts';
 import { EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE, type CommandEnvironment } from '../environment.ts';
@@ -25,12 +25,9 @@ export async function stop(options: StopOptions, environment: CommandEnvironment
     stderr(`scute: --timeout ${timeout.error}\n`);
     return EXIT_USAGE;
   }
-  const found = await findAdmin(options, environment);
-  if (!found.ok) {
-    stderr(found.error);
-    return EXIT_USAGE;
-  }
-  const { address } = found.value;
+  const found = await requireAdmin(options, environment);
+  if (found === undefined) return EXIT_USAGE;
+  const { address } = found;
   // Another one may be started in its place before it is seen to be gone.
   const startedAt = await startOf(address, stopped);
   const told = startedAt.ok ? await tellAdmin(address, '/shutdown', 202, stopped, LIMITS) : startedAt;

@@ -1,4 +1,5 @@
 import type { HttpLimits } from '../../config/config.ts';
+import { asBuffer } from '../../lib/bytes.ts';
 import { codeOf } from '../../lib/errors.ts';
 import type { Fields } from '../../http1/fields.ts';
 import { parseKeepAlive, usableMs } from '../../http1/keep-alive.ts';
@@ -153,7 +154,7 @@ export class Line implements CallLine, ConnectionHandler, ResponsePartsSink {
   data(raw: Uint8Array): void {
     const owner = this.#owner;
     if (!owner.arrived(raw.byteLength)) return;
-    const chunk = toBuffer(raw);
+    const chunk = asBuffer(raw);
     this.#isReading = true;
     try {
       this.call?.forget();
@@ -259,8 +260,4 @@ export class Line implements CallLine, ConnectionHandler, ResponsePartsSink {
     this.#isSpoilt = true;
     if (this.call !== undefined) this.#owner.mistaken(this.call, detail);
   }
-}
-
-function toBuffer(chunk: Uint8Array): Buffer {
-  return Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
 }

@@ -2,7 +2,6 @@ import type { HttpLimits } from '../../config/config.ts';
 import type { Clock, Timer } from '../../lib/clock.ts';
 import { messageOf } from '../../lib/errors.ts';
 import type { Fields } from '../../http1/fields.ts';
-import type { IdentityFields } from '../../http1/identity-fields.ts';
 import { ownAnswer } from '../../http1/own-answer.ts';
 import {
   CANCEL,
@@ -18,16 +17,16 @@ import {
 import { FieldFilter } from '../../http2/identity.ts';
 import { ClientStreams } from '../../http2/client-streams.ts';
 import { MAX_HEADER_LIST_SIZE } from '../../http2/settings.ts';
-import type { CloseReason, ListenerCounters, RequestRecord } from '../../telemetry/log/records.ts';
-import type { FileAccount } from '../../transport/file-budget.ts';
+import type { CloseReason, RequestRecord } from '../../telemetry/log/records.ts';
 import type { Connection } from '../../transport/connection.ts';
+import type { Http2Forwarding } from '../http-forwarding.ts';
 import { DeadlineQueue } from '../deadline-queue.ts';
-import type { RequestJudge, RequestTokens } from '../bearer.ts';
+import type { RequestJudge } from '../bearer.ts';
 import type { OpenUpstream } from '../http1-upstream.ts';
 import { CLOSE_GRACE_MS, DENIED_HEAD_MS, DROP_GRACE_MS, Grace } from '../grace.ts';
 import { connectFailure, type UpstreamFailure, type Who } from '../outcome.ts';
 import type { RequestCredential } from '../request-credential.ts';
-import type { Session, Ticker } from '../session.ts';
+import type { Session } from '../session.ts';
 import type { Side } from '../tcp-forwarder.ts';
 import { Application, type ApplicationOwner } from './application.ts';
 import type { Asked, Destination } from './destination.ts';
@@ -38,46 +37,26 @@ import { Http1Application } from './http1-application.ts';
 import { TurnClock } from './turn-clock.ts';
 import { Wire, type Section, type WireOwner } from './wire.ts';
 
-export interface SpliceOptions {
+export interface SpliceOptions extends Http2Forwarding {
   readonly downstream: Connection;
-  /** Its `drop`, `dismiss`, `wind`, `drain`, `hasDenied`, `endDenied` and `endTokens` are set. */
-  readonly session: Session;
-  readonly counters: ListenerCounters;
-  readonly ticker: Ticker;
-  readonly clock: Clock;
-  readonly limits: HttpLimits;
-  /** Requests at once. */
-  readonly maxConcurrentStreams: number;
   /**
    * What an extended CONNECT may ask for besides WebSockets; undefined: nobody may ask for anything. It is offered when the application
    * offers it, which is connected to as soon as the client has begun, so that this is known.
    */
   readonly upgrades: readonly string[] | undefined;
-  /** Also of each request: one that stands still is ended, whatever goes on beside it. */
-  readonly idleTimeoutMs: number | undefined;
   /** How long the application may take to say that it speaks HTTP/2. */
   readonly greetingTimeoutMs: number;
   /** Present if the application speaks HTTP/1.1; with room to work in, which all connections of a listener share. */
   readonly http1?: { readonly scratch: Fields } | undefined;
-  readonly identity: IdentityFields;
   /** Undefined: nobody is judged but by the connection. */
   readonly judge: RequestJudge | undefined;
-  /** Undefined where nobody looks at tokens. */
-  readonly tokens?: RequestTokens | undefined;
   /** Put on requests before they go; undefined for none. */
   readonly credential?: RequestCredential | undefined;
-  /** A place for one connection to the application was taken with the client's. */
-  readonly files: FileAccount;
   readonly open: OpenUpstream;
   /** Present if the client is the application beside us, and whom `open` connects to is a server, which alone is judged. */
   readonly outbound?: OutboundSplice | undefined;
-  requestFinished(record: RequestRecord): void;
   /** One side broke the rules of HTTP/2, or flooded us. */
   faulted(side: Side, reason: FaultReason): void;
-  /** The client's side broke, with the error if there was one. */
-  broken(side: Side, error: Error | undefined): void;
-  /** Everything is closed. Called once. */
-  done(): void;
 }
 
 export interface OutboundSplice {

@@ -1,3 +1,4 @@
+import { asBuffer } from '../../lib/bytes.ts';
 import type { Clock } from '../../lib/clock.ts';
 import { Allowance } from '../../http2/allowance.ts';
 import {
@@ -173,7 +174,7 @@ export class Wire implements ConnectionHandler, FrameSink {
   data(raw: Uint8Array): void {
     if (!this.#owner.arrived(raw.byteLength)) return;
     try {
-      const problem = this.#reader.read(toBuffer(raw));
+      const problem = this.#reader.read(asBuffer(raw));
       if (problem !== undefined) this.#owner.broke(problem);
     } catch (thrown) {
       // Thrown on, it would end the process, for a peer to do.
@@ -425,8 +426,4 @@ export class Wire implements ConnectionHandler, FrameSink {
     this.#outbox.uint32(last);
     this.#outbox.uint32(code);
   }
-}
-
-function toBuffer(chunk: Uint8Array): Buffer {
-  return Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
 }

@@ -140,6 +140,20 @@ export interface ListenerCounters {
   upstreamWrittenBytes: number;
 }
 
+/** Those of a listener that nobody has connected to. */
+export function emptyCounters(): ListenerCounters {
+  return {
+    opened: 0,
+    open: 0,
+    handshaking: 0,
+    waiting: 0,
+    downstreamReadBytes: 0,
+    downstreamWrittenBytes: 0,
+    upstreamReadBytes: 0,
+    upstreamWrittenBytes: 0,
+  };
+}
+
 export interface ListenerRef {
   readonly name: string;
   readonly direction: Direction;

@@ -3,7 +3,14 @@ import { inTurns } from '../../config/in-turns.ts';
 import { FAULT_REASONS, type FaultReason } from '../../http2/frame.ts';
 import type { IdentitySnapshot } from '../../identity/snapshot.ts';
 import { DENY_REASONS, POLICY_REASONS, type DenyReason, type PolicyReason } from '../../policy/verdict.ts';
-import { CLOSE_REASONS, HTTP_RESULTS, IDENTITY_WAIT_RESULTS, REFUSED_ACCEPT_REASONS, STATUS_REFUSALS } from '../log/records.ts';
+import {
+  CLOSE_REASONS,
+  emptyCounters,
+  HTTP_RESULTS,
+  IDENTITY_WAIT_RESULTS,
+  REFUSED_ACCEPT_REASONS,
+  STATUS_REFUSALS,
+} from '../log/records.ts';
 import type {
   CloseReason,
   HttpResult,
@@ -533,17 +540,4 @@ export function createMetrics(options: MetricsOptions): Metrics {
 
 function noChecks(): readonly ReadinessSeries[] {
   return [];
-}
-
-function emptyCounters(): ListenerCounters {
-  return {
-    opened: 0,
-    open: 0,
-    handshaking: 0,
-    waiting: 0,
-    downstreamReadBytes: 0,
-    downstreamWrittenBytes: 0,
-    upstreamReadBytes: 0,
-    upstreamWrittenBytes: 0,
-  };
 }
