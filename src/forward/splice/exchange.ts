@@ -160,7 +160,7 @@ export class Exchange implements Asked, DeadlineSink {
   // ——— what the client says ———
 
   begin(section: Section, ends: boolean): void {
-    const { heads } = this.#context;
+    const { heads, tokens, attached } = this.#context;
     this.#requestEnded = ends;
     this.#isHeadAlone = ends;
     this.#up.hasEnded = ends;
@@ -168,7 +168,10 @@ export class Exchange implements Asked, DeadlineSink {
       this.#answer(431, 'head_too_large', 'the head is too long');
       return;
     }
-    const read = heads.request(section, ends);
+    // Most that bring a token have one that is known.
+    const values = tokens?.valuesIn(section) ?? NO_VALUES;
+    const isReadWithToken = tokens !== undefined && values.length > 0;
+    const read = isReadWithToken ? tokens.heads.request(section, ends) : heads.request(section, ends);
     if ('detail' in read) {
       this.#refuse(read);
       return;
@@ -180,12 +183,11 @@ export class Exchange implements Asked, DeadlineSink {
       this.#refuse({ status: 400, detail: 'there is a Content-Length and no body', isMalformed: true });
       return;
     }
-    const { attached } = this.#context;
     if (attached?.isFor(section) === true)
       this.#token = new TokenToAttach(attached, (problem, isWithin) => this.#tokenCame(problem, isWithin));
-    const bearer = this.#context.tokens?.read(section) ?? NO_BEARER;
+    const bearer = tokens?.read(values) ?? NO_BEARER;
     if (!(bearer instanceof Promise)) {
-      this.#admit(bearer);
+      this.#admit(bearer, isReadWithToken);
       return;
     }
     this.#isReadingToken = true;
@@ -197,14 +199,16 @@ export class Exchange implements Asked, DeadlineSink {
     this.#isReadingToken = false;
     if (this.#isClosed || this.#stage !== 'asking') return;
     try {
-      this.#admit(bearer);
+      // Fields were kept by a policy that may be another one now.
+      this.#admit(bearer, undefined);
       this.#context.turned();
     } catch (thrown) {
       this.#context.failed(thrown);
     }
   }
 
-  #admit(bearer: Bearer): void {
+  /** `isReadWithToken`: as it was read now; undefined if that was before. */
+  #admit(bearer: Bearer, isReadWithToken: boolean | undefined): void {
     const { limits, session } = this.#context;
     this.#bearer = bearer;
     if (this.#context.judged === 'downstream' && !this.#isAllowed()) return;
@@ -212,10 +216,11 @@ export class Exchange implements Asked, DeadlineSink {
       this.#answer(413, 'too_large', 'the body is too large');
       return;
     }
-    if (bearer.kind === 'token') {
-      session.tokensEndAtMs = Math.min(session.tokensEndAtMs, bearer.endsAtMs);
+    const hasToken = bearer.kind === 'token';
+    if (hasToken) session.tokensEndAtMs = Math.min(session.tokensEndAtMs, bearer.endsAtMs);
+    if (isReadWithToken !== hasToken) {
       if (!this.#readAgain()) return;
-    }
+    } else this.#nameSubject();
     this.#ask();
   }
 
@@ -223,17 +228,23 @@ export class Exchange implements Asked, DeadlineSink {
   #readAgain(): boolean {
     const { heads, tokens } = this.#context;
     if (this.#section === 'too_large') return false;
-    const bearer = this.#bearer;
-    const section = this.#section;
-    const ends = this.#isHeadAlone;
-    const filtered = bearer.kind === 'token' ? tokens?.request(section, ends, bearer.token.subject) : heads.request(section, ends);
+    const filtered = (this.#bearer.kind === 'token' ? tokens?.heads : heads)?.request(this.#section, this.#isHeadAlone);
     if (filtered === undefined) return false;
     if ('detail' in filtered) {
       this.#refuse(filtered);
       return false;
     }
     this.#request = filtered;
+    this.#nameSubject();
     return true;
+  }
+
+  /** The application is told whose token it was, in a head that was read as one with a token. */
+  #nameSubject(): void {
+    const { tokens } = this.#context;
+    const bearer = this.#bearer;
+    if (bearer.kind === 'token' && tokens !== undefined && this.#request !== undefined)
+      this.#request = tokens.withSubject(this.#request, bearer.token.subject);
   }
 
   #ask(): void {
@@ -867,6 +878,7 @@ export class Exchange implements Asked, DeadlineSink {
 }
 
 const NOTHING: Buffer = Buffer.alloc(0);
+const NO_VALUES: readonly string[] = Object.freeze([]);
 const TRAILERS_TOO_LONG: RequestProblem = { status: 431, detail: 'the trailers are too long', isMalformed: false };
 
 /** Codes that mean something to whoever hears them from another connection than theirs. */

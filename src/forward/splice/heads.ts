@@ -2,6 +2,7 @@ import type { HttpLimits } from '../../config/config.ts';
 import { HpackEncoder } from '../../http2/hpack/encoder.ts';
 import type { HpackField } from '../../http2/hpack/field.ts';
 import { foldName } from '../../http1/fields.ts';
+import { oneAtATime } from '../../lib/in-turn.ts';
 import { withLine } from '../../http1/identity-fields.ts';
 import { isChunked, methodOverHttp1, writeRequestHead, writeTrailers } from '../../http2/http1-request.ts';
 import { FieldFilter, fieldsOfLines } from '../../http2/identity.ts';
@@ -42,8 +43,12 @@ export interface RequestForm {
   head(list: readonly HpackField[], read: RequestFields, filter: FieldFilter, ends: boolean): Buffer;
   /** That of the request as the application gets it: what is judged, and said of it. */
   method(read: RequestFields): string;
-  /** A head with one more field of ours. */
-  withField(head: Buffer, name: string, value: string): Buffer;
+  /** One field of ours, for `withField`. */
+  field(name: string, value: string): Buffer;
+  /** A head with one more field. */
+  withField(head: Buffer, field: Buffer): Buffer;
+  /** Requests are sent in the order in which they came (RFC 9113, section 5.1.1: no stream after one with a higher id). */
+  readonly isInOrder: boolean;
   trailers(list: readonly HpackField[]): Buffer;
 }
 
@@ -53,7 +58,9 @@ export function asBlock(scheme?: string): RequestForm {
     head: (_, { fields }) =>
       encodeFields(scheme === undefined ? fields : fields.map((field) => (field[0] === ':scheme' ? [':scheme', scheme] : field))),
     method: ({ method }) => method,
-    withField: (head, name, value) => Buffer.concat([head, encodeFields([[name.toLowerCase(), value]])]),
+    field: (name, value) => encodeFields([[name.toLowerCase(), value]]),
+    withField: (head, field) => Buffer.concat([head, field]),
+    isInOrder: true,
     trailers: encodeFields,
   };
 }
@@ -62,7 +69,9 @@ export function asBlock(scheme?: string): RequestForm {
 export const AS_HTTP1: RequestForm = {
   head: writeRequestHead,
   method: methodOverHttp1,
-  withField: (head, name, value) => withLine(head, Buffer.from(`${name}: ${value}\r\n`, 'latin1')),
+  field: (name, value) => Buffer.from(`${name}: ${value}\r\n`, 'latin1'),
+  withField: withLine,
+  isInOrder: false,
   trailers: writeTrailers,
 };
 
@@ -125,44 +134,54 @@ export class TokenHeads {
   /** What of the fields of such a request goes to the application. */
   readonly filter: FieldFilter;
   readonly problemOf: RequestTokens['problemOf'];
+  /** Without the token, unless the application gets that. */
+  readonly heads: Heads;
   readonly #tokens: RequestTokens;
-  readonly #heads: Heads;
+  readonly #form: RequestForm;
   /** As names are folded. */
   readonly #header: string;
+  /** Most requests of a connection bring the token of one. */
+  #subject: { readonly name: string; readonly field: Buffer } | undefined;
   /** Whose tokens are being verified, or that came after such a one. */
   #waiting = 0;
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #inTurn = oneAtATime();
 
   constructor(tokens: RequestTokens, limits: HttpLimits, form: RequestForm, upgrades: Upgrades) {
     this.filter = new FieldFilter(tokens.identity);
     this.problemOf = (bearer) => tokens.problemOf(bearer);
     this.#tokens = tokens;
-    this.#heads = new Heads(this.filter, limits, form, upgrades);
+    this.heads = new Heads(this.filter, limits, form, upgrades);
+    this.#form = form;
     this.#header = Buffer.from(tokens.header).toString('latin1');
   }
 
-  /** In the order of the calls: the application takes no stream after one with a higher id (RFC 9113, section 5.1.1). */
-  read(list: readonly HpackField[]): Bearer | Promise<Bearer> {
+  /** Those of the field that has tokens, each time it is there. */
+  valuesIn(list: readonly HpackField[]): string[] {
     const header = this.#header;
     const values: string[] = [];
     for (const [name, value] of list) if (name.length === header.length && foldName(name) === header) values.push(value);
+    return values;
+  }
+
+  /** `values` are those of `valuesIn`. What may be asked is told in the order of the calls, if the application has to be asked in that. */
+  read(values: readonly string[]): Bearer | Promise<Bearer> {
     const bearer = this.#tokens.read(values);
-    if (this.#waiting === 0 && !(bearer instanceof Promise)) return bearer;
+    const isKnown = !(bearer instanceof Promise);
+    // A refusal is for the client alone.
+    if (isKnown && (this.#waiting === 0 || bearer.kind === 'refused')) return bearer;
+    if (!this.#form.isInOrder) return bearer;
     this.#waiting++;
-    const mine = this.#last.then(async () => {
+    return this.#inTurn(async () => {
       const read = await bearer;
       this.#waiting--;
       return read;
     });
-    this.#last = mine;
-    return mine;
   }
 
-  /** With the field that names the subject, which nobody else may send: no client's is left. */
-  request(list: readonly HpackField[], ends: boolean, subject: string): ReadRequest | RequestProblem {
-    const read = this.#heads.request(list, ends);
-    if ('detail' in read) return read;
-    return { ...read, block: this.#heads.form.withField(read.block, this.#tokens.subjectHeader, subject) };
+  /** With the field that names the subject, which nobody else may send: no client's is left. `read` is by `heads`. */
+  withSubject(read: ReadRequest, subject: string): ReadRequest {
+    if (this.#subject?.name !== subject) this.#subject = { name: subject, field: this.#form.field(this.#tokens.subjectHeader, subject) };
+    return { ...read, block: this.#form.withField(read.block, this.#subject.field) };
   }
 }
 
