@@ -114,6 +114,7 @@ test('exposure is told a second after the start and when it changes, looking eac
   await exposure.start(new AbortController().signal);
   assert.equal(reads, 0);
   assert.deepEqual(told, [[]]);
+  assert.deepEqual(exposure.check(), { ok: true, detail: 'not known yet: listening sockets are read a second after the start' });
   clock.advance(1000);
   await settle();
   assert.equal(reads, 2);
@@ -133,6 +134,24 @@ test('exposure is told a second after the start and when it changes, looking eac
 
   await exposure.stop(AbortSignal.abort());
   assert.equal(clock.armed, 0);
+});
+
+test('what was found stays told while sockets cannot be read', async () => {
+  let tcp6: string | undefined = TCP6;
+  const { clock, told, exposure } = watch(async () => tcp6 ?? Promise.reject(new Error('EMFILE')));
+  await exposure.start(new AbortController().signal);
+  clock.advance(1000);
+  await settle();
+  tcp6 = undefined;
+  clock.advance(30_000);
+  await settle();
+  assert.deepEqual(exposure.check(), { ok: false, detail: 'can be reached around Scute: web at [::]:8080' });
+  tcp6 = '';
+  clock.advance(30_000);
+  await settle();
+  assert.deepEqual(exposure.check(), { ok: true });
+  assert.deepEqual(told, [[], ['[::]:8080'], []]);
+  await exposure.stop(AbortSignal.abort());
 });
 
 test('where sockets cannot be read nothing is claimed, and it is not an error', async () => {

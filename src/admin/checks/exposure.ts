@@ -36,11 +36,14 @@ export interface ExposureWatch extends Service {
 /** After the start, of which it is no part: the kernel walks all its connections for it, for milliseconds. Many an application listens no sooner. */
 const FIRST_CHECK_MS = 1000;
 const RECHECK_MS = 30_000;
+const NOT_YET = 'not known yet: listening sockets are read a second after the start';
+const UNREADABLE = 'not known: listening sockets cannot be read here';
 
 export function createExposureWatch(options: ExposureOptions): ExposureWatch {
   const read = options.read ?? readListening;
   const found = new Map<string, readonly string[]>();
-  let isKnown = true;
+  /** Why nothing can be said of what was not found. */
+  let unknown: string | undefined = NOT_YET;
   let timer: Timer | undefined;
   let isStopped = false;
 
@@ -52,7 +55,7 @@ export function createExposureWatch(options: ExposureOptions): ExposureWatch {
   };
   const look = async (): Promise<void> => {
     const texts = await Promise.all([read('tcp'), read('tcp6')]);
-    isKnown = texts.some((text) => text !== undefined);
+    unknown = texts.some((text) => text !== undefined) ? undefined : UNREADABLE;
     const listening = texts.flatMap((text) => parseListening(text ?? ''));
     for (const { listener, to } of options.applications) {
       tell(listener, waysAround(to, listening, options.ownAddresses()));
@@ -64,7 +67,7 @@ export function createExposureWatch(options: ExposureOptions): ExposureWatch {
       // What cannot be read now may be readable later; it is advice, so nothing else depends on it.
       void look()
         .catch(() => {
-          isKnown = false;
+          unknown = UNREADABLE;
         })
         .finally(() => lookIn(RECHECK_MS));
     });
@@ -83,11 +86,11 @@ export function createExposureWatch(options: ExposureOptions): ExposureWatch {
     },
     exposed: () => found,
     check() {
-      if (!isKnown) return { ok: true, detail: 'not known: listening sockets cannot be read here' };
       const lines = [...found]
         .filter(([, addresses]) => addresses.length > 0)
         .map(([name, addresses]) => `${name} at ${addresses.join(', ')}`);
-      return lines.length === 0 ? { ok: true } : { ok: false, detail: `can be reached around Scute: ${lines.join('; ')}` };
+      if (lines.length > 0) return { ok: false, detail: `can be reached around Scute: ${lines.join('; ')}` };
+      return unknown === undefined ? { ok: true } : { ok: true, detail: unknown };
     },
   };
 }
