@@ -95,7 +95,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     ours: ADAPTER,
     outside: ['node:crypto', 'node:fs/promises', 'node:http', 'node:net', 'node:os', 'node:path', 'node:stream', 'esbuild'],
   },
-  fleet: { ours: ['lib', 'config', 'telemetry', 'admin'], outside: ['node:http', 'node:https'] },
+  fleet: { ours: ['lib', 'config', 'transport', 'telemetry', 'admin'], outside: ['node:http', 'node:https'] },
   // Runs in browsers.
   dashboard: { ours: ['admin', 'fleet'], outside: ['preact'] },
   forward: { ours: [...ADAPTER, 'tls'], outside: ['node:crypto', 'node:http', 'node:http2', 'node:stream', 'node:util', 'http-proxy'] },

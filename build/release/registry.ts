@@ -84,12 +84,18 @@ interface Descriptor {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
-/** Of the one image, or the one index of images, in a layout. */
+/** Of the one image, or the one index of images, in a layout. Throws where that is another: of all in a layout, skopeo takes this alone unseen. */
 async function digestOf(layout: string): Promise<string> {
   const { manifests } = JSON.parse(await readFile(join(layout, 'index.json'), 'utf8')) as { manifests: Descriptor[] };
   const [one, ...more] = manifests;
   if (one === undefined || more.length > 0) throw new Error(`${layout} has ${manifests.length} images, not one`);
-  return one.digest;
+  const found = `sha256:${hash('sha256', await readFile(blobIn(layout, one.digest)))}`;
+  if (found !== one.digest) throw new Error(`${layout} has ${found} under the digest ${one.digest}`);
+  return found;
+}
+
+function blobIn(layout: string, digest: string): string {
+  return join(layout, 'blobs', digest.replace(':', '/'));
 }
 
 /** What cosign signs of an image. */
@@ -138,7 +144,7 @@ async function writeAttached(layout: string, { mediaType: kind, text, annotation
 }
 
 async function checkSignature(layout: string, digest: string, key: KeyObject): Promise<void> {
-  const blob = (of: string): Promise<string> => readFile(join(layout, 'blobs', of.replace(':', '/')), 'utf8');
+  const blob = (of: string): Promise<string> => readFile(blobIn(layout, of), 'utf8');
   const { layers } = JSON.parse(await blob(await digestOf(layout))) as { layers: Descriptor[] };
   for (const { annotations, digest: layer } of layers) {
     const text = await blob(layer);

@@ -322,7 +322,7 @@ Example:
     )
     .requiredOption('--prometheus <url>', 'where Prometheus is: http:// or https://, without credentials')
     .option('--listen <address>', 'serve it here (Unix socket or loopback)', '127.0.0.1:9470')
-    .option('--ca-file <file>', 'authorities (PEM) that Prometheus is verified by, instead of those of the system')
+    .option('--ca-file <file>', 'authorities (PEM) that Prometheus is verified by, instead of those of the public web')
     .option('--token-file <file>', 'a bearer token for Prometheus; it is read again each time')
     .addHelpText('after', '\nExample:\n  scute fleet --prometheus http://127.0.0.1:9090')
     .action(async (options: FleetFlags) => {

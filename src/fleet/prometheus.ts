@@ -6,13 +6,14 @@ import type { Clock } from '../lib/clock.ts';
 import { codeOf, messageOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import { strangersWords } from '../telemetry/log/scrub.ts';
+import { webAuthoritiesPem } from '../transport/node.ts';
 import type { FleetProblem, FleetProblemReason } from './api-types.ts';
 import { hostOf } from './url.ts';
 import { parseVector, type Vector } from './vector.ts';
 
 export interface PrometheusOptions {
   readonly url: URL;
-  /** PEM: instead of the authorities of the system. */
+  /** PEM: instead of the authorities of the public web. */
   readonly caFile: string | undefined;
   /** Sent as a bearer token. Both files are read anew for each question. */
   readonly tokenFile: string | undefined;
@@ -101,7 +102,11 @@ async function ask(
       maxHeaderSize: MAX_HEAD_BYTES,
       signal: AbortSignal.any([stopped, slow.signal]),
     };
-    const sent = url.protocol === 'https:' ? requestHttps({ ...options, ca: files.value.ca, minVersion: 'TLSv1.2' }) : requestHttp(options);
+    const sent =
+      url.protocol === 'https:'
+        ? // Left out, it would be whom Node trusts under its options: in the image and the executable, whom OpenSSL finds on the machine.
+          requestHttps({ ...options, ca: files.value.ca ?? webAuthoritiesPem(), minVersion: 'TLSv1.2' })
+        : requestHttp(options);
     const answer = await answerOf(sent, body, maxBytes);
     return answer.ok ? parseVector(answer.value, maxSeries) : answer;
   } catch (cause) {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import type * as api from '../../../src/fleet/api-types.ts';
+import { startChild } from '../../support/child.ts';
 import { scute } from '../../support/command.ts';
 import { eventually } from '../../support/eventually.ts';
 import { createTestAuthority } from '../../support/pki/pki.ts';
@@ -364,6 +365,35 @@ test('over https Prometheus is verified, by the authorities of a file if there i
   assert.equal(await told(prometheus.url, none), 'bad_file');
   assert.equal(await told(prometheus.url, join(folder, 'missing.pem')), 'bad_file');
   assert.equal(prometheus.questions.length, 1);
+});
+
+test('without such a file its authorities are those of the public web, also where Node is told to leave them to OpenSSL', async (t) => {
+  const authority = createTestAuthority();
+  const prometheus = await startStandIn(t, authority.issue({ dnsSans: ['localhost'] }));
+  const file = join(await temporaryFolder(t), 'ca.pem');
+  await writeFile(file, authority.pem);
+  const main = join(import.meta.dirname, '../../../src/main.ts');
+  for (const [name, option, status] of [
+    ['NODE_EXTRA_CA_CERTS', '--use-bundled-ca', 200],
+    ['NODE_EXTRA_CA_CERTS', '--use-openssl-ca', 200],
+    ['SSL_CERT_FILE', '--use-openssl-ca', 502],
+  ] as const) {
+    const argv = [
+      process.execPath,
+      '--disable-sigusr1',
+      option,
+      main,
+      'fleet',
+      '--prometheus',
+      prometheus.url,
+      '--listen',
+      '127.0.0.1:0',
+    ] as const;
+    await using fleet = await startChild(argv, { env: { [name]: file } });
+    const { text: url } = await fleet.line(/^http:/);
+    const answer = await fetch(`${url}api/v1/fleet/certificates`);
+    assert.equal(answer.status, status, `${name} ${option}: ${await answer.text()}`);
+  }
 });
 
 test('many who ask the same are one question, at most four are asked at once, and too many at once are told so', async (t) => {

@@ -122,11 +122,16 @@ test('an archive that is changed while it is published is not published', NEEDED
     await archive(layout, file);
     await publishArchive(file, repository, { tag: '1.2.3', digest, key: ours.privateKey, provenance: '{}' });
   };
-  // Another index than was signed; the same, and of one processor another manifest.
+  const blob = (of: string): string => join(layout, 'blobs', of.replace(':', '/'));
+  // Another index than was signed; another under the digest of that; the same, and of one processor another manifest.
   await assert.rejects(published(`sha256:${'0'.repeat(64)}`), /is to be published/);
+  const signed = await readFile(blob(index.digest), 'utf8');
+  await writeFile(blob(index.digest), JSON.stringify({ ...(JSON.parse(signed) as object), annotations: { of: 'somebody else' } }));
+  await assert.rejects(published(index.digest), new RegExp(`under the digest ${index.digest}`));
   assert.deepEqual(await registry.repositories(), []);
+  await writeFile(blob(index.digest), signed);
   const [first = ''] = index.manifests;
-  await flip(join(layout, 'blobs', first.replace(':', '/')));
+  await flip(blob(first));
   await assert.rejects(published(index.digest), new RegExp(`[Dd]igest.*${first}`));
   const tags = await fetch(`http://${repository.replace('/', '/v2/')}/tags/list`);
   assert.equal(tags.status, 404, await tags.text());
