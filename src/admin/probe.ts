@@ -64,7 +64,14 @@ function askApplication({ to, target }: ProbeConfig, clock: Clock): Promise<Outc
         ? { socketPath: to.path, headers: { host: 'localhost' } }
         : { host: to.host, port: to.port, headers: { host: formatAddress(to) } };
     // A connection of its own: one that was kept could be closed by the application just then.
-    const asking = request({ ...where, path: target, method: 'GET', agent: false, maxHeaderSize: MAX_HEAD_BYTES });
+    const asking = request({
+      ...where,
+      path: target,
+      method: 'GET',
+      agent: false,
+      maxHeaderSize: MAX_HEAD_BYTES,
+      insecureHTTPParser: false,
+    });
     const timer = clock.after(ANSWER_WITHIN_MS, () => end({ result: 'timeout', status: 504, detail: 'it did not answer within 1s' }));
     const end = (outcome: Outcome): void => {
       timer.cancel();

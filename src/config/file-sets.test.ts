@@ -125,6 +125,14 @@ test('each thing that is wrong with a set is named with its line and column', ()
       'scute.yaml:2:51 files[0].jwtBundleFileName: "svid_bundle.jwt.pem" may be the bundle of another trust domain, as svidBundleFileName is',
     ],
     [
+      'files: [{ directory: /run/web, svidBundleFileName: a, jwtBundleFileName: a. }]',
+      'scute.yaml:2:74 files[0].jwtBundleFileName: "a." may be the bundle of another trust domain, as svidBundleFileName is',
+    ],
+    [
+      'files: [{ directory: /run/web, svidBundleFileName: a..pem, jwtBundleFileName: a.pem }]',
+      'scute.yaml:2:52 files[0].svidBundleFileName: "a..pem" may be the bundle of another trust domain, as jwtBundleFileName is',
+    ],
+    [
       'files: [{ directory: /run/web, jwtSvids: [{ fileName: t, audience: [a, a] }] }]',
       'scute.yaml:2:68 files[0].jwtSvids[0].audience: has an audience twice',
     ],

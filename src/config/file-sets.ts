@@ -379,11 +379,17 @@ function checkNames(
     ...entry.jwtSvids.map(({ fileName: of }, index) => [['jwtSvids', index, 'fileName'], of] as const),
   ] as const) {
     if (name === undefined) continue;
-    const family = bundles.find((each) => each.name !== name && isOfFamily(each.name, name));
+    const family = bundles.find((each) => each.name !== name && mayMeet(each.name, name));
     if (seen.has(name)) problem(path, `${JSON.stringify(name)} is the name of another file of the set`);
     else if (family !== undefined) problem(path, `${JSON.stringify(name)} may be the bundle of another trust domain, as ${family.key} is`);
     seen.add(name);
   }
+}
+
+/** Whether a bundle of another trust domain may be called as `name`, or one beside `name` as one beside `bundle`: of `a.` and `a`, that of `b` and `b.`. */
+function mayMeet(bundle: string, name: string): boolean {
+  const { stem, extension } = splitName(bundle);
+  return isOfFamily(bundle, name) || name === `${stem}.${extension}`;
 }
 
 /** Whether `name` is that of the bundle of another trust domain, where that of ours is in `bundle`. */

@@ -1,4 +1,4 @@
-import { parseKeepAlive, usableMs } from '../http1/keep-alive.ts';
+import { Keeping } from '../http1/keep-alive.ts';
 import type { Clock, Timer } from '../lib/clock.ts';
 import type { Connection, ConnectionHandler } from '../transport/connection.ts';
 import { PART_GRACE_MS } from './grace.ts';
@@ -81,7 +81,7 @@ export class Upstreams {
         this.#sink.upstreamFailed(outcome.failure);
         return;
       }
-      const upstream = new Upstream(outcome.connection, this);
+      const upstream = new Upstream(outcome.connection, this, this.#silentMs);
       this.#all.add(upstream);
       this.#current = upstream;
       this.isFull = false;
@@ -95,13 +95,13 @@ export class Upstreams {
   rest(nowMs: number, said: string): void {
     const upstream = this.#current;
     if (upstream === undefined) return;
-    if (!upstream.mayRest(said, this.#silentMs)) {
+    if (!upstream.keeping.mayRest(said)) {
       this.letGo();
       return;
     }
     upstream.isReused = true;
     upstream.restingSinceMs = nowMs;
-    if (upstream.usableMs !== Infinity) this.#restTimer ??= this.#clock.after(upstream.usableMs, () => this.#checkRest());
+    if (upstream.keeping.usableMs !== Infinity) this.#restTimer ??= this.#clock.after(upstream.keeping.usableMs, () => this.#checkRest());
   }
 
   /** There is something to ask, so one that the other side is about to close is let go of. Answers how long the current one has rested. */
@@ -110,7 +110,7 @@ export class Upstreams {
     if (upstream?.restingSinceMs === undefined) return 0;
     const restedMs = nowMs - upstream.restingSinceMs;
     upstream.restingSinceMs = undefined;
-    if (restedMs < upstream.usableMs) return restedMs;
+    if (restedMs < upstream.keeping.usableMs) return restedMs;
     this.letGo();
     return 0;
   }
@@ -119,7 +119,7 @@ export class Upstreams {
     this.#restTimer = undefined;
     const upstream = this.#current;
     if (upstream?.restingSinceMs === undefined) return;
-    const leftMs = upstream.restingSinceMs + upstream.usableMs - this.#clock.monotonic();
+    const leftMs = upstream.restingSinceMs + upstream.keeping.usableMs - this.#clock.monotonic();
     if (leftMs > 0) this.#restTimer = this.#clock.after(leftMs, () => this.#checkRest());
     else this.#sink.upstreamRested();
   }
@@ -200,32 +200,18 @@ export class Upstreams {
 
 class Upstream implements ConnectionHandler {
   readonly connection: Connection;
+  readonly keeping: Keeping;
   hasEnded = false;
   isReused = false;
   /** Undefined while it is asked something, or has not been. */
   restingSinceMs: number | undefined;
-  usableMs = Infinity;
   graceTimer: Timer | undefined;
   readonly #owner: Upstreams;
-  #said: string | undefined;
-  /** Requests that it still takes. */
-  #left = Infinity;
 
-  constructor(connection: Connection, owner: Upstreams) {
+  constructor(connection: Connection, owner: Upstreams, silentMs: number | undefined) {
     this.connection = connection;
     this.#owner = owner;
-  }
-
-  mayRest(said: string, silentMs: number | undefined): boolean {
-    this.#left--;
-    // Most say the same each time, or nothing.
-    if (said !== this.#said) {
-      this.#said = said;
-      const keepAlive = parseKeepAlive(said);
-      this.usableMs = usableMs(keepAlive, silentMs);
-      this.#left = keepAlive.max ?? this.#left;
-    }
-    return this.#left > 0 && this.usableMs > 0;
+    this.keeping = new Keeping(silentMs);
   }
 
   data(chunk: Uint8Array): void {

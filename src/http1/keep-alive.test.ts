@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseKeepAlive, usableMs } from './keep-alive.ts';
+import { Keeping, parseKeepAlive, usableMs } from './keep-alive.ts';
 
 test('a connection is used for as long as the other side says, but for a second', () => {
   for (const [value, ms] of [
@@ -29,4 +29,21 @@ test('the number of further requests is the least that is said', () => {
   assert.equal(parseKeepAlive('timeout=5, max=0').max, 0);
   assert.equal(parseKeepAlive('max=7, max=3').max, 3);
   assert.equal(parseKeepAlive('timeout=5').max, undefined);
+});
+
+test('a connection rests as long as was said on it last, and takes no more requests than it says', () => {
+  const silent = new Keeping(1500);
+  assert.equal(silent.usableMs, 1500);
+  assert.equal(silent.mayRest(''), true);
+  assert.equal(silent.mayRest('timeout=5'), true);
+  assert.equal(silent.usableMs, 4000);
+  assert.equal(silent.mayRest('timeout=1'), false);
+
+  const counted = new Keeping(undefined);
+  assert.equal(counted.usableMs, Infinity);
+  // Said once, it counts down; said anew, it is what it says.
+  assert.deepEqual(
+    ['max=2', 'max=2', 'max=2', 'max=9', 'max=0'].map((said) => counted.mayRest(said)),
+    [true, true, false, true, false],
+  );
 });

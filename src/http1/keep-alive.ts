@@ -32,3 +32,36 @@ export function usableMs({ timeoutMs }: KeepAlive, silentMs: number | undefined)
   if (timeoutMs === undefined) return silentMs ?? Infinity;
   return Math.max(timeoutMs - AHEAD_MS, 0);
 }
+
+/** For how long one connection may rest between requests, by what the other side has said on it, and whether it takes another one. */
+export class Keeping {
+  readonly #silentMs: number | undefined;
+  #usableMs: number;
+  #said = '';
+  /** Requests that it still takes. */
+  #left = Infinity;
+
+  /** `silentMs` as for `usableMs`, which counts until it has said anything. */
+  constructor(silentMs: number | undefined) {
+    this.#silentMs = silentMs;
+    this.#usableMs = usableMs(SILENT, silentMs);
+  }
+
+  /** From when it comes to rest. */
+  get usableMs(): number {
+    return this.#usableMs;
+  }
+
+  /** A request was answered, and `said` is its Keep-Alive. Answers whether another one may be asked. */
+  mayRest(said: string): boolean {
+    this.#left--;
+    // Most say the same each time, or nothing.
+    if (said !== this.#said) {
+      this.#said = said;
+      const keepAlive = parseKeepAlive(said);
+      this.#usableMs = usableMs(keepAlive, this.#silentMs);
+      this.#left = keepAlive.max ?? this.#left;
+    }
+    return this.#left > 0 && this.#usableMs > 0;
+  }
+}

@@ -8,7 +8,8 @@ export async function bindAny<W extends { readonly host: string }>(where: W, bin
   try {
     await bind(where);
   } catch (cause) {
-    if (where.host !== '::' || codeOf(cause) !== 'EAFNOSUPPORT') throw cause;
+    const code = codeOf(cause);
+    if (where.host !== '::' || (code !== 'EAFNOSUPPORT' && code !== 'EADDRNOTAVAIL')) throw cause;
     await bind({ ...where, host: '0.0.0.0' });
   }
 }

@@ -2,10 +2,9 @@
 import { posix } from 'node:path';
 import type { App } from '../../app.ts';
 import { writeStatusOf } from '../../admin/checks/file-sets.ts';
-import { createHttpService, HttpListenError, type HttpService, type Routes } from '../../admin/http.ts';
+import { createHttpService, type HttpService, type Routes } from '../../admin/http.ts';
 import { healthBody, isHealthy, type WriteStatuses } from '../../helper/health.ts';
 import { X509_SET, type HealthConfig, type HelperConfig } from '../../helper/helper-config.ts';
-import { codeOf } from '../../lib/errors.ts';
 
 /** Serves until it is stopped. Rejects if the port cannot be had. */
 export async function serveHealth(
@@ -23,18 +22,10 @@ export async function serveHealth(
     return { status: isGood ? 200 : 503, body: healthBody(now, isGood), contentType: 'application/json' };
   };
   const routes: Routes = { [livenessPath]: { GET: answer('liveness') }, [readinessPath]: { GET: answer('readiness') } };
-  const listening = async (host: string): Promise<HttpService> => {
-    const socket = { listen: { kind: 'tcp', host, port }, socketMode: 0o600, socketGid: undefined } as const;
-    const service = createHttpService({ name: 'health', socket, allowedHosts: [], routes });
-    await service.start(AbortSignal.timeout(10_000));
-    return service;
-  };
-  return listening('::').catch((cause: unknown) => {
-    // There is no IPv6.
-    const code = cause instanceof HttpListenError ? codeOf(cause.cause) : undefined;
-    if (code === 'EAFNOSUPPORT' || code === 'EADDRNOTAVAIL') return listening('0.0.0.0');
-    throw cause;
-  });
+  const socket = { listen: { kind: 'tcp', host: '::', port }, socketMode: 0o600, socketGid: undefined } as const;
+  const service = createHttpService({ name: 'health', socket, allowedHosts: [], routes });
+  await service.start(AbortSignal.timeout(10_000));
+  return service;
 }
 
 function writeStatuses(certDir: string, names: readonly string[], statuses: ReturnType<App['fileSets']>): WriteStatuses {

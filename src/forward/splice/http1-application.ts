@@ -147,7 +147,7 @@ export class Http1Application implements Destination, CallOwner, LineOwner {
     const nowMs = this.#options.clock.monotonic();
     for (let next = resting.at(-1); next !== undefined; next = resting.at(-1)) {
       const restedMs = nowMs - next.restingSinceMs;
-      if (restedMs < next.usableMs) return restedMs;
+      if (restedMs < next.keeping.usableMs) return restedMs;
       resting.pop();
       this.parts(next);
     }
@@ -274,7 +274,7 @@ export class Http1Application implements Destination, CallOwner, LineOwner {
     const resting = this.#resting;
     this.#resting = [];
     for (const line of resting) {
-      const leftMs = line.restingSinceMs + line.usableMs - nowMs;
+      const leftMs = line.restingSinceMs + line.keeping.usableMs - nowMs;
       if (leftMs <= 0) this.parts(line);
       else {
         this.#resting.push(line);
@@ -328,7 +328,7 @@ export class Http1Application implements Destination, CallOwner, LineOwner {
     }
     line.restingSinceMs = this.#options.clock.monotonic();
     this.#resting.push(line);
-    this.#armRest(line.usableMs);
+    this.#armRest(line.keeping.usableMs);
     const oldest = this.#resting.length > MOST_RESTING ? this.#resting.shift() : undefined;
     if (oldest !== undefined) this.parts(oldest);
   }

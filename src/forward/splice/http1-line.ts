@@ -2,7 +2,7 @@ import type { HttpLimits } from '../../config/config.ts';
 import { asBuffer } from '../../lib/bytes.ts';
 import { codeOf } from '../../lib/errors.ts';
 import type { Fields } from '../../http1/fields.ts';
-import { parseKeepAlive, usableMs } from '../../http1/keep-alive.ts';
+import { Keeping } from '../../http1/keep-alive.ts';
 import { ResponseParts, type ResponsePartsSink } from '../../http1/response-parts.ts';
 import type { Connection, ConnectionHandler } from '../../transport/connection.ts';
 import { acceptOf, responseFields, responseTrailers } from '../../http2/http1-response.ts';
@@ -53,9 +53,9 @@ export class Line implements CallLine, ConnectionHandler, ResponsePartsSink {
   isPaused = false;
   /** It was told of its end. */
   isParting = false;
-  /** When it came to rest, monotonic, and for how long it may be used again. */
+  /** When it came to rest, monotonic, also before it has said anything. */
   restingSinceMs = 0;
-  usableMs: number;
+  readonly keeping: Keeping;
   readonly #owner: LineOwner;
   readonly #parts: ResponseParts;
   #dropsContinue = false;
@@ -67,16 +67,11 @@ export class Line implements CallLine, ConnectionHandler, ResponsePartsSink {
   /** What it said was no response, or nobody asked for. */
   #isSpoilt = false;
   #isReading = false;
-  /** What it said in Keep-Alive. */
-  #said: string | undefined;
-  /** Requests that it still takes. */
-  #left = Infinity;
 
   constructor(owner: LineOwner, connection: Connection, limits: HttpLimits, scratch: Fields) {
     this.#owner = owner;
     this.connection = connection;
-    // It may come to rest before it has said anything.
-    this.usableMs = usableMs(parseKeepAlive(''), owner.silentMs);
+    this.keeping = new Keeping(owner.silentMs);
     this.#parts = new ResponseParts(this, limits, scratch);
     this.outbox = new Outbox((bytes) => this.#send(bytes));
   }
@@ -137,16 +132,7 @@ export class Line implements CallLine, ConnectionHandler, ResponsePartsSink {
   #mayRest(): boolean {
     const { head } = this.#parts;
     if (!this.isReused) return true;
-    this.#left--;
-    const said = head.keepAlive ?? '';
-    // Most say the same each time, or nothing.
-    if (said !== this.#said) {
-      this.#said = said;
-      const keepAlive = parseKeepAlive(said);
-      this.usableMs = usableMs(keepAlive, this.#owner.silentMs);
-      this.#left = keepAlive.max ?? this.#left;
-    }
-    return !head.close && head.framing.kind !== 'close' && this.#left > 0 && this.usableMs > 0;
+    return this.keeping.mayRest(head.keepAlive ?? '') && !head.close && head.framing.kind !== 'close';
   }
 
   // ——— the connection ———

@@ -1,6 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { END_HEADERS, END_STREAM, GET, HEADERS, headers, settings, type Field } from '../../../test/support/http/http2-frames.ts';
+import {
+  CANCEL,
+  END_HEADERS,
+  END_STREAM,
+  frame,
+  GET,
+  HEADERS,
+  headers,
+  RST_STREAM,
+  settings,
+  uint32,
+  type Field,
+} from '../../../test/support/http/http2-frames.ts';
+import { createRandom } from '../../../test/support/random.ts';
 import { startMemorySplice } from '../../../test/support/http/memory-splice.ts';
 import { forwarderOptions, PEER } from '../../../test/support/memory-forwarder.ts';
 import { Fields, nameBytes } from '../../http1/fields.ts';
@@ -11,6 +24,7 @@ import { requireSpiffeId } from '../../spiffe/spiffe-id.ts';
 import { NO_BEARER, type Bearer } from '../bearer.ts';
 
 const SUBJECT = 'x-subject';
+const REFUSED: Bearer = { kind: 'refused', reason: 'token_malformed', detail: 'it is bad' };
 
 function tokenOf(name: string): Bearer {
   const subject = requireSpiffeId(`spiffe://example.org/${name}`);
@@ -40,7 +54,7 @@ function startWithTokens(application: 'http1' | 'http2') {
       read([value = '']) {
         const [kind, name = ''] = value.split(' ');
         if (kind === 'known') return tokenOf(name);
-        if (kind === 'bad') return { kind: 'refused', reason: 'token_malformed', detail: 'it is bad' };
+        if (kind === 'bad') return REFUSED;
         if (kind !== 'new') return NO_BEARER;
         const waiting = Promise.withResolvers<Bearer>();
         verified.set(name, waiting);
@@ -169,5 +183,59 @@ for (const application of ['http1', 'http2'] as const) {
         ['/new', 'spiffe://example.org/one', undefined],
       ],
     );
+  });
+}
+
+for (const application of ['http1', 'http2'] as const) {
+  test(`whatever comes in whichever order, what a rule takes out goes no further once it is there (${application})`, async () => {
+    for (let seed = 1; seed <= 60; seed++) {
+      const draws = createRandom(seed);
+      const below = (end: number): number => Math.floor(draws() * end);
+      const { ask, client, greet, guard, heads, verify, records } = startWithTokens(application);
+      ask(1, '/warm');
+      greet();
+      const open: string[] = [];
+      let before = Infinity;
+      for (let stream = 3; stream < 60; stream += 2) {
+        const draw = below(10);
+        const token = draw < 4 ? `new t${stream}` : draw < 6 ? 'known k' : draw < 7 ? 'bad' : draw < 8 ? 'Basic x' : undefined;
+        if (draw < 4) open.push(`t${stream}`);
+        ask(stream, `/${stream}`, ['x-original-url', '/admin'], ...(token === undefined ? [] : [['authorization', token] as const]));
+        if (below(4) === 0) client.say(frame(RST_STREAM, 0, stream, uint32(CANCEL)));
+        if (before === Infinity && below(12) === 0) {
+          before = heads().length;
+          guard();
+        }
+        const name = open[below(open.length + 1)];
+        if (name !== undefined) await verify(name, below(3) === 0 ? REFUSED : tokenOf(name));
+      }
+      for (const name of open) await verify(name);
+
+      const late = heads().slice(before);
+      assert.deepEqual(
+        late.filter(([, fields]) => fields.has('x-original-url')),
+        [],
+        `seed ${seed}`,
+      );
+      for (const [path, fields] of heads()) {
+        assert.doesNotMatch(fields.get('authorization') ?? '', /new|known|bad/, `seed ${seed}`);
+        const subject = fields.get(SUBJECT);
+        assert.ok(subject === undefined || subject.endsWith('/k') || subject.endsWith(`/t${path.slice(1)}`), `seed ${seed}`);
+      }
+      if (application === 'http2') {
+        const numbers = heads()
+          .slice(1)
+          .map(([path]) => Number(path.slice(1)));
+        assert.deepEqual(
+          numbers,
+          numbers.toSorted((a, b) => a - b),
+          `seed ${seed}`,
+        );
+      }
+      assert.ok(
+        records.every(({ result }) => ['token_refused', 'downstream_closed'].includes(result)),
+        `seed ${seed}`,
+      );
+    }
   });
 }
