@@ -316,6 +316,11 @@ const WRONG: readonly (readonly [what: string, values: object, says: RegExp])[] 
     /startupProbe of the container cache is a tcpSocket/,
   ],
   [
+    'a mount of what the author of an injected pod puts there',
+    { injection: { enabled: true, scute: { extraVolumeMounts: [{ name: 'other', mountPath: '/other' }] } } },
+    /injection\.scute\.extraVolumeMounts: the volumes of an injected pod are its author's/,
+  ],
+  [
     'injection into every namespace',
     { injection: { enabled: true, namespaceLabels: null } },
     /injection\.namespaceLabels is empty, which is every namespace, those of the cluster itself and of SPIRE too/,
