@@ -233,6 +233,12 @@ const EVASIONS: readonly (readonly [what: string, change: (spec: Loose, scute: L
   ['a port of the node', (_, scute) => (scute['ports'][0].hostPort = 9090), /must not take ports of the node/],
   ['the network of the node', (spec) => (spec['hostNetwork'] = true), /lead around Scute, or into its process/],
   ['the processes of the node', (spec) => (spec['hostPID'] = true), /lead around Scute, or into its process/],
+  ['shared memory of the node', (spec) => (spec['hostIPC'] = true), /lead around Scute, or into its process/],
+  [
+    'files of Scute on the disk of the node',
+    (spec) => replace(spec, 'scute-run', { emptyDir: {} }),
+    /The volume scute-run must be the one/,
+  ],
   ['one namespace of processes', (spec) => (spec['shareProcessNamespace'] = true), /lead around Scute, or into its process/],
   ['nothing in it', (spec) => (spec['initContainers'][0] = { name: 'scute' }), /first init container must be Scute/],
 ];
