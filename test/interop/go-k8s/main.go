@@ -18,6 +18,7 @@ import (
 	batch "k8s.io/api/batch/v1"
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
+	rbac "k8s.io/api/rbac/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -42,7 +43,7 @@ var scheme = runtime.NewScheme()
 
 func init() {
 	for _, add := range []func(*runtime.Scheme) error{
-		core.AddToScheme, apps.AddToScheme, batch.AddToScheme, networking.AddToScheme, admissionregistration.AddToScheme, monitoring.AddToScheme,
+		core.AddToScheme, apps.AddToScheme, batch.AddToScheme, networking.AddToScheme, rbac.AddToScheme, admissionregistration.AddToScheme, monitoring.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			panic(err)
@@ -184,6 +185,10 @@ type asked struct {
 		Subresource     string            `json:"subresource"`
 		Pod             *core.Pod         `json:"pod"`
 		OldPod          *core.Pod         `json:"oldPod"`
+		// What is written instead of a pod.
+		ConfigMap *core.ConfigMap `json:"configMap"`
+		// The verbs that who asks has for it, beside those of the request itself.
+		Verbs []string `json:"verbs"`
 		// What CONNECT carries instead of a pod, which is only named then.
 		Options json.RawMessage `json:"options"`
 	} `json:"cases"`
@@ -243,6 +248,14 @@ func admitAll(in io.Reader) ([]admitted, error) {
 			}
 		}
 		attributes := func(pod *core.Pod) *admission.VersionedAttributes {
+			if each.ConfigMap != nil {
+				kind := core.SchemeGroupVersion.WithKind("ConfigMap")
+				each.ConfigMap.GetObjectKind().SetGroupVersionKind(kind)
+				record := admission.NewAttributesRecord(each.ConfigMap, nil, kind, pod.Namespace, each.ConfigMap.Name,
+					core.SchemeGroupVersion.WithResource("configmaps"), "", admission.Operation(each.Operation), nil, false, nil)
+				return &admission.VersionedAttributes{Attributes: record, VersionedKind: kind, VersionedObject: admission.NewLazyObject(each.ConfigMap),
+					VersionedOldObject: admission.NewLazyObject(nil)}
+			}
 			kind := core.SchemeGroupVersion.WithKind("Pod")
 			pod.GetObjectKind().SetGroupVersionKind(kind)
 			if connected != nil {
@@ -270,6 +283,9 @@ func admitAll(in io.Reader) ([]admitted, error) {
 		namespace := &core.Namespace{ObjectMeta: meta.ObjectMeta{Name: each.Pod.Namespace, Labels: each.NamespaceLabels}}
 		result := admitted{Pod: each.Pod, Refused: []string{}}
 		resource := "pods"
+		if each.ConfigMap != nil {
+			resource = "configmaps"
+		}
 		if each.Subresource != "" {
 			resource += "/" + each.Subresource
 		}
@@ -289,7 +305,7 @@ func admitAll(in io.Reader) ([]admitted, error) {
 				continue
 			}
 			validated := validatorOf(policy).Validate(context.Background(), core.SchemeGroupVersion.WithResource("pods"), attributes(result.Pod), nil, namespace,
-				celconfig.RuntimeCELCostBudget, nobody{})
+				celconfig.RuntimeCELCostBudget, granted{each.Verbs, each.Pod.Namespace, each.ConfigMap})
 			for _, decision := range validated.Decisions {
 				if decision.Evaluation == validating.EvalError {
 					result.Broken = decision.Message
@@ -386,5 +402,20 @@ func validatorOf(policy *admissionregistration.ValidatingAdmissionPolicy) valida
 type nobody struct{}
 
 func (nobody) Authorize(context.Context, authorizer.Attributes) (authorizer.Decision, string, error) {
+	return authorizer.DecisionNoOpinion, "", nil
+}
+
+// Of one ConfigMap, and nothing else.
+type granted struct {
+	verbs     []string
+	namespace string
+	configMap *core.ConfigMap
+}
+
+func (g granted) Authorize(_ context.Context, asked authorizer.Attributes) (authorizer.Decision, string, error) {
+	if g.configMap != nil && asked.GetResource() == "configmaps" && asked.GetAPIGroup() == "" && asked.GetSubresource() == "" &&
+		asked.GetNamespace() == g.namespace && asked.GetName() == g.configMap.Name && slices.Contains(g.verbs, asked.GetVerb()) {
+		return authorizer.DecisionAllow, "", nil
+	}
 	return authorizer.DecisionNoOpinion, "", nil
 }

@@ -172,6 +172,44 @@ const EVASIONS: readonly (readonly [what: string, change: (spec: Loose, scute: L
     (_, scute) => (scute['securityContext'].appArmorProfile = { type: 'Unconfined' }),
     /must have the security context/,
   ],
+  [
+    'no profile of AppArmor for the pod',
+    (spec) => (spec['securityContext'].appArmorProfile = { type: 'Unconfined' }),
+    /Scute would have it too/,
+  ],
+  ...['type', 'user', 'role'].map(
+    (key) =>
+      [
+        `a ${key} of SELinux for the pod`,
+        (spec: Loose) => (spec['securityContext'].seLinuxOptions = { [key]: 'spc' }),
+        /Scute would have it too/,
+      ] as const,
+  ),
+  [
+    'root among the files of Scute',
+    (spec) => {
+      spec['containers'][0].securityContext = { runAsUser: 0, allowPrivilegeEscalation: false };
+      spec['containers'][0].volumeMounts.push({ name: 'scute-run', mountPath: '/run/scute' });
+    },
+    /A container that mounts scute-run must have runAsNonRoot: true/,
+  ],
+  [
+    'root among the files of Scute, though the pod says otherwise',
+    (spec) => {
+      spec['securityContext'].runAsNonRoot = true;
+      spec['containers'][0].securityContext = { runAsNonRoot: false, allowPrivilegeEscalation: false };
+      spec['containers'][0].volumeMounts.push({ name: 'scute-run', mountPath: '/run/scute' });
+    },
+    /A container that mounts scute-run must have runAsNonRoot: true/,
+  ],
+  [
+    'who may become root among the files of Scute',
+    (spec) => {
+      spec['containers'][0].securityContext = { runAsNonRoot: true };
+      spec['containers'][0].volumeMounts.push({ name: 'scute-run', mountPath: '/run/scute', readOnly: true });
+    },
+    /A container that mounts scute-run must have runAsNonRoot: true/,
+  ],
   ['a label of SELinux', (_, scute) => (scute['securityContext'].seLinuxOptions = { type: 'spc_t' }), /must have the security context/],
   [
     "an application of Scute's user",
@@ -195,6 +233,12 @@ const EVASIONS: readonly (readonly [what: string, change: (spec: Loose, scute: L
   ['a port of the node', (_, scute) => (scute['ports'][0].hostPort = 9090), /must not take ports of the node/],
   ['the network of the node', (spec) => (spec['hostNetwork'] = true), /lead around Scute, or into its process/],
   ['the processes of the node', (spec) => (spec['hostPID'] = true), /lead around Scute, or into its process/],
+  ['shared memory of the node', (spec) => (spec['hostIPC'] = true), /lead around Scute, or into its process/],
+  [
+    'files of Scute on the disk of the node',
+    (spec) => replace(spec, 'scute-run', { emptyDir: {} }),
+    /The volume scute-run must be the one/,
+  ],
   ['one namespace of processes', (spec) => (spec['shareProcessNamespace'] = true), /lead around Scute, or into its process/],
   ['nothing in it', (spec) => (spec['initContainers'][0] = { name: 'scute' }), /first init container must be Scute/],
 ];
@@ -278,6 +322,56 @@ test("a container may have a user of its own in a pod of Scute's", needs('helm4'
 
   assert.deepEqual([done?.refused, done?.broken], [[], '']);
 });
+
+test('an application that cannot be root may connect to a Unix socket of Scute', needs('helm4', 'k8s-judge'), async (t) => {
+  const admit = await admission(t);
+  const mounting = (ofPod: Loose, ofContainer: Loose): Case => {
+    const pod = application();
+    pod['spec'].securityContext = ofPod;
+    const [app] = pod['spec'].containers;
+    app.securityContext = { allowPrivilegeEscalation: false, ...ofContainer };
+    app.volumeMounts.push({ name: 'scute-run', mountPath: '/run/scute' });
+    return { pod };
+  };
+
+  // The level is what OpenShift gives a pod.
+  for (const done of await admit(
+    mounting({ runAsNonRoot: true, seLinuxOptions: { level: 's0:c1,c2' } }, {}),
+    mounting({}, { runAsNonRoot: true }),
+  ))
+    assert.deepEqual([done.refused, done.broken], [[], '']);
+});
+
+test(
+  'who may write any ConfigMap of the namespace may not write that of Scute, which is the identity',
+  needs('helm4', 'k8s-judge'),
+  async (t) => {
+    const admit = await admission(t, { injection: { scute: { policies: { 'allow.yaml': { allow: [] } } } } });
+    const write = (name: string, operation: 'CREATE' | 'UPDATE', more: Partial<Case> = {}): Case => ({
+      pod: application(),
+      configMap: { metadata: { name, namespace: 'shop' }, data: { 'scute.yaml': '' } },
+      operation,
+      verbs: ['get', 'list', 'watch', 'create', 'update', 'patch', 'delete', 'deletecollection'],
+      ...more,
+    });
+    const ofScute = ['injected-scute', 'injected-scute-policy'].flatMap((name) => [write(name, 'CREATE'), write(name, 'UPDATE')]);
+
+    const refused = await admit(...ofScute);
+    const admitted = await admit(
+      ...ofScute.map((each) => ({ ...each, verbs: ['configure'] })),
+      ...ofScute.map((each) => ({ ...each, namespaceLabels: {} })),
+      write('mine', 'CREATE'),
+      write('mine', 'UPDATE'),
+    );
+
+    assert.equal(refused.length, 4);
+    for (const { refused: says, broken } of refused) {
+      assert.match(says.join(), /^Who writes injected-scute and injected-scute-policy has the identity .* the verb configure/);
+      assert.equal(broken, '');
+    }
+    for (const done of admitted) assert.deepEqual([done.refused, done.broken], [[], '']);
+  },
+);
 
 test('an ephemeral container gets neither the Workload API nor a look into Scute', needs('helm4', 'k8s-judge'), async (t) => {
   const admit = await admission(t);

@@ -17,6 +17,10 @@ export interface Case {
   readonly subresource?: string;
   /** What CONNECT carries, by its subresource: PodExecOptions and the like. The pod is only named then. */
   readonly options?: object;
+  /** What is written instead of a pod, whose namespace it is in. */
+  readonly configMap?: Loose;
+  /** The verbs that who writes it has for it. */
+  readonly verbs?: readonly string[];
   readonly namespaceLabels?: Readonly<Record<string, string>>;
 }
 

@@ -290,6 +290,42 @@ const WRONG: readonly (readonly [what: string, values: object, says: RegExp])[] 
     /workloads\.app\.schedule is not set: a CronJob needs one/,
   ],
   [
+    'no template',
+    { workloads: { app: { scute: { config: { inbound: [] } } } } },
+    /app: the template has no spec\.containers: give it the pod template of the application/,
+  ],
+  [
+    'a template without a pod',
+    { workloads: { app: { template: { metadata: { labels: { tier: 'data' } } } } } },
+    /app: the template has no spec\.containers/,
+  ],
+  [
+    'a workload of the name of the gateway',
+    {
+      gateway: { enabled: true, to: 'https://api.example', allow: ['spiffe://example.org/web'] },
+      workloads: { gateway: { template: { spec: { containers: [APP] } } } },
+    },
+    /workloads\.gateway: there is a gateway of that name already/,
+  ],
+  [
+    'a probe of a sidecar of the application that is no GET',
+    workload({
+      containers: [APP],
+      initContainers: [{ ...APP, name: 'cache', restartPolicy: 'Always', startupProbe: { tcpSocket: { port: 6379 } } }],
+    }),
+    /startupProbe of the container cache is a tcpSocket/,
+  ],
+  [
+    'a mount of what the author of an injected pod puts there',
+    { injection: { enabled: true, scute: { extraVolumeMounts: [{ name: 'other', mountPath: '/other' }] } } },
+    /injection\.scute\.extraVolumeMounts: the volumes of an injected pod are its author's/,
+  ],
+  [
+    'injection into every namespace',
+    { injection: { enabled: true, namespaceLabels: null } },
+    /injection\.namespaceLabels is empty, which is every namespace, those of the cluster itself and of SPIRE too/,
+  ],
+  [
     'a gateway for nobody',
     { gateway: { enabled: true, to: 'https://api.example' } },
     /gateway\.allow is empty, and nobody would get through/,
@@ -353,6 +389,68 @@ test('probes of the application lead through Scute, which asks what they asked',
   ]);
 });
 
+test('probes of a sidecar of the application lead through Scute as well', needs('helm4'), async (t) => {
+  const charts = await prepareCharts(t);
+  const cache = {
+    ...APP,
+    name: 'cache',
+    restartPolicy: 'Always',
+    startupProbe: { httpGet: { path: '/up', port: 6380 }, periodSeconds: 1 },
+  };
+  const once = { ...APP, name: 'once' };
+  const values = workload({ containers: [APP], initContainers: [cache, once] });
+  const manifests = manifestsOf(await charts.render('helm4', 'default', { values }));
+  const app = manifests.find(({ kind, metadata }) => kind === 'Deployment' && metadata.name === 'app') ?? assert.fail();
+  const [scute, ...others] = podOf(app)?.initContainers ?? [];
+  const configurations = (await checkConfigurations(t, manifests)) as readonly { readonly metrics: { readonly probes?: unknown } }[];
+
+  assert.equal(scute?.name, 'scute');
+  const startupProbe = { httpGet: { path: '/app/cache/startup', port: 9090, scheme: 'HTTP' }, periodSeconds: 1, timeoutSeconds: 2 };
+  assert.deepEqual(others, [{ ...cache, startupProbe }, once]);
+  assert.deepEqual(
+    configurations.flatMap(({ metrics }) => metrics.probes ?? []).filter((probe) => JSON.stringify(probe).includes('cache')),
+    [{ path: '/app/cache/startup', to: '127.0.0.1:6380', target: '/up' }],
+  );
+});
+
+test('no two workloads of a cluster have a ClusterSPIFFEID of one name, however long the others are', needs('helm4'), async (t) => {
+  const charts = await prepareCharts(t);
+  const names = async (release: string, namespace: string): Promise<readonly string[]> => {
+    const given = ['-f', valuesPath(charts.chart, 'default'), '--kube-version', KUBERNETES, '--namespace', namespace];
+    const { code, stdout, stderr } = await charts.run('helm4', 'template', release, charts.chart, ...given);
+    assert.equal(code, 0, stderr);
+    return manifestsOf(stdout)
+      .filter(({ kind }) => kind === 'ClusterSPIFFEID')
+      .map(({ metadata }) => metadata.name);
+  };
+  const all = [
+    ...(await names('a-release-of-which-the-name-has-fifty-three-letters-1', 'a-namespace-of-some-length')),
+    ...(await names('eu', 'shop-prod')),
+    ...(await names('prod-eu', 'shop')),
+  ];
+
+  assert.equal(all.length, 6);
+  assert.equal(new Set(all).size, 6, all.join());
+  for (const name of all) assert.match(name, /^(?=.{1,253}$)[a-z0-9]+([-.][a-z0-9]+)*$/);
+});
+
+test('names that YAML takes for something else are names', needs('helm4', 'k8s-judge'), async (t) => {
+  const charts = await prepareCharts(t);
+  const values = join(await temporaryFolder(t), 'values.json');
+  await writeFile(values, JSON.stringify({ workloads: { api: null, web: null, on: { template: { spec: { containers: [APP] } } } } }));
+  const given = ['-f', valuesPath(charts.chart, 'default'), '-f', values, '--kube-version', KUBERNETES];
+
+  const { code, stdout, stderr } = await charts.run('helm4', 'template', '2024', charts.chart, ...given);
+
+  assert.equal(code, 0, stderr);
+  const judged = await judgeManifests(stdout);
+  assert.deepEqual(
+    judged.filter(({ problem }) => problem !== ''),
+    [],
+  );
+  assert.ok(judged.some(({ kind, name }) => kind === 'Deployment' && name === 'on'));
+});
+
 test('a grace period that nobody gives is longer than what stopping takes', needs('helm4'), async (t) => {
   const charts = await prepareCharts(t);
   const manifests = manifestsOf(await charts.render('helm4', 'long-drain'));
@@ -414,7 +512,10 @@ test('each policy of admission fails closed, is for what it is told, and is boun
   const policies = specsOf('AdmissionPolicy');
   const bindings = specsOf('AdmissionPolicyBinding');
 
-  assert.deepEqual([...policies.keys()], ['Mutating scute-injection', 'Validating scute-injected', 'Validating scute-connect']);
+  assert.deepEqual(
+    [...policies.keys()],
+    ['Mutating scute-injection', 'Validating scute-injected', 'Validating scute-configured', 'Validating scute-connect'],
+  );
   assert.deepEqual([...bindings.keys()], [...policies.keys()]);
   for (const [name, { failurePolicy, matchConstraints }] of policies) {
     assert.equal(failurePolicy, 'Fail', name);

@@ -56,6 +56,13 @@ test('a container that is not named is not guessed: it may be Scute’s', PARTS,
   for (const text of all) assert.match(text, /name another container \(kubectl exec -c NAME\)/);
 });
 
+test('a value that was taken out is the default, not a way in', PARTS, async (t) => {
+  const all = await told(t, { exec: null, portForward: null }, connect('exec', { container: 'scute' }), connect('portforward', {}));
+
+  assert.match(all[0] ?? '', /has its private key/);
+  assert.match(all[1] ?? '', /reaches the loopback/);
+});
+
 test('nobody forwards a port, whether the request says which or not', PARTS, async (t) => {
   const all = await told(t, {}, connect('portforward', {}), connect('portforward', { ports: [8080] }));
 

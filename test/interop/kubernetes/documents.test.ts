@@ -23,6 +23,7 @@ const KUBECTL = `#!/bin/sh
 set -e
 case "$1 $2" in
 'apply -k') exec "$JUDGE" kustomize "$3" >"$(mktemp "$SENT/XXXXXX.yaml")" ;;
+'apply -f') [ "$3" = - ] && cat >"$(mktemp "$SENT/XXXXXX.yaml")" ;;
 'wait --for='* | 'label namespace') ;;
 *) echo "kubectl $* is not played" >&2; exit 1 ;;
 esac
@@ -80,7 +81,7 @@ test('the ClusterSPIFFEID that the document shows is the one that the chart rend
 
   const rendered = manifestsOf(await charts.render('helm4', 'default'));
 
-  const name = 'default-example-web';
+  const name = 'default.example.web';
   assert.deepEqual(
     manifestsOf(shown?.text ?? ''),
     rendered.filter(({ kind, metadata }) => kind === 'ClusterSPIFFEID' && metadata.name === name),

@@ -63,6 +63,20 @@ test('each kind of workload gets it, and none without the label', needs('k8s-jud
   );
 });
 
+test('a grace period of the workload stays, and patches of the kustomization have the last word', needs('k8s-judge'), async (t) => {
+  const text = await build(t, async (folder) => {
+    const server = join(folder, 'example/server.yaml');
+    await writeFile(server, (await readFile(server, 'utf8')).replace(/(terminationGracePeriodSeconds:) 45.*/, '$1 7200'));
+    const file = join(folder, 'example/kustomization.yaml');
+    const patch = '- { op: replace, path: /spec/template/spec/automountServiceAccountToken, value: true }';
+    await writeFile(file, `${await readFile(file, 'utf8')}patches: [{ target: { kind: Deployment }, patch: "${patch}" }]\n`);
+  });
+  const pod = manifestsOf(text).flatMap((each) => podOf(each) ?? [])[0] ?? assert.fail();
+
+  assert.equal(pod.terminationGracePeriodSeconds, 7200);
+  assert.equal(pod.automountServiceAccountToken, true);
+});
+
 test('without an image by its digest, nothing is fetched from anywhere', needs('k8s-judge'), async (t) => {
   const text = await build(t, async (folder) => {
     const file = join(folder, 'example/kustomization.yaml');

@@ -55,7 +55,7 @@ be cut. What it does not keep out is in docs/kubernetes.md.
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata:
-  name: {{ .name }}
+  name: {{ .name | quote }}
   {{- with .labels }}
   labels: {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -86,8 +86,12 @@ spec:
 {{- define "scute-sidecar.plan" -}}
 {{- $s := include "scute-sidecar.settings" . | fromYaml -}}
 {{- $who := .name -}}
-{{- $template := deepCopy .template -}}
-{{- $pod := $template.spec -}}
+{{- $template := deepCopy (.template | default dict) -}}
+{{- $pod := get $template "spec" | default dict -}}
+{{- $_ := set $template "spec" $pod -}}
+{{- if not (or $pod.containers .gateway) -}}
+  {{- fail (printf "%s: the template has no spec.containers: give it the pod template of the application, {metadata, spec}, as a Deployment has it" $who) -}}
+{{- end -}}
 {{- include "scute-sidecar.checkPod" (dict "who" $who "pod" $pod "settings" $s) -}}
 
 {{- $sleep := int $s.preStopSleep -}}
@@ -103,12 +107,15 @@ spec:
     {{- $_ := set $container "lifecycle" (merge (dict "preStop" $stop) (get $container "lifecycle" | default dict)) -}}
   {{- end -}}
   {{- $longest = max $longest (int (dig "sleep" "seconds" $sleep $stop)) -}}
-  {{- if eq $s.probesThrough "scute" -}}
+{{- end }}
+{{- if eq $s.probesThrough "scute" -}}
+  {{- /* Those of initContainers that have none are not asked for any. */}}
+  {{- range $container := concat (get $pod "initContainers" | default list) ($pod.containers | default list) }}
     {{- $asked := include "scute-sidecar.throughScute" (dict "who" $who "container" $container "port" $s.metricsPort) | fromYaml -}}
     {{- range $kind, $probe := $asked.probes }}{{- $_ := set $container $kind $probe -}}{{- end }}
     {{- $probes = concat $probes $asked.questions -}}
-  {{- end -}}
-{{- end }}
+  {{- end }}
+{{- end -}}
 {{- if gt (len $probes) 16 -}}
   {{- fail (printf "%s: its containers have %d probes, and Scute asks for 16 at most" $who (len $probes)) -}}
 {{- end -}}

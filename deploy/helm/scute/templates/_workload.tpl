@@ -1,6 +1,6 @@
 {{- define "scute.labels" -}}
-app.kubernetes.io/name: {{ .name }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ .name | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- end -}}
 
 {{/* One workload of any kind, with all that belongs to it. */}}
@@ -9,12 +9,13 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- $w := .workload -}}
 {{- $kind := $w.kind | default "Deployment" -}}
 {{- $labels := include "scute.labels" . | fromYaml -}}
-{{- range $container := concat (dig "spec" "initContainers" list $w.template) (dig "spec" "containers" list $w.template) }}
+{{- $template := deepCopy ($w.template | default dict) -}}
+{{- $_ := set $template "spec" (get $template "spec" | default dict) -}}
+{{- range $container := concat ($template.spec.initContainers | default list) ($template.spec.containers | default list) }}
   {{- if not (regexMatch "@sha256:[0-9a-f]{64}$" ($container.image | default "")) -}}
     {{- fail (printf "workloads.%s.template: the image of the container %s is %q: name it by its digest, NAME@sha256:… (a tag can be moved to other content)" $.name $container.name ($container.image | default "")) -}}
   {{- end -}}
 {{- end }}
-{{- $template := deepCopy $w.template -}}
 {{- $metadata := get $template "metadata" | default dict -}}
 {{- $_ := set $metadata "labels" (merge $labels (get $metadata "labels" | default dict)) -}}
 {{- $_ := set $template "metadata" $metadata -}}
@@ -29,7 +30,7 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 apiVersion: v1
 kind: ServiceAccount
 metadata:
-  name: {{ .name }}
+  name: {{ .name | quote }}
   labels: {{- toYaml $labels | nindent 4 }}
 automountServiceAccountToken: false
 ---
@@ -38,7 +39,7 @@ automountServiceAccountToken: false
 apiVersion: {{ has $kind (list "Job" "CronJob") | ternary "batch/v1" "apps/v1" }}
 kind: {{ $kind }}
 metadata:
-  name: {{ .name }}
+  name: {{ .name | quote }}
   labels: {{- toYaml $labels | nindent 4 }}
 spec:
   {{- if eq $kind "CronJob" }}
@@ -53,7 +54,7 @@ spec:
   replicas: {{ int (hasKey $w "replicas" | ternary $w.replicas 1) }}
   {{- end }}
   {{- if eq $kind "StatefulSet" }}
-  serviceName: {{ .name }}
+  serviceName: {{ .name | quote }}
   {{- end }}
   selector:
     matchLabels: {{- toYaml $labels | nindent 6 }}
@@ -64,7 +65,7 @@ spec:
 apiVersion: v1
 kind: Service
 metadata:
-  name: {{ .name }}
+  name: {{ .name | quote }}
   labels: {{- toYaml $labels | nindent 4 }}
 spec:
   {{- if eq $kind "StatefulSet" }}
@@ -88,7 +89,8 @@ spec:
 apiVersion: spire.spiffe.io/v1alpha1
 kind: ClusterSPIFFEID
 metadata:
-  name: {{ printf "%s-%s-%s" $root.Release.Namespace $root.Release.Name .name | trunc 63 | trimSuffix "-" }}
+  {{- /* It is of the whole cluster: with a dot, which no namespace and no workload has, and in full, no two are alike. */}}
+  name: {{ printf "%s.%s.%s" $root.Release.Namespace $root.Release.Name .name | quote }}
   labels: {{- toYaml $labels | nindent 4 }}
 spec:
   {{- with $root.Values.clusterSpiffeId.className }}
