@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { promisify } from 'node:util';
 import { formatIssues } from './issue.ts';
-import { loadConfig, MAX_CONFIG_BYTES, parseConfig } from './load.ts';
+import { loadConfig, MAX_CONFIG_BYTES, parseConfig, readConfigFile } from './load.ts';
 
 const NO_ENVIRONMENT = { file: 'scute.yaml', flags: {}, env: {} };
 
@@ -239,7 +241,7 @@ test('a file that is missing, a folder, too large or not UTF-8 is an error that 
   const latin = await temporaryFile(t, Buffer.from('name: caf\xe9\n', 'latin1'));
   const cases: [string, RegExp][] = [
     ['/nonexistent/scute.yaml', /cannot be read: ENOENT/],
-    [tmpdir(), /cannot be read: EISDIR/],
+    [tmpdir(), /is a directory, not a file$/],
     [large, /is larger than/],
     [latin, /is not UTF-8/],
   ];
@@ -249,5 +251,38 @@ test('a file that is missing, a folder, too large or not UTF-8 is an error that 
     const text = formatIssues(loaded.error);
     assert.ok(text.startsWith(`${file}: `), text);
     assert.match(text, expected);
+  }
+});
+
+async function pipe(t: TestContext): Promise<string> {
+  const file = `${await temporaryFile(t, '')}.pipe`;
+  await promisify(execFile)('mkfifo', [file]);
+  return file;
+}
+
+test('a pipe is read to its end, however late and in however many parts it is written', async (t) => {
+  const file = await pipe(t);
+  const reading = readConfigFile(file);
+  const writer = await open(file, 'r+');
+  // More than a pipe holds: so somebody reads by the time that it is written.
+  const first = `#${'x'.repeat(100_000)}\n`;
+  await writer.write(first);
+  await writer.write(GOOD);
+  await writer.close();
+
+  const text = await reading;
+
+  assert.ok(text.ok && text.value === first + GOOD);
+});
+
+test('a pipe that nobody writes to, or that does not end, is an error after a while, and holds up no thread', async (t) => {
+  const [silent, endless] = [await pipe(t), await pipe(t)];
+  await using writer = await open(endless, 'r+');
+  await writer.write(GOOD);
+
+  for (const file of [silent, endless]) {
+    const text = await readConfigFile(file, { pipeWithinMs: 50 });
+    assert.ok(!text.ok);
+    assert.equal(formatIssues(text.error), `${file}: is a pipe that nobody wrote to its end within 0.05 s`);
   }
 });

@@ -1,6 +1,8 @@
-import { open, readFile } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { open, readFile, type FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type * as z from 'zod';
+import { systemClock } from '../lib/clock.ts';
 import { codeOf } from '../lib/errors.ts';
 import { err, ok, type Result } from '../lib/result.ts';
 import type { IdList } from '../policy/id-list.ts';
@@ -20,6 +22,9 @@ import { CHANGED, unread, unreadable } from './whole-file.ts';
 
 /** A configuration is written by hand; what is larger is not one. */
 export const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
+/** Whoever writes to a pipe was started together with us. */
+const PIPE_WITHIN_MS = 10_000;
+const PIPE_LOOK_MS = 20;
 
 /** Where a configuration comes from: a file, flags, or both. */
 export interface ConfigSources {
@@ -190,23 +195,48 @@ function judgeLocated<T>(schema: z.ZodType<T>, raw: RawConfig): Result<Located<T
   return judged.ok ? ok({ value: judged.value, locate: (path, target) => raw.locate(path, target) }) : judged;
 }
 
-/** The text of a configuration file, bounded, and UTF-8 or refused. */
-export async function readConfigFile(file: string): Promise<Result<string, readonly ConfigIssue[]>> {
-  const issue = (message: string): ConfigIssue => ({ source: file, line: undefined, column: undefined, path: '', message });
+/** The text of a configuration file, bounded, and UTF-8 or refused. It may be a pipe, as in `-c /dev/stdin`, that ends within `pipeWithinMs`. */
+export async function readConfigFile(
+  file: string,
+  { pipeWithinMs = PIPE_WITHIN_MS }: { readonly pipeWithinMs?: number } = {},
+): Promise<Result<string, readonly ConfigIssue[]>> {
+  const wrong = (message: string): Result<never, readonly ConfigIssue[]> => err([unread(file, message)]);
   try {
-    await using handle = await open(file, 'r');
+    // A pipe without a writer would otherwise hold up a thread, and with it the end of this process, whatever signal asks for that.
+    await using handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+    const kind = await handle.stat();
+    if (kind.isDirectory()) return wrong('is a directory, not a file');
     const bytes = Buffer.allocUnsafe(MAX_CONFIG_BYTES + 1);
+    const untilMs = systemClock.monotonic() + pipeWithinMs;
+    const untilTheEnd = new AbortController().signal;
     let length = 0;
     while (length < bytes.length) {
-      const { bytesRead } = await handle.read(bytes, length, bytes.length - length, null);
-      if (bytesRead === 0) break;
-      length += bytesRead;
+      const count = await (kind.isFIFO() ? readPipe : readRegular)(handle, bytes, length);
+      if (count === 0) break;
+      if (count !== undefined) length += count;
+      else if (systemClock.monotonic() < untilMs) await systemClock.sleep(PIPE_LOOK_MS, untilTheEnd);
+      else return wrong(`is a pipe that nobody wrote to its end within ${pipeWithinMs / 1000} s`);
     }
-    if (length > MAX_CONFIG_BYTES) return err([issue(`is larger than ${MAX_CONFIG_BYTES} bytes`)]);
+    if (length > MAX_CONFIG_BYTES) return wrong(`is larger than ${MAX_CONFIG_BYTES} bytes`);
     return ok(new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, length)));
   } catch (cause) {
-    if (codeOf(cause) === 'ERR_ENCODING_INVALID_ENCODED_DATA') return err([issue('is not UTF-8 text')]);
+    if (codeOf(cause) === 'ERR_ENCODING_INVALID_ENCODED_DATA') return wrong('is not UTF-8 text');
     return err([unreadable(file, cause)]);
+  }
+}
+
+/** How many bytes came; 0 at the end. */
+async function readRegular(handle: FileHandle, bytes: Buffer, from: number): Promise<number> {
+  return (await handle.read(bytes, from, bytes.length - from, null)).bytesRead;
+}
+
+/** The same; undefined while there is no more, or nobody has begun to write. */
+async function readPipe(handle: FileHandle, bytes: Buffer, from: number): Promise<number | undefined> {
+  try {
+    return (await readRegular(handle, bytes, from)) || (from === 0 ? undefined : 0);
+  } catch (cause) {
+    if (codeOf(cause) === 'EAGAIN') return undefined;
+    throw cause;
   }
 }
 

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
-import { chmod, cp, mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { chmod, cp, mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import { totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { promisify } from 'node:util';
 import { devConfigSchema } from '../../../src/devdomain/config.ts';
 import { createDevDomain } from '../../../src/devdomain/dev-domain.ts';
 import { systemClock } from '../../../src/lib/clock.ts';
@@ -66,27 +69,62 @@ test('the heap may take half of the container’s memory, and no more', PARTS, a
   }
 });
 
-/** Gives what it starts, as process 1, files in the form of cgroup v2 to read, since a kernel that has v1 has no limits of v2. */
+/**
+ * Gives what it starts, as process 1, files in the form of cgroup v2 to read, since a kernel that has v1 has no limits of v2: in cgroup $2 the limits
+ * $3 (memory.max) and $4 (memory.high), in the one above it, if there is one, $5 (memory.max).
+ */
 const AS_CGROUP_V2 = `set -e
   mount -t proc proc "$1/proc"
   mount -t tmpfs tmpfs "$1/sys"
-  mkdir -p "$1/sys/fs/cgroup$2"
-  echo "$3" > "$1/sys/fs/cgroup$2/memory.max"
-  echo max > "$1/sys/fs/cgroup$2/memory.high"
+  own="$1/sys/fs/cgroup$2"
+  mkdir -p "$own"
+  [ "$2" = / ] || { echo "$5" > "$own/../memory.max"; echo max > "$own/../memory.high"; }
+  echo "$3" > "$own/memory.max"
+  echo "$4" > "$own/memory.high"
   echo "0::$2" > "$1/sys/cgroup"
   mount --bind "$1/sys/cgroup" "$1/proc/1/cgroup"
   root=$1
-  shift 3
+  shift 5
   exec chroot "$root" "$@"`;
 
-test('so it is with the limits of cgroup v2, by the files that a container sees of it', PARTS, async () => {
-  for (const cgroup of ['/', '/kubepods.slice/pod/scute']) {
-    const inNamespaces = ['unshare', '--mount', '--pid', '--fork', 'sh', '-c', AS_CGROUP_V2, 'sh'] as const;
-    const node = [...image().config.Entrypoint.slice(0, -1), '-e', LIMITS];
-    const { code, stdout, stderr } = await runChild([...inNamespaces, image().root, cgroup, String(96 * 2 ** 20), ...node]);
-    assert.equal(code, 0, stderr);
-    assertHalf(stdout, 96);
+interface CgroupV2 {
+  readonly path: string;
+  readonly max: string;
+  readonly high: string;
+  readonly above?: string;
+}
+
+/** What a container prints of its limits. */
+async function limitsIn({ path, max, high, above = 'max' }: CgroupV2): Promise<string> {
+  const inNamespaces = ['unshare', '--mount', '--pid', '--fork', 'sh', '-c', AS_CGROUP_V2, 'sh'] as const;
+  const node = [...image().config.Entrypoint.slice(0, -1), '-e', LIMITS];
+  const { code, stdout, stderr } = await runChild([...inNamespaces, image().root, path, max, high, above, ...node]);
+  assert.equal(code, 0, stderr);
+  return stdout;
+}
+
+const POD = '/kubepods.slice/pod/scute';
+const bytes = (mib: number): string => String(mib * 2 ** 20);
+
+test(
+  'so it is with the limits of cgroup v2, the lower of memory.max and memory.high, by the files that a container sees of it',
+  PARTS,
+  async () => {
+    for (const path of ['/', POD]) {
+      assertHalf(await limitsIn({ path, max: bytes(96), high: 'max' }), 96);
+      assertHalf(await limitsIn({ path, max: bytes(128), high: bytes(96) }), 96);
+      assertHalf(await limitsIn({ path, max: 'max', high: bytes(96) }), 96);
+      assertHalf(await limitsIn({ path, max: bytes(48), high: 'max' }), 48);
+    }
+  },
+);
+
+test('without a limit of its own the heap follows the machine, whatever limit the cgroup above has', PARTS, async () => {
+  for (const above of ['max', bytes(96)]) {
+    const [, heap = 0] = (await limitsIn({ path: POD, max: 'max', high: 'max', above })).trim().split(' ').map(Number);
+    assert.ok(heap >= totalmem() / 2 ** 20 / 2, `${heap} MiB`);
   }
+  assertHalf(await limitsIn({ path: POD, max: bytes(128), high: 'max', above: bytes(96) }), 128);
 });
 
 test('V8 takes the code cache, and leaves it when it was made for other flags', PARTS, async (t) => {
@@ -175,6 +213,23 @@ test('without a configuration it ends with 64 and names the file', PARTS, async 
 
   assert.equal((await container.exited).code, 64);
   assert.match(container.stderr(), /^\/etc\/scute\/scute\.yaml: cannot be read: ENOENT/);
+});
+
+test('what is no configuration where one should be ends it with 64 and one sentence', PARTS, async (t) => {
+  const places = {
+    'is a directory, not a file': (file: string) => mkdir(file),
+    "cannot be read: EACCES: permission denied, open '/etc/scute/scute.yaml'": (file: string) => writeFile(file, '', { mode: 0 }),
+    "cannot be read: ENOENT: no such file or directory, open '/etc/scute/scute.yaml'": (file: string) => symlink('nowhere', file),
+    'is larger than 4194304 bytes': (file: string) => writeFile(file, Buffer.alloc(100 * 2 ** 20, '#')),
+    'is a pipe that nobody wrote to its end within 10 s': (file: string) => promisify(execFile)('mkfifo', ['--mode=644', file]),
+  };
+  for (const [sentence, make] of Object.entries(places)) {
+    const etc = await mountable(t);
+    await make(join(etc, 'scute.yaml'));
+    const container = await startContainer(t, image(), { mounts: { '/etc/scute': etc } });
+    assert.equal((await container.exited).code, 64);
+    assert.equal(container.stderr(), `/etc/scute/scute.yaml: ${sentence}\n`);
+  }
 });
 
 test('a socket in a folder that nobody can write ends it with 1, and names path, user and what to do', PARTS, async (t) => {

@@ -96,7 +96,11 @@ export interface Container extends Child {
 let containers = 0;
 
 /** Starts one; it ends with the test at the latest. */
-export async function startContainer(t: TestContext, image: UnpackedImage, options: ContainerOptions = {}): Promise<Container> {
+export async function startContainer(
+  t: Pick<TestContext, 'after'>,
+  image: UnpackedImage,
+  options: ContainerOptions = {},
+): Promise<Container> {
   const folder = await temporaryFolder(t);
   const id = `scute-${process.pid}-${(containers += 1)}`;
   const runc = [part('runc'), '--root', join(folder, 'state')] as const;
