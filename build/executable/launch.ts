@@ -2,7 +2,9 @@
 import { getAsset, getRawAsset } from 'node:sea';
 import { requireChecked } from '../code-cache/beside.ts';
 import { compileProgram } from '../code-cache/program.ts';
+import { keepEndingSignals } from '../code-cache/signals.ts';
 
+keepEndingSignals();
 const file = process.execPath;
 
 const { script, run } = compileProgram(file, Buffer.from(getRawAsset('scute.cjs')), Buffer.from(getRawAsset('scute.cache')));

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { requireChecked } from '../code-cache/beside.ts';
 import { compileProgram, digestOf } from '../code-cache/program.ts';
+import { keepEndingSignals } from '../code-cache/signals.ts';
 
 /** Of the program with its code cache; put in when the image is built, as the next. */
 declare const SCUTE_DIGEST: string;
@@ -43,6 +44,7 @@ function textOf(name: string): string | undefined {
   });
 }
 
+keepEndingSignals();
 if (process.getuid?.() === 0)
   process.stderr.write('scute: running as root, which it never needs: run the image as its own user, 65532, or as any other\n');
 // OpenSSL has read its settings, by which it may load code, before any of ours: this finds what was changed by mistake.

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { hash } from 'node:crypto';
-import { rm, symlink, writeFile } from 'node:fs/promises';
+import { open, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { promisify } from 'node:util';
 import { bundleScript } from '../../../build/code-cache/code-cache.ts';
 import { AROUND, digestOf } from '../../../build/code-cache/program.ts';
-import { runChild, type Finished } from '../../support/child.ts';
+import { runChild, startChild, type Finished } from '../../support/child.ts';
 import { temporaryFolder } from '../../support/temporary-folder.ts';
 
 /** Loads what its first argument names, twice, once it has put its second in the place of that file. */
@@ -28,12 +30,12 @@ interface Image {
 }
 
 /** A folder as the image has it, of a small program. */
-async function smallImage(t: TestContext): Promise<Image> {
+async function smallImage(t: TestContext, program = PROGRAM): Promise<Image> {
   const folder = await temporaryFolder(t);
-  for (const [name, text] of Object.entries({ 'scute.cjs': PROGRAM, ...BESIDE })) await writeFile(join(folder, name), text);
+  for (const [name, text] of Object.entries({ 'scute.cjs': program, ...BESIDE })) await writeFile(join(folder, name), text);
   await writeFile(join(folder, 'scute.cache'), CACHE);
   await bundleScript('build/image/launch.ts', join(folder, 'launch.cjs'), {
-    SCUTE_DIGEST: digestOf(Buffer.from(PROGRAM), Buffer.from(CACHE)),
+    SCUTE_DIGEST: digestOf(Buffer.from(program), Buffer.from(CACHE)),
     SCUTE_BESIDE: Object.fromEntries(Object.entries(BESIDE).map(([name, text]) => [name, hash('sha256', text)])),
   });
   const run = async (...args: readonly string[]): Promise<Finished> => {
@@ -96,4 +98,27 @@ test('the image does not start with a program, a code cache or settings for Open
     await writeFile(join(folder, name), before);
   }
   assert.equal((await run('./scute-part.cjs')).stdout, 'loaded true string\n');
+});
+
+test('a signal to end that comes while the program is read reaches the program', async (t) => {
+  const program = AROUND.join(`const waiting = setInterval(() => {}, 1e6);
+process.once(process.argv[2], (name) => {
+  console.log('ends by', name);
+  clearInterval(waiting);
+});
+`);
+  const { folder } = await smallImage(t, program);
+  const file = join(folder, 'scute.cjs');
+  await rm(file);
+  await promisify(execFile)('mkfifo', [file]);
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    await using image = await startChild([process.execPath, join(folder, 'launch.cjs'), signal]);
+    // Waits until somebody reads; whoever reads waits for the text.
+    await using pipe = await open(file, 'w');
+    image.signal(signal);
+    await pipe.write(program);
+    await pipe.close();
+    assert.deepEqual(await image.exited, { code: 0, signal: null });
+    assert.equal(image.stdout(), `ends by ${signal}\n`);
+  }
 });

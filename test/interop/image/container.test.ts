@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { chmod, cp, mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
 import { totalmem } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -37,6 +38,23 @@ test('with 128 MiB, as a random user of group 0, it serves 10,000 short connecti
 
   const { mostMib, residentMib } = await stage.container.memory();
   t.diagnostic(`${mostMib.toFixed(1)} MiB at most, ${residentMib.toFixed(1)} resident`);
+  assert.equal(await ended(stage.container), '');
+});
+
+test('with 64 file descriptors it refuses the connections that are too many, says so, and serves when they have gone', PARTS, async (t) => {
+  const stage = await startStage(t, image(), { descriptors: 64 });
+  const silent = Array.from({ length: 200 }, () => connect(stage.port, '127.0.0.1').on('error', () => undefined));
+  t.after(() => {
+    for (const socket of silent) socket.destroy();
+  });
+
+  const { text } = await stage.container.line(/"message":"connections refused unread"/);
+
+  assert.match(text, /"reason":"file_limit","detail":"no file descriptors are left; \d+ are held by peers that are not admitted yet"/);
+  await readyz(stage.metricsPort);
+  for (const socket of silent) socket.destroy();
+  await eventually(() => ask(stage, 1));
+  for (let again = 0; again < 20; again += 1) await ask(stage, 1);
   assert.equal(await ended(stage.container), '');
 });
 

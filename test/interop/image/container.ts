@@ -78,6 +78,8 @@ export interface ContainerOptions {
   readonly memoryMib?: number;
   /** Of one core. */
   readonly cpuPercent?: number;
+  /** How many files and connections it may have open; 4,096 if left out. */
+  readonly descriptors?: number;
   readonly env?: Readonly<Record<string, string>>;
   /** Files and folders of this machine by where they are in the container. */
   readonly mounts?: Readonly<Record<string, string>>;
@@ -137,7 +139,7 @@ interface Spec {
 
 function specOf(spec: Spec, { root, config }: UnpackedImage, options: ContainerOptions): object {
   const [uid = 0, gid = 0] = config.User.split(':').map(Number);
-  const { memoryMib, cpuPercent, env = {} } = options;
+  const { memoryMib, cpuPercent, descriptors = 4096, env = {} } = options;
   const bind =
     (writable: boolean) =>
     ([destination, source]: [string, string]) => ({
@@ -157,7 +159,7 @@ function specOf(spec: Spec, { root, config }: UnpackedImage, options: ContainerO
       cwd: options.cwd ?? '/',
       capabilities: Object.fromEntries(['bounding', 'effective', 'permitted'].map((set) => [set, options.capabilities ?? []])),
       noNewPrivileges: true,
-      rlimits: [{ type: 'RLIMIT_NOFILE', hard: 4096, soft: 4096 }],
+      rlimits: [{ type: 'RLIMIT_NOFILE', hard: descriptors, soft: descriptors }],
     },
     root: { path: root, readonly: true },
     mounts: [
