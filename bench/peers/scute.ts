@@ -1,9 +1,8 @@
-import { existsSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { bundleScript, writeProgram } from '../../build/code-cache/code-cache.ts';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { buildExecutable } from '../../build/executable/executable.ts';
+import { writeImageProgram } from '../../build/image/program.ts';
 import { VERSION } from '../../src/cli/commands/version.ts';
-import { buildBundle } from '../../test/support/build.ts';
 import { envoyIdentity, type Peer, type Task } from '../peer.ts';
 
 /** The bundle that is measured, made by `main.ts` before. */
@@ -16,19 +15,24 @@ export const scute = scuteWith('scute', (directory) => ({ metrics: { listen: `un
 
 /** Where the forms lie that a start differs in, made by `buildShipped`. */
 const SHIPPED = join(import.meta.dirname, '../../.cache/bench/shipped');
-/** As in the image: a launcher, the program as a script, and V8's code cache of it. */
-const IMAGE_LAUNCHER = join(SHIPPED, 'image/launch.cjs');
+/** As `/opt/scute` in the image. */
+const IMAGE = join(SHIPPED, 'image');
+const CONTAINERFILE = join(import.meta.dirname, '../../build/image/Containerfile');
 const EXECUTABLE = join(SHIPPED, 'executable/scute');
 
 /** As the image starts it, and as the executable. Both have V8's code cache, which the bundle has not. */
 export const shipped: readonly Peer[] = [
-  {
-    ...scute,
-    name: 'image',
-    prepare: started([process.execPath, '--disable-sigusr1', '--use-openssl-ca', `--openssl-config=${OPENSSL_CONFIG}`, IMAGE_LAUNCHER]),
-  },
+  { ...scute, name: 'image', prepare: started(imageWords()) },
   { ...scute, name: 'executable', prepare: started([EXECUTABLE]) },
 ];
+
+/** The words with which the image starts Scute, for this machine. */
+function imageWords(): [string, ...string[]] {
+  const words = /^ENTRYPOINT (\[.*\])$/m.exec(readFileSync(CONTAINERFILE, 'utf8'))?.[1];
+  if (words === undefined) throw new Error(`${CONTAINERFILE} has no ENTRYPOINT`);
+  const [, ...options] = JSON.parse(words) as string[];
+  return [process.execPath, ...options.map((word) => word.replace('/opt/scute', IMAGE))];
+}
 
 /** Scute, started by other words. */
 function started(words: readonly [string, ...string[]]): Peer['prepare'] {
@@ -40,10 +44,8 @@ function started(words: readonly [string, ...string[]]): Peer['prepare'] {
 
 /** Makes both. */
 export async function buildShipped(): Promise<void> {
-  const folder = dirname(IMAGE_LAUNCHER);
-  const { path } = await buildBundle(join(folder, 'scute.js'), { sourceMap: true });
-  const digest = await writeProgram(path, folder, [process.execPath]);
-  await bundleScript(join(import.meta.dirname, '../../build/image/launch.ts'), IMAGE_LAUNCHER, { SCUTE_DIGEST: digest });
+  mkdirSync(IMAGE, { recursive: true });
+  await writeImageProgram(IMAGE, [process.execPath]);
   await buildExecutable(EXECUTABLE);
 }
 

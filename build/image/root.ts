@@ -4,11 +4,10 @@ import { chmod, copyFile, cp, lstat, mkdir, mkdtemp, readdir, readFile, rm, syml
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import { BESIDE, buildBundle } from '../../test/support/build.ts';
-import { bundleScript, writeProgram } from '../code-cache/code-cache.ts';
 import { licencesText, shippedPackages } from '../licences.ts';
-import { sha256Of, type Architecture } from './debian.ts';
+import type { Architecture } from './debian.ts';
 import { unpackNode, type NodeArchive } from './node.ts';
+import { writeImageProgram } from './program.ts';
 
 const root = join(import.meta.dirname, '..', '..');
 const run = promisify(execFile);
@@ -24,8 +23,6 @@ const KEPT = [
 ];
 const CERTIFICATE = /^usr\/share\/ca-certificates\/.*\.crt$/;
 const APPLICATION = 'opt/scute';
-/** OpenSSL reads them before any of Scute's code runs. */
-const SETTINGS = 'openssl.cnf';
 export const SCUTE_UID = 65_532;
 
 /** Folders that become layers, the one that changes least first; `volatile` belongs to the image's user. */
@@ -128,18 +125,10 @@ async function assembleScute(layers: Layers, architecture: Architecture, emulato
     libraries,
     join(layers.system, 'usr/local/bin/node'),
   ];
-  const made = await mkdtemp(join(tmpdir(), 'scute-image-'));
   const folder = join(layers.scute, APPLICATION);
   await mkdir(folder, { recursive: true });
-  let digest: string;
-  try {
-    const { path, inputs } = await buildBundle(join(made, 'scute.js'), { sourceMap: true });
-    for (const name of BESIDE) await copyFile(join(made, name), join(folder, name));
-    digest = await writeProgram(path, folder, [first ?? '', ...more]);
-    await writeFile(join(folder, 'LICENCES.txt'), licencesText(await shippedPackages(root, inputs)));
-  } finally {
-    await rm(made, { recursive: true, force: true });
-  }
+  const inputs = await writeImageProgram(folder, [first ?? '', ...more]);
+  await writeFile(join(folder, 'LICENCES.txt'), licencesText(await shippedPackages(root, inputs)));
   const project = JSON.parse(await readFile(join(root, 'package.json'), 'utf8')) as {
     version: string;
     description: string;
@@ -148,10 +137,6 @@ async function assembleScute(layers: Layers, architecture: Architecture, emulato
   const { version, description, license } = project;
   await writeFile(join(folder, 'package.json'), `${JSON.stringify({ name: 'scute', version, description, license }, undefined, 2)}\n`);
   await copyFile(join(root, 'LICENSE'), join(folder, 'LICENSE'));
-  await copyFile(join(root, 'deploy/openssl.cnf'), join(folder, SETTINGS));
-  const digests = [SETTINGS, ...BESIDE].map(async (name) => [name, await sha256Of(join(folder, name))] as const);
-  const constants = { SCUTE_DIGEST: digest, SCUTE_BESIDE: Object.fromEntries(await Promise.all(digests)) };
-  await bundleScript(join(import.meta.dirname, 'launch.ts'), join(folder, 'launch.cjs'), constants);
 }
 
 /** Nobody but root may write anything, whatever this process creates files with. */
