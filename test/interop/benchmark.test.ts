@@ -13,12 +13,20 @@ test('each form of which the benchmark measures the start is one that starts', a
   const agent = 'unix:///nonexistent/agent.sock';
   // No file of theirs is read: Scute has its certificates from the agent.
   const certificates = { serverId: API, clientId: WEB, serverWorkloadApi: agent, clientWorkloadApi: agent } as CertificateFiles;
-  for (const { name, prepare } of shipped) {
+  for (const form of shipped) {
     const directory = await temporaryFolder(t);
-    const { argv } = prepare({ direction: 'inbound', port: 0, protocol: 'http', http2: false, to: '127.0.0.1:9', directory, certificates });
+    const { argv } = form.prepare({
+      direction: 'inbound',
+      port: 0,
+      protocol: 'http',
+      http2: false,
+      to: '127.0.0.1:9',
+      directory,
+      certificates,
+    });
     await using child = await startChild(argv);
     const { text } = await child.line(/"listener":"inbound"/, { withinMs: 5 * MINUTES_MS });
-    assert.match(text, /"address":"127\.0\.0\.1:\d+"/, name);
+    assert.match(text, /"address":"127\.0\.0\.1:\d+"/, form.name);
     child.signal('SIGTERM');
     assert.equal((await child.exited).code, 0, child.stderr());
   }
